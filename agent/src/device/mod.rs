@@ -1,0 +1,7 @@
+//! Finding a card by where it sits.
+
+mod sysfs;
+mod wait;
+
+pub use sysfs::Sysfs;
+pub use wait::until;

@@ -1,0 +1,14 @@
+//! The agent inside the guest: finds hot-plugged cards and configures them by raw netlink.
+//!
+//! `server` (handlers) → `service` (decide, order, undo) → `rtnl`, `ethtool` (domain type ↔
+//! attributes) → `netlink` (sockets, batches). `device` finds the card.
+
+pub mod config;
+pub mod device;
+pub mod ethtool;
+pub mod genl;
+pub mod log;
+pub mod netlink;
+pub mod rtnl;
+pub mod server;
+pub mod service;

@@ -1,0 +1,40 @@
+//! `patchbay-agent`: reads its settings, opens its sockets, serves.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchbay_agent::config::Config;
+use patchbay_agent::device::Sysfs;
+use patchbay_agent::server;
+use patchbay_agent::service::Services;
+use slog::{Logger, crit, info, o};
+
+/// Most requests that wait for the kernel at once; each holds a thread.
+const MAX_BLOCKING: usize = 64;
+
+fn main() -> ExitCode {
+    let log = patchbay_agent::log::root();
+    match run(&log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            crit!(log, "the agent ends"; "error" => error.to_string(), "cause" => cause);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::parse(std::env::args().skip(1))?;
+    let services = Arc::new(Services::open(Sysfs::at(&config.sysfs))?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build()?;
+    info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
+        "listen" => format!("{:?}", config.listen), "kernel" => services.kernel_release());
+    runtime.block_on(server::serve(&config.listen, services, log.new(o!())))?;
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! Attributes: a writer into the tail of a batch, a reader over borrowed bytes.
+
+use netlink_packet_core::Emitable;
+
+use super::Error;
+
+/// Attributes and messages begin at multiples of this (`NLA_ALIGNTO`, `NLMSG_ALIGNTO`).
+const ALIGN: usize = 4;
+const HEADER: usize = 4;
+const NESTED: u16 = 1 << 15;
+const TYPE_MASK: u16 = 0x3fff;
+
+/// Writes the body of one request behind what the buffer already holds.
+#[derive(Debug)]
+pub struct Body<'a>(&'a mut Vec<u8>);
+
+impl<'a> Body<'a> {
+    pub(super) fn new(buffer: &'a mut Vec<u8>) -> Self {
+        Self(buffer)
+    }
+
+    /// A message of netlink-packet-route, as it is.
+    pub fn emit(&mut self, message: &impl Emitable) {
+        let start = self.0.len();
+        self.0.resize(start + message.buffer_len(), 0);
+        message.emit(&mut self.0[start..]);
+    }
+
+    /// Bytes that are no attribute: the fixed header of a family.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        self.pad();
+    }
+
+    /// A 32-bit number in host order.
+    pub fn u32(&mut self, kind: u16, value: u32) {
+        self.attribute(kind, |body| body.0.extend_from_slice(&value.to_ne_bytes()));
+    }
+
+    /// Text with its closing NUL.
+    pub fn str_z(&mut self, kind: u16, text: &str) {
+        self.attribute(kind, |body| {
+            body.0.extend_from_slice(text.as_bytes());
+            body.0.push(0);
+        });
+    }
+
+    /// A nest: its length is patched when `fill` returns, so an unfinished one can't be written.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body<'_>)) {
+        self.attribute(kind | NESTED, fill);
+    }
+
+    fn attribute(&mut self, kind: u16, fill: impl FnOnce(&mut Body<'_>)) {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[0; HEADER]);
+        fill(&mut Body(self.0));
+        // A request of ours never comes near 64 KiB; an attribute that did would be cut to a
+        // length that the kernel refuses.
+        let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
+        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.0[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        self.0.resize(self.0.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
+/// Reads attributes one by one; trusts no length.
+#[derive(Debug, Clone)]
+pub struct Attrs<'a>(&'a [u8]);
+
+impl<'a> Attrs<'a> {
+    /// Over the attributes that follow the first `skip` bytes, the family's fixed header.
+    pub fn after(skip: usize, bytes: &'a [u8]) -> Result<Self, Error> {
+        bytes
+            .get(skip..)
+            .map(Self)
+            .ok_or(Error::Malformed("it is shorter than its header"))
+    }
+
+    /// The value of the first attribute of this kind.
+    pub fn find(&self, kind: u16) -> Result<Option<&'a [u8]>, Error> {
+        for attribute in self.clone() {
+            let (found, value) = attribute?;
+            if found == kind {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = Result<(u16, &'a [u8]), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Less than a header is padding.
+        let header = self.0.first_chunk::<HEADER>()?;
+        let [l0, l1, k0, k1] = *header;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let Some(value) = self.0.get(HEADER..length) else {
+            self.0 = &[];
+            return Some(Err(Error::Malformed(
+                "an attribute is longer than its message",
+            )));
+        };
+        let next = length.next_multiple_of(ALIGN).min(self.0.len());
+        self.0 = &self.0[next..];
+        Some(Ok((u16::from_ne_bytes([k0, k1]) & TYPE_MASK, value)))
+    }
+}
+
+/// A number of 16 bits in host order.
+pub fn read_u16(value: &[u8]) -> Result<u16, Error> {
+    let bytes = value
+        .try_into()
+        .map_err(|_| Error::Malformed("a number has not 16 bits"))?;
+    Ok(u16::from_ne_bytes(bytes))
+}
+
+/// A number of 32 bits in host order.
+pub fn read_u32(value: &[u8]) -> Result<u32, Error> {
+    let bytes = value
+        .try_into()
+        .map_err(|_| Error::Malformed("a number has not 32 bits"))?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut buffer = vec![];
+        let mut body = Body::new(&mut buffer);
+        body.raw(&[17, 1]);
+        body.nest(1, |body| {
+            body.u32(1, 0xdead_beef);
+            body.str_z(2, "eth0");
+        });
+        body.u32(9, 5);
+        assert_eq!(buffer.len(), 4 + 4 + 8 + 12 + 8);
+
+        let attrs = Attrs::after(4, &buffer).unwrap();
+        let nest = attrs.find(1).unwrap().unwrap();
+        let nest = Attrs::after(0, nest).unwrap();
+        assert_eq!(
+            read_u32(nest.find(1).unwrap().unwrap()).unwrap(),
+            0xdead_beef
+        );
+        assert_eq!(nest.find(2).unwrap().unwrap(), b"eth0\0");
+        assert_eq!(read_u32(attrs.find(9).unwrap().unwrap()).unwrap(), 5);
+        assert!(attrs.find(8).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_length_that_lies_is_an_error_not_a_panic() {
+        for bytes in [&[3, 0, 1, 0][..], &[9, 0, 1, 0, 0, 0, 0, 0], &[0, 0, 0, 0]] {
+            let error = Attrs::after(0, bytes).unwrap().next().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Malformed(_)), "{bytes:?}");
+        }
+        assert!(Attrs::after(1, &[]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_end(bytes: Vec<u8>) {
+            let read = Attrs::after(0, &bytes).unwrap().take(bytes.len() + 1).count();
+            proptest::prop_assert!(read <= bytes.len() / HEADER + 1);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Netlink, for every family that the agent speaks.
+//!
+//! A [`Batch`] holds encoded requests; a [`Kernel`] carries them out. Three facts about the kernel
+//! shape both (seen on Linux 6.1 and 6.18):
+//!
+//! - The work is done inside `sendmsg`, so blocking sockets cost nothing and an async stack would
+//!   only add wakers. Callers keep these calls off the runtime's thread.
+//! - An ACK for each request overflows the receive buffer at 257 replies and outcomes are lost. So
+//!   only the last request of a chunk asks for one; refusals answer by themselves.
+//! - The kernel goes on after a refusal. A batch is no transaction: steps that depend on each other
+//!   go in separate commits, and undoing is the caller's work.
+
+mod attr;
+mod batch;
+mod error;
+mod reply;
+mod socket;
+
+pub use attr::{Attrs, Body, read_u16, read_u32};
+pub use batch::{Batch, Flags};
+pub use error::{Error, Refusal};
+pub use socket::Socket;
+
+/// A netlink protocol, as a type: never constructed, so that a batch can't reach the wrong socket.
+pub trait Family {
+    /// `NETLINK_*` of `linux/netlink.h`.
+    const PROTOCOL: isize;
+}
+
+/// `NETLINK_ROUTE`.
+#[derive(Debug)]
+pub enum Route {}
+
+impl Family for Route {
+    const PROTOCOL: isize = 0;
+}
+
+/// `NETLINK_GENERIC`.
+#[derive(Debug)]
+pub enum Generic {}
+
+impl Family for Generic {
+    const PROTOCOL: isize = 16;
+}
+
+/// `NETLINK_KOBJECT_UEVENT`: only listened to.
+#[derive(Debug)]
+pub enum Uevent {}
+
+impl Family for Uevent {
+    const PROTOCOL: isize = 15;
+}
+
+/// What carries requests out: the real kernel, or a script in tests.
+pub trait Kernel<F: Family> {
+    /// Carries out every request of the batch and returns the refusals with their positions.
+    ///
+    /// # Errors
+    /// When the transport failed; what was done is then unknown and has to be read back.
+    fn commit(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, Refusal)>, Error>;
+
+    /// Sends the one request of the batch, a dump or a get, and hands over each answer's payload.
+    ///
+    /// # Errors
+    /// The transport's, the kernel's refusal, or [`Error::Interrupted`] when the tables changed
+    /// meanwhile and what was handed over is not one consistent state.
+    fn ask(
+        &mut self,
+        request: &Batch<F>,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+}
+
+/// How often a dump that was interrupted is begun again.
+const DUMP_TRIES: usize = 16;
+
+/// Dumps into a list; begins again when the tables changed meanwhile.
+pub fn dump<F: Family, K: Kernel<F>, T>(
+    kernel: &mut K,
+    request: &Batch<F>,
+    mut parse: impl FnMut(&[u8]) -> Result<Option<T>, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut found = Vec::new();
+    for _ in 0..DUMP_TRIES {
+        found.clear();
+        let done = kernel.ask(request, &mut |payload| {
+            found.extend(parse(payload)?);
+            Ok(())
+        });
+        match done {
+            Err(Error::Interrupted) => {}
+            other => return other.map(|()| found),
+        }
+    }
+    Err(Error::Interrupted)
+}

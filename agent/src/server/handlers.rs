@@ -1,0 +1,101 @@
+//! The requests: read the wire, let the service work off the runtime's thread, write the wire.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use patchbay_protocols::API_VERSION;
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::{LinkSpec, PciPath};
+use patchbay_protocols::wire::agent::{
+    ConfigureInterfaceRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
+    ListInterfacesRequest,
+};
+use patchbay_protocols::wire::agent_ttrpc::Agent;
+use slog::{Logger, info, warn};
+use ttrpc::r#async::TtrpcContext;
+
+use crate::service::Services;
+
+/// Longest that a card is waited for, whatever the host asks.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+pub(super) struct Handlers {
+    services: Arc<Services>,
+    log: Logger,
+}
+
+impl Handlers {
+    pub(super) fn new(services: Arc<Services>, log: Logger) -> Self {
+        Self { services, log }
+    }
+
+    /// Runs one request on a thread of its own, since netlink blocks, and logs how it ended.
+    async fn run<T: Send + 'static>(
+        &self,
+        request: &'static str,
+        work: impl FnOnce(&Services) -> Result<T, Failure> + Send + 'static,
+    ) -> ttrpc::Result<T> {
+        let begun = Instant::now();
+        let services = Arc::clone(&self.services);
+        let outcome = tokio::task::spawn_blocking(move || work(&services))
+            .await
+            .unwrap_or_else(|panic| Err(Failure::of(Kind::Other, &panic)));
+        let micros = begun.elapsed().as_micros();
+        match &outcome {
+            Ok(_) => info!(self.log, "request"; "request" => request, "outcome" => "done",
+                "duration_us" => micros),
+            Err(failure) => warn!(self.log, "request"; "request" => request,
+                "outcome" => format!("{:?}", failure.kind()), "error" => failure.to_string(),
+                "chain" => failure.chain().collect::<Vec<_>>().join(": "),
+                "duration_us" => micros),
+        }
+        outcome.map_err(ttrpc::Error::from)
+    }
+}
+
+#[async_trait]
+impl Agent for Handlers {
+    async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
+        self.run("hello", |services| {
+            Ok(HelloReply {
+                api_version: API_VERSION,
+                agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+                kernel: services.kernel_release(),
+                features: services.features().into_iter().map(str::to_owned).collect(),
+                ..HelloReply::default()
+            })
+        })
+        .await
+    }
+
+    async fn configure_interface(
+        &self,
+        _: &TtrpcContext,
+        request: ConfigureInterfaceRequest,
+    ) -> ttrpc::Result<Interface> {
+        self.run("configure_interface", move |services| {
+            let (path, spec): (PciPath, LinkSpec) = (&request).try_into()?;
+            let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
+            let done = services.configure(&path, &spec, Instant::now() + wait);
+            done.map(|interface| (&interface).into())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn list_interfaces(
+        &self,
+        _: &TtrpcContext,
+        _: ListInterfacesRequest,
+    ) -> ttrpc::Result<ListInterfacesReply> {
+        self.run("list_interfaces", |services| {
+            let interfaces = services.list().map_err(|error| Failure::from(&error))?;
+            Ok(ListInterfacesReply {
+                interfaces: interfaces.iter().map(Into::into).collect(),
+                ..ListInterfacesReply::default()
+            })
+        })
+        .await
+    }
+}

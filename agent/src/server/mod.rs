@@ -1,0 +1,44 @@
+//! The ttrpc server: who may connect, and the handlers.
+
+mod handlers;
+mod listen;
+
+use std::sync::Arc;
+
+use patchbay_protocols::wire::agent_ttrpc;
+use slog::Logger;
+use ttrpc::r#async::Server;
+
+use crate::config::Listen;
+use crate::service::Services;
+
+/// Why the agent can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The place where it shall wait can't be taken.
+    #[error("could not listen on {place}")]
+    Bind {
+        /// Where.
+        place: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// ttrpc refused to start.
+    #[error("could not start the server")]
+    Start(#[source] ttrpc::Error),
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// When it can't even begin.
+pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Result<(), Error> {
+    let listener = listen::listener(listen, &log)?;
+    let handlers = handlers::Handlers::new(services, log);
+    let service = agent_ttrpc::create_agent(Arc::new(handlers));
+    let mut server = Server::new()
+        .add_listener(listener)
+        .register_service(service);
+    server.start().await.map_err(Error::Start)?;
+    std::future::pending().await
+}

@@ -1,0 +1,144 @@
+//! Why a request was not carried out.
+
+use std::fmt;
+
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::{IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs};
+
+use crate::netlink::{self, Refusal};
+
+/// One step of a configuration, for the sentence that says where it stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The name.
+    Rename(IfName),
+    /// The MTU in bytes.
+    Mtu(u32),
+    /// The number of queue pairs.
+    Queues(QueuePairs),
+    /// Answering ARP or not.
+    Arp,
+    /// A new address.
+    AddAddress(InterfaceAddress),
+    /// An address that is not wanted.
+    RemoveAddress(InterfaceAddress),
+    /// Up.
+    Up,
+    /// Down.
+    Down,
+    /// Addresses and routes that were lost while the link was down for its new name.
+    PutBack,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Rename(name) => write!(f, "rename the card to {name}"),
+            Step::Mtu(mtu) => write!(f, "set the card's mtu to {mtu}"),
+            Step::Queues(pairs) => write!(f, "set the card's queues to {pairs}"),
+            Step::Arp => write!(f, "set whether the card answers ARP"),
+            Step::AddAddress(address) => write!(f, "add the address {address}"),
+            Step::RemoveAddress(address) => write!(f, "remove the address {address}"),
+            Step::Up => write!(f, "set the card up"),
+            Step::Down => write!(f, "set the card down"),
+            Step::PutBack => write!(f, "put back addresses and routes after the new name"),
+        }
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The card never appeared.
+    #[error("no card with MAC {mac} appeared at PCI path {path} in time")]
+    NoCard {
+        /// Where it was expected.
+        path: PciPath,
+        /// The address that it should have.
+        mac: MacAddr,
+    },
+    /// There is a card, but not the one that was meant.
+    #[error("the card at PCI path {path} has MAC {found}, not {wanted}")]
+    OtherMac {
+        /// Where it sits.
+        path: PciPath,
+        /// What was asked for.
+        wanted: MacAddr,
+        /// What is there.
+        found: MacAddr,
+    },
+    /// The name belongs to a link that is not the card.
+    #[error("the name {name} is taken by another interface of the guest")]
+    NameTaken {
+        /// The name.
+        name: IfName,
+    },
+    /// The card went away while it was configured.
+    #[error("the card for {name} went away while it was configured")]
+    Gone {
+        /// The name that it should get.
+        name: IfName,
+    },
+    /// The kernel refused a step.
+    #[error("could not {step}")]
+    Refused {
+        /// Which.
+        step: Step,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The device offers fewer queues than were asked for.
+    #[error("could not set the card's queues to {wanted}: it offers {offered}")]
+    Queues {
+        /// Pairs.
+        wanted: QueuePairs,
+        /// Pairs.
+        offered: QueuePairs,
+    },
+    /// The transport to the kernel failed.
+    #[error("the kernel could not be asked")]
+    Netlink(#[from] netlink::Error),
+    /// A request failed, and so did undoing it.
+    #[error("{first}")]
+    NotUndone {
+        /// Why the request failed.
+        first: Box<Error>,
+        /// Why undoing did.
+        undo: Box<Error>,
+    },
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::NoCard { .. } | Error::OtherMac { .. } | Error::Gone { .. } => {
+                Failure::of(Kind::NotYet, error)
+            }
+            Error::NameTaken { .. } => Failure::of(Kind::Exists, error).with_field("name"),
+            Error::Queues { .. } => Failure::of(Kind::Invalid, error).with_field("queues"),
+            Error::Refused { refusal, .. } => {
+                refused(Failure::of(kind(refusal), error), refusal).with_cause(refusal.to_string())
+            }
+            Error::Netlink(netlink::Error::Refused(refusal)) => {
+                refused(Failure::of(kind(refusal), error), refusal)
+            }
+            Error::Netlink(_) => Failure::of(Kind::Other, error),
+            Error::NotUndone { first, undo } => {
+                let undo = Failure::from(&**undo);
+                let sentence = format!("and it could not be undone: {undo}");
+                undo.chain().fold(
+                    Failure::from(&**first).with_cause(sentence),
+                    Failure::with_cause,
+                )
+            }
+        }
+    }
+}
+
+fn kind(refusal: &Refusal) -> Kind {
+    Kind::from_errno(refusal.errno)
+}
+
+fn refused(failure: Failure, refusal: &Refusal) -> Failure {
+    failure.with_errno(refusal.errno)
+}

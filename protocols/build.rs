@@ -1,0 +1,33 @@
+//! Generates the wire types and the ttrpc service into `OUT_DIR`; no `protoc` is needed.
+
+use std::path::Path;
+use std::{env, fs};
+
+use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let out = env::var("OUT_DIR")?;
+    Codegen::new()
+        .out_dir(&out)
+        .inputs(["proto/agent.proto", "proto/failure.proto"])
+        .include("proto")
+        .rust_protobuf()
+        .rust_protobuf_customize(
+            ProtobufCustomize::default()
+                .gen_mod_rs(false)
+                .lite_runtime(true),
+        )
+        .customize(Customize {
+            async_all: true,
+            ..Customize::default()
+        })
+        .run()?;
+    // The generated files start with inner attributes, so they can only be included as files of
+    // modules; ttrpc-codegen's own mod.rs leaves the message modules out.
+    fs::write(
+        Path::new(&out).join("mod.rs"),
+        "pub mod agent;\npub mod agent_ttrpc;\npub mod failure;\n",
+    )?;
+    println!("cargo::rerun-if-changed=proto");
+    Ok(())
+}

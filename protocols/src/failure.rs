@@ -1,0 +1,307 @@
+//! The one shape in which a refusal crosses the wire and reaches the operator.
+//!
+//! A [`Failure`] travels whole in the details of a ttrpc status, so that nobody ever has to parse
+//! prose: the kind decides, the sentence only informs.
+
+use protobuf::{EnumOrUnknown, Message};
+use ttrpc::Code;
+use ttrpc::proto::{Any, Status};
+
+use crate::wire::failure::Failure as WireFailure;
+
+/// What sort of refusal; the number is the exit code of a command that ends in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// None of the others.
+    Other = 1,
+    /// The input breaks a rule.
+    Invalid = 2,
+    /// What was named does not exist.
+    NotFound = 3,
+    /// What was to be made exists, and is different.
+    Exists = 4,
+    /// The guest has not come so far yet; the same call may succeed later.
+    NotYet = 5,
+    /// The kernel or QEMU won't let us.
+    Denied = 6,
+    /// This kernel, agent or QEMU can't do it at all.
+    Unsupported = 7,
+    /// The kernel or QEMU refused for a reason of its own.
+    Kernel = 8,
+    /// Somebody did not answer in time.
+    Timeout = 9,
+}
+
+impl Kind {
+    const ALL: [Kind; 9] = [
+        Kind::Other,
+        Kind::Invalid,
+        Kind::NotFound,
+        Kind::Exists,
+        Kind::NotYet,
+        Kind::Denied,
+        Kind::Unsupported,
+        Kind::Kernel,
+        Kind::Timeout,
+    ];
+
+    /// Exit code of a command that ends in this, 1..=9.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind of an errno, where the call that got it has no better idea.
+    #[must_use]
+    pub fn from_errno(errno: i32) -> Self {
+        match errno {
+            1 | 13 => Kind::Denied,       // EPERM, EACCES
+            2 | 3 | 19 => Kind::NotFound, // ENOENT, ESRCH, ENODEV
+            17 => Kind::Exists,           // EEXIST
+            95 => Kind::Unsupported,      // EOPNOTSUPP
+            110 => Kind::Timeout,         // ETIMEDOUT
+            _ => Kind::Kernel,
+        }
+    }
+
+    fn code(self) -> Code {
+        match self {
+            Kind::Other => Code::UNKNOWN,
+            Kind::Invalid => Code::INVALID_ARGUMENT,
+            Kind::NotFound => Code::NOT_FOUND,
+            Kind::Exists => Code::ALREADY_EXISTS,
+            Kind::NotYet => Code::UNAVAILABLE,
+            Kind::Denied => Code::PERMISSION_DENIED,
+            Kind::Unsupported => Code::UNIMPLEMENTED,
+            Kind::Kernel => Code::INTERNAL,
+            Kind::Timeout => Code::DEADLINE_EXCEEDED,
+        }
+    }
+}
+
+/// A refusal: its kind, one sentence, and what led to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    kind: Kind,
+    message: String,
+    field: Option<String>,
+    errno: Option<i32>,
+    chain: Vec<String>,
+}
+
+/// Longest text and longest chain that is taken from a peer: the guest is hostile to the host.
+const MAX_TEXT: usize = 1024;
+const MAX_CHAIN: usize = 16;
+
+/// Name of the message in a status's details, as `google.protobuf.Any` has it.
+const TYPE_URL: &str = "patchbay.v1.Failure";
+
+impl Failure {
+    /// A refusal in one sentence, which does not repeat its causes.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            field: None,
+            errno: None,
+            chain: Vec::new(),
+        }
+    }
+
+    /// A refusal told by an error: its sentence, and those of its sources.
+    pub fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self {
+            chain: causes.map(ToString::to_string).collect(),
+            ..Self::new(kind, error.to_string())
+        }
+    }
+
+    /// Names the input field at fault.
+    #[must_use]
+    pub fn with_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Keeps the kernel's errno.
+    #[must_use]
+    pub fn with_errno(mut self, errno: i32) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
+    /// Adds a further cause, or what went wrong while undoing.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
+        self.chain.push(cause.into());
+        self
+    }
+
+    /// Says what was being done: the sentence before becomes the first cause.
+    #[must_use]
+    pub fn in_step(mut self, step: impl Into<String>) -> Self {
+        let cause = std::mem::replace(&mut self.message, step.into());
+        self.chain.insert(0, cause);
+        self
+    }
+
+    /// What sort of refusal.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The input field at fault, if one is.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// The kernel's errno, if it was the kernel.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.errno
+    }
+
+    /// The causes, nearest first.
+    pub fn chain(&self) -> impl Iterator<Item = &str> {
+        self.chain.iter().map(String::as_str)
+    }
+}
+
+impl From<Failure> for ttrpc::Error {
+    fn from(failure: Failure) -> Self {
+        let mut status = Status::new();
+        status.code = EnumOrUnknown::new(failure.kind.code());
+        status.message.clone_from(&failure.message);
+        let wire = WireFailure {
+            kind: u32::from(failure.kind.exit_code()),
+            message: failure.message,
+            field: failure.field.unwrap_or_default(),
+            errno: failure.errno.unwrap_or_default(),
+            chain: failure.chain,
+            ..WireFailure::default()
+        };
+        if let Ok(value) = wire.write_to_bytes() {
+            status.details.push(Any {
+                type_url: TYPE_URL.to_owned(),
+                value,
+                ..Any::default()
+            });
+        }
+        ttrpc::Error::RpcStatus(status)
+    }
+}
+
+impl From<ttrpc::Error> for Failure {
+    /// Reads the failure that the agent sent; anything else is the connection's own trouble.
+    fn from(error: ttrpc::Error) -> Self {
+        let ttrpc::Error::RpcStatus(status) = error else {
+            let text = clean(&error.to_string());
+            return Failure::new(Kind::Other, "the connection to the agent broke").with_cause(text);
+        };
+        let sent = status
+            .details
+            .iter()
+            .find(|any| any.type_url == TYPE_URL)
+            .and_then(|any| WireFailure::parse_from_bytes(&any.value).ok());
+        if let Some(wire) = sent {
+            return Failure::from(wire);
+        }
+        let kind = match status.code.enum_value_or_default() {
+            // The server of ttrpc answers so for a method it does not have.
+            Code::UNIMPLEMENTED | Code::NOT_FOUND => Kind::Unsupported,
+            Code::DEADLINE_EXCEEDED => Kind::Timeout,
+            _ => Kind::Other,
+        };
+        Failure::new(kind, "the agent did not carry out the request")
+            .with_cause(clean(&status.message))
+    }
+}
+
+impl From<WireFailure> for Failure {
+    fn from(wire: WireFailure) -> Self {
+        let WireFailure {
+            kind,
+            message,
+            field,
+            errno,
+            chain,
+            special_fields: _,
+        } = wire;
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|k| u32::from(k.exit_code()) == kind);
+        Self {
+            kind: kind.unwrap_or(Kind::Other),
+            message: clean(&message),
+            field: (!field.is_empty()).then(|| clean(&field)),
+            errno: (errno != 0).then_some(errno),
+            chain: chain.iter().take(MAX_CHAIN).map(|c| clean(c)).collect(),
+        }
+    }
+}
+
+/// Text of a peer, bounded and without anything that a terminal would obey.
+fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .take(MAX_TEXT)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_crosses_the_wire_whole() {
+        for kind in Kind::ALL {
+            let sent = Failure::new(kind, "Could not rename eth0")
+                .with_field("name")
+                .with_errno(17)
+                .with_cause("ipv4: Address already assigned");
+            let received = Failure::from(ttrpc::Error::from(sent.clone()));
+            assert_eq!(received, sent);
+        }
+    }
+
+    #[test]
+    fn what_a_guest_sends_is_bounded_and_harmless() {
+        let wire = WireFailure {
+            kind: 4711,
+            message: "\x1b[2J".to_owned() + &"x".repeat(5000),
+            chain: vec!["a\r\nb".to_owned(); 1000],
+            ..WireFailure::default()
+        };
+        let failure = Failure::from(wire);
+        assert_eq!(failure.kind(), Kind::Other);
+        assert_eq!(failure.to_string().chars().count(), MAX_TEXT);
+        assert!(!failure.to_string().contains('\x1b'));
+        assert_eq!(failure.chain().count(), MAX_CHAIN);
+        assert!(
+            failure
+                .chain()
+                .all(|cause| !cause.contains(char::is_control))
+        );
+    }
+
+    #[test]
+    fn a_status_without_details_keeps_its_meaning() {
+        let error =
+            ttrpc::Error::RpcStatus(ttrpc::get_status(Code::UNIMPLEMENTED, "no such method"));
+        assert_eq!(Failure::from(error).kind(), Kind::Unsupported);
+        let broken = Failure::from(ttrpc::Error::RemoteClosed);
+        assert_eq!(broken.kind(), Kind::Other);
+    }
+
+    #[test]
+    fn a_step_comes_before_its_cause() {
+        let failure = Failure::new(Kind::Exists, "File exists").in_step("Could not add 10.0.0.1/8");
+        assert_eq!(failure.to_string(), "Could not add 10.0.0.1/8");
+        assert_eq!(failure.chain().collect::<Vec<_>>(), ["File exists"]);
+    }
+}

@@ -1,0 +1,61 @@
+//! A refused value, before and after the border knows which field it came from.
+
+use std::borrow::Cow;
+
+use crate::failure::{Failure, Kind};
+
+/// A value that a constructor refused: what it was and the rule that it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{value}' is not allowed: {rule}")]
+pub struct BadValue {
+    value: String,
+    rule: Cow<'static, str>,
+}
+
+/// Longest piece of a refused value that is repeated in a message, in characters.
+const SHOWN: usize = 64;
+
+impl BadValue {
+    /// Keeps a bounded, escaped copy of `value`: it comes from outside and goes to a terminal.
+    pub fn new(value: &str, rule: impl Into<Cow<'static, str>>) -> Self {
+        let mut shown: String = value.escape_debug().take(SHOWN).collect();
+        if value.chars().nth(SHOWN).is_some() {
+            shown.push('…');
+        }
+        Self {
+            value: shown,
+            rule: rule.into(),
+        }
+    }
+
+    /// Says which field of the input held the value.
+    #[must_use]
+    pub fn at(self, field: impl Into<String>) -> Invalid {
+        Invalid {
+            field: field.into(),
+            source: self,
+        }
+    }
+}
+
+/// A refused field of an input: its path, its value and the rule that it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {source}")]
+pub struct Invalid {
+    field: String,
+    source: BadValue,
+}
+
+impl Invalid {
+    /// Path of the field in the input, as the user spells it (`IPAddresses[1].mask`).
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Failure::new(Kind::Invalid, invalid.to_string()).with_field(invalid.field)
+    }
+}

@@ -1,0 +1,140 @@
+//! MAC addresses of cards.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::BadValue;
+
+const RULE: &str =
+    "a MAC address is six bytes in hex, as 02:42:ac:11:00:02, 02-42-ac-11-00-02 or 0242.ac11.0002";
+
+/// A unicast, non-zero 48-bit MAC address (the kernel's `is_valid_ether_addr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddr([u8; 6]);
+
+impl MacAddr {
+    /// The six bytes, in the order in which they are sent.
+    #[must_use]
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl TryFrom<[u8; 6]> for MacAddr {
+    type Error = BadValue;
+
+    fn try_from(octets: [u8; 6]) -> Result<Self, BadValue> {
+        let mac = Self(octets);
+        if octets[0] & 1 == 1 {
+            let rule = "a card needs a unicast address, and the lowest bit of the first byte marks multicast";
+            return Err(BadValue::new(&mac.to_string(), rule));
+        }
+        if octets == [0; 6] {
+            let rule = "a card needs a non-zero MAC address";
+            return Err(BadValue::new(&mac.to_string(), rule));
+        }
+        Ok(mac)
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = BadValue;
+
+    /// Takes any case, and `:`, `-` (bytes) or `.` (pairs of bytes) between the parts.
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = || BadValue::new(text, RULE);
+        let (separator, width) = match text.as_bytes().get(2) {
+            Some(b':') => (':', 2),
+            Some(b'-') => ('-', 2),
+            _ => ('.', 4),
+        };
+        let parts: Vec<&str> = text.split(separator).collect();
+        // from_str_radix takes a sign, so "+a" must be caught before.
+        let hex = |part: &&str| part.len() == width && part.bytes().all(|b| b.is_ascii_hexdigit());
+        if parts.len() * width != 12 || !parts.iter().all(hex) {
+            return Err(bad());
+        }
+        let digits = parts.concat();
+        let mut octets = [0; 6];
+        for (octet, at) in octets.iter_mut().zip((0..12).step_by(2)) {
+            *octet = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| bad())?;
+        }
+        Self::try_from(octets)
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.0.map(|octet| format!("{octet:02x}"));
+        f.write_str(&parts.join(":"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_spelling_becomes_lower_case_with_colons() {
+        for text in ["02:42:20:6F:A3:69", "02-42-20-6f-a3-69", "0242.206F.a369"] {
+            let mac: MacAddr = text.parse().unwrap();
+            assert_eq!(mac.to_string(), "02:42:20:6f:a3:69", "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed_text_is_refused_with_the_rule() {
+        let bad = [
+            "",
+            "02",
+            "02:42:20:6f:a3",
+            "02:42:20:6f:a3:69:00:01",
+            "02:42:20:6f:a3:+9",
+            "02:42:20:6f:a3-69",
+            "2:42:20:6f:a3:69",
+            "02:42:20:6f:a3:6g",
+            "0242206fa369",
+            "02:42:20:6f:a3:é",
+            ".....",
+            "0242.206f.a3.69",
+            " 02:42:20:6f:a3:69",
+        ];
+        for text in bad {
+            assert_eq!(
+                text.parse::<MacAddr>(),
+                Err(BadValue::new(text, RULE)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn multicast_and_zero_name_their_own_rule() {
+        let multicast = "01:00:5e:00:00:01"
+            .parse::<MacAddr>()
+            .unwrap_err()
+            .to_string();
+        assert!(multicast.contains("unicast"), "{multicast}");
+        let zero = "00:00:00:00:00:00"
+            .parse::<MacAddr>()
+            .unwrap_err()
+            .to_string();
+        assert!(zero.contains("non-zero"), "{zero}");
+    }
+
+    proptest! {
+        #[test]
+        fn display_then_parse_is_identity(octets: [u8; 6]) {
+            if let Ok(mac) = MacAddr::try_from(octets) {
+                prop_assert_eq!(mac.to_string().parse(), Ok(mac));
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in ".{0,20}") {
+            let _ = text.parse::<MacAddr>();
+        }
+    }
+}
