@@ -1,0 +1,117 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use patchbay_protocols::endpoint::Endpoint;
+
+/// Plugs network cards into running QEMU sandboxes and configures them inside.
+#[derive(Debug, Parser)]
+#[command(name = "patchbay", version, propagate_version = true)]
+pub struct Cli {
+    /// Which sandbox, and how it is reached.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which sandbox, and how it is reached.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// QMP socket of a machine that no run directory knows
+    #[arg(long, global = true, value_name = "PATH", requires = "agent")]
+    pub qmp: Option<PathBuf>,
+    /// Its agent: `vsock://CID:PORT`, `hvsock:///PATH:PORT` or `unix:///PATH`
+    #[arg(long, global = true, value_name = "URL", requires = "qmp")]
+    pub agent: Option<Endpoint>,
+    /// Network namespace of its TAP devices: a name or a path [default: the caller's]
+    #[arg(long, global = true, value_name = "NETNS", requires = "qmp")]
+    pub netns: Option<PathBuf>,
+    /// Where sandboxes are registered
+    #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
+    #[arg(default_value = "/run/patchbay")]
+    pub run_dir: PathBuf,
+    /// Seconds that the guest gets to show and configure a card, 1 to 300
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(number @ 1..=300) => Ok(Duration::from_secs(number)),
+        _ => Err("a timeout is 1 to 300 seconds".to_owned()),
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Network cards and routes, in the incumbent's words and JSON
+    #[command(subcommand)]
+    KataNetwork(KataNetwork),
+}
+
+/// The sub-commands of `kata-network`.
+#[derive(Debug, Subcommand)]
+pub enum KataNetwork {
+    /// Plug a card into a running sandbox and configure it inside
+    AddIface(WithFile),
+    /// Unplug a card, by the name that it has inside
+    DelIface(WithFile),
+    /// List the cards that were plugged, as the guest has them now
+    ListIfaces(Plain),
+}
+
+/// A sandbox and a JSON document.
+#[derive(Debug, Args)]
+pub struct WithFile {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    /// File with the JSON document, or - for standard input
+    pub file: PathBuf,
+}
+
+/// A sandbox alone.
+#[derive(Debug, Args)]
+pub struct Plain {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_words_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_missing_id_is_a_usage_error() {
+        let error = Cli::try_parse_from(["kata-runtime", "kata-network", "add-iface"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("<ID>"), "{error}");
+    }
+
+    #[test]
+    fn the_timeout_has_a_range() {
+        for seconds in ["0", "301", "x", "-1"] {
+            let words = [
+                "patchbay",
+                "--timeout",
+                seconds,
+                "kata-network",
+                "list-ifaces",
+                "a",
+            ];
+            assert!(Cli::try_parse_from(words).is_err(), "{seconds}");
+        }
+    }
+}

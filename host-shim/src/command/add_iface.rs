@@ -1,0 +1,98 @@
+//! `kata-network add-iface`.
+
+use std::collections::HashSet;
+
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::{Interface, PciPath, QueuePairs};
+
+use crate::agent::Agent;
+use crate::cli::{Target, WithFile};
+use crate::hotplug::{self, Bench, Inventory};
+use crate::input::{self, AddIface};
+use crate::output::Added;
+use crate::qmp::Session;
+use crate::sandbox::{self, Card, Journal, Lock};
+
+pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
+    let request = AddIface::try_from(input::interface(&args.file)?)?;
+    let sandbox = sandbox::find(target, &args.id)?;
+    let _lock = Lock::take(&sandbox.state)?;
+    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let journal = Journal::at(&sandbox.state);
+    hotplug::recover(&sandbox, &mut qmp, &journal)?;
+    let agent = Agent::connect(&sandbox.agent)?;
+    let inventory = Inventory::read(&mut qmp)?;
+    let interfaces = agent.interfaces()?;
+    if let Some(path) = same_again(&inventory, &journal, &interfaces, &request)? {
+        return Ok(Added::new(&request, &path));
+    }
+    let parts = request.link.parts();
+    if interfaces
+        .iter()
+        .any(|interface| interface.name == parts.name.as_str())
+    {
+        let sentence = format!(
+            "name '{}' is taken by another interface of the guest",
+            parts.name
+        );
+        return Err(Failure::new(Kind::Exists, sentence).with_field("name"));
+    }
+    inventory.refuse_duplicate(parts.mac)?;
+    let mut bench = Bench {
+        sandbox: &sandbox,
+        qmp: &mut qmp,
+        agent: &agent,
+        journal: &journal,
+        wait: target.timeout,
+    };
+    let path = hotplug::attach(&mut bench, &inventory, &request)?;
+    Ok(Added::new(&request, &path))
+}
+
+/// Where the card sits when this very request was carried out before.
+///
+/// # Errors
+/// A card of that name that differs from the request, and in what.
+fn same_again(
+    inventory: &Inventory,
+    journal: &Journal,
+    interfaces: &[Interface],
+    request: &AddIface,
+) -> Result<Option<PciPath>, Failure> {
+    let parts = request.link.parts();
+    let id = Card::device_id(&parts.name);
+    let Some(nic) = inventory.nics().into_iter().find(|nic| nic.id == id) else {
+        return Ok(None);
+    };
+    let different = |what: &str| {
+        let sentence = format!(
+            "interface {} is already exist, with another {what}",
+            parts.name
+        );
+        Failure::new(Kind::Exists, sentence).with_field("name")
+    };
+    let card = journal.card(&parts.name)?;
+    if card.is_some_and(|card| card.device != request.device) {
+        return Err(different("device"));
+    }
+    if nic.mac != parts.mac {
+        return Err(different("hwAddr"));
+    }
+    let inside = interfaces
+        .iter()
+        .find(|interface| interface.path == nic.path);
+    let Some(inside) = inside.filter(|interface| interface.name == parts.name.as_str()) else {
+        return Err(different("name in the guest"));
+    };
+    if inside.mtu != u32::from(parts.mtu.get()) {
+        return Err(different("mtu"));
+    }
+    if inside.queues.unwrap_or(QueuePairs::ONE) != parts.queues.unwrap_or(QueuePairs::ONE) {
+        return Err(different("number of queues"));
+    }
+    let wanted: HashSet<_> = parts.addresses.iter().collect();
+    if inside.addresses.iter().collect::<HashSet<_>>() != wanted {
+        return Err(different("address"));
+    }
+    Ok(nic.path)
+}

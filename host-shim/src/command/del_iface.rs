@@ -1,0 +1,56 @@
+//! `kata-network del-iface`.
+
+use patchbay_protocols::failure::Failure;
+use patchbay_protocols::model::IfName;
+
+use crate::cli::{Target, WithFile};
+use crate::hotplug::{self, Inventory};
+use crate::input;
+use crate::output::{Ended, Output};
+use crate::qmp::Session;
+use crate::sandbox::{self, Card, Journal, Lock, Phase, Sandbox};
+
+/// Goes by `name` alone. A card that is not there is success; a failure repeats the request.
+pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
+    let read = input::interface(&args.file).and_then(|raw| {
+        let name = input::name(&raw)?;
+        Ok((raw, name, sandbox::find(target, &args.id)?))
+    });
+    let (raw, name, sandbox) = match read {
+        Ok(read) => read,
+        Err(failure) => return Ended::badly(Output::Null, failure),
+    };
+    match remove(&sandbox, &name) {
+        Ok(()) => Ended::with(Output::Null),
+        Err(failure) => Ended::badly(Output::Echo(raw.into()), failure),
+    }
+}
+
+fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
+    let _lock = Lock::take(&sandbox.state)?;
+    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let journal = Journal::at(&sandbox.state);
+    hotplug::recover(sandbox, &mut qmp, &journal)?;
+    match journal.card(name)?.or(plugged(&mut qmp, name)?) {
+        Some(card) => hotplug::clear(sandbox, &mut qmp, &journal, &card),
+        None => Ok(()),
+    }
+}
+
+/// A card of ours that the journal has lost: what QEMU knows of it is enough to remove it.
+fn plugged(qmp: &mut Session, name: &IfName) -> Result<Option<Card>, Failure> {
+    let id = Card::device_id(name);
+    let nics = Inventory::read(qmp)?.nics();
+    let prefix = Card::netdev_prefix(name);
+    Ok(nics.into_iter().find(|nic| nic.id == id).map(|nic| Card {
+        phase: Phase::Plugged,
+        name: name.clone(),
+        device: name.clone(),
+        attempt: nic
+            .netdev
+            .and_then(|netdev| Some(netdev.strip_prefix(&prefix)?.to_owned()))
+            .unwrap_or_default(),
+        fds: Vec::new(),
+        tap: None,
+    }))
+}

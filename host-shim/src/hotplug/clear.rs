@@ -1,0 +1,109 @@
+//! Making a card absent, whatever of it there is.
+
+use std::time::{Duration, Instant};
+
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::IfName;
+
+use super::tap;
+use crate::qmp::command::{CloseFd, DeviceDel, NetdevDel, QomList};
+use crate::qmp::{Error, Session};
+use crate::sandbox::{Card, Journal, Phase, Sandbox};
+
+/// Longest wait for the guest to let a card go: five times what native hot-plug takes.
+const RELEASE: Duration = Duration::from_secs(30);
+/// The request is repeated so often: one that came before the guest's ACPI driver is lost.
+const REPEAT: Duration = Duration::from_secs(2);
+/// QOM is looked at so often: an event that came before this session is never seen.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Unplugs the card and everything behind it: device, backend, descriptors, the TAP's old state,
+/// the journal. Each may be absent already.
+pub(crate) fn clear(
+    sandbox: &Sandbox,
+    qmp: &mut Session,
+    journal: &Journal,
+    card: &Card,
+) -> Result<(), Failure> {
+    journal.write(&Card {
+        phase: Phase::Removing,
+        ..card.clone()
+    })?;
+    unplug(qmp, &card.name)?;
+    // Only now: QEMU deletes a backend under its card too, and leaves the guest a dead one.
+    present(qmp.run(&NetdevDel {
+        id: &card.netdev_id(),
+    }))?;
+    for fdname in &card.fds {
+        present(qmp.run(&CloseFd { fdname }))?;
+    }
+    if let Some(before) = card.tap {
+        tap::restore(sandbox.netns.as_deref(), &card.device, before)?;
+    }
+    journal.remove(&card.name)
+}
+
+/// Finishes what a process that died had begun: every card that is not plainly plugged goes.
+pub(crate) fn recover(
+    sandbox: &Sandbox,
+    qmp: &mut Session,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    for card in journal.cards()? {
+        if card.phase != Phase::Plugged {
+            clear(sandbox, qmp, journal, &card).map_err(|failure| {
+                failure.in_step(format!("could not clear away {}", card.name))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there was something to remove.
+fn present<T>(answer: Result<T, Error>) -> Result<bool, Error> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the guest to let the device go until it has.
+fn unplug(qmp: &mut Session, name: &IfName) -> Result<(), Failure> {
+    let id = Card::device_id(name);
+    let deadline = Instant::now() + RELEASE;
+    while Instant::now() < deadline {
+        match qmp.run(&DeviceDel { id: &id }) {
+            Err(error) if error.is_absent() => return Ok(()),
+            // "already in the process of unplug", "guest is busy": asked, and not yet done.
+            Ok(_) | Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let again = deadline.min(Instant::now() + REPEAT);
+        while Instant::now() < again {
+            let until = again.min(Instant::now() + LOOK);
+            let event = qmp.event(until, |event| {
+                event.is("DEVICE_DELETED", &id) || event.is("DEVICE_UNPLUG_GUEST_ERROR", &id)
+            })?;
+            if event.is_some_and(|event| event.name == "DEVICE_UNPLUG_GUEST_ERROR") {
+                let sentence = format!("the guest refuses to let the card {name} go");
+                return Err(Failure::new(Kind::Denied, sentence));
+            }
+            if !listed(qmp, &id)? {
+                return Ok(());
+            }
+        }
+    }
+    let sentence = format!(
+        "the guest has not let the card {name} go in {} s; the next command goes on waiting",
+        RELEASE.as_secs()
+    );
+    Err(Failure::new(Kind::NotYet, sentence))
+}
+
+fn listed(qmp: &mut Session, id: &str) -> Result<bool, Error> {
+    let devices = qmp.run(&QomList {
+        path: "/machine/peripheral",
+    })?;
+    Ok(devices.iter().any(|device| device.name == id))
+}

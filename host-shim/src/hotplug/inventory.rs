@@ -1,0 +1,200 @@
+//! What is plugged into a machine, by its object model.
+//!
+//! `query-pci` hides what is behind a bridge until firmware has numbered it; QOM never does.
+
+use std::collections::HashMap;
+
+use patchbay_protocols::failure::Failure;
+use patchbay_protocols::model::{MacAddr, PciAddress, PciPath};
+use serde_json::Value;
+
+use crate::qmp::command::{QomGet, QomList, QueryPci};
+use crate::qmp::{Error, Session};
+
+/// Where QEMU keeps devices: those with an id by that id, the others numbered.
+const FOLDERS: [&str; 2] = ["/machine/peripheral", "/machine/peripheral-anon"];
+/// The root bus of the `pc` machine: the only one that takes cards while it runs.
+const PC_ROOT: &str = "/machine/i440fx";
+
+/// The PCI devices of a machine.
+#[derive(Debug, Default)]
+pub(super) struct Device {
+    /// Its type, as `-device` spells it.
+    pub(super) kind: String,
+    /// QOM path of the bus on which it sits.
+    pub(super) bus: String,
+    pub(super) address: Option<PciAddress>,
+    mac: Option<MacAddr>,
+    netdev: Option<String>,
+}
+
+/// A network card of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nic {
+    /// QEMU's id, empty for one without.
+    pub(crate) id: String,
+    pub(crate) mac: MacAddr,
+    pub(crate) path: Option<PciPath>,
+    pub(crate) netdev: Option<String>,
+}
+
+/// What is plugged into a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory {
+    /// By QOM path.
+    devices: HashMap<String, Device>,
+    /// Slots taken on a root bus that takes cards; `None` where the machine has no such bus.
+    pub(super) root_slots: Option<Vec<u8>>,
+}
+
+impl Inventory {
+    /// Reads the machine.
+    pub(crate) fn read(qmp: &mut Session) -> Result<Self, Error> {
+        let mut inventory = Self::default();
+        for folder in FOLDERS {
+            for property in qmp.run(&QomList { path: folder })? {
+                let kind = property
+                    .kind
+                    .strip_prefix("child<")
+                    .and_then(|k| k.strip_suffix('>'));
+                if let Some(kind) = kind {
+                    let path = format!("{folder}/{}", property.name);
+                    inventory
+                        .devices
+                        .extend(read(qmp, &path, kind)?.map(|device| (path, device)));
+                }
+            }
+        }
+        if absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some() {
+            let buses = qmp.run(&QueryPci {})?;
+            let root = buses.into_iter().filter(|bus| bus.bus == 0);
+            let slots = root.flat_map(|bus| bus.devices).map(|device| device.slot);
+            inventory.root_slots = Some(slots.collect());
+        }
+        Ok(inventory)
+    }
+
+    /// The network cards, by MAC address.
+    pub(crate) fn nics(&self) -> Vec<Nic> {
+        let mut nics: Vec<Nic> = self
+            .devices
+            .iter()
+            .filter_map(|(path, device)| {
+                let id = path
+                    .strip_prefix(FOLDERS[0])
+                    .map(|id| id.trim_start_matches('/'));
+                Some(Nic {
+                    id: id.unwrap_or_default().to_owned(),
+                    mac: device.mac?,
+                    path: self.path(device),
+                    netdev: device.netdev.clone(),
+                })
+            })
+            .collect();
+        nics.sort_by_key(|nic| nic.path.clone());
+        nics
+    }
+
+    /// The devices by their QOM path.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (&String, &Device)> {
+        self.devices.iter()
+    }
+
+    /// The way from the root bus to a device.
+    pub(super) fn path(&self, device: &Device) -> Option<PciPath> {
+        let mut steps = vec![device.address?];
+        let mut bus = &device.bus;
+        // A bus is named below the device that makes it; the host bridge is none of the devices.
+        while let Some(owner) = bus
+            .rsplit_once('/')
+            .and_then(|(owner, _)| self.devices.get(owner))
+        {
+            steps.push(owner.address?);
+            bus = &owner.bus;
+            if steps.len() > self.devices.len() {
+                return None;
+            }
+        }
+        steps.reverse();
+        PciPath::new(steps).ok()
+    }
+
+    /// A machine without QEMU, for the tests of this room.
+    #[cfg(test)]
+    pub(super) fn of(devices: &[(&str, &str, &str, u8)], root_slots: Option<Vec<u8>>) -> Self {
+        let device = |(path, kind, bus, devfn): &(&str, &str, &str, u8)| {
+            let device = Device {
+                kind: (*kind).to_owned(),
+                bus: (*bus).to_owned(),
+                address: Some(PciAddress::from_devfn(*devfn)),
+                ..Device::default()
+            };
+            ((*path).to_owned(), device)
+        };
+        Self {
+            devices: devices.iter().map(device).collect(),
+            root_slots,
+        }
+    }
+}
+
+fn read(qmp: &mut Session, path: &str, kind: &str) -> Result<Option<Device>, Error> {
+    let Some(bus) = text(qmp, path, "parent_bus")? else {
+        return Ok(None);
+    };
+    let address = get(qmp, path, "addr")?;
+    let address = address.and_then(|value| u8::try_from(value.as_i64()?).ok());
+    let is_nic = kind.contains("net");
+    Ok(Some(Device {
+        kind: kind.to_owned(),
+        bus,
+        address: address.map(PciAddress::from_devfn),
+        mac: if is_nic {
+            text(qmp, path, "mac")?.and_then(|mac| mac.parse().ok())
+        } else {
+            None
+        },
+        netdev: if is_nic {
+            text(qmp, path, "netdev")?
+        } else {
+            None
+        },
+    }))
+}
+
+fn text(qmp: &mut Session, path: &str, property: &str) -> Result<Option<String>, Error> {
+    let value = get(qmp, path, property)?;
+    Ok(value.and_then(|value| Some(value.as_str()?.to_owned())))
+}
+
+/// A property, or `None` where the object has none of that name or has gone meanwhile.
+fn get(qmp: &mut Session, path: &str, property: &str) -> Result<Option<Value>, Error> {
+    absent_is_none(qmp.run(&QomGet { path, property }))
+}
+
+fn absent_is_none<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Refused { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What of the machine stands against a new card.
+impl Inventory {
+    /// # Errors
+    /// A MAC address that a card of the machine has already.
+    pub(crate) fn refuse_duplicate(&self, mac: MacAddr) -> Result<(), Failure> {
+        use patchbay_protocols::failure::Kind;
+        match self.nics().into_iter().find(|nic| nic.mac == mac) {
+            Some(nic) => {
+                let sentence = format!(
+                    "hwAddr '{mac}' belongs to the card '{}' of this sandbox",
+                    nic.id
+                );
+                Err(Failure::new(Kind::Exists, sentence).with_field("hwAddr"))
+            }
+            None => Ok(()),
+        }
+    }
+}

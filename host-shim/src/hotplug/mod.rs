@@ -1,0 +1,17 @@
+//! Plugging and unplugging.
+//!
+//! Plugging writes the journal, does its steps, and marks the card as plugged. Whatever goes wrong,
+//! undoing is one thing: [`clear`] makes everything that the journal knows of the card absent, in
+//! whatever state it finds it. The same function unplugs a card, and finishes what a process that
+//! died had begun.
+
+mod attach;
+mod clear;
+mod ifreq;
+mod inventory;
+mod slot;
+mod tap;
+
+pub(crate) use attach::{Bench, attach};
+pub(crate) use clear::{clear, recover};
+pub(crate) use inventory::{Inventory, Nic};

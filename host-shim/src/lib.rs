@@ -1,0 +1,15 @@
+//! The `patchbay` command: plugs cards over QMP, forwards requests to the agent, and nothing more.
+//!
+//! One file per command in `command`; `sandbox` finds the machine, `qmp` talks to QEMU, `hotplug`
+//! plugs and unplugs, `agent` calls the guest, `output` is the only place that prints.
+
+pub mod agent;
+pub mod cli;
+mod command;
+mod hotplug;
+mod input;
+pub mod output;
+mod qmp;
+mod sandbox;
+
+pub use command::run;

@@ -1,0 +1,236 @@
+//! What neither QEMU nor the guest can tell: which host device a card came from, how that was
+//! before, and whether an operation is in flight.
+//!
+//! One small file per card, replaced atomically and synced before the first command that it
+//! covers. A file that does not say "plugged" was left by a process that died: the next change of
+//! the sandbox clears that card away before it does its own work.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::IfName;
+use serde::{Deserialize, Serialize};
+
+use super::find::io_failure;
+
+/// Where a card's operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// Begun; what of it was done is to be read from QEMU.
+    Adding,
+    /// Done.
+    Plugged,
+    /// To be finished.
+    Removing,
+}
+
+/// How an existing TAP was before it was used; it gets that back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TapBefore {
+    /// Bytes.
+    pub(crate) mtu: u32,
+    /// Whether it was up.
+    pub(crate) up: bool,
+}
+
+/// One card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Card {
+    pub(crate) phase: Phase,
+    /// Its name in the guest.
+    #[serde(with = "text")]
+    pub(crate) name: IfName,
+    /// The TAP on the host.
+    #[serde(with = "text")]
+    pub(crate) device: IfName,
+    /// Name of this attempt: part of every id that the monitor gets to know.
+    pub(crate) attempt: String,
+    /// Descriptors that were given to the monitor for it.
+    pub(crate) fds: Vec<String>,
+    /// `None`: the TAP was made for the card, and ends with its last descriptor.
+    pub(crate) tap: Option<TapBefore>,
+}
+
+impl Card {
+    /// What the ids of all our devices begin with.
+    pub(crate) const DEVICE_PREFIX: &str = "pbd.";
+
+    /// QEMU's id of the device.
+    pub(crate) fn device_id(name: &IfName) -> String {
+        format!("{}{name}", Self::DEVICE_PREFIX)
+    }
+
+    /// QEMU's id of the backend: fresh for each attempt, because a failed `netdev_add` can leave a
+    /// ghost that burns its id.
+    pub(crate) fn netdev_id(&self) -> String {
+        format!("{}{}", Self::netdev_prefix(&self.name), self.attempt)
+    }
+
+    /// What the ids of all backends of this card begin with; the attempt follows.
+    pub(crate) fn netdev_prefix(name: &IfName) -> String {
+        format!("pbn.{name}.")
+    }
+}
+
+/// [`IfName`] as JSON text.
+mod text {
+    use patchbay_protocols::model::IfName;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(name: &IfName, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<IfName, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The journal of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    dir: PathBuf,
+}
+
+impl Journal {
+    /// The one in the sandbox's state directory.
+    pub(crate) fn at(state: &Path) -> Self {
+        Self {
+            dir: state.join("cards"),
+        }
+    }
+
+    /// Every card that is known. A file that can't be read is an error that names it: what it
+    /// knew is then for the operator to clear.
+    pub(crate) fn cards(&self) -> Result<Vec<Card>, Failure> {
+        let broken = |path: &Path, cause: String| {
+            let sentence = format!("could not read the journal {}", path.display());
+            Failure::new(Kind::Other, sentence).with_cause(cause)
+        };
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(broken(&self.dir, error.to_string())),
+        };
+        let mut cards = Vec::new();
+        for entry in entries {
+            let path = entry
+                .map_err(|error| broken(&self.dir, error.to_string()))?
+                .path();
+            // A file without this ending was not yet renamed when its writer died.
+            if path.extension().is_some_and(|ending| ending == "json") {
+                let bytes = fs::read(&path).map_err(|error| broken(&path, error.to_string()))?;
+                let card = serde_json::from_slice(&bytes);
+                cards.push(card.map_err(|error| broken(&path, error.to_string()))?);
+            }
+        }
+        Ok(cards)
+    }
+
+    /// The card with this name.
+    pub(crate) fn card(&self, name: &IfName) -> Result<Option<Card>, Failure> {
+        Ok(self.cards()?.into_iter().find(|card| card.name == *name))
+    }
+
+    /// Writes the card; when this returns it will survive us.
+    pub(crate) fn write(&self, card: &Card) -> Result<(), Failure> {
+        let path = self.path(&card.name);
+        let write = || {
+            fs::create_dir_all(&self.dir)?;
+            let temporary = path.with_extension("new");
+            let mut file = File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec(card)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(|error| {
+            io_failure(
+                format!("could not write the journal {}", path.display()),
+                &error,
+            )
+        })
+    }
+
+    /// Forgets the card.
+    pub(crate) fn remove(&self, name: &IfName) -> Result<(), Failure> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let sentence = format!("could not remove the journal {}", path.display());
+                Err(io_failure(sentence, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, name: &IfName) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(name: &str) -> Card {
+        Card {
+            phase: Phase::Adding,
+            name: name.parse().unwrap(),
+            device: "tap1".parse().unwrap(),
+            attempt: "5f".to_owned(),
+            fds: vec!["pb-5f-q0".to_owned()],
+            tap: Some(TapBefore {
+                mtu: 1500,
+                up: false,
+            }),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        assert_eq!(journal.cards().unwrap(), []);
+        let plugged = Card {
+            phase: Phase::Plugged,
+            ..card("eth1")
+        };
+        journal.write(&card("eth1")).unwrap();
+        journal.write(&plugged).unwrap();
+        assert_eq!(journal.cards().unwrap(), [plugged]);
+        journal.remove(&"eth1".parse().unwrap()).unwrap();
+        journal.remove(&"eth1".parse().unwrap()).unwrap();
+        assert_eq!(journal.cards().unwrap(), []);
+    }
+
+    #[test]
+    fn a_write_that_was_cut_off_is_as_if_never_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        journal.write(&card("eth1")).unwrap();
+        fs::write(dir.path().join("cards/eth1.new"), "{\"pha").unwrap();
+        assert_eq!(journal.cards().unwrap(), [card("eth1")]);
+    }
+
+    #[test]
+    fn a_broken_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        journal.write(&card("eth1")).unwrap();
+        fs::write(dir.path().join("cards/eth1.json"), "{\"phase\":\"adding\"}").unwrap();
+        let failure = journal.cards().unwrap_err();
+        assert!(failure.to_string().contains("cards/eth1.json"), "{failure}");
+    }
+
+    #[test]
+    fn ids_are_qemus() {
+        let name = "eth-test".parse().unwrap();
+        assert_eq!(Card::device_id(&name), "pbd.eth-test");
+        assert_eq!(card("eth1").netdev_id(), "pbn.eth1.5f");
+    }
+}
