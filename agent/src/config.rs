@@ -14,6 +14,15 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// How queues are counted and set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EthtoolWay {
+    /// By netlink where the kernel has that family, else by the ioctl.
+    Auto,
+    /// By the ioctl.
+    Ioctl,
+}
+
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -21,9 +30,12 @@ pub struct Config {
     pub listen: Listen,
     /// Where sysfs is mounted.
     pub sysfs: PathBuf,
+    /// How queues are set.
+    pub ethtool: EthtoolWay,
 }
 
-const RULE: &str = "the agent takes --listen vsock:PORT | unix:/PATH and --sysfs /PATH";
+const RULE: &str =
+    "the agent takes --listen vsock:PORT | unix:/PATH, --sysfs /PATH and --ethtool auto | ioctl";
 
 impl Config {
     /// Reads the words behind the program's name.
@@ -34,6 +46,7 @@ impl Config {
         let mut config = Self {
             listen: Listen::Vsock(DEFAULT_PORT),
             sysfs: PathBuf::from("/sys"),
+            ethtool: EthtoolWay::Auto,
         };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -45,6 +58,8 @@ impl Config {
                 }
                 ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
                 ("--sysfs", _) => config.sysfs = value.into(),
+                ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolWay::Auto,
+                ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolWay::Ioctl,
                 _ => return Err(bad()),
             }
         }
@@ -71,7 +86,16 @@ mod tests {
             parse(&["--listen", "vsock:7"]).unwrap().listen,
             Listen::Vsock(7)
         );
-        let unix = parse(&["--listen", "unix:/run/a.sock", "--sysfs", "/tmp/s"]).unwrap();
+        let unix = parse(&[
+            "--listen",
+            "unix:/run/a.sock",
+            "--sysfs",
+            "/tmp/s",
+            "--ethtool",
+            "ioctl",
+        ])
+        .unwrap();
+        assert_eq!(unix.ethtool, EthtoolWay::Ioctl);
         assert_eq!(unix.listen, Listen::Unix("/run/a.sock".into()));
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
     }
@@ -83,6 +107,7 @@ mod tests {
             &["--listen", "tcp:1"],
             &["--listen", "vsock:x"],
             &["x", "y"],
+            &["--ethtool", "x"],
         ] {
             assert!(
                 parse(words).unwrap_err().contains("--listen vsock:PORT"),

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::parse(std::env::args().skip(1))?;
-    let services = Arc::new(Services::open(Sysfs::at(&config.sysfs))?);
+    let services = Arc::new(Services::open(Sysfs::at(&config.sysfs), config.ethtool)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING)

@@ -8,6 +8,7 @@ mod ioctl;
 use nix::errno::Errno;
 use patchbay_protocols::model::QueuePairs;
 
+use crate::config::EthtoolWay;
 use crate::genl::{FamilyId, HEADER};
 use crate::netlink::{Attrs, Error, Generic, Kernel, Socket, read_u32};
 
@@ -47,7 +48,10 @@ pub enum Ethtool {
 
 impl Ethtool {
     /// Finds out which way this kernel has.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(way: EthtoolWay) -> Result<Self, Error> {
+        if way == EthtoolWay::Ioctl {
+            return Ok(Self::Ioctl);
+        }
         let mut socket = Socket::open()?;
         match FamilyId::resolve(&mut socket, "ethtool") {
             Ok(id) => Ok(Self::Family(socket, id)),

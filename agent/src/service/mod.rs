@@ -11,6 +11,7 @@ use std::time::Instant;
 use nix::sys::utsname::uname;
 use patchbay_protocols::model::{Interface, LinkSpec, PciPath};
 
+use crate::config::EthtoolWay;
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Device, Ethtool};
 use crate::netlink::{self, Route, Socket};
@@ -34,10 +35,10 @@ pub struct Services {
 
 impl Services {
     /// Opens the sockets in the network namespace of the calling thread.
-    pub fn open(sysfs: Sysfs) -> Result<Self, netlink::Error> {
+    pub fn open(sysfs: Sysfs, ethtool: EthtoolWay) -> Result<Self, netlink::Error> {
         let kernel = Kernel {
             route: Socket::open()?,
-            ethtool: Ethtool::open()?,
+            ethtool: Ethtool::open(ethtool)?,
         };
         Ok(Self {
             sysfs,
