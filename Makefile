@@ -1,0 +1,45 @@
+# Every entry point. On a fresh machine `make demo` and `make test` install what they need.
+
+SHELL := /bin/bash
+TARGET := x86_64-unknown-linux-gnu
+BIN := target/$(TARGET)/release
+IMAGE := target/image
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
+export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
+
+.PHONY: help demo test lint build image clean setup-run setup-test
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+demo: image ## Plug a card into a live guest, use it, unplug it
+	scripts/demo.sh
+
+test: setup-test lint image ## Everything: lint, unit, network namespaces, QEMU guests
+	cargo nextest run --workspace --locked
+
+lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo deny --log-level error check bans licenses sources
+	scripts/check-tree.sh
+
+# One static build serves host and guest. The flag belongs to this target alone: without --target
+# it breaks proc-macros.
+build: setup-run ## The programs, statically linked
+	RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --release --locked --target $(TARGET) --workspace --bins
+
+image: build ## Kernel and initramfs for sandboxes, with the tools that judge them
+	$(BIN)/patchbay-sandbox build --tools
+
+setup-run:
+	@scripts/setup.sh run
+
+setup-test: setup-run
+	@scripts/setup.sh test
+
+clean: ## Remove what was built
+	cargo clean

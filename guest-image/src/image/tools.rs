@@ -1,0 +1,124 @@
+//! The second archive, for trying and testing: programs out of Debian packages with the shared
+//! libraries they need, the command server and the TCP echo.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::image::archive::Archive;
+use crate::image::elf::{self, ElfError};
+
+/// The packages that hold the programs.
+pub const PACKAGES: [&str; 6] = [
+    "iproute2",
+    "ipvsadm",
+    "conntrack",
+    "ethtool",
+    "iputils-ping",
+    "busybox",
+];
+
+const PROGRAMS: [&str; 7] = [
+    "ip",
+    "ss",
+    "ipvsadm",
+    "conntrack",
+    "ethtool",
+    "ping",
+    "busybox",
+];
+
+/// The commands of busybox that get a name of their own, where no real program has it.
+const APPLETS: &str = "\
+    [ arp arping ash awk base64 basename bc brctl cat chgrp chmod chown chroot clear cmp cp \
+    cut date dd df diff dirname dmesg du echo egrep env expr false fgrep find fold free grep \
+    gunzip gzip head hexdump hostname id ifconfig insmod kill killall less ln logger ls \
+    lsmod md5sum mkdir mkfifo mknod mktemp modinfo modprobe more mount mv nc netstat nproc \
+    nsenter nslookup od paste pidof ping6 printf ps pwd readlink realpath renice rev rm \
+    rmdir rmmod route sed seq setsid sh sha1sum sha256sum sha512sum shuf sleep sort stat \
+    strings stty sync sysctl tac tail tar taskset tee telnet test time timeout top touch tr \
+    traceroute true truncate tty udhcpc umount uname uniq unshare uptime usleep vi watch wc \
+    wget which whoami xargs xxd yes zcat";
+
+const PROGRAM_FOLDERS: [&str; 4] = ["bin", "sbin", "usr/bin", "usr/sbin"];
+const LIBRARY_FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+/// One of the folders in which Debian's loader looks without being told.
+const LIBRARY_TARGET: &str = "/lib/x86_64-linux-gnu";
+
+/// A program that can't be taken out of the packages.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// Neither the programs' nor the libraries' folders hold it.
+    #[error("The packages of the tools hold no {0}.")]
+    Missing(String),
+    /// The file can't be read.
+    #[error("{} can't be read.", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no program or library.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+}
+
+/// Adds the programs from the tree of unpacked packages, their libraries, and busybox's names.
+pub fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), ToolError> {
+    let mut wanted = BTreeSet::new();
+    for program in PROGRAMS {
+        let content = find(tree, &PROGRAM_FOLDERS, program)?;
+        let needs = elf::needs_of(Path::new(program), &content)?;
+        wanted.extend(needs.libraries);
+        if let Some(loader) = needs.loader {
+            archive.program(&loader, read_in_tree(tree, Path::new(&loader))?);
+        }
+        archive.program(&format!("/bin/{program}"), content);
+    }
+    add_libraries(archive, tree, wanted)?;
+    for applet in APPLETS.split_whitespace() {
+        archive.link_if_free(&format!("/bin/{applet}"), "busybox");
+    }
+    Ok(())
+}
+
+fn add_libraries(
+    archive: &mut Archive,
+    tree: &Path,
+    mut wanted: BTreeSet<String>,
+) -> Result<(), ToolError> {
+    let mut added = BTreeSet::new();
+    while let Some(library) = wanted.pop_first() {
+        if !added.insert(library.clone()) {
+            continue;
+        }
+        let content = find(tree, &LIBRARY_FOLDERS, &library)?;
+        wanted.extend(elf::needs_of(Path::new(&library), &content)?.libraries);
+        archive.program(&format!("{LIBRARY_TARGET}/{library}"), content);
+    }
+    Ok(())
+}
+
+fn find(tree: &Path, folders: &[&str], name: &str) -> Result<Vec<u8>, ToolError> {
+    let found = folders
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| tree.join(path).symlink_metadata().is_ok());
+    let path = found.ok_or_else(|| ToolError::Missing(name.to_owned()))?;
+    read_in_tree(tree, &path)
+}
+
+/// Reads a file of the tree. A link with an absolute target means a place in the tree, not here.
+fn read_in_tree(tree: &Path, path: &Path) -> Result<Vec<u8>, ToolError> {
+    let inside = tree.join(path.strip_prefix("/").unwrap_or(path));
+    let unreadable = |source| ToolError::Unreadable {
+        path: inside.clone(),
+        source,
+    };
+    match fs::read_link(&inside) {
+        Ok(target) if target.is_absolute() => read_in_tree(tree, &target),
+        _ => fs::read(&inside).map_err(unreadable),
+    }
+}

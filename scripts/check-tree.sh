@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Rules that no compiler knows: shell scripts are clean, files stay readable in one sitting.
+set -euo pipefail
+
+MAX_LINES=400
+
+git ls-files '*.sh' .ci/run | xargs shellcheck
+
+long=$(git ls-files '*.rs' | xargs wc -l | awk -v max=$MAX_LINES '$2 != "total" && $1 > max')
+if [ -n "$long" ]; then
+  printf 'files of more than %d lines:\n%s\n' "$MAX_LINES" "$long" >&2
+  exit 1
+fi

@@ -1,0 +1,103 @@
+//! Running programs.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How a program ended, and what it said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its exit status; 128 and more for a signal's.
+    pub status: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Done {
+    /// Standard output of a program that ended well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, 0, "{self}");
+        self.out
+    }
+
+    /// The same, as JSON.
+    #[track_caller]
+    pub fn json(self) -> Value {
+        let text = self.ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "exit {}\nstdout: {}\nstderr: {}",
+            self.status, self.out, self.err
+        )
+    }
+}
+
+/// Runs a command with this standard input to its end.
+pub fn run(command: &mut Command, input: &str) -> Done {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // A program that does not read its input closes it, and that is its right.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Done {
+        status: output.status.code().unwrap_or(255),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// One of our programs, as `make build` leaves it; a test without it must fail, not pass by.
+pub fn bin(name: &str) -> PathBuf {
+    let dir = built("PATCHBAY_BIN_DIR", "x86_64-unknown-linux-gnu/release");
+    let path = dir.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make image` first",
+        path.display()
+    );
+    path
+}
+
+/// A folder that a make target fills.
+pub(crate) fn built(variable: &str, below_target: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(
+        || {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../target")
+                .join(below_target)
+        },
+        PathBuf::from,
+    )
+}
+
+/// `patchbay` with this run directory.
+pub fn patchbay(run_dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(bin("patchbay"));
+    command.env("PATCHBAY_RUN_DIR", run_dir).args(words);
+    command
+}
+
+/// A folder for sockets: their paths have at most 107 bytes, so it is near the root.
+pub fn temp_dir() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("pb-")
+        .tempdir_in("/tmp")
+        .unwrap()
+}

@@ -1,0 +1,21 @@
+//! The bench for tests of the whole: real QEMU guests, the real command, somebody else's judges.
+//!
+//! A helper that fails panics with what was done and what came of it: this crate is only used by
+//! tests.
+
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::unwrap_used
+)]
+
+mod command;
+mod guest;
+mod monitor;
+mod netns;
+pub mod traffic;
+
+pub use command::{Done, bin, patchbay, run, temp_dir};
+pub use guest::{Guest, Machine};
+pub use monitor::{Monitor, Scripted};
+pub use netns::Netns;

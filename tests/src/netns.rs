@@ -1,0 +1,89 @@
+//! Network namespaces of a test's own.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::{Done, run};
+
+/// A named namespace that ends with this value.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Netns {
+    /// A new one, with its loopback up.
+    pub fn new() -> Self {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pb-test-{}-{count}", std::process::id());
+        let netns = Self { name };
+        run(Command::new("ip").args(["netns", "add", &netns.name]), "").ok();
+        netns.ip("link set lo up").ok();
+        netns
+    }
+
+    /// Its name for `ip netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `ip` inside it.
+    pub fn ip(&self, words: &str) -> Done {
+        let words = words.split_whitespace();
+        run(Command::new("ip").args(["-n", &self.name]).args(words), "")
+    }
+
+    /// A program inside it.
+    pub fn exec(&self, words: &str) -> Done {
+        let words = words.split_whitespace();
+        run(
+            Command::new("ip")
+                .args(["netns", "exec", &self.name])
+                .args(words),
+            "",
+        )
+    }
+
+    /// Names of its links but `lo`.
+    pub fn links(&self) -> Vec<String> {
+        let links = self.ip("-j link show").json();
+        let names = links
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|link| link["ifname"].as_str().unwrap());
+        names
+            .filter(|name| *name != "lo")
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Work on a thread inside it.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = PathBuf::from("/run/netns").join(&self.name);
+        let enter = move || {
+            setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    }
+}
+
+impl Default for Netns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        run(Command::new("ip").args(["netns", "del", &self.name]), "");
+    }
+}
