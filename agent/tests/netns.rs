@@ -1,5 +1,7 @@
 //! The service on a real kernel, in a network namespace of each test's own; judged by iproute2.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
