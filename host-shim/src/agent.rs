@@ -75,7 +75,7 @@ impl Agent {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let hello = client.hello(context::with_duration(GREETING), &request);
+        let hello = client.hello(context::with_duration(GREETING + MARGIN), &request);
         let reply = runtime.block_on(within(GREETING, hello));
         let greeting = greeting(&reply.map_err(|failure| {
             let failure = match failure.kind() {
@@ -100,7 +100,10 @@ impl Agent {
     }
 
     /// Waits in the guest for the card and has it configured.
-    pub(crate) fn configure(
+    ///
+    /// # Errors
+    /// The agent's refusal, or [`Kind::Timeout`] some seconds after `wait`.
+    pub fn configure(
         &self,
         path: &PciPath,
         spec: &LinkSpec,
@@ -111,23 +114,27 @@ impl Agent {
         let limit = wait + MARGIN;
         let call = self
             .client
-            .configure_interface(context::with_duration(limit), &request);
+            .configure_interface(context::with_duration(limit + MARGIN), &request);
         let reply = self.runtime.block_on(within(limit, call))?;
         Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
     /// Every interface of the guest.
-    pub(crate) fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
+    ///
+    /// # Errors
+    /// The agent's refusal, or an answer that breaks the interface.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
         let call = self
             .client
-            .list_interfaces(context::with_duration(ANSWER), &request);
+            .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
         let reply = self.runtime.block_on(within(ANSWER, call))?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
 }
 
-/// ttrpc has a timeout of its own, but a peer that stops reading can hold it up.
+/// ttrpc's own timeout comes later than this one: a peer that stops reading can hold it up, and it
+/// has no kind.
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = ttrpc::Result<T>>,

@@ -6,7 +6,7 @@ mod rename;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_protocols::model::{Interface, LinkSpec, PciPath};
@@ -18,6 +18,9 @@ use crate::netlink::{self, Route, Socket};
 use crate::rtnl::{address, link};
 
 pub use error::{Error, Step};
+
+/// Longest wait for the carrier of a card that has come up.
+const CARRIER: Duration = Duration::from_secs(1);
 
 /// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
 #[derive(Debug)]
@@ -71,8 +74,9 @@ impl Services {
         deadline: Instant,
     ) -> Result<Interface, Error> {
         let index = self.find(path, spec, deadline)?;
+        configure::apply(&mut self.lock(), index, spec)?;
+        self.wait_for_carrier(index)?;
         let mut kernel = self.lock();
-        configure::apply(&mut kernel, index, spec)?;
         let listed = self
             .interfaces(&mut kernel)?
             .into_iter()
@@ -115,6 +119,18 @@ impl Services {
                 mac,
             },
         })
+    }
+
+    /// The driver switches the carrier on a moment after its probe, and what is sent before is
+    /// dropped. A card whose other end is unplugged stays without one: that is no error. Not
+    /// waited for is `IFF_RUNNING`, which the kernel holds back for up to a second.
+    fn wait_for_carrier(&self, index: u32) -> Result<(), netlink::Error> {
+        device::until(Instant::now() + CARRIER, || {
+            let links = link::list(&mut self.lock().route)?;
+            let link = links.iter().find(|link| link.index == index);
+            Ok::<_, netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
+        })?;
+        Ok(())
     }
 
     fn interfaces(&self, kernel: &mut Kernel) -> Result<Vec<Interface>, netlink::Error> {
