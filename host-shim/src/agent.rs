@@ -1,7 +1,6 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
 use std::io;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use patchbay_protocols::API_VERSION;
@@ -11,12 +10,12 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{Interface, Invalid, LinkSpec, PciPath};
 use patchbay_protocols::wire::agent as wire;
 use patchbay_protocols::wire::agent_ttrpc::AgentClient;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio_vsock::{VsockAddr, VsockStream};
+use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
+
+use crate::stream::{self, Stream};
 use ttrpc::context;
 
 /// Longest wait for a connection and the first answer on it.
@@ -64,13 +63,12 @@ impl Agent {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
-        let socket = runtime.block_on(async {
-            let opened = tokio::time::timeout(GREETING, open(endpoint)).await;
-            opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        });
-        let socket = socket.map_err(|error| unreachable(endpoint, &error))?;
-        // The client spawns its tasks when it is made.
-        let client = runtime.block_on(async { AgentClient::new(Client::new(socket)) });
+        let unreachable = |error| unreachable(endpoint, &error);
+        let stream = stream::connect(endpoint, GREETING).map_err(unreachable)?;
+        // Both register with the runtime when they are made.
+        let client = runtime
+            .block_on(async { socket(stream).map(|socket| AgentClient::new(Client::new(socket))) });
+        let client = client.map_err(unreachable)?;
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
@@ -184,40 +182,9 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
     Failure::new(kind, sentence).with_cause(error.to_string())
 }
 
-async fn open(endpoint: &Endpoint) -> io::Result<Socket> {
-    match endpoint {
-        Endpoint::Vsock { cid, port } => Ok(VsockStream::connect(VsockAddr::new(*cid, *port))
-            .await?
-            .into()),
-        Endpoint::Unix(path) => StdUnixStream::connect(path)?.try_into(),
-        Endpoint::Hybrid { path, port } => {
-            let mut stream = UnixStream::connect(path).await?;
-            stream
-                .write_all(format!("CONNECT {port}\n").as_bytes())
-                .await?;
-            handshake(&mut stream).await?;
-            Ok(stream.into())
-        }
+fn socket(stream: Stream) -> io::Result<Socket> {
+    match stream {
+        Stream::Unix(stream) => stream.try_into(),
+        Stream::Vsock(stream) => Ok(VsockStream::new(stream)?.into()),
     }
-}
-
-/// Reads `OK <port>\n` byte by byte: what follows belongs to the stream.
-async fn handshake(stream: &mut UnixStream) -> io::Result<()> {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        if line.len() > 32 {
-            return Err(io::Error::other(
-                "the hybrid vsock's answer to CONNECT is too long",
-            ));
-        }
-        // Closed without an answer: nobody listens on that port in the guest.
-        line.push(stream.read_u8().await?);
-    }
-    if line.starts_with(b"OK ") {
-        return Ok(());
-    }
-    let line = String::from_utf8_lossy(&line);
-    Err(io::Error::other(format!(
-        "the hybrid vsock answered {line:?} to CONNECT"
-    )))
 }
