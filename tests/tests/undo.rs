@@ -136,11 +136,10 @@ fn a_killed_command_is_undone_by_the_next() {
 fn a_stopped_machine_is_left_alone() {
     let guest = Guest::start(Machine::Q35);
     let outside = || {
-        (
-            guest.monitor().devices(),
-            guest.monitor().backends(),
-            guest.netns().links(),
-        )
+        // One session for both: a monitor serves one client.
+        let mut monitor = guest.monitor();
+        let inside = (monitor.devices(), monitor.backends());
+        (inside, guest.netns().links())
     };
     let before = outside();
     guest.monitor().run("stop", serde_json::json!({}));
