@@ -346,14 +346,13 @@ fn a_route(dice: &mut Dice) -> (RouteSpec, String) {
         ..parts(&dest, &gateway, device)
     };
     let net: ipnet::IpNet = dest.parse().unwrap();
-    let mut words = format!("route add {} ", net.trunc());
-    if !gateway.is_empty() {
-        words += &format!("via {gateway} ");
-    }
-    words += &format!("dev {device}");
-    if let Some(metric) = metric {
-        words += &format!(" metric {metric}");
-    }
+    let via = if gateway.is_empty() {
+        String::new()
+    } else {
+        format!("via {gateway} ")
+    };
+    let metric = metric.map_or(String::new(), |metric| format!("metric {metric}"));
+    let words = format!("route add {} {via}dev {device} {metric}", net.trunc());
     (RouteSpec::new(route).unwrap(), words)
 }
 

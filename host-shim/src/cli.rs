@@ -64,6 +64,16 @@ pub enum KataNetwork {
     DelIface(WithFile),
     /// List the cards that were plugged, as the guest has them now
     ListIfaces(Plain),
+    /// Change the addresses and the MTU of an interface inside, by difference
+    UpdateIface(WithFile),
+    /// Add a route, or an array of them, to the guest
+    AddRoute(WithFile),
+    /// Delete every route of the guest that agrees with all that is given
+    DelRoute(WithFile),
+    /// List the routes of the guest
+    ListRoutes(Plain),
+    /// Make an array of routes the routes of the guest, by difference
+    UpdateRoutes(WithFile),
 }
 
 /// A sandbox and a JSON document.

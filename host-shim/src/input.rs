@@ -1,6 +1,8 @@
 //! The incumbent's JSON, read as Go reads it: keys in any case, unknown keys passed over, `null` as
 //! absent, the last of a repeated key, types strict, and only the first value of the document.
 
+pub(crate) mod route;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -8,16 +10,21 @@ use std::path::Path;
 
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{
-    Arp, BadValue, IfName, InterfaceAddress, Invalid, LinkParts, LinkSpec, MacAddr, Mtu, QueuePairs,
+    Arp, BadValue, Duplicates, IfName, InterfaceAddress, Invalid, LinkChange, LinkParts, LinkSpec,
+    MacAddr, Mtu, QueuePairs,
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// Largest document that is read, from a file or standard input: 1 MiB.
-const MAX_DOCUMENT: u64 = 1 << 20;
+/// Largest file that is read: 1 MiB, as for the incumbent.
+const MAX_FILE: u64 = 1 << 20;
+/// Most that is read of standard input, which the incumbent does not limit: 16 MiB, more than all
+/// the routes of one request need.
+const MAX_INPUT: u64 = 16 << 20;
 
 /// The keys that mean something, as the user guide spells them.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 18] = [
     "device",
     "name",
     "IPAddresses",
@@ -30,6 +37,12 @@ const KEYS: [&str; 12] = [
     "vhostUserSocket",
     "queues",
     "rawFlags",
+    "dad",
+    "dest",
+    "gateway",
+    "source",
+    "scope",
+    "metric",
 ];
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
@@ -50,6 +63,8 @@ pub(crate) struct RawInterface {
     pub(crate) vhost_user_socket: Option<String>,
     pub(crate) queues: Option<u32>,
     pub(crate) raw_flags: Option<u32>,
+    /// Our own: whether duplicates of its IPv6 addresses are looked for.
+    pub(crate) dad: Option<bool>,
 }
 
 /// An address as it was written.
@@ -69,50 +84,69 @@ pub(crate) struct AddIface {
     pub(crate) link: LinkSpec,
 }
 
-/// Reads the document at the path, or standard input for `-`.
+/// Reads the interface at the path, or from standard input for `-`.
 pub(crate) fn interface(path: &Path) -> Result<RawInterface, Failure> {
-    let name = if path == Path::new("-") {
-        "standard input".into()
-    } else {
-        path.to_string_lossy()
-    };
-    let bytes = read(path).map_err(|error| {
-        let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
-        Failure::new(kind, format!("could not read {name}")).with_cause(error.to_string())
-    })?;
-    parse(&bytes).map_err(|cause| {
-        Failure::new(Kind::Invalid, format!("{name} holds no interface")).with_cause(cause)
-    })
+    let document = Document::read(path)?;
+    match &document.value {
+        Value::Object(_) => document.read_as(document.value.clone(), "interface"),
+        _ => Err(document.holds_no("interface", "a JSON object is needed")),
+    }
+}
+
+/// A JSON document, its keys spelled as in the guide.
+struct Document {
+    /// What to call it in a message.
+    name: String,
+    value: Value,
+}
+
+impl Document {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let name = if path == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            path.to_string_lossy().into_owned()
+        };
+        let bytes = read(path).map_err(|error| {
+            let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
+            Failure::new(kind, format!("could not read {name}")).with_cause(error.to_string())
+        })?;
+        let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
+        let cause = match values.next() {
+            Some(Ok(value)) => {
+                let value = canonical(value);
+                return Ok(Self { name, value });
+            }
+            None => "it is empty".to_owned(),
+            Some(Err(error)) => format!("it is not JSON ({error})"),
+        };
+        let sentence = format!("could not read {name}");
+        Err(Failure::new(Kind::Invalid, sentence).with_cause(cause))
+    }
+
+    fn holds_no(&self, what: &str, cause: impl Into<String>) -> Failure {
+        let sentence = format!("{} holds no {what}", self.name);
+        Failure::new(Kind::Invalid, sentence).with_cause(cause)
+    }
+
+    fn read_as<T: DeserializeOwned>(&self, value: Value, what: &str) -> Result<T, Failure> {
+        serde_path_to_error::deserialize(value)
+            .map_err(|error| self.holds_no(what, format!("{}: {}", error.path(), error.inner())))
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(io::stdin()),
-        _ => Box::new(File::open(path)?),
+    let (mut source, most): (Box<dyn Read>, _) = match path.to_str() {
+        Some("-") => (Box::new(io::stdin()), MAX_INPUT),
+        _ => (Box::new(File::open(path)?), MAX_FILE),
     };
-    source
-        .by_ref()
-        .take(MAX_DOCUMENT + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
-        return Err(io::Error::other(
-            "network file too big: a document has at most 1 MiB",
-        ));
+    source.by_ref().take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let sentence = "network file too big: a file has at most 1 MiB, standard input 16 MiB";
+        return Err(io::Error::other(sentence));
     }
     Ok(bytes)
-}
-
-fn parse(bytes: &[u8]) -> Result<RawInterface, String> {
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let value = match values.next() {
-        None => return Err("it is empty, and a JSON object is needed".to_owned()),
-        Some(Err(error)) => return Err(format!("it is not JSON ({error})")),
-        Some(Ok(value @ Value::Object(_))) => canonical(value),
-        Some(Ok(_)) => return Err("a JSON object is needed".to_owned()),
-    };
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| format!("{}: {}", error.path(), error.inner()))
 }
 
 /// Spells the keys as the guide does.
@@ -159,6 +193,7 @@ impl TryFrom<RawInterface> for AddIface {
             vhost_user_socket,
             queues,
             raw_flags,
+            dad,
         } = &raw;
         let link_type = link_type.as_deref().unwrap_or_default();
         if !["", "tap"].contains(&link_type) {
@@ -190,8 +225,52 @@ impl TryFrom<RawInterface> for AddIface {
         };
         Ok(Self {
             device: device.parse().map_err(|bad: BadValue| bad.at("device"))?,
-            link: LinkSpec::new(parts, "IPAddresses")?,
+            link: LinkSpec::new(parts, "IPAddresses")?.with_duplicates(duplicates(*dad)),
         })
+    }
+}
+
+/// The incumbent never looks for duplicates, and waits for nobody: so unless that is asked.
+fn duplicates(dad: Option<bool>) -> Duplicates {
+    dad.unwrap_or_default().into()
+}
+
+impl TryFrom<RawInterface> for LinkChange {
+    type Error = Invalid;
+
+    fn try_from(raw: RawInterface) -> Result<Self, Invalid> {
+        let name = name(&raw)?;
+        let RawInterface {
+            device,
+            name: _,
+            addresses,
+            mtu,
+            mac,
+            link_type,
+            vhost_user_socket,
+            queues,
+            raw_flags: _,
+            dad,
+        } = raw;
+        let queues = queues.filter(|queues| *queues != 0);
+        let fixed = [
+            ("device", device),
+            ("hwAddr", mac),
+            ("linkType", link_type),
+            ("vhostUserSocket", vhost_user_socket),
+            ("queues", queues.map(|queues| queues.to_string())),
+        ];
+        for (field, value) in fixed {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let rule = "it should be 0 or empty: an update changes only IPAddresses and mtu";
+                return Err(BadValue::new(&value, rule).at(field));
+            }
+        }
+        let mtu = mtu.filter(|mtu| *mtu != 0).map(Mtu::try_from);
+        let mtu = mtu.transpose().map_err(|bad| bad.at("mtu"))?;
+        let addresses = addresses.map(|raw| read_addresses(&raw)).transpose()?;
+        let change = LinkChange::new(name, addresses, mtu, "IPAddresses")?;
+        Ok(change.with_duplicates(duplicates(dad)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use patchbay_protocols::failure::Failure;
-use patchbay_protocols::model::{Interface, InterfaceAddress, PciPath};
+use patchbay_protocols::model::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, Route};
 use serde::Serialize;
 
 use crate::input::{AddIface, RawAddress, RawInterface};
@@ -21,6 +21,21 @@ pub enum Output {
     Listed(Vec<Listed>),
     /// A request that failed, as it was made.
     Echo(Echo),
+    /// An interface that was changed.
+    Updated(Updated),
+    /// Routes.
+    Routes(Vec<Routed>),
+}
+
+impl Output {
+    /// Routes; the incumbent prints `null` for none.
+    pub(crate) fn routes(routes: Vec<Routed>) -> Self {
+        if routes.is_empty() {
+            Self::Null
+        } else {
+            Self::Routes(routes)
+        }
+    }
 }
 
 /// How a command ended.
@@ -131,6 +146,61 @@ impl From<Interface> for Listed {
                 .map(ToString::to_string)
                 .collect(),
             mtu: interface.mtu,
+        }
+    }
+}
+
+/// The reply of `update-iface`: what was asked, in the incumbent's keys.
+#[derive(Debug, Serialize)]
+pub struct Updated {
+    name: String,
+    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u16>,
+}
+
+impl From<&LinkChange> for Updated {
+    fn from(change: &LinkChange) -> Self {
+        let addresses = change.addresses().unwrap_or_default();
+        Self {
+            name: change.name().to_string(),
+            addresses: addresses.iter().map(Address::from).collect(),
+            mtu: change.mtu().map(Mtu::get),
+        }
+    }
+}
+
+/// A route; keys and their order are the incumbent's, and `metric` is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Routed {
+    pub(crate) dest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metric: Option<u32>,
+}
+
+impl From<Route> for Routed {
+    /// As `list-routes` shows it: the incumbent leaves source and scope out.
+    fn from(route: Route) -> Self {
+        let dest = route.way.dest();
+        Self {
+            dest: match dest.prefix_len() {
+                0 => "default".to_owned(),
+                _ => dest.to_string(),
+            },
+            gateway: route.way.gateway().map(|gateway| gateway.to_string()),
+            device: Some(route.device),
+            source: None,
+            scope: None,
+            metric: None,
         }
     }
 }

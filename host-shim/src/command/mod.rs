@@ -1,8 +1,13 @@
 //! The commands, one file each.
 
 mod add_iface;
+mod add_route;
 mod del_iface;
+mod del_route;
 mod list_ifaces;
+mod list_routes;
+mod update_iface;
+mod update_routes;
 
 use crate::cli::{Cli, Command, KataNetwork};
 use crate::output::{Ended, Output};
@@ -18,6 +23,17 @@ pub fn run(cli: &Cli) -> Ended {
         Command::KataNetwork(KataNetwork::DelIface(args)) => del_iface::run(target, args),
         Command::KataNetwork(KataNetwork::ListIfaces(args)) => {
             or_null(list_ifaces::run(target, args))
+        }
+        Command::KataNetwork(KataNetwork::UpdateIface(args)) => {
+            or_null(update_iface::run(target, args).map(Output::Updated))
+        }
+        Command::KataNetwork(KataNetwork::AddRoute(args)) => or_null(add_route::run(target, args)),
+        Command::KataNetwork(KataNetwork::DelRoute(args)) => or_null(del_route::run(target, args)),
+        Command::KataNetwork(KataNetwork::ListRoutes(args)) => {
+            or_null(list_routes::run(target, args))
+        }
+        Command::KataNetwork(KataNetwork::UpdateRoutes(args)) => {
+            or_null(update_routes::run(target, args))
         }
     }
 }

@@ -1,0 +1,19 @@
+//! `kata-network update-iface`.
+
+use patchbay_protocols::failure::Failure;
+use patchbay_protocols::model::LinkChange;
+
+use crate::agent::Agent;
+use crate::cli::{Target, WithFile};
+use crate::input;
+use crate::output::Updated;
+use crate::sandbox::{self, Lock};
+
+/// Works on any interface of the guest, as the incumbent's does.
+pub(super) fn run(target: &Target, args: &WithFile) -> Result<Updated, Failure> {
+    let change = LinkChange::try_from(input::interface(&args.file)?)?;
+    let sandbox = sandbox::find(target, &args.id)?;
+    let _lock = Lock::take(&sandbox.state)?;
+    Agent::connect(&sandbox.agent)?.update(&change)?;
+    Ok(Updated::from(&change))
+}
