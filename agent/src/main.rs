@@ -8,7 +8,7 @@ use patchbay_agent::config::Config;
 use patchbay_agent::device::Sysfs;
 use patchbay_agent::server;
 use patchbay_agent::service::Services;
-use slog::{Logger, crit, info, o};
+use slog::{Logger, crit, o};
 
 /// Most requests that wait for the kernel at once; each holds a thread.
 const MAX_BLOCKING: usize = 64;
@@ -33,8 +33,6 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
         .max_blocking_threads(MAX_BLOCKING)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
-        "listen" => format!("{:?}", config.listen), "kernel" => services.kernel_release());
     runtime.block_on(server::serve(&config.listen, services, log.new(o!())))?;
     Ok(())
 }

@@ -3,17 +3,20 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::Duration;
 
+use patchbay::stream;
 use patchbay_guest::EXEC_PORT;
 use patchbay_guest::frame::{Frame, FrameError};
+use patchbay_protocols::endpoint::Endpoint;
+use patchbay_protocols::model::BadValue;
 
 use crate::image::Tools;
 use crate::launch::LaunchError;
 use crate::launch::registry::{Sandbox, SandboxId};
-use crate::launch::vsock::{BadAddress, GuestAddress};
 
 /// A command that could not be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +53,8 @@ pub enum ExecError {
     #[error(transparent)]
     Sandbox(#[from] LaunchError),
     /// The sandbox's own description is wrong.
-    #[error(transparent)]
-    Address(#[from] BadAddress),
+    #[error("The address in the sandbox's own description is wrong.")]
+    Address(#[from] BadValue),
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -77,12 +80,14 @@ fn connect(sandbox: &Sandbox) -> Result<File, ExecError> {
     if record.tools == Tools::Without {
         return Err(ExecError::NoTools(sandbox.id.clone()));
     }
-    let address: GuestAddress = description.agent.parse()?;
+    let agent: Endpoint = description.agent.parse()?;
     let unreachable = |source| ExecError::Unreachable {
         id: sandbox.id.clone(),
         source,
     };
-    address.connect(EXEC_PORT, PATIENCE).map_err(unreachable)
+    let stream = stream::connect(&agent.at_port(EXEC_PORT), PATIENCE).map_err(unreachable)?;
+    // Any descriptor can become a file, and a file reads and writes.
+    Ok(OwnedFd::from(stream).into())
 }
 
 fn send_input(connection: &mut File) {

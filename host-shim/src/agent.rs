@@ -1,7 +1,6 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
 use std::io;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
 use patchbay_protocols::API_VERSION;
@@ -13,12 +12,12 @@ use patchbay_protocols::model::{
 };
 use patchbay_protocols::wire::agent as wire;
 use patchbay_protocols::wire::agent_ttrpc::AgentClient;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio_vsock::{VsockAddr, VsockStream};
+use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
+
+use crate::stream::{self, Stream};
 use ttrpc::context;
 
 /// Longest wait for a connection and the first answer on it.
@@ -70,18 +69,17 @@ impl Agent {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
-        let socket = runtime.block_on(async {
-            let opened = tokio::time::timeout(GREETING, open(endpoint)).await;
-            opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        });
-        let socket = socket.map_err(|error| unreachable(endpoint, &error))?;
-        // The client spawns its tasks when it is made.
-        let client = runtime.block_on(async { AgentClient::new(Client::new(socket)) });
+        let unreachable = |error| unreachable(endpoint, &error);
+        let stream = stream::connect(endpoint, GREETING).map_err(unreachable)?;
+        // Both register with the runtime when they are made.
+        let client = runtime
+            .block_on(async { socket(stream).map(|socket| AgentClient::new(Client::new(socket))) });
+        let client = client.map_err(unreachable)?;
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let hello = client.hello(context::with_duration(GREETING), &request);
+        let hello = client.hello(context::with_duration(GREETING + MARGIN), &request);
         let reply = runtime.block_on(within(GREETING, hello));
         let greeting = greeting(&reply.map_err(|failure| {
             let failure = match failure.kind() {
@@ -106,7 +104,10 @@ impl Agent {
     }
 
     /// Waits in the guest for the card and has it configured.
-    pub(crate) fn configure(
+    ///
+    /// # Errors
+    /// The agent's refusal, or [`Kind::Timeout`] some seconds after `wait`.
+    pub fn configure(
         &self,
         path: &PciPath,
         spec: &LinkSpec,
@@ -117,17 +118,20 @@ impl Agent {
         let limit = wait + MARGIN + detection(spec.duplicates());
         let call = self
             .client
-            .configure_interface(context::with_duration(limit), &request);
+            .configure_interface(context::with_duration(limit + MARGIN), &request);
         let reply = self.runtime.block_on(within(limit, call))?;
         Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
     /// Every interface of the guest.
-    pub(crate) fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
+    ///
+    /// # Errors
+    /// The agent's refusal, or an answer that breaks the interface.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
         let call = self
             .client
-            .list_interfaces(context::with_duration(ANSWER), &request);
+            .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
         let reply = self.runtime.block_on(within(ANSWER, call))?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -188,7 +192,8 @@ fn detection(duplicates: Duplicates) -> Duration {
     }
 }
 
-/// ttrpc has a timeout of its own, but a peer that stops reading can hold it up.
+/// ttrpc's own timeout comes later than this one: a peer that stops reading can hold it up, and it
+/// has no kind.
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = ttrpc::Result<T>>,
@@ -238,40 +243,9 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
     Failure::new(kind, sentence).with_cause(error.to_string())
 }
 
-async fn open(endpoint: &Endpoint) -> io::Result<Socket> {
-    match endpoint {
-        Endpoint::Vsock { cid, port } => Ok(VsockStream::connect(VsockAddr::new(*cid, *port))
-            .await?
-            .into()),
-        Endpoint::Unix(path) => StdUnixStream::connect(path)?.try_into(),
-        Endpoint::Hybrid { path, port } => {
-            let mut stream = UnixStream::connect(path).await?;
-            stream
-                .write_all(format!("CONNECT {port}\n").as_bytes())
-                .await?;
-            handshake(&mut stream).await?;
-            Ok(stream.into())
-        }
+fn socket(stream: Stream) -> io::Result<Socket> {
+    match stream {
+        Stream::Unix(stream) => stream.try_into(),
+        Stream::Vsock(stream) => Ok(VsockStream::new(stream)?.into()),
     }
-}
-
-/// Reads `OK <port>\n` byte by byte: what follows belongs to the stream.
-async fn handshake(stream: &mut UnixStream) -> io::Result<()> {
-    let mut line = Vec::new();
-    while line.last() != Some(&b'\n') {
-        if line.len() > 32 {
-            return Err(io::Error::other(
-                "the hybrid vsock's answer to CONNECT is too long",
-            ));
-        }
-        // Closed without an answer: nobody listens on that port in the guest.
-        line.push(stream.read_u8().await?);
-    }
-    if line.starts_with(b"OK ") {
-        return Ok(());
-    }
-    let line = String::from_utf8_lossy(&line);
-    Err(io::Error::other(format!(
-        "the hybrid vsock answered {line:?} to CONNECT"
-    )))
 }

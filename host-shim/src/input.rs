@@ -1,10 +1,8 @@
-//! The incumbent's JSON, read as Go reads it: keys in any case, unknown keys passed over, `null` as
-//! absent, the last of a repeated key, types strict, and only the first value of the document.
+//! The incumbent's JSON: what was written, and what it means.
 
+mod document;
 pub(crate) mod route;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -14,36 +12,9 @@ use patchbay_protocols::model::{
     MacAddr, Mtu, QueuePairs,
 };
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// Largest file that is read: 1 MiB, as for the incumbent.
-const MAX_FILE: u64 = 1 << 20;
-/// Most that is read of standard input, which the incumbent does not limit: 16 MiB, more than all
-/// the routes of one request need.
-const MAX_INPUT: u64 = 16 << 20;
-
-/// The keys that mean something, as the user guide spells them.
-const KEYS: [&str; 18] = [
-    "device",
-    "name",
-    "IPAddresses",
-    "address",
-    "mask",
-    "family",
-    "mtu",
-    "hwAddr",
-    "linkType",
-    "vhostUserSocket",
-    "queues",
-    "rawFlags",
-    "dad",
-    "dest",
-    "gateway",
-    "source",
-    "scope",
-    "metric",
-];
+use document::Document;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;
@@ -86,83 +57,13 @@ pub(crate) struct AddIface {
 
 /// Reads the interface at the path, or from standard input for `-`.
 pub(crate) fn interface(path: &Path) -> Result<RawInterface, Failure> {
-    let document = Document::read(path)?;
-    match &document.value {
-        Value::Object(_) => document.read_as(document.value.clone(), "interface"),
+    of(&Document::read(path)?)
+}
+
+fn of(document: &Document) -> Result<RawInterface, Failure> {
+    match document.value() {
+        Value::Object(_) => document.read_as(document.value(), "interface"),
         _ => Err(document.holds_no("interface", "a JSON object is needed")),
-    }
-}
-
-/// A JSON document, its keys spelled as in the guide.
-struct Document {
-    /// What to call it in a message.
-    name: String,
-    value: Value,
-}
-
-impl Document {
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let name = if path == Path::new("-") {
-            "standard input".to_owned()
-        } else {
-            path.to_string_lossy().into_owned()
-        };
-        let bytes = read(path).map_err(|error| {
-            let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
-            Failure::new(kind, format!("could not read {name}")).with_cause(error.to_string())
-        })?;
-        let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>();
-        let cause = match values.next() {
-            Some(Ok(value)) => {
-                let value = canonical(value);
-                return Ok(Self { name, value });
-            }
-            None => "it is empty".to_owned(),
-            Some(Err(error)) => format!("it is not JSON ({error})"),
-        };
-        let sentence = format!("could not read {name}");
-        Err(Failure::new(Kind::Invalid, sentence).with_cause(cause))
-    }
-
-    fn holds_no(&self, what: &str, cause: impl Into<String>) -> Failure {
-        let sentence = format!("{} holds no {what}", self.name);
-        Failure::new(Kind::Invalid, sentence).with_cause(cause)
-    }
-
-    fn read_as<T: DeserializeOwned>(&self, value: Value, what: &str) -> Result<T, Failure> {
-        serde_path_to_error::deserialize(value)
-            .map_err(|error| self.holds_no(what, format!("{}: {}", error.path(), error.inner())))
-    }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut source, most): (Box<dyn Read>, _) = match path.to_str() {
-        Some("-") => (Box::new(io::stdin()), MAX_INPUT),
-        _ => (Box::new(File::open(path)?), MAX_FILE),
-    };
-    source.by_ref().take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        let sentence = "network file too big: a file has at most 1 MiB, standard input 16 MiB";
-        return Err(io::Error::other(sentence));
-    }
-    Ok(bytes)
-}
-
-/// Spells the keys as the guide does.
-fn canonical(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut spelled = Map::new();
-            for (key, value) in map {
-                if let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&key)) {
-                    spelled.insert((*known).to_owned(), canonical(value));
-                }
-            }
-            Value::Object(spelled)
-        }
-        Value::Array(values) => Value::Array(values.into_iter().map(canonical).collect()),
-        plain => plain,
     }
 }
 
@@ -306,4 +207,157 @@ fn read_addresses(raw: &[Option<RawAddress>]) -> Result<Vec<InterfaceAddress>, I
         InterfaceAddress::new(ip, prefix).map_err(|bad| bad.at(at("")))
     };
     raw.iter().enumerate().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The user guide's first example, less its DPDK socket.
+    const GUIDE: &str = r#"{
+        "device": "tap-test",
+        "name": "eth-test",
+        "IPAddresses": [ { "address": "172.16.0.3", "mask": "16" } ],
+        "hwAddr":"02:42:20:6f:a3:69",
+        "mtu": 1500,
+        "queues":5
+    }"#;
+
+    fn read(text: &str) -> Result<AddIface, Failure> {
+        parse(text.as_bytes()).and_then(AddIface::try_from)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<RawInterface, Failure> {
+        of(&Document::parse("the text".to_owned(), bytes)?)
+    }
+
+    #[test]
+    fn the_guides_example_is_read() {
+        let request = read(GUIDE).unwrap();
+        let parts = request.link.parts();
+        assert_eq!(request.device.as_str(), "tap-test");
+        assert_eq!(parts.name.as_str(), "eth-test");
+        assert_eq!(parts.mac.to_string(), "02:42:20:6f:a3:69");
+        assert_eq!(parts.addresses[0].to_string(), "172.16.0.3/16");
+        assert_eq!(
+            (parts.mtu.get(), parts.queues.map(QueuePairs::get)),
+            (1500, Some(5))
+        );
+    }
+
+    #[test]
+    fn it_is_read_as_go_reads_it() {
+        let same = read(GUIDE).unwrap();
+        for (from, to) in [
+            ("\"hwAddr\"", "\"HWADDR\""),
+            ("\"address\"", "\"Address\""),
+            ("\"mtu\": 1500,", "\"mtu\": 9, \"MTU\": 1500,"),
+            (
+                "\"mtu\": 1500,",
+                "\"mtu\": 1500, \"unknown\": [{}], \"linkType\": null,",
+            ),
+            ("\"queues\":5\n    }", "\"queues\":5} trailing"),
+        ] {
+            let text = GUIDE.replace(from, to);
+            assert_ne!(text, GUIDE);
+            assert_eq!(read(&text).unwrap(), same, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_arp_is_a_bit_of_raw_flags() {
+        let text = GUIDE.replace("\"queues\":5", "\"rawFlags\":128");
+        assert_eq!(read(&text).unwrap().link.parts().arp, Arp::Off);
+    }
+
+    #[test]
+    fn each_bad_field_is_named_with_its_rule() {
+        for (from, to, field, rule) in [
+            ("\"tap-test\"", "\"1tap\"", "device", "starts with a letter"),
+            ("\"tap-test\"", "\"\"", "device", "must be given"),
+            (
+                "\"eth-test\"",
+                "\"eth test\"",
+                "name",
+                "starts with a letter",
+            ),
+            ("\"name\"", "\"noname\"", "name", "must be given"),
+            ("02:42:20", "01:42:20", "hwAddr", "unicast"),
+            ("1500", "46", "mtu", "kernel's minimum"),
+            ("1500", "0", "mtu", "must be given"),
+            ("1500", "9601", "mtu", "68 to 9600"),
+            ("\"queues\":5", "\"queues\":257", "queues", "1 to 256"),
+            ("\"16\"", "\"33\"", "IPAddresses[0]", "at most 32 bits"),
+            ("\"16\"", "\"+6\"", "IPAddresses[0].mask", "decimal digits"),
+            (
+                "\"16\"",
+                "\"255.255.0.0\"",
+                "IPAddresses[0].mask",
+                "decimal digits",
+            ),
+            (
+                "172.16.0.3",
+                "172.16.0.256",
+                "IPAddresses[0].address",
+                "IPv4 or IPv6",
+            ),
+            (
+                "\"mask\": \"16\"",
+                "\"mask\": \"16\", \"family\": 10",
+                "IPAddresses[0].family",
+                "2 for an IPv4",
+            ),
+            (
+                "{ \"address\"",
+                "null, { \"address\"",
+                "IPAddresses[0]",
+                "keys address and mask",
+            ),
+            (
+                "\"queues\":5",
+                "\"linkType\":\"veth\"",
+                "linkType",
+                "type tap",
+            ),
+        ] {
+            let text = GUIDE.replace(from, to);
+            assert_ne!(text, GUIDE, "{from}");
+            let failure = read(&text).unwrap_err();
+            assert_eq!(
+                (failure.kind(), failure.field()),
+                (Kind::Invalid, Some(field)),
+                "{text}"
+            );
+            assert!(failure.to_string().contains(rule), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_document_is_told() {
+        for (text, cause) in [
+            ("", "it is empty"),
+            ("null", "a JSON object is needed"),
+            ("[]", "a JSON object is needed"),
+            ("{\"device\":", "it is not JSON"),
+            ("{\"mtu\":\"1500\"}", "mtu: invalid type"),
+            ("{\"mtu\":-1}", "mtu: invalid value"),
+            (
+                "{\"IPAddresses\":[{\"mask\":24}]}",
+                "IPAddresses[0].mask: invalid type",
+            ),
+        ] {
+            let failure = parse(text.as_bytes()).unwrap_err();
+            let told: String = failure.chain().collect();
+            assert!(told.contains(cause), "{text}: {told}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            if let Ok(raw) = parse(&bytes) {
+                let _ = AddIface::try_from(raw);
+            }
+        }
+    }
 }

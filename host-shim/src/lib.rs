@@ -11,5 +11,6 @@ mod input;
 pub mod output;
 mod qmp;
 mod sandbox;
+pub mod stream;
 
 pub use command::run;

@@ -28,6 +28,18 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+impl Endpoint {
+    /// Another port of the same guest; a Unix socket has none and stays what it is.
+    #[must_use]
+    pub fn at_port(self, port: u32) -> Self {
+        match self {
+            Endpoint::Vsock { cid, port: _ } => Endpoint::Vsock { cid, port },
+            Endpoint::Hybrid { path, port: _ } => Endpoint::Hybrid { path, port },
+            Endpoint::Unix(path) => Endpoint::Unix(path),
+        }
+    }
+}
+
 const RULE: &str =
     "an agent is at vsock://CID:PORT (CID 3 or more), hvsock:///PATH:PORT or unix:///PATH";
 
@@ -87,6 +99,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn another_port_is_of_the_same_guest() {
+        let agent: Endpoint = "hvsock:///run/v.sock:1061".parse().unwrap();
+        assert_eq!(agent.at_port(7).to_string(), "hvsock:///run/v.sock:7");
     }
 
     #[test]

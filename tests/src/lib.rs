@@ -9,12 +9,14 @@
     clippy::unwrap_used
 )]
 
+mod agent;
 mod command;
 mod guest;
 mod monitor;
 mod netns;
 pub mod traffic;
 
+pub use agent::{Configure, FakeAgent};
 pub use command::{Done, bin, patchbay, run, temp_dir};
 pub use guest::{Guest, Machine};
 pub use monitor::{Monitor, Scripted};

@@ -22,6 +22,8 @@ pub struct Link {
     pub mtu: u32,
     /// `IFF_UP`.
     pub up: bool,
+    /// `IFF_LOWER_UP`: up, and its device has a carrier.
+    pub carrier: bool,
     /// `IFF_NOARP`.
     pub arp: Arp,
 }
@@ -35,6 +37,7 @@ impl From<LinkMessage> for Link {
             mac: None,
             mtu: 0,
             up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
             arp: if flags.contains(LinkFlags::Noarp) {
                 Arp::Off
             } else {

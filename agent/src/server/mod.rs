@@ -6,7 +6,7 @@ mod listen;
 use std::sync::Arc;
 
 use patchbay_protocols::wire::agent_ttrpc;
-use slog::Logger;
+use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
 use crate::config::Listen;
@@ -34,11 +34,14 @@ pub enum Error {
 /// When it can't even begin.
 pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
-    let handlers = handlers::Handlers::new(services, log);
+    let kernel = services.kernel_release();
+    let handlers = handlers::Handlers::new(services, log.clone());
     let service = agent_ttrpc::create_agent(Arc::new(handlers));
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(service);
     server.start().await.map_err(Error::Start)?;
+    info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
+        "listen" => format!("{listen:?}"), "kernel" => kernel);
     std::future::pending().await
 }

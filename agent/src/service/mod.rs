@@ -8,7 +8,7 @@ mod routes;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_protocols::model::{
@@ -23,6 +23,9 @@ use crate::rtnl::{address, link};
 use configure::Before;
 
 pub use error::{Error, Step};
+
+/// Longest wait for the carrier of a card that has come up.
+const CARRIER: Duration = Duration::from_secs(1);
 
 /// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl Services {
     ) -> Result<Interface, Error> {
         let index = self.find(path, spec, deadline)?;
         let before = configure::apply(&mut self.lock(), index, spec)?;
+        self.wait_for_carrier(index)?;
         self.finish(&before, spec.duplicates())
     }
 
@@ -155,6 +159,18 @@ impl Services {
                 mac,
             },
         })
+    }
+
+    /// The driver switches the carrier on a moment after its probe, and what is sent before is
+    /// dropped. A card whose other end is unplugged stays without one: that is no error. Not
+    /// waited for is `IFF_RUNNING`, which the kernel holds back for up to a second.
+    fn wait_for_carrier(&self, index: u32) -> Result<(), netlink::Error> {
+        device::until(Instant::now() + CARRIER, || {
+            let links = link::list(&mut self.lock().route)?;
+            let link = links.iter().find(|link| link.index == index);
+            Ok::<_, netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
+        })?;
+        Ok(())
     }
 
     fn interfaces(&self, kernel: &mut Kernel) -> Result<Vec<Interface>, netlink::Error> {

@@ -3,9 +3,6 @@
 
 pub mod frame;
 
-/// The vsock port on which the agent serves.
-pub const AGENT_PORT: u32 = 1061;
-
 /// The vsock port on which `patchbay-execd` runs commands for the host.
 pub const EXEC_PORT: u32 = 1062;
 

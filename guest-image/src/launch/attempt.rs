@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use patchbay_guest::{AGENT_PORT, EXEC_PORT};
+use patchbay::agent::Agent;
+use patchbay::stream;
+use patchbay_guest::EXEC_PORT;
+use patchbay_protocols::endpoint::Endpoint;
 
 use super::LaunchError;
 use super::folder::{Description, Folder};
@@ -16,7 +19,6 @@ use super::qemu::QemuConfig;
 use super::registry::{Record, RunDir, Sandbox, SandboxId};
 use super::spawn::{Gated, Program};
 use super::stop::end_all;
-use super::vsock::GuestAddress;
 use crate::image::Tools;
 use crate::text::last_lines;
 
@@ -25,7 +27,7 @@ pub(super) struct Plan {
     pub(super) qemu: PathBuf,
     pub(super) config: QemuConfig,
     pub(super) daemon: Option<PathBuf>,
-    pub(super) address: GuestAddress,
+    pub(super) agent: Endpoint,
     pub(super) netns: Option<PathBuf>,
     pub(super) timeout: Duration,
 }
@@ -67,7 +69,9 @@ impl From<LaunchError> for Failure {
 }
 
 const RETRY: Duration = Duration::from_millis(10);
-/// How long one question to the agent may take.
+/// What the agent's log says once it listens.
+const AGENT_SERVES: &str = "the agent serves";
+/// How long one question to the guest may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 const EVIDENCE_LINES: usize = 20;
 
@@ -121,14 +125,19 @@ impl Attempt {
             netns: plan.netns.as_deref(),
         };
         let pid = self.spawn(Role::Qemu, &qemu)?;
-        self.wait_until(plan, deadline, || agent_answers(&plan.address))?;
+        // vhost-device-vsock 0.3 can lose a connection that comes before the guest has its driver,
+        // and every later one with it; so the first comes when the agent has said that it serves.
+        let console = self.folder.console();
+        self.wait_until(plan, deadline, || says(&console, AGENT_SERVES))?;
+        self.wait_until(plan, deadline, || Agent::connect(&plan.agent).is_ok())?;
         if self.record.tools == Tools::With {
-            let executes = || plan.address.connect(EXEC_PORT, PATIENCE).is_ok();
+            let execd = plan.agent.clone().at_port(EXEC_PORT);
+            let executes = || stream::connect(&execd, PATIENCE).is_ok();
             self.wait_until(plan, deadline, executes)?;
         }
         let description = Description {
             qmp: self.folder.qmp(),
-            agent: plan.address.url(AGENT_PORT),
+            agent: plan.agent.to_string(),
             netns: plan.netns.clone(),
             pid,
         };
@@ -241,7 +250,7 @@ impl Attempt {
     }
 }
 
-/// Whether the agent's port can be opened.
-fn agent_answers(address: &GuestAddress) -> bool {
-    address.connect(AGENT_PORT, PATIENCE).is_ok()
+/// Whether the guest has printed this.
+fn says(console: &Path, words: &str) -> bool {
+    fs::read(console).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words))
 }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use patchbay_protocols::endpoint::Endpoint;
+
 use super::LaunchError;
 use super::accel::{self, AccelChoice};
 use super::attempt::{Attempt, Plan};
@@ -14,7 +16,7 @@ use super::processes::{ProcessRecord, Role};
 use super::qemu::{Machine, QEMU, QemuConfig, Version, VsockDevice};
 use super::registry::{Record, RunDir, SandboxId};
 use super::spawn::find_program;
-use super::vsock::{DAEMON, GuestAddress};
+use super::vsock::{self, DAEMON};
 use crate::image::{Image, Tools};
 
 /// What to start.
@@ -78,10 +80,10 @@ fn plan(
         })?;
     }
     let qemu = program(QEMU, "Debian's package qemu-system-x86 has it")?;
-    let address = GuestAddress::choose(&folder.vsock());
-    let (daemon, vsock) = match address {
-        GuestAddress::Kernel(cid) => (None, VsockDevice::Kernel { cid }),
-        GuestAddress::Hybrid(_) => {
+    let agent = vsock::choose(&folder.vsock());
+    let (daemon, vsock) = match agent {
+        Endpoint::Vsock { cid, .. } => (None, VsockDevice::Kernel { cid }),
+        Endpoint::Hybrid { .. } | Endpoint::Unix(_) => {
             let daemon = program(DAEMON, "cargo install --locked vhost-device-vsock")?;
             let socket = folder.vhost();
             (Some(daemon), VsockDevice::VhostUser { socket })
@@ -109,7 +111,7 @@ fn plan(
         qemu,
         config,
         daemon,
-        address,
+        agent,
         netns: options.netns.clone(),
         timeout: options.timeout,
     })

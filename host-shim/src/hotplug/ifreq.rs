@@ -12,6 +12,33 @@ use crate::sandbox::TapBefore;
 /// `_IOW('T', 202, int)`; libc lacks it.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
+const ETHTOOL_GDRVINFO: u32 = 3;
+
+/// The beginning of `struct ethtool_drvinfo` of `linux/ethtool.h`, and room for the rest.
+#[repr(C)]
+struct DriverInfo {
+    cmd: u32,
+    driver: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus_info: [u8; 32],
+    rest: [u8; 64],
+}
+
+impl Default for DriverInfo {
+    fn default() -> Self {
+        let text = [0; 32];
+        Self {
+            cmd: 0,
+            driver: text,
+            version: text,
+            firmware: text,
+            bus_info: text,
+            rest: [0; 64],
+        }
+    }
+}
+
 /// The devices of the network namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct Links(OwnedFd);
@@ -72,6 +99,20 @@ impl Links {
         Ok(self.flags(name)? & libc::IFF_RUNNING != 0)
     }
 
+    /// Whether a device is a TAP: of all drivers only `tun` calls its bus so.
+    pub(super) fn is_tap(&self, name: &IfName) -> io::Result<bool> {
+        let mut info = DriverInfo {
+            cmd: ETHTOOL_GDRVINFO,
+            ..DriverInfo::default()
+        };
+        let mut request = request(name);
+        request.ifr_ifru.ifru_data = (&raw mut info).cast();
+        match ioctl(&self.0, libc::SIOCETHTOOL, &mut request) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+            done => done.map(|()| info.bus_info.starts_with(b"tap\0")),
+        }
+    }
+
     fn flags(&self, name: &IfName) -> io::Result<i32> {
         let mut request = request(name);
         ioctl(&self.0, libc::SIOCGIFFLAGS, &mut request)?;
@@ -103,8 +144,8 @@ fn request(name: &IfName) -> libc::ifreq {
 
 fn ioctl(fd: &impl AsFd, number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     #[allow(unsafe_code)]
-    // SAFETY: each number used in this file reads and writes one ifreq, and this one lives until
-    // the call returns.
+    // SAFETY: each number used in this file reads and writes one ifreq, which lives until the call
+    // returns; SIOCETHTOOL with ETHTOOL_GDRVINFO writes the drvinfo too that its caller points to.
     let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number, &raw mut *request) };
     Ok(Errno::result(done).map(drop)?)
 }

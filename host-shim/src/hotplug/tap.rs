@@ -74,58 +74,53 @@ fn made(device: &IfName, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
         TAP | MULTI_QUEUE
     };
     let first = queue(device, mode | EXCLUSIVE).map_err(|errno| failure(device, &errno.into()))?;
-    let mut queues = vec![first];
-    more(device, pairs, mode, &mut queues)?;
-    Ok(queues)
+    with_others(device, pairs, first)
 }
 
-/// A device that exists is a TAP with one queue, a TAP with several, or no TAP; only attaching
-/// tells which.
+/// Nothing is opened before it is sure that the device will do: opening changes its flags.
 fn existing(links: &Links, device: &IfName, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
-    let busy = || {
-        let sentence = format!("device '{device}' is in use by another process");
-        Failure::new(Kind::Exists, sentence).with_field("device")
-    };
-    // Another queue of a multi-queue TAP can be opened while a second machine has the first.
-    if links
-        .is_running(device)
-        .map_err(|error| failure(device, &error))?
-    {
-        return Err(busy());
+    let refuse = |kind, field, sentence| Err(Failure::new(kind, sentence).with_field(field));
+    let told = |error: io::Error| failure(device, &error);
+    if !links.is_tap(device).map_err(told)? {
+        let sentence = format!("device '{device}' exists and is no TAP device");
+        return refuse(Kind::Invalid, "device", sentence);
     }
-    let attached = match queue(device, TAP | MULTI_QUEUE) {
-        Err(Errno::EINVAL) => queue(device, TAP).map(|queue| (queue, TAP)),
-        many => many.map(|queue| (queue, TAP | MULTI_QUEUE)),
-    };
-    let (first, mode) = attached.map_err(|errno| match errno {
-        Errno::EBUSY => busy(),
-        Errno::EINVAL => {
-            let sentence = format!("device '{device}' exists and is no TAP device");
-            Failure::new(Kind::Invalid, sentence).with_field("device")
+    let busy = format!("device '{device}' is in use by another process");
+    // Another queue of a multi-queue TAP could be opened while a second machine has the first.
+    if links.is_running(device).map_err(told)? {
+        return refuse(Kind::Exists, "device", busy);
+    }
+    let many = pairs != QueuePairs::ONE;
+    let first = match queue(device, if many { TAP | MULTI_QUEUE } else { TAP }) {
+        Ok(first) => first,
+        Err(Errno::EINVAL) if many => {
+            let sentence = format!(
+                "queues '{pairs}' is not allowed: the TAP device '{device}' was made with one queue"
+            );
+            return refuse(Kind::Invalid, "queues", sentence);
         }
-        errno => failure(device, &errno.into()),
-    })?;
-    if mode == TAP && pairs != QueuePairs::ONE {
-        let sentence = format!(
-            "queues '{pairs}' is not allowed: the TAP device '{device}' was made with one queue"
-        );
-        return Err(Failure::new(Kind::Invalid, sentence).with_field("queues"));
-    }
-    let mut queues = vec![first];
-    more(device, pairs, mode, &mut queues)?;
-    Ok(queues)
+        // A multi-queue TAP takes one queue too, if it is called what it is.
+        Err(Errno::EINVAL) => {
+            queue(device, TAP | MULTI_QUEUE).map_err(|errno| told(errno.into()))?
+        }
+        Err(Errno::EBUSY) => return refuse(Kind::Exists, "device", busy),
+        Err(errno) => return Err(told(errno.into())),
+    };
+    with_others(device, pairs, first)
 }
 
-fn more(
+/// Opens the queues after the first.
+fn with_others(
     device: &IfName,
     pairs: QueuePairs,
-    mode: i32,
-    queues: &mut Vec<OwnedFd>,
-) -> Result<(), Failure> {
+    first: OwnedFd,
+) -> Result<Vec<OwnedFd>, Failure> {
+    let mut queues = vec![first];
     for _ in 1..pairs.get() {
-        queues.push(queue(device, mode).map_err(|errno| failure(device, &errno.into()))?);
+        let next = queue(device, TAP | MULTI_QUEUE);
+        queues.push(next.map_err(|errno| failure(device, &errno.into()))?);
     }
-    Ok(())
+    Ok(queues)
 }
 
 fn queue(device: &IfName, mode: i32) -> Result<OwnedFd, Errno> {

@@ -12,7 +12,7 @@ use patchbay_protocols::model::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Document;
+use super::document::Document;
 use crate::output::Routed;
 
 /// A route as it was written, nothing checked but JSON types.
@@ -62,7 +62,7 @@ pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, Routed)>, Fail
 /// for the incumbent, an address without a prefix is no destination, and none is the default.
 pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, Routed)>>, Failure> {
     let document = Document::read(path)?;
-    match &document.value {
+    match document.value() {
         Value::Null => Ok(None),
         Value::Array(_) => some(&document, |raw| {
             let dest = given(raw.dest.as_deref()).unwrap_or(DEFAULT);
@@ -84,12 +84,12 @@ fn some<T>(
 ) -> Result<Vec<T>, Failure> {
     let one = |value: &Value| -> Result<RawRoute, Failure> {
         match value {
-            Value::Object(_) => document.read_as(value.clone(), "routes"),
+            Value::Object(_) => document.read_as(value, "routes"),
             _ => Err(document.holds_no("routes", "a route is a JSON object")),
         }
     };
-    let Value::Array(values) = &document.value else {
-        return Ok(vec![read(&one(&document.value)?)?]);
+    let Value::Array(values) = document.value() else {
+        return Ok(vec![read(&one(document.value())?)?]);
     };
     if values.len() > MAX_ROUTES {
         let cause = format!(

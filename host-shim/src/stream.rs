@@ -1,0 +1,104 @@
+//! Connecting to a port of a guest.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use patchbay_protocols::endpoint::Endpoint;
+use vsock::VsockStream;
+
+/// A connected stream of one of the kinds.
+#[derive(Debug)]
+pub enum Stream {
+    /// Through the host's kernel.
+    Vsock(VsockStream),
+    /// Through a Unix socket, past its handshake if it has one.
+    Unix(UnixStream),
+}
+
+impl From<Stream> for OwnedFd {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Vsock(stream) => stream.into(),
+            Stream::Unix(stream) => stream.into(),
+        }
+    }
+}
+
+/// Connects; every step of a hybrid handshake may take `patience`. The kernel's own vsock gives up
+/// after two seconds.
+///
+/// # Errors
+/// Those of the socket; `ConnectionRefused` when nobody listens on that port in the guest.
+pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
+    match endpoint {
+        Endpoint::Vsock { cid, port } => {
+            VsockStream::connect_with_cid_port(*cid, *port).map(Stream::Vsock)
+        }
+        Endpoint::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+        Endpoint::Hybrid { path, port } => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            handshake(&stream, *port).map_err(|error| match error.kind() {
+                // The name that a timeout of a socket has on Linux says little.
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => error,
+            })?;
+            stream.set_read_timeout(None)?;
+            stream.set_write_timeout(None)?;
+            Ok(Stream::Unix(stream))
+        }
+    }
+}
+
+/// The longest answer is `OK 4294967295` and a line end.
+const LONGEST_ANSWER: usize = 16;
+
+fn handshake(mut stream: &UnixStream, port: u32) -> io::Result<()> {
+    stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
+    let mut answer = Vec::new();
+    // Byte by byte: what follows the line belongs to the stream.
+    while answer.len() < LONGEST_ANSWER && !answer.ends_with(b"\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 {
+            break;
+        }
+        answer.extend(byte);
+    }
+    if answer.starts_with(b"OK ") && answer.ends_with(b"\n") {
+        return Ok(());
+    }
+    let refused = format!("port {port} of the guest was not opened");
+    Err(io::Error::new(io::ErrorKind::ConnectionRefused, refused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handshake_leaves_what_follows_unread() {
+        let (host, mut guest) = UnixStream::pair().unwrap();
+        guest.write_all(b"OK 1024\nhello").unwrap();
+        handshake(&host, 1061).unwrap();
+        let mut rest = [0; 5];
+        (&host).read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"hello");
+        let mut sent = [0; 13];
+        guest.read_exact(&mut sent).unwrap();
+        assert_eq!(&sent, b"CONNECT 1061\n");
+    }
+
+    #[test]
+    fn a_closed_or_odd_answer_is_a_refusal() {
+        for answer in ["", "NO\n", "OK 1", "a line that is much too long\n"] {
+            let (host, mut guest) = UnixStream::pair().unwrap();
+            guest.write_all(answer.as_bytes()).unwrap();
+            guest.shutdown(std::net::Shutdown::Write).unwrap();
+            let error = handshake(&host, 1061).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A card from plug to unplug on a live guest, judged by the guest's own programs.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use patchbay_tests::{Guest, Machine, bin, run, traffic};
+
+/// The user guide's file, less the DPDK socket.
+const GUIDE: &str = r#"{
+    "device": "tap-test",
+    "name": "eth-test",
+    "IPAddresses": [ { "address": "172.16.0.3", "mask": "16" } ],
+    "hwAddr":"02:42:20:6f:a3:69",
+    "mtu": 1500,
+    "queues":5
+}"#;
+
+fn null(done: patchbay_tests::Done) {
+    assert_eq!(done.ok(), "null\n");
+}
+
+/// The guide's examples with the outputs that it prints. `place` is where the first card sits.
+fn guide_examples(machine: Machine, place: &str) {
+    let guest = Guest::start(machine);
+    // A link to the program serves the incumbent's scripts, with `cat FILE |` before it.
+    let kata_runtime = guest.file("kata-runtime");
+    symlink(bin("patchbay"), &kata_runtime).unwrap();
+    let net_json = guest.file("net.json");
+    let document = r#"{"device":"tap_test","name":"eth-test","IPAddresses":[{"Address":"173.85.100.1","Mask":"24"}],"hwAddr":"02:42:20:6e:03:01","mtu":1500}"#;
+    std::fs::write(&net_json, document).unwrap();
+    let kata = |command: &str, file: &[&str], input: &str| {
+        let mut words = Command::new(&kata_runtime);
+        words.env("PATCHBAY_RUN_DIR", guest.run_dir());
+        // The guide's truncated id.
+        words.args(["kata-network", command, "6ec7a98"]).args(file);
+        run(&mut words, input)
+    };
+    let file = net_json.to_str().unwrap();
+
+    null(kata("list-ifaces", &[], ""));
+    assert_eq!(
+        kata("add-iface", &[file], "").ok(),
+        format!(
+            "{{\"device\":\"tap_test\",\"name\":\"eth-test\",\"IPAddresses\":[{{\"Family\":2,\
+             \"Address\":\"173.85.100.1\",\"Mask\":\"24\"}}],\"mtu\":1500,\
+             \"hwAddr\":\"02:42:20:6e:03:01\",\"pciAddr\":\"{place}\"}}\n"
+        )
+    );
+    null(kata("del-iface", &[file], ""));
+    null(kata("list-ifaces", &[], ""));
+
+    kata("add-iface", &["-"], GUIDE).ok();
+    let first =
+        r#"{"name":"eth-test","mac":"02:42:20:6f:a3:69","ip":["172.16.0.3/16"],"mtu":1500}"#;
+    assert_eq!(kata("list-ifaces", &[], "").ok(), format!("[{first}]\n"));
+    assert_eq!(
+        guest.exec("ip route").ok().trim_end(),
+        "172.16.0.0/16 dev eth-test proto kernel scope link src 172.16.0.3"
+    );
+    let two = r#"{"device":"tap2","name":"container_eth_2","IPAddresses":[{"address":"192.168.0.34","mask":"24"}],"hwAddr":"02:90:50:6b:a2:29","mtu":1500}"#;
+    kata("add-iface", &["-"], two).ok();
+    let second = r#"{"name":"container_eth_2","mac":"02:90:50:6b:a2:29","ip":["192.168.0.34/24"],"mtu":1500}"#;
+    assert_eq!(
+        kata("list-ifaces", &[], "").ok(),
+        format!("[{first},{second}]\n")
+    );
+    null(kata("del-iface", &["-"], GUIDE));
+    assert_eq!(kata("list-ifaces", &[], "").ok(), format!("[{second}]\n"));
+    null(kata("del-iface", &["-"], two));
+
+    let bad = kata("add-iface", &["-"], r#"{"device":"tap_test"}"#);
+    assert_eq!((bad.status, bad.out.as_str()), (2, "null\n"), "{bad}");
+}
+
+#[test]
+fn the_guides_examples_on_q35() {
+    guide_examples(Machine::Q35, "01.0/00");
+}
+
+#[test]
+fn the_guides_examples_on_pc() {
+    guide_examples(Machine::Pc, "02.0/01");
+}
+
+/// What iproute2 and ethtool say of the card in the guest.
+fn judged(guest: &Guest) {
+    let link = guest.ip("link show eth-test")[0].take();
+    assert_eq!(link["address"], "02:42:20:6f:a3:69");
+    assert_eq!(link["mtu"], 1500);
+    let flags = link["flags"].as_array().unwrap();
+    assert!(
+        flags.contains(&"UP".into()) && flags.contains(&"LOWER_UP".into()),
+        "{link}"
+    );
+    assert_eq!(link["num_tx_queues"], 5);
+    let addresses = guest.ip("-4 addr show eth-test")[0]["addr_info"].take();
+    assert_eq!(addresses.as_array().unwrap().len(), 1);
+    assert_eq!(addresses[0]["local"], "172.16.0.3");
+    assert_eq!(addresses[0]["prefixlen"], 16);
+    let routes = guest.ip("route show");
+    assert_eq!(routes.as_array().unwrap().len(), 1);
+    assert_eq!(routes[0]["dst"], "172.16.0.0/16");
+    assert_eq!(routes[0]["prefsrc"], "172.16.0.3");
+    assert_eq!(combined(guest, "eth-test"), (5, 5));
+}
+
+/// `ethtool -l`: combined channels, the most and those in use.
+fn combined(guest: &Guest, name: &str) -> (u32, u32) {
+    let shown = guest.exec(&format!("ethtool -l {name}")).ok();
+    let numbers: Vec<u32> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("Combined:")?.trim().parse().ok())
+        .collect();
+    (numbers[0], numbers[1])
+}
+
+#[test]
+fn traffic_goes_both_ways_through_five_queues_on_two_cpus() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("add-iface", GUIDE).ok();
+    judged(&guest);
+    guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
+    guest.netns().exec("ping -c 3 -W 5 172.16.0.3").ok();
+    guest.exec("ping -c 3 -W 5 172.16.0.1").ok();
+    let echo: SocketAddr = "172.16.0.3:7".parse().unwrap();
+    let (sent, received) = traffic::echo(guest.netns(), echo, 100 << 20);
+    assert_eq!(sent, received);
+    null(guest.kata_network("del-iface", GUIDE));
+}
+
+#[test]
+fn fifty_rounds_leave_nothing_behind() {
+    let guest = Guest::start(Machine::Q35);
+    // What the first card brings with it for good is no leak of the others.
+    guest.kata_network("add-iface", GUIDE).ok();
+    null(guest.kata_network("del-iface", GUIDE));
+    let (picture, descriptors) = (guest.picture(), guest.qemu_descriptors());
+    for _ in 0..50 {
+        guest.kata_network("add-iface", GUIDE).ok();
+        assert_ne!(guest.netns().links(), Vec::<String>::new());
+        null(guest.kata_network("del-iface", GUIDE));
+    }
+    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.qemu_descriptors(), descriptors);
+}
+
+#[test]
+fn an_existing_tap_is_used_and_gets_back_what_it_had() {
+    let guest = Guest::start(Machine::Pc);
+    let plain = GUIDE
+        .replace(",\n    \"queues\":5", "")
+        .replace("1500", "1400");
+    let many = GUIDE.replace("\"queues\":5", "\"queues\":2");
+    for (mode, document, queues) in [
+        ("", &plain, 1),
+        ("multi_queue", &plain, 1),
+        ("multi_queue", &many, 2),
+    ] {
+        guest
+            .netns()
+            .ip(&format!("tuntap add tap-test mode tap {mode}"))
+            .ok();
+        let before = guest.netns().ip("-d link show tap-test").ok();
+        guest.kata_network("add-iface", document).ok();
+        assert_eq!(combined(&guest, "eth-test").1, queues);
+        guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
+        guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
+        null(guest.kata_network("del-iface", document));
+        let after = guest.netns().ip("-d link show tap-test").ok();
+        // Once it was open it has a carrier state to show, and a queueing discipline.
+        let lines = |text: &str| {
+            (
+                text.contains("mtu 1500"),
+                text.contains(",UP"),
+                text.contains(mode),
+            )
+        };
+        assert_eq!(lines(&after), lines(&before), "{before}{after}");
+        guest.netns().ip("link del tap-test").ok();
+    }
+}
+
+#[test]
+fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
+    let guest = Guest::start(Machine::Q35);
+    let first = guest.kata_network("add-iface", GUIDE).ok();
+    let picture = guest.picture();
+    // Our own output is valid input too.
+    assert_eq!(guest.kata_network("add-iface", &first).ok(), first);
+    assert_eq!(guest.kata_network("add-iface", GUIDE).ok(), first);
+    for (from, to, what) in [
+        ("tap-test", "tap-other", "another device"),
+        ("a3:69", "a3:6a", "another hwAddr"),
+        ("1500", "1400", "another mtu"),
+        ("\"16\"", "\"24\"", "another address"),
+        ("\"queues\":5", "\"queues\":4", "another number of queues"),
+        ("eth-test", "eth-test2", "belongs to the card"),
+    ] {
+        let done = guest.kata_network("add-iface", &GUIDE.replace(from, to));
+        assert_eq!(
+            (done.status, done.out.as_str()),
+            (4, "null\n"),
+            "{what}: {done}"
+        );
+        assert!(done.err.contains(what), "{what}: {done}");
+    }
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn ipv6_and_several_addresses_go_in_at_once() {
+    let guest = Guest::start(Machine::Q35);
+    let document = r#"{"device":"tap6","name":"eth6","hwAddr":"02-00-00-00-00-06","mtu":1500,
+        "IPAddresses":[{"address":"10.1.0.2","mask":"24"},{"address":"10.2.0.2","mask":"24"},
+                       {"address":"fd00:6::2","mask":"64","Family":10}]}"#;
+    guest.kata_network("add-iface", document).ok();
+    let listed = guest.kata_network("list-ifaces", "").json();
+    assert_eq!(listed[0]["mac"], "02:00:00:00:00:06");
+    assert_eq!(
+        listed[0]["ip"].to_string(),
+        r#"["10.1.0.2/24","10.2.0.2/24","fd00:6::2/64"]"#
+    );
+    guest
+        .netns()
+        .ip("addr add fd00:6::1/64 dev tap6 nodad")
+        .ok();
+    guest.netns().exec("ping -c 1 -W 5 fd00:6::2").ok();
+}
+
+#[test]
+fn the_machine_is_filled_to_its_last_port() {
+    let guest = Guest::start_with(Machine::Q35, &["--ports", "3"]);
+    let document = |number: u32| {
+        format!(
+            r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:0{number}","mtu":1500}}"#
+        )
+    };
+    for number in 1..=3 {
+        let added = guest.kata_network("add-iface", &document(number)).json();
+        assert_eq!(added["pciAddr"], format!("0{number}.0/00"));
+    }
+    let picture = guest.picture();
+    let full = guest.kata_network("add-iface", &document(4));
+    assert_eq!((full.status, full.out.as_str()), (7, "null\n"), "{full}");
+    assert!(full.err.contains("pcie-root-port"), "{full}");
+    assert_eq!(guest.picture(), picture);
+    null(guest.kata_network("del-iface", &document(2)));
+    let added = guest.kata_network("add-iface", &document(4)).json();
+    assert_eq!(added["pciAddr"], "02.0/00");
+}
