@@ -7,7 +7,9 @@ use patchbay_protocols::API_VERSION;
 use patchbay_protocols::convert;
 use patchbay_protocols::endpoint::Endpoint;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::model::{Interface, Invalid, LinkSpec, PciPath};
+use patchbay_protocols::model::{
+    Duplicates, Interface, Invalid, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
+};
 use patchbay_protocols::wire::agent as wire;
 use patchbay_protocols::wire::agent_ttrpc::AgentClient;
 use tokio::runtime::Runtime;
@@ -22,6 +24,10 @@ use ttrpc::context;
 const GREETING: Duration = Duration::from_secs(5);
 /// Longest wait for an answer that needs only the guest's kernel.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Longest wait for a change of many routes.
+const MANY: Duration = Duration::from_secs(60);
+/// What duplicate address detection may take in the guest.
+const DETECTION: Duration = Duration::from_secs(5);
 /// What a call that waits in the guest gets on top, for its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -109,7 +115,7 @@ impl Agent {
     ) -> Result<Interface, Failure> {
         let mut request = convert::configure_request(path, spec);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let limit = wait + MARGIN;
+        let limit = wait + MARGIN + detection(spec.duplicates());
         let call = self
             .client
             .configure_interface(context::with_duration(limit + MARGIN), &request);
@@ -128,6 +134,61 @@ impl Agent {
             .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
         let reply = self.runtime.block_on(within(ANSWER, call))?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
+    }
+
+    /// Changes an interface of the guest.
+    pub(crate) fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
+        let limit = ANSWER + detection(change.duplicates());
+        let request = convert::update_request(change);
+        let call = self
+            .client
+            .update_interface(context::with_duration(limit), &request);
+        let reply = self.runtime.block_on(within(limit, call))?;
+        Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
+    }
+
+    /// Adds routes, or none.
+    pub(crate) fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
+        let request = convert::routes_request(specs);
+        let call = self
+            .client
+            .add_routes(context::with_duration(MANY), &request);
+        self.runtime.block_on(within(MANY, call)).map(drop)
+    }
+
+    /// Makes these the guest's routes.
+    pub(crate) fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
+        let request = convert::routes_request(specs);
+        let call = self
+            .client
+            .replace_routes(context::with_duration(MANY), &request);
+        self.runtime.block_on(within(MANY, call)).map(drop)
+    }
+
+    /// Deletes the routes that agree, or none.
+    pub(crate) fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
+        let request = convert::delete_request(patterns);
+        let call = self
+            .client
+            .delete_routes(context::with_duration(MANY), &request);
+        self.runtime.block_on(within(MANY, call)).map(drop)
+    }
+
+    /// The guest's routes.
+    pub(crate) fn routes(&self) -> Result<Vec<Route>, Failure> {
+        let request = wire::ListRoutesRequest::default();
+        let call = self
+            .client
+            .list_routes(context::with_duration(ANSWER), &request);
+        let reply = self.runtime.block_on(within(ANSWER, call))?;
+        convert::routes(&reply).map_err(|invalid| nonsense(&invalid))
+    }
+}
+
+fn detection(duplicates: Duplicates) -> Duration {
+    match duplicates {
+        Duplicates::Detected => DETECTION,
+        Duplicates::Allowed => Duration::ZERO,
     }
 }
 

@@ -1,36 +1,20 @@
-//! The incumbent's JSON, read as Go reads it: keys in any case, unknown keys passed over, `null` as
-//! absent, the last of a repeated key, types strict, and only the first value of the document.
+//! The incumbent's JSON: what was written, and what it means.
 
-use std::fs::File;
-use std::io::{self, Read};
+mod document;
+pub(crate) mod route;
+
 use std::net::IpAddr;
 use std::path::Path;
 
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{
-    Arp, BadValue, IfName, InterfaceAddress, Invalid, LinkParts, LinkSpec, MacAddr, Mtu, QueuePairs,
+    Arp, BadValue, Duplicates, IfName, InterfaceAddress, Invalid, LinkChange, LinkParts, LinkSpec,
+    MacAddr, Mtu, QueuePairs,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// Largest document that is read, from a file or standard input: 1 MiB.
-const MAX_DOCUMENT: u64 = 1 << 20;
-
-/// The keys that mean something, as the user guide spells them.
-const KEYS: [&str; 12] = [
-    "device",
-    "name",
-    "IPAddresses",
-    "address",
-    "mask",
-    "family",
-    "mtu",
-    "hwAddr",
-    "linkType",
-    "vhostUserSocket",
-    "queues",
-    "rawFlags",
-];
+use document::Document;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;
@@ -50,6 +34,8 @@ pub(crate) struct RawInterface {
     pub(crate) vhost_user_socket: Option<String>,
     pub(crate) queues: Option<u32>,
     pub(crate) raw_flags: Option<u32>,
+    /// Our own: whether duplicates of its IPv6 addresses are looked for.
+    pub(crate) dad: Option<bool>,
 }
 
 /// An address as it was written.
@@ -69,66 +55,15 @@ pub(crate) struct AddIface {
     pub(crate) link: LinkSpec,
 }
 
-/// Reads the document at the path, or standard input for `-`.
+/// Reads the interface at the path, or from standard input for `-`.
 pub(crate) fn interface(path: &Path) -> Result<RawInterface, Failure> {
-    let name = if path == Path::new("-") {
-        "standard input".into()
-    } else {
-        path.to_string_lossy()
-    };
-    let bytes = read(path).map_err(|error| {
-        let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
-        Failure::new(kind, format!("could not read {name}")).with_cause(error.to_string())
-    })?;
-    parse(&bytes).map_err(|cause| {
-        Failure::new(Kind::Invalid, format!("{name} holds no interface")).with_cause(cause)
-    })
+    of(&Document::read(path)?)
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut source: Box<dyn Read> = match path.to_str() {
-        Some("-") => Box::new(io::stdin()),
-        _ => Box::new(File::open(path)?),
-    };
-    source
-        .by_ref()
-        .take(MAX_DOCUMENT + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_DOCUMENT {
-        return Err(io::Error::other(
-            "network file too big: a document has at most 1 MiB",
-        ));
-    }
-    Ok(bytes)
-}
-
-fn parse(bytes: &[u8]) -> Result<RawInterface, String> {
-    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
-    let value = match values.next() {
-        None => return Err("it is empty, and a JSON object is needed".to_owned()),
-        Some(Err(error)) => return Err(format!("it is not JSON ({error})")),
-        Some(Ok(value @ Value::Object(_))) => canonical(value),
-        Some(Ok(_)) => return Err("a JSON object is needed".to_owned()),
-    };
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| format!("{}: {}", error.path(), error.inner()))
-}
-
-/// Spells the keys as the guide does.
-fn canonical(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut spelled = Map::new();
-            for (key, value) in map {
-                if let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&key)) {
-                    spelled.insert((*known).to_owned(), canonical(value));
-                }
-            }
-            Value::Object(spelled)
-        }
-        Value::Array(values) => Value::Array(values.into_iter().map(canonical).collect()),
-        plain => plain,
+fn of(document: &Document) -> Result<RawInterface, Failure> {
+    match document.value() {
+        Value::Object(_) => document.read_as(document.value(), "interface"),
+        _ => Err(document.holds_no("interface", "a JSON object is needed")),
     }
 }
 
@@ -159,6 +94,7 @@ impl TryFrom<RawInterface> for AddIface {
             vhost_user_socket,
             queues,
             raw_flags,
+            dad,
         } = &raw;
         let link_type = link_type.as_deref().unwrap_or_default();
         if !["", "tap"].contains(&link_type) {
@@ -190,8 +126,52 @@ impl TryFrom<RawInterface> for AddIface {
         };
         Ok(Self {
             device: device.parse().map_err(|bad: BadValue| bad.at("device"))?,
-            link: LinkSpec::new(parts, "IPAddresses")?,
+            link: LinkSpec::new(parts, "IPAddresses")?.with_duplicates(duplicates(*dad)),
         })
+    }
+}
+
+/// The incumbent never looks for duplicates, and waits for nobody: so unless that is asked.
+fn duplicates(dad: Option<bool>) -> Duplicates {
+    dad.unwrap_or_default().into()
+}
+
+impl TryFrom<RawInterface> for LinkChange {
+    type Error = Invalid;
+
+    fn try_from(raw: RawInterface) -> Result<Self, Invalid> {
+        let name = name(&raw)?;
+        let RawInterface {
+            device,
+            name: _,
+            addresses,
+            mtu,
+            mac,
+            link_type,
+            vhost_user_socket,
+            queues,
+            raw_flags: _,
+            dad,
+        } = raw;
+        let queues = queues.filter(|queues| *queues != 0);
+        let fixed = [
+            ("device", device),
+            ("hwAddr", mac),
+            ("linkType", link_type),
+            ("vhostUserSocket", vhost_user_socket),
+            ("queues", queues.map(|queues| queues.to_string())),
+        ];
+        for (field, value) in fixed {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let rule = "it should be 0 or empty: an update changes only IPAddresses and mtu";
+                return Err(BadValue::new(&value, rule).at(field));
+            }
+        }
+        let mtu = mtu.filter(|mtu| *mtu != 0).map(Mtu::try_from);
+        let mtu = mtu.transpose().map_err(|bad| bad.at("mtu"))?;
+        let addresses = addresses.map(|raw| read_addresses(&raw)).transpose()?;
+        let change = LinkChange::new(name, addresses, mtu, "IPAddresses")?;
+        Ok(change.with_duplicates(duplicates(dad)))
     }
 }
 
@@ -244,9 +224,11 @@ mod tests {
     }"#;
 
     fn read(text: &str) -> Result<AddIface, Failure> {
-        parse(text.as_bytes())
-            .map_err(|cause| Failure::new(Kind::Invalid, cause))
-            .and_then(AddIface::try_from)
+        parse(text.as_bytes()).and_then(AddIface::try_from)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<RawInterface, Failure> {
+        of(&Document::parse("the text".to_owned(), bytes)?)
     }
 
     #[test]
@@ -364,7 +346,8 @@ mod tests {
                 "IPAddresses[0].mask: invalid type",
             ),
         ] {
-            let told = parse(text.as_bytes()).unwrap_err();
+            let failure = parse(text.as_bytes()).unwrap_err();
+            let told: String = failure.chain().collect();
             assert!(told.contains(cause), "{text}: {told}");
         }
     }

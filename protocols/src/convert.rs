@@ -1,43 +1,58 @@
 //! Domain types to wire and back. Every conversion takes its source apart field by field, so that a
 //! new field is a compile error here; every refusal names the field's path.
 
+mod change;
+mod route;
+
 use std::net::IpAddr;
 
 use crate::model::{
-    Arp, BadValue, IfName, Interface, InterfaceAddress, Invalid, LinkParts, LinkSpec, MacAddr, Mtu,
-    PciAddress, PciPath, QueuePairs,
+    Arp, BadValue, Duplicates, IfName, Interface, InterfaceAddress, Invalid, LinkParts, LinkSpec,
+    MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
 };
 use crate::wire::agent as wire;
+
+pub use change::update_request;
+pub use route::{delete_request, patterns, routes, routes_reply, routes_request, specs};
 
 /// Most interfaces and addresses that are taken from a guest in one answer.
 const MAX_LISTED: usize = 4096;
 
 impl From<&InterfaceAddress> for wire::Address {
     fn from(address: &InterfaceAddress) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
         Self {
-            ip,
+            ip: ip_bytes(address.ip()),
             prefix: u32::from(address.prefix()),
             ..Self::default()
         }
     }
 }
 
-fn address(wire: &wire::Address) -> Result<InterfaceAddress, BadValue> {
-    let ip = if let Ok(v4) = <[u8; 4]>::try_from(wire.ip.as_slice()) {
-        IpAddr::from(v4)
-    } else if let Ok(v6) = <[u8; 16]>::try_from(wire.ip.as_slice()) {
-        IpAddr::from(v6)
+fn ip_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn ip(bytes: &[u8]) -> Result<IpAddr, BadValue> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        Ok(IpAddr::from(v4))
+    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+        Ok(IpAddr::from(v6))
     } else {
-        let length = format!("{} bytes", wire.ip.len());
-        return Err(BadValue::new(&length, "an address has 4 or 16 bytes"));
-    };
-    let prefix = u8::try_from(wire.prefix)
-        .map_err(|_| BadValue::new(&wire.prefix.to_string(), "a prefix has at most 128 bits"))?;
-    InterfaceAddress::new(ip, prefix)
+        let length = format!("{} bytes", bytes.len());
+        Err(BadValue::new(&length, "an address has 4 or 16 bytes"))
+    }
+}
+
+fn prefix(bits: u32) -> Result<u8, BadValue> {
+    u8::try_from(bits)
+        .map_err(|_| BadValue::new(&bits.to_string(), "a prefix has at most 128 bits"))
+}
+
+fn address(wire: &wire::Address) -> Result<InterfaceAddress, BadValue> {
+    InterfaceAddress::new(ip(&wire.ip)?, prefix(wire.prefix)?)
 }
 
 fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, Invalid> {
@@ -95,6 +110,7 @@ pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInte
         addresses: addresses.iter().map(Into::into).collect(),
         queues: queues.map_or(0, |pairs| u32::from(pairs.get())),
         no_arp: *arp == Arp::Off,
+        detect_duplicates: spec.duplicates() == Duplicates::Detected,
         ..wire::ConfigureInterfaceRequest::default()
     }
 }
@@ -112,6 +128,7 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             queues: pairs,
             no_arp,
             wait_ms: _,
+            detect_duplicates,
             special_fields: _,
         } = request;
         let parts = LinkParts {
@@ -123,7 +140,9 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             arp: if *no_arp { Arp::Off } else { Arp::On },
         };
         let path = path(pci_path).map_err(|bad| bad.at("pci_path"))?;
-        Ok((path, LinkSpec::new(parts, "addresses")?))
+        let spec = LinkSpec::new(parts, "addresses")?;
+        let duplicates = Duplicates::from(*detect_duplicates);
+        Ok((path, spec.with_duplicates(duplicates)))
     }
 }
 

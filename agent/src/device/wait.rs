@@ -8,8 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::netlink::{Error, Route, Socket, Uevent};
 
-/// The group of links (`RTMGRP_LINK`), and the kernel's own uevents.
-const LINKS: u32 = 1;
+/// The groups of links and of IPv6 addresses (`RTMGRP_LINK`, `RTMGRP_IPV6_IFADDR`), and the kernel's
+/// own uevents.
+const LINKS: u32 = 0x001;
+const IPV6_ADDRESSES: u32 = 0x100;
 const KERNEL_UEVENTS: u32 = 1;
 
 /// Looks until there is something to see or the deadline has passed.
@@ -24,7 +26,7 @@ pub fn until<T, E: From<Error>>(
     deadline: Instant,
     mut look: impl FnMut() -> Result<Option<T>, E>,
 ) -> Result<Option<T>, E> {
-    let mut links = Socket::<Route>::listen(LINKS)?;
+    let mut links = Socket::<Route>::listen(LINKS | IPV6_ADDRESSES)?;
     let mut uevents = Socket::<Uevent>::listen(KERNEL_UEVENTS)?;
     loop {
         if let Some(seen) = look()? {

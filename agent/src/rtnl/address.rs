@@ -6,7 +6,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use patchbay_protocols::model::InterfaceAddress;
+use patchbay_protocols::model::{Duplicates, InterfaceAddress};
 
 use super::parse;
 use crate::netlink::{Batch, Error, Flags, Kernel, Route, dump};
@@ -15,16 +15,47 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
-/// Every address of the namespace with the index of its link. Left out are the IPv6 link-local ones,
-/// which belong to the kernel, and any that an interface of ours could not have.
-pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<(u32, InterfaceAddress)>, Error> {
+/// How far an address is on its way to being used (RFC 4862).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// In use.
+    Usable,
+    /// The other hosts on the link are being asked.
+    Tentative,
+    /// One of them has it.
+    Duplicate,
+}
+
+/// An address of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The link.
+    pub index: u32,
+    /// The address.
+    pub address: InterfaceAddress,
+    /// Whether it is used yet.
+    pub progress: Progress,
+}
+
+/// The addresses of one link.
+pub fn of(kernel: &mut impl Kernel<Route>, index: u32) -> Result<Vec<InterfaceAddress>, Error> {
+    let listed = list(kernel)?.into_iter();
+    Ok(listed
+        .filter(|listed| listed.index == index)
+        .map(|listed| listed.address)
+        .collect())
+}
+
+/// Every address of the namespace. Left out are the IPv6 link-local ones, which belong to the
+/// kernel, and any that an interface of ours could not have.
+pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Listed>, Error> {
     let request = Batch::of(RTM_GETADDR, Flags::Dump, |body| {
         body.emit(&AddressMessage::default());
     });
     dump(kernel, &request, |payload| Ok(read(&parse(payload)?)))
 }
 
-fn read(message: &AddressMessage) -> Option<(u32, InterfaceAddress)> {
+fn read(message: &AddressMessage) -> Option<Listed> {
     let v6 = message.header.family == AddressFamily::Inet6;
     if v6 && message.header.scope == AddressScope::Link {
         return None;
@@ -46,14 +77,29 @@ fn read(message: &AddressMessage) -> Option<(u32, InterfaceAddress)> {
             _ => None,
         });
     let address = InterfaceAddress::new(local.or(any)?, message.header.prefix_len).ok()?;
-    Some((message.header.index, address))
+    let flags = message.header.flags;
+    Some(Listed {
+        index: message.header.index,
+        address,
+        progress: if flags.contains(AddressHeaderFlags::Dadfailed) {
+            Progress::Duplicate
+        } else if flags.contains(AddressHeaderFlags::Tentative) {
+            Progress::Tentative
+        } else {
+            Progress::Usable
+        },
+    })
 }
 
 /// Adds to a batch: link `index` gets the address.
 ///
-/// An IPv4 network gets its broadcast address as `ip addr add … brd +` would; IPv6 goes without
-/// duplicate address detection (`IFA_F_NODAD`), as the incumbent does: the caller owns the network.
-pub fn add(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress) {
+/// An IPv4 network gets its broadcast address as `ip addr add … brd +` would.
+pub fn add(
+    batch: &mut Batch<Route>,
+    index: u32,
+    address: InterfaceAddress,
+    duplicates: Duplicates,
+) {
     let mut message = message(index, address);
     match (address.ip(), address.prefix()) {
         (IpAddr::V4(v4), prefix) if prefix < 31 => {
@@ -63,13 +109,13 @@ pub fn add(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress) {
                 .attributes
                 .push(AddressAttribute::Broadcast(broadcast));
         }
-        (IpAddr::V4(_), _) => {}
-        (IpAddr::V6(_), _) => {
+        (IpAddr::V6(_), _) if duplicates == Duplicates::Allowed => {
             message.header.flags = AddressHeaderFlags::Nodad;
             message
                 .attributes
                 .push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => {}
     }
     batch.push(RTM_NEWADDR, Flags::Create, |body| body.emit(&message));
 }

@@ -1,40 +1,256 @@
-//! Routes: as yet only kept over the moment in which their link has to be down.
+//! Routes.
 
-use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType,
+};
+use patchbay_protocols::model::{Route as Spoken, Way};
 
 use super::parse;
 use crate::netlink::{Batch, Error, Flags, Kernel, Route, dump};
 
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
-/// The routes through link `index` that the kernel did not make by itself, in an order in which
-/// they can be made again: those without a gateway first.
-pub fn through(kernel: &mut impl Kernel<Route>, index: u32) -> Result<Vec<RouteMessage>, Error> {
+/// The kernel counts what is left of a route's life in these (`USER_HZ`), but is told seconds.
+const TICKS_PER_SECOND: u32 = 100;
+
+/// A route as the kernel can be told it: a new one, or one that it listed, whole, so that it can be
+/// made again whatever else it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored(RouteMessage);
+
+/// Every route of every table. One that netlink-packet-route can't read (an encapsulation that it
+/// does not know) is not for us to touch, and is passed over.
+pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Stored>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| {
         body.emit(&RouteMessage::default());
     });
-    let mut routes = dump(kernel, &request, |payload| {
-        let route: RouteMessage = parse(payload)?;
-        let here = route.attributes.contains(&RouteAttribute::Oif(index));
-        Ok((here && route.header.protocol != RouteProtocol::Kernel).then_some(route))
-    })?;
-    let gateway =
-        |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
-    routes.sort_by_key(|route| route.attributes.iter().any(gateway));
-    Ok(routes)
+    dump(kernel, &request, |payload| {
+        Ok(parse(payload).ok().map(Stored::listed))
+    })
 }
 
-/// Adds to a batch: the route as it was listed.
-pub fn add(batch: &mut Batch<Route>, route: &RouteMessage) {
-    let mut route = route.clone();
-    // The kernel reports these states here, and refuses to be told them.
-    route
-        .header
-        .flags
-        .remove(RouteFlags::Dead | RouteFlags::Linkdown);
-    route
-        .attributes
-        .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
-    batch.push(RTM_NEWROUTE, Flags::Create, |body| body.emit(&route));
+/// Adds to a batch: the route, unless there is one to its destination with its metric.
+pub fn add(batch: &mut Batch<Route>, route: &Stored) {
+    batch.push(RTM_NEWROUTE, Flags::Create, |body| body.emit(&route.0));
+}
+
+/// Adds to a batch: exactly this route goes.
+pub fn remove(batch: &mut Batch<Route>, route: &Stored) {
+    batch.push(RTM_DELROUTE, Flags::Plain, |body| body.emit(&route.0));
+}
+
+impl Stored {
+    /// A new one through link `index`, in the main table and with protocol boot, as iproute2 does.
+    #[must_use]
+    pub fn new(route: &Spoken, index: u32) -> Self {
+        let Spoken {
+            way,
+            device: _,
+            scope,
+            metric,
+        } = route;
+        let dest = way.dest();
+        let mut message = RouteMessage::default();
+        message.header.address_family = match dest.addr() {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        message.header.destination_prefix_length = dest.prefix_len();
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Boot;
+        message.header.scope = RouteScope::from(*scope);
+        message.header.kind = RouteType::Unicast;
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Destination(dest.addr().into()));
+        attributes.push(RouteAttribute::Oif(index));
+        attributes.push(RouteAttribute::Priority(*metric));
+        attributes.extend(way.gateway().map(|ip| RouteAttribute::Gateway(ip.into())));
+        attributes.extend(way.source().map(|ip| RouteAttribute::PrefSource(ip.into())));
+        Self(message)
+    }
+
+    fn listed(mut message: RouteMessage) -> Self {
+        // The kernel reports these states, and refuses to be told them.
+        let header = &mut message.header;
+        header.flags.remove(RouteFlags::Dead | RouteFlags::Linkdown);
+        let mut expires = None;
+        for attribute in &mut message.attributes {
+            match attribute {
+                RouteAttribute::MultiPath(hops) => {
+                    for hop in hops {
+                        hop.flags
+                            .remove(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown);
+                    }
+                }
+                RouteAttribute::CacheInfo(info) if info.expires != 0 => {
+                    expires = Some(RouteAttribute::Expires(info.expires / TICKS_PER_SECOND));
+                }
+                _ => {}
+            }
+        }
+        message
+            .attributes
+            .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+        message.attributes.extend(expires);
+        Self(message)
+    }
+
+    /// Whether the kernel made it by itself: from an address, a redirect or a router's
+    /// advertisement. It makes such a route again when it sees fit.
+    #[must_use]
+    pub fn made_by_kernel(&self) -> bool {
+        matches!(
+            self.0.header.protocol,
+            RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra
+        )
+    }
+
+    /// Whether packets go through link `index`, on one of several ways perhaps.
+    #[must_use]
+    pub fn uses(&self, index: u32) -> bool {
+        self.0.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::Oif(oif) => *oif == index,
+            RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == index),
+            _ => false,
+        })
+    }
+
+    /// Whether packets go to a router, to which there must be a route before this one.
+    #[must_use]
+    pub fn has_gateway(&self) -> bool {
+        self.0.attributes.iter().any(|attribute| {
+            matches!(
+                attribute,
+                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
+            )
+        })
+    }
+
+    /// The preferred address of our own.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.0
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::PrefSource(address) => ip(address),
+                _ => None,
+            })
+    }
+
+    /// The same in the words that we share with the host, given the names of the links. `None`
+    /// for what they can't say: other tables, other types than unicast, several ways or a way of
+    /// the other family, encapsulation, a type of service, nexthop objects, IPv6 subtrees.
+    #[must_use]
+    pub fn spoken(&self, names: &HashMap<u32, String>) -> Option<Spoken> {
+        let header = &self.0.header;
+        let plain = header.kind == RouteType::Unicast
+            && header.table == RouteHeader::RT_TABLE_MAIN
+            && header.tos == 0
+            && header.source_prefix_length == 0;
+        let mut dest = match header.address_family {
+            AddressFamily::Inet => IpAddr::from([0; 4]),
+            AddressFamily::Inet6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
+        for attribute in &self.0.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => dest = ip(address)?,
+                RouteAttribute::Gateway(address) => gateway = Some(ip(address)?),
+                RouteAttribute::PrefSource(address) => source = Some(ip(address)?),
+                RouteAttribute::Oif(oif) => index = Some(*oif),
+                RouteAttribute::Priority(priority) => metric = *priority,
+                RouteAttribute::MultiPath(_)
+                | RouteAttribute::Via(_)
+                | RouteAttribute::Encap(_)
+                | RouteAttribute::NhId(_)
+                | RouteAttribute::Iif(_) => return None,
+                _ => {}
+            }
+        }
+        let dest = ipnet::IpNet::new(dest, header.destination_prefix_length).ok()?;
+        Some(Spoken {
+            way: plain.then(|| Way::new(dest, gateway, source).ok())??,
+            device: names.get(&index?)?.clone(),
+            scope: header.scope.into(),
+            metric,
+        })
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_protocols::model::{RouteParts, RouteSpec, Scope};
+
+    use super::*;
+
+    #[test]
+    fn a_route_is_told_and_read_alike() {
+        for (dest, gateway) in [
+            ("0.0.0.0/0", Some("10.0.0.1")),
+            ("10.1.0.0/16", None),
+            ("::/0", Some("fe80::1")),
+            ("fd01::/64", None),
+        ] {
+            let spec = RouteSpec::new(RouteParts {
+                dest: dest.parse().unwrap(),
+                gateway: gateway.map(|ip| ip.parse().unwrap()),
+                source: None,
+                device: "eth1".parse().unwrap(),
+                scope: None::<Scope>,
+                metric: Some(7),
+            });
+            let route = spec.unwrap().resolve();
+            let stored = Stored::new(&route, 3);
+            let names = HashMap::from([(3, "eth1".to_owned())]);
+            assert_eq!(stored.spoken(&names), Some(route));
+            assert_eq!(stored.has_gateway(), gateway.is_some());
+            assert!(stored.uses(3) && !stored.uses(4) && !stored.made_by_kernel());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_left_out() {
+        let spec = RouteSpec::new(RouteParts {
+            dest: "10.1.0.0/16".parse().unwrap(),
+            gateway: None,
+            source: None,
+            device: "eth1".parse().unwrap(),
+            scope: None,
+            metric: None,
+        });
+        let plain = Stored::new(&spec.unwrap().resolve(), 3);
+        let names = HashMap::from([(3, "eth1".to_owned())]);
+        let spoken = |break_it: fn(&mut RouteMessage)| {
+            let mut odd = plain.clone();
+            break_it(&mut odd.0);
+            odd.spoken(&names)
+        };
+        assert!(spoken(|_| {}).is_some());
+        assert_eq!(spoken(|m| m.header.kind = RouteType::BlackHole), None);
+        assert_eq!(spoken(|m| m.header.table = 100), None);
+        assert_eq!(spoken(|m| m.header.tos = 16), None);
+        assert_eq!(
+            spoken(|m| m.attributes.push(RouteAttribute::MultiPath(vec![]))),
+            None
+        );
+        assert_eq!(spoken(|m| m.attributes.push(RouteAttribute::NhId(1))), None);
+        assert_eq!(spoken(|m| m.attributes.push(RouteAttribute::Oif(9))), None);
+    }
 }

@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use patchbay_protocols::API_VERSION;
+use patchbay_protocols::convert;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::model::{LinkSpec, PciPath};
+use patchbay_protocols::model::{LinkChange, LinkSpec, PciPath};
 use patchbay_protocols::wire::agent::{
-    ConfigureInterfaceRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
-    ListInterfacesRequest,
+    ConfigureInterfaceRequest, DeleteRoutesRequest, HelloReply, HelloRequest, Interface,
+    ListInterfacesReply, ListInterfacesRequest, ListRoutesReply, ListRoutesRequest, RoutesReply,
+    RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_protocols::wire::agent_ttrpc::Agent;
 use slog::{Logger, info, warn};
 use ttrpc::r#async::TtrpcContext;
 
-use crate::service::Services;
+use crate::service::{Error, Services};
 
 /// Longest that a card is waited for, whatever the host asks.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -97,5 +99,73 @@ impl Agent for Handlers {
             })
         })
         .await
+    }
+
+    async fn update_interface(
+        &self,
+        _: &TtrpcContext,
+        request: UpdateInterfaceRequest,
+    ) -> ttrpc::Result<Interface> {
+        self.run("update_interface", move |services| {
+            let done = services.update(&LinkChange::try_from(&request)?);
+            done.map(|interface| (&interface).into())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn add_routes(
+        &self,
+        _: &TtrpcContext,
+        request: RoutesRequest,
+    ) -> ttrpc::Result<RoutesReply> {
+        self.run("add_routes", move |services| {
+            let done = services.add_routes(&convert::specs(&request)?);
+            routes_done(&done)
+        })
+        .await
+    }
+
+    async fn replace_routes(
+        &self,
+        _: &TtrpcContext,
+        request: RoutesRequest,
+    ) -> ttrpc::Result<RoutesReply> {
+        self.run("replace_routes", move |services| {
+            let done = services.replace_routes(&convert::specs(&request)?);
+            routes_done(&done)
+        })
+        .await
+    }
+
+    async fn delete_routes(
+        &self,
+        _: &TtrpcContext,
+        request: DeleteRoutesRequest,
+    ) -> ttrpc::Result<RoutesReply> {
+        self.run("delete_routes", move |services| {
+            let done = services.delete_routes(&convert::patterns(&request)?);
+            routes_done(&done)
+        })
+        .await
+    }
+
+    async fn list_routes(
+        &self,
+        _: &TtrpcContext,
+        _: ListRoutesRequest,
+    ) -> ttrpc::Result<ListRoutesReply> {
+        self.run("list_routes", |services| {
+            let routes = services.routes().map_err(|error| Failure::from(&error))?;
+            Ok(convert::routes_reply(&routes))
+        })
+        .await
+    }
+}
+
+fn routes_done(done: &Result<(), Error>) -> Result<RoutesReply, Failure> {
+    match done {
+        Ok(()) => Ok(RoutesReply::default()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -2,22 +2,83 @@
 //!
 //! Undoing is the same work the other way round: from what the kernel has by then to what it had.
 
-use std::collections::HashSet;
-
 use nix::errno::Errno;
-use patchbay_protocols::model::{InterfaceAddress, LinkSpec, QueuePairs};
+use patchbay_protocols::model::{Duplicates, IfName, LinkChange, LinkSpec, Mtu, QueuePairs};
 
+use super::addresses::{self, Loss};
 use super::state::{Admin, State};
 use super::{Error, Kernel, Step, rename};
 use crate::ethtool::Device;
 use crate::netlink::{self, Batch, Kernel as _, Refusal, Route};
-use crate::rtnl::address;
 use crate::rtnl::link::{self, Change};
+use crate::rtnl::route::Stored;
+
+/// How a link was before it was changed: enough to go back.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) index: u32,
+    name: IfName,
+    state: State,
+    routes: Vec<Stored>,
+}
+
+impl Before {
+    fn read(kernel: &mut Kernel, index: u32, name: &IfName) -> Result<Self, Error> {
+        let gone = || Error::Gone { name: name.clone() };
+        let state = State::read(kernel, index)?.ok_or_else(gone)?;
+        let routes = addresses::leaning(kernel, index, &state.addresses)?;
+        Ok(Self {
+            index,
+            name: name.clone(),
+            state,
+            routes,
+        })
+    }
+
+    /// The link of this configuration is no more.
+    pub(super) fn gone(&self) -> Error {
+        Error::Gone {
+            name: self.name.clone(),
+        }
+    }
+
+    fn change(&self, kernel: &mut Kernel, to: &State, duplicates: Duplicates) -> Result<(), Error> {
+        let work = Work {
+            index: self.index,
+            routes: &self.routes,
+            duplicates,
+        };
+        work.change(kernel, &self.state, to)
+            .map_err(|first| self.restore(kernel, first))
+    }
+
+    /// Goes back after a failure, and tells it. A card that has gone needs no undoing.
+    pub(super) fn restore(&self, kernel: &mut Kernel, first: Error) -> Error {
+        let work = Work {
+            index: self.index,
+            routes: &self.routes,
+            duplicates: Duplicates::Allowed,
+        };
+        let mut undo = || match State::read(kernel, self.index)? {
+            Some(now) => {
+                work.change(kernel, &now, &self.state)?;
+                addresses::put_back(kernel, &self.routes, Loss::Refused)
+            }
+            None => Ok(()),
+        };
+        match undo() {
+            Ok(()) => first,
+            Err(undo) => Error::NotUndone {
+                first: first.into(),
+                undo: undo.into(),
+            },
+        }
+    }
+}
 
 /// Makes link `index` what the spec says, or leaves it as it was.
-pub(super) fn apply(kernel: &mut Kernel, index: u32, spec: &LinkSpec) -> Result<(), Error> {
+pub(super) fn apply(kernel: &mut Kernel, index: u32, spec: &LinkSpec) -> Result<Before, Error> {
     let name = &spec.parts().name;
-    let gone = || Error::Gone { name: name.clone() };
     let links = link::list(&mut kernel.route)?;
     if links
         .iter()
@@ -25,48 +86,67 @@ pub(super) fn apply(kernel: &mut Kernel, index: u32, spec: &LinkSpec) -> Result<
     {
         return Err(Error::NameTaken { name: name.clone() });
     }
-    let before = State::read(kernel, index)?.ok_or_else(gone)?;
-    let Err(first) = change(kernel, index, &before, &State::from(spec)) else {
-        return Ok(());
-    };
-    match undo(kernel, index, &before) {
-        Ok(()) => Err(first),
-        Err(undo) => Err(Error::NotUndone {
-            first: first.into(),
-            undo: undo.into(),
-        }),
-    }
+    let before = Before::read(kernel, index, name)?;
+    before.change(kernel, &State::from(spec), spec.duplicates())?;
+    Ok(before)
 }
 
-/// A card that has gone needs no undoing.
-fn undo(kernel: &mut Kernel, index: u32, before: &State) -> Result<(), Error> {
-    match State::read(kernel, index)? {
-        Some(now) => change(kernel, index, &now, before),
-        None => Ok(()),
+/// Changes what the request says of an interface, or leaves it as it was.
+pub(super) fn update(kernel: &mut Kernel, request: &LinkChange) -> Result<Before, Error> {
+    let name = request.name();
+    let links = link::list(&mut kernel.route)?;
+    let unknown = || Error::NoInterface { name: name.clone() };
+    let link = links.into_iter().find(|link| link.name == name.as_str());
+    let link = link.ok_or_else(unknown)?;
+    let before = Before::read(kernel, link.index, name)?;
+    let mut to = before.state.clone();
+    to.mtu = request.mtu().or(to.mtu);
+    if let Some(addresses) = request.addresses() {
+        to.addresses = addresses.to_vec();
     }
+    let mtu = request.mtu().map_or(link.mtu, |mtu| u32::from(mtu.get()));
+    let v6 = to.addresses.iter().find(|address| address.ip().is_ipv6());
+    if let Some(address) = v6.filter(|_| mtu < u32::from(Mtu::IPV6_MIN.get())) {
+        let address = *address;
+        return Err(Error::SmallMtu { address, mtu });
+    }
+    before.change(kernel, &to, request.duplicates())?;
+    Ok(before)
 }
 
-/// From one state to the other. The order keeps traffic: what shapes packets comes before the
-/// addresses that draw them, and the link goes up last.
-fn change(kernel: &mut Kernel, index: u32, from: &State, to: &State) -> Result<(), Error> {
-    if let Some(name) = to.name.as_ref().filter(|_| from.name != to.name) {
-        rename::rename(kernel, index, from, name)?;
-    }
-    if let Some(mtu) = to.mtu.filter(|_| from.mtu != to.mtu) {
-        let step = Step::Mtu(u32::from(mtu.get()));
-        one(kernel, index, &Change::Mtu(mtu), step)?;
-    }
-    if let Some(pairs) = to.queues.filter(|_| from.queues != to.queues) {
-        set_queues(kernel, index, pairs)?;
-    }
-    if from.arp != to.arp {
-        one(kernel, index, &Change::Arp(to.arp), Step::Arp)?;
-    }
-    set_addresses(kernel, index, &from.addresses, &to.addresses)?;
-    match (from.admin, to.admin) {
-        (Admin::Down, Admin::Up) => one(kernel, index, &Change::Up, Step::Up),
-        (Admin::Up, Admin::Down) => one(kernel, index, &Change::Down, Step::Down),
-        (Admin::Up, Admin::Up) | (Admin::Down, Admin::Down) => Ok(()),
+/// One change of a link.
+struct Work<'a> {
+    index: u32,
+    /// To be kept over it.
+    routes: &'a [Stored],
+    duplicates: Duplicates,
+}
+
+impl Work<'_> {
+    /// From one state to the other. The order keeps traffic: what shapes packets comes before the
+    /// addresses that draw them, and the link goes up last.
+    fn change(&self, kernel: &mut Kernel, from: &State, to: &State) -> Result<(), Error> {
+        let index = self.index;
+        if let Some(name) = to.name.as_ref().filter(|_| from.name != to.name) {
+            rename::rename(kernel, index, from, name, self.routes)?;
+        }
+        if let Some(mtu) = to.mtu.filter(|_| from.mtu != to.mtu) {
+            let step = Step::Mtu(u32::from(mtu.get()));
+            one(kernel, index, &Change::Mtu(mtu), step)?;
+        }
+        if let Some(pairs) = to.queues.filter(|_| from.queues != to.queues) {
+            set_queues(kernel, index, pairs)?;
+        }
+        if from.arp != to.arp {
+            one(kernel, index, &Change::Arp(to.arp), Step::Arp)?;
+        }
+        addresses::set(kernel, index, &to.addresses, self.duplicates)?;
+        addresses::put_back(kernel, self.routes, Loss::Expected)?;
+        match (from.admin, to.admin) {
+            (Admin::Down, Admin::Up) => one(kernel, index, &Change::Up, Step::Up),
+            (Admin::Up, Admin::Down) => one(kernel, index, &Change::Down, Step::Down),
+            (Admin::Up, Admin::Up) | (Admin::Down, Admin::Down) => Ok(()),
+        }
     }
 }
 
@@ -95,28 +175,6 @@ pub(super) fn commit(
         }),
         None => Ok(()),
     }
-}
-
-fn set_addresses(
-    kernel: &mut Kernel,
-    index: u32,
-    from: &[InterfaceAddress],
-    to: &[InterfaceAddress],
-) -> Result<(), Error> {
-    let have: HashSet<_> = from.iter().collect();
-    let want: HashSet<_> = to.iter().collect();
-    let (mut batch, mut steps) = (Batch::default(), Vec::new());
-    for old in from.iter().filter(|old| !want.contains(old)) {
-        address::remove(&mut batch, index, *old);
-        steps.push(Step::RemoveAddress(*old));
-    }
-    commit(kernel, &batch, &steps)?;
-    let (mut batch, mut steps) = (Batch::default(), Vec::new());
-    for new in to.iter().filter(|new| !have.contains(new)) {
-        address::add(&mut batch, index, *new);
-        steps.push(Step::AddAddress(*new));
-    }
-    commit(kernel, &batch, &steps)
 }
 
 /// How often the queues are set before the driver is believed to refuse. It shows the card to us

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::model::{IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs};
+use patchbay_protocols::model::{
+    IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs, Route, RoutePattern,
+};
 
 use crate::netlink::{self, Refusal};
 
@@ -26,8 +28,12 @@ pub enum Step {
     Up,
     /// Down.
     Down,
-    /// Addresses and routes that were lost while the link was down for its new name.
-    PutBack,
+    /// A new route.
+    AddRoute(Box<Route>),
+    /// A route that is not wanted.
+    RemoveRoute(Box<Route>),
+    /// A route that was lost with an address, or while the link was down for its new name.
+    PutBackRoute,
 }
 
 impl fmt::Display for Step {
@@ -41,7 +47,9 @@ impl fmt::Display for Step {
             Step::RemoveAddress(address) => write!(f, "remove the address {address}"),
             Step::Up => write!(f, "set the card up"),
             Step::Down => write!(f, "set the card down"),
-            Step::PutBack => write!(f, "put back addresses and routes after the new name"),
+            Step::AddRoute(route) => write!(f, "add the route {route}"),
+            Step::RemoveRoute(route) => write!(f, "delete the route {route}"),
+            Step::PutBackRoute => write!(f, "put back a route that was lost meanwhile"),
         }
     }
 }
@@ -79,6 +87,68 @@ pub enum Error {
         /// The name that it should get.
         name: IfName,
     },
+    /// No interface has the name.
+    #[error("can not find the network interface {name} in the guest")]
+    NoInterface {
+        /// The name.
+        name: IfName,
+    },
+    /// With this MTU the kernel takes IPv6 off the interface.
+    #[error("{address} needs an mtu of at least 1280 bytes, not {mtu}")]
+    SmallMtu {
+        /// The address that would go.
+        address: InterfaceAddress,
+        /// Bytes.
+        mtu: u32,
+    },
+    /// Another host on the link answered for an address.
+    #[error("the address {address} belongs to another host on the link")]
+    Duplicate {
+        /// The address.
+        address: InterfaceAddress,
+    },
+    /// The kernel could not yet find out whether another host has an address.
+    #[error("whether another host has the address {address} was not settled in time")]
+    Tentative {
+        /// The address.
+        address: InterfaceAddress,
+    },
+    /// A route names an interface that isn't there.
+    #[error("Could not find link from device {device}")]
+    NoDevice {
+        /// The name.
+        device: IfName,
+    },
+    /// There is a route to the same destination with the same metric, and it is another one.
+    #[error("could not add the route {asked}: there is {found}")]
+    RouteExists {
+        /// The one that was asked for.
+        asked: Box<Route>,
+        /// The one that is there, or was asked for as well.
+        found: Box<Route>,
+    },
+    /// No route agrees.
+    #[error("no route of the guest agrees with {pattern}")]
+    NoRoute {
+        /// What was asked for.
+        pattern: Box<RoutePattern>,
+    },
+    /// The main table is too large for one answer.
+    #[error("the guest has {count} routes, and at most {most} can be listed")]
+    TooManyRoutes {
+        /// Routes.
+        count: usize,
+        /// Routes.
+        most: usize,
+    },
+    /// Something of a list.
+    #[error("{inner}")]
+    At {
+        /// Its place in the list, from 0.
+        place: usize,
+        /// Why that one was refused.
+        inner: Box<Error>,
+    },
     /// The kernel refused a step.
     #[error("could not {step}")]
     Refused {
@@ -113,6 +183,19 @@ impl From<&Error> for Failure {
         match error {
             Error::NoCard { .. } | Error::OtherMac { .. } | Error::Gone { .. } => {
                 Failure::of(Kind::NotYet, error)
+            }
+            Error::Tentative { .. } => Failure::of(Kind::NotYet, error).with_field("addresses"),
+            Error::Duplicate { .. } => Failure::of(Kind::Exists, error).with_field("addresses"),
+            Error::NoInterface { .. } => Failure::of(Kind::NotFound, error).with_field("name"),
+            Error::SmallMtu { .. } => Failure::of(Kind::Invalid, error).with_field("mtu"),
+            Error::NoDevice { .. } => Failure::of(Kind::NotFound, error).with_field("device"),
+            Error::RouteExists { .. } => Failure::of(Kind::Exists, error).with_field("dest"),
+            Error::NoRoute { .. } => Failure::of(Kind::NotFound, error).with_field("dest"),
+            Error::TooManyRoutes { .. } => Failure::of(Kind::Unsupported, error),
+            Error::At { place, inner } => {
+                let failure = Failure::from(&**inner);
+                let field = failure.field().map(|field| format!(".{field}"));
+                failure.with_field(format!("[{place}]{}", field.unwrap_or_default()))
             }
             Error::NameTaken { .. } => Failure::of(Kind::Exists, error).with_field("name"),
             Error::Queues { .. } => Failure::of(Kind::Invalid, error).with_field("queues"),

@@ -1,21 +1,26 @@
 //! What the agent does: decide, order, undo. The rooms below know the domain and no wire.
 
+mod addresses;
 mod configure;
 mod error;
 mod rename;
+mod routes;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
-use patchbay_protocols::model::{Interface, LinkSpec, PciPath};
+use patchbay_protocols::model::{
+    Duplicates, Interface, LinkChange, LinkSpec, PciPath, Route as Spoken, RoutePattern, RouteSpec,
+};
 
 use crate::config::EthtoolWay;
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Device, Ethtool};
 use crate::netlink::{self, Route, Socket};
 use crate::rtnl::{address, link};
+use configure::Before;
 
 pub use error::{Error, Step};
 
@@ -55,7 +60,7 @@ impl Services {
             Ethtool::Family(..) => "ethtool-netlink",
             Ethtool::Ioctl => "ethtool-ioctl",
         };
-        vec!["interfaces", ethtool]
+        vec!["interfaces", "routes", ethtool]
     }
 
     /// The kernel's release, as `uname -r` prints it.
@@ -74,16 +79,51 @@ impl Services {
         deadline: Instant,
     ) -> Result<Interface, Error> {
         let index = self.find(path, spec, deadline)?;
-        configure::apply(&mut self.lock(), index, spec)?;
+        let before = configure::apply(&mut self.lock(), index, spec)?;
         self.wait_for_carrier(index)?;
-        let mut kernel = self.lock();
-        let listed = self
-            .interfaces(&mut kernel)?
+        self.finish(&before, spec.duplicates())
+    }
+
+    /// Changes an interface by difference, or leaves it as it was.
+    pub fn update(&self, change: &LinkChange) -> Result<Interface, Error> {
+        let before = configure::update(&mut self.lock(), change)?;
+        self.finish(&before, change.duplicates())
+    }
+
+    /// Adds routes, or none of them.
+    pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
+        routes::add(&mut self.lock(), specs)
+    }
+
+    /// Deletes every route that agrees with a pattern, or none.
+    pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Error> {
+        routes::delete(&mut self.lock(), patterns)
+    }
+
+    /// Makes these the routes of the main table, besides those that the kernel makes.
+    pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
+        routes::replace(&mut self.lock(), specs)
+    }
+
+    /// The routes of the main table.
+    pub fn routes(&self) -> Result<Vec<Spoken>, Error> {
+        routes::list(&mut self.lock())
+    }
+
+    /// Waits for the new addresses if that was asked, and shows what became of the interface. The
+    /// kernel is not locked while it asks the other hosts.
+    fn finish(&self, before: &Before, duplicates: Duplicates) -> Result<Interface, Error> {
+        if duplicates == Duplicates::Detected {
+            let settled = addresses::settled(before.index, || self.lock());
+            if let Err(first) = settled {
+                return Err(before.restore(&mut self.lock(), first));
+            }
+        }
+        let listed = self.interfaces(&mut self.lock())?;
+        listed
             .into_iter()
-            .find(|i| i.index == index);
-        listed.ok_or_else(|| Error::Gone {
-            name: spec.parts().name.clone(),
-        })
+            .find(|interface| interface.index == before.index)
+            .ok_or_else(|| before.gone())
     }
 
     /// Every interface of the namespace.
@@ -148,13 +188,13 @@ impl Services {
                 Some(_) => kernel.ethtool.channels(device).unwrap_or(None),
                 None => None,
             };
-            let here = addresses.iter().filter(|(index, _)| *index == link.index);
+            let here = addresses.iter().filter(|listed| listed.index == link.index);
             interfaces.push(Interface {
                 index: link.index,
                 name: link.name,
                 mac: link.mac,
                 mtu: link.mtu,
-                addresses: here.map(|(_, address)| *address).collect(),
+                addresses: here.map(|listed| listed.address).collect(),
                 path,
                 queues: channels.map(|channels| channels.count),
                 up: link.up,

@@ -2,23 +2,24 @@
 //!
 //! Linux before 6.2 answers EBUSY while the link is up. Going down costs its routes and its global
 //! IPv6 addresses; coming up again brings back only the connected IPv4 routes. So what was there is
-//! read first and what is missing is put back.
+//! known before and what is missing is put back.
 
 use nix::errno::Errno;
-use patchbay_protocols::model::IfName;
+use patchbay_protocols::model::{Duplicates, IfName};
 
-use super::configure::{commit, one};
+use super::addresses::{self, Loss};
+use super::configure::one;
 use super::state::{Admin, State};
 use super::{Error, Kernel, Step};
-use crate::netlink::{Batch, Kernel as _};
 use crate::rtnl::link::Change;
-use crate::rtnl::{address, route};
+use crate::rtnl::route::Stored;
 
 pub(super) fn rename(
     kernel: &mut Kernel,
     index: u32,
     from: &State,
     name: &IfName,
+    routes: &[Stored],
 ) -> Result<(), Error> {
     let change = Change::Name(name.clone());
     let step = Step::Rename(name.clone());
@@ -26,47 +27,14 @@ pub(super) fn rename(
         Err(Error::Refused { refusal, .. })
             if refusal.is(Errno::EBUSY) && from.admin == Admin::Up =>
         {
-            let routes = route::through(&mut kernel.route, index)?;
             one(kernel, index, &Change::Down, Step::Down)?;
             let renamed = one(kernel, index, &change, step);
             let up = one(kernel, index, &Change::Up, Step::Up);
-            let back = put_back(kernel, index, from, &routes);
+            // They were there before: nobody else has them.
+            let back = addresses::set(kernel, index, &from.addresses, Duplicates::Allowed)
+                .and_then(|()| addresses::put_back(kernel, routes, Loss::Refused));
             renamed.and(up).and(back)
         }
         done => done,
     }
-}
-
-fn put_back(
-    kernel: &mut Kernel,
-    index: u32,
-    from: &State,
-    routes: &[netlink_packet_route::route::RouteMessage],
-) -> Result<(), Error> {
-    let (mut batch, mut steps) = (Batch::default(), Vec::new());
-    let left = address::list(&mut kernel.route)?;
-    for address in from
-        .addresses
-        .iter()
-        .filter(|a| !left.contains(&(index, **a)))
-    {
-        address::add(&mut batch, index, *address);
-        steps.push(Step::PutBack);
-    }
-    commit(kernel, &batch, &steps)?;
-    // One by one: a route through a gateway needs the route to that gateway.
-    for route in routes {
-        let mut batch = Batch::default();
-        route::add(&mut batch, route);
-        match kernel.route.commit(&batch)?.pop() {
-            Some((_, refusal)) if !refusal.is(Errno::EEXIST) => {
-                return Err(Error::Refused {
-                    step: Step::PutBack,
-                    refusal,
-                });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }

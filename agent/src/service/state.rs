@@ -55,18 +55,17 @@ impl State {
         let Some(link) = links.into_iter().find(|link| link.index == index) else {
             return Ok(None);
         };
-        let addresses = address::list(&mut kernel.route)?;
+        let addresses = address::of(&mut kernel.route, index)?;
         let channels = kernel.ethtool.channels(Device {
             index,
             name: &link.name,
         })?;
-        let here = addresses.into_iter().filter(|(of, _)| *of == index);
         Ok(Some(Self {
             name: link.name.parse().ok(),
             mtu: Mtu::try_from(u64::from(link.mtu)).ok(),
             queues: channels.map(|channels| channels.count),
             arp: link.arp,
-            addresses: here.map(|(_, address)| address).collect(),
+            addresses,
             admin: if link.up { Admin::Up } else { Admin::Down },
         }))
     }

@@ -52,6 +52,13 @@ impl Invalid {
     pub fn field(&self) -> &str {
         &self.field
     }
+
+    /// Says in which part of the input the field is: `[3]`, then `[3].gateway`.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        self.field = format!("{outer}.{}", self.field);
+        self
+    }
 }
 
 impl From<Invalid> for Failure {

@@ -33,9 +33,33 @@ pub struct LinkParts {
     pub arp: Arp,
 }
 
+/// Whether other hosts on the link are asked first if they have a new IPv6 address (RFC 4862,
+/// section 5.4), which takes a second or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    /// No: the address works at once (`IFA_F_NODAD`).
+    Allowed,
+    /// Yes: it is waited for, and an address that somebody has is refused.
+    Detected,
+}
+
+impl From<bool> for Duplicates {
+    /// From the flag that JSON and the wire have for it: whether to look.
+    fn from(detect: bool) -> Self {
+        if detect {
+            Self::Detected
+        } else {
+            Self::Allowed
+        }
+    }
+}
+
 /// The whole configuration of a card in the guest, its parts in accord.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkSpec(LinkParts);
+pub struct LinkSpec {
+    parts: LinkParts,
+    duplicates: Duplicates,
+}
 
 impl LinkSpec {
     /// Checks the parts against each other.
@@ -44,32 +68,113 @@ impl LinkSpec {
     /// An address given twice, more than 128 of them, or an IPv6 address with an MTU under 1280.
     /// `addresses` is what the border calls that field, for the message.
     pub fn new(parts: LinkParts, addresses: &str) -> Result<Self, Invalid> {
-        let count = parts.addresses.len();
-        if count > MAX_ADDRESSES {
-            let bad = BadValue::new(&format!("{count} addresses"), "a card has at most 128");
-            return Err(bad.at(addresses));
-        }
-        let mut seen = HashSet::new();
-        for (index, address) in parts.addresses.iter().enumerate() {
-            let refuse = |rule| BadValue::new(&address.to_string(), rule);
-            if !seen.insert(address.ip()) {
-                return Err(
-                    refuse("the same address is given twice").at(format!("{addresses}[{index}]"))
-                );
-            }
-            if address.ip().is_ipv6() && parts.mtu < Mtu::IPV6_MIN {
-                let rule = "an IPv6 address needs an mtu of at least 1280 bytes";
-                return Err(refuse(rule).at(format!("{addresses}[{index}]")));
-            }
-        }
-        Ok(Self(parts))
+        check(&parts.addresses, Some(parts.mtu), addresses)?;
+        Ok(Self {
+            parts,
+            duplicates: Duplicates::Allowed,
+        })
+    }
+
+    /// The same, with another answer to whether duplicates of its addresses are looked for.
+    #[must_use]
+    pub fn with_duplicates(self, duplicates: Duplicates) -> Self {
+        Self { duplicates, ..self }
     }
 
     /// The parts, to read.
     #[must_use]
     pub fn parts(&self) -> &LinkParts {
-        &self.0
+        &self.parts
     }
+
+    /// Whether duplicates of its addresses are looked for.
+    #[must_use]
+    pub fn duplicates(&self) -> Duplicates {
+        self.duplicates
+    }
+}
+
+/// What of an interface shall change; what is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkChange {
+    name: IfName,
+    addresses: Option<Vec<InterfaceAddress>>,
+    mtu: Option<Mtu>,
+    duplicates: Duplicates,
+}
+
+impl LinkChange {
+    /// Of the interface with this name in the guest.
+    ///
+    /// # Errors
+    /// As [`LinkSpec::new`]; `field` is what the border calls the addresses.
+    pub fn new(
+        name: IfName,
+        addresses: Option<Vec<InterfaceAddress>>,
+        mtu: Option<Mtu>,
+        field: &str,
+    ) -> Result<Self, Invalid> {
+        check(addresses.as_deref().unwrap_or_default(), mtu, field)?;
+        Ok(Self {
+            name,
+            addresses,
+            mtu,
+            duplicates: Duplicates::Allowed,
+        })
+    }
+
+    /// The same, with another answer to whether duplicates of its addresses are looked for.
+    #[must_use]
+    pub fn with_duplicates(self, duplicates: Duplicates) -> Self {
+        Self { duplicates, ..self }
+    }
+
+    /// The interface.
+    #[must_use]
+    pub fn name(&self) -> &IfName {
+        &self.name
+    }
+
+    /// All the addresses that it shall have.
+    #[must_use]
+    pub fn addresses(&self) -> Option<&[InterfaceAddress]> {
+        self.addresses.as_deref()
+    }
+
+    /// Its MTU.
+    #[must_use]
+    pub fn mtu(&self) -> Option<Mtu> {
+        self.mtu
+    }
+
+    /// Whether duplicates of new addresses are looked for.
+    #[must_use]
+    pub fn duplicates(&self) -> Duplicates {
+        self.duplicates
+    }
+}
+
+/// The rules that addresses of one interface keep together, and with its MTU.
+fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Result<(), Invalid> {
+    let count = addresses.len();
+    if count > MAX_ADDRESSES {
+        let bad = BadValue::new(&format!("{count} addresses"), "a card has at most 128");
+        return Err(bad.at(field));
+    }
+    let mut seen = HashSet::new();
+    for (index, address) in addresses.iter().enumerate() {
+        let refuse =
+            |rule| BadValue::new(&address.to_string(), rule).at(format!("{field}[{index}]"));
+        if !seen.insert(address.ip()) {
+            return Err(refuse("the same address is given twice"));
+        }
+        if address.ip().is_ipv6() && mtu.is_some_and(|mtu| mtu < Mtu::IPV6_MIN) {
+            return Err(refuse(
+                "an IPv6 address needs an mtu of at least 1280 bytes",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// An interface of the guest as its kernel reports it.

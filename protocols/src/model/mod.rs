@@ -8,12 +8,16 @@ mod mtu;
 mod name;
 mod pci;
 mod queues;
+mod route;
+mod scope;
 
 pub use address::InterfaceAddress;
 pub use error::{BadValue, Invalid};
-pub use link::{Arp, Interface, LinkParts, LinkSpec};
+pub use link::{Arp, Duplicates, Interface, LinkChange, LinkParts, LinkSpec};
 pub use mac::MacAddr;
 pub use mtu::Mtu;
 pub use name::IfName;
 pub use pci::{PciAddress, PciPath};
 pub use queues::QueuePairs;
+pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Scope, Way};
+pub use scope::Scope;

@@ -1,0 +1,159 @@
+//! `update-iface` on a live guest, judged by the guest's iproute2.
+
+#![allow(clippy::unwrap_used)]
+
+use patchbay_tests::{Done, Guest, Machine};
+use serde_json::{Value, json};
+
+fn guest() -> Guest {
+    let guest = Guest::start(Machine::Q35);
+    let card = json!({
+        "device": "tap-test", "name": "eth-test", "mtu": 1500, "hwAddr": "02:42:20:6f:a3:69",
+        "IPAddresses": [{"address": "172.16.0.3", "mask": "16"}],
+    });
+    guest.kata_network("add-iface", &card.to_string()).ok();
+    let default = r#"{"dest":"default","gateway":"172.16.0.1","device":"eth-test"}"#;
+    guest.kata_network("add-route", default).ok();
+    guest
+}
+
+fn update(guest: &Guest, document: &Value) -> Done {
+    guest.kata_network("update-iface", &document.to_string())
+}
+
+/// What `list-ifaces` says of the card's addresses: the guest's own word.
+fn listed(guest: &Guest) -> Value {
+    guest.kata_network("list-ifaces", "").json()[0]["ip"].take()
+}
+
+/// The link-local address, which comes and settles by itself, left out.
+fn inside(guest: &Guest) -> String {
+    guest.exec("ip -o addr show scope global").ok() + &guest.exec("ip route show").ok()
+}
+
+/// The incumbent's vectors that are refused.
+fn vectors_refused(guest: &Guest) {
+    for (field, value, status, sentence) in [
+        ("device", json!("tap0"), 2, "device 'tap0'"),
+        (
+            "vhostUserSocket",
+            json!("/tmp/x"),
+            2,
+            "vhostUserSocket '/tmp/x'",
+        ),
+        ("queues", json!(2), 2, "queues '2'"),
+        ("hwAddr", json!("02:00:00:00:00:01"), 2, "hwAddr '02:"),
+        ("linkType", json!("tap"), 2, "linkType 'tap'"),
+        (
+            "name",
+            json!("nope"),
+            3,
+            "can not find the network interface nope",
+        ),
+        ("name", json!(""), 2, "name ''"),
+    ] {
+        let before = inside(guest);
+        let mut document = json!({"name": "eth-test"});
+        document[field] = value;
+        let done = update(guest, &document);
+        assert_eq!(
+            (done.status, done.out.as_str()),
+            (status, "null\n"),
+            "{done}"
+        );
+        assert!(done.err.contains(sentence), "{done}");
+        assert_eq!(inside(guest), before);
+    }
+}
+
+/// The incumbent's vectors that are accepted.
+fn vectors_accepted(guest: &Guest) {
+    let one = json!({"name": "eth-test", "IPAddresses": [{"address": "172.16.0.9", "mask": "16"}]});
+    assert_eq!(
+        update(guest, &one).ok(),
+        "{\"name\":\"eth-test\",\"IPAddresses\":[{\"Family\":2,\"Address\":\"172.16.0.9\",\"Mask\":\"16\"}]}\n"
+    );
+    assert_eq!(listed(guest), json!(["172.16.0.9/16"]));
+    let two = json!({"name": "eth-test", "IPAddresses": [
+        {"address": "172.16.0.9", "mask": "16"}, {"address": "172.16.0.10", "mask": "16"},
+    ]});
+    update(guest, &two).ok();
+    assert_eq!(listed(guest), json!(["172.16.0.9/16", "172.16.0.10/16"]));
+    // Without addresses nothing is said of them. The incumbent's record lost them.
+    assert_eq!(
+        update(guest, &json!({"name": "eth-test"})).ok(),
+        "{\"name\":\"eth-test\"}\n"
+    );
+    assert_eq!(listed(guest), json!(["172.16.0.9/16", "172.16.0.10/16"]));
+    let routes = guest.exec("ip route show").ok();
+    assert!(
+        routes.contains("default via 172.16.0.1 dev eth-test"),
+        "{routes}"
+    );
+}
+
+/// The issue adds the MTU and IPv6; the incumbent refuses the one and loses the other.
+fn decided_mtu_and_ipv6(guest: &Guest) {
+    let document = json!({"name": "eth-test", "mtu": 1400, "dad": true, "IPAddresses": [
+        {"address": "172.16.0.9", "mask": "16"}, {"address": "fd00::9", "mask": "64"},
+    ]});
+    assert_eq!(
+        update(guest, &document).ok(),
+        "{\"name\":\"eth-test\",\"IPAddresses\":[{\"Family\":2,\"Address\":\"172.16.0.9\",\"Mask\":\"16\"},\
+         {\"Family\":10,\"Address\":\"fd00::9\",\"Mask\":\"64\"}],\"mtu\":1400}\n"
+    );
+    let link = guest.ip("addr show eth-test")[0].take();
+    assert_eq!(link["mtu"], 1400);
+    assert_eq!(listed(guest), json!(["172.16.0.9/16", "fd00::9/64"]));
+    let shown = guest.exec("ip addr show dev eth-test scope global").ok();
+    assert!(!shown.contains("tentative"), "{shown}");
+    let small = update(guest, &json!({"name": "eth-test", "mtu": 1000}));
+    assert_eq!((small.status, small.out.as_str()), (2, "null\n"), "{small}");
+    assert!(
+        small
+            .err
+            .contains("fd00::9/64 needs an mtu of at least 1280"),
+        "{small}"
+    );
+}
+
+/// An empty list is a wish, unlike none at all.
+fn decided_an_empty_list_takes_all(guest: &Guest) {
+    let document = json!({"name": "eth-test", "IPAddresses": []});
+    assert_eq!(update(guest, &document).ok(), "{\"name\":\"eth-test\"}\n");
+    assert_eq!(listed(guest), Value::Null);
+}
+
+#[test]
+fn the_vectors_and_the_decisions() {
+    let guest = guest();
+    vectors_refused(&guest);
+    vectors_accepted(&guest);
+    decided_mtu_and_ipv6(&guest);
+    decided_an_empty_list_takes_all(&guest);
+}
+
+/// The other end of the TAP has the address already.
+#[test]
+fn a_duplicate_on_the_network_is_reported() {
+    let guest = guest();
+    guest.netns().ip("link set tap-test up").ok();
+    guest
+        .netns()
+        .ip("addr add fd00::9/64 dev tap-test nodad")
+        .ok();
+    let before = inside(&guest);
+    let addresses = json!([
+        {"address": "172.16.0.3", "mask": "16"}, {"address": "fd00::9", "mask": "64"},
+    ]);
+    let document = json!({"name": "eth-test", "dad": true, "IPAddresses": addresses});
+    let done = update(&guest, &document);
+    assert_eq!((done.status, done.out.as_str()), (4, "null\n"), "{done}");
+    assert!(
+        done.err.contains("fd00::9/64 belongs to another host"),
+        "{done}"
+    );
+    assert_eq!(inside(&guest), before);
+    let unasked = json!({"name": "eth-test", "IPAddresses": addresses});
+    update(&guest, &unasked).ok();
+}
