@@ -1,10 +1,15 @@
 //! The words of the command line.
 
+mod native;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use patchbay_protocols::endpoint::Endpoint;
+
+pub use native::{NativeList, Nic, NicAdd, NicName, NicSet, Printing, Route, RouteWords};
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
 #[derive(Debug, Parser)]
@@ -53,6 +58,22 @@ pub enum Command {
     /// Network cards and routes, in the incumbent's words and JSON
     #[command(subcommand)]
     KataNetwork(KataNetwork),
+    /// Network cards of a sandbox
+    #[command(subcommand)]
+    Nic(Nic),
+    /// Routes of a sandbox
+    #[command(subcommand)]
+    Route(Route),
+    /// Print the completions of these commands for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual pages of these commands
+    Man {
+        /// Folder that gets one page for each command
+        dir: PathBuf,
+    },
 }
 
 /// The sub-commands of `kata-network`.

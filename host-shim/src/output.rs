@@ -1,15 +1,20 @@
 //! The only place that prints.
 
-use std::io::{self, Write};
+mod table;
+
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use patchbay_protocols::failure::Failure;
-use patchbay_protocols::model::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, Route};
+use patchbay_protocols::model::{
+    Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs, Route,
+};
 use serde::Serialize;
 
+use crate::cli::Printing;
 use crate::input::{AddIface, RawAddress, RawInterface};
 
-/// What goes to standard output: one compact line of JSON.
+/// What goes to standard output: one compact line of JSON, but where it says otherwise.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Output {
@@ -25,6 +30,34 @@ pub enum Output {
     Updated(Updated),
     /// Routes.
     Routes(Vec<Routed>),
+    /// Cards, for a native command.
+    Cards(Vec<Row>),
+    /// No line at all.
+    #[serde(skip)]
+    Nothing,
+    /// This, as it is.
+    #[serde(skip)]
+    Text(Vec<u8>),
+}
+
+/// How output is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For programs.
+    Json,
+    /// For people.
+    Table,
+}
+
+impl From<&Printing> for Form {
+    /// A table where a person reads it, unless JSON is asked for.
+    fn from(printing: &Printing) -> Self {
+        if printing.json || !io::stdout().is_terminal() {
+            Self::Json
+        } else {
+            Self::Table
+        }
+    }
 }
 
 impl Output {
@@ -42,6 +75,7 @@ impl Output {
 #[derive(Debug)]
 pub struct Ended {
     output: Output,
+    form: Form,
     failure: Option<Failure>,
 }
 
@@ -51,6 +85,7 @@ impl Ended {
     pub fn with(output: Output) -> Self {
         Self {
             output,
+            form: Form::Json,
             failure: None,
         }
     }
@@ -60,8 +95,15 @@ impl Ended {
     pub fn badly(output: Output, failure: Failure) -> Self {
         Self {
             output,
+            form: Form::Json,
             failure: Some(failure),
         }
+    }
+
+    /// The same, printed in another form.
+    pub(crate) fn printed(self, printing: &Printing) -> Self {
+        let form = printing.into();
+        Self { form, ..self }
     }
 }
 
@@ -91,7 +133,7 @@ impl Added {
             mtu: parts.mtu.get(),
             mac: parts.mac.to_string(),
             path: path.to_string(),
-            queues: parts.queues.map(patchbay_protocols::model::QueuePairs::get),
+            queues: parts.queues.map(QueuePairs::get),
         }
     }
 }
@@ -150,6 +192,36 @@ impl From<Interface> for Listed {
     }
 }
 
+/// A card of `nic list`.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    name: String,
+    #[serde(rename = "hwAddr", skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+    mtu: u32,
+    up: bool,
+    #[serde(rename = "IPAddresses")]
+    addresses: Vec<Address>,
+    #[serde(rename = "pciAddr", skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<u16>,
+}
+
+impl From<&Interface> for Row {
+    fn from(interface: &Interface) -> Self {
+        Self {
+            name: interface.name.clone(),
+            mac: interface.mac.map(|mac| mac.to_string()),
+            mtu: interface.mtu,
+            up: interface.up,
+            addresses: interface.addresses.iter().map(Address::from).collect(),
+            path: interface.path.as_ref().map(ToString::to_string),
+            queues: interface.queues.map(QueuePairs::get),
+        }
+    }
+}
+
 /// The reply of `update-iface`: what was asked, in the incumbent's keys.
 #[derive(Debug, Serialize)]
 pub struct Updated {
@@ -182,9 +254,21 @@ pub struct Routed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scope: Option<u32>,
+    pub(crate) scope: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metric: Option<u32>,
+}
+
+impl Routed {
+    /// With everything that is known of it.
+    pub(crate) fn whole(route: Route) -> Self {
+        Self {
+            source: route.way.source().map(|source| source.to_string()),
+            scope: Some(route.scope),
+            metric: Some(route.metric),
+            ..Self::from(route)
+        }
+    }
 }
 
 impl From<Route> for Routed {
@@ -240,9 +324,7 @@ impl From<RawInterface> for Echo {
 /// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
 #[must_use]
 pub fn finish(ended: Ended) -> ExitCode {
-    let printed = serde_json::to_string(&ended.output)
-        .map_err(io::Error::from)
-        .and_then(|line| writeln!(io::stdout(), "{line}"));
+    let printed = print(&ended.output, ended.form);
     let Some(failure) = ended.failure else {
         return match printed {
             Ok(()) => ExitCode::SUCCESS,
@@ -256,4 +338,14 @@ pub fn finish(ended: Ended) -> ExitCode {
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(io::stderr(), "patchbay: {sentence}");
     ExitCode::from(failure.kind().exit_code())
+}
+
+fn print(output: &Output, form: Form) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    match output {
+        Output::Nothing => Ok(()),
+        Output::Text(text) => stdout.write_all(text),
+        line if form == Form::Json => writeln!(stdout, "{}", serde_json::to_string(line)?),
+        rows => write!(stdout, "{}", table::of(&serde_json::to_value(rows)?)),
+    }
 }

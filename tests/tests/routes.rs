@@ -23,8 +23,12 @@ fn guest() -> Guest {
     guest
 }
 
+/// The main table without the link-local routes, which come when the kernel sees fit.
 fn table(guest: &Guest) -> String {
-    guest.exec("ip route show").ok() + &guest.exec("ip -6 route show").ok()
+    let v6 = guest.exec("ip -6 route show").ok();
+    let lines = v6.lines().filter(|line| !line.starts_with("fe80:"));
+    let v6: Vec<&str> = lines.collect();
+    guest.exec("ip route show").ok() + &v6.join("\n")
 }
 
 #[track_caller]

@@ -14,8 +14,16 @@ use crate::qmp::Session;
 use crate::sandbox::{self, Card, Journal, Lock};
 
 pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
-    let request = AddIface::try_from(input::interface(&args.file)?)?;
-    let sandbox = sandbox::find(target, &args.id)?;
+    plug(
+        target,
+        &args.id,
+        &AddIface::try_from(input::interface(&args.file)?)?,
+    )
+}
+
+/// Plugs the card, if it isn't there already.
+pub(super) fn plug(target: &Target, id: &str, request: &AddIface) -> Result<Added, Failure> {
+    let sandbox = sandbox::find(target, id)?;
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(&sandbox.state);
@@ -23,8 +31,8 @@ pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
     let agent = Agent::connect(&sandbox.agent)?;
     let inventory = Inventory::read(&mut qmp)?;
     let interfaces = agent.interfaces()?;
-    if let Some(path) = same_again(&inventory, &journal, &interfaces, &request)? {
-        return Ok(Added::new(&request, &path));
+    if let Some(path) = same_again(&inventory, &journal, &interfaces, request)? {
+        return Ok(Added::new(request, &path));
     }
     let parts = request.link.parts();
     if interfaces
@@ -45,8 +53,8 @@ pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
         journal: &journal,
         wait: target.timeout,
     };
-    let path = hotplug::attach(&mut bench, &inventory, &request)?;
-    Ok(Added::new(&request, &path))
+    let path = hotplug::attach(&mut bench, &inventory, request)?;
+    Ok(Added::new(request, &path))
 }
 
 /// Where the card sits when this very request was carried out before.

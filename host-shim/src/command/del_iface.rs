@@ -26,7 +26,8 @@ pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
     }
 }
 
-fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
+/// Makes the card absent.
+pub(super) fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(&sandbox.state);

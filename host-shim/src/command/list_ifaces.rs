@@ -1,6 +1,7 @@
 //! `kata-network list-ifaces`.
 
 use patchbay_protocols::failure::Failure;
+use patchbay_protocols::model::Interface;
 
 use crate::agent::Agent;
 use crate::cli::{Plain, Target};
@@ -10,8 +11,8 @@ use crate::qmp::Session;
 use crate::sandbox::{self, Card};
 
 /// The cards that we plugged, by QEMU's word, with what the guest's kernel says of them now.
-pub(super) fn run(target: &Target, args: &Plain) -> Result<Output, Failure> {
-    let sandbox = sandbox::find(target, &args.id)?;
+pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure> {
+    let sandbox = sandbox::find(target, id)?;
     let ours = Inventory::read(&mut Session::connect(&sandbox.qmp)?)?.nics();
     let mut interfaces = Agent::connect(&sandbox.agent)?.interfaces()?;
     interfaces.retain(|interface| {
@@ -21,7 +22,12 @@ pub(super) fn run(target: &Target, args: &Plain) -> Result<Output, Failure> {
         interface.path.is_some() && ours.iter().any(plugged)
     });
     interfaces.sort_by_key(|interface| interface.index);
-    let listed: Vec<Listed> = interfaces.into_iter().map(Listed::from).collect();
+    Ok(interfaces)
+}
+
+pub(super) fn run(target: &Target, args: &Plain) -> Result<Output, Failure> {
+    let cards = cards(target, &args.id)?;
+    let listed: Vec<Listed> = cards.into_iter().map(Listed::from).collect();
     Ok(if listed.is_empty() {
         Output::Null
     } else {

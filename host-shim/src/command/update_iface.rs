@@ -12,8 +12,13 @@ use crate::sandbox::{self, Lock};
 /// Works on any interface of the guest, as the incumbent's does.
 pub(super) fn run(target: &Target, args: &WithFile) -> Result<Updated, Failure> {
     let change = LinkChange::try_from(input::interface(&args.file)?)?;
-    let sandbox = sandbox::find(target, &args.id)?;
+    set(target, &args.id, &change)
+}
+
+/// Changes the interface.
+pub(super) fn set(target: &Target, id: &str, change: &LinkChange) -> Result<Updated, Failure> {
+    let sandbox = sandbox::find(target, id)?;
     let _lock = Lock::take(&sandbox.state)?;
-    Agent::connect(&sandbox.agent)?.update(&change)?;
-    Ok(Updated::from(&change))
+    Agent::connect(&sandbox.agent)?.update(change)?;
+    Ok(Updated::from(change))
 }

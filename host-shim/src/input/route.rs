@@ -34,18 +34,9 @@ const BAD_IP: &str = "invalid IP: an IPv4 or IPv6 address is needed";
 /// Reads routes for `add-route`, each with its echo.
 pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, Routed)>, Failure> {
     some(&Document::read(path)?, |raw| {
-        let missing = |field| BadValue::new("", MISSING).at(field);
-        let dest = given(raw.dest.as_deref()).ok_or_else(|| missing("dest"))?;
-        if given(raw.device.as_deref()).is_none() {
-            return Err(missing("device"));
-        }
-        let gateway = ip(raw.gateway.as_deref(), "gateway")?;
-        if dest == DEFAULT && gateway.is_none() {
-            let rule = "gateway must be specified when destination is \"default\"";
-            return Err(BadValue::new("", rule).at("gateway"));
-        }
-        let dest = host_or_net(dest)?;
-        spec(raw, dest)
+        let text = given(raw.dest.as_deref());
+        let text = text.ok_or_else(|| BadValue::new("", MISSING).at("dest"))?;
+        Asked::read(raw, text)?.new_route()
     })
 }
 
@@ -53,8 +44,9 @@ pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, Routed)>, Failure> {
 pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, Routed)>, Failure> {
     some(&Document::read(path)?, |raw| {
         let rule = "destination must be specified when remove route";
-        let dest = given(raw.dest.as_deref()).ok_or_else(|| BadValue::new("", rule).at("dest"))?;
-        pattern(raw, host_or_net(dest)?)
+        let text = given(raw.dest.as_deref());
+        let text = text.ok_or_else(|| BadValue::new("", rule).at("dest"))?;
+        Asked::read(raw, text)?.pattern()
     })
 }
 
@@ -65,12 +57,12 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, Routed)>>, Fa
     match document.value() {
         Value::Null => Ok(None),
         Value::Array(_) => some(&document, |raw| {
-            let dest = given(raw.dest.as_deref()).unwrap_or(DEFAULT);
-            if dest != DEFAULT && !dest.contains('/') {
+            let text = given(raw.dest.as_deref()).unwrap_or(DEFAULT);
+            if text != DEFAULT && !text.contains('/') {
                 let rule = "Could not parse route destination: it needs a prefix";
-                return Err(BadValue::new(dest, rule).at("dest"));
+                return Err(BadValue::new(text, rule).at("dest"));
             }
-            spec(raw, host_or_net(dest)?)
+            Asked::read(raw, text)?.route()
         })
         .map(Some),
         _ => Err(document.holds_no("routes", "a JSON array is needed")),
@@ -119,12 +111,22 @@ fn ip(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, Invalid> {
     given(text).map(parse).transpose()
 }
 
-/// A destination, and its echo: host bits and spelling are kept, a missing prefix is added.
-fn host_or_net(text: &str) -> Result<(Destination, String), Invalid> {
+/// A destination, and how it is repeated: host bits and spelling are kept, a missing prefix added.
+#[derive(Debug, Clone)]
+pub(crate) struct Dest {
+    destination: Destination,
+    text: String,
+}
+
+/// Reads `default`, an address, or an address with a prefix length.
+pub(crate) fn dest(text: &str) -> Result<Dest, BadValue> {
     if text == DEFAULT {
-        return Ok((Destination::Default, text.to_owned()));
+        return Ok(Dest {
+            destination: Destination::Default,
+            text: text.to_owned(),
+        });
     }
-    let bad = || BadValue::new(text, BAD_DEST).at("dest");
+    let bad = || BadValue::new(text, BAD_DEST);
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
@@ -133,85 +135,103 @@ fn host_or_net(text: &str) -> Result<(Destination, String), Invalid> {
     let host = if address.is_ipv4() { 32 } else { 128 };
     // Digits only: u8::from_str would take a sign.
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let prefix = match prefix {
+    let bits = match prefix {
         None => host,
         Some(prefix) if digits(prefix) => prefix.parse().map_err(|_| bad())?,
         Some(_) => return Err(bad()),
     };
-    let net = IpNet::new(address, prefix).map_err(|_| bad())?;
-    let echo = if text.contains('/') {
-        text.to_owned()
-    } else {
-        format!("{text}/{host}")
-    };
-    Ok((Destination::Net(net), echo))
+    let net = IpNet::new(address, bits).map_err(|_| bad())?;
+    Ok(Dest {
+        destination: Destination::Net(net),
+        text: match prefix {
+            Some(_) => text.to_owned(),
+            None => format!("{text}/{host}"),
+        },
+    })
 }
 
-fn device(raw: &RawRoute) -> Result<Option<IfName>, Invalid> {
-    let text = raw.device.as_deref().filter(|text| !text.is_empty());
-    let name = text.map(str::parse).transpose();
-    name.map_err(|bad: BadValue| bad.at("device"))
+/// A route, or what is known of one, each value checked but not yet against the others.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) dest: Dest,
+    pub(crate) gateway: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) device: Option<IfName>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) metric: Option<u32>,
 }
 
-fn scope(raw: &RawRoute) -> Result<Option<Scope>, Invalid> {
-    let scope = raw.scope.map(|number| Scope::try_from(u64::from(number)));
-    scope.transpose().map_err(|bad| bad.at("scope"))
-}
-
-fn spec(
-    raw: &RawRoute,
-    (dest, echo): (Destination, String),
-) -> Result<(RouteSpec, Routed), Invalid> {
-    let gateway = ip(raw.gateway.as_deref(), "gateway")?;
-    let source = ip(raw.source.as_deref(), "source")?;
-    let dest = match (dest, gateway.or(source)) {
-        (Destination::Net(net), _) => net,
-        (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
-        (Destination::Default, _) => Ipv4Net::default().into(),
-    };
-    let needed = || BadValue::new("", MISSING).at("device");
-    let spec = RouteSpec::new(RouteParts {
-        dest,
-        gateway,
-        source,
-        device: device(raw)?.ok_or_else(needed)?,
-        scope: scope(raw)?,
-        metric: raw.metric,
-    })?;
-    Ok((spec, routed(raw, echo)))
-}
-
-fn pattern(
-    raw: &RawRoute,
-    (dest, echo): (Destination, String),
-) -> Result<(RoutePattern, Routed), Invalid> {
-    let gateway = ip(raw.gateway.as_deref(), "gateway")?;
-    let source = ip(raw.source.as_deref(), "source")?;
-    if let Destination::Net(net) = dest {
-        // Nothing could ever agree with a way that no route can have.
-        Way::new(net, gateway, source)?;
+impl Asked {
+    fn read(raw: &RawRoute, text: &str) -> Result<Self, Invalid> {
+        let device = raw.device.as_deref().filter(|text| !text.is_empty());
+        let device = device.map(str::parse).transpose();
+        let scope = raw.scope.map(|number| Scope::try_from(u64::from(number)));
+        Ok(Self {
+            dest: dest(text).map_err(|bad| bad.at("dest"))?,
+            gateway: ip(raw.gateway.as_deref(), "gateway")?,
+            source: ip(raw.source.as_deref(), "source")?,
+            device: device.map_err(|bad: BadValue| bad.at("device"))?,
+            scope: scope.transpose().map_err(|bad| bad.at("scope"))?,
+            metric: raw.metric,
+        })
     }
-    let pattern = RoutePattern {
-        dest,
-        gateway,
-        source,
-        device: device(raw)?,
-        scope: scope(raw)?,
-        metric: raw.metric,
-    };
-    Ok((pattern, routed(raw, echo)))
-}
 
-/// What was asked, as it was written.
-fn routed(raw: &RawRoute, dest: String) -> Routed {
-    let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
-    Routed {
-        dest,
-        gateway: text(&raw.gateway),
-        device: text(&raw.device),
-        source: text(&raw.source),
-        scope: raw.scope,
-        metric: raw.metric,
+    /// A route to add: by the guide a default route has a gateway.
+    pub(crate) fn new_route(self) -> Result<(RouteSpec, Routed), Invalid> {
+        if self.dest.text == DEFAULT && self.gateway.is_none() {
+            let rule = "gateway must be specified when destination is \"default\"";
+            return Err(BadValue::new("", rule).at("gateway"));
+        }
+        self.route()
+    }
+
+    fn route(self) -> Result<(RouteSpec, Routed), Invalid> {
+        let echo = self.echo();
+        let dest = match (self.dest.destination, self.gateway.or(self.source)) {
+            (Destination::Net(net), _) => net,
+            (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
+            (Destination::Default, _) => Ipv4Net::default().into(),
+        };
+        let needed = || BadValue::new("", MISSING).at("device");
+        let spec = RouteSpec::new(RouteParts {
+            dest,
+            gateway: self.gateway,
+            source: self.source,
+            device: self.device.ok_or_else(needed)?,
+            scope: self.scope,
+            metric: self.metric,
+        })?;
+        Ok((spec, echo))
+    }
+
+    /// Routes to delete.
+    pub(crate) fn pattern(self) -> Result<(RoutePattern, Routed), Invalid> {
+        let echo = self.echo();
+        if let Destination::Net(net) = self.dest.destination {
+            // Nothing could ever agree with a way that no route can have.
+            Way::new(net, self.gateway, self.source)?;
+        }
+        let pattern = RoutePattern {
+            dest: self.dest.destination,
+            gateway: self.gateway,
+            source: self.source,
+            device: self.device,
+            scope: self.scope,
+            metric: self.metric,
+        };
+        Ok((pattern, echo))
+    }
+
+    /// What was asked, in the keys in which it can be asked again.
+    fn echo(&self) -> Routed {
+        Routed {
+            dest: self.dest.text.clone(),
+            gateway: self.gateway.map(|ip| ip.to_string()),
+            device: self.device.as_ref().map(ToString::to_string),
+            source: self.source.map(|ip| ip.to_string()),
+            scope: self.scope.map(Scope::get),
+            metric: self.metric,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod name;
 mod pci;
 mod queues;
 mod route;
+mod scope;
 
 pub use address::InterfaceAddress;
 pub use error::{BadValue, Invalid};
@@ -18,4 +19,5 @@ pub use mtu::Mtu;
 pub use name::IfName;
 pub use pci::{PciAddress, PciPath};
 pub use queues::QueuePairs;
-pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Scope, Way};
+pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Way};
+pub use scope::Scope;

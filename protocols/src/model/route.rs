@@ -5,44 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{BadValue, IfName, Invalid};
+use super::{BadValue, IfName, Invalid, Scope};
 
 /// Most routes of one request or answer: at their largest, 86 bytes each, they fit ttrpc's 4 MiB.
 pub const MAX_ROUTES: usize = 32_768;
 
 /// Metric of an IPv6 route for which none is given (`IP6_RT_PRIO_USER`, `linux/ipv6_route.h`).
 const IPV6_METRIC: u32 = 1024;
-
-/// How far a destination is, as rtnetlink counts it: 0 universe, 200 site, 253 link, 254 host; the
-/// numbers between are the administrator's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Scope(u8);
-
-impl Scope {
-    /// Through a gateway, to anywhere.
-    pub const UNIVERSE: Scope = Scope(0);
-    /// On the link itself.
-    pub const LINK: Scope = Scope(253);
-
-    /// `RT_SCOPE_*`, 0..=254.
-    #[must_use]
-    pub fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl TryFrom<u64> for Scope {
-    type Error = BadValue;
-
-    /// 255 (`RT_SCOPE_NOWHERE`) says that a destination doesn't exist.
-    fn try_from(number: u64) -> Result<Self, BadValue> {
-        u8::try_from(number)
-            .ok()
-            .filter(|number| *number < 255)
-            .map(Self)
-            .ok_or_else(|| BadValue::new(&number.to_string(), "a scope is 0 to 254"))
-    }
-}
 
 /// Where a route leads, by which router, and from which address of our own: all of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -169,7 +138,10 @@ impl RouteSpec {
         } = parts;
         let way = Way::new(dest, gateway, source)?;
         if let Some(scope) = scope.filter(|s| *s != Scope::UNIVERSE && dest.addr().is_ipv6()) {
-            let bad = BadValue::new(&scope.0.to_string(), "routes of IPv6 have no scope but 0");
+            let bad = BadValue::new(
+                &scope.get().to_string(),
+                "routes of IPv6 have no scope but 0",
+            );
             return Err(bad.at("scope"));
         }
         Ok(Self {
@@ -377,12 +349,6 @@ mod tests {
             assert_eq!(error.field(), field);
             assert!(error.to_string().contains(rule), "{error}");
         }
-        assert!(
-            Scope::try_from(255)
-                .unwrap_err()
-                .to_string()
-                .contains("0 to 254")
-        );
     }
 
     #[test]
