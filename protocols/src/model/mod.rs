@@ -10,6 +10,7 @@ mod pci;
 mod queues;
 mod route;
 mod scope;
+mod socket;
 
 pub use address::InterfaceAddress;
 pub use error::{BadValue, Invalid};
@@ -19,5 +20,6 @@ pub use mtu::Mtu;
 pub use name::IfName;
 pub use pci::{PciAddress, PciPath};
 pub use queues::QueuePairs;
-pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Scope, Way};
+pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Way};
 pub use scope::Scope;
+pub use socket::SocketPath;
