@@ -9,7 +9,7 @@ use std::path::Path;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{
     Arp, BadValue, Duplicates, IfName, InterfaceAddress, Invalid, LinkChange, LinkParts, LinkSpec,
-    MacAddr, Mtu, QueuePairs,
+    MacAddr, Mtu, QueuePairs, SocketPath,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +32,8 @@ pub(crate) struct RawInterface {
     pub(crate) mac: Option<String>,
     pub(crate) link_type: Option<String>,
     pub(crate) vhost_user_socket: Option<String>,
+    /// Our own: which side listens on the socket.
+    pub(crate) vhost_user_mode: Option<String>,
     pub(crate) queues: Option<u32>,
     pub(crate) raw_flags: Option<u32>,
     /// Our own: whether duplicates of its IPv6 addresses are looked for.
@@ -49,10 +51,30 @@ pub(crate) struct RawAddress {
 /// A request to plug a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AddIface {
-    /// The TAP on the host.
+    /// The host's device: the name of a TAP, or of a port that something else made.
     pub(crate) device: IfName,
+    /// How QEMU gets to it.
+    pub(crate) backend: Backend,
     /// What it shall be in the guest.
     pub(crate) link: LinkSpec,
+}
+
+/// How QEMU gets to the host's device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// By the TAP of that name.
+    Tap,
+    /// By a vhost-user socket.
+    VhostUser(SocketPath, Listener),
+}
+
+/// Which side of a vhost-user socket listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// The backend; QEMU is the client.
+    Backend,
+    /// QEMU; the backend is the client, and may be restarted as it likes.
+    Qemu,
 }
 
 /// Reads the interface at the path, or from standard input for `-`.
@@ -92,6 +114,7 @@ impl TryFrom<RawInterface> for AddIface {
             mac,
             link_type,
             vhost_user_socket,
+            vhost_user_mode,
             queues,
             raw_flags,
             dad,
@@ -101,13 +124,7 @@ impl TryFrom<RawInterface> for AddIface {
             let rule = "only cards of type tap can be plugged";
             return Err(BadValue::new(link_type, rule).at("linkType").into());
         }
-        if vhost_user_socket
-            .as_ref()
-            .is_some_and(|socket| !socket.is_empty())
-        {
-            let sentence = "vhostUserSocket: this version plugs no vhost-user cards yet";
-            return Err(Failure::new(Kind::Unsupported, sentence).with_field("vhostUserSocket"));
-        }
+        let backend = backend(vhost_user_socket.as_deref(), vhost_user_mode.as_deref())?;
         let device = given(device.clone(), "device")?;
         let mac = given(mac.clone(), "hwAddr")?;
         let mtu = mtu.filter(|mtu| *mtu != 0);
@@ -126,9 +143,36 @@ impl TryFrom<RawInterface> for AddIface {
         };
         Ok(Self {
             device: device.parse().map_err(|bad: BadValue| bad.at("device"))?,
+            backend,
             link: LinkSpec::new(parts, "IPAddresses")?.with_duplicates(duplicates(*dad)),
         })
     }
+}
+
+/// Without a socket it is a TAP. The incumbent's QEMU is always the client.
+fn backend(socket: Option<&str>, mode: Option<&str>) -> Result<Backend, Invalid> {
+    let mode = mode.filter(|mode| !mode.is_empty());
+    let Some(socket) = socket.filter(|socket| !socket.is_empty()) else {
+        return match mode {
+            Some(mode) => {
+                let rule = "it goes with a vhostUserSocket alone";
+                Err(BadValue::new(mode, rule).at("vhostUserMode"))
+            }
+            None => Ok(Backend::Tap),
+        };
+    };
+    let listener = match mode {
+        None | Some("client") => Listener::Backend,
+        Some("server") => Listener::Qemu,
+        Some(other) => {
+            let rule = "QEMU is the client of the backend's socket or its server";
+            return Err(BadValue::new(other, rule).at("vhostUserMode"));
+        }
+    };
+    let socket = socket
+        .parse()
+        .map_err(|bad: BadValue| bad.at("vhostUserSocket"))?;
+    Ok(Backend::VhostUser(socket, listener))
 }
 
 /// The incumbent never looks for duplicates, and waits for nobody: so unless that is asked.
@@ -149,6 +193,7 @@ impl TryFrom<RawInterface> for LinkChange {
             mac,
             link_type,
             vhost_user_socket,
+            vhost_user_mode,
             queues,
             raw_flags: _,
             dad,
@@ -159,6 +204,7 @@ impl TryFrom<RawInterface> for LinkChange {
             ("hwAddr", mac),
             ("linkType", link_type),
             ("vhostUserSocket", vhost_user_socket),
+            ("vhostUserMode", vhost_user_mode),
             ("queues", queues.map(|queues| queues.to_string())),
         ];
         for (field, value) in fixed {

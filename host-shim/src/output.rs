@@ -12,7 +12,7 @@ use patchbay_protocols::model::{
 use serde::Serialize;
 
 use crate::cli::Printing;
-use crate::input::{AddIface, RawAddress, RawInterface};
+use crate::input::{AddIface, Backend, Listener, RawAddress, RawInterface};
 
 /// What goes to standard output: one compact line of JSON, but where it says otherwise.
 #[derive(Debug, Serialize)]
@@ -121,6 +121,10 @@ pub struct Added {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<u16>,
+    #[serde(rename = "vhostUserSocket", skip_serializing_if = "Option::is_none")]
+    socket: Option<String>,
+    #[serde(rename = "vhostUserMode", skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
 }
 
 impl Added {
@@ -134,6 +138,14 @@ impl Added {
             mac: parts.mac.to_string(),
             path: path.to_string(),
             queues: parts.queues.map(QueuePairs::get),
+            socket: match &request.backend {
+                Backend::Tap => None,
+                Backend::VhostUser(socket, _) => Some(socket.to_string()),
+            },
+            mode: match &request.backend {
+                Backend::Tap | Backend::VhostUser(_, Listener::Backend) => None,
+                Backend::VhostUser(_, Listener::Qemu) => Some("server"),
+            },
         }
     }
 }

@@ -28,7 +28,8 @@ fn machine(request: &Value) -> Value {
         ("qom-list", "/machine/peripheral-anon", _) => json!([]),
         ("qom-get", _, "parent_bus") => json!("/machine/q35/pcie.0"),
         ("qom-get", _, "addr") => json!(8),
-        ("qom-list", "/machine/i440fx", _) | ("device_del" | "netdev_del", _, _) => {
+        ("qom-list", "/machine/i440fx", _)
+        | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
             return refusal("DeviceNotFound");
         }
         ("closefd", _, _) => {
@@ -121,7 +122,13 @@ fn refused(done: &Done, kind: Kind, sentence: &str) {
 }
 
 /// Undoing asks for all that may be there, device first.
-const UNDO: [&str; 4] = ["device_del", "netdev_del", "closefd", "closefd"];
+const UNDO: [&str; 5] = [
+    "device_del",
+    "netdev_del",
+    "chardev-remove",
+    "closefd",
+    "closefd",
+];
 
 fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
     let bench = Bench::new(move |request| {

@@ -8,7 +8,7 @@ use patchbay_protocols::model::{Interface, PciPath, QueuePairs};
 use crate::agent::Agent;
 use crate::cli::{Target, WithFile};
 use crate::hotplug::{self, Bench, Inventory};
-use crate::input::{self, AddIface};
+use crate::input::{self, AddIface, Backend};
 use crate::output::Added;
 use crate::qmp::Session;
 use crate::sandbox::{self, Card, Journal, Lock};
@@ -79,9 +79,17 @@ fn same_again(
         );
         Failure::new(Kind::Exists, sentence).with_field("name")
     };
-    let card = journal.card(&parts.name)?;
-    if card.is_some_and(|card| card.device != request.device) {
-        return Err(different("device"));
+    if let Some(card) = journal.card(&parts.name)? {
+        if card.device != request.device {
+            return Err(different("device"));
+        }
+        let socket = match &request.backend {
+            Backend::Tap => None,
+            Backend::VhostUser(socket, _) => Some(socket.as_path()),
+        };
+        if card.socket() != socket {
+            return Err(different("vhostUserSocket"));
+        }
     }
     if nic.mac != parts.mac {
         return Err(different("hwAddr"));

@@ -8,7 +8,7 @@ use crate::hotplug::{self, Inventory};
 use crate::input;
 use crate::output::{Ended, Output};
 use crate::qmp::Session;
-use crate::sandbox::{self, Card, Journal, Lock, Phase, Sandbox};
+use crate::sandbox::{self, Behind, Card, Journal, Lock, Phase, Sandbox};
 
 /// Goes by `name` alone. A card that is not there is success; a failure repeats the request.
 pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
@@ -52,6 +52,6 @@ fn plugged(qmp: &mut Session, name: &IfName) -> Result<Option<Card>, Failure> {
             .and_then(|netdev| Some(netdev.strip_prefix(&prefix)?.to_owned()))
             .unwrap_or_default(),
         fds: Vec::new(),
-        tap: None,
+        behind: Behind::OwnTap,
     }))
 }

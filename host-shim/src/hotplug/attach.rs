@@ -1,19 +1,18 @@
-//! Plugging a card: TAP, descriptors, backend, device, guest.
+//! Plugging a card: what is behind it, the backend, the device, the guest.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use patchbay_protocols::failure::Failure;
 use patchbay_protocols::model::{LinkParts, PciPath, QueuePairs};
 
+use super::descriptors::Descriptors;
 use super::slot::{self, Slot};
-use super::{Inventory, clear, tap};
+use super::{Inventory, clear, tap, vhost_user};
 use crate::agent::Agent;
-use crate::input::AddIface;
+use crate::input::{AddIface, Backend};
 use crate::qmp::Session;
-use crate::qmp::command::{DeviceAdd, GetFd, MultiQueue, NetdevAdd, Vhost, Yes};
-use crate::sandbox::{Card, Journal, Phase, Sandbox, TapBefore};
+use crate::qmp::command::{DeviceAdd, MultiQueue, Yes};
+use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox, TapBefore};
 
 /// What plugging needs besides the request.
 pub(crate) struct Bench<'a> {
@@ -25,6 +24,12 @@ pub(crate) struct Bench<'a> {
     pub(crate) wait: Duration,
 }
 
+/// What was found fit to stand behind the card; nothing has changed yet.
+enum Ready<'a> {
+    Tap(Descriptors),
+    VhostUser(vhost_user::Port<'a>),
+}
+
 /// Plugs the card into the first free slot and has it configured; or leaves everything as it was.
 pub(crate) fn attach(
     bench: &mut Bench<'_>,
@@ -32,37 +37,23 @@ pub(crate) fn attach(
     request: &AddIface,
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
-    let LinkParts {
-        name, mtu, queues, ..
-    } = request.link.parts();
-    let pairs = queues.unwrap_or(QueuePairs::ONE);
-    let tap = tap::open(bench.sandbox.netns.as_deref(), &request.device, pairs)?;
-    let fds = Descriptors::new(tap.queues);
+    let attempt = attempt();
+    let (ready, behind) = prepare(bench, request, &attempt)?;
     let mut card = Card {
         phase: Phase::Adding,
-        name: name.clone(),
+        name: request.link.parts().name.clone(),
         device: request.device.clone(),
-        attempt: fds.attempt.clone(),
-        fds: fds.names().map(str::to_owned).collect(),
-        tap: tap.before,
+        attempt,
+        fds: match &ready {
+            Ready::Tap(fds) => fds.names().map(str::to_owned).collect(),
+            Ready::VhostUser(_) => Vec::new(),
+        },
+        behind,
     };
     bench.journal.write(&card)?;
-    let up = TapBefore {
-        mtu: u32::from(mtu.get()),
-        up: true,
-    };
-    let plugged = tap::set(bench.sandbox.netns.as_deref(), &request.device, up)
-        .and_then(|()| plug(bench.qmp, &card, &fds, &slot, request))
-        // QEMU has its own copies by now: with ours still open, a TAP that was made for the card
-        // would outlive an unplugging that has to follow.
-        .inspect(|()| drop(fds))
-        .and_then(|()| {
-            bench
-                .agent
-                .configure(&slot.path, &request.link, bench.wait)
-                .map(drop)
-        })
-        .map_err(|failure| step("could not configure the card in the guest", failure));
+    let plugged = make_backend(bench, request, &card, ready)
+        .and_then(|()| plug(bench.qmp, &card, &slot, request))
+        .and_then(|()| configure(bench, &slot, request));
     card.phase = Phase::Plugged;
     match plugged.and_then(|()| bench.journal.write(&card)) {
         Ok(()) => Ok(slot.path),
@@ -70,8 +61,86 @@ pub(crate) fn attach(
     }
 }
 
-fn step(sentence: &str, failure: Failure) -> Failure {
-    failure.in_step(sentence)
+/// Names an attempt: microseconds, so that no two of one sandbox meet.
+fn attempt() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_micros())
+}
+
+fn pairs(request: &AddIface) -> QueuePairs {
+    request.link.parts().queues.unwrap_or(QueuePairs::ONE)
+}
+
+fn prepare<'a>(
+    bench: &mut Bench<'_>,
+    request: &'a AddIface,
+    attempt: &str,
+) -> Result<(Ready<'a>, Behind), Failure> {
+    let pairs = pairs(request);
+    match &request.backend {
+        Backend::Tap => {
+            let tap = tap::open(bench.sandbox.netns.as_deref(), &request.device, pairs)?;
+            let behind = tap.before.map_or(Behind::OwnTap, Behind::ExistingTap);
+            Ok((Ready::Tap(Descriptors::new(attempt, tap.queues)), behind))
+        }
+        Backend::VhostUser(socket, listener) => {
+            let port = vhost_user::Port {
+                socket,
+                listener: *listener,
+                pairs,
+            };
+            port.check(bench.qmp, bench.wait)?;
+            let behind = Behind::VhostUser(socket.as_path().to_owned());
+            Ok((Ready::VhostUser(port), behind))
+        }
+    }
+}
+
+fn make_backend(
+    bench: &mut Bench<'_>,
+    request: &AddIface,
+    card: &Card,
+    ready: Ready<'_>,
+) -> Result<(), Failure> {
+    match ready {
+        // The descriptors end here: QEMU has its own copies by then, and with ours still open a TAP
+        // that was made for the card would outlive an unplugging that has to follow.
+        Ready::Tap(fds) => {
+            let mtu = u32::from(request.link.parts().mtu.get());
+            let up = TapBefore { mtu, up: true };
+            tap::set(bench.sandbox.netns.as_deref(), &request.device, up)?;
+            fds.make_backend(bench.qmp, card)
+        }
+        Ready::VhostUser(port) => port.make_backend(bench.qmp, card, bench.wait),
+    }
+}
+
+fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &AddIface) -> Result<(), Failure> {
+    let LinkParts { mac, .. } = request.link.parts();
+    let pairs = u32::from(pairs(request).get());
+    let device = DeviceAdd {
+        driver: "virtio-net-pci",
+        id: &Card::device_id(&card.name),
+        netdev: &card.netdev_id(),
+        mac: mac.to_string(),
+        bus: &slot.bus,
+        addr: slot.address(),
+        romfile: "",
+        multi_queue: (pairs > 1).then(|| MultiQueue {
+            mq: Yes,
+            vectors: pairs * 2 + 2,
+        }),
+    };
+    let plugged = qmp.run(&device).map(drop);
+    plugged.map_err(|error| Failure::from(error).in_step("could not plug the card"))
+}
+
+fn configure(bench: &Bench<'_>, slot: &Slot, request: &AddIface) -> Result<(), Failure> {
+    let configured = bench.agent.configure(&slot.path, &request.link, bench.wait);
+    let step = "could not configure the card in the guest";
+    configured
+        .map(drop)
+        .map_err(|failure| failure.in_step(step))
 }
 
 fn undone(bench: &mut Bench<'_>, card: &Card, failure: Failure) -> Failure {
@@ -83,107 +152,4 @@ fn undone(bench: &mut Bench<'_>, card: &Card, failure: Failure) -> Failure {
                 .fold(failure.with_cause(sentence), Failure::with_cause)
         }
     }
-}
-
-/// The descriptors of one attempt, with the names by which the monitor gets to know them. The names
-/// of two attempts never meet: one that is sent twice silently closes the first.
-struct Descriptors {
-    attempt: String,
-    queues: Vec<(String, OwnedFd)>,
-    /// As many as queues, or none.
-    vhost: Vec<(String, OwnedFd)>,
-}
-
-impl Descriptors {
-    fn new(queues: Vec<OwnedFd>) -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let attempt = format!("{:x}", since.unwrap_or_default().as_micros());
-        let named = |kind: char, fds: Vec<OwnedFd>| {
-            let name = |index| format!("pb-{attempt}-{kind}{index}");
-            fds.into_iter()
-                .enumerate()
-                .map(|(index, fd)| (name(index), fd))
-                .collect()
-        };
-        let vhost = vhost(queues.len());
-        Self {
-            queues: named('q', queues),
-            vhost: named('v', vhost),
-            attempt,
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &(String, OwnedFd)> {
-        self.queues.iter().chain(&self.vhost)
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.all().map(|(name, _)| name.as_str())
-    }
-}
-
-/// vhost-net moves packets in the host's kernel; where it can't be opened QEMU moves them itself.
-fn vhost(count: usize) -> Vec<OwnedFd> {
-    let open = |_| {
-        File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/vhost-net")
-            .map(Into::into)
-    };
-    (0..count)
-        .map(open)
-        .collect::<Result<_, _>>()
-        .unwrap_or_default()
-}
-
-/// The names with colons between them; QEMU takes a comma for part of a name.
-fn joined(fds: &[(String, OwnedFd)]) -> String {
-    let names: Vec<&str> = fds.iter().map(|(name, _)| name.as_str()).collect();
-    names.join(":")
-}
-
-fn plug(
-    qmp: &mut Session,
-    card: &Card,
-    fds: &Descriptors,
-    slot: &Slot,
-    request: &AddIface,
-) -> Result<(), Failure> {
-    let at = |sentence| move |error| step(sentence, Failure::from(&error));
-    for (fdname, fd) in fds.all() {
-        let sent = qmp.run_with_fd(&GetFd { fdname }, fd.as_fd());
-        sent.map_err(at("could not hand the TAP to QEMU"))?;
-    }
-    let netdev = card.netdev_id();
-    let backend = NetdevAdd {
-        r#type: "tap",
-        id: &netdev,
-        fds: joined(&fds.queues),
-        vhost: (!fds.vhost.is_empty()).then(|| Vhost {
-            vhost: Yes,
-            vhostforce: Yes,
-            vhostfds: joined(&fds.vhost),
-        }),
-    };
-    qmp.run(&backend)
-        .map_err(at("could not make the card's backend"))?;
-    let parts = request.link.parts();
-    let pairs = parts.queues.map_or(1, QueuePairs::get);
-    let device = DeviceAdd {
-        driver: "virtio-net-pci",
-        id: &Card::device_id(&card.name),
-        netdev: &netdev,
-        mac: parts.mac.to_string(),
-        bus: &slot.bus,
-        addr: slot.address(),
-        romfile: "",
-        multi_queue: (pairs > 1).then(|| MultiQueue {
-            mq: Yes,
-            vectors: u32::from(pairs) * 2 + 2,
-        }),
-    };
-    qmp.run(&device)
-        .map_err(at("could not plug the card"))
-        .map(drop)
 }

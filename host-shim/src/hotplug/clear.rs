@@ -6,9 +6,9 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::IfName;
 
 use super::tap;
-use crate::qmp::command::{CloseFd, DeviceDel, NetdevDel, QomList};
+use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
-use crate::sandbox::{Card, Journal, Phase, Sandbox};
+use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox};
 
 /// Longest wait for the guest to let a card go: five times what native hot-plug takes.
 const RELEASE: Duration = Duration::from_secs(30);
@@ -17,8 +17,8 @@ const REPEAT: Duration = Duration::from_secs(2);
 /// QOM is looked at so often: an event that came before this session is never seen.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Unplugs the card and everything behind it: device, backend, descriptors, the TAP's old state,
-/// the journal. Each may be absent already.
+/// Unplugs the card and everything behind it: device, backend, character device, descriptors, the
+/// TAP's old state, the journal. Each may be absent already.
 pub(crate) fn clear(
     sandbox: &Sandbox,
     qmp: &mut Session,
@@ -34,10 +34,13 @@ pub(crate) fn clear(
     present(qmp.run(&NetdevDel {
         id: &card.netdev_id(),
     }))?;
+    present(qmp.run(&ChardevRemove {
+        id: &card.chardev_id(),
+    }))?;
     for fdname in &card.fds {
         present(qmp.run(&CloseFd { fdname }))?;
     }
-    if let Some(before) = card.tap {
+    if let Behind::ExistingTap(before) = card.behind {
         tap::restore(sandbox.netns.as_deref(), &card.device, before)?;
     }
     journal.remove(&card.name)

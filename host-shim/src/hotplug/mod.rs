@@ -7,10 +7,12 @@
 
 mod attach;
 mod clear;
+mod descriptors;
 mod ifreq;
 mod inventory;
 mod slot;
 mod tap;
+mod vhost_user;
 
 pub(crate) use attach::{Bench, attach};
 pub(crate) use clear::{clear, recover};

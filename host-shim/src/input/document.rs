@@ -16,7 +16,7 @@ const MAX_FILE: u64 = 1 << 20;
 const MAX_INPUT: u64 = 16 << 20;
 
 /// The keys that mean something, as the user guide spells them.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "device",
     "name",
     "IPAddresses",
@@ -27,6 +27,7 @@ const KEYS: [&str; 18] = [
     "hwAddr",
     "linkType",
     "vhostUserSocket",
+    "vhostUserMode",
     "queues",
     "rawFlags",
     "dad",

@@ -19,8 +19,10 @@ macro_rules! command {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct QmpCapabilities {}
-command!("qmp_capabilities", QmpCapabilities, IgnoredAny);
+pub(crate) struct QmpCapabilities<'a> {
+    pub(crate) enable: &'a [&'static str],
+}
+command!("qmp_capabilities", QmpCapabilities<'_>, IgnoredAny);
 
 /// Gives QEMU the descriptor that is sent along; the name must not begin with a digit.
 #[derive(Debug, Serialize)]
@@ -45,6 +47,57 @@ pub(crate) struct NetdevAdd<'a> {
     pub(crate) vhost: Option<Vhost>,
 }
 command!("netdev_add", NetdevAdd<'_>, IgnoredAny);
+
+/// A vhost-user backend behind a character device.
+#[derive(Debug, Serialize)]
+pub(crate) struct NetdevAddVhostUser<'a> {
+    pub(crate) r#type: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) chardev: &'a str,
+    pub(crate) queues: u16,
+}
+command!("netdev_add", NetdevAddVhostUser<'_>, IgnoredAny);
+
+/// A Unix socket as a character device.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChardevAdd<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) backend: serde_json::Value,
+}
+command!("chardev-add", ChardevAdd<'_>, IgnoredAny);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ChardevRemove<'a> {
+    pub(crate) id: &'a str,
+}
+command!("chardev-remove", ChardevRemove<'_>, IgnoredAny);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryChardev {}
+command!("query-chardev", QueryChardev, Vec<Chardev>);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Chardev {
+    pub(crate) label: String,
+    pub(crate) filename: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryMemdev {}
+command!("query-memdev", QueryMemdev, Vec<Memdev>);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Memdev {
+    #[serde(default)]
+    pub(crate) share: Option<bool>,
+}
+
+/// Breaks a character device that holds QEMU's main loop up; only out of band it gets through.
+#[derive(Debug, Serialize)]
+pub(crate) struct Yank {
+    pub(crate) instances: serde_json::Value,
+}
+command!("yank", Yank, IgnoredAny);
 
 /// `vhostforce` turns what would be an abort of QEMU 7.2 into an error (`vhost` alone asserts when
 /// its descriptor is no good).

@@ -8,12 +8,19 @@ use super::Error;
 /// What a line is, told by its keys: events stand anywhere, even before the greeting.
 #[derive(Debug)]
 pub(super) enum Message {
-    Greeting,
+    Greeting(Greeting),
     Event(Event),
     Answer {
         id: Option<u64>,
         result: Result<Value, Refusal>,
     },
+}
+
+/// What the monitor offers.
+#[derive(Debug, Deserialize)]
+pub(super) struct Greeting {
+    #[serde(default)]
+    pub(super) capabilities: Vec<String>,
 }
 
 /// Something that happened in QEMU.
@@ -43,7 +50,7 @@ pub(super) struct Refusal {
 #[derive(Deserialize)]
 struct Line {
     #[serde(rename = "QMP")]
-    greeting: Option<Value>,
+    greeting: Option<Greeting>,
     event: Option<String>,
     id: Option<u64>,
     error: Option<Refusal>,
@@ -59,8 +66,9 @@ impl Message {
             .map_err(|_| Error::Malformed("a line is not one of its JSON objects"))?;
         Ok(match line {
             Line {
-                greeting: Some(_), ..
-            } => Message::Greeting,
+                greeting: Some(greeting),
+                ..
+            } => Message::Greeting(greeting),
             Line {
                 event: Some(name),
                 data,
@@ -99,7 +107,7 @@ mod tests {
     fn the_four_kinds_are_told_apart() {
         let parse = |text: &str| Message::parse(text.as_bytes());
         let greeting = r#"{"QMP":{"version":{"qemu":{"major":10}},"capabilities":["oob"]}}"#;
-        assert!(matches!(parse(greeting), Ok(Message::Greeting)));
+        assert!(matches!(parse(greeting), Ok(Message::Greeting(g)) if g.capabilities == ["oob"]));
         let event = r#"{"event":"DEVICE_DELETED","data":{"device":"d","path":"/p"}}"#;
         assert!(matches!(parse(event), Ok(Message::Event(e)) if e.is("DEVICE_DELETED", "d")));
         let answer = parse(r#"{"return":{},"id":7}"#);

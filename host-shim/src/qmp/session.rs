@@ -35,12 +35,24 @@ pub(crate) struct Session {
     overdue: bool,
 }
 
+/// The two ways to send a command: in its turn, or past one that holds the main loop up.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verb {
+    Execute(&'static str),
+    ExecOob(&'static str),
+}
+
 #[derive(Serialize)]
 struct Request<'a, C> {
-    execute: &'static str,
+    #[serde(flatten)]
+    verb: Verb,
     arguments: &'a C,
     id: u64,
 }
+
+/// Id of what is sent out of band; commands in their turn count from 1.
+const OUT_OF_BAND: u64 = 0;
 
 impl Session {
     /// Connects, waits for the greeting, negotiates.
@@ -58,9 +70,9 @@ impl Session {
             overdue: false,
         };
         let deadline = Instant::now() + GREETING;
-        loop {
+        let greeting = loop {
             match session.message(deadline)? {
-                Some(Message::Greeting) => break,
+                Some(Message::Greeting(greeting)) => break greeting,
                 Some(message) => session.keep(message),
                 None => {
                     return Err(Error::Busy {
@@ -69,8 +81,13 @@ impl Session {
                     });
                 }
             }
-        }
-        session.run(&QmpCapabilities {})?;
+        };
+        let oob: &[_] = if greeting.capabilities.iter().any(|offered| offered == "oob") {
+            &["oob"]
+        } else {
+            &[]
+        };
+        session.run(&QmpCapabilities { enable: oob })?;
         Ok(session)
     }
 
@@ -78,7 +95,32 @@ impl Session {
     pub(crate) fn run<C: Command>(&mut self, command: &C) -> Result<C::Return, Error> {
         let line = self.request(command)?;
         self.stream.write_all(&line)?;
-        self.answer::<C>()
+        self.answer::<C>(ANSWER)
+    }
+
+    /// The same for a command that can hold QEMU's main loop, and with it the guest: when its answer
+    /// is not there in time, `rescue` is sent past it and makes it fail.
+    pub(crate) fn run_or_rescue<C: Command, R: Command>(
+        &mut self,
+        command: &C,
+        patience: Duration,
+        rescue: &R,
+    ) -> Result<C::Return, Error> {
+        let line = self.request(command)?;
+        self.stream.write_all(&line)?;
+        match self.answer::<C>(patience) {
+            Err(Error::Silent { .. }) => {}
+            answered => return answered,
+        }
+        let verb = Verb::ExecOob(R::NAME);
+        let line = encode(&Request {
+            verb,
+            arguments: rescue,
+            id: OUT_OF_BAND,
+        })?;
+        self.stream.write_all(&line)?;
+        self.overdue = false;
+        self.answer::<C>(ANSWER)
     }
 
     /// The same, with a descriptor for QEMU in the same message.
@@ -101,7 +143,7 @@ impl Session {
         .map_err(io::Error::from)?;
         // What did not fit follows without the descriptor, which went with the first byte.
         self.stream.write_all(&line[sent..])?;
-        self.answer::<C>()
+        self.answer::<C>(ANSWER)
     }
 
     /// Waits until the deadline for an event that `wanted` picks; older events are looked at first.
@@ -128,19 +170,18 @@ impl Session {
             return Err(Error::Broken { command: C::NAME });
         }
         self.last_id += 1;
-        let request = Request {
-            execute: C::NAME,
+        let verb = Verb::Execute(C::NAME);
+        let line = encode(&Request {
+            verb,
             arguments: command,
             id: self.last_id,
-        };
-        let mut line = serde_json::to_vec(&request).map_err(io::Error::from)?;
-        line.push(b'\n');
+        })?;
         self.stream.set_write_timeout(Some(ANSWER))?;
         Ok(line)
     }
 
-    fn answer<C: Command>(&mut self) -> Result<C::Return, Error> {
-        let deadline = Instant::now() + ANSWER;
+    fn answer<C: Command>(&mut self, patience: Duration) -> Result<C::Return, Error> {
+        let deadline = Instant::now() + patience;
         loop {
             match self.message(deadline)? {
                 // QEMU repeats the id of what it answers, but for a line that it could not read.
@@ -160,7 +201,7 @@ impl Session {
                     self.overdue = true;
                     return Err(Error::Silent {
                         command: C::NAME,
-                        waited: ANSWER,
+                        waited: patience,
                     });
                 }
             }
@@ -206,6 +247,12 @@ impl Session {
             }
         }
     }
+}
+
+fn encode(request: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut line = serde_json::to_vec(request).map_err(io::Error::from)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]

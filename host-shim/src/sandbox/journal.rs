@@ -43,15 +43,27 @@ pub(crate) struct Card {
     /// Its name in the guest.
     #[serde(with = "text")]
     pub(crate) name: IfName,
-    /// The TAP on the host.
+    /// The host's device, as the operator calls it.
     #[serde(with = "text")]
     pub(crate) device: IfName,
     /// Name of this attempt: part of every id that the monitor gets to know.
     pub(crate) attempt: String,
     /// Descriptors that were given to the monitor for it.
     pub(crate) fds: Vec<String>,
-    /// `None`: the TAP was made for the card, and ends with its last descriptor.
-    pub(crate) tap: Option<TapBefore>,
+    /// What is behind it on the host.
+    pub(crate) behind: Behind,
+}
+
+/// What is behind a card on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Behind {
+    /// A TAP that was made for the card and ends with its last descriptor.
+    OwnTap,
+    /// A TAP that existed, and how it was.
+    ExistingTap(TapBefore),
+    /// The socket of a vhost-user backend: QEMU forgets the path of one that it has connected to.
+    VhostUser(PathBuf),
 }
 
 impl Card {
@@ -67,6 +79,19 @@ impl Card {
     /// ghost that burns its id.
     pub(crate) fn netdev_id(&self) -> String {
         format!("{}{}", Self::netdev_prefix(&self.name), self.attempt)
+    }
+
+    /// QEMU's id of the character device of a vhost-user card.
+    pub(crate) fn chardev_id(&self) -> String {
+        format!("pbc.{}.{}", self.name, self.attempt)
+    }
+
+    /// The socket of a vhost-user card.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        match &self.behind {
+            Behind::OwnTap | Behind::ExistingTap(_) => None,
+            Behind::VhostUser(socket) => Some(socket),
+        }
     }
 
     /// What the ids of all backends of this card begin with; the attempt follows.
@@ -184,7 +209,7 @@ mod tests {
             device: "tap1".parse().unwrap(),
             attempt: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
-            tap: Some(TapBefore {
+            behind: Behind::ExistingTap(TapBefore {
                 mtu: 1500,
                 up: false,
             }),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use patchbay_protocols::endpoint::Endpoint;
 
 pub(crate) use find::find;
-pub(crate) use journal::{Card, Journal, Phase, TapBefore};
+pub(crate) use journal::{Behind, Card, Journal, Phase, TapBefore};
 pub(crate) use lock::Lock;
 
 /// A machine, and how it is reached.

@@ -31,7 +31,9 @@ impl FromStr for SocketPath {
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let name = text.rsplit('/').next().unwrap_or_default();
         let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let legal = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
         let printable = !text.contains(char::is_control);
         if text.starts_with('/') && text.len() <= MAX_LEN && starts && legal && printable {
             Ok(Self(PathBuf::from(text)))
@@ -60,8 +62,20 @@ mod tests {
     #[test]
     fn everything_else_is_refused_with_the_rule() {
         let long = format!("/{}", "a".repeat(107));
-        for text in ["", "vhost-user1", "/tmp/vhost_user1", "/tmp/1vhost", "/tmp/", "/t\n/vhost", &long] {
-            assert_eq!(text.parse::<SocketPath>(), Err(BadValue::new(text, RULE)), "{text}");
+        for text in [
+            "",
+            "vhost-user1",
+            "/tmp/vhost_user1",
+            "/tmp/1vhost",
+            "/tmp/",
+            "/t\n/vhost",
+            &long,
+        ] {
+            assert_eq!(
+                text.parse::<SocketPath>(),
+                Err(BadValue::new(text, RULE)),
+                "{text}"
+            );
         }
     }
 }

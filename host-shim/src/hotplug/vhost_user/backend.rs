@@ -49,7 +49,9 @@ fn mute(socket: &SocketPath, error: &io::Error) -> Failure {
         _ => (Kind::Other, error.to_string()),
     };
     let sentence = format!("the vhost-user backend at {socket} does not answer");
-    Failure::new(kind, sentence).with_field("vhostUserSocket").with_cause(cause)
+    Failure::new(kind, sentence)
+        .with_field("vhostUserSocket")
+        .with_cause(cause)
 }
 
 /// Queue pairs that the backend offers; without the multi-queue feature there is one.
@@ -95,7 +97,9 @@ mod tests {
                 theirs.read_exact(&mut question).unwrap();
                 question[4] |= 4;
                 question[8] = 8;
-                theirs.write_all(&[&question[..], &answer.to_ne_bytes()].concat()).unwrap();
+                theirs
+                    .write_all(&[&question[..], &answer.to_ne_bytes()].concat())
+                    .unwrap();
             }
         });
         let socket = "/run/vhost-user1".parse().unwrap();
@@ -113,7 +117,10 @@ mod tests {
     fn more_queues_are_refused_in_a_sentence() {
         for (answers, pairs) in [(&[1 << 30, 1, 2][..], 3), (&[0], 2), (&[1 << 30, 0], 2)] {
             let failure = backend(answers, pairs).unwrap_err();
-            assert_eq!((failure.kind(), failure.field()), (Kind::Invalid, Some("queues")));
+            assert_eq!(
+                (failure.kind(), failure.field()),
+                (Kind::Invalid, Some("queues"))
+            );
             assert!(failure.to_string().contains("offers"), "{failure}");
         }
     }
