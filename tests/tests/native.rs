@@ -1,0 +1,191 @@
+//! The native commands on a live guest: flags in, tables or JSON out.
+
+#![allow(clippy::unwrap_used)]
+
+use patchbay_tests::{Done, Guest, Machine, patchbay, run, temp_dir};
+use serde_json::json;
+
+/// `patchbay` with these words, ID standing for the sandbox.
+fn native(guest: &Guest, words: &str) -> Done {
+    let words = words.split_whitespace();
+    let words: Vec<&str> = words
+        .map(|word| if word == "ID" { guest.id() } else { word })
+        .collect();
+    run(&mut patchbay(guest.run_dir(), &words), "")
+}
+
+/// The same on a terminal of its own, which `script` of util-linux makes.
+fn on_a_terminal(guest: &Guest, words: &str) -> String {
+    let line = format!("{} {}", patchbay_tests::bin("patchbay").display(), words);
+    let line = line.replace(" ID", &format!(" {}", guest.id()));
+    let mut script = std::process::Command::new("script");
+    script
+        .env("PATCHBAY_RUN_DIR", guest.run_dir())
+        .args(["-qec", &line, "/dev/null"]);
+    run(&mut script, "").ok().replace('\r', "")
+}
+
+#[test]
+fn cards_and_routes_go_by_flags() {
+    let guest = Guest::start(Machine::Q35);
+    a_card_is_added(&guest);
+    a_route_is_added(&guest);
+    both_are_changed_and_deleted(&guest);
+}
+
+fn a_card_is_added(guest: &Guest) {
+    let mac = "02:42:20:6f:a3:69";
+    let add = format!(
+        "nic add ID --name eth1 --tap tap1 --mac {mac} --ip 172.16.0.3/16 --ip fd00::3/64 --queues 2"
+    );
+    let added = native(guest, &add).json();
+    assert_eq!(
+        (&added["name"], &added["mtu"], &added["queues"]),
+        (&json!("eth1"), &json!(1500), &json!(2))
+    );
+    assert_eq!(native(guest, &add).json(), added);
+
+    let cards = native(guest, "nic list ID").json();
+    let addresses = json!([
+        {"Family": 2, "Address": "172.16.0.3", "Mask": "16"},
+        {"Family": 10, "Address": "fd00::3", "Mask": "64"},
+    ]);
+    assert_eq!(cards[0]["IPAddresses"], addresses);
+    assert_eq!(
+        (&cards[0]["hwAddr"], &cards[0]["up"]),
+        (&json!(mac), &json!(true))
+    );
+    let table = on_a_terminal(guest, "nic list ID");
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(
+        lines[0].starts_with("NAME  HWADDR             MTU   UP   IPADDRESSES"),
+        "{table}"
+    );
+    assert!(
+        lines[1].starts_with("eth1  02:42:20:6f:a3:69  1500  yes  172.16.0.3/16 fd00::3/64"),
+        "{table}"
+    );
+}
+
+fn a_route_is_added(guest: &Guest) {
+    let routed = native(
+        guest,
+        "route add ID --dest 10.0.0.0/8 --via 172.16.0.1 --dev eth1 --metric 5",
+    )
+    .json();
+    let route = json!([{"dest":"10.0.0.0/8","gateway":"172.16.0.1","device":"eth1","metric":5}]);
+    assert_eq!(routed, route);
+    native(
+        guest,
+        "route add ID --dest default --via fd00::1 --dev eth1",
+    )
+    .ok();
+    let whole =
+        json!({"dest":"10.0.0.0/8","gateway":"172.16.0.1","device":"eth1","scope":0,"metric":5});
+    let listed = native(guest, "route list ID").json();
+    assert!(listed.as_array().unwrap().contains(&whole), "{listed}");
+    let table = on_a_terminal(guest, "route list ID");
+    assert!(
+        table.contains("\n10.0.0.0/8     172.16.0.1  eth1"),
+        "{table}"
+    );
+}
+
+fn both_are_changed_and_deleted(guest: &Guest) {
+    native(
+        guest,
+        "nic set ID --name eth1 --ip 172.16.0.4/16 --mtu 1400",
+    )
+    .ok();
+    let cards = native(guest, "nic list ID --json").json();
+    assert_eq!(cards[0]["mtu"], 1400);
+    assert_eq!(
+        native(guest, "route del ID --dest 10.0.0.0/8").json()[0]["dest"],
+        "10.0.0.0/8"
+    );
+    native(guest, "nic set ID --name eth1 --no-ip").ok();
+    assert_eq!(
+        native(guest, "nic list ID").json()[0]["IPAddresses"],
+        json!([])
+    );
+    assert_eq!(native(guest, "nic del ID --name eth1").ok(), "");
+    assert_eq!(native(guest, "nic list ID").ok(), "[]\n");
+}
+
+#[test]
+fn a_failure_prints_one_sentence_and_nothing_else() {
+    let guest = Guest::start(Machine::Q35);
+    for (words, status, sentence) in [
+        (
+            "route add ID --dest 10.0.0.0/8 --dev nosuch",
+            3,
+            "Could not find link from device nosuch",
+        ),
+        (
+            "route add ID --dest default --dev lo",
+            2,
+            "gateway must be specified",
+        ),
+        (
+            "route add ID --dest 10.0.0.0/8",
+            2,
+            "device and destination must be specified",
+        ),
+        (
+            "route del ID --dest 10.0.0.0/8",
+            3,
+            "no route of the guest agrees",
+        ),
+        (
+            "nic set ID --name nope --mtu 1500",
+            3,
+            "can not find the network interface nope",
+        ),
+    ] {
+        let done = native(&guest, words);
+        assert_eq!((done.status, done.out.as_str()), (status, ""), "{done}");
+        assert!(
+            done.err.contains(sentence) && done.err.lines().count() == 1,
+            "{done}"
+        );
+    }
+    for words in [
+        "nic add ID --name 0eth --tap t --mac 02:00:00:00:00:01",
+        "nic add ID --name eth1 --tap t --mac 01:00:00:00:00:01",
+        "nic add ID --name eth1 --tap t --mac 02:00:00:00:00:01 --ip 10.0.0.1",
+        "nic set ID --name eth1",
+        "nic set ID --name eth1 --no-ip --ip 10.0.0.1/8",
+        "route add ID --dest 10.0.0.0/33 --dev eth1",
+        "route add ID --dest 10.0.0.0/8 --dev eth1 --scope 255",
+    ] {
+        let done = native(&guest, words);
+        assert_eq!((done.status, done.out.as_str()), (2, ""), "{words}: {done}");
+    }
+}
+
+#[test]
+fn the_command_line_tells_of_itself() {
+    let dir = temp_dir();
+    for (shell, part) in [
+        ("bash", "complete -F _patchbay"),
+        ("zsh", "#compdef patchbay"),
+        ("fish", "complete -c patchbay"),
+    ] {
+        let text = run(&mut patchbay(dir.path(), &["completions", shell]), "").ok();
+        assert!(
+            text.contains(part) && text.contains("update-routes"),
+            "{shell}"
+        );
+    }
+    let pages = dir.path().join("man");
+    run(
+        &mut patchbay(dir.path(), &["man", pages.to_str().unwrap()]),
+        "",
+    )
+    .ok();
+    let page = std::fs::read_to_string(pages.join("patchbay-nic-add.1")).unwrap();
+    assert!(
+        page.contains(".SH OPTIONS") && page.contains("queues"),
+        "{page}"
+    );
+}
