@@ -58,6 +58,8 @@ have vhost-device-vsock || [ -e /dev/vhost-vsock ] || cargo_install vhost-device
 
 if [ "${1:-run}" = test ]; then
   have shellcheck || apt_install shellcheck
+  have ethtool || apt_install ethtool
+  have dpdk-testpmd || apt_install dpdk-dev
   have cargo-nextest || cargo_install cargo-nextest
   have cargo-deny || cargo_install cargo-deny
 fi

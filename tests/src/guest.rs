@@ -140,7 +140,7 @@ impl Guest {
         let backends = monitor.backends();
         drop(monitor);
         let links = self.netns.ip("-d link show").ok();
-        let inside = self.exec("ip -d addr show").ok() + &self.exec("ip route show").ok();
+        let inside = settled(&self.exec("ip -d addr show").ok()) + &self.exec("ip route show").ok();
         let journal = std::fs::read_dir(self.file("cards"));
         let journal: Vec<_> = journal
             .into_iter()
@@ -149,6 +149,19 @@ impl Guest {
             .collect();
         format!("{devices:#?}\n{backends}\n{links}\n{inside}\n{journal:?}")
     }
+}
+
+/// What `ip addr` shows, less what the kernel does in its own time: link-local addresses and the
+/// operational state.
+fn settled(shown: &str) -> String {
+    let lines = shown
+        .lines()
+        .filter(|line| !line.contains("fe80::") && !line.contains("valid_lft"));
+    let lines = lines.map(|line| {
+        line.replace("NO-CARRIER,", "")
+            .replace("state DOWN", "state UP")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Drop for Guest {

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use patchbay_protocols::model::{
-    BadValue, IfName, InterfaceAddress, MacAddr, Mtu, QueuePairs, Scope,
+    BadValue, IfName, InterfaceAddress, MacAddr, Mtu, QueuePairs, Scope, SocketPath,
 };
 
 use crate::input::route::{self, Dest};
+use crate::input::{Backend, Listener};
 
 /// The sub-commands of `nic`.
 #[derive(Debug, Subcommand)]
@@ -30,14 +31,51 @@ pub struct Printing {
     pub(crate) json: bool,
 }
 
+/// What shall be behind a card on the host: one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct BehindWords {
+    /// TAP device on the host; one that is missing is made
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) tap: Option<IfName>,
+    /// Socket of a vhost-user backend to which QEMU connects
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) vhost_user: Option<SocketPath>,
+    /// Socket on which QEMU waits for a vhost-user backend
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) vhost_user_server: Option<SocketPath>,
+}
+
+impl BehindWords {
+    /// The host's device and the way to it. A socket has no device name: the card's serves.
+    pub(crate) fn backend(&self, name: &IfName) -> (IfName, Backend) {
+        let client = self
+            .vhost_user
+            .as_ref()
+            .map(|socket| (socket, Listener::Backend));
+        let server = self
+            .vhost_user_server
+            .as_ref()
+            .map(|socket| (socket, Listener::Qemu));
+        match client.or(server) {
+            Some((socket, listener)) => {
+                (name.clone(), Backend::VhostUser(socket.clone(), listener))
+            }
+            None => (
+                self.tap.clone().unwrap_or_else(|| name.clone()),
+                Backend::Tap,
+            ),
+        }
+    }
+}
+
 /// What `nic add` needs.
 #[derive(Debug, Args)]
 pub struct NicAdd {
     #[command(flatten)]
     pub(crate) nic: NicName,
-    /// TAP device on the host; one that is missing is made
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) tap: IfName,
+    #[command(flatten)]
+    pub(crate) behind: BehindWords,
     /// MAC address
     #[arg(long)]
     pub(crate) mac: MacAddr,

@@ -31,8 +31,10 @@ fn add(target: &Target, words: &NicAdd) -> Result<Output, Failure> {
         queues: words.queues,
         arp: Arp::On,
     };
+    let (device, backend) = words.behind.backend(&words.nic.name);
     let request = AddIface {
-        device: words.tap.clone(),
+        device,
+        backend,
         link: LinkSpec::new(parts, "ip")?.with_duplicates(words.dad.into()),
     };
     add_iface::plug(target, &words.nic.id, &request).map(Output::Added)

@@ -12,7 +12,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{QueuePairs, SocketPath};
 
 /// Longest wait for each answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Requests and bits of the vhost-user protocol (QEMU's `docs/interop/vhost-user.rst`).
 const GET_FEATURES: u32 = 1;
@@ -45,7 +45,10 @@ pub(super) fn check(
 /// A backend that does not answer as one.
 fn mute(socket: &SocketPath, error: &io::Error) -> Failure {
     let (kind, cause) = match error.kind() {
-        io::ErrorKind::WouldBlock => (Kind::Timeout, "it is silent for a second".to_owned()),
+        io::ErrorKind::WouldBlock => (
+            Kind::Timeout,
+            format!("it is silent for {} s", PATIENCE.as_secs()),
+        ),
         _ => (Kind::Other, error.to_string()),
     };
     let sentence = format!("the vhost-user backend at {socket} does not answer");
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mute_backend_is_left_in_a_second() {
+    fn a_mute_backend_is_left_in_time() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let socket = "/run/vhost-user1".parse().unwrap();
         let failure = check(&ours, &socket, QueuePairs::ONE).unwrap_err();

@@ -1,0 +1,110 @@
+//! A real vhost-user peer: DPDK's `testpmd`, which forwards between the socket and a veth.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Netns;
+
+/// Which side of the socket listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The backend: QEMU is the client.
+    Server,
+    /// QEMU: the backend comes to it.
+    Client,
+}
+
+/// A vhost-user backend that says how many queues it offers and nothing more; DPDK 22.11 always
+/// says 128.
+pub fn stub_backend(socket: &Path, queues: u64) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // Features with protocol features, then multi-queue, then the number.
+            for answer in [1 << 30, 1, queues] {
+                let mut message = [0; 12];
+                if stream.read_exact(&mut message).is_err() {
+                    break;
+                }
+                message[4] |= 4;
+                message[8] = 8;
+                stream.write_all(&message).unwrap();
+                stream.write_all(&u64::to_ne_bytes(answer)).unwrap();
+            }
+        }
+    });
+}
+
+/// A running `testpmd`; it ends with this value. The other end of its veth is `out0`.
+#[derive(Debug)]
+pub struct Testpmd(Child);
+
+impl Testpmd {
+    /// Starts it in the namespace and, as a server, waits until it listens.
+    pub fn start(netns: &Netns, socket: &Path, queues: u32, side: Side) -> Self {
+        if !netns.links().contains(&"out0".to_owned()) {
+            netns.ip("link add out0 type veth peer name dpdk0").ok();
+            netns.ip("link set dpdk0 up").ok();
+            netns.ip("link set out0 up").ok();
+            // testpmd passes packets on as they are, and a veth leaves checksums to the hardware.
+            netns.exec("ethtool -K out0 tx off").ok();
+        }
+        let _ = std::fs::remove_file(socket);
+        let client = u32::from(side == Side::Client);
+        let vhost = format!(
+            "net_vhost0,iface={},queues={queues},client={client}",
+            socket.display()
+        );
+        let packets = format!("net_af_packet0,iface=dpdk0,qpairs={queues}");
+        let prefix = format!("--file-prefix=pb{}", std::process::id());
+        let child = Command::new("ip")
+            .args(["netns", "exec", netns.name(), "dpdk-testpmd"])
+            .args([
+                "--no-huge",
+                "-m",
+                "256",
+                "--no-pci",
+                "--no-telemetry",
+                &prefix,
+                "-l",
+                "0,1",
+            ])
+            .args(["--vdev", &vhost, "--vdev", &packets, "--"])
+            .arg(format!("--rxq={queues}"))
+            .arg(format!("--txq={queues}"))
+            .args([
+                "--nb-cores=1",
+                "--forward-mode=io",
+                "--auto-start",
+                "--no-lsc-interrupt",
+            ])
+            .args(["--total-num-mbufs=8192"])
+            // It ends with its standard input.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while side == Side::Server && !socket.exists() {
+            assert!(
+                Instant::now() < deadline,
+                "testpmd does not listen on {}",
+                socket.display()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Testpmd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
