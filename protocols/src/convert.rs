@@ -1,6 +1,8 @@
 //! Domain types to wire and back. Every conversion takes its source apart field by field, so that a
 //! new field is a compile error here; every refusal names the field's path.
 
+pub mod ipvs;
+
 use std::net::IpAddr;
 
 use crate::model::{
@@ -12,14 +14,28 @@ use crate::wire::agent as wire;
 /// Most interfaces and addresses that are taken from a guest in one answer.
 const MAX_LISTED: usize = 4096;
 
+fn ip_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn ip(bytes: &[u8]) -> Result<IpAddr, BadValue> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        Ok(IpAddr::from(v4))
+    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+        Ok(IpAddr::from(v6))
+    } else {
+        let length = format!("{} bytes", bytes.len());
+        Err(BadValue::new(&length, "an address has 4 or 16 bytes"))
+    }
+}
+
 impl From<&InterfaceAddress> for wire::Address {
     fn from(address: &InterfaceAddress) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
         Self {
-            ip,
+            ip: ip_bytes(address.ip()),
             prefix: u32::from(address.prefix()),
             ..Self::default()
         }
@@ -27,14 +43,7 @@ impl From<&InterfaceAddress> for wire::Address {
 }
 
 fn address(wire: &wire::Address) -> Result<InterfaceAddress, BadValue> {
-    let ip = if let Ok(v4) = <[u8; 4]>::try_from(wire.ip.as_slice()) {
-        IpAddr::from(v4)
-    } else if let Ok(v6) = <[u8; 16]>::try_from(wire.ip.as_slice()) {
-        IpAddr::from(v6)
-    } else {
-        let length = format!("{} bytes", wire.ip.len());
-        return Err(BadValue::new(&length, "an address has 4 or 16 bytes"));
-    };
+    let ip = ip(&wire.ip)?;
     let prefix = u8::try_from(wire.prefix)
         .map_err(|_| BadValue::new(&wire.prefix.to_string(), "a prefix has at most 128 bits"))?;
     InterfaceAddress::new(ip, prefix)

@@ -6,6 +6,7 @@
 pub mod convert;
 pub mod endpoint;
 pub mod failure;
+pub mod ipvs;
 pub mod model;
 pub mod wire;
 
