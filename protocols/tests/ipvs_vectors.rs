@@ -93,78 +93,81 @@ fn every_recorded_line_is_accepted_or_refused_as_ipvsadm_did() {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Lines, and what their refusals say.
+const SENTENCES: &[(&str, &str)] = &[
+    (
+        "-A -t 10.0.0.256:80",
+        "-t/--tcp-service '10.0.0.256:80' is not allowed: an address is",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -p 0",
+        "-p/--persistent '0' is not allowed: persistence lasts 1 to 2678400 seconds",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -m",
+        "-m/--masquerading is not for -A/--add-service",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -h",
+        "-h/--help can't stand behind another command",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -u 10.0.0.1:53",
+        "-u/--udp-service can't stand behind -t/--tcp-service",
+    ),
+    ("-A", "-A/--add-service needs a service"),
+    (
+        "-a -t 10.0.0.1:80",
+        "-a/--add-server needs -r/--real-server",
+    ),
+    (
+        "-A -t 10.0.0.1",
+        "port 0 (every port) is only for a persistent service (-p)",
+    ),
+    ("-A -t", "-t/--tcp-service needs a value"),
+    ("-L --numeric=1", "-n/--numeric takes no value"),
+    ("-n -L", "the first option must be a command"),
+    (
+        "-L -c --timeout",
+        "--timeout can't stand beside -c/--connection",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -s rr -b sh-port",
+        "-b/--sched-flags sh-port: the scheduler rr has no such flag",
+    ),
+    (
+        "-A -t 10.0.0.1:80 -s sh -b ,",
+        "-b/--sched-flags ,: the scheduler sh has no such flag",
+    ),
+    ("-A -6", "-6/--ipv6 belongs behind -f/--fwmark-service"),
+    ("--set 1 2", "--set needs three timeouts"),
+    ("-C x", "the word 'x' is not allowed"),
+    (
+        "--clea",
+        "option '--clea' is not allowed: there is no such option",
+    ),
+    (
+        "-a -t 10.0.0.1:80 -r 10.0.0.2 -m --tun-csum",
+        "--tun-csum needs a tunnel (-i/--ipip)",
+    ),
+    (
+        "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-csum",
+        "--tun-csum is not for ipip tunnels",
+    ),
+    (
+        "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-type gue",
+        "a gue tunnel needs --tun-port",
+    ),
+    ("-a -t 10.0.0.1:80 -r [::1]:80", "of another address family"),
+    (
+        "-a -t 10.0.0.1:80 -r 10.0.0.2 -y 5",
+        "the lower threshold (-y) is above the upper one (-x)",
+    ),
+];
+
 #[test]
 fn a_refusal_names_the_option_and_the_rule() {
-    for (args, sentence) in [
-        (
-            "-A -t 10.0.0.256:80",
-            "-t/--tcp-service '10.0.0.256:80' is not allowed: an address is",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -p 0",
-            "-p/--persistent '0' is not allowed: persistence lasts 1 to 2678400 seconds",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -m",
-            "-m/--masquerading is not for -A/--add-service",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -h",
-            "-h/--help can't stand behind another command",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -u 10.0.0.1:53",
-            "-u/--udp-service can't stand behind -t/--tcp-service",
-        ),
-        ("-A", "-A/--add-service needs a service"),
-        (
-            "-a -t 10.0.0.1:80",
-            "-a/--add-server needs -r/--real-server",
-        ),
-        (
-            "-A -t 10.0.0.1",
-            "port 0 (every port) is only for a persistent service (-p)",
-        ),
-        ("-A -t", "-t/--tcp-service needs a value"),
-        ("-L --numeric=1", "-n/--numeric takes no value"),
-        ("-n -L", "the first option must be a command"),
-        (
-            "-L -c --timeout",
-            "--timeout can't stand beside -c/--connection",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -s rr -b sh-port",
-            "-b/--sched-flags sh-port: the scheduler rr has no such flag",
-        ),
-        (
-            "-A -t 10.0.0.1:80 -s sh -b ,",
-            "-b/--sched-flags ,: the scheduler sh has no such flag",
-        ),
-        ("-A -6", "-6/--ipv6 belongs behind -f/--fwmark-service"),
-        ("--set 1 2", "--set needs three timeouts"),
-        ("-C x", "the word 'x' is not allowed"),
-        (
-            "--clea",
-            "option '--clea' is not allowed: there is no such option",
-        ),
-        (
-            "-a -t 10.0.0.1:80 -r 10.0.0.2 -m --tun-csum",
-            "--tun-csum needs a tunnel (-i/--ipip)",
-        ),
-        (
-            "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-csum",
-            "--tun-csum is not for ipip tunnels",
-        ),
-        (
-            "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-type gue",
-            "a gue tunnel needs --tun-port",
-        ),
-        ("-a -t 10.0.0.1:80 -r [::1]:80", "of another address family"),
-        (
-            "-a -t 10.0.0.1:80 -r 10.0.0.2 -y 5",
-            "the lower threshold (-y) is above the upper one (-x)",
-        ),
-    ] {
+    for (args, sentence) in SENTENCES {
         let refused = read(&ROUTE, args).unwrap_err();
         assert!(refused.contains(sentence), "{args}: {refused}");
     }

@@ -1,11 +1,12 @@
 //! The ttrpc server: who may connect, and the handlers.
 
 mod handlers;
+mod ipvs;
 mod listen;
 
 use std::sync::Arc;
 
-use patchbay_protocols::wire::agent_ttrpc;
+use patchbay_protocols::wire::{agent_ttrpc, ipvs_ttrpc};
 use slog::Logger;
 use ttrpc::r#async::Server;
 
@@ -34,11 +35,11 @@ pub enum Error {
 /// When it can't even begin.
 pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
-    let handlers = handlers::Handlers::new(services, log);
-    let service = agent_ttrpc::create_agent(Arc::new(handlers));
+    let handlers = Arc::new(handlers::Handlers::new(services, log));
     let mut server = Server::new()
         .add_listener(listener)
-        .register_service(service);
+        .register_service(agent_ttrpc::create_agent(handlers.clone()))
+        .register_service(ipvs_ttrpc::create_ipvs(handlers));
     server.start().await.map_err(Error::Start)?;
     std::future::pending().await
 }

@@ -2,6 +2,7 @@
 
 mod configure;
 mod error;
+pub mod ipvs;
 mod rename;
 mod state;
 
@@ -18,6 +19,7 @@ use crate::netlink::{self, Route, Socket};
 use crate::rtnl::{address, link};
 
 pub use error::{Error, Step};
+use ipvs::IpvsService;
 
 /// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ struct Kernel {
 pub struct Services {
     sysfs: Sysfs,
     kernel: Mutex<Kernel>,
+    ipvs: IpvsService,
 }
 
 impl Services {
@@ -43,6 +46,7 @@ impl Services {
         Ok(Self {
             sysfs,
             kernel: Mutex::new(kernel),
+            ipvs: IpvsService::open()?,
         })
     }
 
@@ -52,7 +56,12 @@ impl Services {
             Ethtool::Family(..) => "ethtool-netlink",
             Ethtool::Ioctl => "ethtool-ioctl",
         };
-        vec!["interfaces", ethtool]
+        vec!["interfaces", "ipvs", ethtool]
+    }
+
+    /// IPVS.
+    pub fn ipvs(&self) -> &IpvsService {
+        &self.ipvs
     }
 
     /// The kernel's release, as `uname -r` prints it.
