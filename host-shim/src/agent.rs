@@ -1,5 +1,7 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
+mod ipvs;
+
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
@@ -29,6 +31,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// A connection whose other end has said that it is our agent.
 pub struct Agent {
     runtime: Runtime,
+    transport: Client,
     client: AgentClient,
     endpoint: Endpoint,
     greeting: Greeting,
@@ -70,7 +73,8 @@ impl Agent {
         });
         let socket = socket.map_err(|error| unreachable(endpoint, &error))?;
         // The client spawns its tasks when it is made.
-        let client = runtime.block_on(async { AgentClient::new(Client::new(socket)) });
+        let transport = runtime.block_on(async { Client::new(socket) });
+        let client = AgentClient::new(transport.clone());
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
@@ -87,6 +91,7 @@ impl Agent {
         })?)?;
         Ok(Self {
             runtime,
+            transport,
             client,
             endpoint: endpoint.clone(),
             greeting,

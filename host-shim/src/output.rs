@@ -1,5 +1,8 @@
 //! The only place that prints.
 
+pub(crate) mod ipvs;
+pub(crate) mod ipvs_json;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,12 +12,20 @@ use serde::Serialize;
 
 use crate::input::{AddIface, RawAddress, RawInterface};
 
-/// What goes to standard output: one compact line of JSON.
+/// What goes to standard output: one compact line of JSON, or text.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Output {
     /// `null`: nothing to tell, or a failure.
     Null,
+    /// Nothing at all.
+    #[serde(skip)]
+    Nothing,
+    /// Text for people or for another program, as it is.
+    #[serde(skip)]
+    Text(String),
+    /// A document of ours.
+    Document(serde_json::Value),
     /// A card that was plugged.
     Added(Added),
     /// The cards that are plugged.
@@ -170,9 +181,13 @@ impl From<RawInterface> for Echo {
 /// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
 #[must_use]
 pub fn finish(ended: Ended) -> ExitCode {
-    let printed = serde_json::to_string(&ended.output)
-        .map_err(io::Error::from)
-        .and_then(|line| writeln!(io::stdout(), "{line}"));
+    let printed = match &ended.output {
+        Output::Nothing => Ok(()),
+        Output::Text(text) => io::stdout().write_all(text.as_bytes()),
+        json => serde_json::to_string(json)
+            .map_err(io::Error::from)
+            .and_then(|line| writeln!(io::stdout(), "{line}")),
+    };
     let Some(failure) = ended.failure else {
         return match printed {
             Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,10 @@
 
 mod add_iface;
 mod del_iface;
+mod ipvs;
 mod list_ifaces;
 
-use crate::cli::{Cli, Command, KataNetwork};
+use crate::cli::{Cli, Command, KataIpvs, KataNetwork};
 use crate::output::{Ended, Output};
 
 /// Carries out what the command line says.
@@ -19,6 +20,15 @@ pub fn run(cli: &Cli) -> Ended {
         Command::KataNetwork(KataNetwork::ListIfaces(args)) => {
             or_null(list_ifaces::run(target, args))
         }
+        Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
+    }
+}
+
+/// The user guide: `kata-ipvs` prints nothing when it fails.
+fn or_nothing(done: Result<Output, patchbay_protocols::failure::Failure>) -> Ended {
+    match done {
+        Ok(output) => Ended::with(output),
+        Err(failure) => Ended::badly(Output::Nothing, failure),
     }
 }
 
