@@ -1,11 +1,14 @@
 //! The requests about IPVS.
 
+use std::ops::ControlFlow;
+
 use async_trait::async_trait;
 use patchbay_protocols::convert::ipvs as convert;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::ipvs::{Change, Connection, Line, ListedService, RestoreMode, ServiceId};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
+use tokio::sync::mpsc::{self, Sender};
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::handlers::Handlers;
@@ -14,48 +17,86 @@ use crate::service::ipvs::Rules;
 /// Most items in one message: about 40 kB, so that neither side has to hold a whole table twice.
 const CHUNK: usize = 256;
 
+/// Most chunks that wait for the host to read them.
+const AHEAD: usize = 2;
+
 /// A rule file as it arrived.
 struct Received {
     mode: RestoreMode,
     limit: Rules,
-    lines: Vec<Line>,
+    /// Chunk by chunk, so that no large block of memory has to grow.
+    lines: Vec<Vec<Line>>,
+    whole: bool,
 }
 
-/// Reads a rule file to its end; one that breaks off is given up.
+fn take(chunk: &wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
+    let received = match received {
+        Some(received) => received,
+        None => received.insert(Received {
+            mode: convert::mode(chunk.mode)?,
+            limit: Rules(chunk.max_rules),
+            lines: Vec::new(),
+            whole: false,
+        }),
+    };
+    let lines: Result<Vec<Line>, _> = chunk.rules.iter().map(Line::try_from).collect();
+    received.lines.push(lines?);
+    received.whole = chunk.last;
+    Ok(())
+}
+
+/// Reads a rule file to the end of its stream, also past a bad chunk: ttrpc answers a stream that
+/// is closed too early with an error of its own.
 async fn receive(
     mut stream: ServerStreamReceiver<wire::RestoreChunk>,
 ) -> Result<Received, Failure> {
-    let mut head = None;
-    let mut lines = Vec::new();
+    let mut received = None;
+    let mut bad = Ok(());
     while let Some(chunk) = stream.recv().await? {
-        let (mode, limit) = match head {
-            Some(head) => head,
-            None => (convert::mode(chunk.mode)?, Rules(chunk.max_rules)),
-        };
-        head = Some((mode, limit));
-        for rule in &chunk.rules {
-            lines.push(Line::try_from(rule)?);
-        }
-        if chunk.last {
-            return Ok(Received { mode, limit, lines });
+        if bad.is_ok() {
+            bad = take(&chunk, &mut received);
         }
     }
-    Err(Failure::new(Kind::Invalid, "the rule file broke off"))
+    bad?;
+    received
+        .filter(|received| received.whole)
+        .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
 }
 
-fn table_chunks(table: &[ListedService]) -> impl Iterator<Item = wire::TableChunk> {
-    let items = table.iter().flat_map(|listed| {
-        let servers = listed.servers.iter().map(wire::TableItem::from);
-        std::iter::once(wire::TableItem::from(listed)).chain(servers)
-    });
-    let mut items = items.peekable();
-    std::iter::from_fn(move || {
-        items.peek()?;
-        Some(wire::TableChunk {
-            items: items.by_ref().take(CHUNK).collect(),
+/// Gathers items, and hands them on when there are enough for a message.
+struct TableChunks {
+    items: Vec<wire::TableItem>,
+    sender: Sender<wire::TableChunk>,
+}
+
+impl TableChunks {
+    /// Breaks when the host has gone.
+    fn push(&mut self, listed: &ListedService) -> ControlFlow<()> {
+        self.item(listed.into())?;
+        listed
+            .servers
+            .iter()
+            .try_for_each(|server| self.item(server.into()))
+    }
+
+    fn item(&mut self, item: wire::TableItem) -> ControlFlow<()> {
+        self.items.push(item);
+        if self.items.len() < CHUNK {
+            return ControlFlow::Continue(());
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> ControlFlow<()> {
+        let chunk = wire::TableChunk {
+            items: std::mem::take(&mut self.items),
             ..wire::TableChunk::default()
-        })
-    })
+        };
+        match self.sender.blocking_send(chunk) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -81,7 +122,9 @@ impl Ipvs for Handlers {
     ) -> ttrpc::Result<wire::RestoreReply> {
         let received = receive(stream).await?;
         self.run("ipvs_restore", move |services| {
-            let Received { mode, limit, lines } = received;
+            let Received {
+                mode, limit, lines, ..
+            } = received;
             let done = services.ipvs().restore(lines, mode, limit);
             done.map(Into::into).map_err(|error| (&error).into())
         })
@@ -94,15 +137,26 @@ impl Ipvs for Handlers {
         request: wire::TableRequest,
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
-        let table = self.run("ipvs_table", move |services| {
+        let (sender, mut chunks) = mpsc::channel(AHEAD);
+        let read = self.run("ipvs_table", move |services| {
             let only = request.service.as_ref().map(ServiceId::try_from);
-            let table = services.ipvs().table(only.transpose()?);
-            table.map_err(|error| (&error).into())
+            let items = Vec::new();
+            let mut chunks = TableChunks { items, sender };
+            let read = services
+                .ipvs()
+                .table(only.transpose()?, &mut |listed| chunks.push(&listed));
+            read.map_err(|error| Failure::from(&error))?;
+            // The host may have gone by now: then nobody needs the rest.
+            let _ = chunks.send();
+            Ok(())
         });
-        for chunk in table_chunks(&table.await?) {
-            stream.send(&chunk).await?;
-        }
-        Ok(())
+        let send = async {
+            while let Some(chunk) = chunks.recv().await {
+                stream.send(&chunk).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(read, send).map(|_| ())
     }
 
     async fn status(

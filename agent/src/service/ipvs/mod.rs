@@ -4,11 +4,13 @@ mod error;
 mod restore;
 mod table;
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use patchbay_protocols::ipvs::{
-    Change, Connection, Line, ListedService, RestoreMode, Restored, Service, ServiceId, Status,
+    Change, Connection, Line, ListedServer, ListedService, RestoreMode, Restored, Service,
+    ServiceId, Status,
 };
 
 use crate::ipvs::{self, Ipvs};
@@ -76,32 +78,31 @@ impl IpvsService {
         }
     }
 
-    /// A whole rule file: all of it, or nothing.
+    /// A whole rule file, in pieces: all of it, or nothing.
     pub fn restore(
         &self,
-        lines: Vec<Line>,
+        lines: Vec<Vec<Line>>,
         mode: RestoreMode,
         limit: Rules,
     ) -> Result<Restored, Error> {
         restore::restore(&mut self.lock(), lines, mode, limit)
     }
 
-    /// One service or all, with servers, in the kernel's order.
-    pub fn table(&self, only: Option<ServiceId>) -> Result<Vec<ListedService>, Error> {
-        let mut room = self.lock();
-        let ipvs = room.ipvs()?;
-        let Some(id) = only else {
-            return room.listed();
-        };
-        let found = ipvs.service(&mut room.socket, id);
-        let mut listed = found.map_err(|error| match error {
-            netlink::Error::Refused(refusal) if refusal.is(Errno::ESRCH) => {
-                Error::Clash(Clash::NoService(id))
+    /// One service or all, each with its servers, in the kernel's order. The lock is given up
+    /// between them: who takes them may be slow, and the kernel's own lists are no snapshot either.
+    pub fn table(
+        &self,
+        only: Option<ServiceId>,
+        each: &mut dyn FnMut(ListedService) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let services = self.lock().services(only)?;
+        for mut listed in services {
+            listed.servers = self.lock().servers(listed.service.id)?;
+            if each(listed).is_break() {
+                break;
             }
-            other => other.into(),
-        })?;
-        listed.servers = ipvs.servers(&mut room.socket, id)?;
-        Ok(vec![listed])
+        }
+        Ok(())
     }
 
     /// Version, timeouts, daemons.
@@ -156,21 +157,31 @@ impl Room {
         Ok(())
     }
 
-    fn listed(&mut self) -> Result<Vec<ListedService>, Error> {
+    /// One service or all, without servers.
+    fn services(&mut self, only: Option<ServiceId>) -> Result<Vec<ListedService>, Error> {
         let ipvs = self.ipvs()?;
-        let mut services = ipvs.services(&mut self.socket)?;
-        for listed in &mut services {
-            listed.servers = ipvs.servers(&mut self.socket, listed.service.id)?;
+        let Some(id) = only else {
+            return Ok(ipvs.services(&mut self.socket)?);
+        };
+        match ipvs.service(&mut self.socket, id) {
+            Ok(listed) => Ok(vec![listed]),
+            Err(netlink::Error::Refused(refusal)) if refusal.is(Errno::ESRCH) => {
+                Err(Error::Clash(Clash::NoService(id)))
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(services)
+    }
+
+    fn servers(&mut self, id: ServiceId) -> Result<Vec<ListedServer>, Error> {
+        let ipvs = self.ipvs()?;
+        Ok(ipvs.servers(&mut self.socket, id)?)
     }
 
     fn table(&mut self) -> Result<Table, Error> {
-        let ipvs = self.ipvs()?;
         let mut table = Table::default();
-        for mut listed in ipvs.services(&mut self.socket)? {
-            listed.servers = ipvs.servers(&mut self.socket, listed.service.id)?;
-            table.insert(listed);
+        for listed in self.services(None)? {
+            let servers = self.servers(listed.service.id)?;
+            table.insert(listed.service, servers);
         }
         Ok(table)
     }

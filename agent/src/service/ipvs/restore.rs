@@ -15,11 +15,11 @@ const BATCH: usize = 512;
 /// Makes the table what the file and the mode say, or leaves it as it was.
 pub(super) fn restore(
     room: &mut Room,
-    lines: Vec<Line>,
+    lines: Vec<Vec<Line>>,
     mode: RestoreMode,
     limit: Rules,
 ) -> Result<Restored, Error> {
-    if lines.is_empty() {
+    if lines.iter().all(Vec::is_empty) {
         return Err(Error::NoRules);
     }
     let before = room.table()?;
@@ -32,7 +32,7 @@ pub(super) fn restore(
         RestoreMode::Empty | RestoreMode::Replace => Table::default(),
     };
     let mut afterwards = Afterwards::default();
-    for Line { number, change } in lines {
+    for Line { number, change } in lines.into_iter().flatten() {
         let line = NonZeroU32::new(number);
         let applied = wanted.apply(change, line, &mut afterwards);
         applied.map_err(|clash| Error::Clash(clash).at(line))?;

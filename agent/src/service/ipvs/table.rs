@@ -2,11 +2,12 @@
 //! of two is what the kernel is asked to do.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::btree_map::{Entry, Range};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use patchbay_protocols::ipvs::{
-    Change, ListedService, Server, ServerId, Service, ServiceId, Timeouts,
+    Change, ListedServer, Server, ServerId, Service, ServiceId, Timeouts,
 };
 
 use super::error::Clash;
@@ -14,16 +15,12 @@ use super::error::Clash;
 /// A rule, and the line of the file that last said it; the kernel's own rules have none.
 type Ruled<T> = (T, Option<NonZeroU32>);
 
-#[derive(Debug, Clone)]
-struct Row {
-    service: Ruled<Service>,
-    servers: BTreeMap<ServerId, Ruled<Server>>,
-}
-
-/// Services with their servers.
+/// Services with their servers. Servers are one map, not one for each service: that is a third of
+/// the memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    rows: BTreeMap<ServiceId, Row>,
+    services: BTreeMap<ServiceId, Ruled<Service>>,
+    servers: BTreeMap<(ServiceId, ServerId), Ruled<Server>>,
 }
 
 /// One change on the way from one table to another, and the line that asks for it.
@@ -39,26 +36,23 @@ pub(super) struct Afterwards {
 }
 
 impl Table {
-    /// A service as the kernel lists it.
-    pub(super) fn insert(&mut self, listed: ListedService) {
-        let servers = listed.servers.into_iter();
-        let row = Row {
-            service: (listed.service, None),
-            servers: servers
-                .map(|listed| (listed.server.id, (listed.server, None)))
-                .collect(),
-        };
-        self.rows.insert(row.service.0.id, row);
+    /// A service and its servers as the kernel lists them.
+    pub(super) fn insert(&mut self, service: Service, servers: Vec<ListedServer>) {
+        let id = service.id;
+        self.services.insert(id, (service, None));
+        for ListedServer { server, .. } in servers {
+            self.servers.insert((id, server.id), (server, None));
+        }
     }
 
     /// Services and servers.
     pub(super) fn rules(&self) -> usize {
-        self.rows.values().map(|row| 1 + row.servers.len()).sum()
+        self.services.len() + self.servers.len()
     }
 
     /// Services.
     pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
-        self.rows.values().map(|row| &row.service.0)
+        self.services.values().map(|(service, _)| service)
     }
 
     /// One line of a rule file. What was there before the file may be added again: it becomes what
@@ -70,34 +64,42 @@ impl Table {
         afterwards: &mut Afterwards,
     ) -> Result<(), Clash> {
         match change {
-            Change::AddService(service) => self.add_service(service, line)?,
+            Change::AddService(service) => {
+                let id = service.id;
+                let new = (service, line);
+                add(&mut self.services, id, new).map_err(|()| Clash::ServiceExists(id))?;
+            }
             Change::EditService(service) => {
-                let row = self.row(service.id)?;
-                row.service = (service, line);
+                let id = service.id;
+                let old = self.services.get_mut(&id).ok_or(Clash::NoService(id))?;
+                *old = (service, line);
             }
             Change::DeleteService(id) => {
-                self.rows.remove(&id).ok_or(Clash::NoService(id))?;
-            }
-            Change::Clear => self.rows.clear(),
-            Change::AddServer(of, server) => match self.row(of)?.servers.entry(server.id) {
-                Entry::Occupied(old) if old.get().1.is_some() => {
-                    return Err(Clash::ServerExists(of, server.id));
+                self.services.remove(&id).ok_or(Clash::NoService(id))?;
+                let servers: Vec<_> = self.servers_of(id).map(|(key, _)| *key).collect();
+                for key in servers {
+                    self.servers.remove(&key);
                 }
-                Entry::Occupied(mut old) => drop(old.insert((server, line))),
-                Entry::Vacant(new) => drop(new.insert((server, line))),
-            },
+            }
+            Change::Clear => *self = Self::default(),
+            Change::AddServer(of, server) => {
+                self.check(of)?;
+                let new = (server, line);
+                let added = add(&mut self.servers, (of, server.id), new);
+                added.map_err(|()| Clash::ServerExists(of, server.id))?;
+            }
             Change::EditServer(of, server) => {
-                let old = self.row(of)?.servers.get_mut(&server.id);
+                self.check(of)?;
+                let old = self.servers.get_mut(&(of, server.id));
                 *old.ok_or(Clash::NoServer(of, server.id))? = (server, line);
             }
             Change::DeleteServer(of, server) => {
-                let old = self.row(of)?.servers.remove(&server);
+                self.check(of)?;
+                let old = self.servers.remove(&(of, server));
                 old.ok_or(Clash::NoServer(of, server))?;
             }
             Change::Zero(id) => {
-                if let Some(id) = id {
-                    self.row(id)?;
-                }
+                id.map_or(Ok(()), |id| self.check(id))?;
                 afterwards.zero.push(id);
             }
             Change::SetTimeouts(timeouts) => afterwards.timeouts = Some(timeouts),
@@ -106,78 +108,82 @@ impl Table {
         Ok(())
     }
 
-    fn add_service(&mut self, service: Service, line: Option<NonZeroU32>) -> Result<(), Clash> {
-        match self.rows.entry(service.id) {
-            Entry::Occupied(old) if old.get().service.1.is_some() => {
-                Err(Clash::ServiceExists(service.id))
-            }
-            Entry::Occupied(mut old) => {
-                old.get_mut().service = (service, line);
-                Ok(())
-            }
-            Entry::Vacant(new) => {
-                let servers = BTreeMap::new();
-                new.insert(Row {
-                    service: (service, line),
-                    servers,
-                });
-                Ok(())
-            }
+    fn check(&self, id: ServiceId) -> Result<(), Clash> {
+        if self.services.contains_key(&id) {
+            Ok(())
+        } else {
+            Err(Clash::NoService(id))
         }
     }
 
-    fn row(&mut self, id: ServiceId) -> Result<&mut Row, Clash> {
-        self.rows.get_mut(&id).ok_or(Clash::NoService(id))
+    fn servers_of(&self, id: ServiceId) -> Range<'_, (ServiceId, ServerId), Ruled<Server>> {
+        let first = ServerId {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 0,
+        };
+        let last = ServerId {
+            address: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
+            port: u16::MAX,
+        };
+        self.servers.range((id, first)..=(id, last))
     }
 
     /// What leads from this table to that one, in an order that keeps traffic: what is new or
     /// different first, what goes last. What stays is not touched.
     pub(super) fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
-        if to.rows.is_empty() && !self.rows.is_empty() {
+        if to.services.is_empty() && !self.services.is_empty() {
             return Box::new(std::iter::once((Change::Clear, None)));
         }
-        let made = to
-            .rows
-            .values()
-            .flat_map(|row| make(self.rows.get(&row.service.0.id), row));
-        let gone = self.rows.values().flat_map(|row| {
-            let id = row.service.0.id;
-            remove(row, to.rows.get(&id))
+        let made = to.services.values().flat_map(|(service, line)| {
+            let own = match self.services.get(&service.id) {
+                None => Some(Change::AddService(service.clone())),
+                Some((old, _)) if old != service => Some(Change::EditService(service.clone())),
+                Some(_) => None,
+            };
+            let servers = to.servers_of(service.id);
+            let servers = servers.filter_map(|(key, server)| self.server_step(*key, *server));
+            own.map(|change| (change, *line)).into_iter().chain(servers)
+        });
+        let gone = self.services.keys().flat_map(|id| {
+            let kept = to.services.contains_key(id);
+            let own = (!kept).then_some((Change::DeleteService(*id), None));
+            // The servers of a service that goes need no word.
+            let servers = self.servers_of(*id).filter(move |_| kept);
+            let servers = servers.filter(|(key, _)| !to.servers.contains_key(key));
+            own.into_iter()
+                .chain(servers.map(|((of, server), _)| (Change::DeleteServer(*of, *server), None)))
         });
         Box::new(made.chain(gone))
     }
-}
 
-/// Adds and edits of one service and its servers.
-fn make<'a>(from: Option<&'a Row>, to: &'a Row) -> impl Iterator<Item = Step> + 'a {
-    let (service, line) = &to.service;
-    let own = match from {
-        None => Some(Change::AddService(service.clone())),
-        Some(old) if old.service.0 != *service => Some(Change::EditService(service.clone())),
-        Some(_) => None,
-    };
-    let servers = to.servers.values().filter_map(move |(server, line)| {
-        let old = from.and_then(|row| row.servers.get(&server.id));
-        let change = match old {
-            None => Change::AddServer(to.service.0.id, *server),
-            Some((old, _)) if old != server => Change::EditServer(to.service.0.id, *server),
+    fn server_step(
+        &self,
+        key: (ServiceId, ServerId),
+        (server, line): Ruled<Server>,
+    ) -> Option<Step> {
+        let change = match self.servers.get(&key) {
+            None => Change::AddServer(key.0, server),
+            Some((old, _)) if *old != server => Change::EditServer(key.0, server),
             Some(_) => return None,
         };
-        Some((change, *line))
-    });
-    own.map(|change| (change, *line)).into_iter().chain(servers)
+        Some((change, line))
+    }
 }
 
-/// Deletes of one service, or of those of its servers that are not wanted.
-fn remove<'a>(from: &'a Row, to: Option<&'a Row>) -> impl Iterator<Item = Step> + 'a {
-    let id = from.service.0.id;
-    let own = to.is_none().then_some((Change::DeleteService(id), None));
-    let servers = to.into_iter().flat_map(move |to| {
-        let gone = from
-            .servers
-            .keys()
-            .filter(|server| !to.servers.contains_key(server));
-        gone.map(move |server| (Change::DeleteServer(id, *server), None))
-    });
-    own.into_iter().chain(servers)
+/// Adds, or replaces what was there before the file.
+fn add<K: Ord, T>(map: &mut BTreeMap<K, Ruled<T>>, key: K, new: Ruled<T>) -> Result<(), ()> {
+    match map.entry(key) {
+        Entry::Occupied(old) if old.get().1.is_some() => Err(()),
+        Entry::Occupied(mut old) => {
+            old.insert(new);
+            Ok(())
+        }
+        Entry::Vacant(place) => {
+            place.insert(new);
+            Ok(())
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
