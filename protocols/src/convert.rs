@@ -1,6 +1,7 @@
 //! Domain types to wire and back. Every conversion takes its source apart field by field, so that a
 //! new field is a compile error here; every refusal names the field's path.
 
+pub mod conntrack;
 pub mod ipvs;
 
 use std::net::IpAddr;

@@ -3,6 +3,7 @@
 //! A value is checked once, where it enters (JSON, wire, command words), and its type remembers.
 //! This crate opens no socket and no file.
 
+pub mod conntrack;
 pub mod convert;
 pub mod endpoint;
 pub mod failure;
