@@ -4,6 +4,7 @@
 //! attributes) → `netlink` (sockets, batches). `device` finds the card.
 
 pub mod config;
+pub mod conntrack;
 pub mod device;
 pub mod ethtool;
 pub mod genl;

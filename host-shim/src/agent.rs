@@ -1,5 +1,6 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
+mod conntrack;
 mod ipvs;
 
 use std::io;

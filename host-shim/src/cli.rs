@@ -63,6 +63,18 @@ pub enum Command {
 pub enum KataIpvs {
     /// Change or show the virtual services, in ipvsadm's words
     Ipvsadm(Ipvsadm),
+    /// Delete tracked connections, in the words that stand behind conntrack -D
+    Cleanup(Cleanup),
+}
+
+/// What `kata-ipvs cleanup` takes.
+#[derive(Debug, Args)]
+pub struct Cleanup {
+    /// Which flows: --orig-dst ADDRESS --protonum PROTOCOL and conntrack's other filters
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub parameters: String,
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
 }
 
 /// What `kata-ipvs ipvsadm` takes.

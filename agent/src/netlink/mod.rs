@@ -43,6 +43,14 @@ impl Family for Generic {
     const PROTOCOL: isize = 16;
 }
 
+/// `NETLINK_NETFILTER`.
+#[derive(Debug)]
+pub enum Netfilter {}
+
+impl Family for Netfilter {
+    const PROTOCOL: isize = 12;
+}
+
 /// `NETLINK_KOBJECT_UEVENT`: only listened to.
 #[derive(Debug)]
 pub enum Uevent {}

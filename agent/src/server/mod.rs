@@ -1,12 +1,13 @@
 //! The ttrpc server: who may connect, and the handlers.
 
+mod conntrack;
 mod handlers;
 mod ipvs;
 mod listen;
 
 use std::sync::Arc;
 
-use patchbay_protocols::wire::{agent_ttrpc, ipvs_ttrpc};
+use patchbay_protocols::wire::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::Logger;
 use ttrpc::r#async::Server;
 
@@ -39,7 +40,8 @@ pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Res
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(agent_ttrpc::create_agent(handlers.clone()))
-        .register_service(ipvs_ttrpc::create_ipvs(handlers));
+        .register_service(ipvs_ttrpc::create_ipvs(handlers.clone()))
+        .register_service(conntrack_ttrpc::create_conntrack(handlers));
     server.start().await.map_err(Error::Start)?;
     std::future::pending().await
 }

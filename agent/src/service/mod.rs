@@ -1,6 +1,7 @@
 //! What the agent does: decide, order, undo. The rooms below know the domain and no wire.
 
 mod configure;
+pub mod conntrack;
 mod error;
 pub mod ipvs;
 mod rename;
@@ -18,6 +19,7 @@ use crate::ethtool::{Device, Ethtool};
 use crate::netlink::{self, Route, Socket};
 use crate::rtnl::{address, link};
 
+use conntrack::ConntrackService;
 pub use error::{Error, Step};
 use ipvs::IpvsService;
 
@@ -34,6 +36,7 @@ pub struct Services {
     sysfs: Sysfs,
     kernel: Mutex<Kernel>,
     ipvs: IpvsService,
+    conntrack: ConntrackService,
 }
 
 impl Services {
@@ -47,6 +50,7 @@ impl Services {
             sysfs,
             kernel: Mutex::new(kernel),
             ipvs: IpvsService::open()?,
+            conntrack: ConntrackService::open()?,
         })
     }
 
@@ -56,12 +60,17 @@ impl Services {
             Ethtool::Family(..) => "ethtool-netlink",
             Ethtool::Ioctl => "ethtool-ioctl",
         };
-        vec!["interfaces", "ipvs", ethtool]
+        vec!["interfaces", "ipvs", "conntrack", ethtool]
     }
 
     /// IPVS.
     pub fn ipvs(&self) -> &IpvsService {
         &self.ipvs
+    }
+
+    /// Connection tracking.
+    pub fn conntrack(&self) -> &ConntrackService {
+        &self.conntrack
     }
 
     /// The kernel's release, as `uname -r` prints it.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod add_iface;
+mod cleanup;
 mod del_iface;
 mod ipvs;
 mod list_ifaces;
@@ -21,6 +22,7 @@ pub fn run(cli: &Cli) -> Ended {
             or_null(list_ifaces::run(target, args))
         }
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
+        Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
     }
 }
 

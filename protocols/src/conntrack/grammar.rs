@@ -211,10 +211,10 @@ fn option(
     name: &'static str,
     value: &str,
 ) -> Result<(), Refused> {
-    let ports = parts
+    let has_ports = parts
         .protocol
         .is_some_and(|number| WITH_PORTS.contains(&number));
-    let port = || match (ports, value.parse::<u16>()) {
+    let port = || match (has_ports, value.parse::<u16>()) {
         (false, _) => Err(Refused::NoPorts(name)),
         (true, Ok(port)) => Ok(Some(port)),
         (true, Err(_)) => Err(bad(name, value, "a port is 0 to 65535")),
