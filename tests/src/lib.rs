@@ -11,6 +11,7 @@
 
 mod command;
 mod guest;
+mod ipvs;
 mod monitor;
 mod netns;
 pub mod traffic;

@@ -37,32 +37,55 @@ impl From<&Error> for Failure {
     }
 }
 
-/// The socket of the conntrack interface, under its lock.
+/// The socket of the conntrack interface, under its lock. A guest that has not loaded nfnetlink
+/// has not even its protocol, so it is opened by the first request.
 #[derive(Debug)]
 pub struct ConntrackService {
-    socket: Mutex<Socket<Netfilter>>,
+    socket: Mutex<Option<Socket<Netfilter>>>,
     modules: Modules,
 }
 
 impl ConntrackService {
-    /// Opens the socket in the network namespace of the calling thread.
-    pub fn open() -> Result<Self, netlink::Error> {
-        Ok(Self {
-            socket: Mutex::new(Socket::open()?),
+    /// Nothing is opened or loaded yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            socket: Mutex::new(None),
             modules: Modules::of_this_kernel(),
-        })
+        }
     }
 
     /// Deletes every flow that agrees with the whole filter; how many there were.
     pub fn delete(&self, filter: &Filter) -> Result<usize, Error> {
         self.modules.load("nf_conntrack_netlink")?;
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let flows = conntrack::matching(&mut *socket, filter);
+        let mut room = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = match &mut *room {
+            Some(socket) => socket,
+            None => room.insert(open()?),
+        };
+        let flows = conntrack::matching(socket, filter);
         let flows = flows.map_err(|error| match error {
             // nfnetlink's answer for a subsystem that nobody has registered.
             netlink::Error::Refused(refusal) if refusal.is(Errno::EINVAL) => Error::NoConntrack,
             other => other.into(),
         })?;
-        Ok(conntrack::delete(&mut *socket, &flows)?)
+        Ok(conntrack::delete(socket, &flows)?)
     }
+}
+
+impl Default for ConntrackService {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn open() -> Result<Socket<Netfilter>, Error> {
+    Socket::open().map_err(|error| match error {
+        netlink::Error::Open(source)
+            if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
+        {
+            Error::NoConntrack
+        }
+        other => other.into(),
+    })
 }

@@ -50,7 +50,7 @@ impl Services {
             sysfs,
             kernel: Mutex::new(kernel),
             ipvs: IpvsService::open()?,
-            conntrack: ConntrackService::open()?,
+            conntrack: ConntrackService::new(),
         })
     }
 
