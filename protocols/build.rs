@@ -9,7 +9,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = env::var("OUT_DIR")?;
     Codegen::new()
         .out_dir(&out)
-        .inputs(["proto/agent.proto", "proto/failure.proto"])
+        .inputs([
+            "proto/agent.proto",
+            "proto/conntrack.proto",
+            "proto/failure.proto",
+            "proto/ipvs.proto",
+        ])
         .include("proto")
         .rust_protobuf()
         .rust_protobuf_customize(
@@ -26,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // modules; ttrpc-codegen's own mod.rs leaves the message modules out.
     fs::write(
         Path::new(&out).join("mod.rs"),
-        "pub mod agent;\npub mod agent_ttrpc;\npub mod failure;\n",
+        "pub mod agent;\npub mod agent_ttrpc;\npub mod conntrack;\npub mod conntrack_ttrpc;\npub mod failure;\npub mod ipvs;\npub mod ipvs_ttrpc;\n",
     )?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())

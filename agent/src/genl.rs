@@ -17,7 +17,36 @@ pub struct FamilyId(u16);
 impl FamilyId {
     /// One request to the family, in version 1 of its interface.
     pub fn request(self, command: u8, fill: impl FnOnce(&mut Body<'_>)) -> Batch<Generic> {
-        Batch::of(self.0, Flags::Plain, |body| {
+        let mut batch = Batch::default();
+        self.push(&mut batch, command, fill);
+        batch
+    }
+
+    /// The same, behind the requests that a batch holds already.
+    pub fn push(
+        self,
+        batch: &mut Batch<Generic>,
+        command: u8,
+        fill: impl FnOnce(&mut Body<'_>),
+    ) -> usize {
+        self.add(batch, Flags::Plain, command, fill)
+    }
+
+    /// A request for everything there is.
+    pub fn dump(self, command: u8, fill: impl FnOnce(&mut Body<'_>)) -> Batch<Generic> {
+        let mut batch = Batch::default();
+        self.add(&mut batch, Flags::Dump, command, fill);
+        batch
+    }
+
+    fn add(
+        self,
+        batch: &mut Batch<Generic>,
+        flags: Flags,
+        command: u8,
+        fill: impl FnOnce(&mut Body<'_>),
+    ) -> usize {
+        batch.push(self.0, flags, |body| {
             body.raw(&[command, 1, 0, 0]);
             fill(body);
         })

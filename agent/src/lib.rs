@@ -4,10 +4,13 @@
 //! attributes) → `netlink` (sockets, batches). `device` finds the card.
 
 pub mod config;
+pub mod conntrack;
 pub mod device;
 pub mod ethtool;
 pub mod genl;
+pub mod ipvs;
 pub mod log;
+pub mod modules;
 pub mod netlink;
 pub mod rtnl;
 pub mod server;

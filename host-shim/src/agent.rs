@@ -1,5 +1,8 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
+mod conntrack;
+mod ipvs;
+
 use std::io;
 use std::time::Duration;
 
@@ -34,6 +37,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// A connection whose other end has said that it is our agent.
 pub struct Agent {
     runtime: Runtime,
+    transport: Client,
     client: AgentClient,
     endpoint: Endpoint,
     greeting: Greeting,
@@ -72,9 +76,9 @@ impl Agent {
         let unreachable = |error| unreachable(endpoint, &error);
         let stream = stream::connect(endpoint, GREETING).map_err(unreachable)?;
         // Both register with the runtime when they are made.
-        let client = runtime
-            .block_on(async { socket(stream).map(|socket| AgentClient::new(Client::new(socket))) });
-        let client = client.map_err(unreachable)?;
+        let transport = runtime.block_on(async { socket(stream).map(Client::new) });
+        let transport = transport.map_err(unreachable)?;
+        let client = AgentClient::new(transport.clone());
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
@@ -91,6 +95,7 @@ impl Agent {
         })?)?;
         Ok(Self {
             runtime,
+            transport,
             client,
             endpoint: endpoint.clone(),
             greeting,

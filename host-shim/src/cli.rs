@@ -64,6 +64,9 @@ pub enum Command {
     /// Routes of a sandbox
     #[command(subcommand)]
     Route(Route),
+    /// IPVS and conntrack, in the incumbent's words
+    #[command(subcommand)]
+    KataIpvs(KataIpvs),
     /// Print the completions of these commands for a shell
     Completions {
         /// Which shell
@@ -74,6 +77,58 @@ pub enum Command {
         /// Folder that gets one page for each command
         dir: PathBuf,
     },
+}
+
+/// The sub-commands of `kata-ipvs`.
+#[derive(Debug, Subcommand)]
+pub enum KataIpvs {
+    /// Change or show the virtual services, in ipvsadm's words
+    Ipvsadm(Ipvsadm),
+    /// Delete tracked connections, in the words that stand behind conntrack -D
+    Cleanup(Cleanup),
+}
+
+/// What `kata-ipvs cleanup` takes.
+#[derive(Debug, Args)]
+pub struct Cleanup {
+    /// Which flows: --orig-dst ADDRESS --protonum PROTOCOL and conntrack's other filters
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub parameters: String,
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+}
+
+/// What `kata-ipvs ipvsadm` takes.
+#[derive(Debug, Args)]
+pub struct Ipvsadm {
+    /// ipvsadm's words, in one argument; --help among them lists them
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub parameters: Option<String>,
+    /// Restore a rule file: - for standard input
+    #[arg(long, value_name = "-", allow_hyphen_values = true)]
+    pub restore: Option<String>,
+    /// How it is carried out
+    #[command(flatten)]
+    pub options: IpvsOptions,
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+}
+
+/// How ipvsadm's words are carried out, beyond those words.
+#[derive(Debug, Args)]
+pub struct IpvsOptions {
+    /// Restore: what the file does not name goes, what it does name is not touched
+    #[arg(long, conflicts_with = "merge")]
+    pub replace: bool,
+    /// Restore: what the file does not name stays
+    #[arg(long)]
+    pub merge: bool,
+    /// Most services and servers that there may be
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub max_rules: u32,
+    /// Show as JSON, counters in full
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The sub-commands of `kata-network`.

@@ -8,6 +8,7 @@ pub mod cli;
 mod command;
 mod hotplug;
 mod input;
+mod names;
 pub mod output;
 mod qmp;
 mod sandbox;

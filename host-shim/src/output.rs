@@ -1,5 +1,7 @@
 //! The only place that prints.
 
+pub(crate) mod ipvs;
+pub(crate) mod ipvs_json;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -20,6 +22,8 @@ use crate::input::{AddIface, Backend, Listener, RawAddress, RawInterface};
 pub enum Output {
     /// `null`: nothing to tell, or a failure.
     Null,
+    /// A document of ours.
+    Document(serde_json::Value),
     /// A card that was plugged.
     Added(Added),
     /// The cards that are plugged.
@@ -357,6 +361,8 @@ fn print(output: &Output, form: Form) -> io::Result<()> {
     match output {
         Output::Nothing => Ok(()),
         Output::Text(text) => stdout.write_all(text),
+        // Too deep for a table.
+        document @ Output::Document(_) => writeln!(stdout, "{}", serde_json::to_string(document)?),
         line if form == Form::Json => writeln!(stdout, "{}", serde_json::to_string(line)?),
         rows => write!(stdout, "{}", table::of(&serde_json::to_value(rows)?)),
     }

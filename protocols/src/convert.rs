@@ -2,6 +2,8 @@
 //! new field is a compile error here; every refusal names the field's path.
 
 mod change;
+pub mod conntrack;
+pub mod ipvs;
 mod route;
 
 use std::net::IpAddr;

@@ -3,9 +3,11 @@
 //! A value is checked once, where it enters (JSON, wire, command words), and its type remembers.
 //! This crate opens no socket and no file.
 
+pub mod conntrack;
 pub mod convert;
 pub mod endpoint;
 pub mod failure;
+pub mod ipvs;
 pub mod model;
 pub mod wire;
 

@@ -13,6 +13,7 @@ mod agent;
 mod command;
 mod dpdk;
 mod guest;
+mod ipvs;
 mod monitor;
 mod netns;
 pub mod traffic;

@@ -32,9 +32,24 @@ impl<'a> Body<'a> {
         self.pad();
     }
 
+    /// A byte.
+    pub fn u8(&mut self, kind: u16, value: u8) {
+        self.bytes(kind, &[value]);
+    }
+
+    /// A 16-bit number in host order.
+    pub fn u16(&mut self, kind: u16, value: u16) {
+        self.bytes(kind, &value.to_ne_bytes());
+    }
+
+    /// Bytes as they are: addresses, numbers in network order, structures.
+    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
+        self.attribute(kind, |body| body.0.extend_from_slice(value));
+    }
+
     /// A 32-bit number in host order.
     pub fn u32(&mut self, kind: u16, value: u32) {
-        self.attribute(kind, |body| body.0.extend_from_slice(&value.to_ne_bytes()));
+        self.bytes(kind, &value.to_ne_bytes());
     }
 
     /// Text with its closing NUL.
@@ -112,6 +127,19 @@ impl<'a> Iterator for Attrs<'a> {
     }
 }
 
+/// A byte.
+pub fn read_u8(value: &[u8]) -> Result<u8, Error> {
+    match value {
+        [byte] => Ok(*byte),
+        _ => Err(Error::Malformed("a number has not 8 bits")),
+    }
+}
+
+/// A number of 16 bits in network order.
+pub fn read_be16(value: &[u8]) -> Result<u16, Error> {
+    Ok(u16::from_be(read_u16(value)?))
+}
+
 /// A number of 16 bits in host order.
 pub fn read_u16(value: &[u8]) -> Result<u16, Error> {
     let bytes = value
@@ -126,6 +154,14 @@ pub fn read_u32(value: &[u8]) -> Result<u32, Error> {
         .try_into()
         .map_err(|_| Error::Malformed("a number has not 32 bits"))?;
     Ok(u32::from_ne_bytes(bytes))
+}
+
+/// A number of 64 bits in host order.
+pub fn read_u64(value: &[u8]) -> Result<u64, Error> {
+    let bytes = value
+        .try_into()
+        .map_err(|_| Error::Malformed("a number has not 64 bits"))?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod error;
 mod reply;
 mod socket;
 
-pub use attr::{Attrs, Body, read_u16, read_u32};
+pub use attr::{Attrs, Body, read_be16, read_u8, read_u16, read_u32, read_u64};
 pub use batch::{Batch, Flags};
 pub use error::{Error, Refusal};
 pub use socket::Socket;
@@ -41,6 +41,14 @@ pub enum Generic {}
 
 impl Family for Generic {
     const PROTOCOL: isize = 16;
+}
+
+/// `NETLINK_NETFILTER`.
+#[derive(Debug)]
+pub enum Netfilter {}
+
+impl Family for Netfilter {
+    const PROTOCOL: isize = 12;
 }
 
 /// `NETLINK_KOBJECT_UEVENT`: only listened to.

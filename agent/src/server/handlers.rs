@@ -33,7 +33,7 @@ impl Handlers {
     }
 
     /// Runs one request on a thread of its own, since netlink blocks, and logs how it ended.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         request: &'static str,
         work: impl FnOnce(&Services) -> Result<T, Failure> + Send + 'static,

@@ -1,11 +1,13 @@
 //! The ttrpc server: who may connect, and the handlers.
 
+mod conntrack;
 mod handlers;
+mod ipvs;
 mod listen;
 
 use std::sync::Arc;
 
-use patchbay_protocols::wire::agent_ttrpc;
+use patchbay_protocols::wire::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
@@ -35,11 +37,12 @@ pub enum Error {
 pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
     let kernel = services.kernel_release();
-    let handlers = handlers::Handlers::new(services, log.clone());
-    let service = agent_ttrpc::create_agent(Arc::new(handlers));
+    let handlers = Arc::new(handlers::Handlers::new(services, log.clone()));
     let mut server = Server::new()
         .add_listener(listener)
-        .register_service(service);
+        .register_service(agent_ttrpc::create_agent(handlers.clone()))
+        .register_service(ipvs_ttrpc::create_ipvs(handlers.clone()))
+        .register_service(conntrack_ttrpc::create_conntrack(handlers));
     server.start().await.map_err(Error::Start)?;
     info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
         "listen" => format!("{listen:?}"), "kernel" => kernel);

@@ -2,7 +2,9 @@
 
 mod addresses;
 mod configure;
+pub mod conntrack;
 mod error;
+pub mod ipvs;
 mod rename;
 mod routes;
 mod state;
@@ -22,7 +24,9 @@ use crate::netlink::{self, Route, Socket};
 use crate::rtnl::{address, link};
 use configure::Before;
 
+use conntrack::ConntrackService;
 pub use error::{Error, Step};
+use ipvs::IpvsService;
 
 /// Longest wait for the carrier of a card that has come up.
 const CARRIER: Duration = Duration::from_secs(1);
@@ -39,6 +43,8 @@ struct Kernel {
 pub struct Services {
     sysfs: Sysfs,
     kernel: Mutex<Kernel>,
+    ipvs: IpvsService,
+    conntrack: ConntrackService,
 }
 
 impl Services {
@@ -51,6 +57,8 @@ impl Services {
         Ok(Self {
             sysfs,
             kernel: Mutex::new(kernel),
+            ipvs: IpvsService::open()?,
+            conntrack: ConntrackService::new(),
         })
     }
 
@@ -60,7 +68,17 @@ impl Services {
             Ethtool::Family(..) => "ethtool-netlink",
             Ethtool::Ioctl => "ethtool-ioctl",
         };
-        vec!["interfaces", "routes", ethtool]
+        vec!["interfaces", "routes", "ipvs", "conntrack", ethtool]
+    }
+
+    /// IPVS.
+    pub fn ipvs(&self) -> &IpvsService {
+        &self.ipvs
+    }
+
+    /// Connection tracking.
+    pub fn conntrack(&self) -> &ConntrackService {
+        &self.conntrack
     }
 
     /// The kernel's release, as `uname -r` prints it.

@@ -2,8 +2,10 @@
 
 mod add_iface;
 mod add_route;
+mod cleanup;
 mod del_iface;
 mod del_route;
+mod ipvs;
 mod list_ifaces;
 mod list_routes;
 mod manual;
@@ -14,7 +16,7 @@ mod update_routes;
 
 use patchbay_protocols::failure::Failure;
 
-use crate::cli::{Cli, Command, KataNetwork, Target};
+use crate::cli::{Cli, Command, KataIpvs, KataNetwork, Target};
 use crate::output::{Ended, Output};
 
 /// Carries out what the command line says.
@@ -25,6 +27,8 @@ pub fn run(cli: &Cli) -> Ended {
         Command::KataNetwork(words) => kata_network(target, words),
         Command::Nic(words) => nic::run(target, words),
         Command::Route(words) => route::run(target, words),
+        Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
+        Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
         Command::Completions { shell } => Ended::with(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir),
     }
@@ -53,7 +57,7 @@ fn or_null(done: Result<Output, Failure>) -> Ended {
     }
 }
 
-/// A native command that fails prints nothing on standard output.
+/// A native command that fails prints nothing on standard output, and neither does `kata-ipvs`.
 fn or_nothing(done: Result<Output, Failure>) -> Ended {
     match done {
         Ok(output) => Ended::with(output),

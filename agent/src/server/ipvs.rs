@@ -1,0 +1,196 @@
+//! The requests about IPVS.
+
+use std::ops::ControlFlow;
+
+use async_trait::async_trait;
+use patchbay_protocols::convert::ipvs as convert;
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::ipvs::{Change, Connection, Line, ListedService, RestoreMode, ServiceId};
+use patchbay_protocols::wire::ipvs as wire;
+use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
+use tokio::sync::mpsc::{self, Sender};
+use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
+
+use super::handlers::Handlers;
+use crate::service::ipvs::Rules;
+
+/// Most items in one message: about 40 kB, so that neither side has to hold a whole table twice.
+const CHUNK: usize = 256;
+
+/// Most chunks that wait for the host to read them.
+const AHEAD: usize = 2;
+
+/// A rule file as it arrived.
+struct Received {
+    mode: RestoreMode,
+    limit: Rules,
+    /// Chunk by chunk, so that no large block of memory has to grow.
+    lines: Vec<Vec<Line>>,
+    whole: bool,
+}
+
+fn take(chunk: &wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
+    let received = match received {
+        Some(received) => received,
+        None => received.insert(Received {
+            mode: convert::mode(chunk.mode)?,
+            limit: Rules(chunk.max_rules),
+            lines: Vec::new(),
+            whole: false,
+        }),
+    };
+    let lines: Result<Vec<Line>, _> = chunk.rules.iter().map(Line::try_from).collect();
+    received.lines.push(lines?);
+    received.whole = chunk.last;
+    Ok(())
+}
+
+/// Reads a rule file to the end of its stream, also past a bad chunk: ttrpc answers a stream that
+/// is closed too early with an error of its own.
+async fn receive(
+    mut stream: ServerStreamReceiver<wire::RestoreChunk>,
+) -> Result<Received, Failure> {
+    let mut received = None;
+    let mut bad = Ok(());
+    while let Some(chunk) = stream.recv().await? {
+        if bad.is_ok() {
+            bad = take(&chunk, &mut received);
+        }
+    }
+    bad?;
+    received
+        .filter(|received| received.whole)
+        .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
+}
+
+/// Gathers items, and hands them on when there are enough for a message.
+struct TableChunks {
+    items: Vec<wire::TableItem>,
+    sender: Sender<wire::TableChunk>,
+}
+
+impl TableChunks {
+    /// Breaks when the host has gone.
+    fn push(&mut self, listed: &ListedService) -> ControlFlow<()> {
+        self.item(listed.into())?;
+        listed
+            .servers
+            .iter()
+            .try_for_each(|server| self.item(server.into()))
+    }
+
+    fn item(&mut self, item: wire::TableItem) -> ControlFlow<()> {
+        self.items.push(item);
+        if self.items.len() < CHUNK {
+            return ControlFlow::Continue(());
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> ControlFlow<()> {
+        let chunk = wire::TableChunk {
+            items: std::mem::take(&mut self.items),
+            ..wire::TableChunk::default()
+        };
+        match self.sender.blocking_send(chunk) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Ipvs for Handlers {
+    async fn change(
+        &self,
+        _: &TtrpcContext,
+        request: wire::ChangeRequest,
+    ) -> ttrpc::Result<wire::ChangeReply> {
+        self.run("ipvs_change", move |services| {
+            let change = Change::try_from(&request)?;
+            let done = services.ipvs().change(&change, Rules(request.max_rules));
+            done.map(|()| wire::ChangeReply::default())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        _: &TtrpcContext,
+        stream: ServerStreamReceiver<wire::RestoreChunk>,
+    ) -> ttrpc::Result<wire::RestoreReply> {
+        let received = receive(stream).await?;
+        self.run("ipvs_restore", move |services| {
+            let Received {
+                mode, limit, lines, ..
+            } = received;
+            let done = services.ipvs().restore(lines, mode, limit);
+            done.map(Into::into).map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn table(
+        &self,
+        _: &TtrpcContext,
+        request: wire::TableRequest,
+        stream: ServerStreamSender<wire::TableChunk>,
+    ) -> ttrpc::Result<()> {
+        let (sender, mut chunks) = mpsc::channel(AHEAD);
+        let read = self.run("ipvs_table", move |services| {
+            let only = request.service.as_ref().map(ServiceId::try_from);
+            let items = Vec::new();
+            let mut chunks = TableChunks { items, sender };
+            let read = services
+                .ipvs()
+                .table(only.transpose()?, &mut |listed| chunks.push(&listed));
+            read.map_err(|error| Failure::from(&error))?;
+            // The host may have gone by now: then nobody needs the rest.
+            let _ = chunks.send();
+            Ok(())
+        });
+        let send = async {
+            while let Some(chunk) = chunks.recv().await {
+                stream.send(&chunk).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(read, send).map(|_| ())
+    }
+
+    async fn status(
+        &self,
+        _: &TtrpcContext,
+        _: wire::StatusRequest,
+    ) -> ttrpc::Result<wire::StatusReply> {
+        self.run("ipvs_status", |services| {
+            let status = services.ipvs().status();
+            status
+                .map(|status| (&status).into())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn connections(
+        &self,
+        _: &TtrpcContext,
+        _: wire::ConnectionsRequest,
+        stream: ServerStreamSender<wire::ConnectionsChunk>,
+    ) -> ttrpc::Result<()> {
+        let rows = self.run("ipvs_connections", |services| {
+            let mut rows: Vec<Connection> = Vec::new();
+            let read = services.ipvs().connections(&mut |row| rows.push(row));
+            read.map(|()| rows).map_err(|error| (&error).into())
+        });
+        for chunk in rows.await?.chunks(CHUNK) {
+            let message = wire::ConnectionsChunk {
+                connections: chunk.iter().map(Into::into).collect(),
+                ..wire::ConnectionsChunk::default()
+            };
+            stream.send(&message).await?;
+        }
+        Ok(())
+    }
+}

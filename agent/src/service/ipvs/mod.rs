@@ -1,0 +1,188 @@
+//! IPVS: one change, a whole rule file, and what there is.
+
+mod error;
+mod restore;
+mod table;
+
+use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use patchbay_protocols::ipvs::{
+    Change, Connection, Line, ListedServer, ListedService, RestoreMode, Restored, Service,
+    ServiceId, Status,
+};
+
+use crate::ipvs::{self, Ipvs};
+use crate::modules::Modules;
+use crate::netlink::{self, Batch, Generic, Kernel as _, Socket};
+use table::Table;
+
+pub use error::{Clash, Error};
+
+/// How many services and servers there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules(pub u32);
+
+impl Rules {
+    fn check(self, rules: usize) -> Result<(), Error> {
+        let limit = usize::try_from(self.0).unwrap_or(usize::MAX);
+        if rules > limit {
+            return Err(Error::Limit { rules, limit });
+        }
+        Ok(())
+    }
+}
+
+/// The socket of IPVS's interface, under one lock.
+#[derive(Debug)]
+struct Room {
+    socket: Socket<Generic>,
+    family: Option<Ipvs>,
+    modules: Modules,
+}
+
+/// Everything that can be asked of IPVS, in the network namespace where it was opened.
+#[derive(Debug)]
+pub struct IpvsService {
+    room: Mutex<Room>,
+}
+
+impl IpvsService {
+    /// Opens the socket; IPVS itself is looked for, and loaded, at the first request.
+    pub fn open() -> Result<Self, netlink::Error> {
+        Ok(Self {
+            room: Mutex::new(Room {
+                socket: Socket::open()?,
+                family: None,
+                modules: Modules::of_this_kernel(),
+            }),
+        })
+    }
+
+    /// One change. An add is refused where there are as many rules as there may be.
+    pub fn change(&self, change: &Change, limit: Rules) -> Result<(), Error> {
+        let mut room = self.lock();
+        let ipvs = room.ipvs()?;
+        if matches!(change, Change::AddService(_) | Change::AddServer(..)) {
+            limit.check(ipvs::count_rules().map_err(Error::Proc)? + 1)?;
+        }
+        if let Change::AddService(service) | Change::EditService(service) = change {
+            room.load_for(std::iter::once(service))?;
+        }
+        let mut batch = Batch::default();
+        ipvs.push(&mut batch, change);
+        match room.socket.commit(&batch)?.pop() {
+            Some((_, refusal)) => Err(Error::refused(change, refusal)),
+            None => Ok(()),
+        }
+    }
+
+    /// A whole rule file, in pieces: all of it, or nothing.
+    pub fn restore(
+        &self,
+        lines: Vec<Vec<Line>>,
+        mode: RestoreMode,
+        limit: Rules,
+    ) -> Result<Restored, Error> {
+        restore::restore(&mut self.lock(), lines, mode, limit)
+    }
+
+    /// One service or all, each with its servers, in the kernel's order. The lock is given up
+    /// between them: who takes them may be slow, and the kernel's own lists are no snapshot either.
+    pub fn table(
+        &self,
+        only: Option<ServiceId>,
+        each: &mut dyn FnMut(ListedService) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let services = self.lock().services(only)?;
+        for mut listed in services {
+            listed.servers = self.lock().servers(listed.service.id)?;
+            if each(listed).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Version, timeouts, daemons.
+    pub fn status(&self) -> Result<Status, Error> {
+        let mut room = self.lock();
+        let ipvs = room.ipvs()?;
+        Ok(ipvs.status(&mut room.socket)?)
+    }
+
+    /// The connection table, row by row.
+    pub fn connections(&self, each: &mut dyn FnMut(Connection)) -> Result<(), Error> {
+        self.lock().ipvs()?;
+        ipvs::connections(each).map_err(Error::Proc)
+    }
+
+    /// A panic while it was held leaves nothing of the kernel's half done in memory.
+    fn lock(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    /// IPVS's family; the module is loaded where the kernel does not load it by itself.
+    fn ipvs(&mut self) -> Result<Ipvs, Error> {
+        if let Some(family) = self.family {
+            return Ok(family);
+        }
+        if let Some(family) = Ipvs::resolve(&mut self.socket)? {
+            return Ok(*self.family.insert(family));
+        }
+        self.modules.load("ip_vs")?;
+        let family = Ipvs::resolve(&mut self.socket)?.ok_or(Error::NoIpvs)?;
+        Ok(*self.family.insert(family))
+    }
+
+    /// Loads the schedulers and persistence engines that services need. One that is no module may
+    /// be built in: the kernel will say.
+    fn load_for<'a>(&self, services: impl Iterator<Item = &'a Service>) -> Result<(), Error> {
+        let mut names = std::collections::BTreeSet::new();
+        for service in services {
+            names.insert(format!("ip_vs_{}", service.scheduler));
+            names.extend(
+                service
+                    .engine
+                    .as_ref()
+                    .map(|engine| format!("ip_vs_pe_{engine}")),
+            );
+        }
+        for name in names {
+            self.modules.load(&name)?;
+        }
+        Ok(())
+    }
+
+    /// One service or all, without servers.
+    fn services(&mut self, only: Option<ServiceId>) -> Result<Vec<ListedService>, Error> {
+        let ipvs = self.ipvs()?;
+        let Some(id) = only else {
+            return Ok(ipvs.services(&mut self.socket)?);
+        };
+        match ipvs.service(&mut self.socket, id) {
+            Ok(listed) => Ok(vec![listed]),
+            Err(netlink::Error::Refused(refusal)) if refusal.is(Errno::ESRCH) => {
+                Err(Error::Clash(Clash::NoService(id)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn servers(&mut self, id: ServiceId) -> Result<Vec<ListedServer>, Error> {
+        let ipvs = self.ipvs()?;
+        Ok(ipvs.servers(&mut self.socket, id)?)
+    }
+
+    fn table(&mut self) -> Result<Table, Error> {
+        let mut table = Table::default();
+        for listed in self.services(None)? {
+            let servers = self.servers(listed.service.id)?;
+            table.insert(listed.service, servers);
+        }
+        Ok(table)
+    }
+}

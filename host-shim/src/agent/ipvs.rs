@@ -1,0 +1,158 @@
+//! The calls about IPVS.
+
+use std::time::Duration;
+
+use patchbay_protocols::convert::ipvs as convert;
+use patchbay_protocols::convert::ipvs::TableItem;
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::ipvs::{
+    Change, Connection, Line, ListedService, RestoreMode, Restored, ServiceId, Status,
+};
+use patchbay_protocols::wire::ipvs as wire;
+use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
+use ttrpc::context;
+
+use super::{ANSWER, Agent, nonsense, within};
+
+/// Longest wait for a rule file to be applied, and for a table to be read: the kernel searches its
+/// lists of servers linearly, and an emulated guest takes a minute for the largest.
+const BULK: Duration = Duration::from_secs(300);
+
+/// Most rules in one message: about 30 kB, so that the guest never holds a large one.
+const CHUNK: usize = 256;
+
+/// Most services, servers and connections that are taken from a guest.
+const MAX_LISTED: usize = 4_000_000;
+
+impl Agent {
+    fn ipvs_client(&self) -> IpvsClient {
+        IpvsClient::new(self.transport.clone())
+    }
+
+    /// One change.
+    pub(crate) fn ipvs_change(&self, change: &Change, max_rules: u32) -> Result<(), Failure> {
+        let client = self.ipvs_client();
+        let request = convert::change_request(change, max_rules);
+        let call = client.change(context::with_duration(ANSWER), &request);
+        self.runtime.block_on(within(ANSWER, call))?;
+        Ok(())
+    }
+
+    /// A whole rule file. `progress` hears how many lines went out.
+    pub(crate) fn ipvs_restore(
+        &self,
+        lines: &[Line],
+        mode: RestoreMode,
+        max_rules: u32,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Restored, Failure> {
+        let client = self.ipvs_client();
+        let call = async {
+            let mut stream = client.restore(context::with_duration(BULK)).await?;
+            let mut sent = 0;
+            loop {
+                let rules = &lines[sent..lines.len().min(sent + CHUNK)];
+                sent += rules.len();
+                let chunk = wire::RestoreChunk {
+                    mode: convert::mode_number(mode),
+                    max_rules,
+                    rules: rules.iter().map(Into::into).collect(),
+                    last: sent == lines.len(),
+                    ..wire::RestoreChunk::default()
+                };
+                stream.send(&chunk).await?;
+                progress(sent);
+                if chunk.last {
+                    return stream.close_and_recv().await;
+                }
+            }
+        };
+        let reply = self.runtime.block_on(within(BULK, call))?;
+        Ok((&reply).into())
+    }
+
+    /// One service or all, in the kernel's order.
+    pub(crate) fn ipvs_table(
+        &self,
+        only: Option<ServiceId>,
+    ) -> Result<Vec<ListedService>, Failure> {
+        let client = self.ipvs_client();
+        let request = wire::TableRequest {
+            service: only.map(Into::into).into(),
+            ..wire::TableRequest::default()
+        };
+        let call = async {
+            let mut items = Vec::new();
+            let mut stream = client.table(context::with_duration(BULK), &request).await?;
+            while let Some(chunk) = stream.recv().await? {
+                items.extend(chunk.items);
+                if items.len() > MAX_LISTED {
+                    break;
+                }
+            }
+            Ok(items)
+        };
+        let items = self.runtime.block_on(within(BULK, call))?;
+        bounded(items.len())?;
+        let mut table: Vec<ListedService> = Vec::new();
+        for item in &items {
+            match convert::table_item(item).map_err(|invalid| nonsense(&invalid))? {
+                TableItem::Service(service) => table.push(service),
+                TableItem::Server(server) => {
+                    let last = table.last_mut();
+                    last.ok_or_else(orphan)?.servers.push(server);
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    /// Version, timeouts, daemons.
+    pub(crate) fn ipvs_status(&self) -> Result<Status, Failure> {
+        let client = self.ipvs_client();
+        let request = wire::StatusRequest::default();
+        let call = client.status(context::with_duration(ANSWER), &request);
+        let reply = self.runtime.block_on(within(ANSWER, call))?;
+        convert::status(&reply).map_err(|invalid| nonsense(&invalid))
+    }
+
+    /// The connection table.
+    pub(crate) fn ipvs_connections(&self) -> Result<Vec<Connection>, Failure> {
+        let client = self.ipvs_client();
+        let request = wire::ConnectionsRequest::default();
+        let call = async {
+            let mut chunks = Vec::new();
+            let context = context::with_duration(BULK);
+            let mut stream = client.connections(context, &request).await?;
+            let mut rows = 0;
+            while let Some(chunk) = stream.recv().await? {
+                rows += chunk.connections.len();
+                chunks.push(chunk);
+                if rows > MAX_LISTED {
+                    break;
+                }
+            }
+            Ok((rows, chunks))
+        };
+        let (rows, chunks) = self.runtime.block_on(within(BULK, call))?;
+        bounded(rows)?;
+        let mut connections = Vec::with_capacity(rows);
+        for chunk in &chunks {
+            let read = convert::connections(chunk).map_err(|invalid| nonsense(&invalid))?;
+            connections.extend(read);
+        }
+        Ok(connections)
+    }
+}
+
+fn bounded(count: usize) -> Result<(), Failure> {
+    if count > MAX_LISTED {
+        let sentence = format!("the guest lists more than {MAX_LISTED} items");
+        return Err(Failure::new(Kind::Other, sentence));
+    }
+    Ok(())
+}
+
+fn orphan() -> Failure {
+    Failure::new(Kind::Other, "the guest lists a server without its service")
+}

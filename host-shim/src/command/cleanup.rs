@@ -1,0 +1,21 @@
+//! `kata-ipvs cleanup`: the words of `conntrack -D`, carried out in a guest that has no conntrack.
+
+use patchbay_protocols::conntrack::parse;
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::ipvs::split;
+
+use crate::agent::Agent;
+use crate::cli::{Cleanup, Target};
+use crate::output::Output;
+use crate::sandbox;
+
+/// Deletes the flows that the words mean, and says how many; none is no failure.
+pub(super) fn run(target: &Target, args: &Cleanup) -> Result<Output, Failure> {
+    let words = split(&args.parameters).map_err(|open| Failure::of(Kind::Invalid, &open))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let filter = parse(&words)?;
+    let agent = Agent::connect(&sandbox::find(target, &args.id)?.agent)?;
+    let deleted = agent.conntrack_delete(&filter)?;
+    let sentence = format!("{deleted} flow entries have been deleted.\n");
+    Ok(Output::Text(sentence.into()))
+}

@@ -1,0 +1,147 @@
+//! `kata-ipvs ipvsadm`: ipvsadm's words, carried out in a guest that has no ipvsadm.
+
+use std::io::{self, Read};
+
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::ipvs::{
+    Command, Completeness, Forward, Grammar, RestoreMode, View, help, parse, read_rules, split,
+};
+
+use crate::agent::Agent;
+use crate::cli::{IpvsOptions, Ipvsadm, Target};
+use crate::names::Files;
+use crate::output::{Output, ipvs, ipvs_json};
+use crate::sandbox;
+
+/// What ipvsadm 1.31 says of itself: scripts look for it.
+const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
+
+/// Largest rule file that is read, in bytes: a million rules.
+const MAX_FILE: u64 = 128 << 20;
+
+/// One line of words, or a rule file; `--restore` wins if both are given.
+pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure> {
+    let files = Files::read();
+    let command = match (&args.restore, &args.parameters) {
+        (Some(place), _) if place == "-" => Command::Restore,
+        (Some(_), _) => {
+            let rule = "--restore reads standard input only: use --restore -";
+            return Err(Failure::new(Kind::Invalid, rule).with_field("--restore"));
+        }
+        (None, Some(words)) => read_words(words, &files)?,
+        (None, None) => {
+            let rule = "--parameters with ipvsadm's words, or --restore -, is needed";
+            return Err(Failure::new(Kind::Invalid, rule));
+        }
+    };
+    run(target, &args.id, &args.options, &command, &files)
+}
+
+fn read_words(words: &str, files: &Files) -> Result<Command, Failure> {
+    // The user guide: a single server is reached by NAT if nothing else is said.
+    let grammar = Grammar {
+        names: files,
+        forward: Forward::Masquerade,
+    };
+    let words = split(words).map_err(|open| Failure::of(Kind::Invalid, &open))?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Ok(parse(&grammar, &words)?)
+}
+
+fn run(
+    target: &Target,
+    id: &str,
+    options: &IpvsOptions,
+    command: &Command,
+    files: &Files,
+) -> Result<Output, Failure> {
+    let connect = || Agent::connect(&sandbox::find(target, id)?.agent);
+    match command {
+        Command::Help => Ok(Output::Text(help().into())),
+        Command::Version => Ok(Output::Text(VERSION.into())),
+        Command::Change(change) => {
+            connect()?.ipvs_change(change, options.max_rules)?;
+            Ok(Output::Nothing)
+        }
+        Command::View(view) if options.json => json(&connect()?, view),
+        Command::View(view) => text(&connect()?, view, files),
+        Command::Restore => {
+            let grammar = Grammar {
+                names: files,
+                forward: Forward::Route,
+            };
+            let lines = read_rules(&grammar, &standard_input()?)?;
+            let mode = mode(options);
+            connect()?.ipvs_restore(&lines, mode, options.max_rules, &mut |_| {})?;
+            Ok(Output::Nothing)
+        }
+    }
+}
+
+fn mode(options: &IpvsOptions) -> RestoreMode {
+    if options.replace {
+        RestoreMode::Replace
+    } else if options.merge {
+        RestoreMode::Merge
+    } else {
+        RestoreMode::Empty
+    }
+}
+
+fn standard_input() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let read = io::stdin()
+        .lock()
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(|error| {
+        Failure::of(Kind::Other, &error).in_step("could not read standard input")
+    })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Failure::new(
+            Kind::Invalid,
+            "the rule file has more than 128 MiB",
+        ));
+    }
+    // Text that is no UTF-8 is in no legal rule; the line that has it will be named.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn text(agent: &Agent, view: &View, files: &Files) -> Result<Output, Failure> {
+    let text = match view {
+        View::Table(view) => {
+            let header = match view.service {
+                None => Some(agent.ipvs_status()?),
+                Some(_) => None,
+            };
+            let table = agent.ipvs_table(view.service)?;
+            ipvs::table(view, header.as_ref(), table, files)
+        }
+        View::Connections(names, data) => {
+            ipvs::connections(*names, *data, &agent.ipvs_connections()?, files)
+        }
+        View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
+        View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
+        View::Save(names) => ipvs::save(
+            *names,
+            Completeness::Ipvsadm,
+            agent.ipvs_table(None)?,
+            files,
+        ),
+    };
+    Ok(Output::Text(text.into_bytes()))
+}
+
+fn json(agent: &Agent, view: &View) -> Result<Output, Failure> {
+    let sorted = |service| {
+        let mut table = agent.ipvs_table(service)?;
+        ipvs::sort(&mut table);
+        Ok::<_, Failure>(ipvs_json::table(&table))
+    };
+    Ok(Output::Document(match view {
+        View::Table(view) => sorted(view.service)?,
+        View::Save(_) => sorted(None)?,
+        View::Connections(..) => ipvs_json::connections(&agent.ipvs_connections()?),
+        View::Timeouts | View::Daemons => ipvs_json::status(&agent.ipvs_status()?),
+    }))
+}

@@ -1,0 +1,144 @@
+//! Filters for flows, to wire and back.
+
+use ipnet::IpNet;
+
+use super::{ip, ip_bytes};
+use crate::conntrack::{Ends, Filter, FilterParts, Mark, Nat, Status, Translated};
+use crate::ipvs::Family;
+use crate::model::{BadValue, Invalid};
+use crate::wire::conntrack as wire;
+
+fn number<T: Into<u32>>(value: Option<T>) -> protobuf::MessageField<wire::Number> {
+    let number = |value: T| wire::Number {
+        value: value.into(),
+        ..wire::Number::default()
+    };
+    value.map(number).into()
+}
+
+fn ends_to_wire(ends: Ends) -> wire::Ends {
+    let net = |net: IpNet| wire::Net {
+        address: ip_bytes(net.addr()),
+        prefix: net.prefix_len().into(),
+        ..wire::Net::default()
+    };
+    wire::Ends {
+        src: ends.src.map(net).into(),
+        dst: ends.dst.map(net).into(),
+        src_port: number(ends.src_port),
+        dst_port: number(ends.dst_port),
+        ..wire::Ends::default()
+    }
+}
+
+impl From<&Filter> for wire::DeleteRequest {
+    fn from(filter: &Filter) -> Self {
+        let FilterParts {
+            family,
+            orig,
+            reply,
+            protocol,
+            tcp_state,
+            mark,
+            zone,
+            status,
+            id,
+            nat,
+        } = *filter.parts();
+        Self {
+            family: match family {
+                None => 0,
+                Some(Family::V4) => 4,
+                Some(Family::V6) => 6,
+            },
+            orig: Some(ends_to_wire(orig)).into(),
+            reply: Some(ends_to_wire(reply)).into(),
+            protocol: number(protocol),
+            tcp_state: number(tcp_state),
+            mark: number(mark.map(|mark| mark.value)),
+            mark_mask: mark.map_or(0, |mark| mark.mask),
+            zone: number(zone),
+            status_set: status.set,
+            status_clear: status.clear,
+            id: number(id),
+            src_nat: nat.source.is_some(),
+            dst_nat: nat.destination.is_some(),
+            ..Self::default()
+        }
+    }
+}
+
+fn small<T: TryFrom<u32>>(
+    wire: &protobuf::MessageField<wire::Number>,
+    field: &str,
+) -> Result<Option<T>, Invalid> {
+    let read = |number: &wire::Number| {
+        let bad = || BadValue::new(&number.value.to_string(), "it is too large").at(field);
+        T::try_from(number.value).map_err(|_| bad())
+    };
+    wire.as_ref().map(read).transpose()
+}
+
+fn ends(wire: &protobuf::MessageField<wire::Ends>, field: &str) -> Result<Ends, Invalid> {
+    let net = |net: &wire::Net| {
+        let address = ip(&net.address)?;
+        let prefix = u8::try_from(net.prefix).ok();
+        let made = prefix.and_then(|prefix| IpNet::new(address, prefix).ok());
+        made.ok_or_else(|| BadValue::new(&net.prefix.to_string(), "a prefix has 0 to 128 bits"))
+    };
+    let Some(wire) = wire.as_ref() else {
+        return Ok(Ends::default());
+    };
+    Ok(Ends {
+        src: wire
+            .src
+            .as_ref()
+            .map(net)
+            .transpose()
+            .map_err(|bad| bad.at(field))?,
+        dst: wire
+            .dst
+            .as_ref()
+            .map(net)
+            .transpose()
+            .map_err(|bad| bad.at(field))?,
+        src_port: small(&wire.src_port, field)?,
+        dst_port: small(&wire.dst_port, field)?,
+    })
+}
+
+impl TryFrom<&wire::DeleteRequest> for Filter {
+    type Error = Invalid;
+
+    fn try_from(wire: &wire::DeleteRequest) -> Result<Self, Invalid> {
+        let family = match wire.family {
+            0 => None,
+            4 => Some(Family::V4),
+            6 => Some(Family::V6),
+            other => {
+                let rule = "a family is 0, 4 or 6";
+                return Err(BadValue::new(&other.to_string(), rule).at("family"));
+            }
+        };
+        let mask = wire.mark_mask;
+        let parts = FilterParts {
+            family,
+            orig: ends(&wire.orig, "orig")?,
+            reply: ends(&wire.reply, "reply")?,
+            protocol: small(&wire.protocol, "protocol")?,
+            tcp_state: small(&wire.tcp_state, "tcp_state")?,
+            mark: small(&wire.mark, "mark")?.map(|value| Mark { value, mask }),
+            zone: small(&wire.zone, "zone")?,
+            status: Status {
+                set: wire.status_set,
+                clear: wire.status_clear,
+            },
+            id: small(&wire.id, "id")?,
+            nat: Nat {
+                source: wire.src_nat.then_some(Translated),
+                destination: wire.dst_nat.then_some(Translated),
+            },
+        };
+        Filter::new(parts).map_err(|rule| BadValue::new("", rule.to_string()).at("filter"))
+    }
+}
