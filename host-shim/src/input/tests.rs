@@ -47,7 +47,7 @@ fn it_is_read_as_go_reads_it() {
             "\"mtu\": 1500,",
             "\"mtu\": 1500, \"unknown\": [{}], \"linkType\": null,",
         ),
-        ("\"queues\":5\n    }", "\"queues\":5} trailing"),
+        ("\"queues\":5\n}", "\"queues\":5} trailing"),
     ] {
         let text = GUIDE.replace(from, to);
         assert_ne!(text, GUIDE);
