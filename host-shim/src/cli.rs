@@ -34,6 +34,10 @@ pub struct Target {
     #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
     #[arg(default_value = "/run/patchbay")]
     pub run_dir: PathBuf,
+    /// Where the folders of Kata are looked for, instead of / and the user's runtime directory
+    #[arg(long = "kata-root", global = true, value_name = "DIR", hide = true)]
+    #[arg(env = "PATCHBAY_KATA_ROOTS", value_delimiter = ':')]
+    pub kata_roots: Vec<PathBuf>,
     /// Seconds that the guest gets to show and configure a card, 1 to 300
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
