@@ -57,6 +57,18 @@ pub enum Command {
     /// Network cards and routes, in the incumbent's words and JSON
     #[command(subcommand)]
     KataNetwork(KataNetwork),
+    /// Tell what of plugging works on a sandbox, what is missing, and what each costs
+    Doctor(Doctor),
+}
+
+/// A sandbox, and how to print.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    #[arg(long)]
+    #[doc = "Print one line of JSON"]
+    pub json: bool,
 }
 
 /// The sub-commands of `kata-network`.

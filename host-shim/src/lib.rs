@@ -10,6 +10,7 @@ mod hotplug;
 mod input;
 pub mod output;
 mod qmp;
+mod report;
 mod sandbox;
 pub mod stream;
 

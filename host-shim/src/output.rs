@@ -8,6 +8,7 @@ use patchbay_protocols::model::{Interface, InterfaceAddress, PciPath};
 use serde::Serialize;
 
 use crate::input::{AddIface, RawAddress, RawInterface};
+use crate::report::Report;
 
 /// What goes to standard output: one compact line of JSON.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,10 @@ pub enum Output {
     Listed(Vec<Listed>),
     /// A request that failed, as it was made.
     Echo(Echo),
+    /// What a sandbox can do.
+    Report(Box<Report>),
+    /// Lines for people, printed as they are.
+    Text(String),
 }
 
 /// How a command ended.
@@ -170,20 +175,27 @@ impl From<RawInterface> for Echo {
 /// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
 #[must_use]
 pub fn finish(ended: Ended) -> ExitCode {
-    let printed = serde_json::to_string(&ended.output)
-        .map_err(io::Error::from)
-        .and_then(|line| writeln!(io::stdout(), "{line}"));
+    let printed = match &ended.output {
+        Output::Text(text) => write!(io::stdout(), "{text}"),
+        output => serde_json::to_string(output)
+            .map_err(io::Error::from)
+            .and_then(|line| writeln!(io::stdout(), "{line}")),
+    };
     let Some(failure) = ended.failure else {
         return match printed {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };
     };
-    let mut sentence = failure.to_string();
-    for cause in failure.chain() {
-        sentence = format!("{sentence}: {cause}");
-    }
+    let sentence = sentence(&failure);
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(io::stderr(), "patchbay: {sentence}");
     ExitCode::from(failure.kind().exit_code())
+}
+
+/// A failure and its causes as one sentence.
+pub(crate) fn sentence(failure: &Failure) -> String {
+    let causes = failure.chain().map(str::to_owned);
+    let parts: Vec<String> = [failure.to_string()].into_iter().chain(causes).collect();
+    parts.join(": ")
 }

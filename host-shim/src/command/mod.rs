@@ -2,6 +2,7 @@
 
 mod add_iface;
 mod del_iface;
+mod doctor;
 mod list_ifaces;
 
 use crate::cli::{Cli, Command, KataNetwork};
@@ -19,6 +20,7 @@ pub fn run(cli: &Cli) -> Ended {
         Command::KataNetwork(KataNetwork::ListIfaces(args)) => {
             or_null(list_ifaces::run(target, args))
         }
+        Command::Doctor(args) => doctor::run(target, args),
     }
 }
 

@@ -14,4 +14,5 @@ mod tap;
 
 pub(crate) use attach::{Bench, attach};
 pub(crate) use clear::{clear, recover};
-pub(crate) use inventory::{Inventory, Nic};
+pub(crate) use inventory::{Inventory, Mechanism, Nic};
+pub(crate) use slot::{free_by_bus, none_free};
