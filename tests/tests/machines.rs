@@ -3,10 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Guest, Machine};
-use serde_json::Value;
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_tests::{
+    Configure, FakeAgent, Guest, Machine, Monitor, Netns, patchbay, run, temp_dir,
+};
+use serde_json::{Value, json};
 
 fn card(number: u32) -> String {
     format!(
@@ -109,4 +114,82 @@ fn the_root_bus_of_a_pc_takes_what_its_bridge_can_not() {
     let took = plug_and_unplug(&guest, 1, "03");
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(guest.picture(), picture);
+}
+
+/// An arm machine that never starts its CPU; it ends with this value.
+struct Arm(Child);
+
+impl Arm {
+    fn start(qmp: &Path) -> Self {
+        let listener = format!("unix:{},server=on,wait=off", qmp.display());
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args(["-machine", "virt", "-cpu", "cortex-a57", "-m", "64", "-S"]);
+        command.args(["-nodefaults", "-display", "none", "-qmp", &listener]);
+        for device in [
+            "pcie-root-port,id=rp1,bus=pcie.0,addr=0x1,chassis=1",
+            "pcie-root-port,id=rp2,bus=pcie.0,addr=0x2,chassis=2,hotplug=off",
+            "pci-bridge,id=br,bus=pcie.0,addr=0x3,chassis_nr=3",
+        ] {
+            command.args(["-device", device]);
+        }
+        let arm = Self(command.stdin(Stdio::null()).spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(qmp).is_err() {
+            assert!(Instant::now() < deadline, "{} is not served", qmp.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        arm
+    }
+}
+
+impl Drop for Arm {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// No guest: what can be seen at the monitor. The agent tells which place it was sent to.
+#[test]
+fn an_arm_machine_takes_cards_in_a_port_and_then_in_a_bridge() {
+    let (dir, netns) = (temp_dir(), Netns::new());
+    let (qmp, socket) = (dir.path().join("qmp.sock"), dir.path().join("agent.sock"));
+    let _arm = Arm::start(&qmp);
+    let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "no guest"));
+    let agent = FakeAgent::serve(&socket, refuse);
+    let agent_url = format!("unix://{}", socket.display());
+    let by_hand = |words: &[&str], input: &str| {
+        let mut command = patchbay(dir.path(), words);
+        command.arg("--qmp").arg(&qmp).args(["--agent", &agent_url]);
+        run(command.args(["--netns", netns.name()]), input)
+    };
+
+    let report = by_hand(&["doctor", "arm", "--json"], "");
+    assert_eq!(report.status, 5, "{report}");
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    let machine = &report["machine"];
+    assert!(machine["type"].as_str().unwrap().starts_with("virt-"));
+    assert_eq!(machine["state"], "prelaunch");
+    assert_eq!(machine["hotplug"], "native");
+    assert_eq!(machine["sharedMemory"], false);
+    let slots = json!([{"bus": "rp1", "free": 1}, {"bus": "br", "free": 31}]);
+    assert_eq!(machine["slots"], slots);
+
+    let devices = || Monitor::connect(&qmp).devices();
+    let before = devices();
+    // Slot 1; then, while another card is in the port, slot 3 and in there 1.
+    for (path, occupied) in [(vec![1 << 3, 0], false), (vec![3 << 3, 1 << 3], true)] {
+        if occupied {
+            let card =
+                json!({"driver": "virtio-net-pci", "id": "other", "bus": "rp1", "addr": "0x0"});
+            Monitor::connect(&qmp).run("device_add", card);
+        }
+        let done = by_hand(&["kata-network", "add-iface", "arm", "-"], &card(1));
+        assert_eq!(done.status, i32::from(Kind::Kernel.exit_code()), "{done}");
+        assert!(done.err.contains("no guest"), "{done}");
+        assert_eq!(agent.asked().pci_path, path);
+    }
+    Monitor::connect(&qmp).run("device_del", json!({"id": "other"}));
+    assert_eq!(devices(), before);
+    assert_eq!(netns.links(), Vec::<String>::new());
 }
