@@ -5,9 +5,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, Guest, Machine, patchbay, run, temp_dir};
+use patchbay_tests::{Done, Guest, Machine, bin, built, patchbay, run, temp_dir};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -189,4 +190,42 @@ fn a_monitor_that_the_shim_holds_is_explained_and_the_extra_one_is_used() {
     host.kata_network("del-iface", SANDBOX).ok();
     drop(shim);
     assert_eq!(guest.picture(), picture);
+}
+
+/// As `docs/kata.md` says it: the archive goes behind an initrd, whatever the length of that.
+#[test]
+fn the_overlay_reaches_a_guest_behind_its_initrd() {
+    let folder = temp_dir();
+    let overlay = folder.path().join("overlay");
+    let words = ["overlay", overlay.to_str().unwrap(), "--bin-dir"];
+    let programs = bin("patchbay-agent");
+    let mut command = Command::new(bin("patchbay-sandbox"));
+    run(command.args(words).arg(programs.parent().unwrap()), "").ok();
+    let agent = overlay.join("rootfs/usr/bin/patchbay-agent");
+    assert_eq!(fs::read(&agent).unwrap(), fs::read(&programs).unwrap());
+    let wanted =
+        "rootfs/usr/lib/systemd/system/kata-containers.target.wants/patchbay-agent.service";
+    let unit = fs::read_to_string(overlay.join(wanted)).unwrap();
+    assert!(
+        unit.contains("ExecStart=/usr/bin/patchbay-agent\n"),
+        "{unit}"
+    );
+
+    let image = built("PATCHBAY_IMAGE_DIR", "image").canonicalize().unwrap();
+    symlink(image.join("vmlinux"), folder.path().join("vmlinux")).unwrap();
+    let mut initrd = fs::read(image.join("initrd-with-tools.cpio")).unwrap();
+    initrd.push(0);
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    initrd.extend(fs::read(overlay.join("overlay.cpio")).unwrap());
+    fs::write(folder.path().join("initrd-with-tools.cpio"), initrd).unwrap();
+    let words = ["--image", folder.path().to_str().unwrap()];
+    let guest = Guest::start_with(Machine::Q35, &words);
+    let both = guest
+        .exec("sha256sum /bin/patchbay-agent /usr/bin/patchbay-agent")
+        .ok();
+    let sums: Vec<&str> = both.lines().map(|line| &line[..64]).collect();
+    assert_eq!(sums[0], sums[1]);
+    let link = format!("readlink -f /{}", wanted.strip_prefix("rootfs/").unwrap());
+    let unit = "/usr/lib/systemd/system/patchbay-agent.service";
+    assert_eq!(guest.exec(&link).ok().trim_end(), unit);
 }
