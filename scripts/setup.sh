@@ -40,6 +40,11 @@ install_qemu() {
   if add_backports; then apt_install -t "$SUITE" qemu-system-x86; else apt_install qemu-system-x86; fi
 }
 
+# One arm machine is looked at without a guest; of the same version, with which it shares files.
+install_qemu_arm() {
+  if add_backports; then apt_install -t "$SUITE" qemu-system-arm; else apt_install qemu-system-arm; fi
+}
+
 # Tools only have to work, not to be fast: without this their build takes twice as long.
 cargo_install() {
   say "building $1"
@@ -57,6 +62,7 @@ install_qemu
 have vhost-device-vsock || [ -e /dev/vhost-vsock ] || cargo_install vhost-device-vsock@0.3.0
 
 if [ "${1:-run}" = test ]; then
+  have qemu-system-aarch64 || install_qemu_arm
   have shellcheck || apt_install shellcheck
   have ethtool || apt_install ethtool
   have dpdk-testpmd || apt_install dpdk-dev

@@ -28,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Makes the image that sandboxes boot.
     Build(BuildArgs),
+    /// Writes what a guest of Kata needs: the agent and its unit, as a tree and as an archive.
+    Overlay(OverlayArgs),
     /// Starts a sandbox; returns when its agent answers.
     Start(StartArgs),
     /// Stops a sandbox and removes its folder.
@@ -69,6 +71,16 @@ pub struct BuildArgs {
     /// What to build.
     #[command(flatten)]
     pub image: ImageArgs,
+    /// Where the static programs of the guest are; the folder of this program if not given.
+    #[arg(long, value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+}
+
+/// Arguments of `overlay`.
+#[derive(Debug, Args)]
+pub struct OverlayArgs {
+    /// The folder that gets `rootfs` and `overlay.cpio`.
+    pub folder: PathBuf,
     /// Where the static programs of the guest are; the folder of this program if not given.
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,

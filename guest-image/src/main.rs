@@ -9,7 +9,7 @@ use patchbay_guest_image::cli::{BuildArgs, Cli, Command, StartArgs};
 use patchbay_guest_image::console::{self, Follow};
 use patchbay_guest_image::error::{Error, ExitCode};
 use patchbay_guest_image::exec::exec;
-use patchbay_guest_image::image::{self, BuildOptions, Image};
+use patchbay_guest_image::image::{self, BuildOptions, Image, overlay};
 use patchbay_guest_image::launch::registry::RunDir;
 use patchbay_guest_image::launch::{self, StartOptions};
 use patchbay_guest_image::list::{self, Form};
@@ -27,6 +27,7 @@ fn run(run_dir: PathBuf, command: Command) -> Result<i32, Error> {
     let run_dir = RunDir::new(std::path::absolute(run_dir)?);
     match command {
         Command::Build(args) => build(args)?,
+        Command::Overlay(args) => overlay::write(&args.folder, &programs(args.bin_dir)?)?,
         Command::Start(args) => start(&run_dir, args)?,
         Command::Stop(args) => drop(launch::stop(&run_dir, &args.id)?),
         Command::List(args) => {
@@ -43,15 +44,18 @@ fn run(run_dir: PathBuf, command: Command) -> Result<i32, Error> {
     Ok(0)
 }
 
+/// Where the programs of the guest are.
+fn programs(given: Option<PathBuf>) -> Result<PathBuf, Error> {
+    let beside_us = || {
+        let program = std::env::current_exe()?;
+        Ok(program.parent().map(PathBuf::from).unwrap_or_default())
+    };
+    given.map_or_else(beside_us, Ok)
+}
+
 fn build(args: BuildArgs) -> Result<(), Error> {
     let tools = args.image.tools();
-    let programs = match args.bin_dir {
-        Some(folder) => folder,
-        None => std::env::current_exe()?
-            .parent()
-            .map(PathBuf::from)
-            .unwrap_or_default(),
-    };
+    let programs = programs(args.bin_dir)?;
     let folder = std::path::absolute(args.image.image)?;
     Ok(image::build(&BuildOptions {
         folder,

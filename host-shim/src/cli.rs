@@ -39,6 +39,10 @@ pub struct Target {
     #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
     #[arg(default_value = "/run/patchbay")]
     pub run_dir: PathBuf,
+    /// Where the folders of Kata are looked for, instead of / and the user's runtime directory
+    #[arg(long = "kata-root", global = true, value_name = "DIR", hide = true)]
+    #[arg(env = "PATCHBAY_KATA_ROOTS", value_delimiter = ':')]
+    pub kata_roots: Vec<PathBuf>,
     /// Seconds that the guest gets to show and configure a card, 1 to 300
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
@@ -67,6 +71,8 @@ pub enum Command {
     /// IPVS and conntrack, in the incumbent's words
     #[command(subcommand)]
     KataIpvs(KataIpvs),
+    /// Tell what of plugging works on a sandbox, what is missing, and what each costs
+    Doctor(Doctor),
     /// Print the completions of these commands for a shell
     Completions {
         /// Which shell
@@ -128,6 +134,16 @@ pub struct IpvsOptions {
     pub max_rules: u32,
     /// Show as JSON, counters in full
     #[arg(long)]
+    pub json: bool,
+}
+
+/// A sandbox, and how to print.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    #[arg(long)]
+    #[doc = "Print one line of JSON"]
     pub json: bool,
 }
 

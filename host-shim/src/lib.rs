@@ -11,6 +11,7 @@ mod input;
 mod names;
 pub mod output;
 mod qmp;
+mod report;
 mod sandbox;
 pub mod stream;
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::cli::Printing;
 use crate::input::{AddIface, Backend, Listener, RawAddress, RawInterface};
+use crate::report::Report;
 
 /// What goes to standard output: one compact line of JSON, but where it says otherwise.
 #[derive(Debug, Serialize)]
@@ -36,6 +37,8 @@ pub enum Output {
     Routes(Vec<Routed>),
     /// Cards, for a native command.
     Cards(Vec<Row>),
+    /// What a sandbox can do.
+    Report(Box<Report>),
     /// No line at all.
     #[serde(skip)]
     Nothing,
@@ -347,10 +350,7 @@ pub fn finish(ended: Ended) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     };
-    let mut sentence = failure.to_string();
-    for cause in failure.chain() {
-        sentence = format!("{sentence}: {cause}");
-    }
+    let sentence = sentence(&failure);
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(io::stderr(), "patchbay: {sentence}");
     ExitCode::from(failure.kind().exit_code())
@@ -366,4 +366,11 @@ fn print(output: &Output, form: Form) -> io::Result<()> {
         line if form == Form::Json => writeln!(stdout, "{}", serde_json::to_string(line)?),
         rows => write!(stdout, "{}", table::of(&serde_json::to_value(rows)?)),
     }
+}
+
+/// A failure and its causes as one sentence.
+pub(crate) fn sentence(failure: &Failure) -> String {
+    let causes = failure.chain().map(str::to_owned);
+    let parts: Vec<String> = [failure.to_string()].into_iter().chain(causes).collect();
+    parts.join(": ")
 }

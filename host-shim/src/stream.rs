@@ -1,8 +1,10 @@
 //! Connecting to a port of a guest.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchbay_protocols::endpoint::Endpoint;
@@ -36,9 +38,9 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
         Endpoint::Vsock { cid, port } => {
             VsockStream::connect_with_cid_port(*cid, *port).map(Stream::Vsock)
         }
-        Endpoint::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+        Endpoint::Unix(path) => unix(path).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
-            let stream = UnixStream::connect(path)?;
+            let stream = unix(path)?;
             stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(patience))?;
             handshake(&stream, *port).map_err(|error| match error.kind() {
@@ -50,6 +52,22 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
             stream.set_write_timeout(None)?;
             Ok(Stream::Unix(stream))
         }
+    }
+}
+
+/// Longest path in the address of a Unix socket, in bytes: `sun_path` without its end.
+const MAX_PATH: usize = 107;
+
+/// Connects to a Unix socket, whatever the length of its path: a containerd bundle's is longer than
+/// an address takes.
+pub(crate) fn unix(path: &Path) -> io::Result<UnixStream> {
+    match path.parent().zip(path.file_name()) {
+        Some((folder, name)) if path.as_os_str().len() > MAX_PATH => {
+            let folder = File::open(folder)?;
+            let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+            UnixStream::connect(short.join(name))
+        }
+        _ => UnixStream::connect(path),
     }
 }
 
@@ -89,6 +107,19 @@ mod tests {
         let mut sent = [0; 13];
         guest.read_exact(&mut sent).unwrap();
         assert_eq!(&sent, b"CONNECT 1061\n");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_for_an_address_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let short = dir.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&short).unwrap();
+        let deep = dir.path().join("d".repeat(60)).join("e".repeat(60));
+        std::fs::create_dir_all(&deep).unwrap();
+        std::os::unix::fs::symlink(&short, deep.join("qmp.sock")).unwrap();
+        unix(&deep.join("qmp.sock")).unwrap();
+        let missing = unix(&deep.join("none")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn bin(name: &str) -> PathBuf {
 }
 
 /// A folder that a make target fills.
-pub(crate) fn built(variable: &str, below_target: &str) -> PathBuf {
+pub fn built(variable: &str, below_target: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(
         || {
             Path::new(env!("CARGO_MANIFEST_DIR"))

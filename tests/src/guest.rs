@@ -114,6 +114,11 @@ impl Guest {
         run(&mut patchbay(self.run_dir(), &words), document)
     }
 
+    /// `patchbay` with this guest's run directory.
+    pub fn patchbay(&self, words: &[&str]) -> Done {
+        run(&mut patchbay(self.run_dir(), words), "")
+    }
+
     /// A session with QEMU's monitor, which nobody else can have meanwhile.
     pub fn monitor(&self) -> Monitor {
         Monitor::connect(&self.file("qmp.sock"))

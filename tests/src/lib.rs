@@ -19,7 +19,7 @@ mod netns;
 pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
-pub use command::{Done, bin, patchbay, run, temp_dir};
+pub use command::{Done, bin, built, patchbay, run, temp_dir};
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine};
 pub use monitor::{Monitor, Scripted};

@@ -56,7 +56,10 @@ pub(crate) fn json(words: &str) -> Value {
 
 /// Every route of the main table, in iproute2's words.
 pub(crate) fn table() -> String {
-    ip("-4 route show") + &ip("-6 route show")
+    let shown = ip("-4 route show") + &ip("-6 route show");
+    // The kernel's own link-local routes come and go in its own time.
+    let lines = shown.lines().filter(|line| !line.starts_with("fe80:"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// `10.0.0.1/8`.

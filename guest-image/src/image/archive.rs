@@ -1,7 +1,10 @@
 //! Writing cpio archives (`newc`) that come out the same for the same content.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 
@@ -69,6 +72,26 @@ impl Archive {
         Ok(bytes)
     }
 
+    /// The same tree in a folder; what is there already is replaced, or kept if it is a directory.
+    pub fn unpack(&self, folder: &Path) -> io::Result<()> {
+        for (path, node) in &self.nodes {
+            let path = folder.join(path);
+            match node {
+                Node::Directory => fs::create_dir_all(&path)?,
+                Node::File { mode, content } => {
+                    remove_if_there(&path)?;
+                    fs::write(&path, content)?;
+                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+                }
+                Node::Symlink { target } => {
+                    remove_if_there(&path)?;
+                    symlink(target, &path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn node(&mut self, path: &str, node: Node) {
         self.parents(path);
         self.nodes.insert(relative(path), node);
@@ -81,6 +104,13 @@ impl Archive {
                 .entry(path[..end].to_owned())
                 .or_insert(Node::Directory);
         }
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -132,6 +162,24 @@ mod tests {
         let expected = ["dev", "init", "lib", "lib/modules", "lib/modules/boot.list"];
         assert_eq!(names(&bytes), expected);
         assert_eq!(bytes.len() % ALIGNMENT, 0);
+    }
+
+    #[test]
+    fn the_tree_is_what_the_archive_holds() {
+        let mut archive = Archive::default();
+        archive.program("/usr/bin/a", b"a".to_vec());
+        archive.link_if_free("/usr/lib/wants/a", "../a");
+        let folder = tempfile::tempdir().unwrap();
+        // Twice: the second time everything is there.
+        for _ in 0..2 {
+            archive.unpack(folder.path()).unwrap();
+            let program = folder.path().join("usr/bin/a");
+            assert_eq!(fs::read(&program).unwrap(), b"a");
+            let mode = program.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o755);
+            let link = fs::read_link(folder.path().join("usr/lib/wants/a")).unwrap();
+            assert_eq!(link, Path::new("../a"));
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn tools_tree(folder: &Path) -> Result<TempDir, ImageError> {
 }
 
 /// Readers, and sandboxes that boot right now, see the old file or the new one.
-fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), ImageError> {
+pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), ImageError> {
     let path = folder.join(name);
     let mode = fs::Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new()

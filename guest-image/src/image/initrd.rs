@@ -47,15 +47,21 @@ fn read_programs(
     names: impl IntoIterator<Item = (&'static str, &'static str)>,
 ) -> Result<Vec<Program>, ImageError> {
     let read = |(name, target)| {
-        let path = folder.join(name);
-        let content = fs::read(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ImageError::MissingProgram(path.clone()),
-            _ => at(&path)(error),
-        })?;
-        elf::require_static(&path, &content)?;
+        let content = program(folder, name)?;
         Ok(Program { target, content })
     };
     names.into_iter().map(read).collect()
+}
+
+/// A program for a guest: it must need no library.
+pub(super) fn program(folder: &Path, name: &str) -> Result<Vec<u8>, ImageError> {
+    let path = folder.join(name);
+    let content = fs::read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ImageError::MissingProgram(path.clone()),
+        _ => at(&path)(error),
+    })?;
+    elf::require_static(&path, &content)?;
+    Ok(content)
 }
 
 /// The archive that every sandbox boots.

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod elf;
 pub mod kernel;
 pub mod modules;
+pub mod overlay;
 pub mod packages;
 pub mod tools;
 

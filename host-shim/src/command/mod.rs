@@ -5,6 +5,7 @@ mod add_route;
 mod cleanup;
 mod del_iface;
 mod del_route;
+mod doctor;
 mod ipvs;
 mod list_ifaces;
 mod list_routes;
@@ -29,6 +30,7 @@ pub fn run(cli: &Cli) -> Ended {
         Command::Route(words) => route::run(target, words),
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
         Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
+        Command::Doctor(args) => doctor::run(target, args),
         Command::Completions { shell } => Ended::with(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir),
     }

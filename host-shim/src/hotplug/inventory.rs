@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use patchbay_protocols::failure::Failure;
 use patchbay_protocols::model::{MacAddr, PciAddress, PciPath};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::qmp::command::{QomGet, QomList, QueryPci};
@@ -24,6 +25,8 @@ pub(super) struct Device {
     /// QOM path of the bus on which it sits.
     pub(super) bus: String,
     pub(super) address: Option<PciAddress>,
+    /// Whether the bus that it makes takes cards while the machine runs.
+    pub(super) takes_cards: bool,
     mac: Option<MacAddr>,
     netdev: Option<String>,
 }
@@ -38,6 +41,18 @@ pub(crate) struct Nic {
     pub(crate) netdev: Option<String>,
 }
 
+/// How the guest is told of cards that come and go behind ports and bridges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mechanism {
+    /// By ACPI events: a card goes within 0.4 s.
+    Acpi,
+    /// By the port's or the bridge's own controller, which waits 5 s for an operator at an attention
+    /// button: a card goes in about 6 s.
+    #[default]
+    Native,
+}
+
 /// What is plugged into a machine.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
@@ -45,12 +60,17 @@ pub(crate) struct Inventory {
     devices: HashMap<String, Device>,
     /// Slots taken on a root bus that takes cards; `None` where the machine has no such bus.
     pub(super) root_slots: Option<Vec<u8>>,
+    mechanism: Mechanism,
 }
 
 impl Inventory {
     /// Reads the machine.
     pub(crate) fn read(qmp: &mut Session) -> Result<Self, Error> {
-        let mut inventory = Self::default();
+        let acpi = Acpi::read(qmp)?;
+        let mut inventory = Self {
+            mechanism: acpi.behind_bridges,
+            ..Self::default()
+        };
         for folder in FOLDERS {
             for property in qmp.run(&QomList { path: folder })? {
                 let kind = property
@@ -59,13 +79,15 @@ impl Inventory {
                     .and_then(|k| k.strip_suffix('>'));
                 if let Some(kind) = kind {
                     let path = format!("{folder}/{}", property.name);
+                    let device = read(qmp, &path, kind, acpi.behind_bridges)?;
                     inventory
                         .devices
-                        .extend(read(qmp, &path, kind)?.map(|device| (path, device)));
+                        .extend(device.map(|device| (path, device)));
                 }
             }
         }
-        if absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some() {
+        let has_root = absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some();
+        if has_root && acpi.on_root_bus {
             let buses = qmp.run(&QueryPci {})?;
             let root = buses.into_iter().filter(|bus| bus.bus == 0);
             let slots = root.flat_map(|bus| bus.devices).map(|device| device.slot);
@@ -93,6 +115,11 @@ impl Inventory {
             .collect();
         nics.sort_by_key(|nic| nic.path.clone());
         nics
+    }
+
+    /// How the guest is told of cards, but for those on the root bus of a `pc`, which has ACPI only.
+    pub(crate) fn mechanism(&self) -> Mechanism {
+        self.mechanism
     }
 
     /// The devices by their QOM path.
@@ -127,6 +154,7 @@ impl Inventory {
                 kind: (*kind).to_owned(),
                 bus: (*bus).to_owned(),
                 address: Some(PciAddress::from_devfn(*devfn)),
+                takes_cards: true,
                 ..Device::default()
             };
             ((*path).to_owned(), device)
@@ -134,21 +162,69 @@ impl Inventory {
         Self {
             devices: devices.iter().map(device).collect(),
             root_slots,
+            mechanism: Mechanism::Acpi,
         }
     }
 }
 
-fn read(qmp: &mut Session, path: &str, kind: &str) -> Result<Option<Device>, Error> {
+/// What ACPI does for hot-plug. QEMU's defaults depend on its version and on the machine's.
+struct Acpi {
+    behind_bridges: Mechanism,
+    /// On the root bus of a `pc`.
+    on_root_bus: bool,
+}
+
+impl Acpi {
+    fn read(qmp: &mut Session) -> Result<Self, Error> {
+        // Arm's machines have no such device, or one that knows nothing of PCI.
+        let Some(path) = text(qmp, "/machine", "acpi-device")? else {
+            return Ok(Self {
+                behind_bridges: Mechanism::Native,
+                on_root_bus: true,
+            });
+        };
+        let mut says = |property| -> Result<Option<bool>, Error> {
+            Ok(get(qmp, &path, property)?.and_then(|value| value.as_bool()))
+        };
+        let behind_bridges = says("acpi-pci-hotplug-with-bridge-support")?;
+        Ok(Self {
+            behind_bridges: match behind_bridges {
+                Some(true) => Mechanism::Acpi,
+                _ => Mechanism::Native,
+            },
+            // A switch that QEMU before 5.2 doesn't have.
+            on_root_bus: says("acpi-root-pci-hotplug")?.unwrap_or(true),
+        })
+    }
+}
+
+fn read(
+    qmp: &mut Session,
+    path: &str,
+    kind: &str,
+    mechanism: Mechanism,
+) -> Result<Option<Device>, Error> {
     let Some(bus) = text(qmp, path, "parent_bus")? else {
         return Ok(None);
     };
     let address = get(qmp, path, "addr")?;
     let address = address.and_then(|value| u8::try_from(value.as_i64()?).ok());
     let is_nic = kind.contains("net");
+    let switch = match (kind, mechanism) {
+        ("pcie-root-port" | "ioh3420", _) => Some("hotplug"),
+        // Without ACPI only its own controller can take a card.
+        ("pci-bridge" | "pcie-pci-bridge", Mechanism::Native) => Some("shpc"),
+        _ => None,
+    };
+    let switch = match switch {
+        Some(property) => get(qmp, path, property)?,
+        None => None,
+    };
     Ok(Some(Device {
         kind: kind.to_owned(),
         bus,
         address: address.map(PciAddress::from_devfn),
+        takes_cards: switch.and_then(|on| on.as_bool()).unwrap_or(true),
         mac: if is_nic {
             text(qmp, path, "mac")?.and_then(|mac| mac.parse().ok())
         } else {

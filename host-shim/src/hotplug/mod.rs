@@ -16,4 +16,6 @@ mod vhost_user;
 
 pub(crate) use attach::{Bench, attach};
 pub(crate) use clear::{clear, recover};
-pub(crate) use inventory::{Inventory, Nic};
+pub(crate) use inventory::{Inventory, Mechanism, Nic};
+pub(crate) use slot::{free_by_bus, none_free};
+pub(crate) use vhost_user::memory_is_shared;

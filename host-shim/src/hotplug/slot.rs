@@ -29,7 +29,7 @@ impl Slot {
 /// then bridges; then the root bus of a `pc`.
 pub(super) fn free(inventory: &Inventory) -> Vec<Slot> {
     let (mut ports, mut bridges) = (Vec::new(), Vec::new());
-    for (path, device) in inventory.devices() {
+    for (path, device) in inventory.devices().filter(|(_, device)| device.takes_cards) {
         let Some((at, name)) = inventory.path(device).zip(path.rsplit('/').next()) else {
             continue;
         };
@@ -56,13 +56,28 @@ pub(super) fn free(inventory: &Inventory) -> Vec<Slot> {
     ports.into_iter().chain(bridges).chain(root).collect()
 }
 
+/// How many places are free on each bus, in the order in which they are taken.
+pub(crate) fn free_by_bus(inventory: &Inventory) -> Vec<(String, usize)> {
+    let mut buses: Vec<(String, usize)> = Vec::new();
+    for slot in free(inventory) {
+        match buses.last_mut() {
+            Some((bus, count)) if *bus == slot.bus => *count += 1,
+            _ => buses.push((slot.bus, 1)),
+        }
+    }
+    buses
+}
+
+/// What a machine without a free place says.
+pub(crate) fn none_free() -> Failure {
+    let sentence = "the machine has no free PCI slot that takes a card while it runs: it needs \
+                    another pcie-root-port (q35) or pci-bridge (pc), and those can't be hot-plugged";
+    Failure::new(Kind::Unsupported, sentence)
+}
+
 /// The first free place.
 pub(super) fn first_free(inventory: &Inventory) -> Result<Slot, Failure> {
-    free(inventory).into_iter().next().ok_or_else(|| {
-        let sentence = "the machine has no free PCI slot that takes a card while it runs: it needs \
-                        another pcie-root-port (q35) or pci-bridge (pc), and those can't be hot-plugged";
-        Failure::new(Kind::Unsupported, sentence)
-    })
+    free(inventory).into_iter().next().ok_or_else(none_free)
 }
 
 fn place(bus: &str, way: &[PciAddress], slot: u8) -> Option<Slot> {
@@ -156,6 +171,8 @@ mod tests {
         let slots = free(&inventory);
         assert_eq!(text(&slots[..1]), ["br 0x1 02.0/01"]);
         assert_eq!(text(&slots[31..33]), ["pci.0 0x3 03", "pci.0 0x5 05"]);
+        let counts = [("br".to_owned(), 31), ("pci.0".to_owned(), 28)];
+        assert_eq!(free_by_bus(&inventory), counts);
     }
 
     #[test]

@@ -82,16 +82,6 @@ pub(crate) struct Chardev {
     pub(crate) filename: String,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct QueryMemdev {}
-command!("query-memdev", QueryMemdev, Vec<Memdev>);
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct Memdev {
-    #[serde(default)]
-    pub(crate) share: Option<bool>,
-}
-
 /// Breaks a character device that holds QEMU's main loop up; only out of band it gets through.
 #[derive(Debug, Serialize)]
 pub(crate) struct Yank {
@@ -189,4 +179,39 @@ pub(crate) struct PciBus {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PciDevice {
     pub(crate) slot: u8,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryVersion {}
+command!("query-version", QueryVersion, Version);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Version {
+    pub(crate) qemu: VersionTriple,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VersionTriple {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) micro: u32,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryStatus {}
+command!("query-status", QueryStatus, RunState);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RunState {
+    pub(crate) status: String,
+    pub(crate) running: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryMemdev {}
+command!("query-memdev", QueryMemdev, Vec<Memdev>);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Memdev {
+    pub(crate) share: bool,
 }

@@ -12,8 +12,9 @@ pub(crate) enum Error {
     #[error("no QEMU answers at {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error(
-        "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program holds it \
-         (a monitor serves one client; for Kata, set extra_monitor_socket and name that one)",
+        "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program holds it, as \
+         Kata's shim does its qmp.sock (a monitor serves one client; Kata makes another one with \
+         enable_debug = true and extra_monitor_socket = \"qmp\" in its configuration)",
         path.display(), waited.as_secs()
     )]
     Busy { path: PathBuf, waited: Duration },

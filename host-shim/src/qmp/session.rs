@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Error;
 use super::command::{Command, QmpCapabilities};
 use super::message::{Event, Message, Refusal};
+use crate::stream;
 
 /// Longest wait for the greeting: a monitor that is held by another client gives none.
 const GREETING: Duration = Duration::from_secs(5);
@@ -61,7 +62,7 @@ impl Session {
             path: path.to_owned(),
             source,
         };
-        let stream = UnixStream::connect(path).map_err(connect)?;
+        let stream = stream::unix(path).map_err(connect)?;
         let mut session = Self {
             stream,
             received: Vec::new(),

@@ -1,69 +1,103 @@
 //! From an id, or a prefix of one, to a sandbox.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use patchbay_protocols::endpoint::Endpoint;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::model::{BadValue, Invalid};
-use serde::Deserialize;
 
-use super::Sandbox;
+use super::id::{Fit, Id};
+use super::kata::{Found, Roots};
+use super::{Sandbox, registered};
 use crate::cli::Target;
 
-/// What registers a sandbox in its folder of the run directory.
-const FILE: &str = "sandbox.json";
-/// Largest such file that is read, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
+/// Most sandboxes that a sentence names.
+const MAX_NAMED: usize = 8;
 
-#[derive(Deserialize)]
-struct SandboxFile {
-    qmp: PathBuf,
-    agent: String,
-    netns: Option<PathBuf>,
+/// A sandbox that may be meant.
+struct Match {
+    fit: Fit,
+    id: Id,
+    /// `None`: it is registered in our own run directory.
+    kata: Option<Found>,
 }
 
-/// The sandbox that is meant: the one given by hand, or the one in the run directory whose id is
-/// `id` or alone begins with it.
+/// The sandbox that is meant: the one given by hand, or the one whose id, or that of a container
+/// in it, is `id` or alone begins with it.
 pub(crate) fn find(target: &Target, id: &str) -> Result<Sandbox, Failure> {
-    check_id(id)?;
+    let wanted = Id::parse(id).map_err(|bad| bad.at("id"))?;
     if let (Some(qmp), Some(agent)) = (&target.qmp, &target.agent) {
         let netns = target.netns.as_deref().map(netns_path);
-        return by_hand(&target.run_dir, qmp, agent, netns);
+        return by_hand(&target.run_dir, wanted, (qmp.as_path(), agent), netns);
     }
-    let state = target.run_dir.join(full_id(&target.run_dir, id)?);
-    let file = read(&state.join(FILE))?;
-    let agent = file
-        .agent
-        .parse()
-        .map_err(|bad: BadValue| Failure::from(bad.at("agent")))?;
+    let found = only(&target.run_dir, &wanted, matching(target, &wanted)?)?;
+    let state = target.run_dir.join(found.id.as_str());
+    let (qmp, agent, netns) = match &found.kata {
+        None => registered::read(&state)?,
+        Some(kata) => kata.read(&found.id)?,
+    };
     Ok(Sandbox {
-        qmp: file.qmp,
+        id: found.id,
+        qmp,
         agent,
-        netns: file.netns,
+        netns,
         state,
     })
 }
 
-/// An id becomes part of a path.
-fn check_id(id: &str) -> Result<(), Invalid> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    let starts = id.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if starts && id.len() <= 128 && id.bytes().all(legal) {
-        return Ok(());
+/// Where two places have the same sandbox the first is believed: who registers a sandbox of Kata
+/// with us corrects what Kata says of it.
+fn matching(target: &Target, wanted: &Id) -> Result<Vec<Match>, Failure> {
+    let ours = registered::matching(&target.run_dir, wanted)?;
+    let ours = ours.into_iter().map(|(fit, id)| Match {
+        fit,
+        id,
+        kata: None,
+    });
+    let mut matches: Vec<Match> = ours.collect();
+    for (fit, id, found) in Roots::new(&target.kata_roots).matching(wanted)? {
+        if matches.iter().all(|earlier| earlier.id != id) {
+            let kata = Some(found);
+            matches.push(Match { fit, id, kata });
+        }
     }
-    let rule =
-        "an id has 1 to 128 letters, digits, '_', '.' and '-', and starts with a letter or digit";
-    Err(BadValue::new(id, rule).at("id"))
+    Ok(matches)
+}
+
+/// An exact id wins over those that only begin with it.
+fn only(run_dir: &Path, wanted: &Id, mut matches: Vec<Match>) -> Result<Match, Failure> {
+    if matches.iter().any(|found| found.fit == Fit::Whole) {
+        matches.retain(|found| found.fit == Fit::Whole);
+    }
+    match <[Match; 1]>::try_from(matches) {
+        Ok([only]) => Ok(only),
+        Err(none) if none.is_empty() => {
+            let sentence = format!(
+                "no such container ID ({wanted}): no sandbox in {}, and none of Kata's, begins so",
+                run_dir.display()
+            );
+            Err(Failure::new(Kind::NotFound, sentence).with_field("id"))
+        }
+        Err(many) => {
+            let place = |found: &Match| match &found.kata {
+                None => run_dir.join(found.id.as_str()),
+                Some(kata) => kata.folder().to_owned(),
+            };
+            let named = many.iter().take(MAX_NAMED);
+            let named: Vec<String> = named
+                .map(|found| format!("{} ({})", found.id, place(found).display()))
+                .collect();
+            let sentence = format!("multiple containers found ({wanted}): {}", named.join(", "));
+            Err(Failure::new(Kind::Invalid, sentence).with_field("id"))
+        }
+    }
 }
 
 /// A machine that nobody registered: its state is kept under a name made from its monitor's path.
 fn by_hand(
     run_dir: &Path,
-    qmp: &Path,
-    agent: &Endpoint,
+    id: Id,
+    (qmp, agent): (&Path, &Endpoint),
     netns: Option<PathBuf>,
 ) -> Result<Sandbox, Failure> {
     let qmp = qmp.canonicalize().map_err(|error| {
@@ -76,6 +110,7 @@ fn by_hand(
         .join(".by-hand")
         .join(format!("{:016x}", hash.finish()));
     Ok(Sandbox {
+        id,
         qmp,
         agent: agent.clone(),
         netns,
@@ -91,63 +126,13 @@ fn netns_path(netns: &Path) -> PathBuf {
     }
 }
 
-/// An exact id wins over those that only begin with it.
-fn full_id(run_dir: &Path, id: &str) -> Result<String, Failure> {
-    if run_dir.join(id).join(FILE).is_file() {
-        return Ok(id.to_owned());
-    }
-    let mut matching = Vec::new();
-    match fs::read_dir(run_dir) {
-        Ok(entries) => matching.extend(entries.filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().into_string().ok()?;
-            (name.starts_with(id) && entry.path().join(FILE).is_file()).then_some(name)
-        })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => {
-            let sentence = format!("could not read the run directory {}", run_dir.display());
-            return Err(io_failure(sentence, &error));
-        }
-    }
-    match <[String; 1]>::try_from(matching) {
-        Ok([only]) => Ok(only),
-        Err(none) if none.is_empty() => {
-            let place = run_dir.display();
-            let sentence = format!("no such container ID ({id}): no sandbox in {place} begins so");
-            Err(Failure::new(Kind::NotFound, sentence).with_field("id"))
-        }
-        Err(mut many) => {
-            many.sort();
-            many.truncate(8);
-            let sentence = format!("multiple containers found ({id}): {}", many.join(", "));
-            Err(Failure::new(Kind::Invalid, sentence).with_field("id"))
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<SandboxFile, Failure> {
-    let sentence = || format!("could not read {}", path.display());
-    let length = fs::metadata(path)
-        .map_err(|error| io_failure(sentence(), &error))?
-        .len();
-    if length > MAX_FILE {
-        return Err(Failure::new(Kind::Invalid, sentence()).with_cause("it is larger than 64 KiB"));
-    }
-    let bytes = fs::read(path).map_err(|error| io_failure(sentence(), &error))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(Kind::Invalid, sentence()).with_cause(error.to_string()))
-}
-
-/// A failed system call on a file, told in one sentence.
-pub(super) fn io_failure(sentence: String, error: &io::Error) -> Failure {
-    let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-    Failure::new(kind, sentence).with_cause(error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::time::Duration;
+
+    const FILE: &str = "sandbox.json";
 
     fn run_dir(ids: &[&str]) -> (tempfile::TempDir, Target) {
         let dir = tempfile::tempdir().unwrap();
@@ -163,6 +148,7 @@ mod tests {
             agent: None,
             netns: None,
             run_dir: dir.path().to_owned(),
+            kata_roots: vec![dir.path().join("none")],
             timeout: Duration::from_secs(10),
         };
         (dir, target)

@@ -13,7 +13,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::IfName;
 use serde::{Deserialize, Serialize};
 
-use super::find::io_failure;
+use super::files::io_failure;
 
 /// Where a card's operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_protocols::failure::{Failure, Kind};
 
-use super::find::io_failure;
+use super::files::io_failure;
 
 /// Longest wait for another change to end: longer than one takes at its worst.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -36,8 +36,7 @@ pub(super) struct Port<'a> {
 impl Port<'_> {
     /// The pre-flight: shared memory, a backend that answers, as many queues as are asked for.
     pub(super) fn check(&self, qmp: &mut Session, wait: Duration) -> Result<(), Failure> {
-        let memory = qmp.run(&QueryMemdev {})?;
-        if memory.is_empty() || memory.iter().any(|part| part.share != Some(true)) {
+        if !memory_is_shared(qmp)? {
             let sentence = "the machine's memory is not shared, so no vhost-user backend could read \
                             its packets: it needs -object memory-backend-memfd,share=on";
             return Err(Failure::new(Kind::Unsupported, sentence).with_field("vhostUserSocket"));
@@ -135,6 +134,13 @@ impl Port<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a backend in another process can read the machine's memory. Without it every command
+/// succeeds, the guest shows a carrier, and no packet ever moves.
+pub(crate) fn memory_is_shared(qmp: &mut Session) -> Result<bool, Error> {
+    let memory = qmp.run(&QueryMemdev {})?;
+    Ok(!memory.is_empty() && memory.iter().all(|part| part.share))
 }
 
 fn connected(qmp: &mut Session, chardev: &str) -> Result<bool, Error> {
