@@ -11,6 +11,7 @@
 
 mod agent;
 mod command;
+mod dice;
 mod guest;
 mod monitor;
 mod netns;
@@ -18,6 +19,7 @@ pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
 pub use command::{Done, bin, patchbay, run, temp_dir};
+pub use dice::Dice;
 pub use guest::{Guest, Machine};
 pub use monitor::{Monitor, Scripted};
 pub use netns::Netns;
