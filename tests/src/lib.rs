@@ -11,6 +11,7 @@
 
 mod agent;
 mod command;
+mod dice;
 mod dpdk;
 mod guest;
 mod ipvs;
@@ -20,6 +21,7 @@ pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
 pub use command::{Done, bin, built, patchbay, run, temp_dir};
+pub use dice::Dice;
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine};
 pub use monitor::{Monitor, Scripted};

@@ -157,3 +157,33 @@ fn a_duplicate_on_the_network_is_reported() {
     let unasked = json!({"name": "eth-test", "IPAddresses": addresses});
     update(&guest, &unasked).ok();
 }
+
+/// The card is plugged, refused inside, and unplugged.
+#[test]
+fn a_card_with_a_duplicate_is_not_plugged() {
+    let guest = Guest::start(Machine::Q35);
+    let netns = guest.netns();
+    netns
+        .ip("tuntap add tap-dup mode tap multi_queue vnet_hdr")
+        .ok();
+    netns.ip("link set tap-dup up").ok();
+    netns.ip("addr add fd00::9/64 dev tap-dup nodad").ok();
+    let mut card = json!({
+        "device": "tap-dup", "name": "eth-dup", "mtu": 1500, "hwAddr": "02:42:20:6f:a3:70",
+        "IPAddresses": [{"address": "fd00::9", "mask": "64"}], "dad": true,
+    });
+    let done = guest.kata_network("add-iface", &card.to_string());
+    assert_eq!((done.status, done.out.as_str()), (4, "null\n"), "{done}");
+    assert!(
+        done.err.contains("fd00::9/64 belongs to another host"),
+        "{done}"
+    );
+    assert_eq!(guest.kata_network("list-ifaces", "").ok(), "null\n");
+    card["device"] = json!("tap-free");
+    guest.kata_network("add-iface", &card.to_string()).ok();
+    let shown = guest.exec("ip addr show dev eth-dup scope global").ok();
+    assert!(
+        shown.contains("fd00::9/64") && !shown.contains("tentative"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,245 @@
+//! Random changes of cards, addresses and routes through the real command line, each compared with
+//! a plain model: a request that the model finds wrong must be refused, and must change nothing.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use patchbay_tests::{Dice, Done, Guest, Machine};
+use serde_json::{Value, json};
+
+const STEPS: usize = 300;
+const CARDS: [&str; 3] = ["c1", "c2", "c3"];
+
+/// What the test believes of the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Model {
+    /// Addresses by card.
+    cards: BTreeMap<String, BTreeSet<String>>,
+    /// Gateway and device by destination and metric, as iproute2 tells them.
+    routes: BTreeMap<(String, u64), (Option<String>, String)>,
+}
+
+impl Model {
+    /// What the guest has, but for what its kernel made by itself.
+    fn seen(guest: &Guest) -> Self {
+        let all = "ip -j addr show; ip -j -4 route show; ip -j -6 route show";
+        let shown = guest
+            .sandbox(&["exec", guest.id(), "--", "sh", "-c", all])
+            .ok();
+        let lists = serde_json::Deserializer::from_str(&shown).into_iter::<Value>();
+        let lists: Vec<Value> = lists.map(Result::unwrap).collect();
+        let mut seen = Self::default();
+        for link in lists[0].as_array().unwrap() {
+            let name = link["ifname"].as_str().unwrap();
+            if name != "lo" {
+                let infos = link["addr_info"].as_array().unwrap().iter();
+                let global = infos.filter(|a| a["scope"] == "global");
+                let texts =
+                    global.map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]));
+                seen.cards.insert(name.to_owned(), texts.collect());
+            }
+        }
+        for (list, everywhere, host) in [(1, "0.0.0.0/0", "/32"), (2, "::/0", "/128")] {
+            let routes = lists[list].as_array().unwrap().iter();
+            for route in routes.filter(|route| route["protocol"] != "kernel") {
+                let text = |key: &str| route[key].as_str().map(str::to_owned);
+                let dest = match text("dst").unwrap().as_str() {
+                    "default" => everywhere.to_owned(),
+                    net if net.contains('/') => net.to_owned(),
+                    address => format!("{address}{host}"),
+                };
+                let metric = route["metric"].as_u64().unwrap_or(0);
+                seen.routes
+                    .insert((dest, metric), (text("gateway"), text("dev").unwrap()));
+            }
+        }
+        seen
+    }
+
+    /// Adds all or none; each device has to be there.
+    fn add(&mut self, asked: &[Value]) -> bool {
+        let mut routes = self.routes.clone();
+        for route in asked {
+            let way = way(route);
+            let known = self.cards.contains_key(&way.1);
+            if !known || *routes.entry(identity(route)).or_insert(way.clone()) != way {
+                return false;
+            }
+        }
+        self.routes = routes;
+        true
+    }
+
+    fn delete(&mut self, asked: &Value) -> bool {
+        let before = self.routes.len();
+        self.routes.retain(|(dest, metric), (gateway, device)| {
+            let agrees = dest == asked["dest"].as_str().unwrap()
+                && asked["gateway"]
+                    .as_str()
+                    .is_none_or(|ip| Some(ip) == gateway.as_deref())
+                && asked["device"].as_str().is_none_or(|name| name == device)
+                && asked["metric"]
+                    .as_u64()
+                    .is_none_or(|number| number == *metric);
+            !agrees
+        });
+        self.routes.len() < before
+    }
+}
+
+fn way(route: &Value) -> (Option<String>, String) {
+    let gateway = route["gateway"].as_str().map(str::to_owned);
+    (gateway, route["device"].as_str().unwrap().to_owned())
+}
+
+fn identity(route: &Value) -> (String, u64) {
+    let dest = route["dest"].as_str().unwrap().to_owned();
+    let usual = if dest.contains(':') { 1024 } else { 0 };
+    (dest, route["metric"].as_u64().unwrap_or(usual))
+}
+
+/// The number in a card's name, which is in its addresses too.
+fn number(card: &str) -> &str {
+    &card[1..]
+}
+
+/// Few destinations, so that requests meet.
+fn a_route(dice: &mut Dice) -> Value {
+    let device = *dice.one(&CARDS);
+    let number = number(device);
+    let (dest, router) = if dice.below(2) == 0 {
+        let dests = ["20.1.0.0/16", "20.2.0.0/16", "20.3.4.5/32", "0.0.0.0/0"];
+        (*dice.one(&dests), format!("172.16.{number}.1"))
+    } else {
+        let dests = [
+            "2001:db8:1::/48",
+            "2001:db8:2::/48",
+            "2001:db8::1/128",
+            "::/0",
+        ];
+        (*dice.one(&dests), format!("fd0{number}::1"))
+    };
+    let mut route = json!({"dest": dest, "device": device});
+    if dice.below(3) > 0 {
+        route["gateway"] = json!(router);
+    }
+    if dice.below(3) == 0 {
+        route["metric"] = json!(7);
+    }
+    route
+}
+
+/// Addresses that keep the routers in reach, and some more.
+fn some_addresses(dice: &mut Dice, card: &str) -> Vec<(String, &'static str)> {
+    let number = number(card);
+    let mut wanted = vec![
+        (format!("172.16.{number}.3"), "24"),
+        (format!("fd0{number}::3"), "64"),
+    ];
+    for last in 10..13 {
+        if dice.below(2) == 0 {
+            wanted.push((format!("192.168.{number}.{last}"), *dice.one(&["24", "28"])));
+        }
+        if dice.below(3) == 0 {
+            wanted.push((format!("fd0{number}:1::{last}"), *dice.one(&["64", "96"])));
+        }
+    }
+    if dice.below(2) == 0 {
+        wanted.reverse();
+    }
+    wanted
+}
+
+fn texts(addresses: &[(String, &str)]) -> BTreeSet<String> {
+    addresses
+        .iter()
+        .map(|(address, mask)| format!("{address}/{mask}"))
+        .collect()
+}
+
+fn document(card: &str, addresses: &[(String, &str)]) -> Value {
+    let addresses = addresses
+        .iter()
+        .map(|(address, mask)| json!({"address": address, "mask": mask}));
+    json!({"name": card, "IPAddresses": addresses.collect::<Vec<_>>()})
+}
+
+/// One step: what was done, and whether it should have ended well.
+fn step(dice: &mut Dice, guest: &Guest, model: &mut Model) -> (&'static str, Done, bool) {
+    let card = *dice.one(&CARDS);
+    let addresses = some_addresses(dice, card);
+    let asked: Vec<Value> = (0..=dice.below(4)).map(|_| a_route(dice)).collect();
+    let before = model.clone();
+    let (command, document, legal) = match dice.below(10) {
+        0 => {
+            let mut document = document(card, &addresses);
+            document["device"] = json!(format!("t{card}"));
+            document["hwAddr"] = json!(format!("02:42:20:6f:a3:0{}", number(card)));
+            document["mtu"] = json!(1500);
+            let there = model
+                .cards
+                .entry(card.to_owned())
+                .or_insert(texts(&addresses));
+            let legal = *there == texts(&addresses);
+            ("add-iface", document, legal)
+        }
+        1 if dice.below(3) == 0 => {
+            model.cards.remove(card);
+            model.routes.retain(|_, (_, device)| device != card);
+            ("del-iface", json!({"name": card}), true)
+        }
+        1..4 => {
+            let there = model.cards.get_mut(card);
+            let legal = there.map(|there| *there = texts(&addresses)).is_some();
+            ("update-iface", document(card, &addresses), legal)
+        }
+        4..7 => ("add-route", json!(asked), model.add(&asked)),
+        7..9 => {
+            let mut pattern = asked[0].clone();
+            for key in ["gateway", "device", "metric"] {
+                if dice.below(2) == 0 {
+                    pattern.as_object_mut().unwrap().remove(key);
+                }
+            }
+            let legal = model.delete(&pattern);
+            ("del-route", pattern, legal)
+        }
+        _ => {
+            model.routes.clear();
+            ("update-routes", json!(asked), model.add(&asked))
+        }
+    };
+    if !legal {
+        *model = before;
+    }
+    (
+        command,
+        guest.kata_network(command, &document.to_string()),
+        legal,
+    )
+}
+
+#[test]
+fn random_changes_keep_to_a_plain_model() {
+    let mut dice = Dice::new();
+    let guest = Guest::start(Machine::Q35);
+    let mut model = Model::default();
+    let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+    for number in 0..STEPS {
+        let (command, done, legal) = step(&mut dice, &guest, &mut model);
+        assert_eq!(
+            done.status == 0,
+            legal,
+            "step {number}, {command}: {done}\n{model:#?}"
+        );
+        assert_eq!(
+            Model::seen(&guest),
+            model,
+            "step {number}, {command}: {done}"
+        );
+        *counts.entry((command, legal)).or_default() += 1;
+    }
+    eprintln!("{counts:#?}");
+    assert!(counts.len() >= 10, "{counts:?}");
+}
