@@ -103,7 +103,8 @@ impl Host {
                 let metadata = path.symlink_metadata().unwrap();
                 let content = metadata.is_file().then(|| fs::read(&path).unwrap());
                 lines.push(format!(
-                    "{path:?} {:?} {content:?}",
+                    "{} {:?} {content:?}",
+                    path.display(),
                     metadata.modified().unwrap()
                 ));
                 if metadata.is_dir() {

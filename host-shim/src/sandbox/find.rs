@@ -55,6 +55,10 @@ fn matching(target: &Target, wanted: &Id) -> Result<Vec<Match>, Failure> {
         kata: None,
     });
     let mut matches: Vec<Match> = ours.collect();
+    // Kata's folders may be root's alone; who says a whole id of ours need not be root.
+    if matches.iter().any(|found| found.fit == Fit::Whole) {
+        return Ok(matches);
+    }
     for (fit, id, found) in Roots::new(&target.kata_roots).matching(wanted)? {
         if matches.iter().all(|earlier| earlier.id != id) {
             let kata = Some(found);

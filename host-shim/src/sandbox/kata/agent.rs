@@ -111,14 +111,24 @@ mod tests {
     fn a_running_machine_tells_its_cid_to_who_knows_its_name() {
         // A stand-in that waits for its input, with QEMU's words behind it.
         let mut machine = Command::new("sh")
-            .args(["-c", "read x", "-name", "sandbox-6ec7,debug-threads=on"])
+            .args([
+                "-c",
+                "echo up; read x",
+                "-name",
+                "sandbox-6ec7,debug-threads=on",
+            ])
             .args([
                 "-device",
                 "vhost-vsock-pci,disable-modern=false,guest-cid=77",
             ])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // Its command line is there a little later than the process.
+        let mut up = [0; 3];
+        let output = machine.stdout.as_mut().unwrap();
+        output.read_exact(&mut up).unwrap();
         let pid = Some(i64::from(machine.id()));
         let of = |id: &str, pid| of_process(&Id::parse(id).unwrap(), pid, Path::new(FILE));
         assert_eq!(of("6ec7", pid).unwrap().to_string(), "vsock://77:1061");

@@ -257,3 +257,18 @@ fn what_kata_never_writes_is_refused_by_name() {
     assert_eq!(failure.field(), Some("io.kubernetes.cri.sandbox-id"));
     assert!(failure.to_string().contains("config.json"), "{failure}");
 }
+
+#[test]
+fn a_folder_that_can_not_be_read_matters_only_to_who_needs_it() {
+    let host = Host::new();
+    let ours = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
+    host.write("patchbay/vm1/sandbox.json", ours);
+    let sandboxes = host.path("run/vc/sbs");
+    fs::create_dir_all(sandboxes.parent().unwrap()).unwrap();
+    // A loop: root may read everything else.
+    std::os::unix::fs::symlink("sbs", &sandboxes).unwrap();
+    assert_eq!(host.find("vm1").unwrap().qmp, Path::new("/q"));
+    let failure = host.find("vm").unwrap_err();
+    let sentence = format!("could not read the folder {}", sandboxes.display());
+    assert_eq!(failure.to_string(), sentence);
+}
