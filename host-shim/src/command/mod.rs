@@ -6,7 +6,7 @@ mod del_iface;
 mod ipvs;
 mod list_ifaces;
 
-use crate::cli::{Cli, Command, KataIpvs, KataNetwork};
+use crate::cli::{Cli, Command, Conntrack, KataIpvs, KataNetwork};
 use crate::output::{Ended, Output};
 
 /// Carries out what the command line says.
@@ -23,6 +23,8 @@ pub fn run(cli: &Cli) -> Ended {
         }
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
         Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
+        Command::Ipvs(args) => or_nothing(ipvs::native(target, args)),
+        Command::Conntrack(Conntrack::Delete(args)) => or_nothing(cleanup::native(target, args)),
     }
 }
 
