@@ -3,7 +3,7 @@
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use patchbay_protocols::failure::Failure;
@@ -174,6 +174,20 @@ impl From<RawInterface> for Echo {
             mac: raw.mac,
             link_type: raw.link_type.unwrap_or_else(|| "tap".to_owned()),
         }
+    }
+}
+
+/// Shows on a terminal how far a rule file has gone out; a script's log is spared.
+pub(crate) fn progress(sent: usize, all: usize) {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        let end = if sent == all {
+            "; the guest applies them\n"
+        } else {
+            ""
+        };
+        // Nobody is left to be shown anything when the terminal has gone.
+        let _ = write!(terminal, "\r{sent} of {all} rules sent{end}");
     }
 }
 

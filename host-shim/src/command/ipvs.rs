@@ -10,7 +10,7 @@ use patchbay_protocols::ipvs::{
 use crate::agent::Agent;
 use crate::cli::{Ipvs, IpvsOptions, Ipvsadm, Target};
 use crate::names::Files;
-use crate::output::{Output, ipvs, ipvs_json};
+use crate::output::{self, Output, ipvs, ipvs_json};
 use crate::sandbox;
 
 /// What ipvsadm 1.31 says of itself: scripts look for it.
@@ -93,7 +93,8 @@ fn run(target: &Target, id: &str, asked: &Asked<'_>, command: &Command) -> Resul
             };
             let lines = read_rules(&grammar, &standard_input()?)?;
             let mode = mode(options);
-            connect()?.ipvs_restore(&lines, mode, options.max_rules, &mut |_| {})?;
+            let progress = &mut |sent| output::progress(sent, lines.len());
+            connect()?.ipvs_restore(&lines, mode, options.max_rules, progress)?;
             Ok(Output::Nothing)
         }
     }
