@@ -15,6 +15,10 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 pub struct FamilyId(u16);
 
 impl FamilyId {
+    /// A number as a kernel might have given it.
+    #[cfg(test)]
+    pub(crate) const SOME: Self = Self(0x22);
+
     /// One request to the family, in version 1 of its interface.
     pub fn request(self, command: u8, fill: impl FnOnce(&mut Body<'_>)) -> Batch<Generic> {
         let mut batch = Batch::default();

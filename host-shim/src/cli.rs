@@ -71,6 +71,11 @@ pub enum Command {
     /// IPVS and conntrack, in the incumbent's words
     #[command(subcommand)]
     KataIpvs(KataIpvs),
+    /// Virtual services, in ipvsadm's words one by one; without any they are listed
+    Ipvs(Ipvs),
+    /// Tracked connections
+    #[command(subcommand)]
+    Conntrack(Conntrack),
     /// Tell what of plugging works on a sandbox, what is missing, and what each costs
     Doctor(Doctor),
     /// Print the completions of these commands for a shell
@@ -83,6 +88,36 @@ pub enum Command {
         /// Folder that gets one page for each command
         dir: PathBuf,
     },
+}
+
+/// What `ipvs` takes.
+#[derive(Debug, Args)]
+pub struct Ipvs {
+    /// How it is carried out
+    #[command(flatten)]
+    pub options: IpvsOptions,
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    /// ipvsadm's words; -R reads a rule file from standard input, -S saves thresholds too
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+/// The sub-commands of `conntrack`.
+#[derive(Debug, Subcommand)]
+pub enum Conntrack {
+    /// Delete the flows that the words mean, and say how many there were
+    Delete(ConntrackDelete),
+}
+
+/// What `conntrack delete` takes.
+#[derive(Debug, Args)]
+pub struct ConntrackDelete {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    /// The words that stand behind conntrack -D
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub words: Vec<String>,
 }
 
 /// The sub-commands of `kata-ipvs`.

@@ -339,6 +339,20 @@ impl From<RawInterface> for Echo {
     }
 }
 
+/// Shows on a terminal how far a rule file has gone out; a script's log is spared.
+pub(crate) fn progress(sent: usize, all: usize) {
+    let mut terminal = io::stderr();
+    if terminal.is_terminal() {
+        let end = if sent == all {
+            "; the guest applies them\n"
+        } else {
+            ""
+        };
+        // Nobody is left to be shown anything when the terminal has gone.
+        let _ = write!(terminal, "\r{sent} of {all} rules sent{end}");
+    }
+}
+
 /// Prints a command's end: JSON on standard output, a failure as one line on standard error.
 /// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
 #[must_use]

@@ -127,7 +127,7 @@ const FORMATS: &[&str] = &[
 fn judge(guest: &Guest, command: &str, lists: &[&str]) -> (i32, Vec<String>) {
     let mut script = format!("ipvsadm {command} >/dev/null 2>&1; echo $?");
     for list in lists {
-        script += &format!("; echo ====; ipvsadm {list}");
+        script.extend(["; echo ====; ipvsadm ", list]);
     }
     let words = [
         "exec",

@@ -42,22 +42,24 @@ fn with_nat(args: &str) -> String {
     }
 }
 
-/// Lines that need a name or an interface of the machine on which they were recorded.
+/// Lines that need a name or an interface of the machine on which they were recorded: the judge in
+/// the guest has neither. The grammar's own tests have them.
 fn elsewhere(args: &str) -> bool {
-    args.contains("testhost") || args.contains("eth0") || args.contains("daemon")
+    let needs = ["testhost", ":http", ":domain", "eth0", "daemon"];
+    needs.iter().any(|need| args.contains(need))
 }
 
 fn unsigned(save: &str) -> String {
     let fix = |line: &str| {
         let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        if let Some(at) = words.iter().position(|word| word == "-f") {
-            if let Ok(mark) = words[at + 1].parse::<i32>() {
-                words[at + 1] = mark.cast_unsigned().to_string();
-            }
+        let at = words.iter().position(|word| word == "-f");
+        let mark = at.and_then(|at| Some((at + 1, words[at + 1].parse::<i32>().ok()?)));
+        if let Some((at, mark)) = mark {
+            words[at] = mark.cast_unsigned().to_string();
         }
         words.join(" ")
     };
-    save.lines().map(fix).collect::<Vec<_>>().join("\n")
+    save.lines().map(|line| fix(line) + "\n").collect()
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn recorded_lines_have_the_effect_that_ipvsadm_had() {
         if judged != expected {
             writeln!(wrong, "{args}: {judged}\njudge: {expected}").unwrap();
         }
-        if guest.ipvsadm("-S -n").ok().trim_end() != unsigned(&judged) {
+        if guest.ipvsadm("-S -n").ok() != unsigned(&judged) {
             writeln!(wrong, "{args}: our -Sn differs").unwrap();
         }
     }

@@ -167,3 +167,6 @@ fn daemon(body: &mut Body<'_>, daemon: &Daemon) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,12 @@ impl<F: Family> Batch<F> {
         self.starts.is_empty()
     }
 
+    /// The bytes as they are before requests are numbered.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Whether the first request lists everything.
     pub(super) fn is_dump(&self) -> bool {
         let flags = self.buffer.get(6..8);

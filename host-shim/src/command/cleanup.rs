@@ -1,20 +1,30 @@
-//! `kata-ipvs cleanup`: the words of `conntrack -D`, carried out in a guest that has no conntrack.
+//! `kata-ipvs cleanup` and `conntrack delete`: the words of `conntrack -D`, carried out in a guest that has no conntrack.
 
 use patchbay_protocols::conntrack::parse;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::ipvs::split;
 
 use crate::agent::Agent;
-use crate::cli::{Cleanup, Target};
+use crate::cli::{Cleanup, ConntrackDelete, Target};
 use crate::output::Output;
 use crate::sandbox;
 
-/// Deletes the flows that the words mean, and says how many; none is no failure.
+/// The words in one argument.
 pub(super) fn run(target: &Target, args: &Cleanup) -> Result<Output, Failure> {
     let words = split(&args.parameters).map_err(|open| Failure::of(Kind::Invalid, &open))?;
+    delete(target, &args.id, &words)
+}
+
+/// The words one by one.
+pub(super) fn native(target: &Target, args: &ConntrackDelete) -> Result<Output, Failure> {
+    delete(target, &args.id, &args.words)
+}
+
+/// Deletes the flows that the words mean, and says how many; none is no failure.
+fn delete(target: &Target, id: &str, words: &[String]) -> Result<Output, Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let filter = parse(&words)?;
-    let agent = Agent::connect(&sandbox::find(target, &args.id)?.agent)?;
+    let agent = Agent::connect(&sandbox::find(target, id)?.agent)?;
     let deleted = agent.conntrack_delete(&filter)?;
     let sentence = format!("{deleted} flow entries have been deleted.\n");
     Ok(Output::Text(sentence.into()))

@@ -1,4 +1,4 @@
-//! `kata-ipvs ipvsadm`: ipvsadm's words, carried out in a guest that has no ipvsadm.
+//! `kata-ipvs ipvsadm` and `ipvs`: ipvsadm's words, carried out in a guest that has no ipvsadm.
 
 use std::io::{self, Read};
 
@@ -8,9 +8,9 @@ use patchbay_protocols::ipvs::{
 };
 
 use crate::agent::Agent;
-use crate::cli::{IpvsOptions, Ipvsadm, Target};
+use crate::cli::{Ipvs, IpvsOptions, Ipvsadm, Target};
 use crate::names::Files;
-use crate::output::{Output, ipvs, ipvs_json};
+use crate::output::{self, Output, ipvs, ipvs_json};
 use crate::sandbox;
 
 /// What ipvsadm 1.31 says of itself: scripts look for it.
@@ -28,33 +28,54 @@ pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure
             let rule = "--restore reads standard input only: use --restore -";
             return Err(Failure::new(Kind::Invalid, rule).with_field("--restore"));
         }
-        (None, Some(words)) => read_words(words, &files)?,
+        (None, Some(words)) => {
+            let words = split(words).map_err(|open| Failure::of(Kind::Invalid, &open))?;
+            read_words(&words, &files)?
+        }
         (None, None) => {
             let rule = "--parameters with ipvsadm's words, or --restore -, is needed";
             return Err(Failure::new(Kind::Invalid, rule));
         }
     };
-    run(target, &args.id, &args.options, &command, &files)
+    let asked = Asked {
+        options: &args.options,
+        saved: Completeness::Ipvsadm,
+        files: &files,
+    };
+    run(target, &args.id, &asked, &command)
 }
 
-fn read_words(words: &str, files: &Files) -> Result<Command, Failure> {
+/// The same words one by one; what is saved is whole.
+pub(super) fn native(target: &Target, args: &Ipvs) -> Result<Output, Failure> {
+    let files = Files::read();
+    let command = read_words(&args.words, &files)?;
+    let asked = Asked {
+        options: &args.options,
+        saved: Completeness::Whole,
+        files: &files,
+    };
+    run(target, &args.id, &asked, &command)
+}
+
+/// How words are carried out.
+struct Asked<'a> {
+    options: &'a IpvsOptions,
+    saved: Completeness,
+    files: &'a Files,
+}
+
+fn read_words(words: &[String], files: &Files) -> Result<Command, Failure> {
     // The user guide: a single server is reached by NAT if nothing else is said.
     let grammar = Grammar {
         names: files,
         forward: Forward::Masquerade,
     };
-    let words = split(words).map_err(|open| Failure::of(Kind::Invalid, &open))?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     Ok(parse(&grammar, &words)?)
 }
 
-fn run(
-    target: &Target,
-    id: &str,
-    options: &IpvsOptions,
-    command: &Command,
-    files: &Files,
-) -> Result<Output, Failure> {
+fn run(target: &Target, id: &str, asked: &Asked<'_>, command: &Command) -> Result<Output, Failure> {
+    let Asked { options, files, .. } = *asked;
     let connect = || Agent::connect(&sandbox::find(target, id)?.agent);
     match command {
         Command::Help => Ok(Output::Text(help().into())),
@@ -64,7 +85,7 @@ fn run(
             Ok(Output::Nothing)
         }
         Command::View(view) if options.json => json(&connect()?, view),
-        Command::View(view) => text(&connect()?, view, files),
+        Command::View(view) => text(&connect()?, view, asked),
         Command::Restore => {
             let grammar = Grammar {
                 names: files,
@@ -72,7 +93,8 @@ fn run(
             };
             let lines = read_rules(&grammar, &standard_input()?)?;
             let mode = mode(options);
-            connect()?.ipvs_restore(&lines, mode, options.max_rules, &mut |_| {})?;
+            let progress = &mut |sent| output::progress(sent, lines.len());
+            connect()?.ipvs_restore(&lines, mode, options.max_rules, progress)?;
             Ok(Output::Nothing)
         }
     }
@@ -107,7 +129,8 @@ fn standard_input() -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn text(agent: &Agent, view: &View, files: &Files) -> Result<Output, Failure> {
+fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure> {
+    let files = asked.files;
     let text = match view {
         View::Table(view) => {
             let header = match view.service {
@@ -122,12 +145,7 @@ fn text(agent: &Agent, view: &View, files: &Files) -> Result<Output, Failure> {
         }
         View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
         View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
-        View::Save(names) => ipvs::save(
-            *names,
-            Completeness::Ipvsadm,
-            agent.ipvs_table(None)?,
-            files,
-        ),
+        View::Save(names) => ipvs::save(*names, asked.saved, agent.ipvs_table(None)?, files),
     };
     Ok(Output::Text(text.into_bytes()))
 }

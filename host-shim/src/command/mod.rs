@@ -17,7 +17,7 @@ mod update_routes;
 
 use patchbay_protocols::failure::Failure;
 
-use crate::cli::{Cli, Command, KataIpvs, KataNetwork, Target};
+use crate::cli::{Cli, Command, Conntrack, KataIpvs, KataNetwork, Target};
 use crate::output::{Ended, Output};
 
 /// Carries out what the command line says.
@@ -30,6 +30,8 @@ pub fn run(cli: &Cli) -> Ended {
         Command::Route(words) => route::run(target, words),
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
         Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
+        Command::Ipvs(args) => or_nothing(ipvs::native(target, args)),
+        Command::Conntrack(Conntrack::Delete(args)) => or_nothing(cleanup::native(target, args)),
         Command::Doctor(args) => doctor::run(target, args),
         Command::Completions { shell } => Ended::with(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir),
