@@ -166,7 +166,7 @@ fn each_lack_has_its_cost() {
     let state = dir.path().join("vm1");
     std::fs::create_dir_all(state.join("cards")).unwrap();
     std::fs::write(state.join("sandbox.json"), registered.to_string()).unwrap();
-    let card = json!({"phase": "removing", "name": "eth1", "device": "tap1", "attempt": "1", "fds": [], "tap": null});
+    let card = json!({"phase": "removing", "name": "eth1", "device": "tap1", "attempt": "1", "fds": [], "behind":"own_tap"});
     std::fs::write(state.join("cards/eth1.json"), card.to_string()).unwrap();
 
     let done = run(&mut patchbay(dir.path(), &["doctor", "vm1", "--json"]), "");

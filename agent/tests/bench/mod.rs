@@ -58,8 +58,10 @@ pub(crate) fn json(words: &str) -> Value {
 pub(crate) fn table() -> String {
     let shown = ip("-4 route show") + &ip("-6 route show");
     // The kernel's own link-local routes come and go in its own time.
-    let lines = shown.lines().filter(|line| !line.starts_with("fe80:"));
-    lines.collect::<Vec<_>>().join("\n")
+    let lines = shown
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("fe80:"));
+    lines.collect()
 }
 
 /// `10.0.0.1/8`.
