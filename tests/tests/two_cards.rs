@@ -1,0 +1,75 @@
+//! Two cards of both kinds in one guest: what is done to one is not felt on the other.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::thread;
+
+use patchbay_tests::{Guest, Machine, Side, Testpmd, traffic};
+
+/// Bytes of each transfer, there and back: long enough for the other card to come and go.
+const BYTES: usize = 12 << 20;
+
+#[test]
+fn a_card_comes_and_goes_while_the_other_transfers() {
+    let guest = Guest::start(Machine::Q35);
+    let netns = guest.netns();
+    let socket = guest.file("vhost-user1");
+    let _backend = Testpmd::start(netns, &socket, 1, Side::Server);
+    let dpdk = format!(
+        r#"{{"device":"dpdk","name":"eth-dpdk","hwAddr":"02:00:00:00:00:01","mtu":1500,
+            "IPAddresses":[{{"address":"172.16.0.3","mask":"16"}}],"vhostUserSocket":"{}"}}"#,
+        socket.display()
+    );
+    let tap = r#"{"device":"tap1","name":"eth-tap","hwAddr":"02:00:00:00:00:02","mtu":1500,
+        "IPAddresses":[{"address":"172.17.0.3","mask":"16"}],"queues":2}"#;
+    let routes = |device: &str, net: u32| {
+        format!(
+            r#"[{{"dest":"10.{net}.0.0/16","gateway":"172.{net}.0.1","device":"{device}"}},
+                {{"dest":"10.1{net}.0.0/16","gateway":"172.{net}.0.1","device":"{device}"}}]"#
+        )
+    };
+    let plug = |document: &str, device: &str, net: u32, outside: &str| {
+        guest.kata_network("add-iface", document).ok();
+        let address = format!("172.{net}.0.1/16");
+        if !netns
+            .ip(&format!("addr show {outside}"))
+            .out
+            .contains(&address)
+        {
+            netns.ip(&format!("addr add {address} dev {outside}")).ok();
+        }
+        guest.kata_network("add-route", &routes(device, net)).ok();
+    };
+    plug(&dpdk, "eth-dpdk", 16, "out0");
+    plug(tap, "eth-tap", 17, "tap1");
+    // testpmd passes packets on as they are, without checksums that were left to it.
+    guest.exec("ethtool -K eth-dpdk tx off").ok();
+
+    let cards = [
+        ("172.16.0.3:7", tap, "eth-tap", 17, "tap1"),
+        ("172.17.0.3:7", dpdk.as_str(), "eth-dpdk", 16, "out0"),
+    ];
+    for (busy, document, device, net, outside) in cards {
+        let echo: SocketAddr = busy.parse().unwrap();
+        thread::scope(|scope| {
+            let transfer = scope.spawn(|| traffic::echo(netns, echo, BYTES));
+            for _ in 0..3 {
+                assert_eq!(guest.kata_network("del-iface", document).ok(), "null\n");
+                plug(document, device, net, outside);
+            }
+            let (sent, received) = transfer.join().unwrap();
+            assert_eq!(sent, received, "{busy}");
+        });
+        if device == "eth-dpdk" {
+            guest.exec("ethtool -K eth-dpdk tx off").ok();
+        }
+    }
+    let listed = guest.kata_network("list-routes", "").json();
+    let gateways = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|route| route["gateway"].is_string());
+    assert_eq!(gateways.count(), 4, "{listed}");
+}
