@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -96,6 +97,21 @@ impl Guest {
                 .chain(words)
                 .collect::<Vec<_>>(),
         )
+    }
+
+    /// Starts a second agent in the guest, by these shell words, and waits until it answers on this
+    /// port; returns its URL.
+    pub fn second_agent(&self, words: &str, port: u32) -> String {
+        let start = format!("{words} --listen vsock:{port} >/dev/null 2>&1 &");
+        self.sandbox(&["exec", &self.id, "--", "sh", "-c", &start])
+            .ok();
+        let url = format!("hvsock://{}:{port}", self.file("vsock.sock").display());
+        let endpoint = url.parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(failure) = patchbay::agent::Agent::connect(&endpoint) {
+            assert!(Instant::now() < deadline, "{failure}");
+        }
+        url
     }
 
     /// `ip -j -d` in the guest.

@@ -169,6 +169,9 @@ fn an_existing_tap_is_used_and_gets_back_what_it_had() {
         guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
         null(guest.kata_network("del-iface", document));
+        // At once again: what the kernel says of a TAP must not lag behind.
+        guest.kata_network("add-iface", document).ok();
+        null(guest.kata_network("del-iface", document));
         let after = guest.netns().ip("-d link show tap-test").ok();
         // Once it was open it has a carrier state to show, and a queueing discipline.
         let lines = |text: &str| {

@@ -51,13 +51,9 @@ fn an_address_that_the_guest_refuses_undoes_the_plugging() {
 #[test]
 fn a_card_that_the_agent_never_sees_is_unplugged_again() {
     let guest = Guest::start(Machine::Q35);
-    let start =
-        "ip netns add x; ip netns exec x patchbay-agent --listen vsock:1070 >/dev/null 2>&1 &";
-    guest
-        .sandbox(&["exec", guest.id(), "--", "sh", "-c", start])
-        .ok();
+    let words = "ip netns add x; ip netns exec x patchbay-agent";
+    let agent = guest.second_agent(words, 1070);
     let picture = guest.picture();
-    let agent = format!("hvsock://{}:1070", guest.file("vsock.sock").display());
     let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
     let done = run(&mut with_agent(&guest, &agent, &words), CARD);
     refused(

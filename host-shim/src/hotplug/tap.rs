@@ -87,7 +87,7 @@ fn existing(links: &Links, device: &IfName, pairs: QueuePairs) -> Result<Vec<Own
     }
     let busy = format!("device '{device}' is in use by another process");
     // Another queue of a multi-queue TAP could be opened while a second machine has the first.
-    if links.is_running(device).map_err(told)? {
+    if links.is_open(device).map_err(told)? {
         return refuse(Kind::Exists, "device", busy);
     }
     let many = pairs != QueuePairs::ONE;
