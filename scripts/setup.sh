@@ -58,6 +58,8 @@ for pair in ip:iproute2 ping:iputils-ping; do
   have "${pair%%:*}" || missing+=("${pair#*:}")
 done
 [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
+# The image's packages are looked up in apt's lists.
+compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt_update
 install_qemu
 have vhost-device-vsock || [ -e /dev/vhost-vsock ] || cargo_install vhost-device-vsock@0.3.0
 
