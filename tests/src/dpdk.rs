@@ -39,19 +39,28 @@ pub fn stub_backend(socket: &Path, queues: u64) {
     });
 }
 
-/// A running `testpmd`; it ends with this value. The other end of its veth is `out0`.
+/// A running `testpmd`; it ends with this value. The other end of its veth is `out0`, or `out` and
+/// the number that it was given.
 #[derive(Debug)]
 pub struct Testpmd(Child);
 
 impl Testpmd {
     /// Starts it in the namespace and, as a server, waits until it listens.
     pub fn start(netns: &Netns, socket: &Path, queues: u32, side: Side) -> Self {
-        if !netns.links().contains(&"out0".to_owned()) {
-            netns.ip("link add out0 type veth peer name dpdk0").ok();
-            netns.ip("link set dpdk0 up").ok();
-            netns.ip("link set out0 up").ok();
+        Self::numbered(0, netns, socket, queues, side)
+    }
+
+    /// The same, for one of several.
+    pub fn numbered(number: u32, netns: &Netns, socket: &Path, queues: u32, side: Side) -> Self {
+        let (out, inner) = (format!("out{number}"), format!("dpdk{number}"));
+        if !netns.links().contains(&out) {
+            netns
+                .ip(&format!("link add {out} type veth peer name {inner}"))
+                .ok();
+            netns.ip(&format!("link set {inner} up")).ok();
+            netns.ip(&format!("link set {out} up")).ok();
             // testpmd passes packets on as they are, and a veth leaves checksums to the hardware.
-            netns.exec("ethtool -K out0 tx off").ok();
+            netns.exec(&format!("ethtool -K {out} tx off")).ok();
         }
         let _ = std::fs::remove_file(socket);
         let client = u32::from(side == Side::Client);
@@ -59,8 +68,8 @@ impl Testpmd {
             "net_vhost0,iface={},queues={queues},client={client}",
             socket.display()
         );
-        let packets = format!("net_af_packet0,iface=dpdk0,qpairs={queues}");
-        let prefix = format!("--file-prefix=pb{}", std::process::id());
+        let packets = format!("net_af_packet0,iface={inner},qpairs={queues}");
+        let prefix = format!("--file-prefix=pb{}-{number}", std::process::id());
         let child = Command::new("ip")
             .args(["netns", "exec", netns.name(), "dpdk-testpmd"])
             .args([

@@ -122,6 +122,32 @@ fn qemu_can_be_the_one_that_listens() {
 }
 
 #[test]
+fn two_ports_in_one_sandbox_keep_apart() {
+    let guest = Guest::start(Machine::Q35);
+    let card = |number: u32| {
+        let socket = guest.file(&format!("vhost-user{number}"));
+        let backend = Testpmd::numbered(number, guest.netns(), &socket, 1, Side::Server);
+        guest
+            .netns()
+            .ip(&format!("addr add 172.{number}.0.1/16 dev out{number}"))
+            .ok();
+        let document = format!(
+            r#"{{"device":"port{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:{number}","mtu":1500,
+                "IPAddresses":[{{"address":"172.{number}.0.3","mask":"16"}}],"vhostUserSocket":"{}"}}"#,
+            socket.display()
+        );
+        guest.kata_network("add-iface", &document).ok();
+        (backend, document)
+    };
+    let (first, second) = (card(16), card(17));
+    guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.16.0.3").ok();
+    guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.17.0.3").ok();
+    assert_eq!(guest.kata_network("del-iface", &first.1).ok(), "null\n");
+    guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.17.0.3").ok();
+    assert_eq!(guest.kata_network("del-iface", &second.1).ok(), "null\n");
+}
+
+#[test]
 fn what_would_stop_the_guest_is_refused_before() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
