@@ -88,7 +88,7 @@ impl Agent {
         let greeting = greeting(&reply.map_err(|failure| {
             let failure = match failure.kind() {
                 // Not ttrpc's word for a broken stream, but what it means here.
-                Kind::Other => Failure::new(Kind::NotFound, failure.to_string()),
+                Kind::Other => failure.with_kind(Kind::NotFound),
                 _ => failure,
             };
             failure.in_step(format!("the sandbox's agent does not answer at {endpoint}"))

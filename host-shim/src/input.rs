@@ -13,7 +13,7 @@ use patchbay_protocols::model::{
     Arp, BadValue, Duplicates, IfName, InterfaceAddress, Invalid, LinkChange, LinkParts, LinkSpec,
     MacAddr, Mtu, QueuePairs, SocketPath,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use document::Document;
@@ -71,7 +71,8 @@ pub(crate) enum Backend {
 }
 
 /// Which side of a vhost-user socket listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Listener {
     /// The backend; QEMU is the client.
     Backend,

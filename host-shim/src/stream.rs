@@ -7,6 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
 use patchbay_protocols::endpoint::Endpoint;
 use vsock::VsockStream;
 
@@ -38,9 +44,9 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
         Endpoint::Vsock { cid, port } => {
             VsockStream::connect_with_cid_port(*cid, *port).map(Stream::Vsock)
         }
-        Endpoint::Unix(path) => unix(path).map(Stream::Unix),
+        Endpoint::Unix(path) => unix(path, patience).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
-            let stream = unix(path)?;
+            let stream = unix(path, patience)?;
             stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(patience))?;
             handshake(&stream, *port).map_err(|error| match error.kind() {
@@ -58,17 +64,37 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
 /// Longest path in the address of a Unix socket, in bytes: `sun_path` without its end.
 const MAX_PATH: usize = 107;
 
-/// Connects to a Unix socket, whatever the length of its path: a containerd bundle's is longer than
-/// an address takes.
-pub(crate) fn unix(path: &Path) -> io::Result<UnixStream> {
-    match path.parent().zip(path.file_name()) {
-        Some((folder, name)) if path.as_os_str().len() > MAX_PATH => {
-            let folder = File::open(folder)?;
-            let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-            UnixStream::connect(short.join(name))
-        }
-        _ => UnixStream::connect(path),
+/// Connects to a Unix socket within `patience`, whatever the length of its path: a containerd
+/// bundle's is longer than an address takes.
+///
+/// # Errors
+/// Those of the socket; `TimedOut` when the listener has too many connections waiting. Such a
+/// `connect` would block for ever: a monitor that is held accepts nobody.
+pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let folder = match path.parent() {
+        Some(folder) if path.as_os_str().len() > MAX_PATH => Some(File::open(folder)?),
+        _ => None,
+    };
+    let short = folder.as_ref().zip(path.file_name()).map(|(folder, name)| {
+        PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name)
+    });
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+    // The kernel has the send timeout count for `connect` too.
+    let patience = TimeVal::new(seconds, patience.subsec_micros().into());
+    setsockopt(&socket, SendTimeout, &patience)?;
+    match connect_to(
+        socket.as_raw_fd(),
+        &UnixAddr::new(short.as_deref().unwrap_or(path))?,
+    ) {
+        Ok(()) => {}
+        Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+        Err(errno) => return Err(errno.into()),
     }
+    let stream = UnixStream::from(socket);
+    stream.set_write_timeout(None)?;
+    Ok(stream)
 }
 
 /// The longest answer is `OK 4294967295` and a line end.
@@ -97,6 +123,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_listener_that_accepts_nobody_is_left_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("full");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let full = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        nix::sys::socket::bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let patience = Duration::from_millis(200);
+        let waiting: Vec<_> = (0..3).map(|_| unix(&path, patience)).collect();
+        let error = waiting.into_iter().find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
     fn the_handshake_leaves_what_follows_unread() {
         let (host, mut guest) = UnixStream::pair().unwrap();
         guest.write_all(b"OK 1024\nhello").unwrap();
@@ -117,8 +157,8 @@ mod tests {
         let deep = dir.path().join("d".repeat(60)).join("e".repeat(60));
         std::fs::create_dir_all(&deep).unwrap();
         std::os::unix::fs::symlink(&short, deep.join("qmp.sock")).unwrap();
-        unix(&deep.join("qmp.sock")).unwrap();
-        let missing = unix(&deep.join("none")).unwrap_err();
+        unix(&deep.join("qmp.sock"), Duration::from_secs(1)).unwrap();
+        let missing = unix(&deep.join("none"), Duration::from_secs(1)).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 

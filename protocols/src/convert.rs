@@ -159,6 +159,7 @@ impl From<&Interface> for wire::Interface {
             path,
             queues,
             up,
+            arp,
         } = interface;
         Self {
             index: *index,
@@ -169,6 +170,7 @@ impl From<&Interface> for wire::Interface {
             pci_path: path.as_ref().map(path_bytes).unwrap_or_default(),
             queues: queues.map_or(0, |pairs| u32::from(pairs.get())),
             up: *up,
+            no_arp: *arp == Arp::Off,
             ..Self::default()
         }
     }
@@ -187,6 +189,7 @@ impl TryFrom<&wire::Interface> for Interface {
             pci_path,
             queues: pairs,
             up,
+            no_arp,
             special_fields: _,
         } = wire;
         if name.is_empty() || name.len() > 15 {
@@ -207,6 +210,7 @@ impl TryFrom<&wire::Interface> for Interface {
                 .transpose()?,
             queues: queues(*pairs).map_err(|bad| bad.at("queues"))?,
             up: *up,
+            arp: if *no_arp { Arp::Off } else { Arp::On },
         })
     }
 }
@@ -285,6 +289,7 @@ mod tests {
                 path: path(&devfns).ok(),
                 queues: parts.queues,
                 up,
+                arp: parts.arp,
             };
             let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
             let read = wire::Interface::parse_from_bytes(&bytes).unwrap();

@@ -119,6 +119,13 @@ impl Failure {
         }
     }
 
+    /// The same refusal as another kind, where the caller knows better what it means.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Names the input field at fault.
     #[must_use]
     pub fn with_field(mut self, field: impl Into<String>) -> Self {

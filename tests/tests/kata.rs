@@ -125,7 +125,12 @@ impl Host {
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
         let listed = self.kata_network("list-ifaces", SANDBOX).json();
         assert_eq!(listed[0]["name"], "eth1");
-        let journal = self.run_dir.path().join(SANDBOX).join("cards/eth1.json");
+        let journal = self
+            .run_dir
+            .path()
+            .join(".kata")
+            .join(SANDBOX)
+            .join("cards/eth1.json");
         assert!(journal.is_file());
         assert_eq!(self.kata_network("del-iface", &SANDBOX[..7]).ok(), "null\n");
         assert_eq!(guest.picture(), inside);

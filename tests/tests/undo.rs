@@ -172,6 +172,58 @@ fn a_monitor_that_another_holds_is_named_in_time() {
     assert_eq!(guest.picture(), picture);
 }
 
+/// A monitor serves one client and queues one more: whoever comes later must not wait for ever.
+#[test]
+fn a_monitor_that_is_besieged_is_left_in_time() {
+    let guest = Guest::start(Machine::Q35);
+    let held = guest.monitor();
+    // The first two are taken into the monitor's queue, and stay there when they are gone.
+    let waiting: Vec<_> = (0..2)
+        .map(|_| std::os::unix::net::UnixStream::connect(guest.file("qmp.sock")).unwrap())
+        .collect();
+    let begun = Instant::now();
+    let done = guest.kata_network("add-iface", CARD);
+    assert!(
+        begun.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        begun.elapsed()
+    );
+    refused(&done, Kind::Timeout, &["gave no greeting"]);
+    drop((waiting, held));
+}
+
+/// Root in the guest may eject a card; QEMU keeps its backend and the TAP.
+#[test]
+fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
+    let guest = Guest::start(Machine::Q35);
+    guest
+        .netns()
+        .ip("tuntap add tap-test mode tap multi_queue")
+        .ok();
+    guest.kata_network("add-iface", CARD).ok();
+    let eject = "for slot in /sys/bus/pci/slots/*; do \
+                   [ \"$(cat $slot/address)\" = 0000:01:00 ] && echo 0 >$slot/power; done; true";
+    guest
+        .sandbox(&["exec", guest.id(), "--", "sh", "-c", eject])
+        .ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while guest
+        .monitor()
+        .devices()
+        .contains(&"pbd.eth-test".to_owned())
+    {
+        assert!(
+            Instant::now() < deadline,
+            "the guest has not ejected the card"
+        );
+    }
+    assert_ne!(guest.monitor().backends(), "");
+    guest.kata_network("add-iface", CARD).ok();
+    assert_eq!(guest.kata_network("del-iface", CARD).ok(), "null\n");
+    assert_eq!(std::fs::read_dir(guest.file("cards")).unwrap().count(), 0);
+    assert_eq!(guest.monitor().backends(), "");
+}
+
 #[test]
 fn a_name_that_the_guest_has_is_refused() {
     let guest = Guest::start(Machine::Q35);

@@ -94,6 +94,8 @@ fn qemu_can_be_the_one_that_listens() {
     let document =
         guide(&socket).replace("\"queues\":5", "\"queues\":2,\"vhostUserMode\":\"server\"");
     let _backend = Testpmd::start(guest.netns(), &socket, 2, Side::Client);
+    // Left by a process that died while it waited for the backend.
+    drop(UnixListener::bind(&socket).unwrap());
     guest.netns().ip("addr add 172.16.0.1/16 dev out0").ok();
     guest.kata_network("add-iface", &document).ok();
     pings(&guest);

@@ -42,6 +42,8 @@ struct Kernel {
 #[derive(Debug)]
 pub struct Services {
     sysfs: Sysfs,
+    /// The feature's word for the way in which queues are set: told without waiting for the lock.
+    ethtool: &'static str,
     kernel: Mutex<Kernel>,
     ipvs: IpvsService,
     conntrack: ConntrackService,
@@ -54,8 +56,13 @@ impl Services {
             route: Socket::open()?,
             ethtool: Ethtool::open(ethtool)?,
         };
+        let ethtool = match kernel.ethtool {
+            Ethtool::Family(..) => "ethtool-netlink",
+            Ethtool::Ioctl => "ethtool-ioctl",
+        };
         Ok(Self {
             sysfs,
+            ethtool,
             kernel: Mutex::new(kernel),
             ipvs: IpvsService::open()?,
             conntrack: ConntrackService::new(),
@@ -64,11 +71,7 @@ impl Services {
 
     /// What this agent can do on this kernel, in words that a host may look for.
     pub fn features(&self) -> Vec<&'static str> {
-        let ethtool = match self.lock().ethtool {
-            Ethtool::Family(..) => "ethtool-netlink",
-            Ethtool::Ioctl => "ethtool-ioctl",
-        };
-        vec!["interfaces", "routes", "ipvs", "conntrack", ethtool]
+        vec!["interfaces", "routes", "ipvs", "conntrack", self.ethtool]
     }
 
     /// IPVS.
@@ -98,7 +101,9 @@ impl Services {
     ) -> Result<Interface, Error> {
         let index = self.find(path, spec, deadline)?;
         let before = configure::apply(&mut self.lock(), index, spec)?;
-        self.wait_for_carrier(index)?;
+        if let Err(first) = self.wait_for_carrier(index) {
+            return Err(before.restore(&mut self.lock(), first.into()));
+        }
         self.finish(&before, spec.duplicates())
     }
 
@@ -137,7 +142,11 @@ impl Services {
                 return Err(before.restore(&mut self.lock(), first));
             }
         }
-        let listed = self.interfaces(&mut self.lock())?;
+        let mut kernel = self.lock();
+        let listed = match self.interfaces(&mut kernel) {
+            Ok(listed) => listed,
+            Err(first) => return Err(before.restore(&mut kernel, first.into())),
+        };
         listed
             .into_iter()
             .find(|interface| interface.index == before.index)
@@ -216,6 +225,7 @@ impl Services {
                 path,
                 queues: channels.map(|channels| channels.count),
                 up: link.up,
+                arp: link.arp,
             });
         }
         Ok(interfaces)

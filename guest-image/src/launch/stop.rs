@@ -1,9 +1,10 @@
 //! `stop`: ends what a sandbox runs and removes its folder, however far its start had come.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use patchbay::stream;
 
 use super::LaunchError;
 use super::processes::{ProcessRecord, Role};
@@ -59,7 +60,7 @@ pub(super) fn end_all(id: &SandboxId, processes: &[ProcessRecord]) -> Result<(),
 
 /// Asks QEMU to end. A monitor that serves somebody else never greets: then the signal does it.
 fn quit(path: &Path) -> io::Result<()> {
-    let stream = UnixStream::connect(path)?;
+    let stream = stream::unix(path, QMP_PATIENCE)?;
     stream.set_read_timeout(Some(QMP_PATIENCE))?;
     stream.set_write_timeout(Some(QMP_PATIENCE))?;
     BufReader::new(&stream).read_line(&mut String::new())?;

@@ -85,10 +85,10 @@ fn same_again(
         }
         let socket = match &request.backend {
             Backend::Tap => None,
-            Backend::VhostUser(socket, _) => Some(socket.as_path()),
+            Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
         };
         if card.socket() != socket {
-            return Err(different("vhostUserSocket"));
+            return Err(different("vhostUserSocket or mode"));
         }
     }
     if nic.mac != parts.mac {
@@ -100,6 +100,12 @@ fn same_again(
     let Some(inside) = inside.filter(|interface| interface.name == parts.name.as_str()) else {
         return Err(different("name in the guest"));
     };
+    if !inside.up {
+        return Err(different("state: the guest has set it down"));
+    }
+    if inside.arp != parts.arp {
+        return Err(different("rawFlags"));
+    }
     if inside.mtu != u32::from(parts.mtu.get()) {
         return Err(different("mtu"));
     }

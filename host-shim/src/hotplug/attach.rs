@@ -39,7 +39,7 @@ pub(crate) fn attach(
     let slot = slot::first_free(inventory)?;
     let attempt = attempt();
     let (ready, behind) = prepare(bench, request, &attempt)?;
-    let mut card = Card {
+    let card = Card {
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
@@ -54,8 +54,11 @@ pub(crate) fn attach(
     let plugged = make_backend(bench, request, &card, ready)
         .and_then(|()| plug(bench.qmp, &card, &slot, request))
         .and_then(|()| configure(bench, &slot, request));
-    card.phase = Phase::Plugged;
-    match plugged.and_then(|()| bench.journal.write(&card)) {
+    let done = Card {
+        phase: Phase::Plugged,
+        ..card.clone()
+    };
+    match plugged.and_then(|()| bench.journal.write(&done)) {
         Ok(()) => Ok(slot.path),
         Err(failure) => Err(undone(bench, &card, failure)),
     }
@@ -90,7 +93,7 @@ fn prepare<'a>(
                 pairs,
             };
             port.check(bench.qmp, bench.wait)?;
-            let behind = Behind::VhostUser(socket.as_path().to_owned());
+            let behind = Behind::VhostUser(socket.as_path().to_owned(), *listener);
             Ok((Ready::VhostUser(port), behind))
         }
     }

@@ -25,10 +25,13 @@ pub(crate) fn clear(
     journal: &Journal,
     card: &Card,
 ) -> Result<(), Failure> {
-    journal.write(&Card {
-        phase: Phase::Removing,
-        ..card.clone()
-    })?;
+    // One that is still being added is cleared away by the next command as it is.
+    if card.phase == Phase::Plugged {
+        journal.write(&Card {
+            phase: Phase::Removing,
+            ..card.clone()
+        })?;
+    }
     unplug(qmp, &card.name)?;
     // Only now: QEMU deletes a backend under its card too, and leaves the guest a dead one.
     present(qmp.run(&NetdevDel {
@@ -46,14 +49,17 @@ pub(crate) fn clear(
     journal.remove(&card.name)
 }
 
-/// Finishes what a process that died had begun: every card that is not plainly plugged goes.
+/// Finishes what a process that died had begun: every card that is not plainly plugged goes, and so
+/// does what is left of one that is no more in the machine, because the guest has ejected it or
+/// because it is another machine.
 pub(crate) fn recover(
     sandbox: &Sandbox,
     qmp: &mut Session,
     journal: &Journal,
 ) -> Result<(), Failure> {
     for card in journal.cards()? {
-        if card.phase != Phase::Plugged {
+        let whole = card.phase == Phase::Plugged && listed(qmp, &Card::device_id(&card.name))?;
+        if !whole {
             clear(sandbox, qmp, journal, &card).map_err(|failure| {
                 failure.in_step(format!("could not clear away {}", card.name))
             })?;

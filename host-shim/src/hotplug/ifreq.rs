@@ -13,14 +13,6 @@ use crate::sandbox::TapBefore;
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
 const ETHTOOL_GDRVINFO: u32 = 3;
-const ETHTOOL_GLINK: u32 = 10;
-
-/// `struct ethtool_value` of `linux/ethtool.h`.
-#[repr(C)]
-struct Value {
-    cmd: u32,
-    data: u32,
-}
 
 /// The beginning of `struct ethtool_drvinfo` of `linux/ethtool.h`, and room for the rest.
 #[repr(C)]
@@ -102,19 +94,6 @@ impl Links {
         Ok(())
     }
 
-    /// Whether somebody has the TAP open: without a reader it has no carrier. `IFF_RUNNING` would say
-    /// the same up to a second later.
-    pub(super) fn is_open(&self, name: &IfName) -> io::Result<bool> {
-        let mut value = Value {
-            cmd: ETHTOOL_GLINK,
-            data: 0,
-        };
-        let mut request = request(name);
-        request.ifr_ifru.ifru_data = (&raw mut value).cast();
-        ioctl(&self.0, libc::SIOCETHTOOL, &mut request)?;
-        Ok(value.data != 0)
-    }
-
     /// Whether a device is a TAP: of all drivers only `tun` calls its bus so.
     pub(super) fn is_tap(&self, name: &IfName) -> io::Result<bool> {
         let mut info = DriverInfo {
@@ -161,8 +140,7 @@ fn request(name: &IfName) -> libc::ifreq {
 fn ioctl(fd: &impl AsFd, number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
     #[allow(unsafe_code)]
     // SAFETY: each number used in this file reads and writes one ifreq, which lives until the call
-    // returns; SIOCETHTOOL reads and writes the structure too that its caller points to, and each
-    // command used here one of the size that it is given.
+    // returns; SIOCETHTOOL with ETHTOOL_GDRVINFO writes the drvinfo too that its caller points to.
     let done = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), number, &raw mut *request) };
     Ok(Errno::result(done).map(drop)?)
 }

@@ -14,6 +14,8 @@ use crate::qmp::{Error, Session};
 
 /// Where QEMU keeps devices: those with an id by that id, the others numbered.
 const FOLDERS: [&str; 2] = ["/machine/peripheral", "/machine/peripheral-anon"];
+/// What the paths of devices with an id begin with.
+pub(super) const NAMED: &str = "/machine/peripheral/";
 /// The root bus of the `pc` machine: the only one that takes cards while it runs.
 const PC_ROOT: &str = "/machine/i440fx";
 

@@ -6,6 +6,7 @@
 //! died had begun.
 
 mod attach;
+mod carrier;
 mod clear;
 mod descriptors;
 mod ifreq;

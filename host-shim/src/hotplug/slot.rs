@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{PciAddress, PciPath};
 
-use super::Inventory;
+use super::{Inventory, inventory};
 
 /// A place that is free.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,12 @@ impl Slot {
 /// then bridges; then the root bus of a `pc`.
 pub(super) fn free(inventory: &Inventory) -> Vec<Slot> {
     let (mut ports, mut bridges) = (Vec::new(), Vec::new());
-    for (path, device) in inventory.devices().filter(|(_, device)| device.takes_cards) {
+    // The bus of a device without an id has a name that only QEMU knows.
+    let named = |path: &str| path.starts_with(inventory::NAMED);
+    for (path, device) in inventory.devices() {
+        if !device.takes_cards || !named(path) {
+            continue;
+        }
         let Some((at, name)) = inventory.path(device).zip(path.rsplit('/').next()) else {
             continue;
         };

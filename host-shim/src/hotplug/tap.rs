@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{IfName, QueuePairs};
 
+use super::carrier::has_carrier;
 use super::ifreq::{self, Links};
 use crate::sandbox::TapBefore;
 
@@ -59,12 +60,17 @@ pub(super) fn set(netns: Option<&Path>, device: &IfName, to: TapBefore) -> Resul
     })
 }
 
-/// Gives an existing TAP back what it had. One that has gone meanwhile needs nothing.
+/// Gives an existing TAP back what it had, once our machine has let it go. One that has gone
+/// meanwhile needs nothing, and one that is open again serves somebody else by now.
 pub(super) fn restore(netns: Option<&Path>, device: &IfName, to: TapBefore) -> Result<(), Failure> {
-    match set(netns, device, to) {
-        Err(failure) if failure.kind() == Kind::NotFound => Ok(()),
-        done => done,
-    }
+    within(netns, || {
+        let links = Links::open().map_err(|error| failure(device, &error))?;
+        let restore = || match links.state(device)? {
+            Some(_) if links.is_tap(device)? && !has_carrier(device)? => links.set(device, to),
+            _ => Ok(()),
+        };
+        restore().map_err(|error: io::Error| failure(device, &error))
+    })
 }
 
 fn made(device: &IfName, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
@@ -87,7 +93,7 @@ fn existing(links: &Links, device: &IfName, pairs: QueuePairs) -> Result<Vec<Own
     }
     let busy = format!("device '{device}' is in use by another process");
     // Another queue of a multi-queue TAP could be opened while a second machine has the first.
-    if links.is_open(device).map_err(told)? {
+    if has_carrier(device).map_err(told)? {
         return refuse(Kind::Exists, "device", busy);
     }
     let many = pairs != QueuePairs::ONE;

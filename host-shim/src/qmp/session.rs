@@ -58,11 +58,17 @@ const OUT_OF_BAND: u64 = 0;
 impl Session {
     /// Connects, waits for the greeting, negotiates.
     pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
-        let connect = |source| Error::Connect {
-            path: path.to_owned(),
-            source,
+        let connect = |source: io::Error| match source.kind() {
+            io::ErrorKind::TimedOut => Error::Busy {
+                path: path.to_owned(),
+                waited: GREETING,
+            },
+            _ => Error::Connect {
+                path: path.to_owned(),
+                source,
+            },
         };
-        let stream = stream::unix(path).map_err(connect)?;
+        let stream = stream::unix(path, GREETING).map_err(connect)?;
         let mut session = Self {
             stream,
             received: Vec::new(),

@@ -31,7 +31,12 @@ pub(crate) fn find(target: &Target, id: &str) -> Result<Sandbox, Failure> {
         return by_hand(&target.run_dir, wanted, (qmp.as_path(), agent), netns);
     }
     let found = only(&target.run_dir, &wanted, matching(target, &wanted)?)?;
-    let state = target.run_dir.join(found.id.as_str());
+    let id = found.id.as_str();
+    // What is not registered here keeps its state where no id can point.
+    let state = match &found.kata {
+        None => target.run_dir.join(id),
+        Some(_) => target.run_dir.join(".kata").join(id),
+    };
     let (qmp, agent, netns) = match &found.kata {
         None => registered::read(&state)?,
         Some(kata) => kata.read(&found.id)?,

@@ -14,6 +14,7 @@ use patchbay_protocols::model::IfName;
 use serde::{Deserialize, Serialize};
 
 use super::files::io_failure;
+use crate::input::Listener;
 
 /// Where a card's operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub(crate) enum Behind {
     /// A TAP that existed, and how it was.
     ExistingTap(TapBefore),
     /// The socket of a vhost-user backend: QEMU forgets the path of one that it has connected to.
-    VhostUser(PathBuf),
+    VhostUser(PathBuf, Listener),
 }
 
 impl Card {
@@ -86,11 +87,11 @@ impl Card {
         format!("pbc.{}.{}", self.name, self.attempt)
     }
 
-    /// The socket of a vhost-user card.
-    pub(crate) fn socket(&self) -> Option<&Path> {
+    /// The socket of a vhost-user card, and who listens on it.
+    pub(crate) fn socket(&self) -> Option<(&Path, Listener)> {
         match &self.behind {
             Behind::OwnTap | Behind::ExistingTap(_) => None,
-            Behind::VhostUser(socket) => Some(socket),
+            Behind::VhostUser(socket, listener) => Some((socket, *listener)),
         }
     }
 

@@ -196,6 +196,8 @@ pub struct Interface {
     pub queues: Option<QueuePairs>,
     /// Whether it is administratively up (`IFF_UP`).
     pub up: bool,
+    /// Whether it answers ARP.
+    pub arp: Arp,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{QueuePairs, SocketPath};
 
 /// Longest wait for each answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Requests and bits of the vhost-user protocol (QEMU's `docs/interop/vhost-user.rst`).
 const GET_FEATURES: u32 = 1;

@@ -18,6 +18,7 @@ use crate::input::Listener;
 use crate::qmp::command::{ChardevAdd, NetdevAddVhostUser, QueryChardev, QueryMemdev, Yank};
 use crate::qmp::{Error, Session};
 use crate::sandbox::Card;
+use crate::stream;
 
 /// Longest wait for `netdev_add`, which holds QEMU's main loop until the backend has answered. One
 /// that has passed the pre-flight answers in milliseconds.
@@ -42,7 +43,7 @@ impl Port<'_> {
             return Err(Failure::new(Kind::Unsupported, sentence).with_field("vhostUserSocket"));
         }
         let stream = match self.listener {
-            Listener::Backend => UnixStream::connect(self.socket.as_path())
+            Listener::Backend => stream::unix(self.socket.as_path(), backend::PATIENCE)
                 .map_err(|error| self.failure("nobody listens on the socket", &error))?,
             Listener::Qemu => self.meet(wait)?,
         };
@@ -52,8 +53,8 @@ impl Port<'_> {
     /// Takes QEMU's place for a moment, since QEMU itself could not turn a backend away any more.
     fn meet(&self, wait: Duration) -> Result<UnixStream, Failure> {
         let path = self.socket.as_path();
-        let listener = UnixListener::bind(path)
-            .map_err(|error| self.failure("could not listen on the socket", &error))?;
+        let listener =
+            bind(path).map_err(|error| self.failure("could not listen on the socket", &error))?;
         let met = accept(&listener, wait);
         let removed = fs::remove_file(path);
         met.map_err(|error| self.failure("no backend came to the socket", &error))
@@ -147,6 +148,22 @@ fn connected(qmp: &mut Session, chardev: &str) -> Result<bool, Error> {
     let all = qmp.run(&QueryChardev {})?;
     let ours = all.iter().find(|one| one.label == chardev);
     Ok(ours.is_some_and(|one| !one.filename.starts_with("disconnected:")))
+}
+
+/// Takes the place; a socket that nobody listens on any more was left by a process that died.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(taken) if taken.kind() == io::ErrorKind::AddrInUse => {
+            match stream::unix(path, backend::PATIENCE) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path)?;
+                    UnixListener::bind(path)
+                }
+                _ => Err(taken),
+            }
+        }
+        bound => bound,
+    }
 }
 
 fn accept(listener: &UnixListener, wait: Duration) -> io::Result<UnixStream> {
