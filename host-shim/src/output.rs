@@ -2,6 +2,7 @@
 
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
+mod print;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -357,7 +358,7 @@ pub(crate) fn progress(sent: usize, all: usize) {
 /// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
 #[must_use]
 pub fn finish(ended: Ended) -> ExitCode {
-    let printed = print(&ended.output, ended.form);
+    let printed = print::print(&ended.output, ended.form);
     let Some(failure) = ended.failure else {
         return match printed {
             Ok(()) => ExitCode::SUCCESS,
@@ -368,32 +369,6 @@ pub fn finish(ended: Ended) -> ExitCode {
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(io::stderr(), "patchbay: {sentence}");
     ExitCode::from(failure.kind().exit_code())
-}
-
-fn print(output: &Output, form: Form) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    match output {
-        Output::Nothing => Ok(()),
-        Output::Text(text) => stdout.write_all(text),
-        // Too deep for a table.
-        document @ Output::Document(_) => writeln!(stdout, "{}", json(document)?),
-        line if form == Form::Json => writeln!(stdout, "{}", json(line)?),
-        rows => write!(stdout, "{}", table::of(&serde_json::to_value(rows)?)),
-    }
-}
-
-/// One line in which nothing of a guest's is left that a terminal would obey: JSON itself escapes
-/// only what is below a space, and names of interfaces may hold the controls above 0x7e too.
-fn json(output: &Output) -> io::Result<String> {
-    let line = serde_json::to_string(output)?;
-    if !line.contains(char::is_control) {
-        return Ok(line);
-    }
-    let escaped = line.chars().map(|c| match c {
-        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
-        plain => plain.to_string(),
-    });
-    Ok(escaped.collect())
 }
 
 /// A failure and its causes as one sentence.
