@@ -89,7 +89,7 @@ fn the_go_runtime_tells_everything() {
     assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
     // Kata's folders are only read: the lock and the journal are ours.
-    assert_eq!(found.state, host.path("patchbay").join(GO));
+    assert_eq!(found.state, host.path("patchbay").join(".kata").join(GO));
     assert!(!found.state.exists());
     // The shim holds qmp.sock.
     host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
