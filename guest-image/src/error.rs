@@ -3,27 +3,11 @@
 use std::error::Error as _;
 use std::io;
 
+use patchbay_protocols::failure::Kind;
+
 use crate::exec::ExecError;
 use crate::image::ImageError;
 use crate::launch::{Failure, LaunchError};
-
-/// The exit codes of `patchbay-sandbox`, the same as those of `patchbay`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ExitCode {
-    /// Anything else.
-    Other = 1,
-    /// The arguments make no sense.
-    Invalid = 2,
-    /// No such sandbox.
-    NotFound = 3,
-    /// The sandbox is there already.
-    Exists = 4,
-    /// This sandbox can't do that.
-    Unsupported = 7,
-    /// The agent did not answer in time.
-    Timeout = 9,
-}
 
 /// The failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -43,13 +27,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code that tells a script what happened.
+    /// Its kind, whose exit code tells a script what happened; the same as `patchbay`'s.
     #[must_use]
-    pub fn exit_code(&self) -> ExitCode {
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Launch(error) | Self::Exec(ExecError::Sandbox(error)) => launch_code(error),
-            Self::Exec(ExecError::NoTools(_)) => ExitCode::Unsupported,
-            Self::Image(_) | Self::Exec(_) | Self::Output(_) => ExitCode::Other,
+            Self::Launch(error) | Self::Exec(ExecError::Sandbox(error)) => launch_kind(error),
+            Self::Exec(ExecError::NoTools(_)) => Kind::Unsupported,
+            Self::Image(_) | Self::Exec(_) | Self::Output(_) => Kind::Other,
         }
     }
 
@@ -75,24 +59,24 @@ impl Error {
     }
 }
 
-fn launch_code(error: &LaunchError) -> ExitCode {
+fn launch_kind(error: &LaunchError) -> Kind {
     match error {
         LaunchError::BadId(_)
         | LaunchError::Ambiguous { .. }
         | LaunchError::PathTooLong(_)
-        | LaunchError::Netns { .. } => ExitCode::Invalid,
-        LaunchError::NotFound(_) | LaunchError::NotRunning(_) => ExitCode::NotFound,
-        LaunchError::Exists(_) => ExitCode::Exists,
+        | LaunchError::Netns { .. } => Kind::Invalid,
+        LaunchError::NotFound(_) | LaunchError::NotRunning(_) => Kind::NotFound,
+        LaunchError::Exists(_) => Kind::Exists,
         LaunchError::NotStarted {
             source: Failure::Timeout(_),
             ..
-        } => ExitCode::Timeout,
+        } => Kind::Timeout,
         LaunchError::MissingProgram { .. }
         | LaunchError::Signals(_)
         | LaunchError::Image(_)
         | LaunchError::Io { .. }
         | LaunchError::NotStarted { .. }
-        | LaunchError::Stuck { .. } => ExitCode::Other,
+        | LaunchError::Stuck { .. } => Kind::Other,
     }
 }
 
@@ -104,7 +88,7 @@ mod tests {
 
     #[test]
     fn exit_codes_say_what_happened() {
-        let code = |error| Error::Launch(error).exit_code() as u8;
+        let code = |error| Error::Launch(error).kind().exit_code();
         assert_eq!(code(LaunchError::NotFound("x".into())), 3);
         assert_eq!(code(LaunchError::Exists("x".parse().unwrap())), 4);
         let timeout = LaunchError::NotStarted {
@@ -114,7 +98,7 @@ mod tests {
         };
         assert_eq!(code(timeout), 9);
         let no_tools = Error::Exec(ExecError::NoTools("x".parse().unwrap()));
-        assert_eq!(no_tools.exit_code() as u8, 7);
+        assert_eq!(no_tools.kind().exit_code(), 7);
     }
 
     #[test]

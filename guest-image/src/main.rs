@@ -7,7 +7,7 @@ use std::process;
 use clap::Parser;
 use patchbay_guest_image::cli::{BuildArgs, Cli, Command, StartArgs};
 use patchbay_guest_image::console::{self, Follow};
-use patchbay_guest_image::error::{Error, ExitCode};
+use patchbay_guest_image::error::Error;
 use patchbay_guest_image::exec::exec;
 use patchbay_guest_image::image::{self, BuildOptions, Image, overlay};
 use patchbay_guest_image::launch::registry::RunDir;
@@ -88,8 +88,7 @@ fn report(error: &Error) -> i32 {
     for line in error.evidence() {
         say(line);
     }
-    let code: ExitCode = error.exit_code();
-    code as i32
+    error.kind().exit_code().into()
 }
 
 fn say(line: &str) {
