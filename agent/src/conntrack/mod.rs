@@ -77,10 +77,9 @@ fn filtered(filter: &Filter) -> Option<Batch<Netfilter>> {
     if src.is_none() && dst.is_none() {
         return None;
     }
-    let bit = |said: bool, bit| if said { bit } else { 0 };
-    let flags = bit(src.is_some(), BY_SRC)
-        | bit(dst.is_some(), BY_DST)
-        | bit(parts.protocol.is_some(), BY_PROTOCOL);
+    let flags = src.map_or(0, |_| BY_SRC)
+        | dst.map_or(0, |_| BY_DST)
+        | parts.protocol.as_ref().map_or(0, |_| BY_PROTOCOL);
     Some(Batch::of(GET, Flags::Dump, |body| {
         body.raw(&header(AF_INET));
         body.nest(CTA_TUPLE_ORIG, |tuple| {

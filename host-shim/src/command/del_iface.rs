@@ -32,7 +32,11 @@ pub(super) fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(&sandbox.state);
     hotplug::recover(sandbox, &mut qmp, &journal)?;
-    match journal.card(name)?.or(plugged(&mut qmp, name)?) {
+    let card = match journal.card(name)? {
+        Some(card) => Some(card),
+        None => plugged(&mut qmp, name)?,
+    };
+    match card {
         Some(card) => hotplug::clear(sandbox, &mut qmp, &journal, &card),
         None => Ok(()),
     }

@@ -34,14 +34,14 @@ pub(crate) fn clear(
     }
     unplug(qmp, &card.name)?;
     // Only now: QEMU deletes a backend under its card too, and leaves the guest a dead one.
-    present(qmp.run(&NetdevDel {
+    gone(qmp.run(&NetdevDel {
         id: &card.netdev_id(),
     }))?;
-    present(qmp.run(&ChardevRemove {
+    gone(qmp.run(&ChardevRemove {
         id: &card.chardev_id(),
     }))?;
     for fdname in &card.fds {
-        present(qmp.run(&CloseFd { fdname }))?;
+        gone(qmp.run(&CloseFd { fdname }))?;
     }
     if let Behind::ExistingTap(before) = card.behind {
         tap::restore(sandbox.netns.as_deref(), &card.device, before)?;
@@ -57,8 +57,13 @@ pub(crate) fn recover(
     qmp: &mut Session,
     journal: &Journal,
 ) -> Result<(), Failure> {
-    for card in journal.cards()? {
-        let whole = card.phase == Phase::Plugged && listed(qmp, &Card::device_id(&card.name))?;
+    let cards = journal.cards()?;
+    if cards.is_empty() {
+        return Ok(());
+    }
+    let present = ids(qmp)?;
+    for card in cards {
+        let whole = card.phase == Phase::Plugged && present.contains(&Card::device_id(&card.name));
         if !whole {
             clear(sandbox, qmp, journal, &card).map_err(|failure| {
                 failure.in_step(format!("could not clear away {}", card.name))
@@ -68,12 +73,11 @@ pub(crate) fn recover(
     Ok(())
 }
 
-/// Whether there was something to remove.
-fn present<T>(answer: Result<T, Error>) -> Result<bool, Error> {
+/// What was to be removed is gone, whether it was there or not.
+fn gone<T>(answer: Result<T, Error>) -> Result<(), Error> {
     match answer {
-        Ok(_) => Ok(true),
-        Err(error) if error.is_absent() => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if !error.is_absent() => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -98,7 +102,7 @@ fn unplug(qmp: &mut Session, name: &IfName) -> Result<(), Failure> {
                 let sentence = format!("the guest refuses to let the card {name} go");
                 return Err(Failure::new(Kind::Denied, sentence));
             }
-            if !listed(qmp, &id)? {
+            if !ids(qmp)?.contains(&id) {
                 return Ok(());
             }
         }
@@ -110,9 +114,10 @@ fn unplug(qmp: &mut Session, name: &IfName) -> Result<(), Failure> {
     Err(Failure::new(Kind::NotYet, sentence))
 }
 
-fn listed(qmp: &mut Session, id: &str) -> Result<bool, Error> {
+/// The ids of the machine's devices.
+fn ids(qmp: &mut Session) -> Result<Vec<String>, Error> {
     let devices = qmp.run(&QomList {
         path: "/machine/peripheral",
     })?;
-    Ok(devices.iter().any(|device| device.name == id))
+    Ok(devices.into_iter().map(|device| device.name).collect())
 }
