@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod ipvs;
 pub mod model;
+pub mod packed;
 pub mod wire;
 
 /// Number of the API between host and agent; raised by every change that an older peer can't take.

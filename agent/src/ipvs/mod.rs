@@ -13,7 +13,7 @@ use patchbay_protocols::ipvs::{Change, Daemon, ListedServer, ListedService, Serv
 use crate::genl::FamilyId;
 use crate::netlink::{Batch, Error, Generic, Kernel, dump};
 
-pub use proc::{connections, count_rules};
+pub use proc::{ProcServers, connections, count_rules};
 
 /// The family on this kernel.
 #[derive(Debug, Clone, Copy)]

@@ -70,6 +70,12 @@ impl<F: Family> Batch<F> {
         self.starts.len() - 1
     }
 
+    /// Forgets every request, and keeps the room.
+    pub fn clear(&mut self) {
+        self.buffer.clear();
+        self.starts.clear();
+    }
+
     /// Number of requests.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -5,42 +5,51 @@ use std::ops::ControlFlow;
 use async_trait::async_trait;
 use patchbay_protocols::convert::ipvs as convert;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::ipvs::{Change, Connection, Line, ListedService, RestoreMode, ServiceId};
+use patchbay_protocols::ipvs::{Change, Connection, MaxRules, RestoreMode};
+use patchbay_protocols::packed::{RowRef, unpack};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
 use tokio::sync::mpsc::{self, Sender};
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::handlers::Handlers;
-use crate::service::ipvs::Rules;
+use crate::service::ipvs::Pieces;
 
-/// Most items in one message: about 40 kB, so that neither side has to hold a whole table twice.
-const CHUNK: usize = 256;
-
+/// From how many bytes on a message goes: neither side has to hold a whole table twice.
+const CHUNK: usize = 32 << 10;
+/// Most connections in one message.
+const CONNECTIONS: usize = 256;
 /// Most chunks that wait for the host to read them.
 const AHEAD: usize = 2;
+/// Largest rule file in bytes, packed: two million rules.
+const MAX_FILE: usize = 64 << 20;
 
 /// A rule file as it arrived.
 struct Received {
     mode: RestoreMode,
-    limit: Rules,
-    /// Chunk by chunk, so that no large block of memory has to grow.
-    lines: Vec<Vec<Line>>,
+    max: MaxRules,
+    file: Pieces,
+    bytes: usize,
     whole: bool,
 }
 
-fn take(chunk: &wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
+fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
     let received = match received {
         Some(received) => received,
         None => received.insert(Received {
             mode: convert::mode(chunk.mode)?,
-            limit: Rules(chunk.max_rules),
-            lines: Vec::new(),
+            max: MaxRules(chunk.max_rules),
+            file: Vec::new(),
+            bytes: 0,
             whole: false,
         }),
     };
-    let lines: Result<Vec<Line>, _> = chunk.rules.iter().map(Line::try_from).collect();
-    received.lines.push(lines?);
+    received.bytes += chunk.rules.len();
+    if received.bytes > MAX_FILE {
+        received.file.clear();
+        return Err(Failure::new(Kind::Invalid, "the rule file is too large"));
+    }
+    received.file.push(chunk.rules);
     received.whole = chunk.last;
     Ok(())
 }
@@ -54,7 +63,7 @@ async fn receive(
     let mut bad = Ok(());
     while let Some(chunk) = stream.recv().await? {
         if bad.is_ok() {
-            bad = take(&chunk, &mut received);
+            bad = take(chunk, &mut received);
         }
     }
     bad?;
@@ -63,25 +72,17 @@ async fn receive(
         .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
 }
 
-/// Gathers items, and hands them on when there are enough for a message.
+/// Gathers rows, and hands them on when there are enough for a message.
 struct TableChunks {
-    items: Vec<wire::TableItem>,
+    rows: Vec<u8>,
     sender: Sender<wire::TableChunk>,
 }
 
 impl TableChunks {
     /// Breaks when the host has gone.
-    fn push(&mut self, listed: &ListedService) -> ControlFlow<()> {
-        self.item(listed.into())?;
-        listed
-            .servers
-            .iter()
-            .try_for_each(|server| self.item(server.into()))
-    }
-
-    fn item(&mut self, item: wire::TableItem) -> ControlFlow<()> {
-        self.items.push(item);
-        if self.items.len() < CHUNK {
+    fn push(&mut self, row: RowRef<'_>) -> ControlFlow<()> {
+        row.pack(&mut self.rows);
+        if self.rows.len() < CHUNK {
             return ControlFlow::Continue(());
         }
         self.send()
@@ -89,7 +90,7 @@ impl TableChunks {
 
     fn send(&mut self) -> ControlFlow<()> {
         let chunk = wire::TableChunk {
-            items: std::mem::take(&mut self.items),
+            rows: std::mem::take(&mut self.rows),
             ..wire::TableChunk::default()
         };
         match self.sender.blocking_send(chunk) {
@@ -107,8 +108,8 @@ impl Ipvs for Handlers {
         request: wire::ChangeRequest,
     ) -> ttrpc::Result<wire::ChangeReply> {
         self.run("ipvs_change", move |services| {
-            let change = Change::try_from(&request)?;
-            let done = services.ipvs().change(&change, Rules(request.max_rules));
+            let change: Change = unpack(&request.change)?;
+            let done = services.ipvs().change(&change, MaxRules(request.max_rules));
             done.map(|()| wire::ChangeReply::default())
                 .map_err(|error| (&error).into())
         })
@@ -123,9 +124,9 @@ impl Ipvs for Handlers {
         let received = receive(stream).await?;
         self.run("ipvs_restore", move |services| {
             let Received {
-                mode, limit, lines, ..
+                mode, max, file, ..
             } = received;
-            let done = services.ipvs().restore(lines, mode, limit);
+            let done = services.ipvs().restore(&file, mode, max);
             done.map(Into::into).map_err(|error| (&error).into())
         })
         .await
@@ -139,12 +140,12 @@ impl Ipvs for Handlers {
     ) -> ttrpc::Result<()> {
         let (sender, mut chunks) = mpsc::channel(AHEAD);
         let read = self.run("ipvs_table", move |services| {
-            let only = request.service.as_ref().map(ServiceId::try_from);
-            let items = Vec::new();
-            let mut chunks = TableChunks { items, sender };
+            let (only, detail) = convert::table_asked(&request)?;
+            let rows = Vec::new();
+            let mut chunks = TableChunks { rows, sender };
             let read = services
                 .ipvs()
-                .table(only.transpose()?, &mut |listed| chunks.push(&listed));
+                .table(only, detail, &mut |row| chunks.push(row));
             read.map_err(|error| Failure::from(&error))?;
             // The host may have gone by now: then nobody needs the rest.
             let _ = chunks.send();
@@ -184,7 +185,7 @@ impl Ipvs for Handlers {
             let read = services.ipvs().connections(&mut |row| rows.push(row));
             read.map(|()| rows).map_err(|error| (&error).into())
         });
-        for chunk in rows.await?.chunks(CHUNK) {
+        for chunk in rows.await?.chunks(CONNECTIONS) {
             let message = wire::ConnectionsChunk {
                 connections: chunk.iter().map(Into::into).collect(),
                 ..wire::ConnectionsChunk::default()

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use patchbay_protocols::convert::ipvs as convert;
-use patchbay_protocols::convert::ipvs::TableItem;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::ipvs::{
-    Change, Connection, Line, ListedService, RestoreMode, Restored, ServiceId, Status,
+    Change, Connection, Detail, Line, ListedService, RestoreMode, Restored, ServiceId, Status,
 };
+use patchbay_protocols::packed::{Packed as _, Reader, Row};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
 use ttrpc::context;
@@ -18,8 +18,10 @@ use super::{ANSWER, Agent, nonsense, within};
 /// lists of servers linearly, and an emulated guest takes a minute for the largest.
 const BULK: Duration = Duration::from_secs(300);
 
-/// Most rules in one message: about 30 kB, so that the guest never holds a large one.
-const CHUNK: usize = 256;
+/// From how many bytes on a message goes: the guest never holds a large one.
+const CHUNK: usize = 32 << 10;
+/// More than the longest rule takes.
+const ROOM: usize = 256;
 
 /// Most services, servers and connections that are taken from a guest.
 const MAX_LISTED: usize = 4_000_000;
@@ -49,19 +51,23 @@ impl Agent {
         let client = self.ipvs_client();
         let call = async {
             let mut stream = client.restore(context::with_duration(BULK)).await?;
-            let mut sent = 0;
+            let mut left = lines.iter();
             loop {
-                let rules = &lines[sent..lines.len().min(sent + CHUNK)];
-                sent += rules.len();
+                let mut rules = Vec::with_capacity(CHUNK + ROOM);
+                while rules.len() < CHUNK
+                    && let Some(line) = left.next()
+                {
+                    line.pack(&mut rules);
+                }
                 let chunk = wire::RestoreChunk {
                     mode: convert::mode_number(mode),
                     max_rules,
-                    rules: rules.iter().map(Into::into).collect(),
-                    last: sent == lines.len(),
+                    rules,
+                    last: left.as_slice().is_empty(),
                     ..wire::RestoreChunk::default()
                 };
                 stream.send(&chunk).await?;
-                progress(sent);
+                progress(lines.len() - left.as_slice().len());
                 if chunk.last {
                     return stream.close_and_recv().await;
                 }
@@ -75,36 +81,23 @@ impl Agent {
     pub(crate) fn ipvs_table(
         &self,
         only: Option<ServiceId>,
+        detail: Detail,
     ) -> Result<Vec<ListedService>, Failure> {
         let client = self.ipvs_client();
-        let request = wire::TableRequest {
-            service: only.map(Into::into).into(),
-            ..wire::TableRequest::default()
-        };
+        let request = convert::table_request(only, detail);
         let call = async {
-            let mut items = Vec::new();
+            let mut table = Ok(Table::default());
             let mut stream = client.table(context::with_duration(BULK), &request).await?;
             while let Some(chunk) = stream.recv().await? {
-                items.extend(chunk.items);
-                if items.len() > MAX_LISTED {
+                table = table.and_then(|table| table.with(&chunk.rows));
+                if table.is_err() {
                     break;
                 }
             }
-            Ok(items)
+            Ok(table)
         };
-        let items = self.runtime.block_on(within(BULK, call))?;
-        bounded(items.len())?;
-        let mut table: Vec<ListedService> = Vec::new();
-        for item in &items {
-            match convert::table_item(item).map_err(|invalid| nonsense(&invalid))? {
-                TableItem::Service(service) => table.push(service),
-                TableItem::Server(server) => {
-                    let last = table.last_mut();
-                    last.ok_or_else(orphan)?.servers.push(server);
-                }
-            }
-        }
-        Ok(table)
+        let table = self.runtime.block_on(within(BULK, call))?;
+        Ok(table?.services)
     }
 
     /// Version, timeouts, daemons.
@@ -142,6 +135,32 @@ impl Agent {
             connections.extend(read);
         }
         Ok(connections)
+    }
+}
+
+/// A table as far as it has come.
+#[derive(Default)]
+struct Table {
+    services: Vec<ListedService>,
+    rows: usize,
+}
+
+impl Table {
+    /// The rows of one message more.
+    fn with(mut self, rows: &[u8]) -> Result<Self, Failure> {
+        let mut reader = Reader::new(rows);
+        while !reader.is_empty() {
+            match Row::unpack(&mut reader).map_err(|invalid| nonsense(&invalid))? {
+                Row::Service(service) => self.services.push(service),
+                Row::Server(server) => {
+                    let last = self.services.last_mut();
+                    last.ok_or_else(orphan)?.servers.push(server);
+                }
+            }
+            self.rows += 1;
+            bounded(self.rows)?;
+        }
+        Ok(self)
     }
 }
 

@@ -4,7 +4,8 @@ use std::io::{self, Read};
 
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::ipvs::{
-    Command, Completeness, Forward, Grammar, RestoreMode, View, help, parse, read_rules, split,
+    Command, Completeness, Detail, Format, Forward, Grammar, MaxRules, RestoreMode, Table, View,
+    help, parse, read_rules, split,
 };
 
 use crate::agent::Agent;
@@ -93,6 +94,10 @@ fn run(target: &Target, id: &str, asked: &Asked<'_>, command: &Command) -> Resul
             };
             let lines = read_rules(&grammar, &standard_input()?)?;
             let mode = mode(options);
+            // What a file makes of no rules is known before the guest is asked.
+            if mode != RestoreMode::Merge {
+                Table::of_file(&lines, MaxRules(options.max_rules))?;
+            }
             let progress = &mut |sent| output::progress(sent, lines.len());
             connect()?.ipvs_restore(&lines, mode, options.max_rules, progress)?;
             Ok(Output::Nothing)
@@ -129,6 +134,14 @@ fn standard_input() -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What the columns need.
+fn detail(format: Format) -> Detail {
+    match format {
+        Format::Rules | Format::Tunnels => Detail::Rules,
+        Format::Stats | Format::Rates | Format::Thresholds | Format::Persistence => Detail::Full,
+    }
+}
+
 fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure> {
     let files = asked.files;
     let text = match view {
@@ -137,7 +150,7 @@ fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure
                 None => Some(agent.ipvs_status()?),
                 Some(_) => None,
             };
-            let table = agent.ipvs_table(view.service)?;
+            let table = agent.ipvs_table(view.service, detail(view.format))?;
             ipvs::table(view, header.as_ref(), table, files)
         }
         View::Connections(names, data) => {
@@ -145,14 +158,21 @@ fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure
         }
         View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
         View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
-        View::Save(names) => ipvs::save(*names, asked.saved, agent.ipvs_table(None)?, files),
+        View::Save(names) => {
+            let detail = match asked.saved {
+                Completeness::Ipvsadm => Detail::Rules,
+                Completeness::Whole => Detail::Full,
+            };
+            let table = agent.ipvs_table(None, detail)?;
+            ipvs::save(*names, asked.saved, table, files)
+        }
     };
     Ok(Output::Text(text.into_bytes()))
 }
 
 fn json(agent: &Agent, view: &View) -> Result<Output, Failure> {
     let sorted = |service| {
-        let mut table = agent.ipvs_table(service)?;
+        let mut table = agent.ipvs_table(service, Detail::Full)?;
         ipvs::sort(&mut table);
         Ok::<_, Failure>(ipvs_json::table(&table))
     };

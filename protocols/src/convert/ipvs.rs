@@ -1,20 +1,15 @@
 //! IPVS to wire and back: both ends check alike, since neither trusts the other.
 
-mod change;
-mod listed;
-
-use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
-
 use super::{ip, ip_bytes};
-use crate::ipvs::{
-    Count31, Daemon, Family, Forward, McastGroup, Netmask, Persistence, Protocol, Role, SchedFlags,
-    Scheduling, Server, ServerId, Service, ServiceId, SyncLen, Timeouts, Tunnel,
-};
+use crate::ipvs::{Change, Connection, Detail, Peer, RestoreMode, Restored, ServiceId, Status};
 use crate::model::{BadValue, Invalid};
+use crate::packed::{pack, unpack};
 use crate::wire::ipvs as wire;
 
-pub use change::{change_request, mode, mode_number};
-pub use listed::{TableItem, connections, status, table_item};
+/// Longest text of a connection that is taken from a guest; the kernel's are far shorter.
+const MAX_TEXT: usize = 64;
+/// There is one master and one backup.
+const MAX_DAEMONS: usize = 2;
 
 fn port(number: u32) -> Result<u16, BadValue> {
     u16::try_from(number).map_err(|_| BadValue::new(&number.to_string(), "a port is 0 to 65535"))
@@ -24,254 +19,172 @@ fn missing(field: &str) -> Invalid {
     BadValue::new("", "it is missing").at(field)
 }
 
-impl From<ServiceId> for wire::ServiceId {
-    fn from(id: ServiceId) -> Self {
-        match id {
-            ServiceId::Address {
-                protocol,
-                address,
-                port,
-            } => Self {
-                protocol: protocol.number().into(),
-                address: ip_bytes(address),
-                port: port.into(),
-                ..Self::default()
-            },
-            ServiceId::Mark { mark, family } => Self {
-                mark: mark.get(),
-                ipv6: family == Family::V6,
-                ..Self::default()
-            },
-        }
+/// One change, and how many rules there may be afterwards.
+#[must_use]
+pub fn change_request(change: &Change, max_rules: u32) -> wire::ChangeRequest {
+    wire::ChangeRequest {
+        change: pack(change),
+        max_rules,
+        ..wire::ChangeRequest::default()
     }
 }
 
-impl TryFrom<&wire::ServiceId> for ServiceId {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::ServiceId) -> Result<Self, Invalid> {
-        let wire::ServiceId {
-            protocol,
-            address,
-            port: number,
-            mark,
-            ipv6,
-            special_fields: _,
-        } = wire;
-        if let Some(mark) = NonZeroU32::new(*mark) {
-            let family = if *ipv6 { Family::V6 } else { Family::V4 };
-            return Ok(Self::Mark { mark, family });
-        }
-        Ok(Self::Address {
-            protocol: Protocol::try_from(*protocol).map_err(|bad| bad.at("service.protocol"))?,
-            address: ip(address).map_err(|bad| bad.at("service.address"))?,
-            port: port(*number).map_err(|bad| bad.at("service.port"))?,
-        })
+/// The mode as it stands in the first chunk of a rule file.
+#[must_use]
+pub fn mode_number(mode: RestoreMode) -> u32 {
+    match mode {
+        RestoreMode::Empty => 0,
+        RestoreMode::Replace => 1,
+        RestoreMode::Merge => 2,
     }
 }
 
-impl From<&Service> for wire::Service {
-    fn from(service: &Service) -> Self {
-        let Service {
-            id,
-            scheduler,
-            persistence,
-            netmask,
-            scheduling,
-            flags,
-            engine,
-        } = service;
-        Self {
-            id: Some((*id).into()).into(),
-            scheduler: scheduler.to_string(),
-            persistence: persistence.map_or(0, Persistence::get),
-            netmask: match netmask {
-                Netmask::V4(bits) => *bits,
-                Netmask::V6(bits) => u32::from(*bits),
-            },
-            one_packet: *scheduling == Scheduling::Packets,
-            flags: flags.bits().into(),
-            engine: engine.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ..Self::default()
-        }
-    }
-}
-
-impl TryFrom<&wire::Service> for Service {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::Service) -> Result<Self, Invalid> {
-        let id = ServiceId::try_from(wire.id.as_ref().ok_or_else(|| missing("service"))?)?;
-        let some = |text: &str| (!text.is_empty()).then(|| text.parse());
-        let engine = some(&wire.engine).transpose();
-        let persistence = match wire.persistence {
-            0 => Ok(None),
-            seconds => Persistence::try_from(seconds).map(Some),
-        };
-        let netmask = match id.family() {
-            Family::V4 => Ok(Netmask::V4(wire.netmask)),
-            Family::V6 => Netmask::prefix(wire.netmask),
-        };
-        let flags = u8::try_from(wire.flags).ok().filter(|flags| *flags < 8);
-        let flags = flags.ok_or_else(|| {
-            BadValue::new(&wire.flags.to_string(), "a scheduler has three flags").at("flags")
-        })?;
-        Ok(Self {
-            id,
-            scheduler: wire
-                .scheduler
-                .parse()
-                .map_err(|bad: BadValue| bad.at("scheduler"))?,
-            persistence: persistence.map_err(|bad| bad.at("persistence"))?,
-            netmask: netmask.map_err(|bad| bad.at("netmask"))?,
-            scheduling: if wire.one_packet {
-                Scheduling::Packets
-            } else {
-                Scheduling::Connections
-            },
-            flags: SchedFlags::from_bits(flags),
-            engine: engine.map_err(|bad: BadValue| bad.at("engine"))?,
-        })
-    }
-}
-
-impl From<ServerId> for wire::ServerId {
-    fn from(id: ServerId) -> Self {
-        Self {
-            address: ip_bytes(id.address),
-            port: id.port.into(),
-            ..Self::default()
-        }
-    }
-}
-
-impl TryFrom<&wire::ServerId> for ServerId {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::ServerId) -> Result<Self, Invalid> {
-        Ok(Self {
-            address: ip(&wire.address).map_err(|bad| bad.at("server.address"))?,
-            port: port(wire.port).map_err(|bad| bad.at("server.port"))?,
-        })
-    }
-}
-
-impl From<&Server> for wire::Server {
-    fn from(server: &Server) -> Self {
-        let mut wire = Self {
-            id: Some(server.id.into()).into(),
-            weight: server.weight.get(),
-            upper: server.upper.get(),
-            lower: server.lower.get(),
-            forward: server.forward.number(),
-            ..Self::default()
-        };
-        if let Forward::Tunnel(tunnel) = server.forward {
-            let (kind, port, checksum) = tunnel.numbers();
-            wire.tunnel = kind.into();
-            wire.tunnel_port = port.into();
-            wire.checksum = checksum.into();
-        }
-        wire
-    }
-}
-
-impl TryFrom<&wire::Server> for Server {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::Server) -> Result<Self, Invalid> {
-        let id = ServerId::try_from(wire.id.as_ref().ok_or_else(|| missing("server"))?)?;
-        let count = |number: u32, field: &str| {
-            Count31::try_from(number).map_err(|bad: BadValue| bad.at(field))
-        };
-        let tunnel = Tunnel::try_from((wire.tunnel, wire.tunnel_port, wire.checksum));
-        let forward = match wire.forward {
-            2 => tunnel.map(Forward::Tunnel),
-            number => Forward::plain(number),
-        };
-        Ok(Self {
-            id,
-            forward: forward.map_err(|bad| bad.at("forward"))?,
-            weight: count(wire.weight, "weight")?,
-            upper: count(wire.upper, "upper")?,
-            lower: count(wire.lower, "lower")?,
-        })
-    }
-}
-
-impl From<Timeouts> for wire::Timeouts {
-    fn from(timeouts: Timeouts) -> Self {
-        let [tcp, tcp_fin, udp] = timeouts.seconds();
-        Self {
-            tcp,
-            tcp_fin,
-            udp,
-            ..Self::default()
-        }
-    }
-}
-
-impl TryFrom<&wire::Timeouts> for Timeouts {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::Timeouts) -> Result<Self, Invalid> {
-        Self::new(wire.tcp, wire.tcp_fin, wire.udp).map_err(|bad| bad.at("timeouts"))
-    }
-}
-
-impl From<&Daemon> for wire::Daemon {
-    fn from(daemon: &Daemon) -> Self {
-        Self {
-            role: daemon.role as u32,
-            link: daemon.link.to_string(),
-            sync_id: daemon.sync_id.into(),
-            max_len: daemon.max_len.map_or(0, |length| length.get().into()),
-            group: daemon
-                .group
-                .map(|group| ip_bytes(group.get()))
-                .unwrap_or_default(),
-            port: daemon.port.map_or(0, |port| port.get().into()),
-            ttl: daemon.ttl.map_or(0, |ttl| ttl.get().into()),
-            ..Self::default()
-        }
-    }
-}
-
-fn role(number: u32) -> Result<Role, Invalid> {
+/// The mode of the first chunk of a rule file.
+///
+/// # Errors
+/// A number that is none.
+pub fn mode(number: u32) -> Result<RestoreMode, Invalid> {
     match number {
-        1 => Ok(Role::Master),
-        2 => Ok(Role::Backup),
-        _ => {
-            let rule = "a sync daemon is a master (1) or a backup (2)";
-            Err(BadValue::new(&number.to_string(), rule).at("role"))
+        0 => Ok(RestoreMode::Empty),
+        1 => Ok(RestoreMode::Replace),
+        2 => Ok(RestoreMode::Merge),
+        _ => Err(BadValue::new(&number.to_string(), "a mode is 0, 1 or 2").at("mode")),
+    }
+}
+
+impl From<Restored> for wire::RestoreReply {
+    fn from(restored: Restored) -> Self {
+        Self {
+            added: restored.added,
+            edited: restored.edited,
+            deleted: restored.deleted,
+            ..Self::default()
         }
     }
 }
 
-fn byte(number: u32, field: &str) -> Result<u8, Invalid> {
-    let rule = "it is 0 to 255";
-    u8::try_from(number).map_err(|_| BadValue::new(&number.to_string(), rule).at(field))
-}
-
-impl TryFrom<&wire::Daemon> for Daemon {
-    type Error = Invalid;
-
-    fn try_from(wire: &wire::Daemon) -> Result<Self, Invalid> {
-        let max_len = (wire.max_len != 0).then(|| SyncLen::try_from(wire.max_len));
-        let group = (!wire.group.is_empty())
-            .then(|| ip(&wire.group).and_then(McastGroup::try_from))
-            .transpose();
-        Ok(Self {
-            role: role(wire.role)?,
-            link: wire.link.parse().map_err(|bad: BadValue| bad.at("link"))?,
-            sync_id: byte(wire.sync_id, "sync_id")?,
-            max_len: max_len.transpose().map_err(|bad| bad.at("max_len"))?,
-            group: group.map_err(|bad| bad.at("group"))?,
-            port: NonZeroU16::new(port(wire.port).map_err(|bad| bad.at("port"))?),
-            ttl: NonZeroU8::new(byte(wire.ttl, "ttl")?),
-        })
+impl From<&wire::RestoreReply> for Restored {
+    fn from(wire: &wire::RestoreReply) -> Self {
+        Self {
+            added: wire.added,
+            edited: wire.edited,
+            deleted: wire.deleted,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// One service or all, and how much of them.
+#[must_use]
+pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequest {
+    wire::TableRequest {
+        service: only.map(|id| pack(&id)).unwrap_or_default(),
+        detail: match detail {
+            Detail::Rules => 0,
+            Detail::Full => 1,
+        },
+        ..wire::TableRequest::default()
+    }
+}
+
+/// Reads which services are asked for, and how much of them.
+///
+/// # Errors
+/// A service or a detail that is none.
+pub fn table_asked(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), Invalid> {
+    let only = (!wire.service.is_empty()).then(|| unpack(&wire.service));
+    let detail = match wire.detail {
+        0 => Detail::Rules,
+        1 => Detail::Full,
+        number => {
+            let rule = "a detail is 0 or 1";
+            return Err(BadValue::new(&number.to_string(), rule).at("detail"));
+        }
+    };
+    Ok((only.transpose()?, detail))
+}
+
+impl From<&Status> for wire::StatusReply {
+    fn from(status: &Status) -> Self {
+        Self {
+            version: status.version,
+            table_size: status.table_size,
+            timeouts: pack(&status.timeouts),
+            daemons: status.daemons.iter().map(pack).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads the state of IPVS as a whole.
+///
+/// # Errors
+/// One that breaks a rule.
+pub fn status(wire: &wire::StatusReply) -> Result<Status, Invalid> {
+    let daemons = wire.daemons.iter().take(MAX_DAEMONS);
+    Ok(Status {
+        version: wire.version,
+        table_size: wire.table_size,
+        timeouts: unpack(&wire.timeouts)?,
+        daemons: daemons
+            .map(|daemon| unpack(daemon))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn peer_to_wire(peer: Peer) -> wire::Peer {
+    wire::Peer {
+        address: ip_bytes(peer.address),
+        port: peer.port.into(),
+        ..wire::Peer::default()
+    }
+}
+
+fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, Invalid> {
+    let wire = wire.ok_or_else(|| missing(field))?;
+    Ok(Peer {
+        address: ip(&wire.address).map_err(|bad| bad.at(field))?,
+        port: port(wire.port).map_err(|bad| bad.at(field))?,
+    })
+}
+
+/// Text of a guest, which goes to a terminal.
+fn text(text: &str) -> String {
+    text.escape_debug().take(MAX_TEXT).collect()
+}
+
+impl From<&Connection> for wire::Connection {
+    fn from(connection: &Connection) -> Self {
+        let (engine, data) = connection.engine.clone().unwrap_or_default();
+        Self {
+            protocol: connection.protocol.clone(),
+            client: Some(peer_to_wire(connection.client)).into(),
+            virtual_end: Some(peer_to_wire(connection.virtual_end)).into(),
+            server: Some(peer_to_wire(connection.server)).into(),
+            state: connection.state.clone(),
+            expires: connection.expires,
+            engine,
+            engine_data: data,
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads a piece of the connection table.
+///
+/// # Errors
+/// A row that breaks a rule.
+pub fn connections(wire: &wire::ConnectionsChunk) -> Result<Vec<Connection>, Invalid> {
+    let read = |wire: &wire::Connection| {
+        let engine = (text(&wire.engine), text(&wire.engine_data));
+        Ok(Connection {
+            protocol: text(&wire.protocol),
+            client: peer(wire.client.as_ref(), "client")?,
+            virtual_end: peer(wire.virtual_end.as_ref(), "virtual_end")?,
+            server: peer(wire.server.as_ref(), "server")?,
+            state: text(&wire.state),
+            expires: wire.expires,
+            engine: (!wire.engine.is_empty()).then_some(engine),
+        })
+    };
+    wire.connections.iter().map(read).collect()
+}

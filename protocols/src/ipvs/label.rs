@@ -6,8 +6,12 @@ use std::str::FromStr;
 use crate::model::BadValue;
 
 /// A name of 1 to `MAX` bytes of printable ASCII without blanks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Label<const MAX: usize>(String);
+/// Kept in place: a rule file has thousands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Label<const MAX: usize> {
+    length: u8,
+    bytes: [u8; MAX],
+}
 
 /// Name of a scheduler (`IP_VS_SCHEDNAME_MAXLEN` less the closing NUL).
 pub type Scheduler = Label<15>;
@@ -20,7 +24,8 @@ impl<const MAX: usize> Label<MAX> {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Only ASCII gets in.
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 
     /// Keeps the first `MAX` bytes, as ipvsadm does with all three.
@@ -36,17 +41,27 @@ impl<const MAX: usize> FromStr for Label<MAX> {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        if text.is_empty() || text.len() > MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length > 0);
+        let printable = text.len() <= MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        let (Some(length), true) = (length, printable) else {
             let rule = format!("a name has 1 to {MAX} printable characters");
             return Err(BadValue::new(text, rule));
-        }
-        Ok(Self(text.to_owned()))
+        };
+        let mut bytes = [0; MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { length, bytes })
     }
 }
 
 impl<const MAX: usize> fmt::Display for Label<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Label<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

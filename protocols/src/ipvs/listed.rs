@@ -39,6 +39,16 @@ pub struct ListedServer {
     pub stats: Stats,
 }
 
+/// How much of a table is asked for: everything takes the kernel ten times as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Services, and their servers with what `/proc/net/ip_vs` has: no thresholds, persistence
+    /// templates or counters.
+    Rules,
+    /// Everything.
+    Full,
+}
+
 /// IPVS as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {

@@ -16,6 +16,7 @@ mod restore;
 mod save;
 mod server;
 mod service;
+mod table;
 mod words;
 
 pub use command::{
@@ -26,7 +27,7 @@ pub use daemon::{Daemon, McastGroup, Role, SyncLen, Timeouts};
 pub use error::{Refused, Spelling};
 pub use grammar::{Grammar, parse};
 pub use label::{Engine, Label, Scheduler, SyncLink};
-pub use listed::{Connection, ListedServer, ListedService, Peer, Stats, Status};
+pub use listed::{Connection, Detail, ListedServer, ListedService, Peer, Stats, Status};
 pub use numbers::{Resolver, inet_aton};
 pub use options::help;
 pub use restore::{BadLine, Line, read_rules};
@@ -38,4 +39,5 @@ pub use service::{
     Endpoint, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduling, Service, ServiceId,
     ServiceRule,
 };
+pub use table::{Afterwards, BadFile, Clash, MaxRules, Step, Table, TooManyRules};
 pub use words::{Unbalanced, split};

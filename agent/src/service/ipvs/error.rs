@@ -4,40 +4,11 @@ use std::num::NonZeroU32;
 
 use nix::errno::Errno;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::ipvs::{Change, Role, Scheduler, ServerId, ServiceId};
+use patchbay_protocols::ipvs::{Change, Clash, Role, Scheduler, TooManyRules};
+use patchbay_protocols::model::Invalid;
 
 use crate::modules;
 use crate::netlink::{self, Refusal};
-
-/// What contradicts the table, found before the kernel is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Clash {
-    /// Added twice.
-    #[error("the service {0} exists")]
-    ServiceExists(ServiceId),
-    /// Edited, deleted or named, and not there.
-    #[error("there is no service {0}")]
-    NoService(ServiceId),
-    /// Added twice.
-    #[error("the service {0} has the server {1} already")]
-    ServerExists(ServiceId, ServerId),
-    /// Edited or deleted, and not there.
-    #[error("the service {0} has no server {1}")]
-    NoServer(ServiceId, ServerId),
-    /// Not part of the table.
-    #[error("only changes of services, servers and timeouts can be restored")]
-    NoRule,
-}
-
-impl Clash {
-    fn kind(self) -> Kind {
-        match self {
-            Self::ServiceExists(_) | Self::ServerExists(..) => Kind::Exists,
-            Self::NoService(_) | Self::NoServer(..) => Kind::NotFound,
-            Self::NoRule => Kind::Invalid,
-        }
-    }
-}
 
 /// Why a request about IPVS was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +49,11 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Too many rules.
-    #[error("{rules} rules exceed the limit of {limit}; --max-rules raises it")]
-    Limit {
-        /// Services and servers that there would be.
-        rules: usize,
-        /// How many there may be.
-        limit: usize,
-    },
+    #[error(transparent)]
+    TooMany(#[from] TooManyRules),
+    /// The host sent something that it should have refused.
+    #[error(transparent)]
+    Request(#[from] Invalid),
     /// Rules are there already.
     #[error(
         "there are {rules} rules already: clear them first (-C), or restore with --replace or --merge"
@@ -138,7 +107,7 @@ impl Error {
             Self::Clash(clash) => clash.kind(),
             Self::Line { source, .. } => source.kind(),
             Self::NotEmpty { .. } => Kind::Exists,
-            Self::Limit { .. } | Self::NoRules => Kind::Invalid,
+            Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,
             Self::NotUndone { first, .. } => first.kind(),
         }
     }

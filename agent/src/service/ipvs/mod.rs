@@ -2,37 +2,26 @@
 
 mod error;
 mod restore;
-mod table;
+mod rules;
+mod sender;
 
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use patchbay_protocols::ipvs::{
-    Change, Connection, Line, ListedServer, ListedService, RestoreMode, Restored, Service,
-    ServiceId, Status,
+    Change, Clash, Connection, Detail, ListedServer, ListedService, MaxRules, RestoreMode,
+    Restored, Service, ServiceId, Status, Table,
 };
+use patchbay_protocols::packed::RowRef;
 
-use crate::ipvs::{self, Ipvs};
+use crate::ipvs::{self, Ipvs, ProcServers};
 use crate::modules::Modules;
 use crate::netlink::{self, Batch, Generic, Kernel as _, Socket};
-use table::Table;
+use rules::Rules;
 
-pub use error::{Clash, Error};
-
-/// How many services and servers there may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules(pub u32);
-
-impl Rules {
-    fn check(self, rules: usize) -> Result<(), Error> {
-        let limit = usize::try_from(self.0).unwrap_or(usize::MAX);
-        if rules > limit {
-            return Err(Error::Limit { rules, limit });
-        }
-        Ok(())
-    }
-}
+pub use error::Error;
+pub use restore::Pieces;
 
 /// The socket of IPVS's interface, under one lock.
 #[derive(Debug)]
@@ -40,6 +29,7 @@ struct Room {
     socket: Socket<Generic>,
     family: Option<Ipvs>,
     modules: Modules,
+    rules: Rules,
 }
 
 /// Everything that can be asked of IPVS, in the network namespace where it was opened.
@@ -56,19 +46,20 @@ impl IpvsService {
                 socket: Socket::open()?,
                 family: None,
                 modules: Modules::of_this_kernel(),
+                rules: Rules::default(),
             }),
         })
     }
 
     /// One change. An add is refused where there are as many rules as there may be.
-    pub fn change(&self, change: &Change, limit: Rules) -> Result<(), Error> {
+    pub fn change(&self, change: &Change, max: MaxRules) -> Result<(), Error> {
         let mut room = self.lock();
         let ipvs = room.ipvs()?;
         if matches!(change, Change::AddService(_) | Change::AddServer(..)) {
-            limit.check(ipvs::count_rules().map_err(Error::Proc)? + 1)?;
+            room.rules.one_more(max)?;
         }
         if let Change::AddService(service) | Change::EditService(service) = change {
-            room.load_for(std::iter::once(service))?;
+            room.load_for(service)?;
         }
         let mut batch = Batch::default();
         ipvs.push(&mut batch, change);
@@ -78,27 +69,40 @@ impl IpvsService {
         }
     }
 
-    /// A whole rule file, in pieces: all of it, or nothing.
+    /// A whole rule file: all of it, or nothing.
     pub fn restore(
         &self,
-        lines: Vec<Vec<Line>>,
+        file: &Pieces,
         mode: RestoreMode,
-        limit: Rules,
+        max: MaxRules,
     ) -> Result<Restored, Error> {
-        restore::restore(&mut self.lock(), lines, mode, limit)
+        restore::restore(&mut self.lock(), file, mode, max)
     }
 
-    /// One service or all, each with its servers, in the kernel's order. The lock is given up
-    /// between them: who takes them may be slow, and the kernel's own lists are no snapshot either.
+    /// One service or all, each followed by its servers, in the kernel's order. The lock is given up
+    /// between services: who takes them may be slow, and the kernel's own lists are no snapshot
+    /// either.
     pub fn table(
         &self,
         only: Option<ServiceId>,
-        each: &mut dyn FnMut(ListedService) -> ControlFlow<()>,
+        detail: Detail,
+        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let services = self.lock().services(only)?;
-        for mut listed in services {
-            listed.servers = self.lock().servers(listed.service.id)?;
-            if each(listed).is_break() {
+        let mut proc = match (detail, only) {
+            (Detail::Rules, None) => Some(ProcServers::open().map_err(Error::Proc)?),
+            _ => None,
+        };
+        for ListedService { service, stats, .. } in &services {
+            let known = proc.as_mut().map(|proc| proc.of(service.id));
+            let known = known.transpose().map_err(Error::Proc)?.flatten();
+            let asked = match known {
+                Some(_) => Vec::new(),
+                None => self.lock().servers(service.id)?,
+            };
+            let mut rows = std::iter::once(RowRef::Service(service, stats))
+                .chain(known.unwrap_or(&asked).iter().map(RowRef::Server));
+            if rows.try_for_each(&mut *each).is_break() {
                 break;
             }
         }
@@ -138,21 +142,12 @@ impl Room {
         Ok(*self.family.insert(family))
     }
 
-    /// Loads the schedulers and persistence engines that services need. One that is no module may
-    /// be built in: the kernel will say.
-    fn load_for<'a>(&self, services: impl Iterator<Item = &'a Service>) -> Result<(), Error> {
-        let mut names = std::collections::BTreeSet::new();
-        for service in services {
-            names.insert(format!("ip_vs_{}", service.scheduler));
-            names.extend(
-                service
-                    .engine
-                    .as_ref()
-                    .map(|engine| format!("ip_vs_pe_{engine}")),
-            );
-        }
-        for name in names {
-            self.modules.load(&name)?;
+    /// Loads the scheduler and the persistence engine that a service needs. One that is no module
+    /// may be built in: the kernel will say.
+    fn load_for(&self, service: &Service) -> Result<(), Error> {
+        self.modules.load(&format!("ip_vs_{}", service.scheduler))?;
+        if let Some(engine) = &service.engine {
+            self.modules.load(&format!("ip_vs_pe_{engine}"))?;
         }
         Ok(())
     }

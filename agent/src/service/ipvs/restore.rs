@@ -2,109 +2,153 @@
 
 use std::num::NonZeroU32;
 
-use patchbay_protocols::ipvs::{Change, Line, RestoreMode, Restored};
+use nix::errno::Errno;
+use patchbay_protocols::ipvs::{
+    Afterwards, Change, Line, MaxRules, RestoreMode, Restored, ServiceId, Table,
+};
+use patchbay_protocols::model::Invalid;
+use patchbay_protocols::packed::{Packed as _, Reader};
 
+use super::Room;
 use super::error::Error;
-use super::table::{Afterwards, Step, Table};
-use super::{Room, Rules};
-use crate::netlink::{Batch, Generic, Kernel as _};
+use super::sender::Sender;
+use crate::ipvs;
+use crate::netlink::{Batch, Kernel as _, Refusal};
 
-/// Most changes in one batch: what is encoded at once, and where it stops after a refusal.
-const BATCH: usize = 512;
+/// A rule file as it came: packed lines, in pieces that each end with one.
+pub type Pieces = Vec<Vec<u8>>;
 
 /// Makes the table what the file and the mode say, or leaves it as it was.
 pub(super) fn restore(
     room: &mut Room,
-    lines: Vec<Vec<Line>>,
+    file: &Pieces,
     mode: RestoreMode,
-    limit: Rules,
+    max: MaxRules,
 ) -> Result<Restored, Error> {
-    if lines.iter().all(Vec::is_empty) {
+    if file.iter().all(Vec::is_empty) {
         return Err(Error::NoRules);
     }
-    let before = room.table()?;
-    if mode == RestoreMode::Empty && before.rules() > 0 {
-        let rules = before.rules();
+    match mode {
+        RestoreMode::Empty => fill(room, file),
+        RestoreMode::Replace => change(room, file, &|_| Table::default(), max),
+        RestoreMode::Merge => change(room, file, &Table::clone, max),
+    }
+}
+
+fn lines(file: &Pieces) -> impl Iterator<Item = Result<Line, Invalid>> {
+    file.iter().flat_map(|piece| {
+        let mut reader = Reader::new(piece);
+        std::iter::from_fn(move || (!reader.is_empty()).then(|| Line::unpack(&mut reader)))
+    })
+}
+
+/// Carries a file out line by line where there is nothing yet: the host has folded it already, so
+/// what is wrong with it only the kernel can say.
+fn fill(room: &mut Room, file: &Pieces) -> Result<Restored, Error> {
+    room.ipvs()?;
+    let rules = ipvs::count_rules().map_err(Error::Proc)?;
+    if rules > 0 {
         return Err(Error::NotEmpty { rules });
     }
-    let mut wanted = match mode {
-        RestoreMode::Merge => before.clone(),
-        RestoreMode::Empty | RestoreMode::Replace => Table::default(),
-    };
+    let mut made = Vec::new();
+    let done = send(room, file, &mut made);
+    done.map_err(|first| undone(first, remove(room, &made)))
+}
+
+/// The services that it adds are noted, whether the kernel takes them or not.
+fn send(room: &mut Room, file: &Pieces, made: &mut Vec<ServiceId>) -> Result<Restored, Error> {
     let mut afterwards = Afterwards::default();
-    for Line { number, change } in lines.into_iter().flatten() {
+    let mut sender = Sender::new(room)?;
+    for line in lines(file) {
+        let Line { number, change } = line?;
+        match change {
+            // It can't be undone.
+            Change::SetTimeouts(timeouts) => {
+                afterwards.timeouts = Some(timeouts);
+                continue;
+            }
+            Change::AddService(ref service) => made.push(service.id),
+            _ => {}
+        }
+        sender.push(change, NonZeroU32::new(number))?;
+    }
+    let restored = sender.finish()?;
+    finish(room, &afterwards)?;
+    // At most: what the file itself takes back is counted too.
+    room.rules
+        .know(restored.added.try_into().unwrap_or(usize::MAX));
+    Ok(restored)
+}
+
+/// Deletes the services that are there of these.
+fn remove(room: &mut Room, made: &[ServiceId]) -> Result<(), Error> {
+    let ipvs = room.ipvs()?;
+    let mut batch = Batch::default();
+    for id in made {
+        ipvs.push(&mut batch, &Change::DeleteService(*id));
+    }
+    let refusals = room.socket.commit(&batch)?;
+    let other = |(_, refusal): &(usize, Refusal)| !refusal.is(Errno::ESRCH);
+    match refusals.into_iter().find(other) {
+        None => Ok(()),
+        Some((position, refusal)) => {
+            let change = Change::DeleteService(made[position]);
+            Err(Error::refused(&change, refusal))
+        }
+    }
+}
+
+/// Carries out the difference between what there is and what the file makes of `base`'s table.
+fn change(
+    room: &mut Room,
+    file: &Pieces,
+    base: &dyn Fn(&Table) -> Table,
+    max: MaxRules,
+) -> Result<Restored, Error> {
+    let before = room.table()?;
+    let mut wanted = base(&before);
+    let mut afterwards = Afterwards::default();
+    for line in lines(file) {
+        let Line { number, change } = line?;
         let line = NonZeroU32::new(number);
         let applied = wanted.apply(change, line, &mut afterwards);
         applied.map_err(|clash| Error::Clash(clash).at(line))?;
     }
-    limit.check(wanted.rules())?;
-    room.load_for(wanted.services())?;
+    max.check(wanted.rules())?;
     let done = walk(room, &before, &wanted).and_then(|restored| {
         finish(room, &afterwards)?;
+        room.rules.know(wanted.rules());
         Ok(restored)
     });
-    done.map_err(|first| undo(room, &before, first))
+    done.map_err(|first| {
+        let now = room.table();
+        undone(first, now.and_then(|now| walk(room, &now, &before)))
+    })
 }
 
 /// Carries out what leads from one table to the other, up to the first refusal.
 fn walk(room: &mut Room, from: &Table, to: &Table) -> Result<Restored, Error> {
-    let mut restored = Restored::default();
-    let mut steps = from.steps_to(to);
-    let mut batch_steps: Vec<Step> = Vec::with_capacity(BATCH);
-    loop {
-        batch_steps.clear();
-        batch_steps.extend(steps.by_ref().take(BATCH));
-        if batch_steps.is_empty() {
-            return Ok(restored);
-        }
-        commit(room, &batch_steps)?;
-        for (change, _) in &batch_steps {
-            match change {
-                Change::AddService(_) | Change::AddServer(..) => restored.added += 1,
-                Change::EditService(_) | Change::EditServer(..) => restored.edited += 1,
-                _ => restored.deleted += 1,
-            }
-        }
+    let mut sender = Sender::new(room)?;
+    for (change, line) in from.steps_to(to) {
+        sender.push(change, line)?;
     }
+    sender.finish()
 }
 
-/// One batch. A server may stand behind its service: should the service be refused its servers are
-/// too, the first refusal is the one that is told, and everything is undone anyway.
-fn commit(room: &mut Room, steps: &[Step]) -> Result<(), Error> {
-    let ipvs = room.ipvs()?;
-    let mut batch = Batch::<Generic>::default();
-    for (change, _) in steps {
-        ipvs.push(&mut batch, change);
-    }
-    match room
-        .socket
-        .commit(&batch)?
-        .into_iter()
-        .min_by_key(|(position, _)| *position)
-    {
-        None => Ok(()),
-        Some((position, refusal)) => {
-            let (change, line) = &steps[position];
-            Err(Error::refused(change, refusal).at(*line))
-        }
-    }
-}
-
-/// Timeouts and counters, which nothing refuses once the table stands.
+/// Counters and timeouts, which nothing refuses once the table stands.
 fn finish(room: &mut Room, afterwards: &Afterwards) -> Result<(), Error> {
     let timeouts = afterwards.timeouts.map(Change::SetTimeouts);
     let zero = afterwards.zero.iter().map(|id| Change::Zero(*id));
-    let steps: Vec<Step> = zero.chain(timeouts).map(|change| (change, None)).collect();
-    if steps.is_empty() {
-        return Ok(());
+    let mut sender = Sender::new(room)?;
+    for change in zero.chain(timeouts) {
+        sender.push(change, None)?;
     }
-    commit(room, &steps)
+    sender.finish().map(|_| ())
 }
 
-/// Back from whatever the kernel has by now to what it had.
-fn undo(room: &mut Room, before: &Table, first: Error) -> Error {
-    let undone = room.table().and_then(|now| walk(room, &now, before));
-    match undone {
+/// Why a request failed, and whether undoing it did too.
+fn undone<T>(first: Error, undo: Result<T, Error>) -> Error {
+    match undo {
         Ok(_) => first,
         Err(undo) => Error::NotUndone {
             first: Box::new(first),

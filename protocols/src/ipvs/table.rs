@@ -6,11 +6,11 @@ use std::collections::btree_map::{Entry, Range};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use patchbay_protocols::ipvs::{
-    Change, ListedServer, Server, ServerId, Service, ServiceId, Timeouts,
-};
+use super::{Change, Line, ListedServer, Server, ServerId, Service, ServiceId, Timeouts};
 
-use super::error::Clash;
+mod clash;
+
+pub use clash::{BadFile, Clash, MaxRules, TooManyRules};
 
 /// A rule, and the line of the file that last said it; the kernel's own rules have none.
 type Ruled<T> = (T, Option<NonZeroU32>);
@@ -18,26 +18,45 @@ type Ruled<T> = (T, Option<NonZeroU32>);
 /// Services with their servers. Servers are one map, not one for each service: that is a third of
 /// the memory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Table {
+pub struct Table {
     services: BTreeMap<ServiceId, Ruled<Service>>,
     servers: BTreeMap<(ServiceId, ServerId), Ruled<Server>>,
 }
 
 /// One change on the way from one table to another, and the line that asks for it.
-pub(super) type Step = (Change, Option<NonZeroU32>);
+pub type Step = (Change, Option<NonZeroU32>);
 
 /// What a rule file asks for besides rules; done when the table is.
 #[derive(Debug, Default)]
-pub(super) struct Afterwards {
+pub struct Afterwards {
     /// The last that were set.
-    pub(super) timeouts: Option<Timeouts>,
+    pub timeouts: Option<Timeouts>,
     /// Counters to be zeroed.
-    pub(super) zero: Vec<Option<ServiceId>>,
+    pub zero: Vec<Option<ServiceId>>,
 }
 
 impl Table {
+    /// What a rule file makes of an empty table.
+    ///
+    /// # Errors
+    /// The first line that contradicts those before, or more rules than there may be.
+    pub fn of_file(lines: &[Line], max: MaxRules) -> Result<Self, BadFile> {
+        let mut table = Self::default();
+        for Line { number, change } in lines {
+            let line = NonZeroU32::new(*number);
+            table
+                .apply(change.clone(), line, &mut Afterwards::default())
+                .map_err(|clash| BadFile::Clash {
+                    line: *number,
+                    clash,
+                })?;
+        }
+        max.check(table.rules())?;
+        Ok(table)
+    }
+
     /// A service and its servers as the kernel lists them.
-    pub(super) fn insert(&mut self, service: Service, servers: Vec<ListedServer>) {
+    pub fn insert(&mut self, service: Service, servers: Vec<ListedServer>) {
         let id = service.id;
         self.services.insert(id, (service, None));
         for ListedServer { server, .. } in servers {
@@ -45,19 +64,23 @@ impl Table {
         }
     }
 
-    /// Services and servers.
-    pub(super) fn rules(&self) -> usize {
+    /// Number of services and servers.
+    #[must_use]
+    pub fn rules(&self) -> usize {
         self.services.len() + self.servers.len()
     }
 
     /// Services.
-    pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|(service, _)| service)
     }
 
     /// One line of a rule file. What was there before the file may be added again: it becomes what
     /// the line says; what the file itself has added may not.
-    pub(super) fn apply(
+    ///
+    /// # Errors
+    /// A line that contradicts those before.
+    pub fn apply(
         &mut self,
         change: Change,
         line: Option<NonZeroU32>,
@@ -130,7 +153,7 @@ impl Table {
 
     /// What leads from this table to that one, in an order that keeps traffic: what is new or
     /// different first, what goes last. What stays is not touched.
-    pub(super) fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
+    pub fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
         if to.services.is_empty() && !self.services.is_empty() {
             return Box::new(std::iter::once((Change::Clear, None)));
         }

@@ -1,11 +1,11 @@
 use std::num::NonZeroU32;
 
-use patchbay_protocols::ipvs::{
-    Command, Forward, Grammar, Resolver, numeric, parse, server_line, service_line,
-};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ipvs::{
+    Command, Completeness, Forward, Grammar, Resolver, numeric, parse, server_line, service_line,
+};
 
 struct NoNames;
 
@@ -53,7 +53,7 @@ fn text(table: &Table) -> Vec<String> {
         .services
         .values()
         .map(|(service, _)| service_line(service, &numeric));
-    let whole = patchbay_protocols::ipvs::Completeness::Whole;
+    let whole = Completeness::Whole;
     let servers = table.servers.iter();
     let servers = servers.map(|((of, _), (server, _))| server_line(*of, server, &numeric, whole));
     services.chain(servers).collect()

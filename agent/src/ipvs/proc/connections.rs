@@ -1,4 +1,4 @@
-//! What IPVS tells by `/proc` alone, or faster there.
+//! Connections, which IPVS tells nowhere else.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,25 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use patchbay_protocols::ipvs::{Connection, Peer};
 
 /// Of the calling thread's network namespace.
-const RULES: &str = "/proc/thread-self/net/ip_vs";
 const CONNECTIONS: &str = "/proc/thread-self/net/ip_vs_conn";
 
-/// Lines above the services.
-const HEADER_LINES: usize = 3;
 /// Longest row that is believed, in bytes; persistence engines add a few hundred.
 const MAX_ROW: u64 = 4096;
-
-/// Number of services and servers.
-pub fn count_rules() -> io::Result<usize> {
-    let mut reader = BufReader::new(File::open(RULES)?);
-    let mut row = Vec::new();
-    let mut rows = 0usize;
-    while reader.read_until(b'\n', &mut row)? > 0 {
-        rows += 1;
-        row.clear();
-    }
-    Ok(rows.saturating_sub(HEADER_LINES))
-}
 
 /// Reads the connection table row by row.
 pub fn connections(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
