@@ -10,7 +10,7 @@ use patchbay_protocols::model::QueuePairs;
 
 use crate::config::EthtoolWay;
 use crate::genl::{FamilyId, HEADER};
-use crate::netlink::{Attrs, Error, Generic, Kernel, Socket, read_u32};
+use crate::netlink::{Attrs, Dumps, Error, Generic, Kernel, Socket, read_u32};
 
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_MSG_CHANNELS_SET: u8 = 18;
@@ -52,7 +52,7 @@ impl Ethtool {
         if way == EthtoolWay::Ioctl {
             return Ok(Self::Ioctl);
         }
-        let mut socket = Socket::open()?;
+        let mut socket = Socket::open(Dumps::Large)?;
         match FamilyId::resolve(&mut socket, "ethtool") {
             Ok(id) => Ok(Self::Family(socket, id)),
             Err(Error::Refused(refusal)) if refusal.is(Errno::ENOENT) => Ok(Self::Ioctl),

@@ -19,7 +19,7 @@ mod socket;
 pub use attr::{Attrs, Body, read_be16, read_u8, read_u16, read_u32, read_u64};
 pub use batch::{Batch, Flags};
 pub use error::{Error, Refusal};
-pub use socket::Socket;
+pub use socket::{Dumps, Socket};
 
 /// A netlink protocol, as a type: never constructed, so that a batch can't reach the wrong socket.
 pub trait Family {

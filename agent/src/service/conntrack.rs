@@ -8,7 +8,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 
 use crate::conntrack;
 use crate::modules::{self, Modules};
-use crate::netlink::{self, Netfilter, Socket};
+use crate::netlink::{self, Dumps, Netfilter, Socket};
 
 /// Why flows were not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ impl Default for ConntrackService {
 }
 
 fn open() -> Result<Socket<Netfilter>, Error> {
-    Socket::open().map_err(|error| match error {
+    Socket::open(Dumps::Large).map_err(|error| match error {
         netlink::Error::Open(source)
             if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
         {

@@ -20,7 +20,7 @@ use patchbay_protocols::model::{
 use crate::config::EthtoolWay;
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Device, Ethtool};
-use crate::netlink::{self, Route, Socket};
+use crate::netlink::{self, Dumps, Route, Socket};
 use crate::rtnl::{address, link};
 use configure::Before;
 
@@ -53,7 +53,7 @@ impl Services {
     /// Opens the sockets in the network namespace of the calling thread.
     pub fn open(sysfs: Sysfs, ethtool: EthtoolWay) -> Result<Self, netlink::Error> {
         let kernel = Kernel {
-            route: Socket::open()?,
+            route: Socket::open(Dumps::Large)?,
             ethtool: Ethtool::open(ethtool)?,
         };
         let ethtool = match kernel.ethtool {

@@ -17,7 +17,7 @@ use patchbay_protocols::packed::RowRef;
 
 use crate::ipvs::{self, Ipvs, ProcServers};
 use crate::modules::Modules;
-use crate::netlink::{self, Batch, Generic, Kernel as _, Socket};
+use crate::netlink::{self, Batch, Dumps, Generic, Kernel as _, Socket};
 use rules::Rules;
 
 pub use error::Error;
@@ -43,7 +43,7 @@ impl IpvsService {
     pub fn open() -> Result<Self, netlink::Error> {
         Ok(Self {
             room: Mutex::new(Room {
-                socket: Socket::open()?,
+                socket: Socket::open(Dumps::Small)?,
                 family: None,
                 modules: Modules::of_this_kernel(),
                 rules: Rules::default(),
