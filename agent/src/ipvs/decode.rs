@@ -15,23 +15,31 @@ use super::consts::{
     info, svc, top,
 };
 use crate::genl::HEADER;
-use crate::netlink::{Attrs, Error, read_be16, read_u8, read_u16, read_u32, read_u64};
+use crate::netlink::{Attrs, Error, Indexed, read_be16, read_u8, read_u16, read_u32, read_u64};
+
+/// No nest of IPVS has attributes beyond this (`IPVS_DEST_ATTR_TUN_FLAGS`).
+type Nest<'a> = Indexed<'a, 16>;
 
 /// An attribute without which nothing can be said.
-fn need<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<&'a [u8], Error> {
+fn need<'a>(attrs: &Nest<'a>, kind: u16) -> Result<&'a [u8], Error> {
     attrs
-        .find(kind)?
+        .find(kind)
         .ok_or(Error::Malformed("an attribute is missing"))
 }
 
 /// A number that an old kernel does not tell.
-fn u32_or_zero(attrs: &Attrs<'_>, kind: u16) -> Result<u32, Error> {
-    Ok(attrs.find(kind)?.map(read_u32).transpose()?.unwrap_or(0))
+fn u32_or_zero(attrs: &Nest<'_>, kind: u16) -> Result<u32, Error> {
+    Ok(attrs.find(kind).map(read_u32).transpose()?.unwrap_or(0))
+}
+
+/// What stands behind the header of an answer.
+fn answer(payload: &[u8]) -> Result<Nest<'_>, Error> {
+    Nest::of(Attrs::after(HEADER, payload)?)
 }
 
 /// The nest in an answer.
-fn nest(payload: &[u8], kind: u16) -> Result<Attrs<'_>, Error> {
-    Attrs::after(0, need(&Attrs::after(HEADER, payload)?, kind)?)
+fn nest(payload: &[u8], kind: u16) -> Result<Nest<'_>, Error> {
+    Nest::of(Attrs::after(0, need(&answer(payload)?, kind)?)?)
 }
 
 fn unknown<T>(read: Result<T, BadValue>) -> Result<T, Error> {
@@ -65,7 +73,7 @@ fn address(value: &[u8], family: Family) -> Result<IpAddr, Error> {
     }
 }
 
-fn service_id(attrs: &Attrs<'_>) -> Result<ServiceId, Error> {
+fn service_id(attrs: &Nest<'_>) -> Result<ServiceId, Error> {
     let family = family(read_u16(need(attrs, svc::AF)?)?)?;
     if let Some(mark) = NonZeroU32::new(u32_or_zero(attrs, svc::FWMARK)?) {
         return Ok(ServiceId::Mark { mark, family });
@@ -94,7 +102,7 @@ pub(super) fn service(payload: &[u8]) -> Result<ListedService, Error> {
         Family::V4 => Netmask::V4(u32::from_be(read_u32(mask)?)),
         Family::V6 => unknown(Netmask::prefix(read_u32(mask)?))?,
     };
-    let engine = attrs.find(svc::PE_NAME)?.map(text).transpose()?;
+    let engine = attrs.find(svc::PE_NAME).map(text).transpose()?;
     let engine = engine.filter(|name| !name.is_empty());
     let sched_bits = u8::try_from(flags >> SVC_SCHED_SHIFT & 7).unwrap_or_default();
     let service = Service {
@@ -121,7 +129,7 @@ pub(super) fn service(payload: &[u8]) -> Result<ListedService, Error> {
 /// One server of an answer. A kernel before 3.18 does not tell its family: it is the service's.
 pub(super) fn server(payload: &[u8], of: Family) -> Result<ListedServer, Error> {
     let attrs = nest(payload, top::DEST)?;
-    let family = match attrs.find(dest::ADDR_FAMILY)?.map(read_u16).transpose()? {
+    let family = match attrs.find(dest::ADDR_FAMILY).map(read_u16).transpose()? {
         Some(number) if number != 0 => family(number)?,
         _ => of,
     };
@@ -149,10 +157,10 @@ pub(super) fn server(payload: &[u8], of: Family) -> Result<ListedServer, Error> 
     })
 }
 
-fn tunnel(attrs: &Attrs<'_>) -> Result<Tunnel, Error> {
-    let kind = attrs.find(dest::TUN_TYPE)?.map(read_u8).transpose()?;
-    let port = attrs.find(dest::TUN_PORT)?.map(read_be16).transpose()?;
-    let checksum = attrs.find(dest::TUN_FLAGS)?.map(read_u16).transpose()?;
+fn tunnel(attrs: &Nest<'_>) -> Result<Tunnel, Error> {
+    let kind = attrs.find(dest::TUN_TYPE).map(read_u8).transpose()?;
+    let port = attrs.find(dest::TUN_PORT).map(read_be16).transpose()?;
+    let checksum = attrs.find(dest::TUN_FLAGS).map(read_u16).transpose()?;
     unknown(Tunnel::try_from((
         kind.unwrap_or(0).into(),
         port.unwrap_or(0).into(),
@@ -161,10 +169,10 @@ fn tunnel(attrs: &Attrs<'_>) -> Result<Tunnel, Error> {
 }
 
 /// Counters in 64 bits where the kernel has them (4.1), else in 32.
-fn stats(attrs: &Attrs<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
-    let nest = match attrs.find(wide)? {
+fn stats(attrs: &Nest<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
+    let nest = match attrs.find(wide) {
         Some(nest) => Some(nest),
-        None => attrs.find(narrow)?,
+        None => attrs.find(narrow),
     };
     let nest = Attrs::after(0, nest.unwrap_or_default())?;
     let mut stats = Stats::default();
@@ -185,14 +193,14 @@ fn stats(attrs: &Attrs<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
 
 /// Version and size of the connection table.
 pub(super) fn info(payload: &[u8]) -> Result<(u32, u32), Error> {
-    let attrs = Attrs::after(HEADER, payload)?;
+    let attrs = answer(payload)?;
     let version = u32_or_zero(&attrs, info::VERSION)?;
     Ok((version, u32_or_zero(&attrs, info::CONN_TAB_SIZE)?))
 }
 
 /// The global timeouts.
 pub(super) fn timeouts(payload: &[u8]) -> Result<Timeouts, Error> {
-    let attrs = Attrs::after(HEADER, payload)?;
+    let attrs = answer(payload)?;
     // The kernel keeps ticks: a value of another program may be longer than ipvsadm allows.
     let seconds = |kind| Ok::<_, Error>(u32_or_zero(&attrs, kind)?.min(Persistence::MAX));
     unknown(Timeouts::new(
@@ -205,16 +213,16 @@ pub(super) fn timeouts(payload: &[u8]) -> Result<Timeouts, Error> {
 /// One daemon that runs.
 pub(super) fn daemon(payload: &[u8]) -> Result<Daemon, Error> {
     let attrs = nest(payload, top::DAEMON)?;
-    let number16 = |kind| attrs.find(kind)?.map(read_u16).transpose();
+    let number16 = |kind| attrs.find(kind).map(read_u16).transpose();
     let group = match (
-        attrs.find(daemon::MCAST_GROUP)?,
-        attrs.find(daemon::MCAST_GROUP6)?,
+        attrs.find(daemon::MCAST_GROUP),
+        attrs.find(daemon::MCAST_GROUP6),
     ) {
         (Some(v4), _) => Some(address(v4, Family::V4)?),
         (None, Some(v6)) => Some(address(v6, Family::V6)?),
         (None, None) => None,
     };
-    let ttl = attrs.find(daemon::MCAST_TTL)?.map(read_u8).transpose()?;
+    let ttl = attrs.find(daemon::MCAST_TTL).map(read_u8).transpose()?;
     let max_len = number16(daemon::SYNC_MAXLEN)?.filter(|length| *length != 0);
     let sync_id = read_u32(need(&attrs, daemon::SYNC_ID)?)?;
     Ok(Daemon {

@@ -107,6 +107,30 @@ impl<'a> Attrs<'a> {
     }
 }
 
+/// Attributes by their kind, below `N`: read once where many are looked up.
+#[derive(Debug)]
+pub struct Indexed<'a, const N: usize>([Option<&'a [u8]>; N]);
+
+impl<'a, const N: usize> Indexed<'a, N> {
+    /// The first of each kind; those that are not known are passed over.
+    pub fn of(attrs: Attrs<'a>) -> Result<Self, Error> {
+        let mut values = [None; N];
+        for attribute in attrs {
+            let (kind, value) = attribute?;
+            if let Some(place) = values.get_mut(usize::from(kind)) {
+                place.get_or_insert(value);
+            }
+        }
+        Ok(Self(values))
+    }
+
+    /// The value of this kind.
+    #[must_use]
+    pub fn find(&self, kind: u16) -> Option<&'a [u8]> {
+        self.0.get(usize::from(kind)).copied().flatten()
+    }
+}
+
 impl<'a> Iterator for Attrs<'a> {
     type Item = Result<(u16, &'a [u8]), Error>;
 

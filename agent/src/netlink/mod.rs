@@ -16,7 +16,7 @@ mod error;
 mod reply;
 mod socket;
 
-pub use attr::{Attrs, Body, read_be16, read_u8, read_u16, read_u32, read_u64};
+pub use attr::{Attrs, Body, Indexed, read_be16, read_u8, read_u16, read_u32, read_u64};
 pub use batch::{Batch, Flags};
 pub use error::{Error, Refusal};
 pub use socket::{Dumps, Socket};

@@ -30,7 +30,7 @@ pub(super) fn command(grammar: &Grammar<'_>, draft: &Draft<'_>) -> Result<Comman
         return Err(Refused::word(word));
     }
     let scheduler = match &draft.scheduler {
-        Some(scheduler) => scheduler.clone(),
+        Some(scheduler) => *scheduler,
         None => named(draft.command, DEFAULT_SCHEDULER)?,
     };
     let flags = sched_flags(draft.flags.unwrap_or_default(), &scheduler)?;
@@ -143,7 +143,7 @@ fn service(
             Scheduling::Connections
         },
         flags,
-        engine: draft.engine.clone(),
+        engine: draft.engine,
     };
     Ok(service.checked()?)
 }
@@ -210,7 +210,7 @@ fn daemon(draft: &Draft<'_>) -> Result<Daemon, Refused> {
     Ok(Daemon {
         role: role(draft)?,
         link: match &draft.link {
-            Some(link) => link.clone(),
+            Some(link) => *link,
             None => named(draft.command, DEFAULT_LINK)?,
         },
         sync_id: draft.sync_id,

@@ -130,11 +130,32 @@ impl ServiceId {
     }
 }
 
+impl ServiceId {
+    /// The order of IPv4 services among themselves: most tables have no others, and a large one
+    /// compares millions of times.
+    fn short_key(self) -> Option<u64> {
+        match self {
+            Self::Address {
+                protocol,
+                address: IpAddr::V4(v4),
+                port,
+            } => {
+                let protocol = u64::from(protocol.number()) << 48;
+                Some(protocol | u64::from(v4.to_bits()) << 16 | u64::from(port))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Ord for ServiceId {
     /// ipvsadm's: marks last, then family, protocol, address, port. Addresses compare as numbers,
     /// which ipvsadm gets wrong for those that are 2^31 or more apart.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
+        match (self.short_key(), other.short_key()) {
+            (Some(own), Some(others)) => own.cmp(&others),
+            _ => self.key().cmp(&other.key()),
+        }
     }
 }
 

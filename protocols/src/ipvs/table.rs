@@ -153,6 +153,7 @@ impl Table {
 
     /// What leads from this table to that one, in an order that keeps traffic: what is new or
     /// different first, what goes last. What stays is not touched.
+    #[must_use]
     pub fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
         if to.services.is_empty() && !self.services.is_empty() {
             return Box::new(std::iter::once((Change::Clear, None)));
