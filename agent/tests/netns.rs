@@ -47,7 +47,8 @@ impl Bench {
         let steps = [8, 0].map(PciAddress::from_devfn);
         let path = PciPath::new(steps.to_vec()).unwrap();
         let done = self.services.configure(&path, spec, Instant::now() + wait);
-        done.map_err(|error| Failure::from(&error))
+        done.map(|done| done.interface)
+            .map_err(|error| Failure::from(&error))
     }
 }
 

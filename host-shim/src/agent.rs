@@ -21,6 +21,7 @@ use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 
 use crate::stream::{self, Stream};
+use crate::timings;
 use ttrpc::context;
 
 /// Longest wait for a connection and the first answer on it.
@@ -69,6 +70,7 @@ impl Agent {
     /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody answers, [`Kind::Unsupported`] when the
     /// agent speaks another version.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
+        let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -124,8 +126,12 @@ impl Agent {
         let call = self
             .client
             .configure_interface(context::with_duration(limit + MARGIN), &request);
+        let _phase = tracing::info_span!("transport").entered();
         let reply = self.runtime.block_on(within(limit, call))?;
-        Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
+        timings::inner("discovery", reply.discovery_us);
+        timings::inner("netlink", reply.netlink_us);
+        let interface = reply.interface.as_ref().unwrap_or_default();
+        Interface::try_from(interface).map_err(|invalid| nonsense(&invalid))
     }
 
     /// Every interface of the guest.
@@ -137,7 +143,7 @@ impl Agent {
         let call = self
             .client
             .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
-        let reply = self.runtime.block_on(within(ANSWER, call))?;
+        let reply = self.wait(ANSWER, call)?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
@@ -148,7 +154,7 @@ impl Agent {
         let call = self
             .client
             .update_interface(context::with_duration(limit), &request);
-        let reply = self.runtime.block_on(within(limit, call))?;
+        let reply = self.wait(limit, call)?;
         Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
@@ -158,7 +164,7 @@ impl Agent {
         let call = self
             .client
             .add_routes(context::with_duration(MANY), &request);
-        self.runtime.block_on(within(MANY, call)).map(drop)
+        self.wait(MANY, call).map(drop)
     }
 
     /// Makes these the guest's routes.
@@ -167,7 +173,7 @@ impl Agent {
         let call = self
             .client
             .replace_routes(context::with_duration(MANY), &request);
-        self.runtime.block_on(within(MANY, call)).map(drop)
+        self.wait(MANY, call).map(drop)
     }
 
     /// Deletes the routes that agree, or none.
@@ -176,7 +182,7 @@ impl Agent {
         let call = self
             .client
             .delete_routes(context::with_duration(MANY), &request);
-        self.runtime.block_on(within(MANY, call)).map(drop)
+        self.wait(MANY, call).map(drop)
     }
 
     /// The guest's routes.
@@ -185,8 +191,17 @@ impl Agent {
         let call = self
             .client
             .list_routes(context::with_duration(ANSWER), &request);
-        let reply = self.runtime.block_on(within(ANSWER, call))?;
+        let reply = self.wait(ANSWER, call)?;
         convert::routes(&reply).map_err(|invalid| nonsense(&invalid))
+    }
+
+    fn wait<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, Failure> {
+        let _phase = tracing::info_span!("transport").entered();
+        self.runtime.block_on(within(limit, call))
     }
 }
 

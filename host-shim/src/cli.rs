@@ -18,6 +18,9 @@ pub struct Cli {
     /// Which sandbox, and how it is reached.
     #[command(flatten)]
     pub target: Target,
+    /// Print on standard error how long each phase took
+    #[arg(long, global = true)]
+    pub timings: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

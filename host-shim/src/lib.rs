@@ -14,5 +14,6 @@ mod qmp;
 mod report;
 mod sandbox;
 pub mod stream;
+pub mod timings;
 
 pub use command::run;

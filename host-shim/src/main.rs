@@ -5,7 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use patchbay::cli::Cli;
 use patchbay::output;
+use patchbay::timings::Timings;
 
 fn main() -> ExitCode {
-    output::finish(patchbay::run(&Cli::parse()))
+    let cli = Cli::parse();
+    let timings = cli.timings.then(Timings::begin);
+    let code = output::finish(patchbay::run(&cli));
+    if let Some(timings) = timings {
+        output::timings(&timings);
+    }
+    code
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::cli::Printing;
 use crate::input::{AddIface, Backend, Listener, RawAddress, RawInterface};
 use crate::report::Report;
+use crate::timings::Timings;
 
 /// What goes to standard output: one compact line of JSON, but where it says otherwise.
 #[derive(Debug, Serialize)]
@@ -369,6 +370,12 @@ pub fn finish(ended: Ended) -> ExitCode {
     // Nobody is left to be told that standard error is closed.
     let _ = writeln!(io::stderr(), "patchbay: {sentence}");
     ExitCode::from(failure.kind().exit_code())
+}
+
+/// Prints where the time went.
+pub fn timings(timings: &Timings) {
+    // Nobody is left to be told that standard error is closed.
+    let _ = write!(io::stderr(), "{timings}");
 }
 
 /// A failure and its causes as one sentence.

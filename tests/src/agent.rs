@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use patchbay_protocols::API_VERSION;
 use patchbay_protocols::failure::Failure;
 use patchbay_protocols::wire::agent::{
-    ConfigureInterfaceRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
+    ConfigureInterfaceRequest, Configured, HelloReply, HelloRequest, ListInterfacesReply,
     ListInterfacesRequest,
 };
 use patchbay_protocols::wire::agent_ttrpc::{Agent, create_agent};
@@ -81,7 +81,7 @@ impl Agent for Answers {
         &self,
         _: &TtrpcContext,
         request: ConfigureInterfaceRequest,
-    ) -> ttrpc::Result<Interface> {
+    ) -> ttrpc::Result<Configured> {
         // Who does not look at requests has dropped the other end.
         let _ = self.sender.send(request);
         match &self.configure {

@@ -9,9 +9,9 @@ use patchbay_protocols::convert;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{LinkChange, LinkSpec, PciPath};
 use patchbay_protocols::wire::agent::{
-    ConfigureInterfaceRequest, DeleteRoutesRequest, HelloReply, HelloRequest, Interface,
-    ListInterfacesReply, ListInterfacesRequest, ListRoutesReply, ListRoutesRequest, RoutesReply,
-    RoutesRequest, UpdateInterfaceRequest,
+    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, HelloReply, HelloRequest,
+    Interface, ListInterfacesReply, ListInterfacesRequest, ListRoutesReply, ListRoutesRequest,
+    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_protocols::wire::agent_ttrpc::Agent;
 use slog::{Logger, info, warn};
@@ -75,13 +75,19 @@ impl Agent for Handlers {
         &self,
         _: &TtrpcContext,
         request: ConfigureInterfaceRequest,
-    ) -> ttrpc::Result<Interface> {
+    ) -> ttrpc::Result<Configured> {
         self.run("configure_interface", move |services| {
             let (path, spec): (PciPath, LinkSpec) = (&request).try_into()?;
             let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
             let done = services.configure(&path, &spec, Instant::now() + wait);
-            done.map(|interface| (&interface).into())
-                .map_err(|error| (&error).into())
+            let done = done.map_err(|error| Failure::from(&error))?;
+            let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+            Ok(Configured {
+                interface: Some((&done.interface).into()).into(),
+                discovery_us: micros(done.discovery),
+                netlink_us: micros(done.netlink),
+                ..Configured::default()
+            })
         })
         .await
     }

@@ -49,6 +49,17 @@ pub struct Services {
     conntrack: ConntrackService,
 }
 
+/// A card that was configured, and what that took.
+#[derive(Debug)]
+pub struct Configured {
+    /// As the kernel has it now.
+    pub interface: Interface,
+    /// Until the card was there.
+    pub discovery: Duration,
+    /// From then on.
+    pub netlink: Duration,
+}
+
 impl Services {
     /// Opens the sockets in the network namespace of the calling thread.
     pub fn open(sysfs: Sysfs, ethtool: EthtoolWay) -> Result<Self, netlink::Error> {
@@ -98,13 +109,20 @@ impl Services {
         path: &PciPath,
         spec: &LinkSpec,
         deadline: Instant,
-    ) -> Result<Interface, Error> {
+    ) -> Result<Configured, Error> {
+        let begun = Instant::now();
         let index = self.find(path, spec, deadline)?;
+        let discovery = begun.elapsed();
         let before = configure::apply(&mut self.lock(), index, spec)?;
         if let Err(first) = self.wait_for_carrier(index) {
             return Err(before.restore(&mut self.lock(), first.into()));
         }
-        self.finish(&before, spec.duplicates())
+        let interface = self.finish(&before, spec.duplicates())?;
+        Ok(Configured {
+            interface,
+            discovery,
+            netlink: begun.elapsed().saturating_sub(discovery),
+        })
     }
 
     /// Changes an interface by difference, or leaves it as it was.

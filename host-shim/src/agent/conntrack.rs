@@ -8,7 +8,7 @@ use patchbay_protocols::wire::conntrack as wire;
 use patchbay_protocols::wire::conntrack_ttrpc::ConntrackClient;
 use ttrpc::context;
 
-use super::{Agent, within};
+use super::Agent;
 
 /// A table may hold some hundred thousand flows.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -19,6 +19,6 @@ impl Agent {
         let client = ConntrackClient::new(self.transport.clone());
         let request = wire::DeleteRequest::from(filter);
         let call = client.delete(context::with_duration(LIMIT), &request);
-        Ok(self.runtime.block_on(within(LIMIT, call))?.deleted)
+        Ok(self.wait(LIMIT, call)?.deleted)
     }
 }

@@ -12,7 +12,7 @@ use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
 use ttrpc::context;
 
-use super::{ANSWER, Agent, nonsense, within};
+use super::{ANSWER, Agent, nonsense};
 
 /// Longest wait for a rule file to be applied, and for a table to be read: the kernel searches its
 /// lists of servers linearly, and an emulated guest takes a minute for the largest.
@@ -36,7 +36,7 @@ impl Agent {
         let client = self.ipvs_client();
         let request = convert::change_request(change, max_rules);
         let call = client.change(context::with_duration(ANSWER), &request);
-        self.runtime.block_on(within(ANSWER, call))?;
+        self.wait(ANSWER, call)?;
         Ok(())
     }
 
@@ -73,7 +73,7 @@ impl Agent {
                 }
             }
         };
-        let reply = self.runtime.block_on(within(BULK, call))?;
+        let reply = self.wait(BULK, call)?;
         Ok((&reply).into())
     }
 
@@ -96,7 +96,7 @@ impl Agent {
             }
             Ok(table)
         };
-        let table = self.runtime.block_on(within(BULK, call))?;
+        let table = self.wait(BULK, call)?;
         Ok(table?.services)
     }
 
@@ -105,7 +105,7 @@ impl Agent {
         let client = self.ipvs_client();
         let request = wire::StatusRequest::default();
         let call = client.status(context::with_duration(ANSWER), &request);
-        let reply = self.runtime.block_on(within(ANSWER, call))?;
+        let reply = self.wait(ANSWER, call)?;
         convert::status(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
@@ -127,7 +127,7 @@ impl Agent {
             }
             Ok((rows, chunks))
         };
-        let (rows, chunks) = self.runtime.block_on(within(BULK, call))?;
+        let (rows, chunks) = self.wait(BULK, call)?;
         bounded(rows)?;
         let mut connections = Vec::with_capacity(rows);
         for chunk in &chunks {

@@ -105,6 +105,7 @@ fn make_backend(
     card: &Card,
     ready: Ready<'_>,
 ) -> Result<(), Failure> {
+    let _phase = tracing::info_span!("backend").entered();
     match ready {
         // The descriptors end here: QEMU has its own copies by then, and with ours still open a TAP
         // that was made for the card would outlive an unplugging that has to follow.
@@ -119,6 +120,7 @@ fn make_backend(
 }
 
 fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &AddIface) -> Result<(), Failure> {
+    let _phase = tracing::info_span!("plug").entered();
     let LinkParts { mac, .. } = request.link.parts();
     let pairs = u32::from(pairs(request).get());
     let device = DeviceAdd {

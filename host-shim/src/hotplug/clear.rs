@@ -25,6 +25,7 @@ pub(crate) fn clear(
     journal: &Journal,
     card: &Card,
 ) -> Result<(), Failure> {
+    let _phase = tracing::info_span!("unplug").entered();
     // One that is still being added is cleared away by the next command as it is.
     if card.phase == Phase::Plugged {
         journal.write(&Card {

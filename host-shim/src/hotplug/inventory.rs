@@ -68,6 +68,7 @@ pub(crate) struct Inventory {
 impl Inventory {
     /// Reads the machine.
     pub(crate) fn read(qmp: &mut Session) -> Result<Self, Error> {
+        let _phase = tracing::info_span!("inventory").entered();
         let acpi = Acpi::read(qmp)?;
         let mut inventory = Self {
             mechanism: acpi.behind_bridges,

@@ -58,6 +58,7 @@ const OUT_OF_BAND: u64 = 0;
 impl Session {
     /// Connects, waits for the greeting, negotiates.
     pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
+        let _phase = tracing::info_span!("qmp").entered();
         let connect = |source: io::Error| match source.kind() {
             io::ErrorKind::TimedOut => Error::Busy {
                 path: path.to_owned(),

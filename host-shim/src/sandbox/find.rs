@@ -25,6 +25,7 @@ struct Match {
 /// The sandbox that is meant: the one given by hand, or the one whose id, or that of a container
 /// in it, is `id` or alone begins with it.
 pub(crate) fn find(target: &Target, id: &str) -> Result<Sandbox, Failure> {
+    let _phase = tracing::info_span!("find").entered();
     let wanted = Id::parse(id).map_err(|bad| bad.at("id"))?;
     if let (Some(qmp), Some(agent)) = (&target.qmp, &target.agent) {
         let netns = target.netns.as_deref().map(netns_path);

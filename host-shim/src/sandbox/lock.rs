@@ -22,6 +22,7 @@ pub(crate) struct Lock(#[allow(dead_code)] Flock<File>);
 impl Lock {
     /// Waits for the lock in the sandbox's state directory, which is made if need be.
     pub(crate) fn take(state: &Path) -> Result<Self, Failure> {
+        let _phase = tracing::info_span!("lock").entered();
         let path = state.join("lock");
         let sentence = || format!("could not take the lock {}", path.display());
         let file = fs::create_dir_all(state)
