@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
+use std::time::Duration;
 
 use patchbay_tests::balance::{Balancer, VIP, ask, shares};
 
@@ -123,7 +124,7 @@ fn while_talking(mut round: impl FnMut() + Send, work: impl FnOnce()) {
 /// Packets and connections that the guest's ipvsadm counts for the service and each server.
 fn counters(field: &Field) -> BTreeMap<String, Vec<u64>> {
     // The kernel brings the counters that it shows up to date every two seconds.
-    thread::sleep(std::time::Duration::from_secs(3));
+    thread::sleep(Duration::from_secs(3));
     let shown = field.0.guest.exec("ipvsadm -Ln --stats --exact").ok();
     let rows = shown.lines().filter_map(|line| {
         let mut words = line.split_whitespace().skip_while(|word| *word == "->");
@@ -273,4 +274,54 @@ fn cleanup_deletes_exactly_what_it_names_while_traffic_runs() {
     assert!(after.len() > before.len() - 45, "{after:?}");
     // A flow is only what the kernel knows of a connection: IPVS knows it still.
     all_answer(&mut idle);
+}
+
+/// What `-c` shows, less the seconds that are left and the order of the kernel's hash.
+fn timeless(shown: &str) -> Vec<String> {
+    let mut rows: Vec<_> = shown
+        .lines()
+        .map(|line| {
+            let words = line.split_whitespace().enumerate();
+            let words = words.filter(|(at, word)| *at != 1 || !word.contains(':'));
+            words.map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn counters_and_connections_are_listed_as_ipvsadm_lists_them() {
+    let field = Field(Balancer::start());
+    let guest = &field.0.guest;
+    field.0.serve(8001);
+    field.service(&format!("-t {VIP}:8001"), "-s wrr", [1, 2, 3]);
+    field.service(&format!("-u {VIP}:8001"), "-s rr -p 60", [1, 1, 1]);
+    let mut open = field.0.clients[0].connections(8001, 12);
+    field.0.clients[1].datagrams(SECOND, 8001, 20);
+    // Past where ipvsadm begins to count in thousands.
+    for _ in 0..2000 {
+        ask(&mut open[0].0);
+    }
+    drop(open.split_off(6));
+    // The kernel brings what it shows up to date every two seconds; then it is held there.
+    thread::sleep(Duration::from_secs(3));
+    guest.exec("sysctl -w net.ipv4.vs.run_estimation=0").ok();
+    for list in [
+        "-L -n",
+        "-L -n --stats",
+        "-L -n --stats --exact",
+        "-L -n --rate",
+        "-L -n --thresholds",
+        "-L -n --persistent-conn",
+    ] {
+        let theirs = guest.exec(&format!("ipvsadm {list}")).ok();
+        assert_eq!(guest.ipvsadm(list).ok(), theirs, "{list}");
+    }
+    for list in ["-L -n -c", "-L -n -c --persistent-conn"] {
+        let theirs = timeless(&guest.exec(&format!("ipvsadm {list}")).ok());
+        // 12 of TCP, 20 of UDP, the template of their persistence, and two lines of heading.
+        assert_eq!(theirs.len(), 35, "{theirs:#?}");
+        assert_eq!(timeless(&guest.ipvsadm(list).ok()), theirs, "{list}");
+    }
 }
