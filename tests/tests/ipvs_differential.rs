@@ -200,10 +200,8 @@ type Came = (bool, String);
 
 /// What the real ipvsadm makes of these lines in its namespace, one after another.
 fn judge(guest: &Guest, lines: &[String]) -> Vec<Came> {
-    let script: String = lines
-        .iter()
-        .map(|line| format!("ipvsadm {line} 2>/dev/null; echo \"== $?\";"))
-        .collect();
+    let question = |line: &String| format!("ipvsadm {line} 2>/dev/null; echo \"== $?\"");
+    let script = lines.iter().map(question).collect::<Vec<_>>().join("\n");
     let inside = ["exec", guest.id(), "--", "ip", "netns", "exec", "twin"];
     let words = [&inside[..], &["sh", "-c", &script]].concat();
     let mut came = Vec::new();
