@@ -186,7 +186,6 @@ fn bad_lines_change_nothing(guest: &Guest, file: &str) {
     for (at, mode) in [
         (1, "--replace"),
         (10_001, "--replace"),
-        (10_001, "--merge"),
         (20_000, "--merge"),
         (20_000, "--replace"),
     ] {
