@@ -7,16 +7,26 @@ use std::time::SystemTime;
 pub struct Dice(u64);
 
 impl Dice {
-    /// The seed is `PATCHBAY_SEED`, or the clock's; it is printed, so that a run can be repeated.
+    /// By a seed from [`Dice::seeds`].
     pub fn new() -> Self {
-        let given = std::env::var("PATCHBAY_SEED").ok();
-        let seed = given.map_or_else(
-            || {
-                let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-                u64::from(now.subsec_nanos()) | 1
-            },
-            |text| text.parse().unwrap(),
-        );
+        Self::seeded(Self::seeds(1)[0])
+    }
+
+    /// `PATCHBAY_SEED` alone, or so many that come from the clock.
+    pub fn seeds(count: u64) -> Vec<u64> {
+        if let Ok(given) = std::env::var("PATCHBAY_SEED") {
+            return vec![given.parse().unwrap()];
+        }
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let first = u64::from(now.subsec_nanos());
+        // Zero would roll zeros for ever.
+        (0..count)
+            .map(|at| (first + at * 0x9e37_79b9) | 1)
+            .collect()
+    }
+
+    /// The seed is printed, so that a run can be repeated.
+    pub fn seeded(seed: u64) -> Self {
         eprintln!("PATCHBAY_SEED={seed}");
         Self(seed)
     }

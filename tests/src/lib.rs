@@ -10,6 +10,7 @@
 )]
 
 mod agent;
+pub mod balance;
 mod command;
 mod dice;
 mod dpdk;

@@ -179,6 +179,36 @@ fn rules(count: usize) -> String {
     text
 }
 
+/// At the beginning, in the middle and at the end of a file that would change much.
+fn bad_lines_change_nothing(guest: &Guest, file: &str) {
+    let other = file.replace("172.16.7.2:", "172.16.7.9:");
+    let lines: Vec<&str> = other.lines().collect();
+    for (at, mode) in [
+        (1, "--replace"),
+        (10_001, "--replace"),
+        (20_000, "--merge"),
+        (20_000, "--replace"),
+    ] {
+        let mut refused = lines.clone();
+        let service = lines[at - 1].split(' ').nth(2).unwrap();
+        // The kernel alone knows its schedulers, and that this is no unicast address.
+        let (index, bad) = match at {
+            1 => (0, "-A -t 10.99.0.1:80 -s nosuch".to_owned()),
+            _ => (at, format!("-a -t {service} -r 224.0.0.1:80 -m")),
+        };
+        refused.insert(index, &bad);
+        let done = guest.restore(&[mode, "--max-rules", "30000"], &refused.join("\n"));
+        let line = format!("line {}: ", index + 1);
+        assert_ne!(done.status, 0, "{at} {mode}");
+        assert!(done.err.contains(&line), "{at} {mode}: {done}");
+        let mut wrong = lines.clone();
+        wrong[at - 1] = "-A -t nonsense";
+        let done = guest.restore(&[mode], &wrong.join("\n"));
+        let line = format!("line {at}: -t/--tcp-service 'nonsense'");
+        assert!(done.err.contains(&line), "{at} {mode}: {done}");
+    }
+}
+
 #[test]
 fn twenty_thousand_rules_come_and_go_and_a_bad_line_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
@@ -187,6 +217,8 @@ fn twenty_thousand_rules_come_and_go_and_a_bad_line_changes_nothing() {
     let saved = guest.exec("ipvsadm -Sn").ok();
     assert_eq!(saved.lines().count(), 20_000);
     assert_eq!(guest.ipvsadm("-S -n").ok(), saved);
+    let listed = guest.exec("ipvsadm -L -n").ok();
+    assert_eq!(guest.ipvsadm("-L -n").ok(), listed);
     let again = guest.restore(&[], &file);
     assert_eq!((again.status, again.out.as_str()), (4, ""), "{again}");
     assert!(again.err.contains("20000 rules already"), "{again}");
@@ -196,25 +228,7 @@ fn twenty_thousand_rules_come_and_go_and_a_bad_line_changes_nothing() {
         "{more}"
     );
 
-    let lines: Vec<&str> = file.lines().collect();
-    for at in [1, 10_001, 19_999] {
-        let mut refused = lines.clone();
-        // The kernel alone knows that this is no unicast address.
-        let service = lines[at - 1].split(' ').nth(2).unwrap();
-        let bad = format!("-a -t {service} -r 224.0.0.1:80 -m");
-        refused.insert(at, &bad);
-        let done = guest.restore(&["--replace", "--max-rules", "30000"], &refused.join("\n"));
-        assert_eq!(done.status, 2, "{done}");
-        assert!(done.err.contains(&format!("line {}: ", at + 1)), "{done}");
-        let mut wrong = lines.clone();
-        wrong[at - 1] = "-A -t nonsense";
-        let done = guest.restore(&["--replace"], &wrong.join("\n"));
-        assert!(
-            done.err
-                .contains(&format!("line {at}: -t/--tcp-service 'nonsense'")),
-            "{done}"
-        );
-    }
+    bad_lines_change_nothing(&guest, &file);
     assert_eq!(guest.exec("ipvsadm -Sn").ok(), saved);
 
     let other = file.replace("172.16.7.2:", "172.16.7.9:");

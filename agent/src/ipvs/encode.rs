@@ -169,4 +169,6 @@ fn daemon(body: &mut Body<'_>, daemon: &Daemon) {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
