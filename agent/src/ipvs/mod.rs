@@ -13,6 +13,8 @@ use patchbay_protocols::ipvs::{Change, Daemon, ListedServer, ListedService, Serv
 use crate::genl::FamilyId;
 use crate::netlink::{Batch, Error, Generic, Kernel, dump};
 
+#[cfg(fuzzing)]
+pub(crate) use proc::parse as connection_row;
 pub use proc::{connections, count_rules};
 
 /// The family on this kernel.

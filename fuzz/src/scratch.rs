@@ -1,0 +1,34 @@
+//! A folder for readers that take a path.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+pub(crate) struct Scratch(TempDir);
+
+impl Scratch {
+    /// In memory where the machine has such a folder: a file is written for each input.
+    pub(crate) fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() {
+            TempDir::new_in(memory)
+        } else {
+            TempDir::new()
+        };
+        Self(folder.expect("a folder can be made"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.path().join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("a folder can be made");
+        }
+        fs::write(&path, bytes).expect("a file can be written");
+        path
+    }
+}
