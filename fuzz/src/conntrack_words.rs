@@ -4,6 +4,8 @@ use patchbay_protocols::conntrack::{Filter, parse};
 use patchbay_protocols::ipvs::split;
 use patchbay_protocols::wire::conntrack as wire;
 
+use crate::harmless;
+
 /// Text, split as a shell does.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -16,6 +18,6 @@ pub fn run(data: &[u8]) {
             let sent = wire::DeleteRequest::from(&filter);
             assert_eq!(Filter::try_from(&sent), Ok(filter));
         }
-        Err(refused) => assert!(!refused.to_string().is_empty()),
+        Err(refused) => harmless::text(&refused.to_string()),
     }
 }

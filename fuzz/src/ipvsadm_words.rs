@@ -5,6 +5,7 @@ use patchbay_protocols::ipvs::{
     service_line, split,
 };
 
+use crate::harmless;
 use crate::names::grammars;
 
 /// Text, split as a shell does, by each grammar.
@@ -18,7 +19,7 @@ pub fn run(data: &[u8]) {
         match parse(&grammar, &words) {
             Ok(Command::Change(change)) => saved_is_read(&grammar, &change),
             Ok(_) => {}
-            Err(refused) => assert!(!refused.to_string().is_empty()),
+            Err(refused) => harmless::text(&refused.to_string()),
         }
     }
 }

@@ -12,8 +12,8 @@ use patchbay_protocols::failure::Failure;
 use patchbay_protocols::model::{LinkChange, LinkSpec, PciAddress, PciPath};
 use serde_json::Value;
 
-use crate::pick;
 use crate::scratch::Scratch;
+use crate::{harmless, pick};
 
 /// The first byte picks the document.
 pub fn run(data: &[u8]) {
@@ -56,7 +56,7 @@ fn echoed<T: PartialEq + Debug>(
     read: Result<(Vec<T>, Value), Failure>,
     again: impl Fn(&Path) -> Result<(Vec<T>, Value), Failure>,
 ) -> Option<Vec<T>> {
-    let (read, echo) = read.ok()?;
+    let (read, echo) = read.inspect_err(harmless::failure).ok()?;
     let echo = serde_json::to_vec(&echo).expect("an echo is JSON");
     // What fitted into a file may be longer with every key spelled out.
     if echo.len() < 1 << 20 {
@@ -67,7 +67,10 @@ fn echoed<T: PartialEq + Debug>(
 }
 
 fn card(file: &Path) {
-    let Ok(spec) = fuzz::card(file) else { return };
+    let spec = match fuzz::card(file) {
+        Ok(spec) => spec,
+        Err(failure) => return harmless::failure(&failure),
+    };
     let path = PciPath::new(vec![PciAddress::from_devfn(8)]).expect("a path");
     let sent = configure_request(&path, &spec);
     let read = <(PciPath, LinkSpec)>::try_from(&sent);
@@ -75,8 +78,9 @@ fn card(file: &Path) {
 }
 
 fn change(file: &Path) {
-    let Ok(change) = fuzz::change(file) else {
-        return;
+    let change = match fuzz::change(file) {
+        Ok(change) => change,
+        Err(failure) => return harmless::failure(&failure),
     };
     let read = LinkChange::try_from(&update_request(&change));
     assert_eq!(read, Ok(change));

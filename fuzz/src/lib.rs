@@ -19,6 +19,7 @@ pub mod rule_file;
 pub mod small_texts;
 pub mod wire;
 
+mod harmless;
 mod names;
 mod scratch;
 

@@ -1,13 +1,13 @@
 //! A monitor: its bytes come in any pieces, events stand anywhere.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair,
 };
 
-use std::os::fd::AsRawFd;
+use crate::harmless;
 
 /// What stands between two pieces: a byte that is in no UTF-8 text.
 const CUT: u8 = 0xff;
@@ -33,6 +33,6 @@ pub fn run(data: &[u8]) {
     }
     shutdown(theirs.as_raw_fd(), Shutdown::Write).expect("a socket can be shut down");
     if let Err(failure) = patchbay::fuzz::monitor(UnixStream::from(ours)) {
-        assert!((1..=9).contains(&failure.kind().exit_code()));
+        harmless::failure(&failure);
     }
 }

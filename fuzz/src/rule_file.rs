@@ -4,6 +4,7 @@ use patchbay_protocols::ipvs::{
     BadLine, Change, Completeness, numeric, read_rules, server_line, service_line,
 };
 
+use crate::harmless;
 use crate::ipvsadm_words::can_be_saved;
 use crate::names::grammars;
 
@@ -25,7 +26,8 @@ pub fn run(data: &[u8]) {
                 });
             }
             Err(BadLine::Refused { number, refused }) => {
-                assert!(within(number, there) && !refused.to_string().is_empty());
+                assert!(within(number, there));
+                harmless::text(&refused.to_string());
             }
             Err(BadLine::NoRule { number }) => assert!(within(number, there)),
             Err(BadLine::TooLong) => panic!("there are only {there} lines"),

@@ -1,6 +1,9 @@
 //! Values of one word: what is accepted prints as text that reads the same.
 
 use std::fmt::{Debug, Display};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 
 use patchbay::fuzz;
@@ -14,6 +17,9 @@ use crate::pick;
 /// The first byte picks the value.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
+    if kind == b'9' {
+        return handshake(bytes);
+    }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
@@ -53,5 +59,25 @@ fn kept<T: FromStr + Display + PartialEq + Debug>(text: &str) {
 fn cut(text: &str) {
     if let Ok(name) = Engine::cut(text) {
         assert!(text.starts_with(name.as_str()));
+    }
+}
+
+/// Of what a multiplexer says only the first line is taken.
+fn handshake(bytes: &[u8]) {
+    let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets can be made");
+    theirs.write_all(bytes).expect("a short text is taken");
+    theirs
+        .shutdown(Shutdown::Write)
+        .expect("a socket can be shut down");
+    let opened = fuzz::handshake(&ours).is_ok();
+    let mut rest = Vec::new();
+    ours.read_to_end(&mut rest)
+        .expect("what is there can be read");
+    if opened {
+        let taken = &bytes[..bytes.len() - rest.len()];
+        assert_eq!(
+            taken.iter().position(|byte| *byte == b'\n'),
+            Some(taken.len() - 1)
+        );
     }
 }

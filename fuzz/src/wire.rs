@@ -1,6 +1,6 @@
 //! Messages of the other side: what is accepted is sent back as bytes that are read the same.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 
 use patchbay_protocols::conntrack::Filter;
 use patchbay_protocols::convert::ipvs::{TableItem, connections, mode, mode_number, status};
@@ -14,7 +14,7 @@ use patchbay_protocols::model::{
 use patchbay_protocols::wire::{agent, conntrack, failure, ipvs};
 use protobuf::Message;
 
-use crate::pick;
+use crate::{harmless, pick};
 
 /// The first byte picks the type of the message.
 pub fn run(data: &[u8]) {
@@ -86,7 +86,7 @@ fn routes(kind: u8, bytes: &[u8]) {
 }
 
 /// Bytes are read as a message, the message as a value; the value is sent, and read once more.
-fn kept<W: Message, T: PartialEq + Debug, E: Debug>(
+fn kept<W: Message, T: PartialEq + Debug, E: Debug + Display>(
     bytes: &[u8],
     read: impl Fn(&W) -> Result<T, E>,
     send: impl Fn(&T) -> W,
@@ -94,7 +94,10 @@ fn kept<W: Message, T: PartialEq + Debug, E: Debug>(
     let Ok(message) = W::parse_from_bytes(bytes) else {
         return;
     };
-    let Ok(value) = read(&message) else { return };
+    let value = match read(&message) {
+        Ok(value) => value,
+        Err(refused) => return harmless::text(&refused.to_string()),
+    };
     let again = send(&value).write_to_bytes().expect("a message is encoded");
     let message = W::parse_from_bytes(&again).expect("what is sent is a message");
     assert_eq!(read(&message).expect("what is sent is accepted"), value);
@@ -124,10 +127,7 @@ fn rows(bytes: &[u8]) {
     for row in connections(&chunk).into_iter().flatten() {
         let (engine, data) = row.engine.unwrap_or_default();
         for text in [&row.protocol, &row.state, &engine, &data] {
-            assert!(
-                text.len() <= 256 && !text.contains(char::is_control),
-                "{text:?}"
-            );
+            harmless::text(text);
         }
     }
 }
@@ -147,6 +147,5 @@ fn failed(bytes: &[u8]) {
     let Ok(message) = failure::Failure::parse_from_bytes(bytes) else {
         return;
     };
-    let failure = Failure::from(message);
-    assert!((1..=9).contains(&failure.kind().exit_code()));
+    harmless::failure(&Failure::from(message));
 }

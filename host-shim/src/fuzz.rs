@@ -1,5 +1,6 @@
 //! What the fuzz targets need of this crate and nobody else: private readers, by thin wrappers.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -86,6 +87,11 @@ pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Op
         files.show(Names::Resolved, Protocol::Tcp, host.into(), port);
     }
     found
+}
+
+/// Opens a port behind a Unix socket.
+pub fn handshake(stream: &UnixStream) -> io::Result<()> {
+    crate::stream::handshake(stream, 7)
 }
 
 /// A whole session with a monitor: greeting, the machine's inventory, an event.
