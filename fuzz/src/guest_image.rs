@@ -35,14 +35,16 @@ fn archive(bytes: &[u8]) {
     let Ok(name) = std::str::from_utf8(&bytes[..end]) else {
         return;
     };
-    // A package's files have names; without one, or with NUL in it, there is no path to write.
-    if name.trim_matches('/').is_empty() || name.contains('\0') {
+    // A package's files have names; without one there is nothing to look for.
+    if name.trim_matches('/').is_empty() {
         return;
     }
     let content = &bytes[end..];
     let mut archive = Archive::default();
     archive.file(name, content.to_vec());
-    let encoded = archive.encode().expect("an archive of one file");
+    let Ok(encoded) = archive.encode() else {
+        return;
+    };
     let mut rest = encoded.as_slice();
     loop {
         let mut reader = cpio::newc::Reader::new(rest).expect("an entry");
