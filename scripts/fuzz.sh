@@ -9,6 +9,11 @@ SECONDS_EACH=${FUZZ_SECONDS:-60}
 LOGS=fuzz/target/logs
 mkdir -p "$LOGS"
 
+# Targets write a file for each input.
+scratch=$(mktemp -d /dev/shm/patchbay-fuzz.XXXXXX)
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch
+
 # Longer inputs than these only cost time.
 max_len() {
   case $1 in
