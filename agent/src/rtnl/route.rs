@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwTunnelEncap, RouteMessage,
-    RouteNextHopFlags, RouteProtocol, RouteScope, RouteSeg6IpTunnel, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel,
+    RouteLwTunnelEncap, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope,
+    RouteSeg6IpTunnel, RouteType,
 };
 use patchbay_protocols::model::{Route as Spoken, Way};
 
@@ -188,15 +189,17 @@ impl Stored {
     }
 }
 
-/// netlink-packet-route reads a segment routing header without segments, and panics when it is to
-/// write one.
+/// netlink-packet-route reads a segment routing header without segments, and attributes of IP tunnels
+/// that it does not know, and panics when it is to write one.
 fn can_be_told(attributes: &[RouteAttribute]) -> bool {
-    let without_segments = |encap: &RouteLwTunnelEncap| match encap {
+    let cannot_be_told = |encap: &RouteLwTunnelEncap| match encap {
         RouteLwTunnelEncap::Seg6(RouteSeg6IpTunnel::Seg6(header)) => header.segments.is_empty(),
+        RouteLwTunnelEncap::Ip(RouteIpTunnel::Other(_))
+        | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Other(_)) => true,
         _ => false,
     };
     attributes.iter().all(|attribute| match attribute {
-        RouteAttribute::Encap(encaps) => !encaps.iter().any(without_segments),
+        RouteAttribute::Encap(encaps) => !encaps.iter().any(cannot_be_told),
         RouteAttribute::MultiPath(hops) => hops.iter().all(|hop| can_be_told(&hop.attributes)),
         _ => true,
     })
@@ -257,6 +260,9 @@ mod tests {
         };
         assert!(!can_be_told(&encap(vec![])));
         assert!(!can_be_told(&hop(encap(vec![]))));
+        let other = netlink_packet_core::DefaultNla::new(54, vec![0; 28]);
+        let ip6 = RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Other(other));
+        assert!(!can_be_told(&[RouteAttribute::Encap(vec![ip6])]));
         let segment = vec![std::net::Ipv6Addr::LOCALHOST];
         assert!(can_be_told(&encap(segment.clone())));
         assert!(can_be_told(&hop(encap(segment))));
