@@ -4,11 +4,15 @@ SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
 BIN := target/$(TARGET)/release
 IMAGE := target/image
+FUZZ_SECONDS ?= 60
+# The fuzz crate is a workspace of its own, in which private parsers are open. Cargo finds the flag
+# for that only from its folder; without libFuzzer the ordinary toolchain builds it.
+FUZZ_CHECKS := --locked --no-default-features
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 
-.PHONY: help demo test lint build image clean setup-run setup-test
+.PHONY: help demo test replay fuzz lint build image clean setup-run setup-test setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -16,12 +20,19 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image replay ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
+
+replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
+	cd fuzz && cargo test $(FUZZ_CHECKS) --quiet
+
+fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
+	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
 lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd fuzz && cargo fmt --check && cargo clippy --all-targets $(FUZZ_CHECKS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
@@ -40,6 +51,9 @@ setup-run:
 
 setup-test: setup-run
 	@scripts/setup.sh test
+
+setup-fuzz:
+	@scripts/setup.sh fuzz
 
 clean: ## Remove what was built
 	cargo clean

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing: `run` for building and starting sandboxes, `test` for the tests too.
+# Installs what is missing: `run` for building and starting sandboxes, `test` for the tests too, and
+# `fuzz` for fuzzing alone.
 set -euo pipefail
 
 # QEMU before this one crashes under TCG when a vhost-user card is hot-plugged.
@@ -52,6 +53,16 @@ cargo_install() {
   CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 \
     cargo install --quiet --locked "$@"
 }
+
+if [ "${1:-run}" = fuzz ]; then
+  if ! cargo +nightly --version >/dev/null 2>&1; then
+    say "fuzzing needs a nightly toolchain (rustup toolchain install nightly)"
+    exit 1
+  fi
+  have g++ || have clang++ || apt_install g++
+  have cargo-fuzz || cargo_install cargo-fuzz
+  exit 0
+fi
 
 missing=()
 for pair in ip:iproute2 ping:iputils-ping; do

@@ -16,7 +16,7 @@ pub struct FamilyId(u16);
 
 impl FamilyId {
     /// A number as a kernel might have given it.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) const SOME: Self = Self(0x22);
 
     /// One request to the family, in version 1 of its interface.

@@ -7,6 +7,8 @@ pub mod config;
 pub mod conntrack;
 pub mod device;
 pub mod ethtool;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod genl;
 pub mod ipvs;
 pub mod log;

@@ -85,7 +85,7 @@ fn underscores(name: &str) -> String {
 }
 
 /// A row of `modules.dep` is `file: dependency dependency`, the most basic one last.
-fn files_of(index: &str, name: &str) -> Option<Vec<String>> {
+pub(crate) fn files_of(index: &str, name: &str) -> Option<Vec<String>> {
     let wanted = underscores(name);
     let row = index.lines().find_map(|row| {
         let (file, needs) = row.split_once(':')?;

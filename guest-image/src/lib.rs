@@ -5,6 +5,8 @@ pub mod cli;
 pub mod console;
 pub mod error;
 pub mod exec;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod image;
 pub mod launch;
 pub mod list;

@@ -6,6 +6,8 @@
 pub mod agent;
 pub mod cli;
 mod command;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod hotplug;
 mod input;
 mod names;

@@ -26,7 +26,7 @@ impl Files {
         )
     }
 
-    fn parse(hosts: &str, services: &str) -> Self {
+    pub(crate) fn parse(hosts: &str, services: &str) -> Self {
         let words = |line: &str| -> Vec<String> {
             let line = line.split('#').next().unwrap_or_default();
             line.split_whitespace().map(str::to_owned).collect()

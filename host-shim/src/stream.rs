@@ -100,7 +100,7 @@ pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 /// The longest answer is `OK 4294967295` and a line end.
 const LONGEST_ANSWER: usize = 16;
 
-fn handshake(mut stream: &UnixStream, port: u32) -> io::Result<()> {
+pub(crate) fn handshake(mut stream: &UnixStream, port: u32) -> io::Result<()> {
     stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
     let mut answer = Vec::new();
     // Byte by byte: what follows the line belongs to the stream.

@@ -80,7 +80,8 @@ impl Kind {
     }
 }
 
-/// A refusal: its kind, one sentence, and what led to it.
+/// A refusal: its kind, one sentence, and what led to it. Much of that repeats bytes of others (the
+/// guest's, QEMU's, a file's), so whatever goes in is bounded and made harmless for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -91,8 +92,9 @@ pub struct Failure {
     chain: Vec<String>,
 }
 
-/// Longest text and longest chain that is taken from a peer: the guest is hostile to the host.
-const MAX_TEXT: usize = 1024;
+/// Longest text, in characters; our own name at most eight sandboxes with their folders.
+const MAX_TEXT: usize = 4096;
+/// Longest chain that is taken from a peer: the guest is hostile to the host.
 const MAX_CHAIN: usize = 16;
 
 /// Name of the message in a status's details, as `google.protobuf.Any` has it.
@@ -100,10 +102,10 @@ const TYPE_URL: &str = "patchbay.v1.Failure";
 
 impl Failure {
     /// A refusal in one sentence, which does not repeat its causes.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
         Self {
             kind,
-            message: message.into(),
+            message: clean(message.as_ref()),
             field: None,
             errno: None,
             chain: Vec::new(),
@@ -114,7 +116,7 @@ impl Failure {
     pub fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         Self {
-            chain: causes.map(ToString::to_string).collect(),
+            chain: causes.map(|cause| clean(&cause.to_string())).collect(),
             ..Self::new(kind, error.to_string())
         }
     }
@@ -128,8 +130,8 @@ impl Failure {
 
     /// Names the input field at fault.
     #[must_use]
-    pub fn with_field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+    pub fn with_field(mut self, field: impl AsRef<str>) -> Self {
+        self.field = Some(clean(field.as_ref()));
         self
     }
 
@@ -142,15 +144,15 @@ impl Failure {
 
     /// Adds a further cause, or what went wrong while undoing.
     #[must_use]
-    pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
-        self.chain.push(cause.into());
+    pub fn with_cause(mut self, cause: impl AsRef<str>) -> Self {
+        self.chain.push(clean(cause.as_ref()));
         self
     }
 
     /// Says what was being done: the sentence before becomes the first cause.
     #[must_use]
-    pub fn in_step(mut self, step: impl Into<String>) -> Self {
-        let cause = std::mem::replace(&mut self.message, step.into());
+    pub fn in_step(mut self, step: impl AsRef<str>) -> Self {
+        let cause = std::mem::replace(&mut self.message, clean(step.as_ref()));
         self.chain.insert(0, cause);
         self
     }
@@ -207,8 +209,9 @@ impl From<ttrpc::Error> for Failure {
     /// Reads the failure that the agent sent; anything else is the connection's own trouble.
     fn from(error: ttrpc::Error) -> Self {
         let ttrpc::Error::RpcStatus(status) = error else {
-            let text = clean(&error.to_string());
-            return Failure::new(Kind::Other, "the connection to the agent broke").with_cause(text);
+            let cause = error.to_string();
+            return Failure::new(Kind::Other, "the connection to the agent broke")
+                .with_cause(cause);
         };
         let sent = status
             .details
@@ -224,8 +227,7 @@ impl From<ttrpc::Error> for Failure {
             Code::DEADLINE_EXCEEDED => Kind::Timeout,
             _ => Kind::Other,
         };
-        Failure::new(kind, "the agent did not carry out the request")
-            .with_cause(clean(&status.message))
+        Failure::new(kind, "the agent did not carry out the request").with_cause(&status.message)
     }
 }
 
@@ -252,7 +254,7 @@ impl From<WireFailure> for Failure {
     }
 }
 
-/// Text of a peer, bounded and without anything that a terminal would obey.
+/// Text, bounded and without anything that a terminal would obey.
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
@@ -294,6 +296,21 @@ mod tests {
                 .chain()
                 .all(|cause| !cause.contains(char::is_control))
         );
+    }
+
+    #[test]
+    fn what_a_file_or_qemu_says_is_harmless_too() {
+        let cause = "unknown variant `\x1b[2J`, expected `plugged`";
+        let failure = Failure::new(Kind::Other, "a\nb")
+            .with_field("\u{9b}2J")
+            .with_cause(cause)
+            .in_step("\x07".repeat(5000));
+        let field = failure.field().into_iter();
+        let mut texts = failure.chain().chain(field).collect::<Vec<_>>();
+        let step = failure.to_string();
+        texts.push(&step);
+        assert!(texts.iter().all(|text| !text.contains(char::is_control)));
+        assert_eq!(step.chars().count(), MAX_TEXT);
     }
 
     #[test]

@@ -4,4 +4,6 @@ mod sysfs;
 mod wait;
 
 pub use sysfs::Sysfs;
+#[cfg(fuzzing)]
+pub(crate) use sysfs::device_path;
 pub use wait::until;

@@ -36,7 +36,7 @@ impl Sysfs {
 /// Reads `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio0/net/eth0`. Bus numbers are the
 /// guest's choice and are passed over; what counts is slot and function of each level. Only the
 /// first root bus is known: QEMU's machines have no other unless told so.
-fn device_path(target: &str) -> Option<PciPath> {
+pub(crate) fn device_path(target: &str) -> Option<PciPath> {
     let (_, below) = target.split_once("/pci0000:00/")?;
     let steps = below.split('/').map_while(pci_address).collect();
     PciPath::new(steps).ok()

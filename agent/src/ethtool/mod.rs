@@ -88,7 +88,11 @@ impl Ethtool {
     }
 }
 
-fn get(socket: &mut impl Kernel<Generic>, id: FamilyId, index: u32) -> Result<(u32, u32), Error> {
+pub(crate) fn get(
+    socket: &mut impl Kernel<Generic>,
+    id: FamilyId,
+    index: u32,
+) -> Result<(u32, u32), Error> {
     let request = id.request(ETHTOOL_MSG_CHANNELS_GET, |body| {
         body.nest(ETHTOOL_A_CHANNELS_HEADER, |nest| {
             nest.u32(ETHTOOL_A_HEADER_DEV_INDEX, index);

@@ -14,6 +14,8 @@ use crate::genl::FamilyId;
 use crate::netlink::{Batch, Error, Generic, Kernel, dump};
 
 pub use proc::{ProcServers, connections, count_rules};
+#[cfg(fuzzing)]
+pub(crate) use proc::{connection_row, server_row, service_row};
 
 /// The family on this kernel.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,8 @@
 mod attr;
 mod batch;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod reply;
 mod socket;
 

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
-    RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel,
+    RouteLwTunnelEncap, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope,
+    RouteSeg6IpTunnel, RouteType,
 };
 use patchbay_protocols::model::{Route as Spoken, Way};
 
@@ -32,7 +33,9 @@ pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Stored>, Error> {
         body.emit(&RouteMessage::default());
     });
     dump(kernel, &request, |payload| {
-        Ok(parse(payload).ok().map(Stored::listed))
+        let message = parse::<RouteMessage>(payload).ok();
+        let message = message.filter(|message| can_be_told(&message.attributes));
+        Ok(message.map(Stored::listed))
     })
 }
 
@@ -186,6 +189,22 @@ impl Stored {
     }
 }
 
+/// netlink-packet-route reads a segment routing header without segments, and attributes of IP tunnels
+/// that it does not know, and panics when it is to write one.
+fn can_be_told(attributes: &[RouteAttribute]) -> bool {
+    let cannot_be_told = |encap: &RouteLwTunnelEncap| match encap {
+        RouteLwTunnelEncap::Seg6(RouteSeg6IpTunnel::Seg6(header)) => header.segments.is_empty(),
+        RouteLwTunnelEncap::Ip(RouteIpTunnel::Other(_))
+        | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Other(_)) => true,
+        _ => false,
+    };
+    attributes.iter().all(|attribute| match attribute {
+        RouteAttribute::Encap(encaps) => !encaps.iter().any(cannot_be_told),
+        RouteAttribute::MultiPath(hops) => hops.iter().all(|hop| can_be_told(&hop.attributes)),
+        _ => true,
+    })
+}
+
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
@@ -223,6 +242,30 @@ mod tests {
             assert_eq!(stored.has_gateway(), gateway.is_some());
             assert!(stored.uses(3) && !stored.uses(4) && !stored.made_by_kernel());
         }
+    }
+
+    #[test]
+    fn a_route_that_would_panic_when_told_is_not_listed() {
+        use netlink_packet_route::route::{RouteNextHop, Seg6Header};
+        let encap = |segments| {
+            let mut header = Seg6Header::default();
+            header.segments = segments;
+            let seg6 = RouteSeg6IpTunnel::Seg6(header);
+            vec![RouteAttribute::Encap(vec![RouteLwTunnelEncap::Seg6(seg6)])]
+        };
+        let hop = |attributes| {
+            let mut hop = RouteNextHop::default();
+            hop.attributes = attributes;
+            [RouteAttribute::MultiPath(vec![hop])]
+        };
+        assert!(!can_be_told(&encap(vec![])));
+        assert!(!can_be_told(&hop(encap(vec![]))));
+        let other = netlink_packet_core::DefaultNla::new(54, vec![0; 28]);
+        let ip6 = RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Other(other));
+        assert!(!can_be_told(&[RouteAttribute::Encap(vec![ip6])]));
+        let segment = vec![std::net::Ipv6Addr::LOCALHOST];
+        assert!(can_be_told(&encap(segment.clone())));
+        assert!(can_be_told(&hop(encap(segment))));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
+/// The name that ends an archive: what comes behind it is not unpacked.
+const TRAILER: &str = "TRAILER!!!";
+
 /// Archives that the kernel unpacks one after the other begin at a multiple of this.
 const ALIGNMENT: usize = 4;
 
@@ -62,7 +65,15 @@ impl Archive {
     }
 
     /// The bytes of the archive, padded so that another one may follow.
+    ///
+    /// # Errors
+    /// A path that an archive can't hold: one with NUL, and the name of its own end.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let cannot_hold = |path: &&String| path.contains('\0') || *path == TRAILER;
+        if let Some(path) = self.nodes.keys().find(cannot_hold) {
+            let sentence = format!("an archive can't hold {path:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        }
         let mut bytes = Vec::new();
         for (inode, (path, node)) in (1..).zip(&self.nodes) {
             bytes = append(bytes, inode, path, node)?;
@@ -180,6 +191,19 @@ mod tests {
             let link = fs::read_link(folder.path().join("usr/lib/wants/a")).unwrap();
             assert_eq!(link, Path::new("../a"));
         }
+    }
+
+    #[test]
+    fn a_path_that_would_end_the_archive_is_refused() {
+        for path in ["/TRAILER!!!", "/TRAILER!!!/a", "/a\0b"] {
+            let mut archive = Archive::default();
+            archive.program(path, b"a".to_vec());
+            let error = archive.encode().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path:?}");
+        }
+        let mut archive = Archive::default();
+        archive.program("/bin/TRAILER!!!", b"a".to_vec());
+        assert_eq!(names(&archive.encode().unwrap()).len(), 2);
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn canonical(name: &str) -> String {
 }
 
 /// Reads the `depends=` entry of the section `.modinfo`; `None` when there is none.
-fn depends_of(module: &[u8]) -> Option<Vec<String>> {
+pub(crate) fn depends_of(module: &[u8]) -> Option<Vec<String>> {
     let elf = Elf::parse(module).ok()?;
     let section = elf
         .section_headers

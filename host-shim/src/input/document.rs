@@ -82,7 +82,7 @@ impl Document {
     }
 
     /// Says that what was expected isn't there.
-    pub(super) fn holds_no(&self, what: &str, cause: impl Into<String>) -> Failure {
+    pub(super) fn holds_no(&self, what: &str, cause: impl AsRef<str>) -> Failure {
         let sentence = format!("{} holds no {what}", self.name);
         Failure::new(Kind::Invalid, sentence).with_cause(cause)
     }

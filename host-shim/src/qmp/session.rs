@@ -69,7 +69,11 @@ impl Session {
                 source,
             },
         };
-        let stream = stream::unix(path, GREETING).map_err(connect)?;
+        Self::over(stream::unix(path, GREETING).map_err(connect)?, path)
+    }
+
+    /// Waits for the greeting on a stream; `path` is for messages only.
+    pub(crate) fn over(stream: UnixStream, path: &Path) -> Result<Self, Error> {
         let mut session = Self {
             stream,
             received: Vec::new(),

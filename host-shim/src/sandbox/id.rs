@@ -23,7 +23,7 @@ const RULE: &str =
 impl Id {
     /// # Errors
     /// Text that is no id.
-    pub(super) fn parse(text: &str) -> Result<Self, BadValue> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadValue> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
         let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         if starts && text.len() <= 128 && text.bytes().all(legal) {

@@ -15,6 +15,8 @@ use patchbay_protocols::endpoint::Endpoint;
 pub(crate) use find::find;
 pub(crate) use id::Id;
 pub(crate) use journal::{Behind, Card, Journal, Phase, TapBefore};
+#[cfg(fuzzing)]
+pub(crate) use kata::cid;
 pub(crate) use lock::Lock;
 
 /// A machine, and how it is reached.

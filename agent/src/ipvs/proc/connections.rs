@@ -29,7 +29,7 @@ pub fn connections(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
 }
 
 /// `TCP 0A010002 B03C 0A010001 01BB 0A020002 1F90 TIME_WAIT       116 [pe data]`
-fn parse(row: &str) -> Option<Connection> {
+pub(crate) fn parse(row: &str) -> Option<Connection> {
     let mut words = row.split_whitespace();
     let protocol = words.next()?.to_owned();
     let mut peer = || {

@@ -5,3 +5,8 @@ mod rules;
 
 pub use connections::connections;
 pub use rules::{ProcServers, count_rules};
+#[cfg(fuzzing)]
+pub(crate) use {
+    connections::parse as connection_row,
+    rules::{server as server_row, service as service_row},
+};

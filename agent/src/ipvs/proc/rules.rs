@@ -100,7 +100,7 @@ impl<R: Read> Rows<R> {
 }
 
 /// `TCP  0A000001:0050 rr persistent 25000 FFFFFFFF` or `UDP  [2001:0db8:...]:0035 wlc`
-fn service(row: &[u8]) -> Option<ServiceId> {
+pub(crate) fn service(row: &[u8]) -> Option<ServiceId> {
     let (name, rest) = row.split_at_checked(5)?;
     let protocol = match name {
         b"TCP  " => Protocol::Tcp,
@@ -117,7 +117,7 @@ fn service(row: &[u8]) -> Option<ServiceId> {
 }
 
 /// `  -> 0A000002:1F90      Masq    1      0          0         `
-fn server(row: &[u8]) -> Option<ListedServer> {
+pub(crate) fn server(row: &[u8]) -> Option<ListedServer> {
     let ((address, port), rest) = endpoint(row.strip_prefix(ARROW)?)?;
     let mut words = rest
         .split(u8::is_ascii_whitespace)

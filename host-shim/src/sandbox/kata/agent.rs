@@ -62,7 +62,7 @@ fn command_line(pid: u32) -> Vec<u8> {
 
 /// The CID in `-device vhost-vsock-pci,…,guest-cid=N`, if this is the machine of the sandbox: the
 /// process that had the number may have ended, and another have it now.
-fn cid<'a>(line: &'a [u8], id: &Id) -> Option<&'a str> {
+pub(crate) fn cid<'a>(line: &'a [u8], id: &Id) -> Option<&'a str> {
     let words = || line.split(|byte| *byte == 0);
     let options = |word: &'a [u8]| std::str::from_utf8(word).unwrap_or_default().split(',');
     let name = format!("sandbox-{id}");

@@ -15,6 +15,8 @@ use patchbay_protocols::endpoint::Endpoint;
 use patchbay_protocols::failure::Failure;
 
 use super::id::{Fit, Id};
+#[cfg(fuzzing)]
+pub(crate) use agent::cid;
 use bundle::Bundles;
 
 /// The folders in which Kata's folders are: `/`, and others for rootless runtimes and tests.

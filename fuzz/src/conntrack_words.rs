@@ -1,0 +1,23 @@
+//! conntrack's words: what is accepted goes over the wire unchanged.
+
+use patchbay_protocols::conntrack::{Filter, parse};
+use patchbay_protocols::ipvs::split;
+use patchbay_protocols::wire::conntrack as wire;
+
+use crate::harmless;
+
+/// Text, split as a shell does.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(words) = split(text) else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match parse(&words) {
+        Ok(filter) => {
+            let sent = wire::DeleteRequest::from(&filter);
+            assert_eq!(Filter::try_from(&sent), Ok(filter));
+        }
+        Err(refused) => harmless::text(&refused.to_string()),
+    }
+}

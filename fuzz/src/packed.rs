@@ -1,0 +1,59 @@
+//! Packed rules and rows: what is accepted is packed as bytes that are read the same.
+
+use std::fmt::Debug;
+
+use patchbay_protocols::ipvs::{Change, Line};
+use patchbay_protocols::packed::{Packed, Reader, Row, RowRef, pack, unpack};
+
+use crate::{harmless, pick};
+
+/// The first byte picks what the rest holds.
+pub fn run(data: &[u8]) {
+    let (kind, bytes) = pick(data);
+    let mut reader = Reader::new(bytes);
+    match kind {
+        b'0' => {
+            while let Some(line) = next(&mut reader, Line::unpack) {
+                kept(&line);
+            }
+        }
+        b'1' => {
+            while let Some(row) = next(&mut reader, Row::unpack) {
+                carried(&row);
+            }
+        }
+        b'2' => {
+            if let Ok(change) = unpack::<Change>(bytes) {
+                kept(&change);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn next<'a, T, E: ToString>(
+    reader: &mut Reader<'a>,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, E>,
+) -> Option<T> {
+    if reader.is_empty() {
+        return None;
+    }
+    read(reader)
+        .map_err(|refused| harmless::text(&refused.to_string()))
+        .ok()
+}
+
+fn kept<T: Packed + PartialEq + Debug>(value: &T) {
+    assert_eq!(unpack::<T>(&pack(value)).as_ref(), Ok(value));
+}
+
+/// A row survives the wire.
+pub(crate) fn carried(row: &Row) {
+    let mut bytes = Vec::new();
+    match row {
+        Row::Service(listed) => RowRef::Service(&listed.service, &listed.stats),
+        Row::Server(listed) => RowRef::Server(listed),
+    }
+    .pack(&mut bytes);
+    assert_eq!(Row::unpack(&mut Reader::new(&bytes)).as_ref(), Ok(row));
+}
