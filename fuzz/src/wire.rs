@@ -119,10 +119,10 @@ fn rows(bytes: &[u8]) {
 }
 
 fn chunk(bytes: &[u8]) {
-    if let Ok(chunk) = ipvs::RestoreChunk::parse_from_bytes(bytes) {
-        if let Ok(known) = mode(chunk.mode) {
-            assert_eq!(mode_number(known), chunk.mode);
-        }
+    if let Ok(chunk) = ipvs::RestoreChunk::parse_from_bytes(bytes)
+        && let Ok(known) = mode(chunk.mode)
+    {
+        assert_eq!(mode_number(known), chunk.mode);
     }
 }
 

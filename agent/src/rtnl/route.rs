@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel,
-    RouteLwTunnelEncap, RouteMessage, RouteNextHopFlags, RouteProtocol, RouteScope,
-    RouteSeg6IpTunnel, RouteType,
+    RouteLwTunnelEncap, RouteMessage, RouteMplsIpTunnel, RouteNextHopFlags, RouteProtocol,
+    RouteScope, RouteSeg6IpTunnel, RouteType,
 };
 use patchbay_protocols::model::{Route as Spoken, Way};
 
@@ -189,17 +189,18 @@ impl Stored {
     }
 }
 
-/// netlink-packet-route reads a segment routing header without segments, and attributes of IP tunnels
-/// that it does not know, and panics when it is to write one.
+/// netlink-packet-route reads more encapsulations than it can write: it panics, or writes what it
+/// can't read. Those that are known to survive are listed.
 fn can_be_told(attributes: &[RouteAttribute]) -> bool {
-    let cannot_be_told = |encap: &RouteLwTunnelEncap| match encap {
-        RouteLwTunnelEncap::Seg6(RouteSeg6IpTunnel::Seg6(header)) => header.segments.is_empty(),
-        RouteLwTunnelEncap::Ip(RouteIpTunnel::Other(_))
-        | RouteLwTunnelEncap::Ip6(RouteIp6Tunnel::Other(_)) => true,
+    let survives = |encap: &RouteLwTunnelEncap| match encap {
+        RouteLwTunnelEncap::Mpls(part) => !matches!(part, RouteMplsIpTunnel::Other(_)),
+        RouteLwTunnelEncap::Ip(part) => !matches!(part, RouteIpTunnel::Other(_)),
+        RouteLwTunnelEncap::Ip6(part) => !matches!(part, RouteIp6Tunnel::Other(_)),
+        RouteLwTunnelEncap::Seg6(RouteSeg6IpTunnel::Seg6(header)) => !header.segments.is_empty(),
         _ => false,
     };
     attributes.iter().all(|attribute| match attribute {
-        RouteAttribute::Encap(encaps) => !encaps.iter().any(cannot_be_told),
+        RouteAttribute::Encap(encaps) => encaps.iter().all(survives),
         RouteAttribute::MultiPath(hops) => hops.iter().all(|hop| can_be_told(&hop.attributes)),
         _ => true,
     })
