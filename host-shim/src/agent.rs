@@ -70,6 +70,25 @@ impl Agent {
     /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody answers, [`Kind::Unsupported`] when the
     /// agent speaks another version.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
+        Self::greeted(endpoint, async |_| Ok(())).map(|(agent, ())| agent)
+    }
+
+    /// The same, and lists the guest's interfaces: the question goes along with the greeting, for
+    /// an agent of another version does no harm by answering it.
+    ///
+    /// # Errors
+    /// As [`Agent::connect`] and [`Agent::interfaces`].
+    pub fn connect_and_list(endpoint: &Endpoint) -> Result<(Self, Vec<Interface>), Failure> {
+        let (agent, listed) = Self::greeted(endpoint, async |client| list(client).await)?;
+        let interfaces = convert::interfaces(&listed).map_err(|invalid| nonsense(&invalid))?;
+        Ok((agent, interfaces))
+    }
+
+    /// Connects, says hello and asks one thing besides, which must not change anything.
+    fn greeted<T>(
+        endpoint: &Endpoint,
+        ask: impl AsyncFnOnce(AgentClient) -> Result<T, Failure>,
+    ) -> Result<(Self, T), Failure> {
         let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -81,12 +100,8 @@ impl Agent {
         let transport = runtime.block_on(async { socket(stream).map(Client::new) });
         let transport = transport.map_err(unreachable)?;
         let client = AgentClient::new(transport.clone());
-        let request = wire::HelloRequest {
-            api_version: API_VERSION,
-            ..Default::default()
-        };
-        let hello = client.hello(context::with_duration(GREETING + MARGIN), &request);
-        let reply = runtime.block_on(within(GREETING, hello));
+        let answers = async { tokio::join!(hello(&client), ask(client.clone())) };
+        let (reply, asked) = runtime.block_on(answers);
         let greeting = greeting(&reply.map_err(|failure| {
             let failure = match failure.kind() {
                 // Not ttrpc's word for a broken stream, but what it means here.
@@ -95,13 +110,14 @@ impl Agent {
             };
             failure.in_step(format!("the sandbox's agent does not answer at {endpoint}"))
         })?)?;
-        Ok(Self {
+        let agent = Self {
             runtime,
             transport,
             client,
             endpoint: endpoint.clone(),
             greeting,
-        })
+        };
+        Ok((agent, asked?))
     }
 
     /// What the agent said of itself.
@@ -139,11 +155,8 @@ impl Agent {
     /// # Errors
     /// The agent's refusal, or an answer that breaks the interface.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
-        let request = wire::ListInterfacesRequest::default();
-        let call = self
-            .client
-            .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
-        let reply = self.wait(ANSWER, call)?;
+        let _phase = tracing::info_span!("transport").entered();
+        let reply = self.runtime.block_on(list(self.client.clone()))?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
@@ -203,6 +216,21 @@ impl Agent {
         let _phase = tracing::info_span!("transport").entered();
         self.runtime.block_on(within(limit, call))
     }
+}
+
+async fn hello(client: &AgentClient) -> Result<wire::HelloReply, Failure> {
+    let request = wire::HelloRequest {
+        api_version: API_VERSION,
+        ..Default::default()
+    };
+    let call = client.hello(context::with_duration(GREETING + MARGIN), &request);
+    within(GREETING, call).await
+}
+
+async fn list(client: AgentClient) -> Result<wire::ListInterfacesReply, Failure> {
+    let request = wire::ListInterfacesRequest::default();
+    let call = client.list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
+    within(ANSWER, call).await
 }
 
 fn detection(duplicates: Duplicates) -> Duration {

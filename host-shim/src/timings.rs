@@ -1,11 +1,14 @@
 //! Where the time of a command goes: `--timings`.
 //!
 //! The phases are `tracing` spans, so that no function hands a clock on; a phase inside another is
-//! not counted twice. Without `--timings` nobody listens and a span costs one comparison.
+//! not counted twice, and phases on two threads run beside each other: then the sum is more than the
+//! total. Without `--timings` nobody listens and a span costs one comparison.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -25,13 +28,19 @@ pub(crate) fn inner(phase: &'static str, micros: u32) {
 struct Phases {
     /// Names of the spans by their number, from 1.
     names: Vec<&'static str>,
-    /// What runs: since when, and how much of that was other phases.
-    running: Vec<(&'static str, Instant, Duration)>,
+    /// What runs on each thread: since when, and how much of that was other phases.
+    running: HashMap<ThreadId, Vec<Running>>,
     /// In the order in which they ended first.
     done: Vec<(String, Duration, u32)>,
 }
 
+type Running = (&'static str, Instant, Duration);
+
 impl Phases {
+    fn running(&mut self) -> &mut Vec<Running> {
+        self.running.entry(thread::current().id()).or_default()
+    }
+
     fn add(&mut self, name: &str, own: Duration) {
         match self.done.iter_mut().find(|(known, ..)| known == name) {
             Some((_, sum, times)) => {
@@ -43,13 +52,13 @@ impl Phases {
     }
 
     fn inside(&mut self, elapsed: Duration) {
-        if let Some((.., inner)) = self.running.last_mut() {
+        if let Some((.., inner)) = self.running().last_mut() {
             *inner += elapsed;
         }
     }
 
     fn exit(&mut self) {
-        if let Some((name, since, inner)) = self.running.pop() {
+        if let Some((name, since, inner)) = self.running().pop() {
             let elapsed = since.elapsed();
             self.add(name, elapsed.saturating_sub(inner));
             self.inside(elapsed);
@@ -140,7 +149,9 @@ impl Subscriber for Listener {
         let mut phases = lock(&self.phases);
         let index = usize::try_from(id.into_u64() - 1).unwrap_or(usize::MAX);
         if let Some(name) = phases.names.get(index).copied() {
-            phases.running.push((name, Instant::now(), Duration::ZERO));
+            phases
+                .running()
+                .push((name, Instant::now(), Duration::ZERO));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{Interface, PciPath, QueuePairs};
 
-use crate::agent::Agent;
+use super::look;
 use crate::cli::{Target, WithFile};
 use crate::hotplug::{self, Bench, Inventory};
 use crate::input::{self, AddIface, Backend};
@@ -28,9 +28,7 @@ pub(super) fn plug(target: &Target, id: &str, request: &AddIface) -> Result<Adde
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(&sandbox.state);
     hotplug::recover(&sandbox, &mut qmp, &journal)?;
-    let agent = Agent::connect(&sandbox.agent)?;
-    let inventory = Inventory::read(&mut qmp)?;
-    let interfaces = agent.interfaces()?;
+    let (inventory, agent, interfaces) = look(&sandbox, &mut qmp)?;
     if let Some(path) = same_again(&inventory, &journal, &interfaces, request)? {
         return Ok(Added::new(request, &path));
     }

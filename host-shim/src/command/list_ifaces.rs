@@ -3,9 +3,8 @@
 use patchbay_protocols::failure::Failure;
 use patchbay_protocols::model::Interface;
 
-use crate::agent::Agent;
+use super::look;
 use crate::cli::{Plain, Target};
-use crate::hotplug::Inventory;
 use crate::output::{Listed, Output};
 use crate::qmp::Session;
 use crate::sandbox::{self, Card};
@@ -13,8 +12,9 @@ use crate::sandbox::{self, Card};
 /// The cards that we plugged, by QEMU's word, with what the guest's kernel says of them now.
 pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure> {
     let sandbox = sandbox::find(target, id)?;
-    let ours = Inventory::read(&mut Session::connect(&sandbox.qmp)?)?.nics();
-    let mut interfaces = Agent::connect(&sandbox.agent)?.interfaces()?;
+    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let (inventory, _, mut interfaces) = look(&sandbox, &mut qmp)?;
+    let ours = inventory.nics();
     interfaces.retain(|interface| {
         let plugged = |nic: &crate::hotplug::Nic| {
             nic.id.starts_with(Card::DEVICE_PREFIX) && nic.path == interface.path

@@ -15,10 +15,17 @@ mod route;
 mod update_iface;
 mod update_routes;
 
-use patchbay_protocols::failure::Failure;
+use std::thread;
 
+use patchbay_protocols::failure::{Failure, Kind};
+use patchbay_protocols::model::Interface;
+
+use crate::agent::Agent;
 use crate::cli::{Cli, Command, Conntrack, KataIpvs, KataNetwork, Target};
+use crate::hotplug::Inventory;
 use crate::output::{Ended, Output};
+use crate::qmp::Session;
+use crate::sandbox::Sandbox;
 
 /// Carries out what the command line says.
 #[must_use]
@@ -51,6 +58,21 @@ fn kata_network(target: &Target, words: &KataNetwork) -> Ended {
         KataNetwork::ListRoutes(args) => or_null(list_routes::run(target, args)),
         KataNetwork::UpdateRoutes(args) => or_null(update_routes::run(target, args)),
     }
+}
+
+/// What the machine has and what the guest has, asked at once.
+fn look(
+    sandbox: &Sandbox,
+    qmp: &mut Session,
+) -> Result<(Inventory, Agent, Vec<Interface>), Failure> {
+    let (machine, guest) = thread::scope(|scope| {
+        let guest = scope.spawn(|| Agent::connect_and_list(&sandbox.agent));
+        (Inventory::read(qmp), guest.join())
+    });
+    let machine = machine?;
+    let died = |_| Failure::new(Kind::Other, "asking the agent came to a sudden end");
+    let (agent, interfaces) = guest.map_err(died)??;
+    Ok((machine, agent, interfaces))
 }
 
 /// The user guide: a command that fails prints `null`.

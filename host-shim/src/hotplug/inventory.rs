@@ -74,20 +74,25 @@ impl Inventory {
             mechanism: acpi.behind_bridges,
             ..Self::default()
         };
-        for folder in FOLDERS {
-            for property in qmp.run(&QomList { path: folder })? {
-                let kind = property
-                    .kind
-                    .strip_prefix("child<")
-                    .and_then(|k| k.strip_suffix('>'));
-                if let Some(kind) = kind {
-                    let path = format!("{folder}/{}", property.name);
-                    let device = read(qmp, &path, kind, acpi.behind_bridges)?;
-                    inventory
-                        .devices
-                        .extend(device.map(|device| (path, device)));
-                }
+        let children = children(qmp)?;
+        let questions: Vec<QomGet<'_>> = children
+            .iter()
+            .flat_map(|(path, kind)| {
+                let properties = properties(kind, acpi.behind_bridges).into_iter();
+                properties.map(move |property| QomGet { path, property })
+            })
+            .collect();
+        let mut answers = questions.iter().zip(qmp.run_all(&questions)?).peekable();
+        for (path, kind) in &children {
+            let mut device = Properties::new();
+            while let Some((question, answer)) = answers.next_if(|(of, _)| of.path == path) {
+                let answer = absent_is_none(answer)?;
+                device.extend(answer.map(|value| (question.property, value)));
             }
+            let device = Device::new(kind, &device);
+            inventory
+                .devices
+                .extend(device.map(|device| (path.clone(), device)));
         }
         let has_root = absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some();
         if has_root && acpi.on_root_bus {
@@ -201,44 +206,58 @@ impl Acpi {
     }
 }
 
-fn read(
-    qmp: &mut Session,
-    path: &str,
-    kind: &str,
-    mechanism: Mechanism,
-) -> Result<Option<Device>, Error> {
-    let Some(bus) = text(qmp, path, "parent_bus")? else {
-        return Ok(None);
-    };
-    let address = get(qmp, path, "addr")?;
-    let address = address.and_then(|value| u8::try_from(value.as_i64()?).ok());
-    let is_nic = kind.contains("net");
-    let switch = match (kind, mechanism) {
-        ("pcie-root-port" | "ioh3420", _) => Some("hotplug"),
+/// Path and type of every device.
+fn children(qmp: &mut Session) -> Result<Vec<(String, String)>, Error> {
+    let folders = FOLDERS.map(|path| QomList { path });
+    let mut children = Vec::new();
+    for (folder, listed) in FOLDERS.iter().zip(qmp.run_all(&folders)?) {
+        for property in listed? {
+            let kind = property.kind.strip_prefix("child<");
+            if let Some(kind) = kind.and_then(|kind| kind.strip_suffix('>')) {
+                children.push((format!("{folder}/{}", property.name), kind.to_owned()));
+            }
+        }
+    }
+    Ok(children)
+}
+
+/// The properties that matter of a device of this type.
+fn properties(kind: &str, mechanism: Mechanism) -> Vec<&'static str> {
+    let mut properties = vec!["parent_bus", "addr"];
+    properties.extend(match (kind, mechanism) {
+        ("pcie-root-port" | "ioh3420", _) => Some(SWITCHES[0]),
         // Without ACPI only its own controller can take a card.
-        ("pci-bridge" | "pcie-pci-bridge", Mechanism::Native) => Some("shpc"),
+        ("pci-bridge" | "pcie-pci-bridge", Mechanism::Native) => Some(SWITCHES[1]),
         _ => None,
-    };
-    let switch = match switch {
-        Some(property) => get(qmp, path, property)?,
-        None => None,
-    };
-    Ok(Some(Device {
-        kind: kind.to_owned(),
-        bus,
-        address: address.map(PciAddress::from_devfn),
-        takes_cards: switch.and_then(|on| on.as_bool()).unwrap_or(true),
-        mac: if is_nic {
-            text(qmp, path, "mac")?.and_then(|mac| mac.parse().ok())
-        } else {
-            None
-        },
-        netdev: if is_nic {
-            text(qmp, path, "netdev")?
-        } else {
-            None
-        },
-    }))
+    });
+    if kind.contains("net") {
+        properties.extend(["mac", "netdev"]);
+    }
+    properties
+}
+
+/// What of a device says whether its bus takes cards while the machine runs.
+const SWITCHES: [&str; 2] = ["hotplug", "shpc"];
+
+/// Of one device: those that it has.
+type Properties<'a> = HashMap<&'a str, Value>;
+
+impl Device {
+    /// `None` for what sits on no bus.
+    fn new(kind: &str, properties: &Properties<'_>) -> Option<Self> {
+        let text = |name| Some(properties.get(name)?.as_str()?.to_owned());
+        let address = properties.get("addr").and_then(Value::as_i64);
+        let address = address.and_then(|devfn| u8::try_from(devfn).ok());
+        let switch = SWITCHES.iter().find_map(|name| properties.get(name));
+        Some(Self {
+            kind: kind.to_owned(),
+            bus: text("parent_bus")?,
+            address: address.map(PciAddress::from_devfn),
+            takes_cards: switch.and_then(Value::as_bool).unwrap_or(true),
+            mac: text("mac").and_then(|mac| mac.parse().ok()),
+            netdev: text("netdev"),
+        })
+    }
 }
 
 fn text(qmp: &mut Session, path: &str, property: &str) -> Result<Option<String>, Error> {

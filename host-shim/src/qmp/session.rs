@@ -21,6 +21,8 @@ const GREETING: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Longest line that is taken; the longest real ones, of `qom-list`, have some kB.
 const MAX_LINE: usize = 4 << 20;
+/// Most questions that are sent ahead of their answers: neither side's socket buffer fills.
+const AHEAD: usize = 64;
 /// Most events that are kept while an answer is awaited.
 const MAX_EVENTS: usize = 1024;
 
@@ -107,7 +109,39 @@ impl Session {
     pub(crate) fn run<C: Command>(&mut self, command: &C) -> Result<C::Return, Error> {
         let line = self.request(command)?;
         self.stream.write_all(&line)?;
-        self.answer::<C>(ANSWER)
+        self.answer::<C>(self.last_id, ANSWER)
+    }
+
+    /// Questions that do not depend on each other: all are sent before the first answer is awaited,
+    /// which saves a way through QEMU's main loop for each.
+    pub(crate) fn run_all<C: Command>(
+        &mut self,
+        questions: &[C],
+    ) -> Result<Vec<Result<C::Return, Error>>, Error> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for some in questions.chunks(AHEAD) {
+            let first = self.last_id + 1;
+            let mut lines = Vec::new();
+            for question in some {
+                lines.extend(self.request(question)?);
+            }
+            self.stream.write_all(&lines)?;
+            for id in first..=self.last_id {
+                answers.push(match self.answer::<C>(id, ANSWER) {
+                    Err(Error::Refused {
+                        command,
+                        class,
+                        text,
+                    }) => Err(Error::Refused {
+                        command,
+                        class,
+                        text,
+                    }),
+                    answer => Ok(answer?),
+                });
+            }
+        }
+        Ok(answers)
     }
 
     /// The same for a command that can hold QEMU's main loop, and with it the guest: when its answer
@@ -120,7 +154,7 @@ impl Session {
     ) -> Result<C::Return, Error> {
         let line = self.request(command)?;
         self.stream.write_all(&line)?;
-        match self.answer::<C>(patience) {
+        match self.answer::<C>(self.last_id, patience) {
             Err(Error::Silent { .. }) => {}
             answered => return answered,
         }
@@ -132,7 +166,7 @@ impl Session {
         })?;
         self.stream.write_all(&line)?;
         self.overdue = false;
-        self.answer::<C>(ANSWER)
+        self.answer::<C>(self.last_id, ANSWER)
     }
 
     /// The same, with a descriptor for QEMU in the same message.
@@ -155,7 +189,7 @@ impl Session {
         .map_err(io::Error::from)?;
         // What did not fit follows without the descriptor, which went with the first byte.
         self.stream.write_all(&line[sent..])?;
-        self.answer::<C>(ANSWER)
+        self.answer::<C>(self.last_id, ANSWER)
     }
 
     /// Waits until the deadline for an event that `wanted` picks; older events are looked at first.
@@ -192,12 +226,12 @@ impl Session {
         Ok(line)
     }
 
-    fn answer<C: Command>(&mut self, patience: Duration) -> Result<C::Return, Error> {
+    fn answer<C: Command>(&mut self, of: u64, patience: Duration) -> Result<C::Return, Error> {
         let deadline = Instant::now() + patience;
         loop {
             match self.message(deadline)? {
                 // QEMU repeats the id of what it answers, but for a line that it could not read.
-                Some(Message::Answer { id, result }) if id.is_none_or(|id| id == self.last_id) => {
+                Some(Message::Answer { id, result }) if id.is_none_or(|id| id == of) => {
                     return match result {
                         Ok(value) => serde_json::from_value(value)
                             .map_err(|_| Error::Malformed("an answer has another type")),
@@ -321,6 +355,20 @@ mod tests {
             "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":2}\n",
         ]);
         assert!(session.unwrap().run(&QomList { path: "/" }).is_ok());
+    }
+
+    #[test]
+    fn questions_sent_together_have_each_its_answer() {
+        let (_dir, session) = monitor(&[
+            "{\"QMP\":{}}\n",
+            "{\"return\":{},\"id\":1}\n",
+            "{\"return\":[],\"id\":2}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":3}\n\
+             {\"event\":\"STOP\"}\n{\"return\":[],\"id\":4}\n",
+        ]);
+        let questions = ["/a", "/b", "/c"].map(|path| QomList { path });
+        let answers = session.unwrap().run_all(&questions).unwrap();
+        let kinds: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(kinds, [true, false, true]);
     }
 
     #[test]
