@@ -28,7 +28,7 @@ pub(super) fn plug(target: &Target, id: &str, request: &AddIface) -> Result<Adde
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(&sandbox.state);
     hotplug::recover(&sandbox, &mut qmp, &journal)?;
-    let (inventory, agent, interfaces) = look(&sandbox, &mut qmp)?;
+    let (inventory, agent, interfaces) = look(&sandbox, || Inventory::read(&mut qmp))?;
     if let Some(path) = same_again(&inventory, &journal, &interfaces, request)? {
         return Ok(Added::new(request, &path));
     }

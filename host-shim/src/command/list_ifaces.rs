@@ -5,6 +5,7 @@ use patchbay_protocols::model::Interface;
 
 use super::look;
 use crate::cli::{Plain, Target};
+use crate::hotplug::Inventory;
 use crate::output::{Listed, Output};
 use crate::qmp::Session;
 use crate::sandbox::{self, Card};
@@ -12,14 +13,11 @@ use crate::sandbox::{self, Card};
 /// The cards that we plugged, by QEMU's word, with what the guest's kernel says of them now.
 pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure> {
     let sandbox = sandbox::find(target, id)?;
-    let mut qmp = Session::connect(&sandbox.qmp)?;
-    let (inventory, _, mut interfaces) = look(&sandbox, &mut qmp)?;
-    let ours = inventory.nics();
+    let (ours, _, mut interfaces) = look(&sandbox, || {
+        Inventory::read_nics(&mut Session::connect(&sandbox.qmp)?, Card::DEVICE_PREFIX)
+    })?;
     interfaces.retain(|interface| {
-        let plugged = |nic: &crate::hotplug::Nic| {
-            nic.id.starts_with(Card::DEVICE_PREFIX) && nic.path == interface.path
-        };
-        interface.path.is_some() && ours.iter().any(plugged)
+        interface.path.is_some() && ours.iter().any(|nic| nic.path == interface.path)
     });
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)

@@ -22,9 +22,8 @@ use patchbay_protocols::model::Interface;
 
 use crate::agent::Agent;
 use crate::cli::{Cli, Command, Conntrack, KataIpvs, KataNetwork, Target};
-use crate::hotplug::Inventory;
 use crate::output::{Ended, Output};
-use crate::qmp::Session;
+use crate::qmp;
 use crate::sandbox::Sandbox;
 
 /// Carries out what the command line says.
@@ -61,13 +60,13 @@ fn kata_network(target: &Target, words: &KataNetwork) -> Ended {
 }
 
 /// What the machine has and what the guest has, asked at once.
-fn look(
+fn look<T>(
     sandbox: &Sandbox,
-    qmp: &mut Session,
-) -> Result<(Inventory, Agent, Vec<Interface>), Failure> {
+    machine: impl FnOnce() -> Result<T, qmp::Error>,
+) -> Result<(T, Agent, Vec<Interface>), Failure> {
     let (machine, guest) = thread::scope(|scope| {
         let guest = scope.spawn(|| Agent::connect_and_list(&sandbox.agent));
-        (Inventory::read(qmp), guest.join())
+        (machine(), guest.join())
     });
     let machine = machine?;
     let died = |_| Failure::new(Kind::Other, "asking the agent came to a sudden end");
