@@ -87,10 +87,10 @@ fn find(
 
 fn one_by_one(
     kernel: &mut impl Kernel<Netfilter>,
-    deletes: &Batch<Netfilter>,
+    requests: &Batch<Netfilter>,
 ) -> Result<usize, Error> {
-    let mut deleted = deletes.len();
-    for (_, refusal) in kernel.commit(deletes)? {
+    let mut deleted = requests.len();
+    for (_, refusal) in kernel.commit(requests)? {
         if !refusal.is(Errno::ENOENT) {
             return Err(Error::Refused(refusal));
         }
