@@ -85,13 +85,13 @@ impl Sieve {
             _ => None,
         };
         let read = |number| PORTS_READ.contains(&number);
-        let ports = parts.protocol.is_some_and(read);
+        let readable = parts.protocol.is_some_and(read);
         let sieve = Self {
             src: whole(parts.orig.src),
             dst: whole(parts.orig.dst),
             protocol: parts.protocol,
-            src_port: parts.orig.src_port.filter(|_| ports),
-            dst_port: parts.orig.dst_port.filter(|_| ports),
+            src_port: parts.orig.src_port.filter(|_| readable),
+            dst_port: parts.orig.dst_port.filter(|_| readable),
         };
         (sieve.src.is_some() || sieve.dst.is_some()).then_some(sieve)
     }
