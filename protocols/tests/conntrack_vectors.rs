@@ -135,3 +135,45 @@ fn a_refusal_names_the_option_and_the_rule() {
         assert!(refused.contains(sentence), "{args}: {refused}");
     }
 }
+
+#[test]
+fn a_translation_is_known_by_what_it_became() {
+    let mut flow = flow("10.0.0.8>10.0.0.2/6:1001>80");
+    flow.reply.src = "10.9.0.2".parse().unwrap();
+    flow.reply.src_port = Some(8080);
+    // An answer from elsewhere alone is no translation: IPVS does that too.
+    assert!(!read("--dst-nat").unwrap().matches(&flow));
+    flow.status |= 1 << 8;
+    for (args, meant) in [
+        ("--dst-nat", true),
+        ("-g 10.9.0.2", true),
+        ("-g10.9.0.2", true),
+        ("--dst-nat=10.9.0.2:8080", true),
+        ("--dst-nat :8080 -p tcp", true),
+        ("--dst-nat 10.9.0.2:80", false),
+        ("--dst-nat 10.0.0.2", false),
+        ("--any-nat 10.9.0.2", true),
+        ("-j", true),
+        ("-n", false),
+        ("-j 2001:db8::1", false),
+        ("-j [2001:db8::1]:80", false),
+        ("-n -g", false),
+    ] {
+        assert_eq!(read(args).unwrap().matches(&flow), meant, "{args}");
+    }
+    for args in [
+        "-g x",
+        "-g 10.0.0.1:",
+        "-g 10.0.0.1:65536",
+        "-g [::1]",
+        "-j=",
+    ] {
+        let refused = read(args).unwrap_err();
+        assert!(
+            refused.contains("a port behind a colon"),
+            "{args}: {refused}"
+        );
+    }
+    let refused = read("-g ::1 -f ipv4").unwrap_err();
+    assert!(refused.contains("not all of one family"), "{refused}");
+}

@@ -20,19 +20,19 @@ pub(super) const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 pub(super) const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
+pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
+pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// `nfgenmsg`.
 const HEADER: usize = 4;
 
 /// A flow, and the attributes by which the kernel finds it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tracked {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tracked<'a> {
     /// What it is.
-    pub flow: Flow,
+    pub(super) flow: Flow,
     /// `CTA_TUPLE_ORIG` as the kernel told it.
-    pub orig: Vec<u8>,
+    pub(super) orig: &'a [u8],
 }
 
 fn be32(attrs: &Attrs<'_>, kind: u16) -> Result<u32, Error> {
@@ -79,16 +79,21 @@ fn tuple(bytes: &[u8]) -> Result<Option<(Tuple, u8)>, Error> {
 }
 
 /// One flow of an answer; `None` for what is not IP.
-pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked>, Error> {
+pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked<'_>>, Error> {
     let attrs = Attrs::after(HEADER, payload)?;
-    let orig = attrs.find(super::CTA_TUPLE_ORIG)?.unwrap_or_default();
+    let orig = attrs
+        .find(super::request::CTA_TUPLE_ORIG)?
+        .unwrap_or_default();
     let reply = attrs.find(CTA_TUPLE_REPLY)?.unwrap_or_default();
     let (Some((forth, protocol)), Some((back, _))) = (tuple(orig)?, tuple(reply)?) else {
         return Ok(None);
     };
     let tcp = nest(&nest(&attrs, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
     let state = tcp.find(CTA_PROTOINFO_TCP_STATE)?;
-    let zone = attrs.find(super::CTA_ZONE)?.map(read_be16).transpose()?;
+    let zone = attrs
+        .find(super::request::CTA_ZONE)?
+        .map(read_be16)
+        .transpose()?;
     let flow = Flow {
         orig: forth,
         reply: back,
@@ -97,10 +102,7 @@ pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked>, Error> {
         status: be32(&attrs, CTA_STATUS)?,
         mark: be32(&attrs, CTA_MARK)?,
         zone: zone.unwrap_or(0),
-        id: be32(&attrs, super::CTA_ID)?,
+        id: be32(&attrs, super::request::CTA_ID)?,
     };
-    Ok(Some(Tracked {
-        flow,
-        orig: orig.to_vec(),
-    }))
+    Ok(Some(Tracked { flow, orig }))
 }

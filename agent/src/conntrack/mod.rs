@@ -1,161 +1,100 @@
-//! Connection tracking by nfnetlink: list flows, delete those that are meant.
+//! Connection tracking by nfnetlink: find flows, delete those that are meant.
 //!
 //! The kernel's own filter is asked only for IPv4: its IPv6 half matches the flows that it should
 //! not on Linux 6.1. What it lets through is matched again here, so a kernel without the filter
 //! costs time and nothing else.
 
 mod decode;
+mod request;
+#[cfg(test)]
+mod tests;
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
 use nix::errno::Errno;
 use patchbay_protocols::conntrack::Filter;
-use patchbay_protocols::ipvs::Family;
 
-use crate::netlink::{Batch, Error, Flags, Kernel, Netfilter, dump};
+use crate::netlink::{Batch, Error, Kernel, Netfilter, Refusal};
+use request::Sieve;
 
-pub use decode::Tracked;
+/// How often a listing that was interrupted is begun again.
+const TRIES: usize = 16;
 
-/// `NFNL_SUBSYS_CTNETLINK << 8`, and its messages.
-const GET: u16 = 0x101;
-const DELETE: u16 = 0x102;
-
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_ID: u16 = 12;
-const CTA_ZONE: u16 = 18;
-const CTA_FILTER: u16 = 25;
-const CTA_FILTER_ORIG_FLAGS: u16 = 1;
-const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-
-/// Bits of `CTA_FILTER_ORIG_FLAGS`.
-const BY_SRC: u32 = 1;
-const BY_DST: u32 = 2;
-const BY_PROTOCOL: u32 = 8;
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
-/// `nfgenmsg`: family, version 0, resource 0.
-fn header(family: u8) -> [u8; 4] {
-    [family, 0, 0, 0]
+/// What a kernel answers that lacks the filter, or lacks it for this message.
+fn no_filter(refusal: &Refusal) -> bool {
+    refusal.is(Errno::EINVAL) || refusal.is(Errno::EOPNOTSUPP)
 }
 
-/// Every flow that agrees with the whole filter.
-pub fn matching(
-    kernel: &mut impl Kernel<Netfilter>,
-    filter: &Filter,
-) -> Result<Vec<Tracked>, Error> {
-    let keep = |payload: &[u8]| {
-        let tracked = decode::flow(payload)?;
-        Ok(tracked.filter(|tracked| filter.matches(&tracked.flow)))
+/// Requests that delete the flows that are meant, one each.
+#[derive(Default)]
+struct Found {
+    deletes: Batch<Netfilter>,
+    /// Flows that the kernel let through and the filter does not mean.
+    strays: usize,
+}
+
+/// Deletes every flow that agrees with the whole filter, and returns how many there were: those
+/// that were found, less those that ended by themselves before their turn. Where the kernel deletes
+/// by the filter itself, flows that began after the count go too and are not in it.
+pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<usize, Error> {
+    let sieve = Sieve::of(filter);
+    let sifted = match &sieve {
+        Some(sieve) => match find(kernel, &sieve.listing(), filter) {
+            Err(Error::Refused(refusal)) if no_filter(&refusal) => None,
+            found => Some(found?),
+        },
+        None => None,
     };
-    if let Some(request) = filtered(filter) {
-        match dump(kernel, &request, keep) {
-            Err(Error::Refused(refusal))
-                if refusal.is(Errno::EINVAL) || refusal.is(Errno::EOPNOTSUPP) => {}
-            done => return done,
+    let Some(found) = sifted else {
+        let listing = request::listing(filter.parts().family);
+        let found = find(kernel, &listing, filter)?;
+        return one_by_one(kernel, &found.deletes);
+    };
+    // One message may delete for the kernel only what its filter was just seen to mean.
+    let whole = sieve.filter(|sieve| sieve.deletes_all(filter) && found.strays == 0);
+    match whole {
+        Some(sieve) if found.deletes.len() > 1 => match kernel.commit(&sieve.delete())?.pop() {
+            None => Ok(found.deletes.len()),
+            // Linux before 6.12 says so, and deletes nothing.
+            Some((_, refusal)) if no_filter(&refusal) => one_by_one(kernel, &found.deletes),
+            Some((_, refusal)) => Err(Error::Refused(refusal)),
+        },
+        _ => one_by_one(kernel, &found.deletes),
+    }
+}
+
+fn find(
+    kernel: &mut impl Kernel<Netfilter>,
+    listing: &Batch<Netfilter>,
+    filter: &Filter,
+) -> Result<Found, Error> {
+    for _ in 0..TRIES {
+        let mut found = Found::default();
+        let done = kernel.ask(listing, &mut |payload| {
+            match decode::flow(payload)? {
+                Some(tracked) if filter.matches(&tracked.flow) => {
+                    request::push_delete(&mut found.deletes, &tracked);
+                }
+                _ => found.strays += 1,
+            }
+            Ok(())
+        });
+        match done {
+            Err(Error::Interrupted) => {}
+            other => return other.map(|()| found),
         }
     }
-    let family = match filter.parts().family {
-        None => 0,
-        Some(Family::V4) => AF_INET,
-        Some(Family::V6) => AF_INET6,
-    };
-    let request = Batch::of(GET, Flags::Dump, |body| body.raw(&header(family)));
-    dump(kernel, &request, keep)
+    Err(Error::Interrupted)
 }
 
-/// A dump that the kernel filters by whole IPv4 addresses and the protocol.
-fn filtered(filter: &Filter) -> Option<Batch<Netfilter>> {
-    let parts = filter.parts();
-    let whole = |net: Option<IpNet>| match net {
-        Some(IpNet::V4(net)) if net.prefix_len() == 32 => Some(net.addr()),
-        _ => None,
-    };
-    let (src, dst) = (whole(parts.orig.src), whole(parts.orig.dst));
-    if src.is_none() && dst.is_none() {
-        return None;
-    }
-    let flags = src.map_or(0, |_| BY_SRC)
-        | dst.map_or(0, |_| BY_DST)
-        | parts.protocol.as_ref().map_or(0, |_| BY_PROTOCOL);
-    Some(Batch::of(GET, Flags::Dump, |body| {
-        body.raw(&header(AF_INET));
-        body.nest(CTA_TUPLE_ORIG, |tuple| {
-            tuple.nest(decode::CTA_TUPLE_IP, |ip| {
-                for (kind, address) in [(decode::CTA_IP_V4_SRC, src), (decode::CTA_IP_V4_DST, dst)]
-                {
-                    if let Some(address) = address {
-                        ip.bytes(kind, &address.octets());
-                    }
-                }
-            });
-            if let Some(protocol) = parts.protocol {
-                tuple.nest(decode::CTA_TUPLE_PROTO, |proto| {
-                    proto.u8(decode::CTA_PROTO_NUM, protocol);
-                });
-            }
-        });
-        body.nest(CTA_FILTER, |nest| {
-            nest.u32(CTA_FILTER_ORIG_FLAGS, flags);
-            nest.u32(CTA_FILTER_REPLY_FLAGS, 0);
-        });
-    }))
-}
-
-/// Deletes these flows and returns how many there still were. The id keeps a new flow of the same
-/// addresses alive.
-pub fn delete(kernel: &mut impl Kernel<Netfilter>, flows: &[Tracked]) -> Result<usize, Error> {
-    let mut batch = Batch::default();
-    for tracked in flows {
-        let family = match tracked.flow.orig.src {
-            IpAddr::V4(_) => AF_INET,
-            IpAddr::V6(_) => AF_INET6,
-        };
-        batch.push(DELETE, Flags::Plain, |body| {
-            body.raw(&header(family));
-            body.nest(CTA_TUPLE_ORIG, |nest| nest.raw(&tracked.orig));
-            body.bytes(CTA_ID, &tracked.flow.id.to_be_bytes());
-            if tracked.flow.zone != 0 {
-                body.bytes(CTA_ZONE, &tracked.flow.zone.to_be_bytes());
-            }
-        });
-    }
-    let mut deleted = flows.len();
-    for (_, refusal) in kernel.commit(&batch)? {
+fn one_by_one(
+    kernel: &mut impl Kernel<Netfilter>,
+    requests: &Batch<Netfilter>,
+) -> Result<usize, Error> {
+    let mut deleted = requests.len();
+    for (_, refusal) in kernel.commit(requests)? {
         if !refusal.is(Errno::ENOENT) {
             return Err(Error::Refused(refusal));
         }
         deleted -= 1;
     }
     Ok(deleted)
-}
-
-#[cfg(test)]
-mod tests {
-    use patchbay_protocols::conntrack::parse;
-
-    use super::*;
-
-    #[test]
-    fn only_whole_ipv4_addresses_are_the_kernels_to_filter() {
-        for (words, filtered_by_kernel) in [
-            (&["-d", "10.0.0.1", "-p", "tcp"][..], true),
-            (&["-s", "10.0.0.1"], true),
-            (&["-d", "10.0.0.0/24"], false),
-            (&["-d", "2001:db8::1"], false),
-            (&["-p", "tcp"], false),
-        ] {
-            let filter = parse(words).unwrap();
-            assert_eq!(filtered(&filter).is_some(), filtered_by_kernel, "{words:?}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_answer_ends(payload: Vec<u8>) {
-            let _ = decode::flow(&payload);
-        }
-    }
 }

@@ -63,13 +63,11 @@ impl ConntrackService {
             Some(socket) => socket,
             None => room.insert(open()?),
         };
-        let flows = conntrack::matching(socket, filter);
-        let flows = flows.map_err(|error| match error {
+        conntrack::delete(socket, filter).map_err(|error| match error {
             // nfnetlink's answer for a subsystem that nobody has registered.
             netlink::Error::Refused(refusal) if refusal.is(Errno::EINVAL) => Error::NoConntrack,
             other => other.into(),
-        })?;
-        Ok(conntrack::delete(socket, &flows)?)
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::nat::Nat;
 use crate::ipvs::Family;
 
 /// One direction of a flow, as far as it is said.
@@ -52,19 +53,6 @@ pub struct Status {
     /// None of these.
     pub clear: u32,
 }
-
-/// Translation that a flow must have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Nat {
-    /// Of its source.
-    pub source: Option<Translated>,
-    /// Of its destination.
-    pub destination: Option<Translated>,
-}
-
-/// Asked for, and so a fact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Translated;
 
 /// Everything that may be said of the flows that are meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,7 +104,9 @@ impl Filter {
         if parts == FilterParts::default() {
             return Err(NoFilter::Everything);
         }
+        let nat = parts.nat.said().filter_map(|nat| nat.address);
         let said = parts.orig.families().chain(parts.reply.families());
+        let said = said.chain(nat.map(Family::of));
         for family in said.collect::<Vec<_>>() {
             if *parts.family.get_or_insert(family) != family {
                 return Err(NoFilter::Families);
@@ -138,8 +128,6 @@ impl Filter {
         let mark = |mark: Mark| flow.mark & mark.mask == mark.value;
         let status = flow.status & parts.status.set == parts.status.set
             && flow.status & parts.status.clear == 0;
-        let nat = (parts.nat.source.is_none() || flow.orig.src != flow.reply.dst)
-            && (parts.nat.destination.is_none() || flow.orig.dst != flow.reply.src);
         parts
             .family
             .is_none_or(|family| family == Family::of(flow.orig.src))
@@ -153,7 +141,7 @@ impl Filter {
             && parts.zone.is_none_or(|zone| zone == flow.zone)
             && parts.id.is_none_or(|id| id == flow.id)
             && status
-            && nat
+            && parts.nat.matches(flow)
     }
 }
 

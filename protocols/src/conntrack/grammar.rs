@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::filter::{Filter, FilterParts, Mark, NoFilter, Translated};
+use super::filter::{Filter, FilterParts, Mark, NoFilter};
+use super::nat::Translated;
 use crate::failure::{Failure, Kind};
 use crate::ipvs::{Family, inet_aton};
 use crate::model::{BadValue, Invalid};
@@ -65,6 +66,7 @@ enum Key {
     Id,
     SrcNat,
     DstNat,
+    AnyNat,
 }
 
 /// One option: key, short spelling, long spellings.
@@ -90,6 +92,7 @@ const OPTIONS: &[Row] = &[
     (Key::Id, Some("-i"), &["--id"]),
     (Key::SrcNat, Some("-n"), &["--src-nat"]),
     (Key::DstNat, Some("-g"), &["--dst-nat"]),
+    (Key::AnyNat, Some("-j"), &["--any-nat"]),
 ];
 
 const PROTOCOLS: &[(&str, u8)] = &[
@@ -141,7 +144,7 @@ pub fn parse(words: &[&str]) -> Result<Filter, Refused> {
     let mut parts = FilterParts::default();
     let mut seen = Vec::new();
     let mut masks = Vec::new();
-    let mut words = words.iter().copied();
+    let mut words = words.iter().copied().peekable();
     while let Some(word) = words.next() {
         let ((key, _, longs), attached) = find(word)?;
         let name = longs[0];
@@ -149,15 +152,19 @@ pub fn parse(words: &[&str]) -> Result<Filter, Refused> {
             return Err(Refused::Repeated(name));
         }
         seen.push(key);
-        if matches!(key, Key::SrcNat | Key::DstNat) {
-            // Their optional address has no meaning of its own here.
-            if let Some(value) = attached {
-                return Err(bad(name, value, "it takes no value"));
-            }
-        }
         match key {
-            Key::SrcNat => parts.nat.source = Some(Translated),
-            Key::DstNat => parts.nat.destination = Some(Translated),
+            Key::SrcNat | Key::DstNat | Key::AnyNat => {
+                // Their value is optional: what follows is one unless it is an option.
+                let follows = |word: &&str| !word.starts_with('-');
+                let value = attached.or_else(|| words.next_if(follows));
+                let nat = value.map(|value| translated(name, value)).transpose()?;
+                let place = match key {
+                    Key::SrcNat => &mut parts.nat.source,
+                    Key::DstNat => &mut parts.nat.destination,
+                    _ => &mut parts.nat.any,
+                };
+                *place = Some(nat.unwrap_or_default());
+            }
             Key::MaskSrc | Key::MaskDst => {
                 let value = attached.or_else(|| words.next());
                 masks.push((key, name, value.ok_or(Refused::MissingValue(name))?));
@@ -253,7 +260,7 @@ fn option(
             let id = number(value);
             parts.id = Some(id.ok_or_else(|| bad(name, value, "an id is 0 to 4294967295"))?);
         }
-        Key::SrcNat | Key::DstNat | Key::MaskSrc | Key::MaskDst => {}
+        Key::SrcNat | Key::DstNat | Key::AnyNat | Key::MaskSrc | Key::MaskDst => {}
     }
     Ok(())
 }
@@ -264,6 +271,32 @@ fn number(text: &str) -> Option<u32> {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
+}
+
+/// `ADDRESS`, `ADDRESS:PORT`, `:PORT` or `[IPV6]:PORT`.
+fn translated(name: &str, text: &str) -> Result<Translated, Refused> {
+    let address = |address: &str| match address.parse() {
+        Ok(v6) => Some(IpAddr::V6(v6)),
+        Err(_) => inet_aton(address).map(IpAddr::V4),
+    };
+    let rule = "it is an IP address, a port behind a colon, or both";
+    let bad = || bad(name, text, rule);
+    if let Some(address) = address(text) {
+        let address = Some(address);
+        return Ok(Translated {
+            address,
+            port: None,
+        });
+    }
+    let (before, port) = text.rsplit_once(':').ok_or_else(bad)?;
+    let inner = before.strip_prefix('[').and_then(|v6| v6.strip_suffix(']'));
+    let address = match (before, inner) {
+        ("", _) => None,
+        (_, Some(v6)) => Some(IpAddr::V6(v6.parse().map_err(|_| bad())?)),
+        (v4, None) => Some(IpAddr::V4(inet_aton(v4).ok_or_else(bad)?)),
+    };
+    let port = Some(port.parse().map_err(|_| bad())?);
+    Ok(Translated { address, port })
 }
 
 /// An address, or a network with a prefix length.

@@ -2,6 +2,8 @@
 
 mod filter;
 mod grammar;
+mod nat;
 
-pub use filter::{Ends, Filter, FilterParts, Flow, Mark, Nat, NoFilter, Status, Translated, Tuple};
+pub use filter::{Ends, Filter, FilterParts, Flow, Mark, NoFilter, Status, Tuple};
 pub use grammar::{Refused, parse};
+pub use nat::{Nat, Translated};

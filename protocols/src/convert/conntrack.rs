@@ -31,6 +31,30 @@ fn ends_to_wire(ends: Ends) -> wire::Ends {
     }
 }
 
+fn translated_to_wire(nat: Option<Translated>) -> protobuf::MessageField<wire::Translated> {
+    let to_wire = |nat: Translated| wire::Translated {
+        address: nat.address.map(ip_bytes).unwrap_or_default(),
+        port: number(nat.port),
+        ..wire::Translated::default()
+    };
+    nat.map(to_wire).into()
+}
+
+fn translated(
+    wire: &protobuf::MessageField<wire::Translated>,
+    field: &str,
+) -> Result<Option<Translated>, Invalid> {
+    let read = |wire: &wire::Translated| {
+        let address = match wire.address.as_slice() {
+            [] => None,
+            bytes => Some(ip(bytes).map_err(|bad| bad.at(field))?),
+        };
+        let port = small(&wire.port, field)?;
+        Ok(Translated { address, port })
+    };
+    wire.as_ref().map(read).transpose()
+}
+
 impl From<&Filter> for wire::DeleteRequest {
     fn from(filter: &Filter) -> Self {
         let FilterParts {
@@ -61,8 +85,9 @@ impl From<&Filter> for wire::DeleteRequest {
             status_set: status.set,
             status_clear: status.clear,
             id: number(id),
-            src_nat: nat.source.is_some(),
-            dst_nat: nat.destination.is_some(),
+            src_nat: translated_to_wire(nat.source),
+            dst_nat: translated_to_wire(nat.destination),
+            any_nat: translated_to_wire(nat.any),
             ..Self::default()
         }
     }
@@ -135,8 +160,9 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
             },
             id: small(&wire.id, "id")?,
             nat: Nat {
-                source: wire.src_nat.then_some(Translated),
-                destination: wire.dst_nat.then_some(Translated),
+                source: translated(&wire.src_nat, "src_nat")?,
+                destination: translated(&wire.dst_nat, "dst_nat")?,
+                any: translated(&wire.any_nat, "any_nat")?,
             },
         };
         Filter::new(parts).map_err(|rule| BadValue::new("", rule.to_string()).at("filter"))
