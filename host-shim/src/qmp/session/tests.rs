@@ -1,0 +1,99 @@
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
+use super::super::command::{DeviceDel, QomList};
+use super::*;
+
+/// A monitor that sends one of these texts at once and one after each request, then closes.
+fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session, Error>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut requests = BufReader::new(stream.try_clone().unwrap()).lines();
+        for text in texts {
+            stream.write_all(text.as_bytes()).unwrap();
+            if text != texts.last().unwrap() {
+                requests.next();
+            }
+        }
+    });
+    let session = Session::connect(&path);
+    (dir, session)
+}
+
+#[test]
+fn events_may_stand_anywhere_and_lines_may_come_in_pieces() {
+    let (_dir, session) = monitor(&[
+        "{\"event\":\"RESUME\"}\n{\"QMP\":{}}\n",
+        "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n{\"event\":\"DEVICE_DELETED\",",
+        "\"data\":{\"device\":\"d\"}}\n{\"return\":[],\"id\":2}\n",
+    ]);
+    let mut session = session.unwrap();
+    assert_eq!(session.run(&QomList { path: "/" }).unwrap().len(), 0);
+    let event = session.event(Instant::now(), |event| event.is("DEVICE_DELETED", "d"));
+    assert!(event.unwrap().is_some());
+    let soon = Instant::now() + Duration::from_secs(5);
+    assert!(
+        session.event(soon, |_| true).is_err(),
+        "the monitor has closed"
+    );
+}
+
+#[test]
+fn an_answer_to_an_earlier_command_is_passed_over() {
+    let (_dir, session) = monitor(&[
+        "{\"QMP\":{}}\n",
+        "{\"return\":{},\"id\":1}\n",
+        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":2}\n",
+    ]);
+    assert!(session.unwrap().run(&QomList { path: "/" }).is_ok());
+}
+
+#[test]
+fn questions_sent_together_have_each_its_answer() {
+    let (_dir, session) = monitor(&[
+        "{\"QMP\":{}}\n",
+        "{\"return\":{},\"id\":1}\n",
+        "{\"return\":[],\"id\":2}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":3}\n\
+         {\"event\":\"STOP\"}\n{\"return\":[],\"id\":4}\n",
+    ]);
+    let questions = ["/a", "/b", "/c"].map(|path| QomList { path });
+    let answers = session.unwrap().run_all(&questions).unwrap();
+    let kinds: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(kinds, [true, false, true]);
+}
+
+#[test]
+fn a_refusal_keeps_class_and_words() {
+    let (_dir, session) = monitor(&[
+        "{\"QMP\":{}}\n",
+        "{\"return\":{},\"id\":1}\n",
+        "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no d\"},\"id\":2}\n",
+    ]);
+    let error = session.unwrap().run(&DeviceDel { id: "d" }).unwrap_err();
+    assert!(error.is_absent());
+    assert_eq!(error.to_string(), "QEMU refused device_del: no d");
+}
+
+#[test]
+fn nonsense_and_an_early_end_are_errors() {
+    let (_dir, session) = monitor(&["hello\n"]);
+    assert!(matches!(session.unwrap_err(), Error::Malformed(_)));
+    let (_dir, session) = monitor(&["{\"QMP\":"]);
+    assert!(matches!(session.unwrap_err(), Error::Closed));
+}
+
+#[test]
+fn a_flood_without_a_line_end_is_cut_off() {
+    static FLOOD: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "x".repeat(5 << 20));
+    static TEXTS: std::sync::LazyLock<[&'static str; 1]> =
+        std::sync::LazyLock::new(|| [FLOOD.as_str()]);
+    let (_dir, session) = monitor(&*TEXTS);
+    assert_eq!(
+        session.unwrap_err().to_string(),
+        "QEMU's answer is no QMP: a line is longer than 4 MiB"
+    );
+}
