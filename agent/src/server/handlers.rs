@@ -58,17 +58,16 @@ impl Handlers {
 
 #[async_trait]
 impl Agent for Handlers {
+    /// Answered at once: it needs no lock and no kernel, and every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
-        self.run("hello", |services| {
-            Ok(HelloReply {
-                api_version: API_VERSION,
-                agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-                kernel: services.kernel_release(),
-                features: services.features().into_iter().map(str::to_owned).collect(),
-                ..HelloReply::default()
-            })
+        let features = self.services.features().into_iter();
+        Ok(HelloReply {
+            api_version: API_VERSION,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: self.services.kernel_release(),
+            features: features.map(str::to_owned).collect(),
+            ..HelloReply::default()
         })
-        .await
     }
 
     async fn configure_interface(
