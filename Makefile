@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 
-.PHONY: help demo test replay fuzz lint build image clean setup-run setup-test setup-fuzz
+.PHONY: help demo test replay fuzz soak lint build image clean setup-run setup-test setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: image ## Plug a card into a live guest, use it, unplug it
 
 test: setup-test lint image replay ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
+
+soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200): nothing may grow
+	cargo run --quiet --locked -p patchbay-tests --example soak
 
 replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
 	cd fuzz && cargo test $(FUZZ_CHECKS) --quiet

@@ -1,0 +1,165 @@
+//! `make soak`: thousands of rounds in one guest, and what they leave behind: nothing.
+//!
+//! A card is plugged, carries traffic and goes, again and again; rule files are restored over each
+//! other. Descriptors and memory of every part are sampled on the way and must stay flat.
+
+#![allow(clippy::unwrap_used)]
+
+mod gauge;
+mod report;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use gauge::Gauge;
+use patchbay_tests::{Guest, Machine, patchbay, run, traffic};
+
+/// Longest that each part may take: a slow machine does fewer rounds and says so.
+const PLUGGING: Duration = Duration::from_secs(30 * 60);
+const RESTORING: Duration = Duration::from_secs(15 * 60);
+
+const SERVICES: usize = 2_000;
+const SERVERS: usize = 3;
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, run_dir, id] = &words[..]
+        && word == gauge::SHIM
+    {
+        return gauge::shim(run_dir.as_ref(), id);
+    }
+    let guest = Guest::start(Machine::Q35);
+    let mut report = report::Report::default();
+
+    // The first rounds load modules and fill caches: they are not what is measured.
+    plug_round(&guest, 0);
+    restore_round(&guest, 0);
+    clear(&guest);
+    for work in [
+        Work {
+            name: "plug",
+            rounds: number("SOAK_ROUNDS", 2_000),
+            limit: PLUGGING,
+            round: plug_round,
+        },
+        Work {
+            name: "restore",
+            rounds: number("SOAK_RESTORES", 200),
+            limit: RESTORING,
+            round: restore_round,
+        },
+    ] {
+        report.add(work.carry_out(&guest));
+    }
+    clear(&guest);
+
+    let text = report.text();
+    println!("{text}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/soak");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("report.md"), text).unwrap();
+    report.verdict()
+}
+
+/// A card comes, echoes 64 KiB, and goes.
+fn plug_round(guest: &Guest, round: usize) {
+    let tap = "tap-soak";
+    let (ours, theirs) = ("172.20.0.1", "172.20.0.2");
+    let document = format!(
+        r#"{{"device":"{tap}","name":"eth-soak","IPAddresses":[{{"Family":2,"Address":"{theirs}","Mask":"24"}}],"mtu":1500,"hwAddr":"02:42:20:00:{:02x}:{:02x}","queues":{}}}"#,
+        round / 256 % 256,
+        round % 256,
+        round % 3 + 1,
+    );
+    guest.kata_network("add-iface", &document).ok();
+    guest
+        .netns()
+        .ip(&format!("addr add {ours}/24 dev {tap}"))
+        .ok();
+    let echo: SocketAddr = format!("{theirs}:7").parse().unwrap();
+    let (sent, received) = traffic::echo(guest.netns(), echo, 64 << 10);
+    assert_eq!(sent, received, "round {round}");
+    guest.kata_network("del-iface", &document).ok();
+    let left = guest.netns().links();
+    assert!(left.is_empty(), "round {round}: {left:?}");
+}
+
+/// A file that differs by one part in a hundred from the one before.
+fn restore_round(guest: &Guest, round: usize) {
+    let mut file = String::new();
+    for service in 0..SERVICES {
+        let place = format!("10.{}.{}.1:80", service / 250, service % 250);
+        let weight = if service % 100 == round % 100 { 2 } else { 1 };
+        writeln!(file, "-A -t {place} -s rr").unwrap();
+        for server in 0..SERVERS {
+            let port = 8080 + server;
+            writeln!(
+                file,
+                "-a -t {place} -r 10.200.0.{}:{port} -m -w {weight}",
+                server + 1
+            )
+            .unwrap();
+        }
+    }
+    let words = [
+        "kata-ipvs",
+        "ipvsadm",
+        "--restore",
+        "-",
+        "--replace",
+        guest.id(),
+    ];
+    run(&mut patchbay(guest.run_dir(), &words), &file).ok();
+    let there = guest.exec("wc -l /proc/net/ip_vs").ok();
+    let expected = SERVICES * (SERVERS + 1) + 3;
+    assert!(
+        there.starts_with(&expected.to_string()),
+        "round {round}: {there}"
+    );
+}
+
+fn clear(guest: &Guest) {
+    let words = ["kata-ipvs", "ipvsadm", "--parameters", "-C", guest.id()];
+    guest.patchbay(&words).ok();
+}
+
+/// Rounds of one kind.
+struct Work {
+    name: &'static str,
+    rounds: usize,
+    limit: Duration,
+    round: fn(&Guest, usize),
+}
+
+impl Work {
+    /// All rounds, or as many as the time allows; sampled ten times.
+    fn carry_out(self, guest: &Guest) -> report::Part {
+        let Self { name, rounds, .. } = self;
+        let begun = Instant::now();
+        let mut samples = vec![(0, Gauge::read(guest))];
+        let mut done = 0;
+        while done < rounds && begun.elapsed() < self.limit {
+            done += 1;
+            (self.round)(guest, done);
+            if done % (rounds / 10).max(1) == 0 || done == rounds {
+                samples.push((done, Gauge::read(guest)));
+                let seconds = begun.elapsed().as_secs();
+                eprintln!("soak: {name} {done} of {rounds}, {seconds} s");
+            }
+        }
+        report::Part {
+            name,
+            asked: rounds,
+            took: begun.elapsed(),
+            samples,
+        }
+    }
+}

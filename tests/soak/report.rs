@@ -1,0 +1,111 @@
+//! The table of samples, and whether they are flat.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::gauge::{COLUMNS, Gauge};
+
+/// How much more there may be at the end than after the first tenth: numbers of things not at all,
+/// memory a little.
+const SLACK: [Slack; COLUMNS.len()] = [
+    Slack::None,
+    Slack::Percent(10),
+    Slack::Percent(10),
+    Slack::Percent(10),
+    Slack::None,
+    Slack::Threads,
+    Slack::Percent(10),
+    Slack::Free,
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Slack {
+    None,
+    Percent(u64),
+    /// Those that wait for work end a second later.
+    Threads,
+    /// Less is worse, and the slab column has said why.
+    Free,
+}
+
+/// Rounds of one kind.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) asked: usize,
+    pub(crate) took: Duration,
+    /// After so many rounds.
+    pub(crate) samples: Vec<(usize, Gauge)>,
+}
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(crate) struct Report(Vec<Part>);
+
+impl Part {
+    fn done(&self) -> usize {
+        self.samples.last().map_or(0, |(rounds, _)| *rounds)
+    }
+
+    /// The columns that grew.
+    fn grown(&self) -> Vec<&'static str> {
+        let [_, settled, .., last] = &self.samples[..] else {
+            return Vec::new();
+        };
+        let grows = |column: usize| {
+            let (from, to) = (settled.1.values()[column], last.1.values()[column]);
+            match SLACK[column] {
+                Slack::None => to > from,
+                Slack::Percent(percent) => to > from + from * percent / 100,
+                Slack::Threads => to > from + 2,
+                Slack::Free => false,
+            }
+        };
+        let columns = (0..COLUMNS.len()).filter(|column| grows(*column));
+        columns.map(|column| COLUMNS[column]).collect()
+    }
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, part: Part) {
+        self.0.push(part);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for part in &self.0 {
+            let _ = writeln!(
+                text,
+                "## {}: {} of {} rounds in {} s\n\n| rounds | {} |\n|{}",
+                part.name,
+                part.done(),
+                part.asked,
+                part.took.as_secs(),
+                COLUMNS.join(" | "),
+                "---:|".repeat(COLUMNS.len() + 1),
+            );
+            for (rounds, gauge) in &part.samples {
+                let values: Vec<String> = gauge.values().iter().map(u64::to_string).collect();
+                let _ = writeln!(text, "| {rounds} | {} |", values.join(" | "));
+            }
+            let grown = part.grown();
+            let verdict = if grown.is_empty() {
+                "Flat.".to_owned()
+            } else {
+                format!("GROWN: {}.", grown.join(", "))
+            };
+            let _ = writeln!(text, "\n{verdict}\n");
+        }
+        text
+    }
+
+    pub(crate) fn verdict(&self) -> ExitCode {
+        let whole = |part: &Part| part.done() == part.asked && part.grown().is_empty();
+        if self.0.iter().all(whole) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}
