@@ -22,9 +22,8 @@ type Nest<'a> = Indexed<'a, 16>;
 
 /// An attribute without which nothing can be said.
 fn need<'a>(attrs: &Nest<'a>, kind: u16) -> Result<&'a [u8], Error> {
-    attrs
-        .find(kind)
-        .ok_or(Error::Malformed("an attribute is missing"))
+    let missing = || Error::Malformed("an attribute is missing");
+    attrs.find(kind).ok_or_else(missing)
 }
 
 /// A number that an old kernel does not tell.
@@ -60,16 +59,16 @@ fn family(number: u16) -> Result<Family, Error> {
 }
 
 fn address(value: &[u8], family: Family) -> Result<IpAddr, Error> {
-    let short = Error::Malformed("an address is too short");
+    let short = || Error::Malformed("an address is too short");
     match family {
         Family::V4 => value
             .first_chunk::<4>()
             .map(|octets| IpAddr::from(*octets))
-            .ok_or(short),
+            .ok_or_else(short),
         Family::V6 => value
             .first_chunk::<16>()
             .map(|octets| Ipv6Addr::from(*octets).into())
-            .ok_or(short),
+            .ok_or_else(short),
     }
 }
 

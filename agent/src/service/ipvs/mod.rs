@@ -27,6 +27,8 @@ pub use restore::Pieces;
 #[derive(Debug)]
 struct Room {
     socket: Socket<Generic>,
+    /// For the servers of one service, of which there may be thousands.
+    lists: Socket<Generic>,
     family: Option<Ipvs>,
     modules: Modules,
     rules: Rules,
@@ -43,7 +45,8 @@ impl IpvsService {
     pub fn open() -> Result<Self, netlink::Error> {
         Ok(Self {
             room: Mutex::new(Room {
-                socket: Socket::open(Dumps::Small)?,
+                socket: Socket::open(Dumps::Large)?,
+                lists: Socket::open(Dumps::Small)?,
                 family: None,
                 modules: Modules::of_this_kernel(),
                 rules: Rules::default(),
@@ -169,7 +172,7 @@ impl Room {
 
     fn servers(&mut self, id: ServiceId) -> Result<Vec<ListedServer>, Error> {
         let ipvs = self.ipvs()?;
-        Ok(ipvs.servers(&mut self.socket, id)?)
+        Ok(ipvs.servers(&mut self.lists, id)?)
     }
 
     fn table(&mut self) -> Result<Table, Error> {
