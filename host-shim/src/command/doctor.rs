@@ -166,7 +166,7 @@ impl Examination {
 
     /// The cards that QEMU has, and those of which only the journal knows.
     fn cards(&mut self, sandbox: &Sandbox, nics: &[Nic]) -> Vec<CardLine> {
-        let journal = Journal::at(&sandbox.state).cards();
+        let journal = Journal::at(sandbox.state.path()).cards();
         let mut journal = self.need("journal", JOURNAL, journal).unwrap_or_default();
         journal.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         if journal.iter().any(|card| card.phase != Phase::Plugged) {
