@@ -17,6 +17,7 @@ mod guest;
 mod ipvs;
 mod monitor;
 mod netns;
+pub mod tracer;
 pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
