@@ -1,5 +1,6 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
+mod allowance;
 mod conntrack;
 mod ipvs;
 
@@ -15,6 +16,7 @@ use patchbay_protocols::model::{
 };
 use patchbay_protocols::wire::agent as wire;
 use patchbay_protocols::wire::agent_ttrpc::AgentClient;
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
@@ -22,7 +24,7 @@ use ttrpc::r#async::transport::Socket;
 
 use crate::stream::{self, Stream};
 use crate::timings;
-use ttrpc::context;
+use allowance::{Allowance, Bounded};
 
 /// Longest wait for a connection and the first answer on it.
 const GREETING: Duration = Duration::from_secs(5);
@@ -35,6 +37,11 @@ const DETECTION: Duration = Duration::from_secs(5);
 /// What a call that waits in the guest gets on top, for its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// Most that an agent may send to introduce itself, in bytes.
+const INTRODUCTION: u32 = 64 << 10;
+/// Most that it may send for one answer, in bytes: 32,768 routes fit.
+const ONE_ANSWER: u32 = 3 << 20;
+
 /// A connection whose other end has said that it is our agent.
 pub struct Agent {
     runtime: Runtime,
@@ -42,6 +49,7 @@ pub struct Agent {
     client: AgentClient,
     endpoint: Endpoint,
     greeting: Greeting,
+    allowance: Allowance,
 }
 
 /// What an agent says of itself.
@@ -78,16 +86,19 @@ impl Agent {
         let unreachable = |error| unreachable(endpoint, &error);
         let stream = stream::connect(endpoint, GREETING).map_err(unreachable)?;
         // Both register with the runtime when they are made.
-        let transport = runtime.block_on(async { socket(stream).map(Client::new) });
+        let allowance = Allowance::of(INTRODUCTION);
+        let transport = async { socket(stream, allowance.clone()).map(Client::new) };
+        let transport = runtime.block_on(transport);
         let transport = transport.map_err(unreachable)?;
         let client = AgentClient::new(transport.clone());
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let hello = client.hello(context::with_duration(GREETING + MARGIN), &request);
+        let hello = client.hello(context(GREETING), &request);
         let reply = runtime.block_on(within(GREETING, hello));
         let greeting = greeting(&reply.map_err(|failure| {
+            let failure = allowance.explain(failure);
             let failure = match failure.kind() {
                 // Not ttrpc's word for a broken stream, but what it means here.
                 Kind::Other => failure.with_kind(Kind::NotFound),
@@ -101,6 +112,7 @@ impl Agent {
             client,
             endpoint: endpoint.clone(),
             greeting,
+            allowance,
         })
     }
 
@@ -123,11 +135,8 @@ impl Agent {
         let mut request = convert::configure_request(path, spec);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let limit = wait + MARGIN + detection(spec.duplicates());
-        let call = self
-            .client
-            .configure_interface(context::with_duration(limit + MARGIN), &request);
-        let _phase = tracing::info_span!("transport").entered();
-        let reply = self.runtime.block_on(within(limit, call))?;
+        let call = self.client.configure_interface(context(limit), &request);
+        let reply = self.wait(limit, call)?;
         timings::inner("discovery", reply.discovery_us);
         timings::inner("netlink", reply.netlink_us);
         let interface = reply.interface.as_ref().unwrap_or_default();
@@ -140,9 +149,7 @@ impl Agent {
     /// The agent's refusal, or an answer that breaks the interface.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
-        let call = self
-            .client
-            .list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
+        let call = self.client.list_interfaces(context(ANSWER), &request);
         let reply = self.wait(ANSWER, call)?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -151,9 +158,7 @@ impl Agent {
     pub(crate) fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let limit = ANSWER + detection(change.duplicates());
         let request = convert::update_request(change);
-        let call = self
-            .client
-            .update_interface(context::with_duration(limit), &request);
+        let call = self.client.update_interface(context(limit), &request);
         let reply = self.wait(limit, call)?;
         Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -161,36 +166,28 @@ impl Agent {
     /// Adds routes, or none.
     pub(crate) fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self
-            .client
-            .add_routes(context::with_duration(MANY), &request);
+        let call = self.client.add_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// Makes these the guest's routes.
     pub(crate) fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self
-            .client
-            .replace_routes(context::with_duration(MANY), &request);
+        let call = self.client.replace_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// Deletes the routes that agree, or none.
     pub(crate) fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
         let request = convert::delete_request(patterns);
-        let call = self
-            .client
-            .delete_routes(context::with_duration(MANY), &request);
+        let call = self.client.delete_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// The guest's routes.
     pub(crate) fn routes(&self) -> Result<Vec<Route>, Failure> {
         let request = wire::ListRoutesRequest::default();
-        let call = self
-            .client
-            .list_routes(context::with_duration(ANSWER), &request);
+        let call = self.client.list_routes(context(ANSWER), &request);
         let reply = self.wait(ANSWER, call)?;
         convert::routes(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -200,9 +197,27 @@ impl Agent {
         limit: Duration,
         call: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, Failure> {
-        let _phase = tracing::info_span!("transport").entered();
-        self.runtime.block_on(within(limit, call))
+        self.wait_for(ONE_ANSWER, limit, call)
     }
+
+    /// The same for answers of so many bytes in all.
+    fn wait_for<T>(
+        &self,
+        bytes: u32,
+        limit: Duration,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, Failure> {
+        let _phase = tracing::info_span!("transport").entered();
+        self.allowance.renew(bytes);
+        let answer = self.runtime.block_on(within(limit, call));
+        answer.map_err(|failure| self.allowance.explain(failure))
+    }
+}
+
+/// ttrpc's own deadline comes later than ours: a peer that stops reading can hold it up, and it has
+/// no kind.
+fn context(limit: Duration) -> ttrpc::context::Context {
+    ttrpc::context::with_duration(limit + MARGIN)
 }
 
 fn detection(duplicates: Duplicates) -> Duration {
@@ -212,8 +227,6 @@ fn detection(duplicates: Duplicates) -> Duration {
     }
 }
 
-/// ttrpc's own timeout comes later than this one: a peer that stops reading can hold it up, and it
-/// has no kind.
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = ttrpc::Result<T>>,
@@ -263,9 +276,16 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
     Failure::new(kind, sentence).with_cause(error.to_string())
 }
 
-fn socket(stream: Stream) -> io::Result<Socket> {
-    match stream {
-        Stream::Unix(stream) => stream.try_into(),
-        Stream::Vsock(stream) => Ok(VsockStream::new(stream)?.into()),
-    }
+fn socket(stream: Stream, allowance: Allowance) -> io::Result<Socket> {
+    Ok(match stream {
+        Stream::Unix(stream) => {
+            stream.set_nonblocking(true)?;
+            let stream = UnixStream::from_std(stream)?;
+            Socket::new(Bounded { stream, allowance })
+        }
+        Stream::Vsock(stream) => {
+            let stream = VsockStream::new(stream)?;
+            Socket::new(Bounded { stream, allowance })
+        }
+    })
 }

@@ -15,6 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::Done;
+use crate::liar::method;
 
 /// The step that asks for a connection to the guest.
 pub const HANDSHAKE: &str = "handshake";
@@ -296,7 +297,9 @@ impl Call {
         if let Some((_, rest)) = text.split_once(r#""execute":""#) {
             return Some(format!("qmp {}", rest.split('"').next()?));
         }
-        Some(method(&bytes).map_or_else(|| "send".to_owned(), |name| format!("rpc {name}")))
+        // A header of ttrpc has ten bytes.
+        let method = bytes.get(10..).and_then(method);
+        Some(method.map_or_else(|| "send".to_owned(), |name| format!("rpc {name}")))
     }
 
     fn path(&self, address: u64) -> Option<String> {
@@ -318,23 +321,4 @@ impl Call {
         bytes.truncate(read);
         Some(bytes)
     }
-}
-
-/// The method of a request in ttrpc's frame: ten bytes, then service and method as the first fields
-/// of a message.
-fn method(frame: &[u8]) -> Option<String> {
-    let mut fields = frame.get(10..)?;
-    let mut texts = Vec::new();
-    for tag in [0x0a, 0x12] {
-        let [found, length, rest @ ..] = fields else {
-            return None;
-        };
-        if *found != tag {
-            return None;
-        }
-        let (text, after) = rest.split_at_checked(usize::from(*length))?;
-        texts.push(String::from_utf8_lossy(text).into_owned());
-        fields = after;
-    }
-    texts.pop()
 }
