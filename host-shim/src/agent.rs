@@ -1,8 +1,10 @@
 //! The ttrpc client: one connection to one agent, each call with its deadline.
 
+mod allowance;
 mod conntrack;
 mod ipvs;
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use patchbay_protocols::model::{
 };
 use patchbay_protocols::wire::agent as wire;
 use patchbay_protocols::wire::agent_ttrpc::AgentClient;
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
@@ -22,7 +25,7 @@ use ttrpc::r#async::transport::Socket;
 
 use crate::stream::{self, Stream};
 use crate::timings;
-use ttrpc::context;
+use allowance::{Allowance, Bounded};
 
 /// Longest wait for a connection and the first answer on it.
 const GREETING: Duration = Duration::from_secs(5);
@@ -35,13 +38,19 @@ const DETECTION: Duration = Duration::from_secs(5);
 /// What a call that waits in the guest gets on top, for its way.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// A connection whose other end has said that it is our agent.
+/// Most that an agent may send to introduce itself, in bytes.
+const INTRODUCTION: u32 = 64 << 10;
+/// Most that it may send for one answer, in bytes: 32,768 routes fit.
+const ONE_ANSWER: u32 = 3 << 20;
+
+/// A connection to an agent, greeted with the first call.
 pub struct Agent {
     runtime: Runtime,
     transport: Client,
     client: AgentClient,
     endpoint: Endpoint,
-    greeting: Greeting,
+    allowance: Allowance,
+    greeted: Cell<bool>,
 }
 
 /// What an agent says of itself.
@@ -64,31 +73,12 @@ impl std::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Connects and says hello.
+    /// Connects. Whether an agent of ours is there the first call tells, which the greeting goes
+    /// along with: one of another version knows none of our services by name.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody answers, [`Kind::Unsupported`] when the
-    /// agent speaks another version.
+    /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody takes the connection.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
-        Self::greeted(endpoint, async |_| Ok(())).map(|(agent, ())| agent)
-    }
-
-    /// The same, and lists the guest's interfaces: the question goes along with the greeting, for
-    /// an agent of another version does no harm by answering it.
-    ///
-    /// # Errors
-    /// As [`Agent::connect`] and [`Agent::interfaces`].
-    pub fn connect_and_list(endpoint: &Endpoint) -> Result<(Self, Vec<Interface>), Failure> {
-        let (agent, listed) = Self::greeted(endpoint, async |client| list(client).await)?;
-        let interfaces = convert::interfaces(&listed).map_err(|invalid| nonsense(&invalid))?;
-        Ok((agent, interfaces))
-    }
-
-    /// Connects, says hello and asks one thing besides, which must not change anything.
-    fn greeted<T>(
-        endpoint: &Endpoint,
-        ask: impl AsyncFnOnce(AgentClient) -> Result<T, Failure>,
-    ) -> Result<(Self, T), Failure> {
         let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -96,34 +86,48 @@ impl Agent {
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
         let unreachable = |error| unreachable(endpoint, &error);
         let stream = stream::connect(endpoint, GREETING).map_err(unreachable)?;
+        let allowance = Allowance::of(INTRODUCTION);
         // Both register with the runtime when they are made.
-        let transport = runtime.block_on(async { socket(stream).map(Client::new) });
-        let transport = transport.map_err(unreachable)?;
-        let client = AgentClient::new(transport.clone());
-        let answers = async { tokio::join!(hello(&client), ask(client.clone())) };
-        let (reply, asked) = runtime.block_on(answers);
-        let greeting = greeting(&reply.map_err(|failure| {
+        let transport = async { socket(stream, allowance.clone()).map(Client::new) };
+        let transport = runtime.block_on(transport).map_err(unreachable)?;
+        Ok(Self {
+            runtime,
+            client: AgentClient::new(transport.clone()),
+            transport,
+            endpoint: endpoint.clone(),
+            allowance,
+            greeted: Cell::new(false),
+        })
+    }
+
+    /// What the agent says of itself.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody answers, [`Kind::Unsupported`] when the
+    /// agent speaks another version.
+    pub fn greeting(&self) -> Result<Greeting, Failure> {
+        self.greeted.set(true);
+        self.allowance.renew(INTRODUCTION);
+        self.runtime.block_on(self.hello())
+    }
+
+    async fn hello(&self) -> Result<Greeting, Failure> {
+        let request = wire::HelloRequest {
+            api_version: API_VERSION,
+            ..Default::default()
+        };
+        let call = self.client.hello(context(GREETING), &request);
+        let reply = within(GREETING, call).await.map_err(|failure| {
+            let failure = self.allowance.explain(failure);
             let failure = match failure.kind() {
                 // Not ttrpc's word for a broken stream, but what it means here.
                 Kind::Other => failure.with_kind(Kind::NotFound),
                 _ => failure,
             };
+            let endpoint = &self.endpoint;
             failure.in_step(format!("the sandbox's agent does not answer at {endpoint}"))
-        })?)?;
-        let agent = Self {
-            runtime,
-            transport,
-            client,
-            endpoint: endpoint.clone(),
-            greeting,
-        };
-        Ok((agent, asked?))
-    }
-
-    /// What the agent said of itself.
-    #[must_use]
-    pub fn greeting(&self) -> &Greeting {
-        &self.greeting
+        })?;
+        greeting(&reply)
     }
 
     /// Waits in the guest for the card and has it configured.
@@ -139,11 +143,9 @@ impl Agent {
         let mut request = convert::configure_request(path, spec);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let limit = wait + MARGIN + detection(spec.duplicates());
-        let call = self
-            .client
-            .configure_interface(context::with_duration(limit + MARGIN), &request);
+        let call = self.client.configure_interface(context(limit), &request);
         let _phase = tracing::info_span!("transport").entered();
-        let reply = self.runtime.block_on(within(limit, call))?;
+        let reply = self.ask(ONE_ANSWER, limit, call)?;
         timings::inner("discovery", reply.discovery_us);
         timings::inner("netlink", reply.netlink_us);
         let interface = reply.interface.as_ref().unwrap_or_default();
@@ -155,8 +157,9 @@ impl Agent {
     /// # Errors
     /// The agent's refusal, or an answer that breaks the interface.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
-        let _phase = tracing::info_span!("transport").entered();
-        let reply = self.runtime.block_on(list(self.client.clone()))?;
+        let request = wire::ListInterfacesRequest::default();
+        let call = self.client.list_interfaces(context(ANSWER), &request);
+        let reply = self.wait(ANSWER, call)?;
         convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
     }
 
@@ -164,9 +167,7 @@ impl Agent {
     pub(crate) fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let limit = ANSWER + detection(change.duplicates());
         let request = convert::update_request(change);
-        let call = self
-            .client
-            .update_interface(context::with_duration(limit), &request);
+        let call = self.client.update_interface(context(limit), &request);
         let reply = self.wait(limit, call)?;
         Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -174,36 +175,28 @@ impl Agent {
     /// Adds routes, or none.
     pub(crate) fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self
-            .client
-            .add_routes(context::with_duration(MANY), &request);
+        let call = self.client.add_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// Makes these the guest's routes.
     pub(crate) fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self
-            .client
-            .replace_routes(context::with_duration(MANY), &request);
+        let call = self.client.replace_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// Deletes the routes that agree, or none.
     pub(crate) fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
         let request = convert::delete_request(patterns);
-        let call = self
-            .client
-            .delete_routes(context::with_duration(MANY), &request);
+        let call = self.client.delete_routes(context(MANY), &request);
         self.wait(MANY, call).map(drop)
     }
 
     /// The guest's routes.
     pub(crate) fn routes(&self) -> Result<Vec<Route>, Failure> {
         let request = wire::ListRoutesRequest::default();
-        let call = self
-            .client
-            .list_routes(context::with_duration(ANSWER), &request);
+        let call = self.client.list_routes(context(ANSWER), &request);
         let reply = self.wait(ANSWER, call)?;
         convert::routes(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -213,24 +206,43 @@ impl Agent {
         limit: Duration,
         call: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, Failure> {
+        self.wait_for(ONE_ANSWER, limit, call)
+    }
+
+    /// The same for answers of so many bytes in all.
+    fn wait_for<T>(
+        &self,
+        bytes: u32,
+        limit: Duration,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, Failure> {
         let _phase = tracing::info_span!("transport").entered();
-        self.runtime.block_on(within(limit, call))
+        self.ask(bytes, limit, call)
+    }
+
+    fn ask<T>(
+        &self,
+        bytes: u32,
+        limit: Duration,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, Failure> {
+        self.allowance.renew(bytes.saturating_add(INTRODUCTION));
+        let call = within(limit, call);
+        let answer = if self.greeted.replace(true) {
+            self.runtime.block_on(call)
+        } else {
+            // Who is not greeted back has no answer worth waiting for.
+            let both = async { tokio::try_join!(self.hello(), async { Ok(call.await) }) };
+            self.runtime.block_on(both)?.1
+        };
+        answer.map_err(|failure| self.allowance.explain(failure))
     }
 }
 
-async fn hello(client: &AgentClient) -> Result<wire::HelloReply, Failure> {
-    let request = wire::HelloRequest {
-        api_version: API_VERSION,
-        ..Default::default()
-    };
-    let call = client.hello(context::with_duration(GREETING + MARGIN), &request);
-    within(GREETING, call).await
-}
-
-async fn list(client: AgentClient) -> Result<wire::ListInterfacesReply, Failure> {
-    let request = wire::ListInterfacesRequest::default();
-    let call = client.list_interfaces(context::with_duration(ANSWER + MARGIN), &request);
-    within(ANSWER, call).await
+/// ttrpc's own deadline comes later than ours: a peer that stops reading can hold it up, and it has
+/// no kind.
+fn context(limit: Duration) -> ttrpc::context::Context {
+    ttrpc::context::with_duration(limit + MARGIN)
 }
 
 fn detection(duplicates: Duplicates) -> Duration {
@@ -240,8 +252,6 @@ fn detection(duplicates: Duplicates) -> Duration {
     }
 }
 
-/// ttrpc's own timeout comes later than this one: a peer that stops reading can hold it up, and it
-/// has no kind.
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = ttrpc::Result<T>>,
@@ -291,9 +301,16 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
     Failure::new(kind, sentence).with_cause(error.to_string())
 }
 
-fn socket(stream: Stream) -> io::Result<Socket> {
-    match stream {
-        Stream::Unix(stream) => stream.try_into(),
-        Stream::Vsock(stream) => Ok(VsockStream::new(stream)?.into()),
-    }
+fn socket(stream: Stream, allowance: Allowance) -> io::Result<Socket> {
+    Ok(match stream {
+        Stream::Unix(stream) => {
+            stream.set_nonblocking(true)?;
+            let stream = UnixStream::from_std(stream)?;
+            Socket::new(Bounded { stream, allowance })
+        }
+        Stream::Vsock(stream) => {
+            let stream = VsockStream::new(stream)?;
+            Socket::new(Bounded { stream, allowance })
+        }
+    })
 }

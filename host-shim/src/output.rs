@@ -378,9 +378,10 @@ pub fn timings(timings: &Timings) {
     let _ = write!(io::stderr(), "{timings}");
 }
 
-/// A failure and its causes as one sentence.
+/// A failure and its causes as one sentence, in which a terminal finds nothing to obey: words of
+/// QEMU's are in it too, and an operator's own path may have any byte.
 pub(crate) fn sentence(failure: &Failure) -> String {
     let causes = failure.chain().map(str::to_owned);
     let parts: Vec<String> = [failure.to_string()].into_iter().chain(causes).collect();
-    parts.join(": ")
+    parts.join(": ").replace(char::is_control, "\u{fffd}")
 }

@@ -12,7 +12,9 @@ pub mod model;
 pub mod packed;
 pub mod wire;
 
-/// Number of the API between host and agent; raised by every change that an older peer can't take.
+/// Number of the API between host and agent; raised by every change that an older peer can't take,
+/// and with it the version in the name of the `.proto` files' package: what an older peer must not
+/// carry out it does not know by name.
 pub const API_VERSION: u32 = 1;
 
 /// vsock port on which the agent listens unless told otherwise; beside a Kata agent's 1024.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use patchbay::agent::Agent;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -108,7 +109,8 @@ impl Guest {
         let url = format!("hvsock://{}:{port}", self.file("vsock.sock").display());
         let endpoint = url.parse().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        while let Err(failure) = patchbay::agent::Agent::connect(&endpoint) {
+        let greeting = || Agent::connect(&endpoint).and_then(|agent| agent.greeting());
+        while let Err(failure) = greeting() {
             assert!(Instant::now() < deadline, "{failure}");
         }
         url

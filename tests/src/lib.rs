@@ -16,8 +16,10 @@ mod dice;
 mod dpdk;
 mod guest;
 mod ipvs;
+pub mod liar;
 mod monitor;
 mod netns;
+pub mod tracer;
 pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
@@ -25,5 +27,5 @@ pub use command::{Done, bin, built, patchbay, run, temp_dir};
 pub use dice::Dice;
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine};
-pub use monitor::{Monitor, Scripted};
+pub use monitor::{Monitor, Scripted, empty_machine, refusal};
 pub use netns::Netns;

@@ -125,3 +125,35 @@ fn session(
     }
     Ok(())
 }
+
+/// A q35 with one empty root port, as QEMU describes it.
+pub fn empty_machine(request: &Value) -> Value {
+    let arguments = &request["arguments"];
+    let text = |key: &str| arguments[key].as_str().unwrap_or_default();
+    let returned = match (
+        request["execute"].as_str().unwrap(),
+        text("path"),
+        text("property"),
+    ) {
+        ("qom-list", "/machine/peripheral", _) => {
+            json!([{"name": "rp1", "type": "child<pcie-root-port>"}, {"name": "type", "type": "string"}])
+        }
+        ("qom-list", "/machine/peripheral-anon", _) => json!([]),
+        ("qom-get", _, "parent_bus") => json!("/machine/q35/pcie.0"),
+        ("qom-get", _, "addr") => json!(8),
+        ("qom-list", "/machine/i440fx", _)
+        | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
+            return refusal("DeviceNotFound");
+        }
+        ("closefd", _, _) => {
+            return json!({"error": {"class": "GenericError", "desc": "File descriptor named 'x' not found"}});
+        }
+        _ => json!({}),
+    };
+    json!({ "return": returned })
+}
+
+/// QEMU's no, of this class.
+pub fn refusal(class: &str) -> Value {
+    json!({"error": {"class": class, "desc": "as the script says"}})
+}

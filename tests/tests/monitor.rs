@@ -6,43 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_tests::{Configure, Done, FakeAgent, Netns, Scripted, patchbay, run, temp_dir};
+use patchbay_tests::{
+    Configure, Done, FakeAgent, Netns, Scripted, empty_machine, patchbay, refusal, run, temp_dir,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const CARD: &str =
     r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,"queues":2}"#;
-
-/// A q35 with one empty root port, as QEMU describes it.
-fn machine(request: &Value) -> Value {
-    let arguments = &request["arguments"];
-    let text = |key: &str| arguments[key].as_str().unwrap_or_default();
-    let returned = match (
-        request["execute"].as_str().unwrap(),
-        text("path"),
-        text("property"),
-    ) {
-        ("qom-list", "/machine/peripheral", _) => {
-            json!([{"name": "rp1", "type": "child<pcie-root-port>"}, {"name": "type", "type": "string"}])
-        }
-        ("qom-list", "/machine/peripheral-anon", _) => json!([]),
-        ("qom-get", _, "parent_bus") => json!("/machine/q35/pcie.0"),
-        ("qom-get", _, "addr") => json!(8),
-        ("qom-list", "/machine/i440fx", _)
-        | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
-            return refusal("DeviceNotFound");
-        }
-        ("closefd", _, _) => {
-            return json!({"error": {"class": "GenericError", "desc": "File descriptor named 'x' not found"}});
-        }
-        _ => json!({}),
-    };
-    json!({ "return": returned })
-}
-
-fn refusal(class: &str) -> Value {
-    json!({"error": {"class": class, "desc": "as the script says"}})
-}
 
 struct Bench {
     dir: TempDir,
@@ -56,7 +27,7 @@ impl Bench {
     fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
         let dir = temp_dir();
         let answer =
-            move |request: &Value| instead(request).unwrap_or_else(|| Some(machine(request)));
+            move |request: &Value| instead(request).unwrap_or_else(|| Some(empty_machine(request)));
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
         Self {
             monitor: Scripted::serve(&dir.path().join("qmp.sock"), answer),

@@ -129,7 +129,8 @@ impl Attempt {
         // and every later one with it; so the first comes when the agent has said that it serves.
         let console = self.folder.console();
         self.wait_until(plan, deadline, || says(&console, AGENT_SERVES))?;
-        self.wait_until(plan, deadline, || Agent::connect(&plan.agent).is_ok())?;
+        let greeting = || Agent::connect(&plan.agent).and_then(|agent| agent.greeting());
+        self.wait_until(plan, deadline, || greeting().is_ok())?;
         if self.record.tools == Tools::With {
             let execd = plan.agent.clone().at_port(EXEC_PORT);
             let executes = || stream::connect(&execd, PATIENCE).is_ok();

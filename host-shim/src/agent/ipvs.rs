@@ -10,9 +10,8 @@ use patchbay_protocols::ipvs::{
 use patchbay_protocols::packed::{Packed as _, Reader, Row};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
-use ttrpc::context;
 
-use super::{ANSWER, Agent, nonsense};
+use super::{ANSWER, Agent, context, nonsense};
 
 /// Longest wait for a rule file to be applied, and for a table to be read: the kernel searches its
 /// lists of servers linearly, and an emulated guest takes a minute for the largest.
@@ -23,8 +22,10 @@ const CHUNK: usize = 32 << 10;
 /// More than the longest rule takes.
 const ROOM: usize = 256;
 
-/// Most services, servers and connections that are taken from a guest.
-const MAX_LISTED: usize = 4_000_000;
+/// Most that a guest may send for a table, in bytes, and most that it may take here: half a million
+/// services. A row needs some ten times as much here as on its way.
+const TABLE: u32 = 64 << 20;
+const ROWS: usize = 128 << 20;
 
 impl Agent {
     fn ipvs_client(&self) -> IpvsClient {
@@ -35,7 +36,7 @@ impl Agent {
     pub(crate) fn ipvs_change(&self, change: &Change, max_rules: u32) -> Result<(), Failure> {
         let client = self.ipvs_client();
         let request = convert::change_request(change, max_rules);
-        let call = client.change(context::with_duration(ANSWER), &request);
+        let call = client.change(context(ANSWER), &request);
         self.wait(ANSWER, call)?;
         Ok(())
     }
@@ -50,7 +51,7 @@ impl Agent {
     ) -> Result<Restored, Failure> {
         let client = self.ipvs_client();
         let call = async {
-            let mut stream = client.restore(context::with_duration(BULK)).await?;
+            let mut stream = client.restore(context(BULK)).await?;
             let mut left = lines.iter();
             loop {
                 let mut rules = Vec::with_capacity(CHUNK + ROOM);
@@ -87,7 +88,7 @@ impl Agent {
         let request = convert::table_request(only, detail);
         let call = async {
             let mut table = Ok(Table::default());
-            let mut stream = client.table(context::with_duration(BULK), &request).await?;
+            let mut stream = client.table(context(BULK), &request).await?;
             while let Some(chunk) = stream.recv().await? {
                 table = table.and_then(|table| table.with(&chunk.rows));
                 if table.is_err() {
@@ -96,7 +97,7 @@ impl Agent {
             }
             Ok(table)
         };
-        let table = self.wait(BULK, call)?;
+        let table = self.wait_for(TABLE, BULK, call)?;
         Ok(table?.services)
     }
 
@@ -104,7 +105,7 @@ impl Agent {
     pub(crate) fn ipvs_status(&self) -> Result<Status, Failure> {
         let client = self.ipvs_client();
         let request = wire::StatusRequest::default();
-        let call = client.status(context::with_duration(ANSWER), &request);
+        let call = client.status(context(ANSWER), &request);
         let reply = self.wait(ANSWER, call)?;
         convert::status(&reply).map_err(|invalid| nonsense(&invalid))
     }
@@ -114,27 +115,18 @@ impl Agent {
         let client = self.ipvs_client();
         let request = wire::ConnectionsRequest::default();
         let call = async {
-            let mut chunks = Vec::new();
-            let context = context::with_duration(BULK);
-            let mut stream = client.connections(context, &request).await?;
-            let mut rows = 0;
+            let mut rows = Ok(Rows::default());
+            let mut stream = client.connections(context(BULK), &request).await?;
             while let Some(chunk) = stream.recv().await? {
-                rows += chunk.connections.len();
-                chunks.push(chunk);
-                if rows > MAX_LISTED {
+                rows = rows.and_then(|rows| rows.with(&chunk));
+                if rows.is_err() {
                     break;
                 }
             }
-            Ok((rows, chunks))
+            Ok(rows)
         };
-        let (rows, chunks) = self.wait(BULK, call)?;
-        bounded(rows)?;
-        let mut connections = Vec::with_capacity(rows);
-        for chunk in &chunks {
-            let read = convert::connections(chunk).map_err(|invalid| nonsense(&invalid))?;
-            connections.extend(read);
-        }
-        Ok(connections)
+        let rows = self.wait_for(TABLE, BULK, call)?;
+        Ok(rows?.connections)
     }
 }
 
@@ -142,7 +134,7 @@ impl Agent {
 #[derive(Default)]
 struct Table {
     services: Vec<ListedService>,
-    rows: usize,
+    size: Size,
 }
 
 impl Table {
@@ -151,25 +143,58 @@ impl Table {
         let mut reader = Reader::new(rows);
         while !reader.is_empty() {
             match Row::unpack(&mut reader).map_err(|invalid| nonsense(&invalid))? {
-                Row::Service(service) => self.services.push(service),
+                Row::Service(service) => {
+                    self.size.grow(size_of_val(&service))?;
+                    self.services.push(service);
+                }
                 Row::Server(server) => {
+                    self.size.grow(size_of_val(&server))?;
                     let last = self.services.last_mut();
                     last.ok_or_else(orphan)?.servers.push(server);
                 }
             }
-            self.rows += 1;
-            bounded(self.rows)?;
         }
         Ok(self)
     }
 }
 
-fn bounded(count: usize) -> Result<(), Failure> {
-    if count > MAX_LISTED {
-        let sentence = format!("the guest lists more than {MAX_LISTED} items");
-        return Err(Failure::new(Kind::Other, sentence));
+/// Connections as far as they have come.
+#[derive(Default)]
+struct Rows {
+    connections: Vec<Connection>,
+    size: Size,
+}
+
+impl Rows {
+    /// Those of one message more.
+    fn with(mut self, chunk: &wire::ConnectionsChunk) -> Result<Self, Failure> {
+        let read = convert::connections(chunk).map_err(|invalid| nonsense(&invalid))?;
+        for connection in read {
+            let (engine, data) = connection.engine.as_ref().map_or((0, 0), |(engine, data)| {
+                (engine.capacity(), data.capacity())
+            });
+            let texts = connection.protocol.capacity() + connection.state.capacity();
+            self.size
+                .grow(size_of_val(&connection) + texts + engine + data)?;
+            self.connections.push(connection);
+        }
+        Ok(self)
     }
-    Ok(())
+}
+
+/// How much memory rows take, in bytes.
+#[derive(Default)]
+struct Size(usize);
+
+impl Size {
+    fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.0 += bytes;
+        if self.0 <= ROWS {
+            return Ok(());
+        }
+        let sentence = "the guest lists more than is taken: 128 MiB of rows";
+        Err(Failure::new(Kind::Other, sentence))
+    }
 }
 
 fn orphan() -> Failure {

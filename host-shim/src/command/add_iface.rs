@@ -26,7 +26,7 @@ pub(super) fn plug(target: &Target, id: &str, request: &AddIface) -> Result<Adde
     let sandbox = sandbox::find(target, id)?;
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
-    let journal = Journal::at(&sandbox.state);
+    let journal = Journal::at(sandbox.state.path());
     hotplug::recover(&sandbox, &mut qmp, &journal)?;
     let (inventory, agent, interfaces) = look(&sandbox, || Inventory::read(&mut qmp))?;
     if let Some(path) = same_again(&inventory, &journal, &interfaces, request)? {

@@ -30,7 +30,7 @@ pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
 pub(super) fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
-    let journal = Journal::at(&sandbox.state);
+    let journal = Journal::at(sandbox.state.path());
     hotplug::recover(sandbox, &mut qmp, &journal)?;
     let card = match journal.card(name)? {
         Some(card) => Some(card),

@@ -80,10 +80,11 @@ impl Examination {
         }
         let stands = told.as_ref().is_some_and(|told| !told.running);
         // The proxy for vsock does not survive a connection to a machine that stands.
-        let agent = if stands {
+        let greeting = if stands {
             None
         } else {
-            self.need("agent", AGENT, Agent::connect(&sandbox.agent))
+            let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
+            self.need("agent", AGENT, greeting)
         };
         let vhost_net = self.host(sandbox);
         let (machine, nics) =
@@ -93,10 +94,7 @@ impl Examination {
             id: sandbox.id.to_string(),
             monitor,
             machine,
-            agent: report::Agent::new(
-                sandbox.agent.to_string(),
-                agent.as_ref().map(Agent::greeting),
-            ),
+            agent: report::Agent::new(sandbox.agent.to_string(), greeting.as_ref()),
             netns: sandbox
                 .netns
                 .as_ref()
@@ -166,7 +164,7 @@ impl Examination {
 
     /// The cards that QEMU has, and those of which only the journal knows.
     fn cards(&mut self, sandbox: &Sandbox, nics: &[Nic]) -> Vec<CardLine> {
-        let journal = Journal::at(&sandbox.state).cards();
+        let journal = Journal::at(sandbox.state.path()).cards();
         let mut journal = self.need("journal", JOURNAL, journal).unwrap_or_default();
         journal.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         if journal.iter().any(|card| card.phase != Phase::Plugged) {

@@ -65,7 +65,11 @@ fn look<T>(
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, Agent, Vec<Interface>), Failure> {
     let (machine, guest) = thread::scope(|scope| {
-        let guest = scope.spawn(|| Agent::connect_and_list(&sandbox.agent));
+        let guest = scope.spawn(|| {
+            let agent = Agent::connect(&sandbox.agent)?;
+            let interfaces = agent.interfaces()?;
+            Ok::<_, Failure>((agent, interfaces))
+        });
         (machine(), guest.join())
     });
     let machine = machine?;

@@ -58,6 +58,7 @@ pub(crate) fn recover(
     qmp: &mut Session,
     journal: &Journal,
 ) -> Result<(), Failure> {
+    journal.tidy()?;
     let cards = journal.cards()?;
     if cards.is_empty() {
         return Ok(());

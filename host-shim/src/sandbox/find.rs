@@ -8,7 +8,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 
 use super::id::{Fit, Id};
 use super::kata::{Found, Roots};
-use super::{Sandbox, registered};
+use super::{Sandbox, State, registered};
 use crate::cli::Target;
 
 /// Most sandboxes that a sentence names.
@@ -35,11 +35,11 @@ pub(crate) fn find(target: &Target, id: &str) -> Result<Sandbox, Failure> {
     let id = found.id.as_str();
     // What is not registered here keeps its state where no id can point.
     let state = match &found.kata {
-        None => target.run_dir.join(id),
-        Some(_) => target.run_dir.join(".kata").join(id),
+        None => State::Registered(target.run_dir.join(id)),
+        Some(_) => State::Apart(target.run_dir.join(".kata").join(id)),
     };
     let (qmp, agent, netns) = match &found.kata {
-        None => registered::read(&state)?,
+        None => registered::read(state.path())?,
         Some(kata) => kata.read(&found.id)?,
     };
     Ok(Sandbox {
@@ -119,6 +119,7 @@ fn by_hand(
     let state = run_dir
         .join(".by-hand")
         .join(format!("{:016x}", hash.finish()));
+    let state = State::Apart(state);
     Ok(Sandbox {
         id,
         qmp,

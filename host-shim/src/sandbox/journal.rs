@@ -116,6 +116,9 @@ mod text {
     }
 }
 
+/// What a file is called until it is whole.
+const BEGUN: &str = "new";
+
 /// The journal of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -133,20 +136,8 @@ impl Journal {
     /// Every card that is known. A file that can't be read is an error that names it: what it
     /// knew is then for the operator to clear.
     pub(crate) fn cards(&self) -> Result<Vec<Card>, Failure> {
-        let broken = |path: &Path, cause: String| {
-            let sentence = format!("could not read the journal {}", path.display());
-            Failure::new(Kind::Other, sentence).with_cause(cause)
-        };
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(broken(&self.dir, error.to_string())),
-        };
         let mut cards = Vec::new();
-        for entry in entries {
-            let path = entry
-                .map_err(|error| broken(&self.dir, error.to_string()))?
-                .path();
+        for path in self.files()? {
             // A file without this ending was not yet renamed when its writer died.
             if path.extension().is_some_and(|ending| ending == "json") {
                 let bytes = fs::read(&path).map_err(|error| broken(&path, error.to_string()))?;
@@ -166,8 +157,12 @@ impl Journal {
     pub(crate) fn write(&self, card: &Card) -> Result<(), Failure> {
         let path = self.path(&card.name);
         let write = || {
-            fs::create_dir_all(&self.dir)?;
-            let temporary = path.with_extension("new");
+            // Not the folder around it: that of a sandbox which has ended stays removed.
+            match fs::create_dir(&self.dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let temporary = path.with_extension(BEGUN);
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec(card)?)?;
             file.sync_all()?;
@@ -182,20 +177,50 @@ impl Journal {
         })
     }
 
+    /// Removes what writers that died had begun to write.
+    pub(crate) fn tidy(&self) -> Result<(), Failure> {
+        for path in self.files()? {
+            if path.extension().is_some_and(|ending| ending == BEGUN) {
+                removed(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets the card.
     pub(crate) fn remove(&self, name: &IfName) -> Result<(), Failure> {
-        let path = self.path(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let sentence = format!("could not remove the journal {}", path.display());
-                Err(io_failure(sentence, &error))
-            }
-            _ => Ok(()),
+        removed(&self.path(name))
+    }
+
+    fn files(&self) -> Result<Vec<PathBuf>, Failure> {
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(&self.dir)?
+                .map(|entry| Ok(entry?.path()))
+                .collect()
+        };
+        match list() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed.map_err(|error| broken(&self.dir, error.to_string())),
         }
     }
 
     fn path(&self, name: &IfName) -> PathBuf {
         self.dir.join(format!("{name}.json"))
+    }
+}
+
+fn broken(path: &Path, cause: String) -> Failure {
+    let sentence = format!("could not read the journal {}", path.display());
+    Failure::new(Kind::Other, sentence).with_cause(cause)
+}
+
+fn removed(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let sentence = format!("could not remove the journal {}", path.display());
+            Err(io_failure(sentence, &error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -241,6 +266,17 @@ mod tests {
         journal.write(&card("eth1")).unwrap();
         fs::write(dir.path().join("cards/eth1.new"), "{\"pha").unwrap();
         assert_eq!(journal.cards().unwrap(), [card("eth1")]);
+        journal.tidy().unwrap();
+        assert_eq!(journal.files().unwrap(), [journal.path(&card("eth1").name)]);
+    }
+
+    #[test]
+    fn the_folder_of_a_sandbox_that_ended_is_not_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("gone");
+        let failure = Journal::at(&state).write(&card("eth1")).unwrap_err();
+        assert_eq!(failure.kind(), Kind::NotFound);
+        assert!(!state.exists());
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod kata;
 mod lock;
 mod registered;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use patchbay_protocols::endpoint::Endpoint;
 
@@ -31,5 +33,30 @@ pub(crate) struct Sandbox {
     /// Where its TAP devices are; `None`: in the caller's network namespace.
     pub(crate) netns: Option<PathBuf>,
     /// Where its lock and its journal are.
-    pub(crate) state: PathBuf,
+    pub(crate) state: State,
+}
+
+/// The folder of a sandbox's lock and journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The one that registers it. It ends with the sandbox, so it is never made here.
+    Registered(PathBuf),
+    /// One of our own, made when it is first needed, for a sandbox that is not registered with us.
+    Apart(PathBuf),
+}
+
+impl State {
+    /// The folder.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Registered(path) | Self::Apart(path) => path,
+        }
+    }
+
+    fn make(&self) -> io::Result<()> {
+        match self {
+            Self::Registered(_) => Ok(()),
+            Self::Apart(path) => fs::create_dir_all(path),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use tempfile::TempDir;
 
 use crate::cli::Target;
-use crate::sandbox::{Sandbox, find};
+use crate::sandbox::{Sandbox, State, find};
 
 const GO: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
 const RUST: &str = "b8a0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9e";
@@ -89,8 +89,9 @@ fn the_go_runtime_tells_everything() {
     assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
     // Kata's folders are only read: the lock and the journal are ours.
-    assert_eq!(found.state, host.path("patchbay").join(".kata").join(GO));
-    assert!(!found.state.exists());
+    let state = host.path("patchbay").join(".kata").join(GO);
+    assert!(!state.exists());
+    assert_eq!(found.state, State::Apart(state));
     // The shim holds qmp.sock.
     host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
     let extra = host.path(&format!("run/vc/vm/{GO}/extra-monitor.sock"));

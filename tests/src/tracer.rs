@@ -1,0 +1,324 @@
+//! Running a program step by step, to kill it at each of them.
+//!
+//! A step is a system call by which it changes something or tells somebody something: what it sends
+//! over a socket, writes to a file, does to a folder or to a network device.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::Done;
+use crate::liar::method;
+
+/// The step that asks for a connection to the guest.
+pub const HANDSHAKE: &str = "handshake";
+
+/// Which side of a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// The kernel has not begun it.
+    Before,
+    /// The kernel has done it and the program does not know yet.
+    After,
+}
+
+/// Where to kill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Number of the step, from 0.
+    pub step: usize,
+    /// Before or after it.
+    pub moment: Moment,
+}
+
+/// What became of a program that was to be killed.
+#[derive(Debug)]
+pub enum Fate {
+    /// It was, at this step.
+    Killed(String),
+    /// It ended without having come so far: no two runs take quite the same steps.
+    Ended(Done),
+}
+
+/// Runs a program to its end and tells its steps.
+pub fn steps(command: &Command, input: &str) -> (Vec<String>, Done) {
+    let mut traced = Traced::start(command, input);
+    let mut steps = Vec::new();
+    while let Some((moment, label)) = traced.next_step() {
+        if moment == Moment::Before {
+            steps.push(label);
+        }
+        traced.resume();
+    }
+    (steps, traced.end())
+}
+
+/// Runs a program up to a point and kills it there.
+pub fn kill_at(command: &Command, input: &str, point: Point) -> Fate {
+    let mut traced = Traced::start(command, input);
+    let mut begun = 0;
+    while let Some((moment, label)) = traced.next_step() {
+        let step = match moment {
+            Moment::Before => {
+                begun += 1;
+                begun - 1
+            }
+            // Threads of ours take turns: the call that ends is the one that began last.
+            Moment::After => begun - 1,
+        };
+        if (Point { step, moment }) == point {
+            traced.kill();
+            return Fate::Killed(label);
+        }
+        traced.resume();
+    }
+    Fate::Ended(traced.end())
+}
+
+/// A program that stops at each system call of each of its threads.
+struct Traced {
+    child: Child,
+    /// The thread that stands.
+    stopped: Option<Pid>,
+    /// Whether it is the program itself by now, and no more the shell that started it.
+    running: bool,
+    status: Option<i32>,
+}
+
+impl Traced {
+    fn start(command: &Command, input: &str) -> Self {
+        // A child that waits for its tracer, without a line of ours between fork and exec.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"kill -STOP $$; exec "$0" "$@""#]);
+        shell.arg(command.get_program()).args(command.get_args());
+        for (key, value) in command.get_envs() {
+            shell.env(key, value.unwrap());
+        }
+        let mut document = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut document, input.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut document).unwrap();
+        let child = shell
+            .stdin(document)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_EXITKILL;
+        ptrace::seize(pid, options).unwrap();
+        kill(pid, Signal::SIGCONT).unwrap();
+        Self {
+            child,
+            stopped: None,
+            running: false,
+            status: None,
+        }
+    }
+
+    /// Runs on to the next step, where a thread then stands; `None` when the program has ended.
+    fn next_step(&mut self) -> Option<(Moment, String)> {
+        loop {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            let mut pass_on = None;
+            let pid = match waitpid(None, Some(flags)) {
+                Err(Errno::ECHILD) => return None,
+                Err(errno) => panic!("{errno}"),
+                Ok(WaitStatus::Exited(pid, status)) => {
+                    self.note_end(pid, status);
+                    continue;
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    self.note_end(pid, 128 + signal as i32);
+                    continue;
+                }
+                Ok(WaitStatus::PtraceSyscall(pid)) => {
+                    if let Some(step) = self.running.then(|| step(pid)).flatten() {
+                        self.stopped = Some(pid);
+                        return Some(step);
+                    }
+                    pid
+                }
+                Ok(WaitStatus::PtraceEvent(pid, _, event)) => {
+                    self.running |= event == libc::PTRACE_EVENT_EXEC;
+                    pid
+                }
+                Ok(WaitStatus::Stopped(pid, signal)) => {
+                    pass_on = Some(signal);
+                    pid
+                }
+                Ok(other) => panic!("{other:?}"),
+            };
+            run_on(pid, pass_on);
+        }
+    }
+
+    fn note_end(&mut self, pid: Pid, status: i32) {
+        if pid.as_raw() == self.child.id().cast_signed() {
+            self.status = Some(status);
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(pid) = self.stopped.take() {
+            run_on(pid, None);
+        }
+    }
+
+    fn kill(mut self) {
+        kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGKILL,
+        )
+        .unwrap();
+        self.running = false;
+        while self.next_step().is_some() {}
+    }
+
+    fn end(mut self) -> Done {
+        let mut text = [String::new(), String::new()];
+        let (out, err) = (self.child.stdout.take(), self.child.stderr.take());
+        std::io::Read::read_to_string(&mut out.unwrap(), &mut text[0]).unwrap();
+        std::io::Read::read_to_string(&mut err.unwrap(), &mut text[1]).unwrap();
+        let [out, err] = text;
+        Done {
+            status: self.status.unwrap(),
+            out,
+            err,
+        }
+    }
+}
+
+/// A thread that was killed meanwhile is no more there to run on.
+fn run_on(pid: Pid, signal: Option<Signal>) {
+    match ptrace::syscall(pid, signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(errno) => panic!("{errno}"),
+    }
+}
+
+/// The step at which this thread stands, if its system call is one.
+fn step(pid: Pid) -> Option<(Moment, String)> {
+    let op = ptrace::syscall_info(pid).ok()?.op;
+    let moment = match op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => Moment::Before,
+        libc::PTRACE_SYSCALL_INFO_EXIT => Moment::After,
+        _ => return None,
+    };
+    let call = Call::read(pid)?;
+    Some((moment, call.label()?))
+}
+
+/// A system call and its first arguments.
+struct Call {
+    pid: Pid,
+    number: i64,
+    arguments: [u64; 3],
+}
+
+impl Call {
+    fn read(pid: Pid) -> Option<Self> {
+        let regs = ptrace::getregs(pid).ok()?;
+        Some(Self {
+            pid,
+            number: regs.orig_rax.cast_signed(),
+            arguments: [regs.rdi, regs.rsi, regs.rdx],
+        })
+    }
+
+    /// What it does, in a word or two.
+    fn label(&self) -> Option<String> {
+        /// Those by which `TUNSETIFF` and the setters of an interface are told from others.
+        const SETTERS: [(u64, &str); 3] = [
+            (0x4004_54ca, "TUNSETIFF"),
+            (libc::SIOCSIFMTU, "SIOCSIFMTU"),
+            (libc::SIOCSIFFLAGS, "SIOCSIFFLAGS"),
+        ];
+        let [first, second, third] = self.arguments;
+        Some(match self.number {
+            libc::SYS_write | libc::SYS_sendto => self.sent(second, third)?,
+            libc::SYS_writev => self.sent_parts(second)?,
+            // A message's header: address, its length, then the parts.
+            libc::SYS_sendmsg => self.sent_parts(self.word(second + 16)?)?,
+            libc::SYS_connect => "connect".to_owned(),
+            libc::SYS_flock => "flock".to_owned(),
+            libc::SYS_fsync => "fsync".to_owned(),
+            libc::SYS_mkdir => format!("mkdir {}", self.path(first)?),
+            libc::SYS_rename => format!("rename {}", self.path(first)?),
+            libc::SYS_unlink => format!("unlink {}", self.path(first)?),
+            libc::SYS_unlinkat => format!("unlink {}", self.path(second)?),
+            libc::SYS_openat if third & u64::from(libc::O_CREAT.cast_unsigned()) != 0 => {
+                format!("create {}", self.path(second)?)
+            }
+            libc::SYS_ioctl => {
+                let setter = SETTERS.iter().find(|(request, _)| *request == second);
+                setter?.1.to_owned()
+            }
+            _ => return None,
+        })
+    }
+
+    fn sent_parts(&self, parts: u64) -> Option<String> {
+        self.sent(self.word(parts)?, self.word(parts + 8)?)
+    }
+
+    /// Bytes that go to a socket or a file; what wakes a thread of its own is no step.
+    fn sent(&self, address: u64, length: u64) -> Option<String> {
+        let fd = self.arguments[0];
+        let target = std::fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok()?;
+        let target = target.to_string_lossy();
+        let bytes = self.memory(address, usize::try_from(length.min(256)).ok()?)?;
+        if target.starts_with("anon_inode:") {
+            return None;
+        }
+        if !target.starts_with("socket:") {
+            // A pipe of the test's own: the command's standard output or error.
+            let pipe = target.starts_with("pipe:");
+            return Some(if pipe {
+                "print".to_owned()
+            } else {
+                format!("write {}", target.rsplit('/').next()?)
+            });
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        if text.starts_with("CONNECT ") {
+            return Some(HANDSHAKE.to_owned());
+        }
+        if let Some((_, rest)) = text.split_once(r#""execute":""#) {
+            return Some(format!("qmp {}", rest.split('"').next()?));
+        }
+        // A header of ttrpc has ten bytes.
+        let method = bytes.get(10..).and_then(method);
+        Some(method.map_or_else(|| "send".to_owned(), |name| format!("rpc {name}")))
+    }
+
+    fn path(&self, address: u64) -> Option<String> {
+        let bytes = self.memory(address, 256)?;
+        let text = bytes.split(|byte| *byte == 0).next()?;
+        let path = String::from_utf8_lossy(text).into_owned();
+        path.rsplit('/').next().map(str::to_owned)
+    }
+
+    fn word(&self, address: u64) -> Option<u64> {
+        let bytes = self.memory(address, 8)?;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    }
+
+    fn memory(&self, address: u64, length: usize) -> Option<Vec<u8>> {
+        let memory = File::open(format!("/proc/{}/mem", self.pid)).ok()?;
+        let mut bytes = vec![0; length];
+        let read = memory.read_at(&mut bytes, address).ok()?;
+        bytes.truncate(read);
+        Some(bytes)
+    }
+}

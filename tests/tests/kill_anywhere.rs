@@ -1,0 +1,272 @@
+//! The command is killed at each of its steps, before the step and after it. Whatever it had begun,
+//! the next ordinary command ends in a sandbox that is either as it was or as it was to be.
+//!
+//! Judged by QEMU's monitor, by `/proc` of QEMU, by `ip` and `ipvsadm` and by the kernel's own
+//! tables.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Instant;
+
+use patchbay_tests::tracer::{Fate, HANDSHAKE, Moment, Point, kill_at, steps};
+use patchbay_tests::{Dice, Guest, Machine, patchbay};
+use serde_json::{Value, json};
+
+const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1400,
+    "IPAddresses":[{"address":"172.16.0.3","mask":"16"},{"address":"fd00::3","mask":"64"}],"queues":2}"#;
+
+/// What is left of a card that is gone, or of one that is there: devices, backends, character
+/// devices, descriptors of QEMU, the host's links, the journal.
+#[derive(Debug, PartialEq, Eq)]
+struct Outside {
+    devices: Vec<String>,
+    backends: usize,
+    chardevs: usize,
+    descriptors: usize,
+    links: Vec<(String, u64, bool)>,
+    journal: Vec<String>,
+}
+
+impl Outside {
+    fn of(guest: &Guest) -> Self {
+        let mut monitor = guest.monitor();
+        let chardevs = monitor.run("query-chardev", json!({}));
+        let files = std::fs::read_dir(guest.file("cards"));
+        let names = files
+            .into_iter()
+            .flatten()
+            .map(|file| file.unwrap().file_name());
+        let mut devices = monitor.devices();
+        devices.sort();
+        Self {
+            devices,
+            backends: monitor.backends().lines().count(),
+            chardevs: chardevs.as_array().unwrap().len(),
+            // Counted while the monitor is held, as each time.
+            descriptors: guest.qemu_descriptors(),
+            links: links(guest),
+            journal: names.map(|name| name.into_string().unwrap()).collect(),
+        }
+    }
+}
+
+/// Name, MTU and whether it is up: the carrier follows in its own time.
+fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
+    let links = guest.netns().ip("-j link show").json();
+    let links = links.as_array().unwrap().iter().map(|link| {
+        let name = link["ifname"].as_str().unwrap().to_owned();
+        let up = link["flags"].as_array().unwrap().contains(&"UP".into());
+        (name, link["mtu"].as_u64().unwrap(), up)
+    });
+    links.collect()
+}
+
+/// Kills `command` at its points, and has `converge` run the next command and judge.
+fn sweep((command, input): (&Command, &str), prepare: impl Fn(), converge: impl Fn()) {
+    let begun = Instant::now();
+    prepare();
+    let (steps, done) = steps(command, input);
+    done.ok();
+    converge();
+    let points = points(&steps);
+    let mut killed: BTreeMap<String, usize> = BTreeMap::new();
+    for point in &points {
+        prepare();
+        match kill_at(command, input, *point) {
+            Fate::Killed(label) => {
+                eprintln!("killed {:?} {label} ({})", point.moment, point.step);
+                *killed.entry(label).or_default() += 1;
+            }
+            Fate::Ended(done) => drop(done.ok()),
+        }
+        converge();
+    }
+    let words: Vec<_> = command
+        .get_args()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    eprintln!(
+        "{}: killed at {} of {} points in {:?}: {killed:?}",
+        words.join(" "),
+        killed.values().sum::<usize>(),
+        points.len(),
+        begun.elapsed()
+    );
+}
+
+/// vhost-device-vsock 0.3 serves no connection any more once it has met one that closed while the
+/// guest was asked for it, so nothing is killed there.
+fn points(steps: &[String]) -> Vec<Point> {
+    let both = |step| [Moment::Before, Moment::After].map(|moment| Point { step, moment });
+    let mut points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
+    points.retain(|point| point.moment == Moment::Before || steps[point.step] != HANDSHAKE);
+    points
+}
+
+fn kata_network(guest: &Guest, command: &str) -> Command {
+    patchbay(guest.run_dir(), &["kata-network", command, guest.id(), "-"])
+}
+
+/// Names and addresses of the guest's cards, by its own `ip`.
+fn inside(guest: &Guest) -> String {
+    guest.exec("ip -o addr show eth-test").out
+}
+
+/// Adds and removes the card in a guest with or without the host's device, and says what is so.
+fn sweep_card(guest: &Guest) {
+    let dice = RefCell::new(Dice::new());
+    // Not the first card, which leaves QEMU with more descriptors than before for good.
+    guest.kata_network("add-iface", CARD).ok();
+    let plugged = Outside::of(guest);
+    guest.kata_network("del-iface", CARD).ok();
+    let absent = Outside::of(guest);
+    let converge = || {
+        guest.kata_network("list-ifaces", "").ok();
+        if dice.borrow_mut().below(2) == 0 {
+            guest.kata_network("add-iface", CARD).ok();
+            assert_eq!(Outside::of(guest), plugged);
+            let inside = inside(guest);
+            assert!(inside.contains("172.16.0.3/16"), "{inside}");
+            assert!(inside.contains("fd00::3/64"), "{inside}");
+        } else {
+            guest.kata_network("del-iface", CARD).ok();
+            assert_eq!(Outside::of(guest), absent);
+            assert_eq!(inside(guest), "");
+        }
+    };
+    let add = kata_network(guest, "add-iface");
+    let absent_first = || drop(guest.kata_network("del-iface", CARD).ok());
+    sweep((&add, CARD), absent_first, converge);
+    let del = kata_network(guest, "del-iface");
+    let plugged_first = || drop(guest.kata_network("add-iface", CARD).ok());
+    sweep((&del, CARD), plugged_first, converge);
+}
+
+#[test]
+fn a_card_with_a_tap_of_the_operators_is_whole_or_absent() {
+    let guest = Guest::start(Machine::Q35);
+    let add = "tuntap add tap-test mode tap multi_queue";
+    guest.netns().ip(add).ok();
+    sweep_card(&guest);
+}
+
+#[test]
+fn a_card_with_a_tap_of_its_own_is_whole_or_absent() {
+    sweep_card(&Guest::start(Machine::Pc));
+}
+
+/// Routes that are not the kernel's.
+fn routes(guest: &Guest) -> usize {
+    let routes = guest.ip("route show");
+    let ours = routes.as_array().unwrap().iter();
+    ours.filter(|route| route["protocol"] != "kernel").count()
+}
+
+#[test]
+fn routes_are_all_there_or_none() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("add-iface", CARD).ok();
+    let route = |number| json!({"dest": format!("20.{number}.0.0/16"), "device": "eth-test"});
+    let batch = Value::from_iter((0..200).map(route)).to_string();
+    let none = || drop(guest.kata_network("update-routes", "[]").ok());
+    let all = || drop(guest.kata_network("update-routes", &batch).ok());
+    let judge = || {
+        guest.kata_network("list-routes", "").ok();
+        let there = routes(&guest);
+        assert!(there == 0 || there == 200, "{there}");
+    };
+    sweep((&kata_network(&guest, "add-route"), &batch), none, judge);
+    sweep(
+        (&kata_network(&guest, "update-routes"), &batch),
+        none,
+        judge,
+    );
+    sweep((&kata_network(&guest, "del-route"), &batch), all, judge);
+}
+
+/// The guest's table, by its kernel, without the mark that the next command set.
+fn table(guest: &Guest) -> String {
+    let table = guest.exec("cat /proc/net/ip_vs").ok();
+    let lines = table.lines().filter(|line| !line.starts_with("FWM"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Services without servers: those that are deleted slow later ones down for two minutes.
+fn rules(network: u8) -> String {
+    let service = |number| {
+        format!(
+            "-A -t 10.{network}.{}.{}:80 -s rr\n",
+            number / 200,
+            number % 200
+        )
+    };
+    (0..6000).map(service).collect()
+}
+
+fn restore(guest: &Guest, option: &'static [&'static str]) -> Command {
+    let words = ["kata-ipvs", "ipvsadm", "--restore", "-", guest.id()];
+    patchbay(guest.run_dir(), &[&words, option].concat())
+}
+
+#[test]
+fn a_rule_file_is_all_there_or_nothing_of_it() {
+    let guest = Guest::start(Machine::Q35);
+    let (old, new) = (rules(1), rules(2));
+    let clear = || drop(guest.ipvsadm("-C").ok());
+    guest.restore(&[], &new).ok();
+    let whole = table(&guest);
+    assert_eq!(guest.exec("ipvsadm -Sn").ok().lines().count(), 6000);
+    guest.restore(&["--replace"], &old).ok();
+    let before = table(&guest);
+    clear();
+    let nothing = table(&guest);
+    let seen = RefCell::new(BTreeMap::new());
+    let judge = |untouched: &str| {
+        guest.ipvsadm("-A -f 4711 -s rr").ok();
+        let there = table(&guest);
+        assert!(there == whole || there == untouched, "{}", there.len());
+        *seen.borrow_mut().entry(there == whole).or_insert(0) += 1;
+        clear();
+    };
+    sweep((&restore(&guest, &[]), &new), clear, || judge(&nothing));
+    let replace = restore(&guest, &["--replace"]);
+    let old_first = || drop(guest.restore(&[], &old).ok());
+    sweep((&replace, &new), old_first, || judge(&before));
+    eprintln!("whole or not: {seen:?}");
+}
+
+#[test]
+fn what_a_cleanup_leaves_the_next_takes() {
+    let guest = Guest::start(Machine::Q35);
+    let insert = "for port in 1001 1002 1003 1004 1005; do conntrack -I -p tcp -s 10.0.0.1 \
+                  -d 10.0.0.2 --sport $port --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED \
+                  -t 900; done; conntrack -I -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 80 \
+                  -u SEEN_REPLY,ASSURED -t 900; true";
+    let flows = || {
+        drop(
+            guest
+                .sandbox(&["exec", guest.id(), "--", "sh", "-c", insert])
+                .ok(),
+        )
+    };
+    let words = "--orig-dst 10.0.0.2 --protonum 6";
+    // Loads what conntrack needs, in a guest that can't do it by itself.
+    guest.cleanup(words).ok();
+    let cleanup = ["kata-ipvs", "cleanup", "--parameters", words, guest.id()];
+    let cleanup = patchbay(guest.run_dir(), &cleanup);
+    sweep((&cleanup, ""), flows, || {
+        guest.cleanup(words).ok();
+        let left = guest.exec("conntrack -L").ok();
+        assert_eq!(
+            left.lines().filter(|line| line.starts_with("tcp")).count(),
+            0
+        );
+        assert_eq!(
+            left.lines().filter(|line| line.starts_with("udp")).count(),
+            1
+        );
+    });
+}
