@@ -162,7 +162,7 @@ impl Guest {
         let devices = monitor.devices();
         let backends = monitor.backends();
         drop(monitor);
-        let links = self.netns.ip("-d link show").ok();
+        let links = settled(&self.netns.ip("-d link show").ok());
         let inside = settled(&self.exec("ip -d addr show").ok()) + &self.exec("ip route show").ok();
         let journal = std::fs::read_dir(self.file("cards"));
         let journal: Vec<_> = journal
@@ -174,7 +174,7 @@ impl Guest {
     }
 }
 
-/// What `ip addr` shows, less what the kernel does in its own time: link-local addresses and the
+/// What `ip` shows, less what the kernel does in its own time: link-local addresses and the
 /// operational state.
 fn settled(shown: &str) -> String {
     let lines = shown
