@@ -14,6 +14,7 @@ pub mod ipvs;
 pub mod log;
 pub mod modules;
 pub mod netlink;
+pub mod privileges;
 pub mod rtnl;
 pub mod server;
 pub mod service;

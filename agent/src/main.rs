@@ -1,14 +1,16 @@
 //! `patchbay-agent`: reads its settings, opens its sockets, serves.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_agent::config::Config;
 use patchbay_agent::device::Sysfs;
+use patchbay_agent::privileges;
 use patchbay_agent::server;
 use patchbay_agent::service::Services;
-use slog::{Logger, crit, o};
+use slog::{Logger, crit, o, warn};
 
 /// Most requests that wait for the kernel at once; each holds a thread.
 const MAX_BLOCKING: usize = 64;
@@ -27,6 +29,12 @@ fn main() -> ExitCode {
 
 fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::parse(std::env::args().skip(1))?;
+    privileges::drop_capabilities()?;
+    if let Err(error) = privileges::filter_calls() {
+        // A kernel without filters is no reason to leave a sandbox without its agent.
+        warn!(log, "system calls are not filtered"; "error" => error.to_string(),
+            "cause" => error.source().map(ToString::to_string).unwrap_or_default());
+    }
     let services = Arc::new(Services::open(Sysfs::at(&config.sysfs), config.ethtool)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -23,24 +23,38 @@ fn it_is_static_and_small() {
 
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("list-ifaces", "").ok();
-    let find = "grep -l patchbay-agent /proc/[0-9]*/comm | head -1";
-    let comm = guest
-        .sandbox(&["exec", guest.id(), "--", "sh", "-c", find])
-        .ok();
-    let status = guest
-        .exec(
-            &comm
-                .trim()
-                .replace("comm", "status")
-                .replacen("/proc", "cat /proc", 1),
-        )
-        .ok();
-    let resident = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+    let kib: u32 = status(&guest, "VmRSS:")
+        .trim_end_matches(" kB")
+        .parse()
         .unwrap();
-    let kib: u32 = resident.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib <= 3 << 10, "{kib} KiB resident");
+}
+
+/// A line of the agent's `/proc/PID/status`.
+fn status(guest: &Guest, name: &str) -> String {
+    let show = "cat /proc/$(pidof patchbay-agent)/status";
+    let words = ["exec", guest.id(), "--", "sh", "-c", show];
+    let status = guest.sandbox(&words).ok();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{status}")).trim().to_owned()
+}
+
+#[test]
+fn it_has_two_capabilities_and_a_filter_of_system_calls() {
+    let guest = Guest::start(Machine::Q35);
+    // CAP_NET_ADMIN and CAP_SYS_MODULE (linux/capability.h: 12 and 16).
+    let two = format!("{:016x}", 1 << 12 | 1 << 16);
+    for (name, value) in [
+        ("CapPrm:", two.as_str()),
+        ("CapEff:", &two),
+        ("CapBnd:", &two),
+        ("CapInh:", "0000000000000000"),
+        ("CapAmb:", "0000000000000000"),
+        ("NoNewPrivs:", "1"),
+        ("Seccomp:", "2"),
+    ] {
+        assert_eq!(status(&guest, name), value, "{name}");
+    }
 }
 
 #[test]

@@ -15,21 +15,40 @@ use patchbay_protocols::wire::agent::{
 };
 use patchbay_protocols::wire::agent_ttrpc::Agent;
 use slog::{Logger, info, warn};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
 use crate::service::{Error, Services};
+
+/// Most requests that are worked on at once; each has a thread.
+const IN_FLIGHT: usize = 64;
+/// Most rule files that are held at once.
+const FILES: usize = 2;
 
 /// Longest that a card is waited for, whatever the host asks.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
     services: Arc<Services>,
+    in_flight: Arc<Semaphore>,
+    /// Of those, the ones that bring a rule file, which is held in memory.
+    files: Arc<Semaphore>,
     log: Logger,
 }
 
 impl Handlers {
     pub(super) fn new(services: Arc<Services>, log: Logger) -> Self {
-        Self { services, log }
+        Self {
+            services,
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            files: Arc::new(Semaphore::new(FILES)),
+            log,
+        }
+    }
+
+    /// A place among those that bring a rule file.
+    pub(super) fn file(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        place(&self.files, "the agent is being sent other rule files")
     }
 
     /// Runs one request on a thread of its own, since netlink blocks, and logs how it ended.
@@ -38,6 +57,7 @@ impl Handlers {
         request: &'static str,
         work: impl FnOnce(&Services) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
+        let _place = place(&self.in_flight, "the agent has too many requests")?;
         let begun = Instant::now();
         let services = Arc::clone(&self.services);
         let outcome = tokio::task::spawn_blocking(move || work(&services))
@@ -54,6 +74,11 @@ impl Handlers {
         }
         outcome.map_err(ttrpc::Error::from)
     }
+}
+
+fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, Failure> {
+    let place = Arc::clone(places).try_acquire_owned();
+    place.map_err(|_| Failure::new(Kind::NotYet, taken))
 }
 
 #[async_trait]

@@ -21,8 +21,8 @@ const CHUNK: usize = 32 << 10;
 const CONNECTIONS: usize = 256;
 /// Most chunks that wait for the host to read them.
 const AHEAD: usize = 2;
-/// Largest rule file in bytes, packed: two million rules.
-const MAX_FILE: usize = 64 << 20;
+/// Largest rule file in bytes, packed: a million rules.
+const MAX_FILE: usize = 32 << 20;
 
 /// A rule file as it arrived.
 struct Received {
@@ -121,6 +121,7 @@ impl Ipvs for Handlers {
         _: &TtrpcContext,
         stream: ServerStreamReceiver<wire::RestoreChunk>,
     ) -> ttrpc::Result<wire::RestoreReply> {
+        let _file = self.file()?;
         let received = receive(stream).await?;
         self.run("ipvs_restore", move |services| {
             let Received {

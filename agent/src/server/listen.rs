@@ -1,19 +1,28 @@
 //! Where connections come from, and which are turned away.
 
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::stream;
 use slog::{Logger, warn};
-use tokio::net::UnixListener;
-use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 use ttrpc::r#async::transport::{Listener, Socket};
 
 use super::Error;
+use super::guarded::Guarded;
 use crate::config::Listen;
 
 /// Pause after `accept` failed: out of descriptors, it would fail again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Most connections at once; a command of the host has one, for as long as it runs.
+const CONNECTIONS: usize = 64;
+
+/// Who is turned away is told of once in this time, however many there are.
+const COMPLAINT: Duration = Duration::from_secs(1);
 
 enum Bound {
     Vsock(VsockListener),
@@ -34,21 +43,79 @@ impl Bound {
         }
     }
 
-    /// The next connection of the host.
-    async fn accept(&self, log: &Logger) -> io::Result<Socket> {
-        loop {
-            match self {
-                Bound::Unix(listener) => return Ok(listener.accept().await?.0.into()),
-                Bound::Vsock(listener) => {
-                    let (stream, peer) = listener.accept().await?;
-                    if peer.cid() == VMADDR_CID_HOST {
-                        return Ok(stream.into());
-                    }
-                    // A container in this guest reaches the port over loopback, as another CID.
-                    warn!(log, "connection refused: not from the host"; "cid" => peer.cid());
+    /// The next connection of the host, or the CID of somebody else's.
+    async fn accept(&self) -> io::Result<Result<Arrived, u32>> {
+        match self {
+            Bound::Unix(listener) => Ok(Ok(Arrived::Unix(listener.accept().await?.0))),
+            Bound::Vsock(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                if peer.cid() == VMADDR_CID_HOST {
+                    return Ok(Ok(Arrived::Vsock(stream)));
                 }
+                // A container in this guest reaches the port over loopback, as another CID.
+                Ok(Err(peer.cid()))
             }
         }
+    }
+}
+
+enum Arrived {
+    Unix(UnixStream),
+    Vsock(VsockStream),
+}
+
+/// Lets connections in.
+struct Door {
+    bound: Bound,
+    free: Arc<Semaphore>,
+    log: Logger,
+    complaints: Complaints,
+}
+
+impl Door {
+    async fn next(&mut self) -> io::Result<Socket> {
+        loop {
+            let arrived = match self.bound.accept().await? {
+                Ok(arrived) => arrived,
+                Err(cid) => {
+                    self.complain("not from the host", Some(cid));
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else {
+                self.complain("there are too many", None);
+                continue;
+            };
+            return Ok(match arrived {
+                Arrived::Unix(stream) => Socket::new(Guarded::new(stream, place)),
+                Arrived::Vsock(stream) => Socket::new(Guarded::new(stream, place)),
+            });
+        }
+    }
+
+    fn complain(&mut self, why: &'static str, cid: Option<u32>) {
+        if let Some(refused) = self.complaints.due(Instant::now()) {
+            warn!(self.log, "connection refused"; "why" => why, "cid" => cid, "refused" => refused);
+        }
+    }
+}
+
+/// Counts who was turned away, and says when it is time to tell.
+#[derive(Debug, Default)]
+struct Complaints {
+    refused: u64,
+    told: Option<Instant>,
+}
+
+impl Complaints {
+    /// How many there were since the last time, if that is long enough ago.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        self.refused += 1;
+        if self.told.is_some_and(|told| now - told < COMPLAINT) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.refused))
     }
 }
 
@@ -58,12 +125,34 @@ pub(super) fn listener(listen: &Listen, log: &Logger) -> Result<Listener, Error>
         place: format!("{listen:?}"),
         source,
     })?;
-    let connections = stream::unfold((bound, log.clone()), |(bound, log)| async move {
-        let accepted = bound.accept(&log).await;
+    let door = Door {
+        bound,
+        free: Arc::new(Semaphore::new(CONNECTIONS)),
+        log: log.clone(),
+        complaints: Complaints::default(),
+    };
+    let connections = stream::unfold(door, |mut door| async move {
+        let accepted = door.next().await;
         if accepted.is_err() {
             tokio::time::sleep(PAUSE).await;
         }
-        Some((accepted, (bound, log)))
+        Some((accepted, door))
     });
     Ok(Listener::new(connections))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_of_once_a_second() {
+        let mut complaints = Complaints::default();
+        let begun = Instant::now();
+        assert_eq!(complaints.due(begun), Some(1));
+        for _ in 0..1000 {
+            assert_eq!(complaints.due(begun + COMPLAINT / 2), None);
+        }
+        assert_eq!(complaints.due(begun + COMPLAINT), Some(1001));
+    }
 }

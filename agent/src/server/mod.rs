@@ -1,6 +1,7 @@
 //! The ttrpc server: who may connect, and the handlers.
 
 mod conntrack;
+mod guarded;
 mod handlers;
 mod ipvs;
 mod listen;

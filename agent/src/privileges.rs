@@ -1,0 +1,244 @@
+//! What the agent may do: the two capabilities of its work, and the system calls of its libraries.
+//!
+//! Containers of the guest and whoever finds a bug here get no more (docs/decisions/0005).
+
+use std::collections::BTreeMap;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+/// For everything by netlink; and for loading IPVS, its schedulers and conntrack when they are asked
+/// for, which may be at any time.
+const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_MODULE];
+
+/// Families of sockets: where the host may be, netlink, and one for ethtool's ioctl.
+const FAMILIES: [libc::c_int; 4] = [
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_NETLINK,
+    libc::AF_VSOCK,
+];
+
+/// What the agent, its runtime and the C library call. Anything else fails with EPERM: no program is
+/// started, nothing is mounted, no process is traced.
+const CALLS: [libc::c_long; 84] = [
+    // Files: /proc, /sys, modules, the console.
+    libc::SYS_access,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fcntl,
+    libc::SYS_finit_module,
+    libc::SYS_fstat,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_lstat,
+    libc::SYS_newfstatat,
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_readv,
+    libc::SYS_stat,
+    libc::SYS_statx,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_write,
+    libc::SYS_writev,
+    // Sockets, but for making them.
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_getpeername,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_ioctl,
+    libc::SYS_listen,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_socketpair,
+    // Waiting.
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_epoll_wait,
+    libc::SYS_eventfd2,
+    libc::SYS_futex,
+    libc::SYS_gettimeofday,
+    libc::SYS_nanosleep,
+    libc::SYS_pipe2,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_restart_syscall,
+    libc::SYS_sched_yield,
+    // Memory and threads.
+    libc::SYS_arch_prctl,
+    libc::SYS_brk,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_prctl,
+    libc::SYS_prlimit64,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_sysinfo,
+    libc::SYS_tgkill,
+    libc::SYS_uname,
+];
+
+/// Why the agent has more rights than it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel did not take them away.
+    #[error("could not drop capabilities")]
+    Capabilities(#[from] caps::errors::CapsError),
+    /// The kernel did not promise to give none back.
+    #[error("could not give up new privileges")]
+    NewPrivileges(#[from] nix::Error),
+    /// The filter can't be made.
+    #[error("could not make the filter of system calls")]
+    Filter(#[from] seccompiler::BackendError),
+    /// The kernel has no such filters, or does not take this one.
+    #[error("could not install the filter of system calls")]
+    Install(#[from] seccompiler::Error),
+}
+
+/// Gives up every capability but two, for this thread and all that it starts.
+///
+/// # Errors
+/// The kernel keeps one: whoever starts the agent must let it drop capabilities (`CAP_SETPCAP`).
+pub fn drop_capabilities() -> Result<(), Error> {
+    prctl::set_no_new_privs()?;
+    let kept = CapsHashSet::from(KEPT);
+    let all = caps::read(None, CapSet::Bounding)?;
+    for capability in all.difference(&kept) {
+        caps::drop(None, CapSet::Bounding, *capability)?;
+    }
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let kept = kept.intersection(&permitted).copied().collect();
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    Ok(())
+}
+
+/// Lets no other system call through from now on, for this thread and all that it starts.
+///
+/// # Errors
+/// A kernel without `CONFIG_SECCOMP_FILTER`.
+pub fn filter_calls() -> Result<(), Error> {
+    Ok(seccompiler::apply_filter(&program()?)?)
+}
+
+fn program() -> Result<BpfProgram, Error> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let families: Result<Vec<SeccompRule>, seccompiler::BackendError> = FAMILIES
+        .iter()
+        .map(|family| {
+            let family = u64::from(family.unsigned_abs());
+            let first = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family);
+            SeccompRule::new(vec![first?])
+        })
+        .collect();
+    rules.insert(libc::SYS_socket, families?);
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64)?;
+    Ok(filter.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// In a thread of its own, which takes its rights with it.
+    fn confined<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        let thread = thread::spawn(|| {
+            drop_capabilities().unwrap();
+            filter_calls().unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn no_program_is_started_any_more() {
+        let errno = confined(|| Command::new("/bin/true").status().unwrap_err());
+        assert_eq!(errno.raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn what_the_agent_does_not_need_is_refused() {
+        let refused = confined(|| {
+            let mounted = nix::mount::mount(
+                None::<&str>,
+                "/",
+                None::<&str>,
+                nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+                None::<&str>,
+            );
+            let packet = nix::sys::socket::socket(
+                nix::sys::socket::AddressFamily::Packet,
+                nix::sys::socket::SockType::Raw,
+                nix::sys::socket::SockFlag::empty(),
+                None,
+            );
+            let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
+            [mounted, packet.map(drop), unshared]
+        });
+        assert_eq!(refused, [Err(nix::errno::Errno::EPERM); 3]);
+    }
+
+    #[test]
+    fn what_it_needs_goes_on() {
+        let (kept, file, socket) = confined(|| {
+            let kept = caps::read(None, CapSet::Effective).unwrap();
+            let file = std::fs::read_to_string("/proc/thread-self/status");
+            let socket = netlink_sys::Socket::new(0);
+            (kept, file, socket.map(drop))
+        });
+        assert!(kept.is_subset(&CapsHashSet::from(KEPT)));
+        let status: io::Result<String> = file;
+        let status = status.unwrap();
+        assert!(
+            status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"),
+            "{status}"
+        );
+        socket.unwrap();
+    }
+}
