@@ -8,7 +8,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 
-.PHONY: help demo test lint build image clean setup-run setup-test
+.PHONY: help demo test bench lint build image clean setup-run setup-test
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: image ## Plug a card into a live guest, use it, unplug it
 
 test: setup-test lint image ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
+
+bench: image ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
+	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
 lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check
