@@ -1,10 +1,14 @@
 //! Rule files: a fourth of the rules are services, each with three servers.
 
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use patchbay_tests::{bin, run};
+
+/// 10.0.0.1
+const FIRST_SERVICE: u32 = 0x0a00_0001;
 
 /// A rule file on the host.
 pub(crate) struct RuleFile {
@@ -30,11 +34,12 @@ impl RuleFile {
     }
 }
 
-/// So many rules; their servers are in the network `172.NET.0.0/16`.
-pub(crate) fn rules(count: usize, net: u8) -> String {
+/// So many rules, of services with addresses in a row: the kernel finds a service by the last byte of
+/// its address and its port, and with that byte alike it would only walk one list. Their servers are in the network `172.NET.0.0/16`.
+pub(crate) fn rules(count: u32, net: u8) -> String {
     let mut text = String::new();
     for service in 0..count / 4 {
-        let vip = format!("10.{}.{}.1:80", service / 250, service % 250);
+        let vip = format!("{}:80", Ipv4Addr::from(FIRST_SERVICE + service));
         writeln!(text, "-A -t {vip} -s rr").unwrap();
         for server in 1..=3 {
             let (third, port) = (service % 200, 8000 + service / 200);

@@ -3,9 +3,8 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use patchbay_agent::netlink::{Route, Socket};
-use std::os::fd::AsFd as _;
+use netlink_sys::{Socket, SocketAddr};
+use patchbay_agent::netlink::{Family as _, Route};
 use vsock::{VMADDR_CID_ANY, VsockListener, VsockStream};
 
 use crate::client::Work;
@@ -13,6 +12,11 @@ use crate::error::Error;
 
 /// `RTMGRP_LINK`.
 const LINKS: u32 = 1;
+const NEW_LINK: u8 = 16;
+/// Where an event has its type, and `ifinfomsg.ifi_change`.
+const KIND: usize = 4;
+const CHANGED: std::ops::Range<usize> = 28..32;
+const LARGEST_EVENT: usize = 16 * 1024;
 /// Asks to be told of the next link that comes; not for the client program.
 const WAIT_LINK: u8 = b'l';
 const READY: u8 = b'r';
@@ -56,12 +60,20 @@ fn answer(mut stream: VsockStream) -> Result<(), Error> {
 }
 
 fn tell_of_a_link(stream: &mut VsockStream) -> Result<(), Error> {
-    let links = Socket::<Route>::listen(LINKS)?;
+    let mut links = Socket::new(Route::PROTOCOL)?;
+    links.bind(&SocketAddr::new(0, LINKS))?;
     stream.write_all(&[READY])?;
-    poll(
-        &mut [PollFd::new(links.as_fd(), PollFlags::POLLIN)],
-        PollTimeout::NONE,
-    )?;
+    let mut event = Vec::with_capacity(LARGEST_EVENT);
+    while !is_of_a_new_link(&event) {
+        event.clear();
+        links.recv(&mut event, 0)?;
+    }
     stream.write_all(&[WAIT_LINK])?;
     Ok(())
+}
+
+/// Links that go, and carriers that come late, are told of too; a registration alone says that
+/// everything has changed.
+fn is_of_a_new_link(event: &[u8]) -> bool {
+    event.get(KIND) == Some(&NEW_LINK) && event.get(CHANGED) == Some(&[u8::MAX; 4])
 }

@@ -10,7 +10,7 @@ use crate::row::{Bound, Comparison, Row};
 use crate::rules::{RuleFile, rules};
 use crate::stats::Samples;
 
-const COUNT: usize = 200_000;
+const COUNT: u32 = 200_000;
 const IN_GUEST: &str = "/tmp/rules";
 /// The kernel's own tables take more than a small guest has.
 const MEMORY: &[&str] = &["--memory", "1024"];
