@@ -46,7 +46,7 @@ fn main() {
         all.extend(rows::tables::measure(plan, files.path()));
     }
     if wants("cards") {
-        all.extend(rows::cards::measure(plan));
+        all.extend(rows::cards::measure(plan, files.path()));
     }
     if wants("agents") {
         all.push(rows::agents::measure(plan));

@@ -7,6 +7,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// Of what takes half a minute.
     pub(crate) large_rounds: usize,
+    /// Of thirty cards plugged twice.
+    pub(crate) card_rounds: usize,
     /// Of commands that take milliseconds, in one guest.
     pub(crate) repeats: usize,
     /// Restores in the row about memory.
@@ -18,6 +20,7 @@ impl Plan {
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         large_rounds: 3,
+        card_rounds: 4,
         repeats: 30,
         restores: 100,
     };
@@ -26,6 +29,7 @@ impl Plan {
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
         large_rounds: 1,
+        card_rounds: 2,
         repeats: 12,
         restores: 20,
     };

@@ -83,7 +83,7 @@ mod tests {
     fn the_last_request_of_each_piece_asks_for_an_ack() {
         let mut batch = Batch::<Route>::default();
         for _ in 0..3 {
-            batch.push(24, Flags::Create, |body| body.raw(&[0; 30_000]));
+            batch.push(24, Flags::Create, |body| body.raw(&vec![0; 30_000]));
         }
         let pieces = pieces(&batch);
         let flags = |piece: usize, request: usize| {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,18 +17,19 @@ use crate::stats::Samples;
 const MANY: usize = 30;
 
 /// The rows.
-pub(crate) fn measure(plan: Plan) -> Vec<Row> {
+pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     let bed = Bed::start(Machine::Q35, &[]);
     bed.0.netns().ip("tuntap add bare mode tap").ok();
     bed.0.netns().ip("link set bare up").ok();
+    let file = card(folder, 1);
     let (mut plug, mut bare, mut list, mut echo) = (vec![], vec![], vec![], vec![]);
     for _ in 0..plan.repeats {
-        plug.push(bed.ours(&words(&bed, "add", 1), None));
+        plug.push(add(&bed, &file));
         for _ in 0..2 {
             list.push(bed.ours(&["kata-network", "list-ifaces", bed.0.id()], None));
             echo.push(bed.echo());
         }
-        bed.ours(&["nic", "del", bed.0.id(), "--name", "eth1"], None);
+        bed.ours(&["kata-network", "del-iface", bed.0.id(), "-"], Some(&file));
         bare.push(plug_bare(&bed));
     }
     drop(bed);
@@ -51,17 +53,23 @@ pub(crate) fn measure(plan: Plan) -> Vec<Row> {
         peer: None,
         floor: compared("vsock echo by a new process", echo, Bound::Within(3.0)),
     };
-    vec![plug, list, thirty(plan)]
+    vec![plug, list, thirty(plan, folder)]
 }
 
-/// Words of `patchbay` that plug a card of this number.
-fn words(bed: &Bed, verb: &str, number: usize) -> Vec<String> {
-    let ip = format!("10.9.{number}.1/24");
-    let (tap, name) = (format!("tap{number}"), format!("eth{number}"));
-    let mac = format!("02:42:20:6f:a3:{number:02x}");
-    let words = ["nic", verb, bed.0.id(), "--tap", &tap, "--name", &name];
-    let more = ["--mac", &mac, "--ip", &ip];
-    words.into_iter().chain(more).map(str::to_owned).collect()
+/// The document of a card of this number.
+fn card(folder: &Path, number: usize) -> PathBuf {
+    let path = folder.join(format!("card-{number}.json"));
+    let document = json!({
+        "device": format!("tap{number}"), "name": format!("eth{number}"), "mtu": 1500,
+        "hwAddr": format!("02:42:20:6f:a3:{number:02x}"),
+        "IPAddresses": [{"address": format!("10.9.{number}.1"), "mask": "24"}],
+    });
+    std::fs::write(&path, document.to_string()).unwrap();
+    path
+}
+
+fn add(bed: &Bed, card: &Path) -> Duration {
+    bed.ours(&["kata-network", "add-iface", bed.0.id(), "-"], Some(card))
 }
 
 /// QEMU opens the TAP by itself; it ends when the guest's kernel tells of a link, which nobody
@@ -71,10 +79,11 @@ fn plug_bare(bed: &Bed) -> Duration {
     // In one piece, or the daemon closes the connection.
     let connect = format!("CONNECT {PORT}\n");
     link.write_all(connect.as_bytes()).unwrap();
-    let mut answer = [0; 32];
-    link.read(&mut answer).unwrap();
-    link.write_all(b"l\0\0\0\0").unwrap();
     let mut byte = [0];
+    while byte != *b"\n" {
+        link.read_exact(&mut byte).unwrap();
+    }
+    link.write_all(b"l\0\0\0\0").unwrap();
     link.read_exact(&mut byte).unwrap();
     let mut monitor = bed.0.monitor();
     let netdev = json!({"type": "tap", "id": "bare", "ifname": "bare", "script": "no",
@@ -98,27 +107,29 @@ fn plug_bare(bed: &Bed) -> Duration {
 }
 
 /// On a bridge, which has room for them.
-fn thirty(plan: Plan) -> Row {
+fn thirty(plan: Plan, folder: &Path) -> Row {
+    let files: Vec<_> = (1..=MANY).map(|number| card(folder, number)).collect();
     let (mut at_once, mut in_turn) = (vec![], vec![]);
-    for _ in 0..plan.large_rounds {
-        let bed = Bed::start(Machine::Pc, &[]);
-        let start = Instant::now();
-        for number in 1..=MANY {
-            bed.ours(&words(&bed, "add", number), None);
-        }
-        in_turn.push(start.elapsed());
-        drop(bed);
-        let bed = Bed::start(Machine::Pc, &[]);
-        let start = Instant::now();
-        thread::scope(|scope| {
-            for number in 1..=MANY {
-                let bed = &bed;
-                scope.spawn(move || bed.ours(&words(bed, "add", number), None));
+    for round in 0..plan.card_rounds {
+        for turn in 0..2 {
+            let bed = Bed::start(Machine::Pc, &[]);
+            let start = Instant::now();
+            if (round + turn).is_multiple_of(2) {
+                thread::scope(|scope| {
+                    for file in &files {
+                        scope.spawn(|| add(&bed, file));
+                    }
+                });
+                at_once.push(start.elapsed());
+            } else {
+                for file in &files {
+                    add(&bed, file);
+                }
+                in_turn.push(start.elapsed());
             }
-        });
-        at_once.push(start.elapsed());
-        let listed = bed.0.kata_network("list-ifaces", "").json();
-        assert_eq!(listed.as_array().unwrap().len(), MANY);
+            let listed = bed.0.kata_network("list-ifaces", "").json();
+            assert_eq!(listed.as_array().unwrap().len(), MANY);
+        }
         eprintln!("bench: thirty cards");
     }
     Row {

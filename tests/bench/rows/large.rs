@@ -26,8 +26,8 @@ pub(crate) fn measure(plan: Plan, folder: &Path, from: &[Samples; 2]) -> Row {
         drop(bed);
         let bed = Bed::start(Machine::Q35, MEMORY);
         bed.0.put(IN_GUEST, &file.text);
-        let fill = bed.floor(&format!("ipvs-fill {IN_GUEST}"));
-        floor.push(fill + bed.moved("send", file.packed[0]));
+        let kernel = bed.floor(&format!("ipvs-fill {IN_GUEST}"));
+        floor.push(kernel + bed.moved("send", file.packed[0]));
         eprintln!("bench: 200,000 rules");
     }
     let (ours, floor) = (Samples::new(ours), Samples::new(floor));

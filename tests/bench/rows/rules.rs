@@ -50,17 +50,24 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
     };
     let mut measured = Measured::default();
     for round in 0..plan.rounds {
-        let turns: [&dyn Fn(&Files, &mut Measured); 3] = [&our_turn, &peers_turn, &floors_turn];
-        for turn in 0..turns.len() {
-            turns[(round + turn) % turns.len()](&files, &mut measured);
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => our_turn(&files, &mut measured),
+                1 => peers_turn(&files, &mut measured),
+                _ => floors_turn(&files, &mut measured),
+            }
         }
         eprintln!("bench: rules, round {} of {}", round + 1, plan.rounds);
     }
-    let mut rows = vec![full_trash(&files, folder)];
+    let trash = full_trash(&files, folder);
     let from = [
         Samples::new(measured.restore.ours.clone()),
         Samples::new(measured.restore.floor.clone()),
     ];
+    (rows(measured, trash), from)
+}
+
+fn rows(measured: Measured, trash: Row) -> Vec<Row> {
     let Measured {
         restore,
         list,
@@ -68,19 +75,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
         one,
         replace,
     } = measured;
-    rows.insert(
-        0,
-        bulk(
-            "restore 20,000 rules, fresh guest",
-            "ipvsadm -R",
-            15.0,
-            1.5,
-            &restore,
-        ),
-    );
-    rows.push(bulk("list 20,000 rules", "ipvsadm -Ln", 15.0, 1.6, &list));
-    rows.push(bulk("save 20,000 rules", "ipvsadm -Sn", 15.0, 1.6, &save));
-    rows.push(Row {
+    let replace = Row {
         work: "replace 20,000 rules, 1 % changed",
         ours: Samples::new(replace.ours),
         peer: Some(Comparison {
@@ -89,8 +84,8 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
             bound: Bound::Faster(20.0),
         }),
         floor: None,
-    });
-    rows.push(Row {
+    };
+    let one = Row {
         work: "add one rule while 20,000 exist",
         ours: Samples::new(one.ours),
         peer: Some(Comparison {
@@ -103,22 +98,34 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
             took: Samples::new(one.floor),
             bound: Bound::Within(2.0),
         }),
-    });
-    (rows, from)
+    };
+    vec![
+        bulk(
+            "restore 20,000 rules, fresh guest",
+            "ipvsadm -R",
+            1.5,
+            restore,
+        ),
+        trash,
+        bulk("list 20,000 rules", "ipvsadm -Ln", 1.6, list),
+        bulk("save 20,000 rules", "ipvsadm -Sn", 1.6, save),
+        replace,
+        one,
+    ]
 }
 
-fn bulk(work: &'static str, with: &'static str, least: f64, most: f64, times: &Times) -> Row {
+fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row {
     Row {
         work,
-        ours: Samples::new(times.ours.clone()),
+        ours: Samples::new(times.ours),
         peer: Some(Comparison {
             with,
-            took: Samples::new(times.peer.clone()),
-            bound: Bound::Faster(least),
+            took: Samples::new(times.peer),
+            bound: Bound::Faster(15.0),
         }),
         floor: Some(Comparison {
             with: "kernel + transport",
-            took: Samples::new(times.floor.clone()),
+            took: Samples::new(times.floor),
             bound: Bound::Within(most),
         }),
     }

@@ -72,7 +72,7 @@ fn destinations() -> impl Iterator<Item = String> {
 fn hashed_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) {
     for turn in 0..2 {
         let file = &files.hashed[turn];
-        if (round + turn) % 2 == 0 {
+        if (round + turn).is_multiple_of(2) {
             measured.hashed[0].push(bed.restore(&["--merge"], &file.path));
         } else {
             bed.0.put("/tmp/hashed", &file.text);
@@ -86,7 +86,7 @@ fn flow_turns(bed: &Bed, round: usize, measured: &mut Measured) {
     bed.floor(&format!("conntrack-fill {FLOWS} 10.250.0.1"));
     for turn in 0..2 {
         bed.floor(&format!("conntrack-fill {FLOWS} 10.250.0.2"));
-        if (round + turn) % 2 == 0 {
+        if (round + turn).is_multiple_of(2) {
             let words = [
                 "kata-ipvs",
                 "cleanup",
