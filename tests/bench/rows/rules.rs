@@ -59,7 +59,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
         }
         eprintln!("bench: rules, round {} of {}", round + 1, plan.rounds);
     }
-    let trash = full_trash(&files, folder);
+    let trash = full_trash(folder);
     let from = [
         Samples::new(measured.restore.ours.clone()),
         Samples::new(measured.restore.floor.clone()),
@@ -132,9 +132,9 @@ fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row 
 }
 
 /// A fresh guest with the file in it: nobody's table was flushed there before.
-fn bed(files: &Files) -> Bed {
+fn bed(rules: &RuleFile) -> Bed {
     let bed = Bed::start(Machine::Q35, &[]);
-    bed.0.put(IN_GUEST, &files.rules.text);
+    bed.0.put(IN_GUEST, &rules.text);
     bed
 }
 
@@ -145,7 +145,7 @@ fn add_one(bed: &Bed) -> Duration {
 }
 
 fn our_turn(files: &Files, measured: &mut Measured) {
-    let bed = bed(files);
+    let bed = bed(&files.rules);
     let Measured {
         restore,
         list,
@@ -178,35 +178,37 @@ fn our_turn(files: &Files, measured: &mut Measured) {
 }
 
 fn peers_turn(files: &Files, measured: &mut Measured) {
-    let bed = bed(files);
+    let bed = bed(&files.rules);
     let took = bed.peer(&format!("ipvsadm -R <{IN_GUEST}"));
     measured.restore.peer.push(took);
 }
 
 fn floors_turn(files: &Files, measured: &mut Measured) {
-    let bed = bed(files);
+    let bed = bed(&files.rules);
     let fill = bed.floor(&format!("ipvs-fill {IN_GUEST}"));
     let send = bed.moved("send", files.rules.packed[0]);
     measured.restore.floor.push(fill + send);
 }
 
-/// Once, since it is slow for everybody: other servers than those that were there a moment ago.
-fn full_trash(files: &Files, folder: &Path) -> Row {
-    let other = RuleFile::new(folder, "other", rules(20_000, 17));
+/// Once and with half as many, since it is slow for everybody: other servers than those that were
+/// there a moment ago.
+fn full_trash(folder: &Path) -> Row {
+    let before = RuleFile::new(folder, "before", rules(10_000, 16));
+    let other = RuleFile::new(folder, "other", rules(10_000, 17));
     let ours = {
-        let bed = bed(files);
-        bed.restore(&[], &files.rules.path);
+        let bed = bed(&before);
+        bed.restore(&[], &before.path);
         bed.ipvsadm("-C");
         bed.restore(&[], &other.path)
     };
-    let bed = bed(files);
+    let bed = bed(&before);
     bed.0.put(OTHER_IN_GUEST, &other.text);
     bed.peer(&format!("ipvsadm -R <{IN_GUEST}"));
     bed.peer("ipvsadm -C");
     let peer = bed.peer(&format!("ipvsadm -R <{OTHER_IN_GUEST}"));
     eprintln!("bench: full trash");
     Row {
-        work: "restore 20,000 other rules, trash full after -C",
+        work: "restore 10,000 other rules, trash full after -C",
         ours: Samples::new([ours]),
         peer: Some(Comparison {
             with: "ipvsadm -R",
