@@ -17,7 +17,7 @@ const MARGIN: u32 = 90;
 const BARS: [f64; 3] = [0.56, 0.34, 0.12];
 const THICKNESS: f64 = 0.18;
 /// Where bars begin, in milliseconds.
-const BEGIN: f64 = 1.0;
+const BEGIN: f64 = 0.1;
 
 /// Draws an SVG file.
 pub(crate) fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn std::error::Error>> {
