@@ -12,7 +12,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 
-.PHONY: help demo test replay fuzz soak lint build image clean setup-run setup-test setup-fuzz
+.PHONY: help demo test bench replay fuzz soak lint build image clean setup-run setup-test setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
 
 fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+bench: image ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
+	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
 lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check

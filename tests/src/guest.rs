@@ -61,12 +61,17 @@ impl Guest {
 
     /// `patchbay-sandbox` with this guest's run directory.
     pub fn sandbox(&self, words: &[&str]) -> Done {
+        self.sandbox_with(words, "")
+    }
+
+    /// The same, with this standard input.
+    fn sandbox_with(&self, words: &[&str], input: &str) -> Done {
         let mut command = Command::new(bin("patchbay-sandbox"));
         command
             .env("PATCHBAY_RUN_DIR", self.run_dir.path())
             .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
             .args(words);
-        run(&mut command, "")
+        run(&mut command, input)
     }
 
     /// The sandbox's id.
@@ -100,12 +105,23 @@ impl Guest {
         )
     }
 
+    /// Shell words in the guest.
+    pub fn shell(&self, script: &str) -> Done {
+        self.sandbox(&["exec", &self.id, "--", "sh", "-c", script])
+    }
+
+    /// Makes a file in the guest.
+    pub fn put(&self, path: &str, content: &str) {
+        let script = format!("cat >{path}");
+        let words = ["exec", &self.id, "--", "sh", "-c", &script];
+        self.sandbox_with(&words, content).ok();
+    }
+
     /// Starts a second agent in the guest, by these shell words, and waits until it answers on this
     /// port; returns its URL.
     pub fn second_agent(&self, words: &str, port: u32) -> String {
         let start = format!("{words} --listen vsock:{port} >/dev/null 2>&1 &");
-        self.sandbox(&["exec", &self.id, "--", "sh", "-c", &start])
-            .ok();
+        self.shell(&start).ok();
         let url = format!("hvsock://{}:{port}", self.file("vsock.sock").display());
         let endpoint = url.parse().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);

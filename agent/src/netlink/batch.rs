@@ -88,6 +88,15 @@ impl<F: Family> Batch<F> {
         self.starts.is_empty()
     }
 
+    /// Each request as it is before it is numbered.
+    pub fn requests(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = (0..self.len()).map(|position| self.end(position));
+        let starts = self.starts.iter();
+        starts
+            .zip(ends)
+            .map(|(start, end)| &self.buffer[*start..end])
+    }
+
     /// The bytes as they are before requests are numbered.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {

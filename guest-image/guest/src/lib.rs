@@ -15,5 +15,9 @@ pub const EXECD_PATH: &str = "/bin/patchbay-execd";
 /// The TCP echo in the guest; present only in an image with tools.
 pub const ECHO_PATH: &str = "/bin/patchbay-echo";
 
+/// The program that measures what kernel and transport need at least; present only in an image with
+/// tools.
+pub const FLOOR_PATH: &str = "/bin/patchbay-floor";
+
 /// The modules to load at boot: one absolute path per line, in loading order.
 pub const BOOT_LIST_PATH: &str = "/lib/modules/boot.list";

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use patchbay_guest::{AGENT_PATH, BOOT_LIST_PATH, ECHO_PATH, EXECD_PATH};
+use patchbay_guest::{AGENT_PATH, BOOT_LIST_PATH, ECHO_PATH, EXECD_PATH, FLOOR_PATH};
 
 use super::archive::Archive;
 use super::build::KernelFiles;
@@ -32,7 +32,11 @@ impl Programs {
     pub(super) fn read(folder: &Path, tools: Tools) -> Result<Self, ImageError> {
         let base = [("patchbay-init", "/init"), ("patchbay-agent", AGENT_PATH)];
         let extra = match tools {
-            Tools::With => vec![("patchbay-execd", EXECD_PATH), ("patchbay-echo", ECHO_PATH)],
+            Tools::With => vec![
+                ("patchbay-execd", EXECD_PATH),
+                ("patchbay-echo", ECHO_PATH),
+                ("patchbay-floor", FLOOR_PATH),
+            ],
             Tools::Without => Vec::new(),
         };
         Ok(Self {

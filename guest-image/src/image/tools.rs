@@ -1,5 +1,5 @@
 //! The second archive, for trying and testing: programs out of Debian packages with the shared
-//! libraries they need, the command server and the TCP echo.
+//! libraries they need, the command server, the TCP echo and the program that measures the floor.
 
 use std::collections::BTreeSet;
 use std::fs;

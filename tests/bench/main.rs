@@ -1,0 +1,80 @@
+//! `make bench`: how fast and how small patchbay is, beside its peers and beside what kernel and
+//! transport need at least. docs/performance.md tells how each row is made.
+//!
+//! Words choose parts: `rules large tables cards agents sizes`; without any, all are run.
+
+#![allow(clippy::unwrap_used)]
+
+mod bed;
+mod plan;
+mod plot;
+mod report;
+mod row;
+mod rows;
+mod rules;
+mod sizes;
+mod stats;
+
+use std::path::Path;
+use std::time::Instant;
+
+use patchbay_tests::temp_dir;
+use plan::Plan;
+
+/// Set to anything, it makes the run short.
+const QUICK: &str = "QUICK";
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
+
+fn main() {
+    let start = Instant::now();
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    let plan = match std::env::var(QUICK) {
+        Ok(text) if !text.is_empty() => Plan::QUICK,
+        _ => Plan::FULL,
+    };
+    let files = temp_dir();
+    let mut all = Vec::new();
+    if wants("rules") || wants("large") {
+        let (rows, from) = rows::rules::measure(plan, files.path());
+        all.extend(rows);
+        if wants("large") {
+            all.push(rows::large::measure(plan, files.path(), &from));
+        }
+    }
+    if wants("tables") {
+        all.extend(rows::tables::measure(plan, files.path()));
+    }
+    if wants("cards") {
+        all.extend(rows::cards::measure(plan, files.path()));
+    }
+    if wants("agents") {
+        all.push(rows::agents::measure(plan));
+    }
+    let sizes = if wants("sizes") {
+        sizes::measure(plan, files.path())
+    } else {
+        Vec::new()
+    };
+    let notes = notes(plan, start);
+    let report = report::render(&all, &sizes, &notes);
+    let folder = Path::new(FOLDER);
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("report.md"), &report).unwrap();
+    if !all.is_empty() {
+        plot::draw(&folder.join("report.svg"), &all).unwrap();
+    }
+    println!("{report}");
+}
+
+fn notes(plan: Plan, start: Instant) -> Vec<String> {
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    vec![
+        format!(
+            "{} rounds, {minutes:.1} minutes, guests with 2 vCPUs and Linux 6.1. Ratios are of \
+             medians. A row that falls short says so.",
+            plan.rounds
+        ),
+        "Not measured: conntrack on Linux 6.12, of which there is no image here.".to_owned(),
+    ]
+}

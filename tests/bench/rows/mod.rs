@@ -1,0 +1,7 @@
+//! The rows, by the guests that they share.
+
+pub(crate) mod agents;
+pub(crate) mod cards;
+pub(crate) mod large;
+pub(crate) mod rules;
+pub(crate) mod tables;

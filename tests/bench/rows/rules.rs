@@ -1,0 +1,220 @@
+//! Twenty thousand IPVS rules: made, listed, saved, changed, and one more.
+
+use std::path::Path;
+use std::time::Duration;
+
+use patchbay_tests::Machine;
+
+use crate::bed::Bed;
+use crate::plan::Plan;
+use crate::row::{Bound, Comparison, Row};
+use crate::rules::{RuleFile, one_percent_changed, rules};
+use crate::stats::Samples;
+
+/// How often small work is done in one guest.
+const REPEATS: usize = 5;
+
+const IN_GUEST: &str = "/tmp/rules";
+const OTHER_IN_GUEST: &str = "/tmp/other";
+
+/// Times of one kind of work by us, by the peer, and of the floor.
+#[derive(Default)]
+struct Times {
+    ours: Vec<Duration>,
+    peer: Vec<Duration>,
+    floor: Vec<Duration>,
+}
+
+#[derive(Default)]
+struct Measured {
+    restore: Times,
+    list: Times,
+    save: Times,
+    /// The peer is ourselves without any rule; the floor an echo.
+    one: Times,
+    replace: Times,
+}
+
+struct Files {
+    rules: RuleFile,
+    changed: RuleFile,
+}
+
+/// The rows, and our times of the first and its floor: what growth is measured from.
+pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
+    let text = rules(20_000, 16);
+    let changed = one_percent_changed(&text);
+    let files = Files {
+        rules: RuleFile::new(folder, "rules", text),
+        changed: RuleFile::new(folder, "changed", changed),
+    };
+    let mut measured = Measured::default();
+    for round in 0..plan.rounds {
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => our_turn(&files, &mut measured),
+                1 => peers_turn(&files, &mut measured),
+                _ => floors_turn(&files, &mut measured),
+            }
+        }
+        eprintln!("bench: rules, round {} of {}", round + 1, plan.rounds);
+    }
+    let trash = full_trash(folder);
+    let from = [
+        Samples::new(measured.restore.ours.clone()),
+        Samples::new(measured.restore.floor.clone()),
+    ];
+    (rows(measured, trash), from)
+}
+
+fn rows(measured: Measured, trash: Row) -> Vec<Row> {
+    let Measured {
+        restore,
+        list,
+        save,
+        one,
+        replace,
+    } = measured;
+    let replace = Row {
+        work: "replace 20,000 rules, 1 % changed",
+        ours: Samples::new(replace.ours),
+        peer: Some(Comparison {
+            with: "ipvsadm -C; ipvsadm -R",
+            took: Samples::new(replace.peer),
+            bound: Bound::Faster(20.0),
+        }),
+        floor: None,
+    };
+    let one = Row {
+        work: "add one rule while 20,000 exist",
+        ours: Samples::new(one.ours),
+        peer: Some(Comparison {
+            with: "while none exist",
+            took: Samples::new(one.peer),
+            bound: Bound::Within(1.3),
+        }),
+        floor: Some(Comparison {
+            with: "vsock echo by a new process",
+            took: Samples::new(one.floor),
+            bound: Bound::Within(2.0),
+        }),
+    };
+    vec![
+        bulk(
+            "restore 20,000 rules, fresh guest",
+            "ipvsadm -R",
+            1.5,
+            restore,
+        ),
+        trash,
+        bulk("list 20,000 rules", "ipvsadm -Ln", 1.6, list),
+        bulk("save 20,000 rules", "ipvsadm -Sn", 1.6, save),
+        replace,
+        one,
+    ]
+}
+
+fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row {
+    Row {
+        work,
+        ours: Samples::new(times.ours),
+        peer: Some(Comparison {
+            with,
+            took: Samples::new(times.peer),
+            bound: Bound::Faster(15.0),
+        }),
+        floor: Some(Comparison {
+            with: "kernel + transport",
+            took: Samples::new(times.floor),
+            bound: Bound::Within(most),
+        }),
+    }
+}
+
+/// A fresh guest with the file in it: nobody's table was flushed there before.
+fn bed(rules: &RuleFile) -> Bed {
+    let bed = Bed::start(Machine::Q35, &[]);
+    bed.0.put(IN_GUEST, &rules.text);
+    bed
+}
+
+fn add_one(bed: &Bed) -> Duration {
+    let took = bed.ipvsadm("-A -t 10.200.0.1:80 -s rr");
+    bed.ipvsadm("-D -t 10.200.0.1:80");
+    took
+}
+
+fn our_turn(files: &Files, measured: &mut Measured) {
+    let bed = bed(&files.rules);
+    let Measured {
+        restore,
+        list,
+        save,
+        one,
+        replace,
+    } = measured;
+    one.peer.extend((0..REPEATS).map(|_| add_one(&bed)));
+    restore.ours.push(bed.restore(&[], &files.rules.path));
+    // In turn: what the host is busy with meets both.
+    for _ in 0..2 {
+        list.ours.push(bed.ipvsadm("-L -n"));
+        list.peer.push(bed.peer("ipvsadm -Ln"));
+        save.ours.push(bed.ipvsadm("-S -n"));
+        save.peer.push(bed.peer("ipvsadm -Sn"));
+        let read = bed.floor("ipvs-read") + bed.moved("receive", files.rules.packed[1]);
+        list.floor.push(read);
+        save.floor.push(read);
+    }
+    for _ in 0..REPEATS {
+        one.ours.push(add_one(&bed));
+        one.floor.push(bed.echo());
+    }
+    replace
+        .ours
+        .push(bed.restore(&["--replace"], &files.changed.path));
+    // Back again, so as many rules change.
+    let again = format!("sh -c 'ipvsadm -C; ipvsadm -R <{IN_GUEST}'");
+    replace.peer.push(bed.peer(&again));
+}
+
+fn peers_turn(files: &Files, measured: &mut Measured) {
+    let bed = bed(&files.rules);
+    let took = bed.peer(&format!("ipvsadm -R <{IN_GUEST}"));
+    measured.restore.peer.push(took);
+}
+
+fn floors_turn(files: &Files, measured: &mut Measured) {
+    let bed = bed(&files.rules);
+    let fill = bed.floor(&format!("ipvs-fill {IN_GUEST}"));
+    let send = bed.moved("send", files.rules.packed[0]);
+    measured.restore.floor.push(fill + send);
+}
+
+/// Once and with half as many, since it is slow for everybody: other servers than those that were
+/// there a moment ago.
+fn full_trash(folder: &Path) -> Row {
+    let before = RuleFile::new(folder, "before", rules(10_000, 16));
+    let other = RuleFile::new(folder, "other", rules(10_000, 17));
+    let ours = {
+        let bed = bed(&before);
+        bed.restore(&[], &before.path);
+        bed.ipvsadm("-C");
+        bed.restore(&[], &other.path)
+    };
+    let bed = bed(&before);
+    bed.0.put(OTHER_IN_GUEST, &other.text);
+    bed.peer(&format!("ipvsadm -R <{IN_GUEST}"));
+    bed.peer("ipvsadm -C");
+    let peer = bed.peer(&format!("ipvsadm -R <{OTHER_IN_GUEST}"));
+    eprintln!("bench: full trash");
+    Row {
+        work: "restore 10,000 other rules, trash full after -C",
+        ours: Samples::new([ours]),
+        peer: Some(Comparison {
+            with: "ipvsadm -R",
+            took: Samples::new([peer]),
+            bound: Bound::Open,
+        }),
+        floor: None,
+    }
+}

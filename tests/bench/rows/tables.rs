@@ -1,0 +1,170 @@
+//! A hashed service, tracked connections, routes: each guest does them by us, the peer and the floor.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use patchbay_tests::Machine;
+use serde_json::json;
+
+use crate::bed::Bed;
+use crate::plan::Plan;
+use crate::row::{Bound, Comparison, Row};
+use crate::rules::{RuleFile, hashed};
+use crate::stats::Samples;
+
+const SERVERS: usize = 500;
+const FLOWS: usize = 10_000;
+const ROUTES: u32 = 10_000;
+
+const CARD: &str = r#"{"device":"tap0","name":"eth0","mtu":1500,"hwAddr":"02:42:20:6f:a3:01",
+    "IPAddresses":[{"address":"172.31.1.3","mask":"24"}]}"#;
+/// In `agent.proto`'s message: destination, prefix, gateway, device, each behind its tag.
+const BYTES_OF_ROUTE: usize = 22;
+const GATEWAY: &str = "172.31.1.1";
+
+/// So that twice as many flows as are made have room in a small guest.
+const ROOM: &str = "echo 65536 >/sys/module/nf_conntrack/parameters/hashsize; \
+    echo 131072 >/proc/sys/net/netfilter/nf_conntrack_max";
+
+struct Files {
+    hashed: [RuleFile; 2],
+    routes: PathBuf,
+}
+
+#[derive(Default)]
+struct Measured {
+    hashed: [Vec<Duration>; 2],
+    flows: [Vec<Duration>; 2],
+    routes: [Vec<Duration>; 3],
+}
+
+/// The rows.
+pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
+    let hashed = [
+        RuleFile::new(folder, "hashed-0", hashed("10.255.0.1:80", 20, SERVERS)),
+        RuleFile::new(folder, "hashed-1", hashed("10.255.0.2:80", 21, SERVERS)),
+    ];
+    let routes = folder.join("routes.json");
+    let listed: Vec<_> = destinations()
+        .map(|dest| json!({"dest": dest, "gateway": GATEWAY, "device": "eth0"}))
+        .collect();
+    std::fs::write(&routes, json!(listed).to_string()).unwrap();
+    let files = Files { hashed, routes };
+    let mut measured = Measured::default();
+    for round in 0..plan.rounds {
+        let bed = Bed::start(Machine::Q35, &[]);
+        hashed_turns(&bed, round, &files, &mut measured);
+        flow_turns(&bed, round, &mut measured);
+        route_turns(&bed, round, &files, &mut measured);
+        eprintln!("bench: tables, round {} of {}", round + 1, plan.rounds);
+    }
+    rows(measured)
+}
+
+fn destinations() -> impl Iterator<Item = String> {
+    let first = u32::from(Ipv4Addr::new(20, 0, 0, 0));
+    (first..first + ROUTES).map(|address| format!("{}/32", Ipv4Addr::from(address)))
+}
+
+/// Nothing is deleted between the two, so the trash stays empty; each has servers of its own.
+fn hashed_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) {
+    for turn in 0..2 {
+        let file = &files.hashed[turn];
+        if (round + turn).is_multiple_of(2) {
+            measured.hashed[0].push(bed.restore(&["--merge"], &file.path));
+        } else {
+            bed.0.put("/tmp/hashed", &file.text);
+            measured.hashed[1].push(bed.peer("ipvsadm -R </tmp/hashed"));
+        }
+    }
+}
+
+fn flow_turns(bed: &Bed, round: usize, measured: &mut Measured) {
+    bed.0.shell(ROOM).ok();
+    bed.floor(&format!("conntrack-fill {FLOWS} 10.250.0.1"));
+    for turn in 0..2 {
+        bed.floor(&format!("conntrack-fill {FLOWS} 10.250.0.2"));
+        if (round + turn).is_multiple_of(2) {
+            let words = [
+                "kata-ipvs",
+                "cleanup",
+                "--parameters",
+                "--orig-dst 10.250.0.2",
+            ];
+            measured.flows[0].push(bed.ours(&[&words[..], &[bed.0.id()]].concat(), None));
+        } else {
+            // Its report of each flow is thrown away.
+            let delete = "sh -c 'conntrack -D --orig-dst 10.250.0.2 2>/dev/null'";
+            measured.flows[1].push(bed.peer(delete));
+        }
+        let left = bed
+            .0
+            .exec("cat /proc/sys/net/netfilter/nf_conntrack_count")
+            .ok();
+        let left: usize = left.trim().parse().unwrap();
+        assert!(
+            (FLOWS..FLOWS + 100).contains(&left),
+            "{left} flows are left"
+        );
+    }
+}
+
+fn route_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) {
+    bed.0.kata_network("add-iface", CARD).ok();
+    let mut batch = String::new();
+    for dest in destinations() {
+        writeln!(batch, "route add {dest} via {GATEWAY} dev eth0").unwrap();
+    }
+    bed.0.put("/tmp/routes", &batch);
+    for turn in 0..3 {
+        let kind = (round + turn) % 3;
+        measured.routes[kind].push(match kind {
+            0 => {
+                let file = files.routes.to_str().unwrap();
+                bed.ours(&["kata-network", "add-route", bed.0.id(), file], None)
+            }
+            1 => bed.peer("ip -batch /tmp/routes"),
+            _ => {
+                let fill = bed.floor(&format!("routes-fill {ROUTES} eth0 {GATEWAY}"));
+                fill + bed.moved("send", destinations().count() * BYTES_OF_ROUTE)
+            }
+        });
+        let made = bed.0.shell("ip route show root 20.0.0.0/8 | wc -l").ok();
+        assert_eq!(made.trim(), ROUTES.to_string());
+        bed.0.exec("ip route flush root 20.0.0.0/8").ok();
+    }
+}
+
+fn rows(measured: Measured) -> Vec<Row> {
+    let compared = |with, took, bound| {
+        Some(Comparison {
+            with,
+            took: Samples::new(took),
+            bound,
+        })
+    };
+    let [ours, peer] = measured.hashed;
+    let hashed = Row {
+        work: "add 500 destinations to one mh service",
+        ours: Samples::new(ours),
+        peer: compared("ipvsadm -R", peer, Bound::Faster(6.0)),
+        floor: None,
+    };
+    let [ours, peer] = measured.flows;
+    let flows = Row {
+        work: "delete 10,000 of 20,000 conntrack flows (6.1)",
+        ours: Samples::new(ours),
+        peer: compared("conntrack -D", peer, Bound::Faster(3.0)),
+        floor: None,
+    };
+    let [ours, peer, floor] = measured.routes;
+    let routes = Row {
+        work: "add 10,000 routes",
+        ours: Samples::new(ours),
+        peer: compared("ip -batch", peer, Bound::Faster(3.0)),
+        floor: compared("kernel + transport", floor, Bound::Within(1.6)),
+    };
+    vec![hashed, flows, routes]
+}

@@ -1,0 +1,94 @@
+//! Rule files: a fourth of the rules are services, each with three servers.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use patchbay_tests::{bin, run};
+
+/// 10.0.0.1
+const FIRST_SERVICE: u32 = 0x0a00_0001;
+
+/// A rule file on the host.
+pub(crate) struct RuleFile {
+    pub(crate) text: String,
+    pub(crate) path: PathBuf,
+    /// Bytes on the way to the agent, and of the same table on its way back.
+    pub(crate) packed: [usize; 2],
+}
+
+impl RuleFile {
+    /// Writes it into this folder.
+    pub(crate) fn new(folder: &Path, name: &str, text: String) -> Self {
+        let path = folder.join(name);
+        std::fs::write(&path, &text).unwrap();
+        let mut measure = Command::new(bin("patchbay-floor"));
+        let sizes = run(measure.arg("packed").arg(&path), "").ok();
+        let sizes: Vec<usize> = sizes
+            .split_whitespace()
+            .map(|size| size.parse().unwrap())
+            .collect();
+        let packed = sizes.try_into().unwrap();
+        Self { text, path, packed }
+    }
+}
+
+/// So many rules, of services with addresses in a row: the kernel finds a service by the last byte of
+/// its address and its port, and with that byte alike it would only walk one list. Their servers are in the network `172.NET.0.0/16`.
+pub(crate) fn rules(count: u32, net: u8) -> String {
+    let mut text = String::new();
+    for service in 0..count / 4 {
+        let vip = format!("{}:80", Ipv4Addr::from(FIRST_SERVICE + service));
+        writeln!(text, "-A -t {vip} -s rr").unwrap();
+        for server in 1..=3 {
+            let (third, port) = (service % 200, 8000 + service / 200);
+            writeln!(text, "-a -t {vip} -r 172.{net}.{third}.{server}:{port} -m").unwrap();
+        }
+    }
+    text
+}
+
+/// Every hundredth rule is about another server.
+pub(crate) fn one_percent_changed(rules: &str) -> String {
+    let change = |(number, line): (usize, &str)| match number % 100 {
+        // The second of a hundred is a server.
+        1 => line.replace("-r 172.", "-r 173.") + "\n",
+        _ => format!("{line}\n"),
+    };
+    rules.lines().enumerate().map(change).collect()
+}
+
+/// One service whose scheduler hashes, and its servers.
+pub(crate) fn hashed(vip: &str, net: u8, servers: usize) -> String {
+    let mut text = format!("-A -t {vip} -s mh\n");
+    for server in 0..servers {
+        let (third, fourth) = (server / 250, server % 250 + 1);
+        writeln!(text, "-a -t {vip} -r 172.{net}.{third}.{fourth}:8000 -m").unwrap();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_percent_is_one_percent() {
+        let before = rules(20_000, 16);
+        let after = one_percent_changed(&before);
+        assert_eq!(before.lines().count(), 20_000);
+        let differ = before
+            .lines()
+            .zip(after.lines())
+            .filter(|(before, after)| before != after);
+        assert_eq!(differ.count(), 200);
+    }
+
+    #[test]
+    fn every_service_and_server_is_there_once() {
+        let text = rules(200_000, 16) + &hashed("10.255.0.1:80", 17, 500);
+        let lines: std::collections::HashSet<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 200_501);
+    }
+}
