@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::built;
+use crate::leftovers;
 use crate::{Done, Monitor, Netns, bin, patchbay, run, temp_dir};
 
 /// QEMU's machine types.
@@ -39,11 +40,13 @@ impl Guest {
             Machine::Q35 => "q35",
             Machine::Pc => "pc",
         };
+        leftovers::sweep();
         let guest = Self {
             id: format!("6ec7a98-{}", std::process::id()),
             run_dir: temp_dir(),
             netns: Netns::new(),
         };
+        leftovers::sign(guest.run_dir());
         let netns = guest.netns.name();
         let start = [
             "start",
@@ -60,12 +63,7 @@ impl Guest {
 
     /// `patchbay-sandbox` with this guest's run directory.
     pub fn sandbox(&self, words: &[&str]) -> Done {
-        let mut command = Command::new(bin("patchbay-sandbox"));
-        command
-            .env("PATCHBAY_RUN_DIR", self.run_dir.path())
-            .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
-            .args(words);
-        run(&mut command, "")
+        sandbox(self.run_dir(), words)
     }
 
     /// The sandbox's id.
@@ -170,6 +168,16 @@ impl Guest {
             .collect();
         format!("{devices:#?}\n{backends}\n{links}\n{inside}\n{journal:?}")
     }
+}
+
+/// `patchbay-sandbox` with this run directory.
+pub(crate) fn sandbox(run_dir: &Path, words: &[&str]) -> Done {
+    let mut command = Command::new(bin("patchbay-sandbox"));
+    command
+        .env("PATCHBAY_RUN_DIR", run_dir)
+        .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
+        .args(words);
+    run(&mut command, "")
 }
 
 /// What `ip addr` shows, less what the kernel does in its own time: link-local addresses and the

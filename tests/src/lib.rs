@@ -15,6 +15,7 @@ mod dice;
 mod dpdk;
 mod guest;
 mod ipvs;
+mod leftovers;
 pub mod liar;
 mod monitor;
 mod netns;

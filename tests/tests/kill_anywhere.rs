@@ -170,7 +170,7 @@ fn routes_are_all_there_or_none() {
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("add-iface", CARD).ok();
     let route = |number| json!({"dest": format!("20.{number}.0.0/16"), "device": "eth-test"});
-    let batch = Value::from_iter((0..200).map(route)).to_string();
+    let batch = (0..200).map(route).collect::<Value>().to_string();
     let none = || drop(guest.kata_network("update-routes", "[]").ok());
     let all = || drop(guest.kata_network("update-routes", &batch).ok());
     let judge = || {
@@ -245,13 +245,8 @@ fn what_a_cleanup_leaves_the_next_takes() {
                   -d 10.0.0.2 --sport $port --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED \
                   -t 900; done; conntrack -I -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 80 \
                   -u SEEN_REPLY,ASSURED -t 900; true";
-    let flows = || {
-        drop(
-            guest
-                .sandbox(&["exec", guest.id(), "--", "sh", "-c", insert])
-                .ok(),
-        )
-    };
+    let insert = ["exec", guest.id(), "--", "sh", "-c", insert];
+    let flows = || drop(guest.sandbox(&insert).ok());
     let words = "--orig-dst 10.0.0.2 --protonum 6";
     // Loads what conntrack needs, in a guest that can't do it by itself.
     guest.cleanup(words).ok();
