@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
-use patchbay_tests::tracer::{Fate, HANDSHAKE, Moment, Point, kill_at, steps};
+use patchbay_tests::tracer::{Fate, Moment, Point, kill_at, steps};
 use patchbay_tests::{Dice, Guest, Machine, patchbay};
 use serde_json::{Value, json};
 
@@ -71,7 +71,8 @@ fn sweep((command, input): (&Command, &str), prepare: impl Fn(), converge: impl 
     let (steps, done) = steps(command, input);
     done.ok();
     converge();
-    let points = points(&steps);
+    let both = |step| [Moment::Before, Moment::After].map(|moment| Point { step, moment });
+    let points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
     let mut killed: BTreeMap<String, usize> = BTreeMap::new();
     for point in &points {
         prepare();
@@ -95,15 +96,6 @@ fn sweep((command, input): (&Command, &str), prepare: impl Fn(), converge: impl 
         points.len(),
         begun.elapsed()
     );
-}
-
-/// vhost-device-vsock 0.3 serves no connection any more once it has met one that closed while the
-/// guest was asked for it, so nothing is killed there.
-fn points(steps: &[String]) -> Vec<Point> {
-    let both = |step| [Moment::Before, Moment::After].map(|moment| Point { step, moment });
-    let mut points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
-    points.retain(|point| point.moment == Moment::Before || steps[point.step] != HANDSHAKE);
-    points
 }
 
 fn kata_network(guest: &Guest, command: &str) -> Command {
