@@ -27,5 +27,5 @@ pub use command::{Done, bin, built, patchbay, run, temp_dir};
 pub use dice::Dice;
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine};
-pub use monitor::{Monitor, Scripted, empty_machine, refusal};
+pub use monitor::{Monitor, Said, Scripted, empty_machine, refusal};
 pub use netns::Netns;
