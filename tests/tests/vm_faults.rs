@@ -176,7 +176,11 @@ fn a_machine_that_begins_anew_gets_its_card_again() {
         console.matches("the agent serves").count()
     };
     assert_eq!(boots(), 1);
-    guest.monitor().run("system_reset", json!({}));
+    let mut monitor = guest.monitor();
+    // Our launcher has QEMU end instead.
+    monitor.run("set-action", json!({"reboot": "reset"}));
+    monitor.run("system_reset", json!({}));
+    drop(monitor);
     let deadline = Instant::now() + Duration::from_secs(40);
     // Not by asking the agent: vhost-device-vsock does not survive that before the guest is up.
     while boots() < 2 {

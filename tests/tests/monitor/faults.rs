@@ -1,5 +1,7 @@
 //! Every command of plugging and of its undoing, with everything that may become of its answer.
 
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -141,4 +143,56 @@ fn whatever_becomes_of_an_answer_nothing_is_left() {
         });
     }
     eprintln!("{} faults were met", cases.len());
+}
+
+/// A monitor that says these bytes without end, or once and then nothing.
+fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
+    let bench = Bench::saying(|request| Said::Answer(empty_machine(request)));
+    let path = bench.dir.path().join("qmp.sock");
+    std::fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..often {
+            if stream.write_all(bytes).is_err() {
+                return;
+            }
+        }
+        // Held open, for longer than any command waits.
+        thread::sleep(Duration::from_secs(600));
+    });
+    let begun = Instant::now();
+    let done = bench.command("add-iface");
+    assert_eq!(bench.netns.links(), Vec::<String>::new());
+    assert!(bench.journal().is_empty());
+    (done, begun.elapsed())
+}
+
+#[test]
+fn a_monitor_that_greets_badly_is_left_in_time() {
+    let silent = "gave no greeting in 5 s";
+    let event = b"{\"event\":\"RTC_CHANGE\"}\n";
+    let cases: [(&'static [u8], usize, Kind, &str); 6] = [
+        (b"", 1, Kind::Timeout, silent),
+        (event, 1, Kind::Timeout, silent),
+        (event, usize::MAX, Kind::Timeout, silent),
+        (b"{\"QMP\":", 1, Kind::Timeout, silent),
+        (b"\x1b[2J\n", 1, Kind::Other, "QEMU's answer is no QMP"),
+        (
+            &[b'x'; 1 << 10],
+            1 << 16,
+            Kind::Other,
+            "a line is longer than 4 MiB",
+        ),
+    ];
+    thread::scope(|scope| {
+        for (bytes, often, kind, why) in cases {
+            scope.spawn(move || {
+                let (done, taken) = greeted_by(bytes, often);
+                assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
+                assert!(done.err.contains(why), "{done}");
+                assert!(taken < Duration::from_secs(7), "{taken:?}");
+            });
+        }
+    });
 }
