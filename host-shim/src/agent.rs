@@ -288,7 +288,8 @@ fn greeting(reply: &wire::HelloReply) -> Result<Greeting, Failure> {
 }
 
 fn nonsense(invalid: &Invalid) -> Failure {
-    Failure::of(Kind::Other, invalid).in_step("the agent's answer breaks the interface")
+    Failure::new(Kind::Other, invalid.to_string())
+        .in_step("the agent's answer breaks the interface")
 }
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {

@@ -94,10 +94,13 @@ pub fn patchbay(run_dir: &Path, words: &[&str]) -> Command {
     command
 }
 
+/// Where the folders of tests are.
+pub(crate) const TEMPORARY: &str = "/tmp";
+
 /// A folder for sockets: their paths have at most 107 bytes, so it is near the root.
 pub fn temp_dir() -> TempDir {
     tempfile::Builder::new()
         .prefix("pb-")
-        .tempdir_in("/tmp")
+        .tempdir_in(TEMPORARY)
         .unwrap()
 }

@@ -31,6 +31,16 @@ impl Dice {
         Self(seed)
     }
 
+    /// Other dice, for one of several threads: what they show depends on the seed and the number.
+    #[must_use]
+    pub fn fork(&self, number: usize) -> Self {
+        let mut seed = self.0;
+        for _ in 0..=number {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        }
+        Self(seed | 1)
+    }
+
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;

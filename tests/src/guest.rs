@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::built;
+use crate::leftovers;
 use crate::{Done, Monitor, Netns, bin, patchbay, run, temp_dir};
 
 /// QEMU's machine types.
@@ -40,11 +41,13 @@ impl Guest {
             Machine::Q35 => "q35",
             Machine::Pc => "pc",
         };
+        leftovers::sweep();
         let guest = Self {
             id: format!("6ec7a98-{}", std::process::id()),
             run_dir: temp_dir(),
             netns: Netns::new(),
         };
+        leftovers::sign(guest.run_dir());
         let netns = guest.netns.name();
         let start = [
             "start",
@@ -61,17 +64,7 @@ impl Guest {
 
     /// `patchbay-sandbox` with this guest's run directory.
     pub fn sandbox(&self, words: &[&str]) -> Done {
-        self.sandbox_with(words, "")
-    }
-
-    /// The same, with this standard input.
-    fn sandbox_with(&self, words: &[&str], input: &str) -> Done {
-        let mut command = Command::new(bin("patchbay-sandbox"));
-        command
-            .env("PATCHBAY_RUN_DIR", self.run_dir.path())
-            .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
-            .args(words);
-        run(&mut command, input)
+        sandbox(self.run_dir(), words, "")
     }
 
     /// The sandbox's id.
@@ -114,7 +107,7 @@ impl Guest {
     pub fn put(&self, path: &str, content: &str) {
         let script = format!("cat >{path}");
         let words = ["exec", &self.id, "--", "sh", "-c", &script];
-        self.sandbox_with(&words, content).ok();
+        sandbox(self.run_dir(), &words, content).ok();
     }
 
     /// Starts a second agent in the guest, by these shell words, and waits until it answers on this
@@ -188,6 +181,16 @@ impl Guest {
             .collect();
         format!("{devices:#?}\n{backends}\n{links}\n{inside}\n{journal:?}")
     }
+}
+
+/// `patchbay-sandbox` with this run directory and this standard input.
+pub(crate) fn sandbox(run_dir: &Path, words: &[&str], input: &str) -> Done {
+    let mut command = Command::new(bin("patchbay-sandbox"));
+    command
+        .env("PATCHBAY_RUN_DIR", run_dir)
+        .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
+        .args(words);
+    run(&mut command, input)
 }
 
 /// What `ip` shows, less what the kernel does in its own time: link-local addresses and the

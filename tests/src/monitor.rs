@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -83,9 +84,30 @@ pub struct Scripted {
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
+/// What a scripted monitor does when it is asked.
+#[derive(Debug)]
+pub enum Said {
+    /// An answer, which gets the request's id.
+    Answer(Value),
+    /// These bytes before that answer.
+    BytesFirst(Vec<u8>, Value),
+    /// That answer, but late.
+    Late(Duration, Value),
+    /// Nothing.
+    Nothing,
+    /// These bytes, and the end.
+    Last(Vec<u8>),
+}
+
 impl Scripted {
     /// Serves at this path; `answer` turns each request into a whole line, or into silence.
     pub fn serve(path: &Path, answer: impl Fn(&Value) -> Option<Value> + Send + 'static) -> Self {
+        let answer = move |request: &Value| answer(request).map_or(Said::Nothing, Said::Answer);
+        Self::saying(path, answer)
+    }
+
+    /// The same with more to say.
+    pub fn saying(path: &Path, answer: impl Fn(&Value) -> Said + Send + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
@@ -106,7 +128,7 @@ impl Scripted {
 fn session(
     mut stream: UnixStream,
     log: &Mutex<Vec<Value>>,
-    answer: &impl Fn(&Value) -> Option<Value>,
+    answer: &impl Fn(&Value) -> Said,
 ) -> std::io::Result<()> {
     let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 2}});
     writeln!(
@@ -118,10 +140,21 @@ fn session(
     for line in reader.lines() {
         let request: Value = serde_json::from_str(&line?)?;
         log.lock().unwrap().push(request.clone());
-        if let Some(mut reply) = answer(&request) {
-            reply["id"] = request["id"].clone();
-            writeln!(stream, "{reply}")?;
-        }
+        let mut reply = match answer(&request) {
+            Said::Answer(reply) => reply,
+            Said::BytesFirst(bytes, reply) => {
+                stream.write_all(&bytes)?;
+                reply
+            }
+            Said::Late(by, reply) => {
+                thread::sleep(by);
+                reply
+            }
+            Said::Nothing => continue,
+            Said::Last(bytes) => return stream.write_all(&bytes),
+        };
+        reply["id"] = request["id"].clone();
+        writeln!(stream, "{reply}")?;
     }
     Ok(())
 }

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod faults;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_tests::{
-    Configure, Done, FakeAgent, Netns, Scripted, empty_machine, patchbay, refusal, run, temp_dir,
+    Configure, Done, FakeAgent, Netns, Said, Scripted, empty_machine, patchbay, refusal, run,
+    temp_dir,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,12 +28,17 @@ struct Bench {
 impl Bench {
     /// The machine above, but for what `instead` answers to a request.
     fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
+        Self::saying(move |request| {
+            let answer = instead(request).unwrap_or_else(|| Some(empty_machine(request)));
+            answer.map_or(Said::Nothing, Said::Answer)
+        })
+    }
+
+    fn saying(answer: impl Fn(&Value) -> Said + Send + 'static) -> Self {
         let dir = temp_dir();
-        let answer =
-            move |request: &Value| instead(request).unwrap_or_else(|| Some(empty_machine(request)));
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
         Self {
-            monitor: Scripted::serve(&dir.path().join("qmp.sock"), answer),
+            monitor: Scripted::saying(&dir.path().join("qmp.sock"), answer),
             _agent: FakeAgent::serve(&dir.path().join("agent.sock"), refuse),
             netns: Netns::new(),
             dir,

@@ -1,0 +1,175 @@
+//! Lies of an agent that has introduced itself, and truths that a terminal would obey.
+
+use patchbay_protocols::failure::Kind;
+use patchbay_protocols::wire::agent::{
+    HelloReply, Interface, ListInterfacesReply, ListRoutesReply, Route,
+};
+use patchbay_protocols::wire::ipvs::ConnectionsChunk;
+use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, end, frame, message};
+use ttrpc::proto::MESSAGE_TYPE_DATA;
+
+use crate::case::{
+    CONNECTIONS, Case, LIST, Liar, OBEYED, ROUTES, all, endless, once, then_silence, to,
+};
+use crate::tables::obeyed_connection;
+
+/// Many routes of nothing: two bytes each on their way, and much more here.
+fn empty_routes(count: usize) -> Vec<u8> {
+    [0x0a, 0x00].repeat(count)
+}
+
+fn routes(asked: &Asked, lies: impl FnOnce() -> Vec<u8>) -> Option<Lies> {
+    to(asked, "ListRoutes", || once(lies()))
+}
+
+fn silence(_: &Asked) -> Option<Lies> {
+    None
+}
+
+fn hang_up(asked: &Asked) -> Option<Lies> {
+    routes(asked, Vec::new)
+}
+
+fn another_type(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer_bytes(asked, vec![0xff; 100]))
+}
+
+fn too_many(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer_bytes(asked, empty_routes(40_000)))
+}
+
+fn a_million(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer_bytes(asked, empty_routes(1 << 20)))
+}
+
+fn two_million(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer_bytes(asked, empty_routes(2_000_000)))
+}
+
+/// Data of a stream, where there is none.
+fn a_stream(asked: &Asked) -> Option<Lies> {
+    let data = frame(1 << 20, asked.stream, MESSAGE_TYPE_DATA, &vec![0; 1 << 20]);
+    to(asked, "ListRoutes", || endless(data))
+}
+
+fn no_address(asked: &Asked) -> Option<Lies> {
+    let route = Route {
+        dest: vec![1; 7],
+        ..route()
+    };
+    let reply = ListRoutesReply {
+        routes: vec![route],
+        ..ListRoutesReply::default()
+    };
+    routes(asked, || answer(asked, &reply))
+}
+
+#[test]
+fn lies_about_routes_are_refused() {
+    let broken = "the agent's answer breaks the interface";
+    let many = "at most 32768 routes are taken";
+    let much = "the agent sends more than an answer may have";
+    let closed = "the connection to the agent broke";
+    let cases: [(&str, Liar, Kind, &str); 8] = [
+        ("silence", silence, Kind::Timeout, "gave no answer in 10 s"),
+        ("the end", hang_up, Kind::Other, closed),
+        ("another type", another_type, Kind::Other, closed),
+        ("too many", too_many, Kind::Other, many),
+        ("a million of nothing", a_million, Kind::Other, many),
+        ("two million of nothing", two_million, Kind::Other, much),
+        ("a stream", a_stream, Kind::Other, closed),
+        ("no address", no_address, Kind::Other, broken),
+    ];
+    all(&cases.map(|(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says)));
+}
+
+/// The kernel takes all but '/', ':' and spaces in a name.
+const NAME: &str = "\x1b[2Jx\u{9b}m\x07";
+
+fn route() -> Route {
+    Route {
+        dest: vec![10, 0, 0, 0],
+        prefix: 8,
+        device: NAME.to_owned(),
+        scope: Some(253),
+        metric: Some(0),
+        ..Route::default()
+    }
+}
+
+#[test]
+fn what_a_guest_shows_is_shown_as_text() {
+    let shown = |name, words, liar| Case {
+        kind: Ok(()),
+        ..Case::refused(name, words, liar, Kind::Other, "[2J")
+    };
+    let routes: Liar = |asked| {
+        to(asked, "ListRoutes", || {
+            then_silence(answer(
+                asked,
+                &ListRoutesReply {
+                    routes: vec![route()],
+                    ..ListRoutesReply::default()
+                },
+            ))
+        })
+    };
+    let connections: Liar = |asked| {
+        to(asked, "Connections", || {
+            let chunk = ConnectionsChunk {
+                connections: vec![obeyed_connection()],
+                ..ConnectionsChunk::default()
+            };
+            then_silence([message(asked, &chunk), end(asked)].concat())
+        })
+    };
+    let greeting: Liar = |asked| {
+        to(asked, "Hello", || {
+            then_silence(answer(
+                asked,
+                &HelloReply {
+                    api_version: patchbay_protocols::API_VERSION,
+                    agent_version: OBEYED.to_owned(),
+                    kernel: OBEYED.to_owned(),
+                    features: vec![OBEYED.to_owned(); 60],
+                    ..HelloReply::default()
+                },
+            ))
+        })
+    };
+    all(&[
+        shown("routes", ROUTES, routes),
+        shown("connections", CONNECTIONS, connections),
+        shown("a doctor's report", &["doctor", "x"], greeting),
+    ]);
+}
+
+/// QEMU knows which cards are ours and where they are: the guest's word is not believed.
+#[test]
+fn cards_that_are_not_ours_are_not_listed() {
+    let liar: Liar = |asked| {
+        to(asked, "ListInterfaces", || {
+            // One without a place, two at one where QEMU has nothing, and one at the port itself.
+            let places: [&[u8]; 4] = [&[], &[8, 0], &[8, 0], &[8]];
+            let cards = places.map(|path| Interface {
+                name: NAME.to_owned(),
+                mac: vec![2, 0, 0, 0, 0, 1],
+                mtu: 1500,
+                pci_path: path.to_vec(),
+                ..Interface::default()
+            });
+            then_silence(answer(
+                asked,
+                &ListInterfacesReply {
+                    interfaces: cards.to_vec(),
+                    ..ListInterfacesReply::default()
+                },
+            ))
+        })
+    };
+    let case = Case {
+        kind: Ok(()),
+        ..Case::refused("cards", LIST, liar, Kind::Other, "null\n")
+    };
+    case.run();
+}
