@@ -13,8 +13,9 @@ use crate::sandbox::{self, Card};
 /// The cards that we plugged, by QEMU's word, with what the guest's kernel says of them now.
 pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure> {
     let sandbox = sandbox::find(target, id)?;
+    let mut qmp = Session::connect(&sandbox.qmp)?;
     let (ours, _, mut interfaces) = look(&sandbox, || {
-        Inventory::read_nics(&mut Session::connect(&sandbox.qmp)?, Card::DEVICE_PREFIX)
+        Inventory::read_nics(&mut qmp, Card::DEVICE_PREFIX)
     })?;
     interfaces.retain(|interface| {
         interface.path.is_some() && ours.iter().any(|nic| nic.path == interface.path)

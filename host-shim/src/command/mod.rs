@@ -64,9 +64,10 @@ fn look<T>(
     sandbox: &Sandbox,
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, Agent, Vec<Interface>), Failure> {
+    // In its turn: a proxy of vsock may not survive a connection that is given up half made.
+    let agent = Agent::connect(&sandbox.agent)?;
     let (machine, guest) = thread::scope(|scope| {
-        let guest = scope.spawn(|| {
-            let agent = Agent::connect(&sandbox.agent)?;
+        let guest = scope.spawn(move || {
             let interfaces = agent.interfaces()?;
             Ok::<_, Failure>((agent, interfaces))
         });
