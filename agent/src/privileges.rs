@@ -231,7 +231,7 @@ mod tests {
         });
         let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
         let bits = |name| u64::from_str_radix(line(name).unwrap().trim(), 16).unwrap();
-        let kept = KEPT.iter().map(|kept| kept.bitmask()).sum::<u64>();
+        let kept = KEPT.iter().map(Capability::bitmask).sum::<u64>();
         for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
             assert_eq!(bits(set) & !kept, 0, "{set} of {status}");
         }

@@ -23,7 +23,9 @@ use crate::service::{Error, Services};
 /// Most requests that are worked on at once; each has a thread.
 const IN_FLIGHT: usize = 64;
 /// Most rule files that are held at once.
-const FILES: usize = 2;
+const FILES: usize = 16;
+/// Longest wait for a place among them.
+const FILE_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest that a card is waited for, whatever the host asks.
 const MAX_WAIT: Duration = Duration::from_secs(300);
@@ -46,9 +48,13 @@ impl Handlers {
         }
     }
 
-    /// A place among those that bring a rule file.
-    pub(super) fn file(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        place(&self.files, "the agent is being sent other rule files")
+    /// A place among those that bring a rule file. It is waited for: a host's command that was
+    /// killed in the middle of its file keeps one for some seconds.
+    pub(super) async fn file(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let place = tokio::time::timeout(FILE_WAIT, Arc::clone(&self.files).acquire_owned());
+        let busy = "the agent is being sent too many other rule files";
+        let busy = || Failure::new(Kind::NotYet, busy);
+        place.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 
     /// Runs one request on a thread of its own, since netlink blocks, and logs how it ended.

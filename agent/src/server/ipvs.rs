@@ -1,6 +1,7 @@
 //! The requests about IPVS.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use patchbay_protocols::convert::ipvs as convert;
@@ -10,6 +11,7 @@ use patchbay_protocols::packed::{RowRef, unpack};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
 use tokio::sync::mpsc::{self, Sender};
+use tokio::time::timeout;
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::handlers::Handlers;
@@ -54,14 +56,19 @@ fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<()
     Ok(())
 }
 
-/// Reads a rule file to the end of its stream, also past a bad chunk: ttrpc answers a stream that
-/// is closed too early with an error of its own.
+/// Longest wait for the next piece of a rule file, which the host has as a whole. ttrpc does not end
+/// the stream of a host that has gone: the stream itself keeps its other end.
+const PIECE: Duration = Duration::from_secs(5);
+
+/// Reads a rule file to the end of its stream, also when it is refused by now or past a bad chunk:
+/// ttrpc answers a stream that is closed too early with an error of its own.
 async fn receive(
     mut stream: ServerStreamReceiver<wire::RestoreChunk>,
+    mut bad: Result<(), Failure>,
 ) -> Result<Received, Failure> {
     let mut received = None;
-    let mut bad = Ok(());
-    while let Some(chunk) = stream.recv().await? {
+    let late = |_| Failure::new(Kind::Timeout, "the rule file broke off");
+    while let Some(chunk) = timeout(PIECE, stream.recv()).await.map_err(late)?? {
         if bad.is_ok() {
             bad = take(chunk, &mut received);
         }
@@ -121,8 +128,9 @@ impl Ipvs for Handlers {
         _: &TtrpcContext,
         stream: ServerStreamReceiver<wire::RestoreChunk>,
     ) -> ttrpc::Result<wire::RestoreReply> {
-        let _file = self.file()?;
-        let received = receive(stream).await?;
+        let place = self.file().await;
+        let refused = place.as_ref().map(drop).map_err(Clone::clone);
+        let received = receive(stream, refused).await?;
         self.run("ipvs_restore", move |services| {
             let Received {
                 mode, max, file, ..
