@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use patchbay_protocols::conntrack::Flow;
 use patchbay_protocols::ipvs::{Change, Line};
 use patchbay_protocols::packed::{Packed, Reader, Row, RowRef, pack, unpack};
 
@@ -25,6 +26,11 @@ pub fn run(data: &[u8]) {
         b'2' => {
             if let Ok(change) = unpack::<Change>(bytes) {
                 kept(&change);
+            }
+        }
+        b'3' => {
+            while let Some(flow) = next(&mut reader, Flow::unpack) {
+                kept(&flow);
             }
         }
         _ => {}

@@ -2,6 +2,7 @@
 
 mod conntrack;
 mod ipvs;
+mod sysctl;
 
 use std::io;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use ttrpc::context;
 const GREETING: Duration = Duration::from_secs(5);
 /// Longest wait for an answer that needs only the guest's kernel.
 const ANSWER: Duration = Duration::from_secs(10);
+/// Most services, servers, connections and flows that are taken from a guest.
+const MAX_LISTED: usize = 4_000_000;
 /// Longest wait for a change of many routes.
 const MANY: Duration = Duration::from_secs(60);
 /// What duplicate address detection may take in the guest.
@@ -275,6 +278,14 @@ fn greeting(reply: &wire::HelloReply) -> Result<Greeting, Failure> {
             .map(|feature| text(feature))
             .collect(),
     })
+}
+
+fn bounded(count: usize) -> Result<(), Failure> {
+    if count > MAX_LISTED {
+        let sentence = format!("the guest lists more than {MAX_LISTED} items");
+        return Err(Failure::new(Kind::Other, sentence));
+    }
+    Ok(())
 }
 
 fn nonsense(invalid: &Invalid) -> Failure {

@@ -12,7 +12,7 @@ use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
 use ttrpc::context;
 
-use super::{ANSWER, Agent, nonsense};
+use super::{ANSWER, Agent, MAX_LISTED, bounded, nonsense};
 
 /// Longest wait for a rule file to be applied, and for a table to be read: the kernel searches its
 /// lists of servers linearly, and an emulated guest takes a minute for the largest.
@@ -22,9 +22,6 @@ const BULK: Duration = Duration::from_secs(300);
 const CHUNK: usize = 32 << 10;
 /// More than the longest rule takes.
 const ROOM: usize = 256;
-
-/// Most services, servers and connections that are taken from a guest.
-const MAX_LISTED: usize = 4_000_000;
 
 impl Agent {
     fn ipvs_client(&self) -> IpvsClient {
@@ -162,14 +159,6 @@ impl Table {
         }
         Ok(self)
     }
-}
-
-fn bounded(count: usize) -> Result<(), Failure> {
-    if count > MAX_LISTED {
-        let sentence = format!("the guest lists more than {MAX_LISTED} items");
-        return Err(Failure::new(Kind::Other, sentence));
-    }
-    Ok(())
 }
 
 fn orphan() -> Failure {
