@@ -167,6 +167,21 @@ const TRANSLATED: [&str; 5] = [
     "--sport 4",
 ];
 
+const NAT_WORDS: &[&str] = &[
+    "--dst-nat",
+    "--src-nat",
+    "--any-nat",
+    "--dst-nat 10.9.0.2",
+    "--dst-nat 10.9.0.2:8080",
+    "--dst-nat 10.9.0.2:81",
+    "--src-nat 10.9.0.3",
+    "--src-nat 10.9.0.3:99",
+    "--src-nat 10.9.0.2",
+    "--any-nat 10.9.0.3",
+    "--any-nat 10.9.0.2",
+    "--any-nat 10.9.0.2:8080",
+];
+
 #[test]
 fn translated_flows_are_those_that_conntrack_means() {
     let guest = start();
@@ -180,20 +195,7 @@ fn translated_flows_are_those_that_conntrack_means() {
             "insmod $(find /lib/modules -name nf_nat.ko)",
         ])
         .ok();
-    for words in [
-        "--dst-nat",
-        "--src-nat",
-        "--any-nat",
-        "--dst-nat 10.9.0.2",
-        "--dst-nat 10.9.0.2:8080",
-        "--dst-nat 10.9.0.2:81",
-        "--src-nat 10.9.0.3",
-        "--src-nat 10.9.0.3:99",
-        "--src-nat 10.9.0.2",
-        "--any-nat 10.9.0.3",
-        "--any-nat 10.9.0.2",
-        "--any-nat 10.9.0.2:8080",
-    ] {
+    for words in NAT_WORDS {
         let fill = || {
             for nat in TRANSLATED {
                 let flow = "-p tcp -s 10.0.0.9 -d 10.0.0.1 --dport 80 --state ESTABLISHED";
