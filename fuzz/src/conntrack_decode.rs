@@ -1,19 +1,32 @@
-//! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that.
+//! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that;
+//! what is listed crosses the wire unchanged and agrees with its filter.
 
-use patchbay_agent::conntrack::delete;
+use patchbay_agent::conntrack::{delete, each};
 use patchbay_agent::fuzz::Script;
 use patchbay_protocols::conntrack::{Filter, parse};
+use patchbay_protocols::packed::{pack, unpack};
 
 /// The payload of one answer, by several filters.
 pub fn run(data: &[u8]) {
+    listed(data, None);
     thread_local!(static FILTERS: Vec<Filter> = filters());
     FILTERS.with(|filters| {
         for filter in filters {
+            listed(data, Some(filter));
             if let Ok(deleted) = delete(&mut Script::Payload(data), filter) {
                 assert!(deleted <= 1, "one answer holds one flow");
             }
         }
     });
+}
+
+fn listed(data: &[u8], only: Option<&Filter>) {
+    let mut check = |flow: &_| {
+        assert!(only.is_none_or(|filter| filter.matches(flow)));
+        assert_eq!(unpack(&pack(flow)).as_ref(), Ok(flow));
+    };
+    // What is no flow is refused.
+    let _ = each(&mut Script::Payload(data), only, &mut check);
 }
 
 fn filters() -> Vec<Filter> {

@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use patchbay_protocols::ipvs::{Change, Line};
+use patchbay_protocols::conntrack::Flow;
+use patchbay_protocols::ipvs::{Change, Line, Reading, Setting};
 use patchbay_protocols::packed::{Packed, Reader, Row, RowRef, pack, unpack};
 
 use crate::{harmless, pick};
@@ -25,6 +26,19 @@ pub fn run(data: &[u8]) {
         b'2' => {
             if let Ok(change) = unpack::<Change>(bytes) {
                 kept(&change);
+            }
+        }
+        b'3' => {
+            while let Some(flow) = next(&mut reader, Flow::unpack) {
+                kept(&flow);
+            }
+        }
+        b'4' => {
+            while let Some(reading) = next(&mut reader, Reading::unpack) {
+                kept(&reading);
+                if let Ok(setting) = Setting::new(reading) {
+                    kept(&setting);
+                }
             }
         }
         _ => {}

@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Display};
 
 use patchbay_protocols::conntrack::Filter;
+use patchbay_protocols::convert::conntrack::{list_request, listed};
 use patchbay_protocols::convert::ipvs::{
     connections, mode, mode_number, status, table_asked, table_request,
 };
@@ -49,6 +50,7 @@ pub fn run(data: &[u8]) {
             |value| value.into(),
         ),
         b'i' => failed(bytes),
+        b'j' => kept::<_, Option<Filter>, _>(bytes, listed, |only| list_request(only.as_ref())),
         _ => {}
     }
 }

@@ -3,6 +3,8 @@
 mod allowance;
 mod conntrack;
 mod ipvs;
+mod rows;
+mod sysctl;
 
 use std::cell::Cell;
 use std::io;

@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use patchbay_protocols::endpoint::Endpoint;
 
-pub use native::{NativeList, Nic, NicAdd, NicName, NicSet, Printing, Route, RouteWords};
+pub use native::{
+    NativeList, Nic, NicAdd, NicName, NicSet, Printing, Route, RouteWords, SysctlSet, SysctlWords,
+};
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
 #[derive(Debug, Parser)]
@@ -79,6 +81,9 @@ pub enum Command {
     /// Tracked connections
     #[command(subcommand)]
     Conntrack(Conntrack),
+    /// Settings of IPVS in a sandbox: net.ipv4.vs and nothing else
+    #[command(subcommand)]
+    Sysctl(SysctlWords),
     /// Tell what of plugging works on a sandbox, what is missing, and what each costs
     Doctor(Doctor),
     /// Print the completions of these commands for a shell
@@ -101,7 +106,7 @@ pub struct Ipvs {
     pub options: IpvsOptions,
     /// Sandbox or container: its id, or a prefix of it that no other has
     pub id: String,
-    /// ipvsadm's words; -R reads a rule file from standard input, -S saves thresholds too
+    /// ipvsadm's words; none or -L prints a table on a terminal; -R reads a rule file from standard input, -S saves thresholds too
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 }
@@ -111,6 +116,8 @@ pub struct Ipvs {
 pub enum Conntrack {
     /// Delete the flows that the words mean, and say how many there were
     Delete(ConntrackDelete),
+    /// List the flows that the words mean; all without any
+    List(ConntrackList),
 }
 
 /// What `conntrack delete` takes.
@@ -120,6 +127,19 @@ pub struct ConntrackDelete {
     pub id: String,
     /// The words that stand behind conntrack -D
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub words: Vec<String>,
+}
+
+/// What `conntrack list` takes.
+#[derive(Debug, Args)]
+pub struct ConntrackList {
+    /// How to print
+    #[command(flatten)]
+    pub printing: Printing,
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub id: String,
+    /// The words of conntrack delete
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 }
 

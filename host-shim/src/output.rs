@@ -1,8 +1,12 @@
 //! The only place that prints.
 
+mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
+pub(crate) mod ipvs_table;
 mod print;
+mod progress;
+mod sysctl;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +17,10 @@ use patchbay_protocols::model::{
     Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs, Route,
 };
 use serde::Serialize;
+
+pub use flows::FlowRow;
+pub(crate) use progress::Progress;
+pub use sysctl::SysctlRow;
 
 use crate::cli::Printing;
 use crate::input::{AddIface, Backend, Listener, RawAddress, RawInterface};
@@ -27,6 +35,8 @@ pub enum Output {
     Null,
     /// A document of ours.
     Document(serde_json::Value),
+    /// Rows for people.
+    Rows(serde_json::Value),
     /// A card that was plugged.
     Added(Added),
     /// The cards that are plugged.
@@ -39,6 +49,10 @@ pub enum Output {
     Routes(Vec<Routed>),
     /// Cards, for a native command.
     Cards(Vec<Row>),
+    /// Tracked flows.
+    Flows(Vec<FlowRow>),
+    /// Settings of IPVS.
+    Sysctls(Vec<SysctlRow>),
     /// What a sandbox can do.
     Report(Box<Report>),
     /// No line at all.
@@ -338,20 +352,6 @@ impl From<RawInterface> for Echo {
             mac: raw.mac,
             link_type: raw.link_type.unwrap_or_else(|| "tap".to_owned()),
         }
-    }
-}
-
-/// Shows on a terminal how far a rule file has gone out; a script's log is spared.
-pub(crate) fn progress(sent: usize, all: usize) {
-    let mut terminal = io::stderr();
-    if terminal.is_terminal() {
-        let end = if sent == all {
-            "; the guest applies them\n"
-        } else {
-            ""
-        };
-        // Nobody is left to be shown anything when the terminal has gone.
-        let _ = write!(terminal, "\r{sent} of {all} rules sent{end}");
     }
 }
 

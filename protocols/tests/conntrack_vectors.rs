@@ -53,6 +53,7 @@ fn flow(text: &str) -> Flow {
         mark: 0,
         zone: 0,
         id: 7,
+        timeout: None,
     }
 }
 

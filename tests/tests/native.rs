@@ -113,6 +113,40 @@ fn both_are_changed_and_deleted(guest: &Guest) {
 }
 
 #[test]
+fn services_are_a_table_on_a_terminal_and_ipvsadms_text_in_a_pipe() {
+    let guest = Guest::start(Machine::Q35);
+    guest.ipvsadm("-A -t 10.0.0.1:80 -s rr").ok();
+    guest
+        .ipvsadm("-a -t 10.0.0.1:80 -r 10.0.0.20:8080 -w 7")
+        .ok();
+    let table = "SERVICE           SCHEDULER  FORWARD  WEIGHT  ACTIVE  INACTIVE\n\
+                 TCP  10.0.0.1:80  rr\n\
+                 \x20 10.0.0.20:8080             nat      7       0       0\n";
+    for words in ["ipvs ID -L -n", "ipvs ID -ln"] {
+        assert_eq!(on_a_terminal(&guest, words), table, "{words}");
+    }
+    // With names of this machine.
+    let named = on_a_terminal(&guest, "ipvs ID");
+    assert!(named.starts_with("SERVICE  "), "{named}");
+    let judge = guest.exec("ipvsadm -L -n").ok();
+    assert_eq!(native(&guest, "ipvs ID -L -n").ok(), judge);
+    assert_eq!(
+        on_a_terminal(&guest, "ipvs ID -S -n"),
+        guest.exec("ipvsadm -Sn").ok()
+    );
+    let json = native(&guest, "ipvs --json ID").json();
+    assert_eq!(json[0]["servers"][0]["weight"], 7);
+    assert!(
+        on_a_terminal(&guest, "sysctl list ID").contains("\nconntrack "),
+        "settings"
+    );
+    assert!(
+        on_a_terminal(&guest, "ipvs --json ID").starts_with("[{"),
+        "json"
+    );
+}
+
+#[test]
 fn a_failure_prints_one_sentence_and_nothing_else() {
     let guest = Guest::start(Machine::Q35);
     for (words, status, sentence) in [

@@ -11,6 +11,7 @@ const CTA_STATUS: u16 = 3;
 const CTA_PROTOINFO: u16 = 4;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 
 pub(super) const CTA_TUPLE_IP: u16 = 1;
@@ -94,6 +95,7 @@ pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked<'_>>, Error> {
         .find(super::request::CTA_ZONE)?
         .map(read_be16)
         .transpose()?;
+    let timeout = attrs.find(CTA_TIMEOUT)?;
     let flow = Flow {
         orig: forth,
         reply: back,
@@ -103,6 +105,7 @@ pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked<'_>>, Error> {
         mark: be32(&attrs, CTA_MARK)?,
         zone: zone.unwrap_or(0),
         id: be32(&attrs, super::request::CTA_ID)?,
+        timeout: timeout.map(read_u32).transpose()?.map(u32::from_be),
     };
     Ok(Some(Tracked { flow, orig }))
 }

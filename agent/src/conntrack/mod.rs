@@ -1,4 +1,4 @@
-//! Connection tracking by nfnetlink: find flows, delete those that are meant.
+//! Connection tracking by nfnetlink: find flows, list or delete those that are meant.
 //!
 //! The kernel's own filter is asked only for IPv4: its IPv6 half matches the flows that it should
 //! not on Linux 6.1. What it lets through is matched again here, so a kernel without the filter
@@ -10,7 +10,7 @@ mod request;
 mod tests;
 
 use nix::errno::Errno;
-use patchbay_protocols::conntrack::Filter;
+use patchbay_protocols::conntrack::{Filter, Flow};
 
 use crate::netlink::{Batch, Error, Kernel, Netfilter, Refusal};
 use request::Sieve;
@@ -97,4 +97,29 @@ fn one_by_one(
         deleted -= 1;
     }
     Ok(deleted)
+}
+
+/// Hands over every flow, or those that agree with the whole filter. The table goes on changing
+/// meanwhile, and the kernel says nothing of that.
+pub fn each(
+    kernel: &mut impl Kernel<Netfilter>,
+    filter: Option<&Filter>,
+    flow: &mut dyn FnMut(&Flow),
+) -> Result<(), Error> {
+    let mut matching = |payload: &[u8]| {
+        let tracked = decode::flow(payload)?;
+        let meant = tracked.filter(|tracked| filter.is_none_or(|f| f.matches(&tracked.flow)));
+        if let Some(tracked) = meant {
+            flow(&tracked.flow);
+        }
+        Ok(())
+    };
+    if let Some(sieve) = filter.and_then(Sieve::of) {
+        match kernel.ask(&sieve.listing(), &mut matching) {
+            Err(Error::Refused(refusal)) if no_filter(&refusal) => {}
+            done => return done,
+        }
+    }
+    let family = filter.and_then(|filter| filter.parts().family);
+    kernel.ask(&request::listing(family), &mut matching)
 }

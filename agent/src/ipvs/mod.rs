@@ -7,6 +7,7 @@ mod consts;
 mod decode;
 mod encode;
 mod proc;
+pub mod sysctl;
 
 use patchbay_protocols::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceId, Status};
 

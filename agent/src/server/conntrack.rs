@@ -1,11 +1,15 @@
 //! The requests about connection tracking.
 
 use async_trait::async_trait;
-use patchbay_protocols::conntrack::Filter;
+use patchbay_protocols::conntrack::{Filter, Flow};
+use patchbay_protocols::convert::conntrack as convert;
+use patchbay_protocols::failure::Failure;
+use patchbay_protocols::packed::Packed as _;
 use patchbay_protocols::wire::conntrack as wire;
 use patchbay_protocols::wire::conntrack_ttrpc::Conntrack;
-use ttrpc::r#async::TtrpcContext;
+use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
+use super::chunks::Chunks;
 use super::handlers::Handlers;
 
 #[async_trait]
@@ -26,5 +30,36 @@ impl Conntrack for Handlers {
                 .map_err(|error| (&error).into())
         })
         .await
+    }
+
+    async fn list(
+        &self,
+        _: &TtrpcContext,
+        request: wire::ListRequest,
+        stream: ServerStreamSender<wire::ListChunk>,
+    ) -> ttrpc::Result<()> {
+        let (mut packed, mut chunks) = Chunks::channel();
+        let read = self.run("conntrack_list", move |services| {
+            let only = convert::listed(&request)?;
+            let mut each = |flow: &Flow| {
+                // Once the host has gone the kernel's answer is read to its end and dropped.
+                let _ = packed.push(|rows| flow.pack(rows));
+            };
+            let listed = services.conntrack().list(only.as_ref(), &mut each);
+            listed.map_err(|error| Failure::from(&error))?;
+            let _ = packed.send();
+            Ok(())
+        });
+        let send = async {
+            while let Some(flows) = chunks.recv().await {
+                let chunk = wire::ListChunk {
+                    flows,
+                    ..wire::ListChunk::default()
+                };
+                stream.send(&chunk).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(read, send).map(|_| ())
     }
 }

@@ -1,28 +1,23 @@
 //! The requests about IPVS.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use patchbay_protocols::convert::ipvs as convert;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::ipvs::{Change, Connection, MaxRules, RestoreMode};
-use patchbay_protocols::packed::{RowRef, unpack};
+use patchbay_protocols::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
+use patchbay_protocols::packed::{Packed as _, RowRef, unpack};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
-use tokio::sync::mpsc::{self, Sender};
 use tokio::time::timeout;
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
+use super::chunks::Chunks;
 use super::handlers::Handlers;
 use crate::service::ipvs::Pieces;
 
-/// From how many bytes on a message goes: neither side has to hold a whole table twice.
-const CHUNK: usize = 32 << 10;
 /// Most connections in one message.
 const CONNECTIONS: usize = 256;
-/// Most chunks that wait for the host to read them.
-const AHEAD: usize = 2;
 /// Largest rule file in bytes, packed: a million rules.
 const MAX_FILE: usize = 32 << 20;
 
@@ -79,34 +74,6 @@ async fn receive(
         .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
 }
 
-/// Gathers rows, and hands them on when there are enough for a message.
-struct TableChunks {
-    rows: Vec<u8>,
-    sender: Sender<wire::TableChunk>,
-}
-
-impl TableChunks {
-    /// Breaks when the host has gone.
-    fn push(&mut self, row: RowRef<'_>) -> ControlFlow<()> {
-        row.pack(&mut self.rows);
-        if self.rows.len() < CHUNK {
-            return ControlFlow::Continue(());
-        }
-        self.send()
-    }
-
-    fn send(&mut self) -> ControlFlow<()> {
-        let chunk = wire::TableChunk {
-            rows: std::mem::take(&mut self.rows),
-            ..wire::TableChunk::default()
-        };
-        match self.sender.blocking_send(chunk) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    }
-}
-
 #[async_trait]
 impl Ipvs for Handlers {
     async fn change(
@@ -147,21 +114,22 @@ impl Ipvs for Handlers {
         request: wire::TableRequest,
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
-        let (sender, mut chunks) = mpsc::channel(AHEAD);
+        let (mut packed, mut chunks) = Chunks::channel();
         let read = self.run("ipvs_table", move |services| {
             let (only, detail) = convert::table_asked(&request)?;
-            let rows = Vec::new();
-            let mut chunks = TableChunks { rows, sender };
-            let read = services
-                .ipvs()
-                .table(only, detail, &mut |row| chunks.push(row));
+            let mut each = |row: RowRef<'_>| packed.push(|rows| row.pack(rows));
+            let read = services.ipvs().table(only, detail, &mut each);
             read.map_err(|error| Failure::from(&error))?;
             // The host may have gone by now: then nobody needs the rest.
-            let _ = chunks.send();
+            let _ = packed.send();
             Ok(())
         });
         let send = async {
-            while let Some(chunk) = chunks.recv().await {
+            while let Some(rows) = chunks.recv().await {
+                let chunk = wire::TableChunk {
+                    rows,
+                    ..wire::TableChunk::default()
+                };
                 stream.send(&chunk).await?;
             }
             Ok(())
@@ -202,5 +170,35 @@ impl Ipvs for Handlers {
             stream.send(&message).await?;
         }
         Ok(())
+    }
+
+    async fn sysctls(
+        &self,
+        _: &TtrpcContext,
+        _: wire::SysctlsRequest,
+    ) -> ttrpc::Result<wire::SysctlsReply> {
+        self.run("ipvs_sysctls", |services| {
+            let read = services.ipvs().sysctls();
+            let mut reply = wire::SysctlsReply::default();
+            for reading in read.map_err(|error| Failure::from(&error))? {
+                reading.pack(&mut reply.readings);
+            }
+            Ok(reply)
+        })
+        .await
+    }
+
+    async fn set_sysctl(
+        &self,
+        _: &TtrpcContext,
+        request: wire::SetSysctlRequest,
+    ) -> ttrpc::Result<wire::SetSysctlReply> {
+        self.run("ipvs_set_sysctl", move |services| {
+            let setting: Setting = unpack(&request.setting)?;
+            let done = services.ipvs().set_sysctl(&setting);
+            done.map(|()| wire::SetSysctlReply::default())
+                .map_err(|error| (&error).into())
+        })
+        .await
     }
 }

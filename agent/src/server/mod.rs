@@ -1,5 +1,6 @@
 //! The ttrpc server: who may connect, and the handlers.
 
+mod chunks;
 mod conntrack;
 mod guarded;
 mod handlers;

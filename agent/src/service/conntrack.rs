@@ -1,16 +1,16 @@
-//! Connection tracking: deleting the flows that are meant.
+//! Connection tracking: listing and deleting the flows that are meant.
 
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
-use patchbay_protocols::conntrack::Filter;
+use patchbay_protocols::conntrack::{Filter, Flow};
 use patchbay_protocols::failure::{Failure, Kind};
 
 use crate::conntrack;
 use crate::modules::{self, Modules};
 use crate::netlink::{self, Dumps, Netfilter, Socket};
 
-/// Why flows were not deleted.
+/// Why flows were not listed or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither built in nor a module.
@@ -20,7 +20,7 @@ pub enum Error {
     #[error(transparent)]
     Module(#[from] modules::Error),
     /// The transport to the kernel failed, or the kernel refused.
-    #[error("the kernel did not delete the flows")]
+    #[error("the kernel could not be asked about flows")]
     Netlink(#[from] netlink::Error),
 }
 
@@ -63,17 +63,28 @@ impl ConntrackService {
             Some(socket) => socket,
             None => room.insert(open()?),
         };
-        conntrack::delete(socket, filter).map_err(|error| match error {
-            // nfnetlink's answer for a subsystem that nobody has registered.
-            netlink::Error::Refused(refusal) if refusal.is(Errno::EINVAL) => Error::NoConntrack,
-            other => other.into(),
-        })
+        conntrack::delete(socket, filter).map_err(asked)
+    }
+
+    /// Hands over every flow that agrees with the whole filter, or all. By a socket of its own: who
+    /// takes the flows may be slow.
+    pub fn list(&self, only: Option<&Filter>, each: &mut dyn FnMut(&Flow)) -> Result<(), Error> {
+        self.modules.load("nf_conntrack_netlink")?;
+        conntrack::each(&mut open()?, only, each).map_err(asked)
     }
 }
 
 impl Default for ConntrackService {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+fn asked(error: netlink::Error) -> Error {
+    match error {
+        // nfnetlink's answer for a subsystem that nobody has registered.
+        netlink::Error::Refused(refusal) if refusal.is(Errno::EINVAL) => Error::NoConntrack,
+        other => other.into(),
     }
 }
 

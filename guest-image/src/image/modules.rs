@@ -13,8 +13,9 @@ pub const BOOT: [&str; 3] = ["virtio_pci", "virtio_net", "vmw_vsock_virtio_trans
 /// In the image for the agent to load when they are asked for. The IPVS schedulers come with it.
 pub const ON_DEMAND: [&str; 3] = ["ip_vs", "nf_conntrack", "nf_conntrack_netlink"];
 
-/// For trying vsock inside of one guest; only beside the tools.
-pub const WITH_TOOLS: [&str; 1] = ["vsock_loopback"];
+/// For trying vsock inside of one guest, and for conntrack to make flows that are translated; only
+/// beside the tools. What they depend on is in the base.
+pub const WITH_TOOLS: [&str; 2] = ["vsock_loopback", "nf_nat"];
 
 const IPVS_SCHEDULER_PREFIX: &str = "ip_vs_";
 

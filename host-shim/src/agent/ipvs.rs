@@ -11,6 +11,7 @@ use patchbay_protocols::packed::{Packed as _, Reader, Row};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
 
+use super::rows::{Size, TABLE};
 use super::{ANSWER, Agent, context, nonsense};
 
 /// Longest wait for a rule file to be applied, and for a table to be read: the kernel searches its
@@ -21,11 +22,6 @@ const BULK: Duration = Duration::from_secs(300);
 const CHUNK: usize = 32 << 10;
 /// More than the longest rule takes.
 const ROOM: usize = 256;
-
-/// Most that a guest may send for a table, in bytes, and most that it may take here: half a million
-/// services. A row needs some ten times as much here as on its way.
-const TABLE: u32 = 64 << 20;
-const ROWS: usize = 128 << 20;
 
 impl Agent {
     fn ipvs_client(&self) -> IpvsClient {
@@ -179,21 +175,6 @@ impl Rows {
             self.connections.push(connection);
         }
         Ok(self)
-    }
-}
-
-/// How much memory rows take, in bytes.
-#[derive(Default)]
-struct Size(usize);
-
-impl Size {
-    fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.0 += bytes;
-        if self.0 <= ROWS {
-            return Ok(());
-        }
-        let sentence = "the guest lists more than is taken: 128 MiB of rows";
-        Err(Failure::new(Kind::Other, sentence))
     }
 }
 

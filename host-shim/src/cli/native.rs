@@ -174,6 +174,27 @@ pub struct RouteWords {
     pub(crate) printing: Printing,
 }
 
+/// The sub-commands of `sysctl`.
+#[derive(Debug, Subcommand)]
+pub enum SysctlWords {
+    /// List the settings that the guest's kernel has, what they may be, and what they do
+    List(NativeList),
+    /// Set one of them
+    Set(SysctlSet),
+}
+
+/// What `sysctl set` needs.
+#[derive(Debug, Args)]
+pub struct SysctlSet {
+    /// Sandbox or container: its id, or a prefix of it that no other has
+    pub(crate) id: String,
+    /// Which, as sysctl list names it; net.ipv4.vs. may stand before
+    pub(crate) name: String,
+    /// A number; for `sync_threshold` two
+    #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
+    pub(crate) value: Vec<String>,
+}
+
 fn number(text: &str, rule: &'static str) -> Result<u64, BadValue> {
     text.parse().map_err(|_| BadValue::new(text, rule))
 }

@@ -5,7 +5,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::ipvs::split;
 
 use crate::agent::Agent;
-use crate::cli::{Cleanup, ConntrackDelete, Target};
+use crate::cli::{Cleanup, Target};
 use crate::output::Output;
 use crate::sandbox;
 
@@ -15,13 +15,8 @@ pub(super) fn run(target: &Target, args: &Cleanup) -> Result<Output, Failure> {
     delete(target, &args.id, &words)
 }
 
-/// The words one by one.
-pub(super) fn native(target: &Target, args: &ConntrackDelete) -> Result<Output, Failure> {
-    delete(target, &args.id, &args.words)
-}
-
 /// Deletes the flows that the words mean, and says how many; none is no failure.
-fn delete(target: &Target, id: &str, words: &[String]) -> Result<Output, Failure> {
+pub(super) fn delete(target: &Target, id: &str, words: &[String]) -> Result<Output, Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let filter = parse(&words)?;
     let agent = Agent::connect(&sandbox::find(target, id)?.agent)?;

@@ -9,9 +9,9 @@ use patchbay_protocols::ipvs::{
 };
 
 use crate::agent::Agent;
-use crate::cli::{Ipvs, IpvsOptions, Ipvsadm, Target};
+use crate::cli::{Ipvs, IpvsOptions, Ipvsadm, Printing, Target};
 use crate::names::Files;
-use crate::output::{self, Output, ipvs, ipvs_json};
+use crate::output::{Form, Output, Progress, ipvs, ipvs_json, ipvs_table};
 use crate::sandbox;
 
 /// What ipvsadm 1.31 says of itself: scripts look for it.
@@ -41,6 +41,7 @@ pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure
     let asked = Asked {
         options: &args.options,
         saved: Completeness::Ipvsadm,
+        tables: Tables::Ipvsadm,
         files: &files,
     };
     run(target, &args.id, &asked, &command)
@@ -53,15 +54,31 @@ pub(super) fn native(target: &Target, args: &Ipvs) -> Result<Output, Failure> {
     let asked = Asked {
         options: &args.options,
         saved: Completeness::Whole,
+        tables: match Form::from(&Printing {
+            json: args.options.json,
+        }) {
+            Form::Table => Tables::People,
+            Form::Json => Tables::Ipvsadm,
+        },
         files: &files,
     };
     run(target, &args.id, &asked, &command)
+}
+
+/// How the whole table is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tables {
+    /// Byte for byte as ipvsadm does.
+    Ipvsadm,
+    /// In columns that are as wide as what is in them.
+    People,
 }
 
 /// How words are carried out.
 struct Asked<'a> {
     options: &'a IpvsOptions,
     saved: Completeness,
+    tables: Tables,
     files: &'a Files,
 }
 
@@ -98,8 +115,10 @@ fn run(target: &Target, id: &str, asked: &Asked<'_>, command: &Command) -> Resul
             if mode != RestoreMode::Merge {
                 Table::of_file(&lines, MaxRules(options.max_rules))?;
             }
-            let progress = &mut |sent| output::progress(sent, lines.len());
-            connect()?.ipvs_restore(&lines, mode, options.max_rules, progress)?;
+            let agent = connect()?;
+            let progress = Progress::of(lines.len());
+            let sent = &mut |rules| progress.sent(rules);
+            agent.ipvs_restore(&lines, mode, options.max_rules, sent)?;
             Ok(Output::Nothing)
         }
     }
@@ -145,6 +164,10 @@ fn detail(format: Format) -> Detail {
 fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure> {
     let files = asked.files;
     let text = match view {
+        View::Table(view) if view.service.is_none() && asked.tables == Tables::People => {
+            let table = agent.ipvs_table(None, detail(view.format))?;
+            return Ok(Output::Rows(ipvs_table::rows(view, table, files)));
+        }
         View::Table(view) => {
             let header = match view.service {
                 None => Some(agent.ipvs_status()?),

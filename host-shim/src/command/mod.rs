@@ -3,6 +3,7 @@
 mod add_iface;
 mod add_route;
 mod cleanup;
+mod conntrack;
 mod del_iface;
 mod del_route;
 mod doctor;
@@ -12,6 +13,7 @@ mod list_routes;
 mod manual;
 mod nic;
 mod route;
+mod sysctl;
 mod update_iface;
 mod update_routes;
 
@@ -21,7 +23,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::Interface;
 
 use crate::agent::Agent;
-use crate::cli::{Cli, Command, Conntrack, KataIpvs, KataNetwork, Target};
+use crate::cli::{Cli, Command, KataIpvs, KataNetwork, Target};
 use crate::output::{Ended, Output};
 use crate::qmp;
 use crate::sandbox::Sandbox;
@@ -37,7 +39,8 @@ pub fn run(cli: &Cli) -> Ended {
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
         Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
         Command::Ipvs(args) => or_nothing(ipvs::native(target, args)),
-        Command::Conntrack(Conntrack::Delete(args)) => or_nothing(cleanup::native(target, args)),
+        Command::Conntrack(words) => conntrack::run(target, words),
+        Command::Sysctl(words) => sysctl::run(target, words),
         Command::Doctor(args) => doctor::run(target, args),
         Command::Completions { shell } => Ended::with(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir),

@@ -83,7 +83,7 @@ fn titles(format: Format) -> String {
 }
 
 /// Behind a mark ports have TCP's names.
-fn service_protocol(id: ServiceId) -> Protocol {
+pub(super) fn service_protocol(id: ServiceId) -> Protocol {
     match id {
         ServiceId::Address { protocol, .. } => protocol,
         ServiceId::Mark { .. } => Protocol::Tcp,
@@ -100,7 +100,7 @@ fn cut(text: String, ip: IpAddr, width: usize) -> String {
     }
 }
 
-fn service_name(id: ServiceId, show: Show<'_>) -> String {
+pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
     match id {
         ServiceId::Address {
             protocol,
@@ -130,7 +130,7 @@ fn service_row(view: &TableView, listed: &ListedService, show: Show<'_>) -> Stri
 }
 
 /// Scheduler and flags, in ipvsadm's order.
-fn service_words(service: &Service) -> String {
+pub(super) fn service_words(service: &Service) -> String {
     let mut words = vec![service.scheduler.to_string()];
     if service.flags.bits() != 0 {
         words.push(format!("({})", flag_names(service)));

@@ -10,6 +10,7 @@ pub(super) fn print(output: &Output, form: Form) -> io::Result<()> {
     match output {
         Output::Nothing => Ok(()),
         Output::Text(text) => stdout.write_all(text),
+        Output::Rows(rows) => write!(stdout, "{}", table::of(rows)),
         // Too deep for a table.
         document @ Output::Document(_) => writeln!(stdout, "{}", json(document)?),
         line if form == Form::Json => writeln!(stdout, "{}", json(line)?),

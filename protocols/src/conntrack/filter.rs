@@ -177,4 +177,6 @@ pub struct Flow {
     pub zone: u16,
     /// The kernel's number for it.
     pub id: u32,
+    /// Seconds until it is forgotten; a flow that was given to the hardware has none.
+    pub timeout: Option<u32>,
 }

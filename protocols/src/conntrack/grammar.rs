@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::filter::{Filter, FilterParts, Mark, NoFilter};
+use super::names::{PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, UNREPLIED, has_ports};
 use super::nat::Translated;
 use crate::failure::{Failure, Kind};
 use crate::ipvs::{Family, inet_aton};
@@ -95,47 +96,6 @@ const OPTIONS: &[Row] = &[
     (Key::AnyNat, Some("-j"), &["--any-nat"]),
 ];
 
-const PROTOCOLS: &[(&str, u8)] = &[
-    ("tcp", 6),
-    ("udp", 17),
-    ("sctp", 132),
-    ("icmp", 1),
-    ("icmpv6", 58),
-    ("gre", 47),
-    ("dccp", 33),
-    ("udplite", 136),
-];
-
-/// Those whose flows have ports.
-const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
-
-/// `TCP_CONNTRACK_*`, from 0.
-const TCP_STATES: [&str; 10] = [
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
-];
-
-/// `IPS_*` bits by conntrack's names.
-const STATUSES: &[(&str, u32)] = &[
-    ("EXPECTED", 1),
-    ("SEEN_REPLY", 1 << 1),
-    ("ASSURED", 1 << 2),
-    ("CONFIRMED", 1 << 3),
-    ("SRC_NAT", 1 << 4),
-    ("DST_NAT", 1 << 5),
-    ("FIXED_TIMEOUT", 1 << 10),
-    ("OFFLOAD", 1 << 14),
-];
-const SEEN_REPLY: u32 = 1 << 1;
-
 /// Reads the words that stand behind `conntrack -D`.
 ///
 /// # Errors
@@ -203,7 +163,7 @@ fn find(word: &str) -> Result<(Row, Option<&str>), Refused> {
     let row = OPTIONS
         .iter()
         .find(|(_, short, longs)| *short == Some(name) || longs.contains(&name));
-    let rule = "it is no filter for flows that are deleted";
+    let rule = "it is no filter for flows";
     row.map(|row| (*row, value))
         .ok_or_else(|| Refused::Unknown(BadValue::new(word, rule)))
 }
@@ -218,10 +178,8 @@ fn option(
     name: &'static str,
     value: &str,
 ) -> Result<(), Refused> {
-    let has_ports = parts
-        .protocol
-        .is_some_and(|number| WITH_PORTS.contains(&number));
-    let port = || match (has_ports, value.parse::<u16>()) {
+    let with_ports = parts.protocol.is_some_and(has_ports);
+    let port = || match (with_ports, value.parse::<u16>()) {
         (false, _) => Err(Refused::NoPorts(name)),
         (true, Ok(port)) => Ok(Some(port)),
         (true, Err(_)) => Err(bad(name, value, "a port is 0 to 65535")),
@@ -362,7 +320,7 @@ fn statuses(parts: &mut FilterParts, name: &str, list: &str) -> Result<(), Refus
     for word in list.split(',') {
         let known = STATUSES.iter().find(|(known, _)| *known == word);
         match (word, known) {
-            ("UNREPLIED", _) => parts.status.clear |= SEEN_REPLY,
+            (UNREPLIED, _) => parts.status.clear |= SEEN_REPLY,
             (_, Some((_, bit))) => parts.status.set |= bit,
             _ => {
                 return Err(bad(

@@ -168,3 +168,20 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
         Filter::new(parts).map_err(|rule| BadValue::new("", rule.to_string()).at("filter"))
     }
 }
+
+/// The flows that a filter means, or all.
+#[must_use]
+pub fn list_request(only: Option<&Filter>) -> wire::ListRequest {
+    wire::ListRequest {
+        only: only.map(Into::into).into(),
+        ..wire::ListRequest::default()
+    }
+}
+
+/// What is asked for.
+///
+/// # Errors
+/// The filter breaks a rule.
+pub fn listed(wire: &wire::ListRequest) -> Result<Option<Filter>, Invalid> {
+    wire.only.as_ref().map(TryInto::try_into).transpose()
+}

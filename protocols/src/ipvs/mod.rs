@@ -16,6 +16,7 @@ mod restore;
 mod save;
 mod server;
 mod service;
+mod sysctl;
 mod table;
 mod words;
 
@@ -39,5 +40,6 @@ pub use service::{
     Endpoint, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduling, Service, ServiceId,
     ServiceRule,
 };
+pub use sysctl::{Reading, Setting, Sysctl, SysctlValue};
 pub use table::{Afterwards, BadFile, Clash, MaxRules, Step, Table, TooManyRules};
 pub use words::{Unbalanced, split};

@@ -1,4 +1,4 @@
-//! IPVS values as bytes: what rule files and tables are on their way, inside a message's `bytes`.
+//! IPVS values and flows as bytes: what rule files and tables are on their way, inside a message's `bytes`.
 //!
 //! Protobuf carries the messages; the thousands of rules in one are packed by hand, since in an
 //! emulated guest a nested message for each cost twice what the kernel needs for the rule itself
@@ -7,8 +7,10 @@
 //! ends in the same constructors as words and netlink do, and no length is trusted.
 
 mod change;
+mod flow;
 mod reader;
 mod rule;
+mod sysctl;
 mod table;
 
 pub use reader::Reader;

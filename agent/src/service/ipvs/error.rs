@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use nix::errno::Errno;
 use patchbay_protocols::failure::{Failure, Kind};
-use patchbay_protocols::ipvs::{Change, Clash, Role, Scheduler, TooManyRules};
+use patchbay_protocols::ipvs::{Change, Clash, Role, Scheduler, Sysctl, TooManyRules};
 use patchbay_protocols::model::Invalid;
 
 use crate::modules;
@@ -25,6 +25,12 @@ pub enum Error {
     /// `/proc` could not be read.
     #[error("could not read IPVS's tables in /proc")]
     Proc(#[source] std::io::Error),
+    /// The kernel has no such setting.
+    #[error("this guest's kernel has no setting net.ipv4.vs.{}", .0.name())]
+    NoSysctl(Sysctl),
+    /// The kernel refused a setting, or its file could not be read.
+    #[error("the kernel refused net.ipv4.vs.{}", .0.name())]
+    Sysctl(Sysctl, #[source] std::io::Error),
     /// The kernel refused a change.
     #[error("could not {step}: {reason}")]
     Refused {
@@ -100,8 +106,9 @@ impl Error {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::NoIpvs => Kind::Unsupported,
+            Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
             Self::Netlink(netlink::Error::Refused(refusal)) => Kind::from_errno(refusal.errno),
+            Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
             Self::Module(_) | Self::Netlink(_) | Self::Proc(_) => Kind::Other,
             Self::Refused { kind, .. } => *kind,
             Self::Clash(clash) => clash.kind(),

@@ -5,17 +5,18 @@ mod restore;
 mod rules;
 mod sender;
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use patchbay_protocols::ipvs::{
-    Change, Clash, Connection, Detail, ListedServer, ListedService, MaxRules, RestoreMode,
-    Restored, Service, ServiceId, Status, Table,
+    Change, Clash, Connection, Detail, ListedServer, ListedService, MaxRules, Reading, RestoreMode,
+    Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
 };
 use patchbay_protocols::packed::RowRef;
 
-use crate::ipvs::{self, Ipvs, ProcServers};
+use crate::ipvs::{self, Ipvs, ProcServers, sysctl};
 use crate::modules::Modules;
 use crate::netlink::{self, Batch, Dumps, Generic, Kernel as _, Socket};
 use rules::Rules;
@@ -123,6 +124,26 @@ impl IpvsService {
     pub fn connections(&self, each: &mut dyn FnMut(Connection)) -> Result<(), Error> {
         self.lock().ipvs()?;
         ipvs::connections(each).map_err(Error::Proc)
+    }
+
+    /// The settings that this kernel has.
+    pub fn sysctls(&self) -> Result<Vec<Reading>, Error> {
+        self.lock().ipvs()?;
+        let read = |sysctl| match sysctl::read(sysctl) {
+            Ok(value) => value.map(|value| Ok(Reading { sysctl, value })),
+            Err(error) => Some(Err(Error::Sysctl(sysctl, error))),
+        };
+        Sysctl::all().filter_map(read).collect()
+    }
+
+    /// Sets one of them.
+    pub fn set_sysctl(&self, setting: &Setting) -> Result<(), Error> {
+        self.lock().ipvs()?;
+        let sysctl = setting.get().sysctl;
+        sysctl::write(setting).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::NoSysctl(sysctl),
+            _ => Error::Sysctl(sysctl, error),
+        })
     }
 
     /// A panic while it was held leaves nothing of the kernel's half done in memory.

@@ -1,0 +1,42 @@
+//! `sysctl`: the settings of IPVS in a guest.
+
+use patchbay_protocols::failure::Failure;
+use patchbay_protocols::ipvs::{Reading, Setting, Sysctl};
+use patchbay_protocols::model::BadValue;
+
+use super::or_nothing;
+use crate::agent::Agent;
+use crate::cli::{NativeList, SysctlSet, SysctlWords, Target};
+use crate::output::{Ended, Output, SysctlRow};
+use crate::sandbox;
+
+pub(super) fn run(target: &Target, words: &SysctlWords) -> Ended {
+    match words {
+        SysctlWords::List(words) => or_nothing(list(target, words)).printed(&words.printing),
+        SysctlWords::Set(words) => or_nothing(set(target, words)),
+    }
+}
+
+fn list(target: &Target, words: &NativeList) -> Result<Output, Failure> {
+    let agent = Agent::connect(&sandbox::find(target, &words.id)?.agent)?;
+    let readings = agent.sysctls()?;
+    Ok(Output::Sysctls(
+        readings.iter().map(SysctlRow::from).collect(),
+    ))
+}
+
+fn set(target: &Target, words: &SysctlSet) -> Result<Output, Failure> {
+    let sysctl: Sysctl = words.name.parse().map_err(|bad| field(bad, "NAME"))?;
+    let value = words
+        .value
+        .join(" ")
+        .parse()
+        .map_err(|bad| field(bad, "VALUE"))?;
+    let setting = Setting::new(Reading { sysctl, value }).map_err(|bad| field(bad, "VALUE"))?;
+    Agent::connect(&sandbox::find(target, &words.id)?.agent)?.set_sysctl(&setting)?;
+    Ok(Output::Nothing)
+}
+
+fn field(bad: BadValue, name: &str) -> Failure {
+    bad.at(name).into()
+}

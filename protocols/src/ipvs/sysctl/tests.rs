@@ -1,0 +1,56 @@
+//! The table, and what it lets through.
+
+use super::*;
+
+#[test]
+fn the_table_is_in_the_order_of_numbers_and_names() {
+    for (number, (sysctl, name, ..)) in (0..).zip(&TABLE) {
+        assert_eq!(sysctl.number(), number, "{name}");
+        assert_eq!(Sysctl::try_from(number), Ok(*sysctl));
+        assert_eq!(name.parse(), Ok(*sysctl));
+    }
+    assert!(TABLE.is_sorted_by_key(|(_, name, ..)| name));
+    assert!(Sysctl::try_from(27).is_err());
+    assert_eq!("net.ipv4.vs.conntrack".parse(), Ok(Sysctl::Conntrack));
+    for name in ["", "../conntrack", "net.ipv4.ip_forward", "debug_level"] {
+        let error = name.parse::<Sysctl>().unwrap_err();
+        assert!(error.to_string().contains("no setting of IPVS"), "{error}");
+    }
+}
+
+fn set(name: &str, value: &str) -> Result<Setting, BadValue> {
+    let (sysctl, value) = (name.parse()?, value.parse()?);
+    Setting::new(Reading { sysctl, value })
+}
+
+#[test]
+fn values_have_ranges() {
+    for (name, value) in [
+        ("conntrack", "1"),
+        ("drop_entry", "3"),
+        ("sync_ports", "8"),
+        ("sync_threshold", "3 50"),
+        ("sync_threshold", "3\t0\n"),
+        ("amemthresh", "2147483647"),
+    ] {
+        assert!(set(name, value).is_ok(), "{name} {value}");
+    }
+    for (name, value, rule) in [
+        ("conntrack", "2", "conntrack is 0 or 1"),
+        ("conntrack", "0 1", "conntrack is 0 or 1"),
+        ("conntrack", "-1", "conntrack is 0 or 1"),
+        ("drop_entry", "4", "drop_entry is 0 to 3"),
+        ("sync_ports", "3", "a power of two"),
+        ("sync_ports", "0", "a power of two"),
+        ("sync_threshold", "50", "THRESHOLD PERIOD"),
+        ("sync_threshold", "50 3", "THRESHOLD below PERIOD"),
+        ("sync_threshold", "-1 3", "THRESHOLD PERIOD"),
+        ("amemthresh", "2147483648", "0 to 2147483647"),
+        ("conntrack", "yes", "a whole number, or two"),
+        ("conntrack", "", "a whole number, or two"),
+        ("conntrack", "1 2 3", "a whole number, or two"),
+    ] {
+        let error = set(name, value).unwrap_err();
+        assert!(error.to_string().contains(rule), "{name} {value}: {error}");
+    }
+}

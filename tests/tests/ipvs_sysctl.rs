@@ -1,0 +1,144 @@
+//! The settings of IPVS in a guest: its own /proc is the judge, and its connection table.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use patchbay_tests::balance::{Balancer, VIP};
+use patchbay_tests::{Done, Guest, Machine};
+use serde_json::json;
+
+const FOLDER: &str = "/proc/sys/net/ipv4/vs";
+
+fn set(guest: &Guest, name: &str, value: &[&str]) -> Done {
+    guest.patchbay(&[&["sysctl", "set", guest.id(), name], value].concat())
+}
+
+/// Every file of the kernel's, with its numbers.
+fn judged(guest: &Guest) -> BTreeMap<String, String> {
+    let script = format!("cd {FOLDER}; grep '' *");
+    let shown = guest
+        .sandbox(&["exec", guest.id(), "--", "sh", "-c", &script])
+        .ok();
+    let rows = shown.lines().map(|line| {
+        let (name, value) = line.split_once(':').unwrap();
+        let numbers: Vec<&str> = value.split_whitespace().collect();
+        (name.to_owned(), numbers.join(" "))
+    });
+    rows.collect()
+}
+
+fn ours(guest: &Guest) -> BTreeMap<String, String> {
+    let listed = guest.patchbay(&["sysctl", "list", guest.id()]).json();
+    let rows = listed.as_array().unwrap().iter().map(|row| {
+        let text = |key: &str| row[key].as_str().unwrap().to_owned();
+        (text("name"), text("value"))
+    });
+    rows.collect()
+}
+
+#[test]
+fn settings_are_those_of_the_kernel() {
+    let guest = Guest::start(Machine::Q35);
+    // IPVS is not loaded yet: asking loads it.
+    let listed = ours(&guest);
+    assert_eq!(listed, judged(&guest));
+    assert_eq!(listed.len(), 27);
+    // The least and the most of each range, but where a daemon would have to do something.
+    for (name, values) in [
+        ("am_droprate", ["0", "2147483647"]),
+        ("amemthresh", ["0", "2147483647"]),
+        ("backup_only", ["1", "0"]),
+        ("cache_bypass", ["1", "0"]),
+        ("conn_reuse_mode", ["0", "3"]),
+        ("conntrack", ["1", "0"]),
+        ("drop_entry", ["3", "0"]),
+        ("drop_packet", ["3", "0"]),
+        ("expire_nodest_conn", ["1", "0"]),
+        ("expire_quiescent_template", ["1", "0"]),
+        ("ignore_tunneled", ["1", "0"]),
+        ("nat_icmp_send", ["1", "0"]),
+        ("pmtu_disc", ["0", "1"]),
+        ("run_estimation", ["0", "1"]),
+        ("schedule_icmp", ["1", "0"]),
+        ("secure_tcp", ["3", "0"]),
+        ("sloppy_sctp", ["1", "0"]),
+        ("sloppy_tcp", ["1", "0"]),
+        ("snat_reroute", ["0", "1"]),
+        ("sync_persist_mode", ["1", "0"]),
+        ("sync_ports", ["64", "1"]),
+        ("sync_qlen_max", ["0", "2147483647"]),
+        ("sync_refresh_period", ["0", "2147483"]),
+        ("sync_retries", ["3", "0"]),
+        ("sync_sock_size", ["2147483647", "0"]),
+        ("sync_threshold", ["0 2147483647", "5 0"]),
+        ("sync_version", ["0", "1"]),
+    ] {
+        for value in values {
+            let words: Vec<&str> = value.split(' ').collect();
+            assert_eq!(set(&guest, name, &words).ok(), "", "{name} {value}");
+            assert_eq!(judged(&guest)[name], value, "{name}");
+        }
+    }
+    assert_eq!(ours(&guest), judged(&guest));
+}
+
+#[test]
+fn what_is_no_setting_is_refused_and_changes_nothing() {
+    let guest = Guest::start(Machine::Q35);
+    let before = ours(&guest);
+    for (name, value, sentence) in [
+        ("conntrack", &["2"][..], "conntrack is 0 or 1"),
+        ("conntrack", &["0", "1"], "conntrack is 0 or 1"),
+        ("sync_threshold", &["50", "3"], "THRESHOLD below PERIOD"),
+        ("sync_ports", &["3"], "a power of two"),
+        ("conntrack", &["on"], "whole number"),
+        ("../ip_forward", &["1"], "no setting of IPVS"),
+        ("net.ipv4.ip_forward", &["1"], "no setting of IPVS"),
+    ] {
+        let done = set(&guest, name, value);
+        assert_eq!((done.status, done.out.as_str()), (2, ""), "{name}: {done}");
+        assert!(done.err.contains(sentence), "{name}: {done}");
+    }
+    assert_eq!(ours(&guest), before);
+    assert_eq!(before, judged(&guest));
+    let row = guest.patchbay(&["sysctl", "list", guest.id()]).json()[5].clone();
+    assert_eq!(
+        (&row["name"], &row["value"], &row["range"]),
+        (&json!("conntrack"), &json!("0"), &json!("0 or 1"))
+    );
+}
+
+/// Connections in the kernel's own table to this server, without the header.
+fn connections(guest: &Guest, server: &str) -> usize {
+    let table = guest.exec("cat /proc/net/ip_vs_conn").ok();
+    table.lines().filter(|row| row.contains(server)).count()
+}
+
+#[test]
+fn connections_end_with_their_server_only_if_told_to() {
+    let field = Balancer::start();
+    let guest = &field.guest;
+    field.serve(8001);
+    let service = format!("-t {VIP}:8001");
+    let server = format!("{service} -r 10.2.0.1:8001");
+    guest.ipvsadm(&format!("-A {service} -s rr")).ok();
+    for (value, left) in [("0", 5), ("1", 0)] {
+        set(guest, "expire_nodest_conn", &[value]).ok();
+        guest.ipvsadm(&format!("-a {server} -m")).ok();
+        let open = field.clients[0].connections(8001, 5);
+        // 10.2.0.1 port 8001, as the kernel writes it.
+        let before = connections(guest, "0A020001 1F41");
+        assert!(before >= 5, "{before}");
+        guest.ipvsadm(&format!("-d {server}")).ok();
+        // The kernel takes up to a second; what stays must have stayed after that.
+        let end = Instant::now() + Duration::from_secs(if left == 0 { 30 } else { 5 });
+        while Instant::now() < end && (left != 0 || connections(guest, "0A020001 1F41") > 0) {
+            thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(connections(guest, "0A020001 1F41"), left, "{value}");
+        drop(open);
+    }
+}
