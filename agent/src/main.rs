@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 
 fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
     let config = Config::parse(std::env::args().skip(1))?;
+    privileges::take_precedence();
     privileges::drop_capabilities()?;
     if let Err(error) = privileges::filter_calls() {
         // A kernel without filters is no reason to leave a sandbox without its agent.

@@ -133,6 +133,17 @@ pub enum Error {
     Install(#[from] seccompiler::Error),
 }
 
+/// Ahead of what containers run, who may keep every processor busy: the least nice but nine.
+const NICE: libc::c_int = -10;
+
+/// Lets the host's requests go before the work of containers. Without the right to do so
+/// (`CAP_SYS_NICE`) the agent is one process among others.
+pub fn take_precedence() {
+    #[allow(unsafe_code)]
+    // SAFETY: it takes and returns numbers; 0 is this thread, and those that it starts inherit.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 /// Gives up every capability but two, for this thread and all that it starts.
 ///
 /// # Errors

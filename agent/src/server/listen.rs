@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream;
+use nix::sys::socket::{self, Backlog};
 use slog::{Logger, warn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -33,7 +34,11 @@ impl Bound {
     fn new(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Vsock(port) => {
-                VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, *port)).map(Bound::Vsock)
+                let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, *port))?;
+                // With the library's 128 a container that connects without pause fills the queue,
+                // and the host is turned away by the kernel.
+                socket::listen(&listener, Backlog::MAXCONN)?;
+                Ok(Bound::Vsock(listener))
             }
             Listen::Unix(path) => {
                 // Left by an agent that was killed; nobody else serves at a path given to us.

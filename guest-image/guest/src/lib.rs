@@ -15,6 +15,9 @@ pub const EXECD_PATH: &str = "/bin/patchbay-execd";
 /// The TCP echo in the guest; present only in an image with tools.
 pub const ECHO_PATH: &str = "/bin/patchbay-echo";
 
+/// The program that does what a hostile container may; present only in an image with tools.
+pub const HAMMER_PATH: &str = "/bin/patchbay-hammer";
+
 /// The program that measures what kernel and transport need at least; present only in an image with
 /// tools.
 pub const FLOOR_PATH: &str = "/bin/patchbay-floor";

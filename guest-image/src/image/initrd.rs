@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use patchbay_guest::{AGENT_PATH, BOOT_LIST_PATH, ECHO_PATH, EXECD_PATH, FLOOR_PATH};
+use patchbay_guest::{AGENT_PATH, BOOT_LIST_PATH, ECHO_PATH, EXECD_PATH, FLOOR_PATH, HAMMER_PATH};
 
 use super::archive::Archive;
 use super::build::KernelFiles;
@@ -35,6 +35,7 @@ impl Programs {
             Tools::With => vec![
                 ("patchbay-execd", EXECD_PATH),
                 ("patchbay-echo", ECHO_PATH),
+                ("patchbay-hammer", HAMMER_PATH),
                 ("patchbay-floor", FLOOR_PATH),
             ],
             Tools::Without => Vec::new(),
