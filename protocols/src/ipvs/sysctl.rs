@@ -1,7 +1,8 @@
 //! The settings of IPVS that the kernel has as files, in `/proc/sys/net/ipv4/vs`.
 //!
-//! Ranges are those that the kernel's documentation (ipvs-sysctl) gives; the kernel itself takes
-//! more of most, and does something else with it.
+//! Ranges are those of the kernel's documentation (ipvs-sysctl) where it gives one, and ours where
+//! it does not (`amemthresh`, `am_droprate`, `sync_qlen_max`, `sync_sock_size`, `sync_refresh_period`,
+//! `conn_reuse_mode`); the kernel itself takes more of most, and does something else with it.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,0 +1,116 @@
+//! Floods in the guest while the host works: links and routes that come and go by the thousand, a
+//! connection table that is full.
+#![allow(clippy::unwrap_used)]
+
+use patchbay_tests::{Guest, Machine};
+
+fn card(number: u32) -> String {
+    format!(
+        r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:01:0{number}","mtu":1500,
+            "IPAddresses":[{{"Family":2,"Address":"172.20.{number}.2","Mask":"24"}}]}}"#
+    )
+}
+
+/// Begins a loop of the guest's shell, which ends when its file goes.
+fn begin(guest: &Guest, work: &str) {
+    guest.shell(&format!(
+        "touch /tmp/on; (while [ -e /tmp/on ]; do {work}; done) >/dev/null 2>&1 </dev/null &"
+    ));
+}
+
+fn end(guest: &Guest) {
+    guest.shell("rm /tmp/on; sleep 1");
+}
+
+#[test]
+fn cards_come_and_go_among_links_by_the_thousand() {
+    let guest = Guest::start(Machine::Q35);
+    let batch: String = (0..50)
+        .map(|number| format!("link add f{number} type bridge\nlink del f{number}\n"))
+        .collect();
+    guest.put("/tmp/batch", &batch);
+    begin(&guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
+    for _ in 0..3 {
+        for number in 1..=3 {
+            guest.kata_network("add-iface", &card(number)).ok();
+        }
+        let listed = guest.kata_network("list-ifaces", "").json();
+        assert_eq!(listed.as_array().unwrap().len(), 3, "{listed}");
+        for number in 1..=3 {
+            guest.kata_network("del-iface", &card(number)).ok();
+        }
+    }
+    end(&guest);
+    let rounds = guest.shell("wc -l </tmp/rounds");
+    let rounds: u32 = rounds.out.trim().parse().unwrap();
+    eprintln!("{} links came and went meanwhile", rounds * 50);
+    assert!(rounds > 0);
+}
+
+#[test]
+fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("add-iface", &card(1)).ok();
+    let lines = |verb: &str| -> String {
+        (0..250)
+            .map(|number| format!("route {verb} 10.9.{number}.0/24 dev eth1\n"))
+            .collect()
+    };
+    guest.put("/tmp/batch", &(lines("replace") + &lines("del")));
+    begin(&guest, "ip -batch /tmp/batch");
+    let (mut right, mut typed) = (0, 0);
+    for _ in 0..40 {
+        let done = guest.kata_network("list-routes", "");
+        match done.status {
+            0 => {
+                let listed: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+                let ours = listed.as_array().unwrap().iter();
+                let own = ours.filter(|route| route["dest"] == "172.20.1.0/24");
+                assert_eq!(own.count(), 1, "{listed}");
+                right += 1;
+            }
+            1..=9 => {
+                assert!(done.err.starts_with("patchbay: "), "{done}");
+                typed += 1;
+            }
+            _ => panic!("{done}"),
+        }
+    }
+    end(&guest);
+    eprintln!("{right} right answers, {typed} typed refusals");
+    assert!(right > 0);
+}
+
+#[test]
+fn a_full_connection_table_is_cleaned_up_exactly() {
+    let guest = Guest::start(Machine::Q35);
+    guest.cleanup("-d 9.9.9.9").ok();
+    guest.shell("echo 300 > /proc/sys/net/netfilter/nf_conntrack_max");
+    let flows: String = (0..400)
+        .map(|number| {
+            format!(
+                "-I -s 10.0.1.{} -d 10.0.0.{} -p udp --sport {} --dport 53 -t 600 -u SEEN_REPLY,ASSURED\n",
+                number % 250 + 1,
+                number % 2 + 1,
+                1000 + number
+            )
+        })
+        .collect();
+    guest.put("/tmp/flows", &flows);
+    guest.shell("conntrack -R /tmp/flows >/dev/null 2>&1; true");
+    let count = |words: &str| -> usize {
+        let listed = guest.exec(&format!("conntrack -L {words}")).out;
+        listed
+            .lines()
+            .filter(|line| line.contains("src=10.0.1."))
+            .count()
+    };
+    let (named, others) = (count("-d 10.0.0.1"), count("-d 10.0.0.2"));
+    assert!(
+        named > 0 && others > 0 && named + others <= 300,
+        "{named} {others}"
+    );
+    let told = guest.cleanup("-d 10.0.0.1").ok();
+    assert_eq!(told, format!("{named} flow entries have been deleted.\n"));
+    assert_eq!((count("-d 10.0.0.1"), count("-d 10.0.0.2")), (0, others));
+}
