@@ -11,6 +11,10 @@ fn card(number: u32) -> String {
     )
 }
 
+fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
+    (0..count).map(line).collect::<Vec<_>>().concat()
+}
+
 /// Begins a loop of the guest's shell, which ends when its file goes.
 fn begin(guest: &Guest, work: &str) {
     guest.shell(&format!(
@@ -25,9 +29,9 @@ fn end(guest: &Guest) {
 #[test]
 fn cards_come_and_go_among_links_by_the_thousand() {
     let guest = Guest::start(Machine::Q35);
-    let batch: String = (0..50)
-        .map(|number| format!("link add f{number} type bridge\nlink del f{number}\n"))
-        .collect();
+    let batch = lines(50, |number| {
+        format!("link add f{number} type bridge\nlink del f{number}\n")
+    });
     guest.put("/tmp/batch", &batch);
     begin(&guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
     for _ in 0..3 {
@@ -51,12 +55,12 @@ fn cards_come_and_go_among_links_by_the_thousand() {
 fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("add-iface", &card(1)).ok();
-    let lines = |verb: &str| -> String {
-        (0..250)
-            .map(|number| format!("route {verb} 10.9.{number}.0/24 dev eth1\n"))
-            .collect()
+    let routes = |verb| {
+        lines(250, |number| {
+            format!("route {verb} 10.9.{number}.0/24 dev eth1\n")
+        })
     };
-    guest.put("/tmp/batch", &(lines("replace") + &lines("del")));
+    guest.put("/tmp/batch", &(routes("replace") + &routes("del")));
     begin(&guest, "ip -batch /tmp/batch");
     let (mut right, mut typed) = (0, 0);
     for _ in 0..40 {
@@ -86,16 +90,14 @@ fn a_full_connection_table_is_cleaned_up_exactly() {
     let guest = Guest::start(Machine::Q35);
     guest.cleanup("-d 9.9.9.9").ok();
     guest.shell("echo 300 > /proc/sys/net/netfilter/nf_conntrack_max");
-    let flows: String = (0..400)
-        .map(|number| {
-            format!(
-                "-I -s 10.0.1.{} -d 10.0.0.{} -p udp --sport {} --dport 53 -t 600 -u SEEN_REPLY,ASSURED\n",
-                number % 250 + 1,
-                number % 2 + 1,
-                1000 + number
-            )
-        })
-        .collect();
+    let flows = lines(400, |number| {
+        format!(
+            "-I -s 10.0.1.{} -d 10.0.0.{} -p udp --sport {} --dport 53 -t 600 -u SEEN_REPLY,ASSURED\n",
+            number % 250 + 1,
+            number % 2 + 1,
+            1000 + number
+        )
+    });
     guest.put("/tmp/flows", &flows);
     guest.shell("conntrack -R /tmp/flows >/dev/null 2>&1; true");
     let count = |words: &str| -> usize {
