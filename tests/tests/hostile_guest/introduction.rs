@@ -72,7 +72,7 @@ fn another_interface(asked: &Asked) -> Option<Lies> {
         api_version: 4711,
         ..HelloReply::default()
     };
-    Some(once(answer(asked, &reply)))
+    Some(then_silence(answer(asked, &reply)))
 }
 
 fn refuse(asked: &Asked) -> Option<Lies> {
