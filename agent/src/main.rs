@@ -12,9 +12,6 @@ use patchbay_agent::server;
 use patchbay_agent::service::Services;
 use slog::{Logger, crit, o, warn};
 
-/// Most requests that wait for the kernel at once; each holds a thread.
-const MAX_BLOCKING: usize = 64;
-
 fn main() -> ExitCode {
     let log = patchbay_agent::log::root();
     match run(&log) {
@@ -39,7 +36,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
     let services = Arc::new(Services::open(Sysfs::at(&config.sysfs), config.ethtool)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(MAX_BLOCKING)
+        .max_blocking_threads(server::IN_FLIGHT)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
     runtime.block_on(server::serve(&config.listen, services, log.new(o!())))?;

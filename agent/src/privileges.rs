@@ -133,7 +133,7 @@ pub enum Error {
     Install(#[from] seccompiler::Error),
 }
 
-/// Ahead of what containers run, who may keep every processor busy: the least nice but nine.
+/// Ahead of what containers run, who may keep every processor busy: from 0 half of the way to -20.
 const NICE: libc::c_int = -10;
 
 /// Lets the host's requests go before the work of containers. Without the right to do so

@@ -383,5 +383,5 @@ pub fn timings(timings: &Timings) {
 pub(crate) fn sentence(failure: &Failure) -> String {
     let causes = failure.chain().map(str::to_owned);
     let parts: Vec<String> = [failure.to_string()].into_iter().chain(causes).collect();
-    parts.join(": ").replace(char::is_control, "\u{fffd}")
+    parts.join(": ")
 }

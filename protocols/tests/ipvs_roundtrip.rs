@@ -1,28 +1,16 @@
 //! What is saved is what is read.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use patchbay_protocols::ipvs::{
-    Change, Checksum, Command, Completeness, Count31, Family, Forward, Grammar, Netmask,
-    Persistence, Protocol, Resolver, SchedFlags, Scheduler, Scheduling, Server, ServerId, Service,
-    ServiceId, Tunnel, numeric, parse, server_line, service_line,
+    Change, Checksum, Command, Completeness, Count31, Family, Forward, Grammar, Netmask, NoNames,
+    Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Server, ServerId, Service, ServiceId,
+    Tunnel, numeric, parse, server_line, service_line,
 };
 use proptest::option;
 use proptest::prelude::*;
-
-struct NoNames;
-
-impl Resolver for NoNames {
-    fn host(&self, _: &str) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn service(&self, _: &str, _: &str) -> Option<u16> {
-        None
-    }
-}
 
 fn read(line: &str) -> Result<Change, String> {
     let grammar = Grammar {

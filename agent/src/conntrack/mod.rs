@@ -12,11 +12,8 @@ mod tests;
 use nix::errno::Errno;
 use patchbay_protocols::conntrack::{Filter, Flow};
 
-use crate::netlink::{Batch, Error, Kernel, Netfilter, Refusal};
+use crate::netlink::{Batch, Error, Kernel, Netfilter, Refusal, gather};
 use request::Sieve;
-
-/// How often a listing that was interrupted is begun again.
-const TRIES: usize = 16;
 
 /// What a kernel answers that lacks the filter, or lacks it for this message.
 fn no_filter(refusal: &Refusal) -> bool {
@@ -66,23 +63,15 @@ fn find(
     listing: &Batch<Netfilter>,
     filter: &Filter,
 ) -> Result<Found, Error> {
-    for _ in 0..TRIES {
-        let mut found = Found::default();
-        let done = kernel.ask(listing, &mut |payload| {
-            match decode::flow(payload)? {
-                Some(tracked) if filter.matches(&tracked.flow) => {
-                    request::push_delete(&mut found.deletes, &tracked);
-                }
-                _ => found.strays += 1,
+    gather(kernel, listing, |found: &mut Found, payload| {
+        match decode::flow(payload)? {
+            Some(tracked) if filter.matches(&tracked.flow) => {
+                request::push_delete(&mut found.deletes, &tracked);
             }
-            Ok(())
-        });
-        match done {
-            Err(Error::Interrupted) => {}
-            other => return other.map(|()| found),
+            _ => found.strays += 1,
         }
-    }
-    Err(Error::Interrupted)
+        Ok(())
+    })
 }
 
 fn one_by_one(

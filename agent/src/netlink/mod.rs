@@ -90,14 +90,21 @@ pub fn dump<F: Family, K: Kernel<F>, T>(
     request: &Batch<F>,
     mut parse: impl FnMut(&[u8]) -> Result<Option<T>, Error>,
 ) -> Result<Vec<T>, Error> {
-    let mut found = Vec::new();
+    gather(kernel, request, |found: &mut Vec<T>, payload| {
+        found.extend(parse(payload)?);
+        Ok(())
+    })
+}
+
+/// Dumps into whatever `take` makes of the answers; begins again when the tables changed meanwhile.
+pub fn gather<F: Family, K: Kernel<F>, S: Default>(
+    kernel: &mut K,
+    request: &Batch<F>,
+    mut take: impl FnMut(&mut S, &[u8]) -> Result<(), Error>,
+) -> Result<S, Error> {
     for _ in 0..DUMP_TRIES {
-        found.clear();
-        let done = kernel.ask(request, &mut |payload| {
-            found.extend(parse(payload)?);
-            Ok(())
-        });
-        match done {
+        let mut found = S::default();
+        match kernel.ask(request, &mut |payload| take(&mut found, payload)) {
             Err(Error::Interrupted) => {}
             other => return other.map(|()| found),
         }

@@ -1,8 +1,11 @@
 //! Rows on their way into the messages of a stream.
 
+use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use ttrpc::r#async::ServerStreamSender;
+use ttrpc::proto::Codec;
 
 /// From how many bytes on a message goes: neither side has to hold a whole table twice.
 const CHUNK: usize = 32 << 10;
@@ -39,4 +42,16 @@ impl Chunks {
             Err(_) => ControlFlow::Break(()),
         }
     }
+}
+
+/// Sends the chunks as messages while they come.
+pub(super) async fn relay<M: Codec<E: Display>>(
+    mut chunks: Receiver<Vec<u8>>,
+    stream: ServerStreamSender<M>,
+    message: impl Fn(Vec<u8>) -> M,
+) -> ttrpc::Result<()> {
+    while let Some(rows) = chunks.recv().await {
+        stream.send(&message(rows)).await?;
+    }
+    Ok(())
 }

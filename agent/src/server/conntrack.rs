@@ -9,7 +9,7 @@ use patchbay_protocols::wire::conntrack as wire;
 use patchbay_protocols::wire::conntrack_ttrpc::Conntrack;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, relay};
 use super::handlers::Handlers;
 
 #[async_trait]
@@ -38,7 +38,7 @@ impl Conntrack for Handlers {
         request: wire::ListRequest,
         stream: ServerStreamSender<wire::ListChunk>,
     ) -> ttrpc::Result<()> {
-        let (mut packed, mut chunks) = Chunks::channel();
+        let (mut packed, chunks) = Chunks::channel();
         let read = self.run("conntrack_list", move |services| {
             let only = convert::listed(&request)?;
             let mut each = |flow: &Flow| {
@@ -50,16 +50,10 @@ impl Conntrack for Handlers {
             let _ = packed.send();
             Ok(())
         });
-        let send = async {
-            while let Some(flows) = chunks.recv().await {
-                let chunk = wire::ListChunk {
-                    flows,
-                    ..wire::ListChunk::default()
-                };
-                stream.send(&chunk).await?;
-            }
-            Ok(())
-        };
+        let send = relay(chunks, stream, |flows| wire::ListChunk {
+            flows,
+            ..wire::ListChunk::default()
+        });
         tokio::try_join!(read, send).map(|_| ())
     }
 }

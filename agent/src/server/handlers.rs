@@ -20,8 +20,8 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::service::{Error, Services};
 
-/// Most requests that are worked on at once; each has a thread.
-const IN_FLIGHT: usize = 64;
+/// Most requests that are worked on at once; each has a thread, since netlink blocks.
+pub const IN_FLIGHT: usize = 64;
 /// Most rule files that are held at once.
 const FILES: usize = 16;
 /// Longest wait for a place among them.

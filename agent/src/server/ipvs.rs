@@ -12,7 +12,7 @@ use patchbay_protocols::wire::ipvs_ttrpc::Ipvs;
 use tokio::time::timeout;
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
-use super::chunks::Chunks;
+use super::chunks::{Chunks, relay};
 use super::handlers::Handlers;
 use crate::service::ipvs::Pieces;
 
@@ -114,7 +114,7 @@ impl Ipvs for Handlers {
         request: wire::TableRequest,
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
-        let (mut packed, mut chunks) = Chunks::channel();
+        let (mut packed, chunks) = Chunks::channel();
         let read = self.run("ipvs_table", move |services| {
             let (only, detail) = convert::table_asked(&request)?;
             let mut each = |row: RowRef<'_>| packed.push(|rows| row.pack(rows));
@@ -124,16 +124,10 @@ impl Ipvs for Handlers {
             let _ = packed.send();
             Ok(())
         });
-        let send = async {
-            while let Some(rows) = chunks.recv().await {
-                let chunk = wire::TableChunk {
-                    rows,
-                    ..wire::TableChunk::default()
-                };
-                stream.send(&chunk).await?;
-            }
-            Ok(())
-        };
+        let send = relay(chunks, stream, |rows| wire::TableChunk {
+            rows,
+            ..wire::TableChunk::default()
+        });
         tokio::try_join!(read, send).map(|_| ())
     }
 

@@ -9,6 +9,7 @@ mod listen;
 
 use std::sync::Arc;
 
+pub use handlers::IN_FLIGHT;
 use patchbay_protocols::wire::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
 use ttrpc::r#async::Server;

@@ -1,7 +1,6 @@
 //! IPVS: a table made and read.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -9,7 +8,7 @@ use patchbay_agent::genl::FamilyId;
 use patchbay_agent::ipvs::Ipvs;
 use patchbay_agent::netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
 use patchbay_protocols::ipvs::{
-    Change, Forward, Grammar, Line, ListedServer, Resolver, Stats, read_rules,
+    Change, Forward, Grammar, Line, ListedServer, NoNames, Stats, read_rules,
 };
 use patchbay_protocols::packed::{Packed as _, RowRef};
 
@@ -19,19 +18,6 @@ use crate::raw;
 const FAMILY: &str = "IPVS";
 const GET_SERVICE: u8 = 4;
 const SERVERS: &str = "/proc/net/ip_vs";
-
-/// The files of the bench have numbers alone.
-struct NoNames;
-
-impl Resolver for NoNames {
-    fn host(&self, _: &str) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn service(&self, _: &str, _: &str) -> Option<u16> {
-        None
-    }
-}
 
 fn lines(file: &str) -> Result<Vec<Line>, Error> {
     let grammar = Grammar {

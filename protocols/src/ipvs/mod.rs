@@ -18,6 +18,8 @@ mod server;
 mod service;
 mod sysctl;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod words;
 
 pub use command::{
@@ -29,7 +31,7 @@ pub use error::{Refused, Spelling};
 pub use grammar::{Grammar, parse};
 pub use label::{Engine, Label, Scheduler, SyncLink};
 pub use listed::{Connection, Detail, ListedServer, ListedService, Peer, Stats, Status};
-pub use numbers::{Resolver, inet_aton};
+pub use numbers::{NoNames, Resolver, inet_aton};
 pub use options::help;
 pub use restore::{BadLine, Line, read_rules};
 pub use save::{

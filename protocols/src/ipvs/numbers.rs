@@ -10,6 +10,20 @@ pub trait Resolver {
     fn service(&self, name: &str, protocol: &str) -> Option<u16>;
 }
 
+/// A host where nothing has a name: words are numbers, or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoNames;
+
+impl Resolver for NoNames {
+    fn host(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn service(&self, _: &str, _: &str) -> Option<u16> {
+        None
+    }
+}
+
 /// `strtol` in base 10, the whole text: blanks before, one sign, leading zeros.
 pub(super) fn number(text: &str) -> Option<i64> {
     let blank = |b: char| matches!(b, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');

@@ -1,35 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ipvs::{
-    Change, Command, Forward, Grammar, Line, ListedServer, ListedService, Resolver, ServiceId,
-    Stats, parse, split,
-};
-
-struct NoNames;
-
-impl Resolver for NoNames {
-    fn host(&self, _: &str) -> Option<std::net::Ipv4Addr> {
-        None
-    }
-
-    fn service(&self, _: &str, _: &str) -> Option<u16> {
-        None
-    }
-}
-
-fn change(line: &str) -> Change {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
-    let words = split(line).unwrap();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
-    match parse(&grammar, &words) {
-        Ok(Command::Change(change)) => change,
-        other => panic!("{line}: {other:?}"),
-    }
-}
+use crate::ipvs::testing::change;
+use crate::ipvs::{Change, Line, ListedServer, ListedService, ServiceId, Stats};
 
 const LINES: [&str; 17] = [
     "-A -t 10.0.0.1:80 -s rr -p 300 -M 255.255.0.0",

@@ -1,23 +1,10 @@
 //! Our attributes beside those that the real ipvsadm was seen to send for the same words.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use patchbay_protocols::ipvs::{Command, Grammar, Resolver, parse};
+use patchbay_protocols::ipvs::{Command, Grammar, NoNames, parse};
 
 use super::*;
-
-struct NoNames;
-
-impl Resolver for NoNames {
-    fn host(&self, _: &str) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn service(&self, _: &str, _: &str) -> Option<u16> {
-        None
-    }
-}
 
 /// By the kinds of the nest (0 for none) and of the attribute; their order means nothing.
 type Attributes = BTreeMap<(u16, u16), Vec<u8>>;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use patchbay_protocols::ipvs::{Change, Restored, Scheduler, Service, Step};
+use patchbay_protocols::ipvs::{Change, Engine, Restored, Scheduler, Service, Step};
 
 use super::Room;
 use super::error::Error;
@@ -27,8 +27,8 @@ pub(super) struct Sender<'a> {
     told: Vec<Step>,
     /// A service that gets its scheduler when its servers are there.
     postponed: Option<(Service, Option<NonZeroU32>)>,
-    /// Schedulers whose modules were looked for.
-    loaded: Vec<Scheduler>,
+    /// Schedulers and persistence engines whose modules were looked for.
+    loaded: Vec<(Scheduler, Option<Engine>)>,
     none: Option<Scheduler>,
     restored: Restored,
 }
@@ -101,9 +101,10 @@ impl<'a> Sender<'a> {
     }
 
     fn load_for(&mut self, service: &Service) -> Result<(), Error> {
-        if service.engine.is_some() || !self.loaded.contains(&service.scheduler) {
+        let needed = (service.scheduler, service.engine);
+        if !self.loaded.contains(&needed) {
             self.room.load_for(service)?;
-            self.loaded.push(service.scheduler);
+            self.loaded.push(needed);
         }
         Ok(())
     }

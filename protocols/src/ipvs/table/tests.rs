@@ -3,33 +3,8 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ipvs::{
-    Command, Completeness, Forward, Grammar, Resolver, numeric, parse, server_line, service_line,
-};
-
-struct NoNames;
-
-impl Resolver for NoNames {
-    fn host(&self, _: &str) -> Option<Ipv4Addr> {
-        None
-    }
-
-    fn service(&self, _: &str, _: &str) -> Option<u16> {
-        None
-    }
-}
-
-fn change(line: &str) -> Change {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
-    let words: Vec<_> = line.split_whitespace().collect();
-    match parse(&grammar, &words) {
-        Ok(Command::Change(change)) => change,
-        other => panic!("{line}: {other:?}"),
-    }
-}
+use crate::ipvs::testing::change;
+use crate::ipvs::{Completeness, numeric, server_line, service_line};
 
 fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Clash)> {
     for (index, line) in lines.iter().enumerate() {
