@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Work {
     /// Three routes at once.
     Routes(usize),
+    /// The same, where another worker replaces all routes.
+    Passing(usize),
+    /// The whole table of routes: one set or the other.
+    Table,
     Card(usize),
     Service(usize),
     /// One of two sets of addresses of the card that stays.
@@ -51,6 +55,29 @@ const WORKERS: [Work; 16] = [
     Work::Contested("lo"),
     Work::Look,
 ];
+
+const REPLACERS: [Work; 16] = [
+    Work::Table,
+    Work::Passing(0),
+    Work::Passing(1),
+    Work::Passing(2),
+    Work::Passing(3),
+    Work::Passing(4),
+    Work::Contested("base"),
+    Work::Contested("lo"),
+    Work::Card(0),
+    Work::Card(1),
+    Work::Service(1),
+    Work::Service(2),
+    Work::Addresses,
+    Work::Look,
+    Work::Look,
+    Work::Look,
+];
+
+/// The sets of routes between which a table goes to and fro.
+const ONE: usize = 8;
+const OTHER: usize = 9;
 
 /// The two states of what a worker has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,8 +111,14 @@ impl Work {
         };
         let plain = |words: &[&str]| (patchbay(guest.run_dir(), words), String::new());
         match (self, to) {
-            (Self::Routes(number), State::Present) => kata("add-route", routes(number)),
-            (Self::Routes(number), State::Absent) => kata("del-route", routes(number)),
+            (Self::Routes(number) | Self::Passing(number), State::Present) => {
+                kata("add-route", routes(number))
+            }
+            (Self::Routes(number) | Self::Passing(number), State::Absent) => {
+                kata("del-route", routes(number))
+            }
+            (Self::Table, State::Present) => kata("update-routes", routes(ONE)),
+            (Self::Table, State::Absent) => kata("update-routes", routes(OTHER)),
             (Self::Card(number), to) => {
                 let card = json!({"device": format!("t{number}"), "name": format!("c{number}"),
                     "hwAddr": format!("02:00:00:00:01:0{number}"), "mtu": 1500});
@@ -124,7 +157,9 @@ impl Work {
             (Self::Routes(_) | Self::Service(_), State::Absent) => exit(Kind::NotFound),
             (Self::Service(_), State::Present) => exit(Kind::Exists),
             (Self::Contested(_), State::Present) => return vec![0, exit(Kind::Exists)],
-            (Self::Contested(_), State::Absent) => return vec![0, exit(Kind::NotFound)],
+            (Self::Contested(_) | Self::Passing(_), State::Absent) => {
+                return vec![0, exit(Kind::NotFound)];
+            }
             _ => return vec![0],
         };
         // It is refused where it has nothing to do.
@@ -135,15 +170,11 @@ impl Work {
     /// By programs in the guest and QEMU's monitor.
     fn is(self, seen: &Seen) -> State {
         let count = match self {
-            Self::Routes(number) => {
-                let ours = format!("20.{number}.");
-                let count = seen
-                    .routes
-                    .iter()
-                    .filter(|dest| dest.starts_with(&ours))
-                    .count();
-                assert!(count == 0 || count == 3, "{self:?}: {:?}", seen.routes);
-                count
+            Self::Routes(number) | Self::Passing(number) => seen.routes_of(number),
+            Self::Table => {
+                let (one, other) = (seen.routes_of(ONE), seen.routes_of(OTHER));
+                assert_eq!(one + other, 3, "{seen:?}");
+                one
             }
             Self::Card(number) => {
                 let links = seen.links.contains(&format!("c{number}"));
@@ -191,6 +222,15 @@ struct Seen {
 }
 
 impl Seen {
+    /// How many routes of a set there are: all or none.
+    fn routes_of(&self, number: usize) -> usize {
+        let ours = format!("20.{number}.");
+        let routes = self.routes.iter();
+        let count = routes.filter(|dest| dest.starts_with(&ours)).count();
+        assert!(count == 0 || count == 3, "{ours} {:?}", self.routes);
+        count
+    }
+
     fn in_the_end(guest: &Guest) -> Self {
         let texts = |list: Value, key: &str| -> Vec<String> {
             let texts = list.as_array().unwrap().iter();
@@ -223,7 +263,7 @@ impl Seen {
 fn work(work: Work, guest: &Guest, dice: &mut Dice) -> (May, usize) {
     let mut may = May::from([match work {
         Work::Addresses | Work::Look => State::Present,
-        Work::Routes(_) | Work::Card(_) | Work::Service(_) | Work::Contested(_) => State::Absent,
+        _ => State::Absent,
     }]);
     let mut killed = 0;
     for _ in 0..STEPS {
@@ -268,7 +308,7 @@ fn whole(done: &Done) {
     let Ok(Value::Array(listed)) = serde_json::from_str(&done.out) else {
         return;
     };
-    for number in 0..5 {
+    for number in 0..=OTHER {
         let ours = format!("20.{number}.");
         let dests = listed.iter().filter_map(|route| route["dest"].as_str());
         let count = dests.filter(|dest| dest.starts_with(&ours)).count();
@@ -278,11 +318,25 @@ fn whole(done: &Done) {
 
 #[test]
 fn sixteen_at_a_time_leave_what_some_order_of_them_makes() {
+    all_at_once(&WORKERS, &[]);
+}
+
+#[test]
+fn a_table_of_routes_is_replaced_beside_fifteen_others() {
+    all_at_once(&REPLACERS, &[OTHER]);
+}
+
+fn all_at_once(works: &[Work], first: &[usize]) {
     let dice = Dice::new();
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("add-iface", BASE).ok();
+    for set in first {
+        guest
+            .kata_network("update-routes", &routes(*set).to_string())
+            .ok();
+    }
     let ended: Vec<(May, usize)> = thread::scope(|scope| {
-        let workers: Vec<_> = WORKERS
+        let workers: Vec<_> = works
             .iter()
             .enumerate()
             .map(|(number, one)| {
@@ -308,15 +362,15 @@ fn sixteen_at_a_time_leave_what_some_order_of_them_makes() {
         begun.elapsed()
     );
     let seen = Seen::in_the_end(&guest);
-    for (one, (may, _)) in WORKERS.iter().zip(&ended) {
+    for (one, (may, _)) in works.iter().zip(&ended) {
         let is = one.is(&seen);
-        let looks = matches!(one, Work::Look | Work::Contested(_));
+        let looks = matches!(one, Work::Look | Work::Contested(_) | Work::Passing(_));
         assert!(
             looks || may.contains(&is),
             "{one:?}: {is:?}, {may:?}: {seen:?}"
         );
     }
     let killed: usize = ended.iter().map(|(_, killed)| killed).sum();
-    eprintln!("{killed} of {} commands were killed", WORKERS.len() * STEPS);
+    eprintln!("{killed} of {} commands were killed", works.len() * STEPS);
     assert!(killed > 0);
 }
