@@ -131,11 +131,11 @@ impl Traced {
 
     /// Runs on to the next step, where a thread then stands; `None` when the program has ended.
     fn next_step(&mut self) -> Option<(Moment, String)> {
-        loop {
+        // A process is told ended after its threads; another child of the test may live on.
+        while self.status.is_none() {
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let mut pass_on = None;
             let pid = match waitpid(None, Some(flags)) {
-                Err(Errno::ECHILD) => return None,
                 Err(errno) => panic!("{errno}"),
                 Ok(WaitStatus::Exited(pid, status)) => {
                     self.note_end(pid, status);
@@ -164,6 +164,7 @@ impl Traced {
             };
             run_on(pid, pass_on);
         }
+        None
     }
 
     fn note_end(&mut self, pid: Pid, status: i32) {

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use patchbay_tests::tracer::{Fate, Moment, Point, kill_at, steps};
-use patchbay_tests::{Dice, Guest, Machine, patchbay};
+use patchbay_tests::{Dice, Guest, Machine, Side, Testpmd, patchbay};
 use serde_json::{Value, json};
 
 const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1400,
@@ -118,23 +118,23 @@ fn inside(guest: &Guest) -> String {
 }
 
 /// Plugs or unplugs the card in a guest with or without the host's device, and says what is so.
-fn sweep_card(guest: &Guest, command: &'static str) {
+fn sweep_card(guest: &Guest, command: &'static str, card: &str) {
     let dice = RefCell::new(Dice::new());
     // Not the first card, which leaves QEMU with more descriptors than before for good.
-    guest.kata_network("add-iface", CARD).ok();
+    guest.kata_network("add-iface", card).ok();
     let plugged = Outside::of(guest);
-    guest.kata_network("del-iface", CARD).ok();
+    guest.kata_network("del-iface", card).ok();
     let absent = Outside::of(guest);
     let converge = || {
         guest.kata_network("list-ifaces", "").ok();
         if dice.borrow_mut().below(2) == 0 {
-            guest.kata_network("add-iface", CARD).ok();
+            guest.kata_network("add-iface", card).ok();
             assert_eq!(Outside::of(guest), plugged);
             let inside = inside(guest);
             assert!(inside.contains("172.16.0.3/16"), "{inside}");
             assert!(inside.contains("fd00::3/64"), "{inside}");
         } else {
-            guest.kata_network("del-iface", CARD).ok();
+            guest.kata_network("del-iface", card).ok();
             assert_eq!(Outside::of(guest), absent);
             assert_eq!(inside(guest), "");
         }
@@ -144,10 +144,10 @@ fn sweep_card(guest: &Guest, command: &'static str) {
     } else {
         "add-iface"
     };
-    let prepare = || drop(guest.kata_network(opposite, CARD).ok());
+    let prepare = || drop(guest.kata_network(opposite, card).ok());
     sweep(
         &dice,
-        (&kata_network(guest, command), CARD),
+        (&kata_network(guest, command), card),
         prepare,
         converge,
     );
@@ -163,22 +163,42 @@ fn with_tap(machine: Machine) -> Guest {
 
 #[test]
 fn plugging_with_a_tap_of_the_operators_is_done_or_undone() {
-    sweep_card(&with_tap(Machine::Q35), "add-iface");
+    sweep_card(&with_tap(Machine::Q35), "add-iface", CARD);
 }
 
 #[test]
 fn unplugging_from_a_tap_of_the_operators_is_done_or_undone() {
-    sweep_card(&with_tap(Machine::Q35), "del-iface");
+    sweep_card(&with_tap(Machine::Q35), "del-iface", CARD);
 }
 
 #[test]
 fn plugging_with_a_tap_of_its_own_is_done_or_undone() {
-    sweep_card(&Guest::start(Machine::Pc), "add-iface");
+    sweep_card(&Guest::start(Machine::Pc), "add-iface", CARD);
 }
 
 #[test]
 fn unplugging_from_a_tap_of_its_own_is_done_or_undone() {
-    sweep_card(&Guest::start(Machine::Pc), "del-iface");
+    sweep_card(&Guest::start(Machine::Pc), "del-iface", CARD);
+}
+
+/// A card of a DPDK peer, which stays while the card comes and goes.
+fn sweep_port(command: &'static str) {
+    let guest = Guest::start(Machine::Q35);
+    let socket = guest.file("vhost-user1");
+    let _backend = Testpmd::start(guest.netns(), &socket, 2, Side::Server);
+    let mut card: Value = serde_json::from_str(CARD).unwrap();
+    card["vhostUserSocket"] = json!(socket);
+    sweep_card(&guest, command, &card.to_string());
+}
+
+#[test]
+fn plugging_a_vhost_user_port_is_done_or_undone() {
+    sweep_port("add-iface");
+}
+
+#[test]
+fn unplugging_a_vhost_user_port_is_done_or_undone() {
+    sweep_port("del-iface");
 }
 
 /// Routes that are not the kernel's.
