@@ -1,6 +1,5 @@
 //! What can go wrong in a command, and the exit code that says it.
 
-use std::error::Error as _;
 use std::io;
 
 use patchbay_protocols::failure::Kind;
@@ -40,23 +39,30 @@ impl Error {
     /// The message with its causes, as one sentence.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            sentence = format!("{}: {error}", sentence.trim_end_matches('.'));
-            cause = error.source();
-        }
-        sentence
+        sentence(self)
     }
 
     /// More lines that help to understand it.
     #[must_use]
-    pub fn evidence(&self) -> &[String] {
-        match self {
-            Self::Launch(LaunchError::NotStarted { evidence, .. }) => evidence,
-            _ => &[],
-        }
+    pub fn evidence(&self) -> Vec<String> {
+        let Self::Launch(LaunchError::NotStarted { left, evidence, .. }) = self else {
+            return Vec::new();
+        };
+        let undoing = left
+            .iter()
+            .map(|error| format!("It could not be undone: {}", sentence(error.as_ref())));
+        undoing.chain(evidence.iter().cloned()).collect()
     }
+}
+
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        sentence = format!("{}: {error}", sentence.trim_end_matches('.'));
+        cause = error.source();
+    }
+    sentence
 }
 
 fn launch_kind(error: &LaunchError) -> Kind {
@@ -85,6 +91,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::launch::registry::SandboxId;
 
     #[test]
     fn exit_codes_say_what_happened() {
@@ -94,6 +101,7 @@ mod tests {
         let timeout = LaunchError::NotStarted {
             id: "x".parse().unwrap(),
             source: Failure::Timeout(Duration::from_secs(1)),
+            left: None,
             evidence: Vec::new(),
         };
         assert_eq!(code(timeout), 9);
@@ -109,5 +117,24 @@ mod tests {
         });
         let expected = "The network namespace /run/netns/x can't be opened: entity not found";
         assert_eq!(error.sentence(), expected);
+    }
+    #[test]
+    fn a_failure_and_what_kept_it_from_being_undone_are_both_told() {
+        let id: SandboxId = "x".parse().unwrap();
+        let error = Error::Launch(LaunchError::NotStarted {
+            id: id.clone(),
+            source: Failure::Interrupted,
+            left: Some(Box::new(LaunchError::Stuck { id, pid: 7 })),
+            evidence: vec!["console.log: panic".into()],
+        });
+        let told = [
+            "It could not be undone: The process 7 of the sandbox x does not end.",
+            "console.log: panic",
+        ];
+        assert_eq!(
+            error.sentence(),
+            "The sandbox x did not start: It was interrupted."
+        );
+        assert_eq!(error.evidence(), told);
     }
 }

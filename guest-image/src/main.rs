@@ -86,7 +86,7 @@ fn start(run_dir: &RunDir, args: StartArgs) -> Result<(), Error> {
 fn report(error: &Error) -> i32 {
     say(&error.sentence());
     for line in error.evidence() {
-        say(line);
+        say(&line);
     }
     error.kind().exit_code().into()
 }

@@ -197,3 +197,23 @@ fn a_machine_that_begins_anew_gets_its_card_again() {
         "172.16.0.3"
     );
 }
+
+#[test]
+fn a_guest_that_prints_without_end_does_not_fill_the_host() {
+    let guest = Guest::start(Machine::Q35);
+    let pid = guest.registered()["pid"].to_string();
+    let prlimit = |words: &[&str]| {
+        let mut command = std::process::Command::new("prlimit");
+        let output = command.args(["--pid", &pid]).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let limits = prlimit(&["--fsize", "--raw", "--noheadings", "--output=SOFT,HARD"]);
+    assert_eq!(limits.trim(), "16777216 16777216");
+    // What a slow serial line takes half a minute to reach, lowered.
+    prlimit(&["--fsize=100000"]);
+    let printed = guest.shell("head -c 200000 /dev/zero > /dev/console; echo printed");
+    assert_eq!(printed.ok(), "printed\n");
+    let length = std::fs::metadata(guest.file("console.log")).unwrap().len();
+    assert_eq!(length, 100_000);
+    guest.kata_network("list-routes", "").ok();
+}

@@ -9,6 +9,7 @@ use nix::sys::socket::{self, Backlog};
 use slog::{Logger, warn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 use ttrpc::r#async::transport::{Listener, Socket};
 
@@ -83,12 +84,12 @@ impl Door {
             let arrived = match self.bound.accept().await? {
                 Ok(arrived) => arrived,
                 Err(cid) => {
-                    self.complain("not from the host", Some(cid));
+                    self.turn_away("not from the host", Some(cid)).await;
                     continue;
                 }
             };
             let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else {
-                self.complain("there are too many", None);
+                self.turn_away("there are too many", None).await;
                 continue;
             };
             return Ok(match arrived {
@@ -98,10 +99,12 @@ impl Door {
         }
     }
 
-    fn complain(&mut self, why: &'static str, cid: Option<u32>) {
+    async fn turn_away(&mut self, why: &'static str, cid: Option<u32>) {
         if let Some(refused) = self.complaints.due(Instant::now()) {
             warn!(self.log, "connection refused"; "why" => why, "cid" => cid, "refused" => refused);
         }
+        // A queue full of strangers would otherwise be worked off before any request of the host.
+        task::yield_now().await;
     }
 }
 

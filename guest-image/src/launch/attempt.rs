@@ -1,6 +1,5 @@
 //! One attempt to start a sandbox: spawn, wait for the agent, or undo everything and say why.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -14,13 +13,13 @@ use patchbay_protocols::endpoint::Endpoint;
 use super::LaunchError;
 use super::folder::{Description, Folder};
 use super::interrupt::Interrupts;
+use super::logs;
 use super::processes::{ProcessRecord, Role};
 use super::qemu::QemuConfig;
 use super::registry::{Record, RunDir, Sandbox, SandboxId};
 use super::spawn::{Gated, Program};
 use super::stop::end_all;
 use crate::image::Tools;
-use crate::text::last_lines;
 
 /// Everything that was decided before the first process.
 pub(super) struct Plan {
@@ -57,6 +56,9 @@ pub enum Failure {
     /// Ctrl-C or SIGTERM.
     #[error("It was interrupted.")]
     Interrupted,
+    /// The size of its logs can't be limited.
+    #[error("The size of its logs can't be limited.")]
+    Unlimited(#[source] io::Error),
     /// The sandbox's own files can't be written.
     #[error(transparent)]
     Files(Box<LaunchError>),
@@ -128,7 +130,7 @@ impl Attempt {
         // vhost-device-vsock 0.3 can lose a connection that comes before the guest has its driver,
         // and every later one with it; so the first comes when the agent has said that it serves.
         let console = self.folder.console();
-        self.wait_until(plan, deadline, || says(&console, AGENT_SERVES))?;
+        self.wait_until(plan, deadline, || logs::says(&console, AGENT_SERVES))?;
         let greeting = || Agent::connect(&plan.agent).and_then(|agent| agent.greeting());
         self.wait_until(plan, deadline, || greeting().is_ok())?;
         if self.record.tools == Tools::With {
@@ -146,6 +148,9 @@ impl Attempt {
         self.record
             .processes
             .retain(|process| process.role != Role::Launcher);
+        for process in &self.record.processes {
+            logs::limit(process).map_err(Failure::Unlimited)?;
+        }
         self.folder.write_record(&self.record)?;
         Ok(description)
     }
@@ -223,12 +228,11 @@ impl Attempt {
             folder: self.folder,
             record: Some(self.record),
         };
-        if let Err(error) = ended.and_then(|()| run_dir.remove(&sandbox)) {
-            return error;
-        }
+        let undone = ended.and_then(|()| run_dir.remove(&sandbox));
         LaunchError::NotStarted {
             id: self.id,
             source: failure,
+            left: undone.err().map(Box::new),
             evidence,
         }
     }
@@ -241,17 +245,11 @@ impl Attempt {
         ];
         let mut lines = Vec::new();
         for log in logs {
-            let bytes = fs::read(&log).unwrap_or_default();
             let name = log.file_name().unwrap_or_default().to_string_lossy();
-            for line in last_lines(&bytes, EVIDENCE_LINES) {
+            for line in logs::end_of(&log, EVIDENCE_LINES) {
                 lines.push(format!("{name}: {line}"));
             }
         }
         lines
     }
-}
-
-/// Whether the guest has printed this.
-fn says(console: &Path, words: &str) -> bool {
-    fs::read(console).is_ok_and(|text| String::from_utf8_lossy(&text).contains(words))
 }

@@ -9,6 +9,7 @@ pub mod vsock;
 
 mod attempt;
 mod interrupt;
+mod logs;
 mod spawn;
 mod start;
 mod stop;
@@ -81,13 +82,15 @@ pub enum LaunchError {
         /// Why.
         source: io::Error,
     },
-    /// It was begun, failed, and was undone.
+    /// It was begun, failed, and was undone, as far as that could be done.
     #[error("The sandbox {id} did not start.")]
     NotStarted {
         /// Its name.
         id: SandboxId,
         /// Why.
         source: Failure,
+        /// What kept it from being undone wholly.
+        left: Option<Box<LaunchError>>,
         /// The last lines of its console and of its programs, made safe for a terminal.
         evidence: Vec<String>,
     },

@@ -24,7 +24,8 @@ pub(super) struct Program<'a> {
 
 /// Waits for one line, then becomes the program. When the launcher dies before it has written down
 /// the process id, the line never comes, and no process is left that nobody knows of.
-const GATE: &str = r#"read -r line && exec "$0" "$@" </dev/null"#;
+/// A log that may not grow any more must not end the program: hence the ignored signal.
+const GATE: &str = r#"trap '' XFSZ && read -r line && exec "$0" "$@" </dev/null"#;
 
 /// A process that waits to become the program.
 pub(super) struct Gated(Child);
