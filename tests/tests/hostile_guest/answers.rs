@@ -9,7 +9,7 @@ use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, end, frame, messag
 use ttrpc::proto::MESSAGE_TYPE_DATA;
 
 use crate::case::{
-    CONNECTIONS, Case, LIST, Liar, OBEYED, ROUTES, all, endless, once, then_silence, to,
+    CONNECTIONS, Case, LIST, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence, to,
 };
 use crate::tables::obeyed_connection;
 
@@ -24,6 +24,11 @@ fn routes(asked: &Asked, lies: impl FnOnce() -> Vec<u8>) -> Option<Lies> {
 
 fn silence(_: &Asked) -> Option<Lies> {
     None
+}
+
+fn drip(asked: &Asked) -> Option<Lies> {
+    let bytes = answer_bytes(asked, empty_routes(100));
+    to(asked, "ListRoutes", || dripping(bytes))
 }
 
 fn hang_up(asked: &Asked) -> Option<Lies> {
@@ -70,8 +75,10 @@ fn lies_about_routes_are_refused() {
     let many = "at most 32768 routes are taken";
     let much = "the agent sends more than an answer may have";
     let closed = "the connection to the agent broke";
-    let cases: [(&str, Liar, Kind, &str); 8] = [
-        ("silence", silence, Kind::Timeout, "gave no answer in 10 s"),
+    let late = "gave no answer in 10 s";
+    let cases: [(&str, Liar, Kind, &str); 9] = [
+        ("silence", silence, Kind::Timeout, late),
+        ("by drops", drip, Kind::Timeout, late),
         ("the end", hang_up, Kind::Other, closed),
         ("another type", another_type, Kind::Other, closed),
         ("too many", too_many, Kind::Other, many),

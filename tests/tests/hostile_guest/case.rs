@@ -123,6 +123,14 @@ pub(crate) fn then_silence(bytes: Vec<u8>) -> Lies {
     Box::new(iter::once(bytes).chain(silence))
 }
 
+/// These bytes, one in a tenth of a second.
+pub(crate) fn dripping(bytes: Vec<u8>) -> Lies {
+    Box::new(bytes.into_iter().map(|byte| {
+        thread::sleep(Duration::from_millis(100));
+        vec![byte]
+    }))
+}
+
 pub(crate) fn endless(bytes: Vec<u8>) -> Lies {
     Box::new(iter::repeat(bytes))
 }

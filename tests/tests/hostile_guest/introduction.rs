@@ -10,7 +10,7 @@ use patchbay_protocols::wire::agent::HelloReply;
 use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, frame, refusal};
 use ttrpc::proto::{MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE};
 
-use crate::case::{Case, Liar, OBEYED, ROUTES, all, endless, once, then_silence};
+use crate::case::{Case, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence};
 
 const SILENT: &str = "gave no answer in 5 s";
 const ABSENT: &str = "the sandbox's agent does not answer at";
@@ -18,6 +18,14 @@ const MUCH: &str = "the agent sends more than an answer may have";
 
 fn silence(_: &Asked) -> Option<Lies> {
     Some(then_silence(Vec::new()))
+}
+
+fn drip(asked: &Asked) -> Option<Lies> {
+    let reply = HelloReply {
+        agent_version: "1".repeat(100),
+        ..HelloReply::default()
+    };
+    Some(dripping(answer(asked, &reply)))
 }
 
 fn hang_up(_: &Asked) -> Option<Lies> {
@@ -84,8 +92,9 @@ fn refuse(asked: &Asked) -> Option<Lies> {
 #[test]
 fn an_agent_that_does_not_introduce_itself_is_left_in_time() {
     let another = "the agent speaks version 4711 of the interface";
-    let cases: [(&str, Liar, Kind, &str); 13] = [
+    let cases: [(&str, Liar, Kind, &str); 14] = [
         ("silence", silence, Kind::Timeout, SILENT),
+        ("a greeting by drops", drip, Kind::Timeout, SILENT),
         ("the end", hang_up, Kind::NotFound, ABSENT),
         ("half a header", half_a_header, Kind::Timeout, SILENT),
         (
