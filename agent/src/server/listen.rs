@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream;
-use nix::sys::socket::{self, Backlog};
 use slog::{Logger, warn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task;
-use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
+use tokio_vsock::{VMADDR_CID_HOST, VsockStream};
 use ttrpc::r#async::transport::{Listener, Socket};
 
 use super::Error;
 use super::guarded::Guarded;
+use super::vsock;
 use crate::config::Listen;
 
 /// Pause after `accept` failed: out of descriptors, it would fail again at once.
@@ -27,20 +27,14 @@ const CONNECTIONS: usize = 64;
 const COMPLAINT: Duration = Duration::from_secs(1);
 
 enum Bound {
-    Vsock(VsockListener),
+    Vsock(vsock::Port),
     Unix(UnixListener),
 }
 
 impl Bound {
     fn new(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Vsock(port) => {
-                let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, *port))?;
-                // With the library's 128 a container that connects without pause fills the queue,
-                // and the host is turned away by the kernel.
-                socket::listen(&listener, Backlog::MAXCONN)?;
-                Ok(Bound::Vsock(listener))
-            }
+            Listen::Vsock(port) => vsock::Port::listen(*port).map(Bound::Vsock),
             Listen::Unix(path) => {
                 // Left by an agent that was killed; nobody else serves at a path given to us.
                 let _ = std::fs::remove_file(path);
@@ -53,10 +47,10 @@ impl Bound {
     async fn accept(&self) -> io::Result<Result<Arrived, u32>> {
         match self {
             Bound::Unix(listener) => Ok(Ok(Arrived::Unix(listener.accept().await?.0))),
-            Bound::Vsock(listener) => {
-                let (stream, peer) = listener.accept().await?;
+            Bound::Vsock(port) => {
+                let (stream, peer) = port.accept().await?;
                 if peer.cid() == VMADDR_CID_HOST {
-                    return Ok(Ok(Arrived::Vsock(stream)));
+                    return VsockStream::new(stream).map(|stream| Ok(Arrived::Vsock(stream)));
                 }
                 // A container in this guest reaches the port over loopback, as another CID.
                 Ok(Err(peer.cid()))

@@ -6,6 +6,7 @@ mod guarded;
 mod handlers;
 mod ipvs;
 mod listen;
+mod vsock;
 
 use std::sync::Arc;
 
