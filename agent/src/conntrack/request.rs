@@ -58,9 +58,9 @@ pub(super) fn push_delete(batch: &mut Batch<Netfilter>, tracked: &Tracked<'_>) {
     batch.push(DELETE, Flags::Plain, |body| {
         body.raw(&header(family));
         body.nest(CTA_TUPLE_ORIG, |nest| nest.raw(tracked.orig));
-        body.bytes(CTA_ID, &tracked.flow.id.to_be_bytes());
+        body.bytes(CTA_ID, tracked.flow.id.to_be_bytes());
         if tracked.flow.zone != 0 {
-            body.bytes(CTA_ZONE, &tracked.flow.zone.to_be_bytes());
+            body.bytes(CTA_ZONE, tracked.flow.zone.to_be_bytes());
         }
     });
 }
@@ -152,7 +152,7 @@ impl Sieve {
                 ];
                 for (kind, address) in ends {
                     if let Some(address) = address {
-                        ip.bytes(kind, &address.octets());
+                        ip.bytes(kind, address.octets());
                     }
                 }
             });
@@ -167,7 +167,7 @@ impl Sieve {
                 ];
                 for (kind, port) in ports {
                     if let Some(port) = port {
-                        proto.bytes(kind, &port.to_be_bytes());
+                        proto.bytes(kind, port.to_be_bytes());
                     }
                 }
             });

@@ -54,13 +54,13 @@ fn flow(last: u8) -> Vec<u8> {
     let tuple = |src: [u8; 4], dst: [u8; 4]| {
         move |body: &mut crate::netlink::Body<'_>| {
             body.nest(decode::CTA_TUPLE_IP, |ip| {
-                ip.bytes(decode::CTA_IP_V4_SRC, &src);
-                ip.bytes(decode::CTA_IP_V4_DST, &dst);
+                ip.bytes(decode::CTA_IP_V4_SRC, src);
+                ip.bytes(decode::CTA_IP_V4_DST, dst);
             });
             body.nest(decode::CTA_TUPLE_PROTO, |proto| {
                 proto.u8(decode::CTA_PROTO_NUM, 6);
-                proto.bytes(decode::CTA_PROTO_SRC_PORT, &[4, 0]);
-                proto.bytes(decode::CTA_PROTO_DST_PORT, &[0, 80]);
+                proto.bytes(decode::CTA_PROTO_SRC_PORT, [4, 0]);
+                proto.bytes(decode::CTA_PROTO_DST_PORT, [0, 80]);
             });
         }
     };
@@ -69,7 +69,7 @@ fn flow(last: u8) -> Vec<u8> {
         body.raw(&[2, 0, 0, 0]);
         body.nest(request::CTA_TUPLE_ORIG, tuple(client, server));
         body.nest(2, tuple(server, client));
-        body.bytes(request::CTA_ID, &[0, 0, 0, last]);
+        body.bytes(request::CTA_ID, [0, 0, 0, last]);
     });
     message.bytes()[16..].to_vec()
 }

@@ -63,7 +63,7 @@ fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
         IpAddr::V4(v4) => union[..4].copy_from_slice(&v4.octets()),
         IpAddr::V6(v6) => union = v6.octets(),
     }
-    body.bytes(kind, &union);
+    body.bytes(kind, union);
 }
 
 fn service_id(nest: &mut Body<'_>, id: ServiceId) {
@@ -76,7 +76,7 @@ fn service_id(nest: &mut Body<'_>, id: ServiceId) {
         } => {
             nest.u16(svc::PROTOCOL, protocol.number().into());
             address(nest, svc::ADDR, ip);
-            nest.bytes(svc::PORT, &port.to_be_bytes());
+            nest.bytes(svc::PORT, port.to_be_bytes());
         }
         // The kernel ignores an address beside it.
         ServiceId::Mark { mark, .. } => nest.u32(svc::FWMARK, mark.get()),
@@ -98,15 +98,15 @@ fn service(body: &mut Body<'_>, service: &Service) {
             nest.str_z(svc::PE_NAME, engine.as_str());
         }
         // struct ip_vs_flags: the flags, and which of them are meant: all.
-        let mut words = flags.to_ne_bytes().to_vec();
-        words.extend_from_slice(&u32::MAX.to_ne_bytes());
-        nest.bytes(svc::FLAGS, &words);
+        let mut words = [u8::MAX; 8];
+        words[..4].copy_from_slice(&flags.to_ne_bytes());
+        nest.bytes(svc::FLAGS, words);
         nest.u32(
             svc::TIMEOUT,
             service.persistence.map_or(0, Persistence::get),
         );
         match service.netmask {
-            Netmask::V4(bits) => nest.bytes(svc::NETMASK, &bits.to_be_bytes()),
+            Netmask::V4(bits) => nest.bytes(svc::NETMASK, bits.to_be_bytes()),
             Netmask::V6(bits) => nest.u32(svc::NETMASK, bits.into()),
         }
     });
@@ -115,7 +115,7 @@ fn service(body: &mut Body<'_>, service: &Service) {
 fn server_id(nest: &mut Body<'_>, id: ServerId) {
     nest.u16(dest::ADDR_FAMILY, family(Family::of(id.address)));
     address(nest, dest::ADDR, id.address);
-    nest.bytes(dest::PORT, &id.port.to_be_bytes());
+    nest.bytes(dest::PORT, id.port.to_be_bytes());
 }
 
 fn server(body: &mut Body<'_>, server: &Server) {
@@ -127,7 +127,7 @@ fn server(body: &mut Body<'_>, server: &Server) {
         if let Forward::Tunnel(tunnel) = server.forward {
             let (kind, port, checksum) = tunnel.numbers();
             nest.u8(dest::TUN_TYPE, kind);
-            nest.bytes(dest::TUN_PORT, &port.to_be_bytes());
+            nest.bytes(dest::TUN_PORT, port.to_be_bytes());
             nest.u16(dest::TUN_FLAGS, checksum.into());
         }
         nest.u32(dest::U_THRESH, server.upper.get());
@@ -155,8 +155,8 @@ fn daemon(body: &mut Body<'_>, daemon: &Daemon) {
             nest.u16(daemon::SYNC_MAXLEN, length.get());
         }
         match daemon.group.map(McastGroup::get) {
-            Some(IpAddr::V4(v4)) => nest.bytes(daemon::MCAST_GROUP, &v4.octets()),
-            Some(IpAddr::V6(v6)) => nest.bytes(daemon::MCAST_GROUP6, &v6.octets()),
+            Some(IpAddr::V4(v4)) => nest.bytes(daemon::MCAST_GROUP, v4.octets()),
+            Some(IpAddr::V6(v6)) => nest.bytes(daemon::MCAST_GROUP6, v6.octets()),
             None => {}
         }
         if let Some(port) = daemon.port {

@@ -34,22 +34,30 @@ impl<'a> Body<'a> {
 
     /// A byte.
     pub fn u8(&mut self, kind: u16, value: u8) {
-        self.bytes(kind, &[value]);
+        self.bytes(kind, [value]);
     }
 
     /// A 16-bit number in host order.
     pub fn u16(&mut self, kind: u16, value: u16) {
-        self.bytes(kind, &value.to_ne_bytes());
-    }
-
-    /// Bytes as they are: addresses, numbers in network order, structures.
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        self.attribute(kind, |body| body.0.extend_from_slice(value));
+        self.bytes(kind, value.to_ne_bytes());
     }
 
     /// A 32-bit number in host order.
     pub fn u32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_ne_bytes());
+        self.bytes(kind, value.to_ne_bytes());
+    }
+
+    /// At most 16 bytes as they are: addresses, numbers in network order. Written at one go: tens of
+    /// thousands of rules have a dozen each.
+    pub fn bytes<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
+        const { assert!(N <= 16) };
+        let mut whole = [0; HEADER + 16];
+        let length = u16::try_from(HEADER + N).unwrap_or(u16::MAX);
+        whole[..2].copy_from_slice(&length.to_ne_bytes());
+        whole[2..HEADER].copy_from_slice(&kind.to_ne_bytes());
+        whole[HEADER..HEADER + N].copy_from_slice(&value);
+        self.0
+            .extend_from_slice(&whole[..HEADER + N.next_multiple_of(ALIGN)]);
     }
 
     /// Text with its closing NUL.
@@ -78,7 +86,10 @@ impl<'a> Body<'a> {
     }
 
     fn pad(&mut self) {
-        self.0.resize(self.0.len().next_multiple_of(ALIGN), 0);
+        let end = self.0.len().next_multiple_of(ALIGN);
+        if end > self.0.len() {
+            self.0.resize(end, 0);
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteIp6Tunnel, RouteIpTunnel,
     RouteLwTunnelEncap, RouteMessage, RouteMplsIpTunnel, RouteNextHopFlags, RouteProtocol,
-    RouteScope, RouteSeg6IpTunnel, RouteType,
+    RouteSeg6IpTunnel, RouteType,
 };
 use patchbay_protocols::model::{Route as Spoken, Way};
 
 use super::parse;
-use crate::netlink::{Batch, Error, Flags, Kernel, Route, dump};
+use crate::netlink::{Batch, Body, Error, Flags, Kernel, Route, dump};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -21,10 +21,23 @@ const RTM_GETROUTE: u16 = 26;
 /// The kernel counts what is left of a route's life in these (`USER_HZ`), but is told seconds.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// A route as the kernel can be told it: a new one, or one that it listed, whole, so that it can be
-/// made again whatever else it has.
+/// A route as the kernel can be told it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored(RouteMessage);
+pub enum Stored {
+    /// A new one. There may be thousands: the kernel is told it without a message in between.
+    New(New),
+    /// One that the kernel listed, whole, so that it can be made again whatever else it has.
+    Listed(RouteMessage),
+}
+
+/// A new route through a link, in the main table and with protocol boot, as iproute2 makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct New {
+    way: Way,
+    scope: u8,
+    metric: u32,
+    index: u32,
+}
 
 /// Every route of every table. One that netlink-packet-route can't read (an encapsulation that it
 /// does not know) is not for us to touch, and is passed over.
@@ -35,82 +48,125 @@ pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Stored>, Error> {
     dump(kernel, &request, |payload| {
         let message = parse::<RouteMessage>(payload).ok();
         let message = message.filter(|message| can_be_told(&message.attributes));
-        Ok(message.map(Stored::listed))
+        Ok(message.map(listed))
     })
 }
 
 /// Adds to a batch: the route, unless there is one to its destination with its metric.
 pub fn add(batch: &mut Batch<Route>, route: &Stored) {
-    batch.push(RTM_NEWROUTE, Flags::Create, |body| body.emit(&route.0));
+    batch.push(RTM_NEWROUTE, Flags::Create, |body| route.tell(body));
 }
 
 /// Adds to a batch: exactly this route goes.
 pub fn remove(batch: &mut Batch<Route>, route: &Stored) {
-    batch.push(RTM_DELROUTE, Flags::Plain, |body| body.emit(&route.0));
+    batch.push(RTM_DELROUTE, Flags::Plain, |body| route.tell(body));
 }
 
-impl Stored {
-    /// A new one through link `index`, in the main table and with protocol boot, as iproute2 does.
-    #[must_use]
-    pub fn new(route: &Spoken, index: u32) -> Self {
-        let Spoken {
-            way,
-            device: _,
-            scope,
-            metric,
-        } = route;
-        let dest = way.dest();
-        let mut message = RouteMessage::default();
-        message.header.address_family = match dest.addr() {
+/// Kinds of attributes: `rtattr_type_t` of linux/rtnetlink.h.
+mod rta {
+    pub(super) const DST: u16 = 1;
+    pub(super) const OIF: u16 = 4;
+    pub(super) const GATEWAY: u16 = 5;
+    pub(super) const PRIORITY: u16 = 6;
+    pub(super) const PREFSRC: u16 = 7;
+}
+
+impl New {
+    /// `rtmsg` (family, lengths of destination and source, type of service, table, protocol, scope,
+    /// type, flags u32) and attributes.
+    fn tell(&self, body: &mut Body<'_>) {
+        let dest = self.way.dest();
+        let family = match dest.addr() {
             IpAddr::V4(_) => AddressFamily::Inet,
             IpAddr::V6(_) => AddressFamily::Inet6,
         };
-        message.header.destination_prefix_length = dest.prefix_len();
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Boot;
-        message.header.scope = RouteScope::from(*scope);
-        message.header.kind = RouteType::Unicast;
-        let attributes = &mut message.attributes;
-        attributes.push(RouteAttribute::Destination(dest.addr().into()));
-        attributes.push(RouteAttribute::Oif(index));
-        attributes.push(RouteAttribute::Priority(*metric));
-        attributes.extend(way.gateway().map(|ip| RouteAttribute::Gateway(ip.into())));
-        attributes.extend(way.source().map(|ip| RouteAttribute::PrefSource(ip.into())));
-        Self(message)
+        body.raw(&[
+            family.into(),
+            dest.prefix_len(),
+            0,
+            0,
+            RouteHeader::RT_TABLE_MAIN,
+            RouteProtocol::Boot.into(),
+            self.scope,
+            RouteType::Unicast.into(),
+            0,
+            0,
+            0,
+            0,
+        ]);
+        address(body, rta::DST, dest.addr());
+        body.u32(rta::OIF, self.index);
+        body.u32(rta::PRIORITY, self.metric);
+        if let Some(gateway) = self.way.gateway() {
+            address(body, rta::GATEWAY, gateway);
+        }
+        if let Some(source) = self.way.source() {
+            address(body, rta::PREFSRC, source);
+        }
+    }
+}
+
+fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => body.bytes(kind, v4.octets()),
+        IpAddr::V6(v6) => body.bytes(kind, v6.octets()),
+    }
+}
+
+/// What the kernel reports of a route and refuses to be told is left out.
+fn listed(mut message: RouteMessage) -> Stored {
+    let header = &mut message.header;
+    header.flags.remove(RouteFlags::Dead | RouteFlags::Linkdown);
+    let mut expires = None;
+    for attribute in &mut message.attributes {
+        match attribute {
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    hop.flags
+                        .remove(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown);
+                }
+            }
+            RouteAttribute::CacheInfo(info) if info.expires != 0 => {
+                expires = Some(RouteAttribute::Expires(info.expires / TICKS_PER_SECOND));
+            }
+            _ => {}
+        }
+    }
+    message
+        .attributes
+        .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+    message.attributes.extend(expires);
+    Stored::Listed(message)
+}
+
+impl Stored {
+    /// A new one through link `index`.
+    #[must_use]
+    pub fn new(route: &Spoken, index: u32) -> Self {
+        Self::New(New {
+            way: route.way,
+            scope: route.scope,
+            metric: route.metric,
+            index,
+        })
     }
 
-    fn listed(mut message: RouteMessage) -> Self {
-        // The kernel reports these states, and refuses to be told them.
-        let header = &mut message.header;
-        header.flags.remove(RouteFlags::Dead | RouteFlags::Linkdown);
-        let mut expires = None;
-        for attribute in &mut message.attributes {
-            match attribute {
-                RouteAttribute::MultiPath(hops) => {
-                    for hop in hops {
-                        hop.flags
-                            .remove(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown);
-                    }
-                }
-                RouteAttribute::CacheInfo(info) if info.expires != 0 => {
-                    expires = Some(RouteAttribute::Expires(info.expires / TICKS_PER_SECOND));
-                }
-                _ => {}
-            }
+    fn tell(&self, body: &mut Body<'_>) {
+        match self {
+            Self::New(new) => new.tell(body),
+            Self::Listed(message) => body.emit(message),
         }
-        message
-            .attributes
-            .retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
-        message.attributes.extend(expires);
-        Self(message)
     }
 
     /// Whether the kernel made it by itself: from an address, a redirect or a router's
     /// advertisement. It makes such a route again when it sees fit.
     #[must_use]
     pub fn made_by_kernel(&self) -> bool {
+        let Self::Listed(message) = self else {
+            return false;
+        };
         matches!(
-            self.0.header.protocol,
+            message.header.protocol,
             RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra
         )
     }
@@ -118,7 +174,11 @@ impl Stored {
     /// Whether packets go through link `index`, on one of several ways perhaps.
     #[must_use]
     pub fn uses(&self, index: u32) -> bool {
-        self.0.attributes.iter().any(|attribute| match attribute {
+        let message = match self {
+            Self::New(new) => return new.index == index,
+            Self::Listed(message) => message,
+        };
+        message.attributes.iter().any(|attribute| match attribute {
             RouteAttribute::Oif(oif) => *oif == index,
             RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == index),
             _ => false,
@@ -128,7 +188,11 @@ impl Stored {
     /// Whether packets go to a router, to which there must be a route before this one.
     #[must_use]
     pub fn has_gateway(&self) -> bool {
-        self.0.attributes.iter().any(|attribute| {
+        let message = match self {
+            Self::New(new) => return new.way.gateway().is_some(),
+            Self::Listed(message) => message,
+        };
+        message.attributes.iter().any(|attribute| {
             matches!(
                 attribute,
                 RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)
@@ -139,21 +203,25 @@ impl Stored {
     /// The preferred address of our own.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
-        self.0
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RouteAttribute::PrefSource(address) => ip(address),
-                _ => None,
-            })
+        let message = match self {
+            Self::New(new) => return new.way.source(),
+            Self::Listed(message) => message,
+        };
+        message.attributes.iter().find_map(|part| match part {
+            RouteAttribute::PrefSource(address) => ip(address),
+            _ => None,
+        })
     }
 
-    /// The same in the words that we share with the host, given the names of the links. `None`
+    /// A listed one in the words that we share with the host, given the names of the links. `None`
     /// for what they can't say: other tables, other types than unicast, several ways or a way of
     /// the other family, encapsulation, a type of service, nexthop objects, IPv6 subtrees.
     #[must_use]
     pub fn spoken(&self, names: &HashMap<u32, String>) -> Option<Spoken> {
-        let header = &self.0.header;
+        let Self::Listed(message) = self else {
+            return None;
+        };
+        let header = &message.header;
         let plain = header.kind == RouteType::Unicast
             && header.table == RouteHeader::RT_TABLE_MAIN
             && header.tos == 0
@@ -164,7 +232,7 @@ impl Stored {
             _ => return None,
         };
         let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
-        for attribute in &self.0.attributes {
+        for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(address) => dest = ip(address)?,
                 RouteAttribute::Gateway(address) => gateway = Some(ip(address)?),
@@ -220,6 +288,13 @@ mod tests {
 
     use super::*;
 
+    /// As netlink-packet-route reads what the kernel is told.
+    fn as_listed(stored: &Stored) -> Stored {
+        let mut batch = Batch::default();
+        add(&mut batch, stored);
+        listed(parse(&batch.bytes()[16..]).unwrap())
+    }
+
     #[test]
     fn a_route_is_told_and_read_alike() {
         for (dest, gateway) in [
@@ -239,7 +314,7 @@ mod tests {
             let route = spec.unwrap().resolve();
             let stored = Stored::new(&route, 3);
             let names = HashMap::from([(3, "eth1".to_owned())]);
-            assert_eq!(stored.spoken(&names), Some(route));
+            assert_eq!(as_listed(&stored).spoken(&names), Some(route));
             assert_eq!(stored.has_gateway(), gateway.is_some());
             assert!(stored.uses(3) && !stored.uses(4) && !stored.made_by_kernel());
         }
@@ -279,12 +354,14 @@ mod tests {
             scope: None,
             metric: None,
         });
-        let plain = Stored::new(&spec.unwrap().resolve(), 3);
+        let plain = as_listed(&Stored::new(&spec.unwrap().resolve(), 3));
         let names = HashMap::from([(3, "eth1".to_owned())]);
         let spoken = |break_it: fn(&mut RouteMessage)| {
-            let mut odd = plain.clone();
-            break_it(&mut odd.0);
-            odd.spoken(&names)
+            let Stored::Listed(mut odd) = plain.clone() else {
+                panic!("{plain:?}");
+            };
+            break_it(&mut odd);
+            Stored::Listed(odd).spoken(&names)
         };
         assert!(spoken(|_| {}).is_some());
         assert_eq!(spoken(|m| m.header.kind = RouteType::BlackHole), None);

@@ -159,18 +159,19 @@ pub(super) fn one(
 ) -> Result<(), Error> {
     let mut batch = Batch::default();
     link::change(&mut batch, index, change);
-    commit(kernel, &batch, &[step])
+    commit(kernel, &batch, |_| step)
 }
 
-/// Commits requests that don't depend on each other; the first refusal is told, with its step.
+/// Commits requests that don't depend on each other; the first refusal is told, with the
+/// step of its position.
 pub(super) fn commit(
     kernel: &mut Kernel,
     batch: &Batch<Route>,
-    steps: &[Step],
+    step: impl FnOnce(usize) -> Step,
 ) -> Result<(), Error> {
     match kernel.route.commit(batch)?.into_iter().next() {
         Some((position, refusal)) => Err(Error::Refused {
-            step: steps[position].clone(),
+            step: step(position),
             refusal,
         }),
         None => Ok(()),

@@ -248,21 +248,24 @@ impl Plan {
 fn settle(kernel: &mut Kernel, gone: &[Entry], there: &[Entry]) -> Result<(), Error> {
     let now = Table::read(kernel)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
-    let (mut batch, mut steps) = (Batch::default(), Vec::new());
-    for old in gone.iter().filter(|old| now.contains(&old.route)) {
+    let gone: Vec<_> = gone.iter().filter(|old| now.contains(&old.route)).collect();
+    let mut batch = Batch::default();
+    for old in &gone {
         route::remove(&mut batch, &old.stored);
-        steps.push(Step::RemoveRoute(old.route.clone().into()));
     }
-    commit(kernel, &batch, &steps)?;
+    commit(kernel, &batch, |position| {
+        Step::RemoveRoute(gone[position].route.clone().into())
+    })?;
     let missing = there.iter().filter(|new| !now.contains(&new.route));
     let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.stored.has_gateway());
     for group in [near, far] {
-        let (mut batch, mut steps) = (Batch::default(), Vec::new());
-        for new in group {
+        let mut batch = Batch::default();
+        for new in &group {
             route::add(&mut batch, &new.stored);
-            steps.push(Step::AddRoute(new.route.clone().into()));
         }
-        commit(kernel, &batch, &steps)?;
+        commit(kernel, &batch, |position| {
+            Step::AddRoute(group[position].route.clone().into())
+        })?;
     }
     Ok(())
 }

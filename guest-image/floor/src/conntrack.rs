@@ -34,13 +34,13 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(30, 0, 0, 1);
 fn tuple(body: &mut Body<'_>, kind: u16, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) {
     body.nest(kind, |tuple| {
         tuple.nest(TUPLE_IP, |ip| {
-            ip.bytes(SRC, &src.0.octets());
-            ip.bytes(DST, &dst.0.octets());
+            ip.bytes(SRC, src.0.octets());
+            ip.bytes(DST, dst.0.octets());
         });
         tuple.nest(TUPLE_PROTO, |proto| {
             proto.u8(PROTOCOL, UDP);
-            proto.bytes(SRC_PORT, &src.1.to_be_bytes());
-            proto.bytes(DST_PORT, &dst.1.to_be_bytes());
+            proto.bytes(SRC_PORT, src.1.to_be_bytes());
+            proto.bytes(DST_PORT, dst.1.to_be_bytes());
         });
     });
 }
@@ -55,8 +55,8 @@ pub(crate) fn fill(count: u32, to: Ipv4Addr) -> Result<Duration, Error> {
             body.raw(&HEADER);
             tuple(body, ORIG, from, to);
             tuple(body, REPLY, to, from);
-            body.bytes(STATUS, &ESTABLISHED.to_be_bytes());
-            body.bytes(TIMEOUT, &SECONDS.to_be_bytes());
+            body.bytes(STATUS, ESTABLISHED.to_be_bytes());
+            body.bytes(TIMEOUT, SECONDS.to_be_bytes());
         });
     }
     raw::carry_out(&batch)

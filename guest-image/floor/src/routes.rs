@@ -29,8 +29,8 @@ pub(crate) fn fill(count: u32, device: &str, gateway: Ipv4Addr) -> Result<Durati
         let dest = Ipv4Addr::from(u32::from(FIRST) + number);
         batch.push(NEW_ROUTE, Flags::Create, |body| {
             body.raw(&HEADER);
-            body.bytes(DST, &dest.octets());
-            body.bytes(GATEWAY, &gateway.octets());
+            body.bytes(DST, dest.octets());
+            body.bytes(GATEWAY, gateway.octets());
             body.u32(OIF, index);
         });
     }
