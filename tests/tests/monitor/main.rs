@@ -237,3 +237,25 @@ fn no_machine_at_all_is_not_found() {
         "no QEMU answers at",
     );
 }
+
+/// Each question takes QEMU a third of a millisecond. One port is asked of its bus, its address and
+/// its switch; the machine of its ACPI, two folders and another root bus.
+#[test]
+fn a_plug_asks_no_more_than_it_needs() {
+    let bench = Bench::new(|_| None);
+    bench.command("add-iface");
+    let mut times = std::collections::BTreeMap::new();
+    for request in bench.monitor.asked() {
+        let name = request["execute"].as_str().unwrap().to_owned();
+        if name.starts_with('q') {
+            *times.entry(name).or_insert(0) += 1;
+        }
+    }
+    let expected = [("qmp_capabilities", 1), ("qom-get", 4), ("qom-list", 3)];
+    assert_eq!(
+        times,
+        expected
+            .map(|(name, count)| (name.to_owned(), count))
+            .into()
+    );
+}
