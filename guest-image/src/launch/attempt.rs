@@ -144,13 +144,13 @@ impl Attempt {
             netns: plan.netns.clone(),
             pid,
         };
-        self.folder.write_description(&description)?;
         self.record
             .processes
             .retain(|process| process.role != Role::Launcher);
         for process in &self.record.processes {
             logs::limit(process).map_err(Failure::Unlimited)?;
         }
+        self.folder.write_description(&description)?;
         self.folder.write_record(&self.record)?;
         Ok(description)
     }

@@ -17,8 +17,9 @@ const TAIL: u64 = 64 << 10;
 
 /// Keeps the files of a process from growing beyond [`KEPT`] bytes.
 ///
-/// Only for a QEMU that has made the guest's memory, which is a file of that size to the kernel.
-/// What doesn't fit is lost; the process goes on, since it ignores SIGXFSZ from its start.
+/// Only once the sandbox is up: the guest's memory, which QEMU makes at its start, is a file of that
+/// size to the kernel. What doesn't fit is lost; the process goes on, since it ignores SIGXFSZ from
+/// its start.
 #[expect(unsafe_code, reason = "no crate that we use wraps prlimit")]
 pub(super) fn limit(process: &ProcessRecord) -> io::Result<()> {
     let limit = libc::rlimit {
