@@ -87,9 +87,7 @@ impl<'a> Body<'a> {
 
     fn pad(&mut self) {
         let end = self.0.len().next_multiple_of(ALIGN);
-        if end > self.0.len() {
-            self.0.resize(end, 0);
-        }
+        self.0.resize(end, 0);
     }
 }
 

@@ -297,16 +297,16 @@ mod tests {
 
     #[test]
     fn a_route_is_told_and_read_alike() {
-        for (dest, gateway) in [
-            ("0.0.0.0/0", Some("10.0.0.1")),
-            ("10.1.0.0/16", None),
-            ("::/0", Some("fe80::1")),
-            ("fd01::/64", None),
+        for (dest, gateway, source) in [
+            ("0.0.0.0/0", Some("10.0.0.1"), None),
+            ("10.1.0.0/16", None, Some("10.0.0.2")),
+            ("::/0", Some("fe80::1"), Some("fd01::2")),
+            ("fd01::/64", None, None),
         ] {
             let spec = RouteSpec::new(RouteParts {
                 dest: dest.parse().unwrap(),
                 gateway: gateway.map(|ip| ip.parse().unwrap()),
-                source: None,
+                source: source.map(|ip: &str| ip.parse().unwrap()),
                 device: "eth1".parse().unwrap(),
                 scope: None::<Scope>,
                 metric: Some(7),
