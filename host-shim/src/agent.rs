@@ -3,6 +3,7 @@
 mod allowance;
 mod conntrack;
 mod ipvs;
+mod pieces;
 mod rows;
 mod sysctl;
 

@@ -9,6 +9,7 @@ use patchbay_protocols::packed::{Packed as _, Reader};
 use patchbay_protocols::wire::conntrack as wire;
 use patchbay_protocols::wire::conntrack_ttrpc::ConntrackClient;
 
+use super::pieces::{PIECE, next};
 use super::rows::{Size, TABLE};
 use super::{Agent, context, nonsense};
 
@@ -31,7 +32,7 @@ impl Agent {
         let call = async {
             let mut flows = Ok(Flows::default());
             let mut stream = client.list(context(LIMIT), &request).await?;
-            while let Some(chunk) = stream.recv().await? {
+            while let Some(chunk) = next(&mut stream, PIECE).await? {
                 flows = flows.and_then(|flows| flows.with(&chunk.flows));
                 if flows.is_err() {
                     break;

@@ -11,6 +11,7 @@ use patchbay_protocols::packed::{Packed as _, Reader, Row};
 use patchbay_protocols::wire::ipvs as wire;
 use patchbay_protocols::wire::ipvs_ttrpc::IpvsClient;
 
+use super::pieces::{GATHERED, PIECE, next};
 use super::rows::{Size, TABLE};
 use super::{ANSWER, Agent, context, nonsense};
 
@@ -85,7 +86,7 @@ impl Agent {
         let call = async {
             let mut table = Ok(Table::default());
             let mut stream = client.table(context(BULK), &request).await?;
-            while let Some(chunk) = stream.recv().await? {
+            while let Some(chunk) = next(&mut stream, PIECE).await? {
                 table = table.and_then(|table| table.with(&chunk.rows));
                 if table.is_err() {
                     break;
@@ -113,7 +114,9 @@ impl Agent {
         let call = async {
             let mut rows = Ok(Rows::default());
             let mut stream = client.connections(context(BULK), &request).await?;
-            while let Some(chunk) = stream.recv().await? {
+            let mut patience = GATHERED;
+            while let Some(chunk) = next(&mut stream, patience).await? {
+                patience = PIECE;
                 rows = rows.and_then(|rows| rows.with(&chunk));
                 if rows.is_err() {
                     break;

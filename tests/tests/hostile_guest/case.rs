@@ -34,6 +34,7 @@ pub(crate) const LIST: &[&str] = &["kata-network", "list-ifaces", "x"];
 pub(crate) const ROUTES: &[&str] = &["kata-network", "list-routes", "x"];
 pub(crate) const TABLE: &[&str] = &["kata-ipvs", "ipvsadm", "--parameters", "-S -n", "x"];
 pub(crate) const CONNECTIONS: &[&str] = &["kata-ipvs", "ipvsadm", "--parameters", "-L -n -c", "x"];
+pub(crate) const FLOWS: &[&str] = &["conntrack", "list", "x"];
 
 impl Case {
     pub(crate) fn refused(

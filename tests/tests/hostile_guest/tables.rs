@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use patchbay_protocols::failure::Kind;
+use patchbay_protocols::wire::conntrack::ListChunk;
 use patchbay_protocols::wire::ipvs::{Connection, ConnectionsChunk, Peer, TableChunk};
 use patchbay_tests::liar::{Asked, Lies, frame, message};
 use ttrpc::proto::MESSAGE_TYPE_DATA;
 
-use crate::case::{CONNECTIONS, Case, Liar, OBEYED, TABLE, all, endless, to};
+use crate::case::{
+    CONNECTIONS, Case, FLOWS, Liar, OBEYED, TABLE, all, dripping, endless, then_silence, to,
+};
 
 fn rows(bytes: Vec<u8>) -> TableChunk {
     TableChunk {
@@ -121,5 +124,50 @@ fn tables_without_end_are_cut_off() {
         input: rules.clone(),
         within: Duration::from_secs(90),
         ..Case::refused(name, words, liar, Kind::Other, says)
+    }));
+}
+
+fn services_by_drops(asked: &Asked) -> Option<Lies> {
+    let rows = rows(SERVICE.repeat(1000));
+    to(asked, "Table", || dripping(message(asked, &rows)))
+}
+
+fn one_service_and_silence(asked: &Asked) -> Option<Lies> {
+    let rows = rows(SERVICE.to_vec());
+    to(asked, "Table", || then_silence(message(asked, &rows)))
+}
+
+fn connections_by_drops(asked: &Asked) -> Option<Lies> {
+    let chunk = ConnectionsChunk {
+        connections: vec![obeyed_connection(); 10],
+        ..ConnectionsChunk::default()
+    };
+    let chunk = message(asked, &chunk);
+    let first = std::iter::once(chunk.clone());
+    to(asked, "Connections", || {
+        Box::new(first.chain(dripping(chunk)))
+    })
+}
+
+fn flows_by_drops(asked: &Asked) -> Option<Lies> {
+    let chunk = ListChunk {
+        flows: vec![0; 10_000],
+        ..ListChunk::default()
+    };
+    to(asked, "List", || dripping(message(asked, &chunk)))
+}
+
+#[test]
+fn tables_by_drops_are_left_in_time() {
+    let cases: [(&str, &[&str], Liar); 4] = [
+        ("services by drops", TABLE, services_by_drops),
+        ("one service", TABLE, one_service_and_silence),
+        ("connections by drops", CONNECTIONS, connections_by_drops),
+        ("flows by drops", FLOWS, flows_by_drops),
+    ];
+    let late = "the agent sent no more of its list for 20 s";
+    all(&cases.map(|(name, words, liar)| Case {
+        within: Duration::from_secs(28),
+        ..Case::refused(name, words, liar, Kind::Timeout, late)
     }));
 }
