@@ -292,6 +292,40 @@ fn a_card_that_appears_late_is_found_at_once() {
     assert_eq!(interface.name, "eth-test");
 }
 
+/// Waits until so many requests wait for a card: each listens to links and IPv6 addresses.
+fn until_waiting(count: usize) {
+    let listeners = || {
+        let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+        sockets.matches(" 00000101 ").count()
+    };
+    while listeners() != count {
+        thread::yield_now();
+    }
+}
+
+/// The first is left of a command that was killed.
+#[test]
+fn of_two_requests_for_one_card_the_later_is_meant() {
+    let bench = Bench::new();
+    let old = LinkParts {
+        addresses: vec![address("172.16.0.9/16")],
+        ..parts()
+    };
+    let patience = Duration::from_secs(20);
+    let (first, second) = thread::scope(|scope| {
+        let first = scope.spawn(|| bench.configure(&spec(old), patience));
+        until_waiting(1);
+        let second = scope.spawn(|| bench.configure(&spec(parts()), patience));
+        until_waiting(2);
+        plug(bench.sysfs.path());
+        ip("link set eth0 mtu 1499");
+        (first.join().unwrap(), second.join().unwrap())
+    });
+    assert_eq!(first.unwrap_err().kind(), Kind::NotYet);
+    assert_eq!(second.unwrap().addresses, parts().addresses);
+    assert!(!ip("addr show eth-test").contains("172.16.0.9"));
+}
+
 #[test]
 fn every_interface_is_listed() {
     let bench = Bench::with_card();

@@ -65,6 +65,12 @@ pub enum Error {
         /// The address that it should have.
         mac: MacAddr,
     },
+    /// The host has asked again for this place, and means that.
+    #[error("a later request configures the card at PCI path {path}")]
+    Superseded {
+        /// Where it sits.
+        path: PciPath,
+    },
     /// There is a card, but not the one that was meant.
     #[error("the card at PCI path {path} has MAC {found}, not {wanted}")]
     OtherMac {
@@ -181,9 +187,10 @@ pub enum Error {
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         match error {
-            Error::NoCard { .. } | Error::OtherMac { .. } | Error::Gone { .. } => {
-                Failure::of(Kind::NotYet, error)
-            }
+            Error::NoCard { .. }
+            | Error::Superseded { .. }
+            | Error::OtherMac { .. }
+            | Error::Gone { .. } => Failure::of(Kind::NotYet, error),
             Error::Tentative { .. } => Failure::of(Kind::NotYet, error).with_field("addresses"),
             Error::Duplicate { .. } => Failure::of(Kind::Exists, error).with_field("addresses"),
             Error::NoInterface { .. } => Failure::of(Kind::NotFound, error).with_field("name"),

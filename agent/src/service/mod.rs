@@ -5,6 +5,7 @@ mod configure;
 pub mod conntrack;
 mod error;
 pub mod ipvs;
+mod places;
 mod rename;
 mod routes;
 mod state;
@@ -27,6 +28,7 @@ use configure::Before;
 use conntrack::ConntrackService;
 pub use error::{Error, Step};
 use ipvs::IpvsService;
+use places::{Place, Places};
 
 /// Longest wait for the carrier of a card that has come up.
 const CARRIER: Duration = Duration::from_secs(1);
@@ -45,6 +47,7 @@ pub struct Services {
     /// The feature's word for the way in which queues are set: told without waiting for the lock.
     ethtool: &'static str,
     kernel: Mutex<Kernel>,
+    places: Places,
     ipvs: IpvsService,
     conntrack: ConntrackService,
 }
@@ -75,6 +78,7 @@ impl Services {
             sysfs,
             ethtool,
             kernel: Mutex::new(kernel),
+            places: Places::default(),
             ipvs: IpvsService::open()?,
             conntrack: ConntrackService::new(),
         })
@@ -111,13 +115,25 @@ impl Services {
         deadline: Instant,
     ) -> Result<Configured, Error> {
         let begun = Instant::now();
-        let index = self.find(path, spec, deadline)?;
+        let place = self.places.take(path);
+        let index = self.find(&place, spec, deadline)?;
         let discovery = begun.elapsed();
-        let before = configure::apply(&mut self.lock(), index, spec)?;
-        if let Err(first) = self.wait_for_carrier(index) {
-            return Err(before.restore(&mut self.lock(), first.into()));
-        }
-        let interface = self.finish(&before, spec.duplicates())?;
+        let before = {
+            let mut kernel = self.lock();
+            place.check()?;
+            configure::apply(&mut kernel, index, spec)?
+        };
+        let finished = match self.wait_for_carrier(index) {
+            Ok(()) => self.finish(&before, spec.duplicates()),
+            Err(error) => Err(error.into()),
+        };
+        let interface = finished.map_err(|first| {
+            let mut kernel = self.lock();
+            match place.check() {
+                Ok(()) => before.restore(&mut kernel, first),
+                Err(lost) => lost,
+            }
+        })?;
         Ok(Configured {
             interface,
             discovery,
@@ -128,7 +144,8 @@ impl Services {
     /// Changes an interface by difference, or leaves it as it was.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Error> {
         let before = configure::update(&mut self.lock(), change)?;
-        self.finish(&before, change.duplicates())
+        let finished = self.finish(&before, change.duplicates());
+        finished.map_err(|first| before.restore(&mut self.lock(), first))
     }
 
     /// Adds routes, or none of them.
@@ -155,16 +172,9 @@ impl Services {
     /// kernel is not locked while it asks the other hosts.
     fn finish(&self, before: &Before, duplicates: Duplicates) -> Result<Interface, Error> {
         if duplicates == Duplicates::Detected {
-            let settled = addresses::settled(before.index, || self.lock());
-            if let Err(first) = settled {
-                return Err(before.restore(&mut self.lock(), first));
-            }
+            addresses::settled(before.index, || self.lock())?;
         }
-        let mut kernel = self.lock();
-        let listed = match self.interfaces(&mut kernel) {
-            Ok(listed) => listed,
-            Err(first) => return Err(before.restore(&mut kernel, first.into())),
-        };
+        let listed = self.list()?;
         listed
             .into_iter()
             .find(|interface| interface.index == before.index)
@@ -181,17 +191,19 @@ impl Services {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, path: &PciPath, spec: &LinkSpec, deadline: Instant) -> Result<u32, Error> {
+    fn find(&self, place: &Place<'_>, spec: &LinkSpec, deadline: Instant) -> Result<u32, Error> {
+        let path = place.path;
         let mac = spec.parts().mac;
         let mut other_mac = None;
         let found = device::until(deadline, || {
+            place.check()?;
             let links = link::list(&mut self.lock().route)?;
             let here = links
                 .iter()
                 .find(|link| self.sysfs.path_of(&link.name, link.index).as_ref() == Some(path));
             other_mac = here.and_then(|link| link.mac).filter(|found| *found != mac);
             let matching = here.filter(|link| link.mac == Some(mac));
-            Ok::<_, netlink::Error>(matching.map(|link| link.index))
+            Ok::<_, Error>(matching.map(|link| link.index))
         })?;
         found.ok_or(match other_mac {
             Some(found) => Error::OtherMac {
