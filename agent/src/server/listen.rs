@@ -73,6 +73,15 @@ struct Door {
 }
 
 impl Door {
+    fn new(bound: Bound, places: usize, log: &Logger) -> Self {
+        Self {
+            bound,
+            free: Arc::new(Semaphore::new(places)),
+            log: log.clone(),
+            complaints: Complaints::default(),
+        }
+    }
+
     async fn next(&mut self) -> io::Result<Socket> {
         loop {
             let arrived = match self.bound.accept().await? {
@@ -127,12 +136,7 @@ pub(super) fn listener(listen: &Listen, log: &Logger) -> Result<Listener, Error>
         place: format!("{listen:?}"),
         source,
     })?;
-    let door = Door {
-        bound,
-        free: Arc::new(Semaphore::new(CONNECTIONS)),
-        log: log.clone(),
-        complaints: Complaints::default(),
-    };
+    let door = Door::new(bound, CONNECTIONS, log);
     let connections = stream::unfold(door, |mut door| async move {
         let accepted = door.next().await;
         if accepted.is_err() {
@@ -145,6 +149,8 @@ pub(super) fn listener(listen: &Listen, log: &Logger) -> Result<Listener, Error>
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     #[test]
@@ -156,5 +162,32 @@ mod tests {
             assert_eq!(complaints.due(begun + COMPLAINT / 2), None);
         }
         assert_eq!(complaints.due(begun + COMPLAINT), Some(1001));
+    }
+
+    #[test]
+    fn one_too_many_is_turned_away_until_another_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let bound = Bound::new(&Listen::Unix(path.clone())).unwrap();
+            let log = Logger::root(slog::Discard, slog::o!());
+            let mut door = Door::new(bound, 2, &log);
+            let _first = UnixStream::connect(&path).await.unwrap();
+            let _second = UnixStream::connect(&path).await.unwrap();
+            let first = door.next().await.unwrap();
+            let _kept = door.next().await.unwrap();
+            let mut third = UnixStream::connect(&path).await.unwrap();
+            let refused = async { third.read(&mut [0]).await };
+            tokio::select! {
+                _ = door.next() => panic!("there is no place"),
+                refused = refused => assert_eq!(refused.unwrap(), 0),
+            }
+            drop(first);
+            let _fourth = UnixStream::connect(&path).await.unwrap();
+            door.next().await.unwrap();
+        });
     }
 }
