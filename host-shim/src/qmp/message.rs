@@ -23,20 +23,36 @@ pub(super) struct Greeting {
     pub(super) capabilities: Vec<String>,
 }
 
-/// Something that happened in QEMU.
-#[derive(Debug, Deserialize)]
+/// Something that happened in QEMU, as much of it as anybody here waits for: what else it tells may
+/// be megabytes.
+#[derive(Debug)]
 pub(crate) struct Event {
-    #[serde(rename = "event")]
     pub(crate) name: String,
-    #[serde(default)]
-    data: Value,
+    device: Option<String>,
 }
 
+/// Longest name of an event, and longest id of a device, that is kept, in bytes.
+const LONGEST: usize = 128;
+
 impl Event {
+    fn new(name: String, data: &Value) -> Self {
+        let short = |text: &&str| text.len() <= LONGEST && name.len() <= LONGEST;
+        let device = data.get("device").and_then(Value::as_str).filter(short);
+        Self {
+            device: device.map(str::to_owned),
+            name,
+        }
+    }
+
+    /// Whether it is one of a device: no other is waited for.
+    pub(super) fn tells_of_a_device(&self) -> bool {
+        self.device.is_some()
+    }
+
     /// Whether it is this event of this device. `DEVICE_DELETED` comes twice: the first time for the
     /// virtio backend, without the device's id.
     pub(crate) fn is(&self, name: &str, device: &str) -> bool {
-        self.name == name && self.data.get("device").and_then(Value::as_str) == Some(device)
+        self.name == name && self.device.as_deref() == Some(device)
     }
 }
 
@@ -73,7 +89,7 @@ impl Message {
                 event: Some(name),
                 data,
                 ..
-            } => Message::Event(Event { name, data }),
+            } => Message::Event(Event::new(name, &data)),
             Line {
                 error: Some(refusal),
                 id,

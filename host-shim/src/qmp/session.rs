@@ -255,7 +255,9 @@ impl Session {
     }
 
     fn keep(&mut self, message: Message) {
-        if let Message::Event(event) = message {
+        if let Message::Event(event) = message
+            && event.tells_of_a_device()
+        {
             if self.events.len() == MAX_EVENTS {
                 self.events.pop_front();
             }

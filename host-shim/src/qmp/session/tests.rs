@@ -97,3 +97,26 @@ fn a_flood_without_a_line_end_is_cut_off() {
         "QEMU's answer is no QMP: a line is longer than 4 MiB"
     );
 }
+
+#[test]
+fn of_events_only_what_is_waited_for_is_kept() {
+    static EVENTS: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let much = "x".repeat(1 << 20);
+        let event = |name: &str, device: &str| {
+            format!(
+                "{{\"event\":\"{name}\",\"data\":{{\"device\":\"{device}\",\"more\":\"{much}\"}}}}\n"
+            )
+        };
+        let events = [event("A", "d"), event(&much, "d"), event("A", &much)].concat();
+        events + "{\"return\":[],\"id\":2}\n"
+    });
+    static TEXTS: std::sync::LazyLock<[&'static str; 3]> =
+        std::sync::LazyLock::new(|| ["{\"QMP\":{}}\n", "{\"return\":{},\"id\":1}\n", &EVENTS]);
+    let (_dir, session) = monitor(&*TEXTS);
+    let mut session = session.unwrap();
+    session.run(&QomList { path: "/" }).unwrap();
+    let kept = format!("{:?}", session.events);
+    assert!(kept.len() < 500, "{}", kept.len());
+    let event = session.event(Instant::now(), |event| event.is("A", "d"));
+    assert!(event.unwrap().is_some());
+}
