@@ -91,7 +91,8 @@ pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Op
 
 /// Opens a port behind a Unix socket.
 pub fn handshake(stream: &UnixStream) -> io::Result<()> {
-    crate::stream::handshake(stream, 7)
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    crate::stream::handshake(stream, 7, deadline)
 }
 
 /// A whole session with a monitor: greeting, the machine's inventory, an event.

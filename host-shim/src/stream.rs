@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::SendTimeout;
@@ -34,8 +34,8 @@ impl From<Stream> for OwnedFd {
     }
 }
 
-/// Connects; every step of a hybrid handshake may take `patience`. The kernel's own vsock gives up
-/// after two seconds.
+/// Connects; the connection and the whole of a hybrid handshake may take `patience` each. The
+/// kernel's own vsock gives up after two seconds.
 ///
 /// # Errors
 /// Those of the socket; `ConnectionRefused` when nobody listens on that port in the guest.
@@ -47,12 +47,13 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
         Endpoint::Unix(path) => unix(path, patience).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
             let stream = unix(path, patience)?;
-            stream.set_read_timeout(Some(patience))?;
             stream.set_write_timeout(Some(patience))?;
-            handshake(&stream, *port).map_err(|error| match error.kind() {
-                // The name that a timeout of a socket has on Linux says little.
-                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-                _ => error,
+            handshake(&stream, *port, Instant::now() + patience).map_err(|error| {
+                match error.kind() {
+                    // The name that a timeout of a socket has on Linux says little.
+                    io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                    _ => error,
+                }
             })?;
             stream.set_read_timeout(None)?;
             stream.set_write_timeout(None)?;
@@ -100,11 +101,16 @@ pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
 /// The longest answer is `OK 4294967295` and a line end.
 const LONGEST_ANSWER: usize = 16;
 
-pub(crate) fn handshake(mut stream: &UnixStream, port: u32) -> io::Result<()> {
+pub(crate) fn handshake(mut stream: &UnixStream, port: u32, deadline: Instant) -> io::Result<()> {
     stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
     let mut answer = Vec::new();
     // Byte by byte: what follows the line belongs to the stream.
     while answer.len() < LONGEST_ANSWER && !answer.ends_with(b"\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let mut byte = [0];
         if stream.read(&mut byte)? == 0 {
             break;
@@ -136,11 +142,15 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
     #[test]
     fn the_handshake_leaves_what_follows_unread() {
         let (host, mut guest) = UnixStream::pair().unwrap();
         guest.write_all(b"OK 1024\nhello").unwrap();
-        handshake(&host, 1061).unwrap();
+        handshake(&host, 1061, soon()).unwrap();
         let mut rest = [0; 5];
         (&host).read_exact(&mut rest).unwrap();
         assert_eq!(&rest, b"hello");
@@ -163,12 +173,31 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_by_drops_is_left_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for byte in "OK 123456789\n".bytes() {
+                std::thread::sleep(Duration::from_millis(100));
+                if stream.write_all(&[byte]).is_err() {
+                    return;
+                }
+            }
+        });
+        let endpoint = Endpoint::Hybrid { path, port: 1061 };
+        let error = connect(&endpoint, Duration::from_millis(300)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
     fn a_closed_or_odd_answer_is_a_refusal() {
         for answer in ["", "NO\n", "OK 1", "a line that is much too long\n"] {
             let (host, mut guest) = UnixStream::pair().unwrap();
             guest.write_all(answer.as_bytes()).unwrap();
             guest.shutdown(std::net::Shutdown::Write).unwrap();
-            let error = handshake(&host, 1061).unwrap_err();
+            let error = handshake(&host, 1061, soon()).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{answer:?}");
         }
     }
