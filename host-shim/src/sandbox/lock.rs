@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -35,10 +35,8 @@ impl Lock {
             io::ErrorKind::NotFound => ended(),
             _ => io_failure(format!("could not take the lock {}", path.display()), error),
         };
-        let file = state
-            .make()
-            .and_then(|()| File::options().create(true).append(true).open(&path))
-            .map_err(|error| failed(&error))?;
+        let file = state.make().and_then(|()| open(&path));
+        let file = file.map_err(|error| failed(&error))?;
         // flock has no timeout: a thread waits, and is left behind if it waits too long.
         let (send, receive) = mpsc::channel();
         thread::spawn(move || send.send(wait(file)));
@@ -66,6 +64,12 @@ fn ended() -> Failure {
         Kind::NotFound,
         "the sandbox ended before it could be changed",
     )
+}
+
+/// Nobody else's: who may open it, if only to read it, may lock it for as long as he likes.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).append(true).mode(0o600).open(path)
 }
 
 fn wait(file: File) -> Result<Flock<File>, Errno> {
@@ -147,5 +151,14 @@ mod tests {
         assert!(!folder.exists());
         Lock::take(&State::Apart(folder.clone())).unwrap();
         assert!(folder.join("lock").is_file());
+    }
+
+    #[test]
+    fn nobody_else_can_take_a_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::Apart(dir.path().to_owned());
+        Lock::take(&state).unwrap();
+        let mode = fs::metadata(dir.path().join("lock")).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
     }
 }
