@@ -13,7 +13,7 @@ use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::IfName;
 use serde::{Deserialize, Serialize};
 
-use super::files::io_failure;
+use super::files::{self, io_failure};
 use crate::input::Listener;
 
 /// Where a card's operation stands.
@@ -140,9 +140,12 @@ impl Journal {
         for path in self.files()? {
             // A file without this ending was not yet renamed when its writer died.
             if path.extension().is_some_and(|ending| ending == "json") {
-                let bytes = fs::read(&path).map_err(|error| broken(&path, error.to_string()))?;
-                let card = serde_json::from_slice(&bytes);
-                cards.push(card.map_err(|error| broken(&path, error.to_string()))?);
+                match files::json(&path) {
+                    Ok(card) => cards.push(card),
+                    // Who only looks takes no lock: the card has been removed meanwhile.
+                    Err(failure) if failure.kind() == Kind::NotFound => {}
+                    Err(failure) => return Err(broken(&path, failure.chain().collect())),
+                }
             }
         }
         Ok(cards)
@@ -287,6 +290,21 @@ mod tests {
         fs::write(dir.path().join("cards/eth1.json"), "{\"phase\":\"adding\"}").unwrap();
         let failure = journal.cards().unwrap_err();
         assert!(failure.to_string().contains("cards/eth1.json"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        journal.write(&card("eth1")).unwrap();
+        let path = dir.path().join("cards/eth2.json");
+        // As if it had gone between the list and the reading.
+        std::os::unix::fs::symlink("gone", &path).unwrap();
+        assert_eq!(journal.cards().unwrap(), [card("eth1")]);
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let failure = journal.cards().unwrap_err();
+        assert!(failure.to_string().contains("cards/eth2.json"), "{failure}");
     }
 
     #[test]
