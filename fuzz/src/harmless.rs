@@ -1,13 +1,14 @@
 //! What is said of foreign bytes goes to terminals and logs.
 
 use patchbay_protocols::failure::Failure;
+use patchbay_protocols::text::is_obeyed;
 
 /// Longest text, in characters.
 const LONGEST: usize = 4096;
 
 /// Text is bounded and holds nothing that a terminal would obey.
 pub(crate) fn text(text: &str) {
-    assert!(!text.contains(char::is_control), "{text:?}");
+    assert!(!text.contains(is_obeyed), "{text:?}");
     assert!(text.chars().count() <= LONGEST, "{} bytes", text.len());
 }
 

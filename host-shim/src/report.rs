@@ -3,6 +3,7 @@
 use std::fmt;
 
 use patchbay_protocols::failure::Failure;
+use patchbay_protocols::text::shown;
 use serde::{Serialize, Serializer};
 
 use crate::agent::Greeting;
@@ -126,18 +127,19 @@ impl fmt::Display for Report {
             greeting_ms,
         } = &self.monitor;
         let state = if *free { "free" } else { "does not serve us" };
+        let path = shown(path);
         writeln!(f, "monitor    {path}: {state}, after {greeting_ms} ms")?;
         if let Some(machine) = &self.machine {
             write!(f, "{machine}")?;
         }
-        write!(f, "agent      {}", self.agent.address)?;
+        write!(f, "agent      {}", shown(&self.agent.address))?;
         if let Some((version, kernel)) = self.agent.version.iter().zip(&self.agent.kernel).next() {
             write!(f, ": version {version}, kernel {kernel}")?;
             write!(f, ", features: {}", self.agent.features.join(" "))?;
         }
         writeln!(f)?;
         if let Some(netns) = &self.netns {
-            writeln!(f, "netns      {netns}")?;
+            writeln!(f, "netns      {}", shown(netns))?;
         }
         let vhost = if self.vhost_net { "yes" } else { "no" };
         writeln!(f, "vhost-net  {vhost}")?;
@@ -171,7 +173,8 @@ impl fmt::Display for Machine {
             state,
             ..
         } = self;
-        writeln!(f, "machine    {type}, QEMU {qemu}, {state}")?;
+        let (kind, state) = (shown(r#type), shown(state));
+        writeln!(f, "machine    {kind}, QEMU {qemu}, {state}")?;
         let memory = if self.shared_memory {
             "shared"
         } else {
@@ -181,7 +184,7 @@ impl fmt::Display for Machine {
         let buses = self
             .slots
             .iter()
-            .map(|slots| format!("{} on {}", slots.free, slots.bus));
+            .map(|slots| format!("{} on {}", slots.free, shown(&slots.bus)));
         let free: usize = self.slots.iter().map(|slots| slots.free).sum();
         let buses: Vec<String> = buses.collect();
         writeln!(f, "slots      {free} free: {}", buses.join(", "))?;
@@ -195,7 +198,7 @@ impl fmt::Display for Machine {
 
 impl fmt::Display for CardLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".to_owned());
+        let text = |part: &Option<String>| part.as_deref().map_or_else(|| "-".to_owned(), shown);
         let phase = match self.phase {
             Some(Phase::Plugged) => "plugged",
             Some(Phase::Adding) => "being plugged",
@@ -207,6 +210,52 @@ impl fmt::Display for CardLine {
             text(&self.hw_addr),
             text(&self.pci_addr),
         );
-        write!(f, "{}: {mac} at {pci}, from {device}, {phase}", self.name)
+        let name = shown(&self.name);
+        write!(f, "{name}: {mac} at {pci}, from {device}, {phase}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBEYED: &str = "x\x1b[2J\nverdict    cards can be plugged\u{202e}";
+
+    #[test]
+    fn what_qemu_and_files_say_is_shown_as_text() {
+        let text = || OBEYED.to_owned();
+        let report = Report {
+            id: "6ec7".to_owned(),
+            monitor: Monitor {
+                path: text(),
+                free: true,
+                greeting_ms: 1,
+            },
+            machine: Some(Machine {
+                r#type: text(),
+                qemu: "10.0.2".to_owned(),
+                state: text(),
+                shared_memory: true,
+                hotplug: Mechanism::Acpi,
+                slots: vec![Slots {
+                    bus: text(),
+                    free: 1,
+                }],
+            }),
+            agent: Agent::new(text(), None),
+            netns: Some(text()),
+            vhost_net: true,
+            cards: vec![CardLine {
+                name: text(),
+                device: Some(text()),
+                hw_addr: None,
+                pci_addr: None,
+                phase: None,
+            }],
+            missing: Vec::new(),
+        };
+        let shown = report.to_string();
+        assert_eq!(shown.lines().count(), 11, "{shown}");
+        assert!(!shown.contains(['\x1b', '\u{202e}']), "{shown:?}");
     }
 }

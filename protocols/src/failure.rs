@@ -7,6 +7,7 @@ use protobuf::{EnumOrUnknown, Message};
 use ttrpc::Code;
 use ttrpc::proto::{Any, Status};
 
+use crate::text::is_obeyed;
 use crate::wire::failure::Failure as WireFailure;
 
 /// What sort of refusal; the number is the exit code of a command that ends in it.
@@ -257,7 +258,7 @@ impl From<WireFailure> for Failure {
 /// Text, bounded and without anything that a terminal would obey.
 fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_obeyed(c) { '\u{fffd}' } else { c })
         .take(MAX_TEXT)
         .collect()
 }
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn what_a_file_or_qemu_says_is_harmless_too() {
         let cause = "unknown variant `\x1b[2J`, expected `plugged`";
-        let failure = Failure::new(Kind::Other, "a\nb")
+        let failure = Failure::new(Kind::Other, "a\nb\u{202e}c\u{2028}d\u{2066}")
             .with_field("\u{9b}2J")
             .with_cause(cause)
             .in_step("\x07".repeat(5000));
@@ -309,7 +310,9 @@ mod tests {
         let mut texts = failure.chain().chain(field).collect::<Vec<_>>();
         let step = failure.to_string();
         texts.push(&step);
-        assert!(texts.iter().all(|text| !text.contains(char::is_control)));
+        let obeyed =
+            |text: &&str| text.contains(['\n', '\u{9b}', '\u{202e}', '\u{2028}', '\u{2066}']);
+        assert!(!texts.iter().any(obeyed), "{texts:?}");
         assert_eq!(step.chars().count(), MAX_TEXT);
     }
 

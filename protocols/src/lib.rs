@@ -10,6 +10,7 @@ pub mod failure;
 pub mod ipvs;
 pub mod model;
 pub mod packed;
+pub mod text;
 pub mod wire;
 
 /// Number of the API between host and agent; raised by every change that an older peer can't take,

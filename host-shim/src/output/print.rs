@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use patchbay_protocols::text::is_obeyed;
+
 use super::{Form, Output, table};
 
 /// Prints in this form.
@@ -22,11 +24,11 @@ pub(super) fn print(output: &Output, form: Form) -> io::Result<()> {
 /// only what is below a space, and names of interfaces may hold the controls above 0x7e too.
 fn json(output: &Output) -> io::Result<String> {
     let line = serde_json::to_string(output)?;
-    if !line.contains(char::is_control) {
+    if !line.contains(is_obeyed) {
         return Ok(line);
     }
     let escaped = line.chars().map(|c| match c {
-        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
+        obeyed if is_obeyed(obeyed) => format!("\\u{:04x}", u32::from(obeyed)),
         plain => plain.to_string(),
     });
     Ok(escaped.collect())

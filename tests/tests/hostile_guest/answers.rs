@@ -69,6 +69,11 @@ fn no_address(asked: &Asked) -> Option<Lies> {
     routes(asked, || answer(asked, &reply))
 }
 
+fn a_million_interfaces(asked: &Asked) -> Option<Lies> {
+    let nothing = answer_bytes(asked, empty_routes(1_500_000));
+    to(asked, "ListInterfaces", || once(nothing))
+}
+
 #[test]
 fn lies_about_routes_are_refused() {
     let broken = "the agent's answer breaks the interface";
@@ -87,11 +92,15 @@ fn lies_about_routes_are_refused() {
         ("a stream", a_stream, Kind::Other, closed),
         ("no address", no_address, Kind::Other, broken),
     ];
-    all(&cases.map(|(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says)));
+    let refused = |(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says);
+    let (name, many) = ("interfaces of nothing", "at most 4096 are taken");
+    let interfaces = Case::refused(name, LIST, a_million_interfaces, Kind::Other, many);
+    let cases = cases.map(refused).into_iter().chain([interfaces]);
+    all(&cases.collect::<Vec<_>>());
 }
 
 /// The kernel takes all but '/', ':' and spaces in a name.
-const NAME: &str = "\x1b[2Jx\u{9b}m\x07";
+const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
 
 fn route() -> Route {
     Route {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use patchbay_protocols::failure::Kind;
+use patchbay_protocols::text::is_obeyed;
 use patchbay_tests::liar::{Asked, Lies, serve_lies};
 use patchbay_tests::{Done, Scripted, empty_machine, patchbay, run, temp_dir};
 use serde_json::{Value, json};
@@ -85,7 +86,7 @@ impl Case {
         assert!(said.contains(self.says), "{name}: {said}");
         assert!(said.chars().count() < 5000, "{name}: {}", said.len());
         for text in [&done.out, &done.err] {
-            let obeyed = text.chars().find(|c| c.is_control() && *c != '\n');
+            let obeyed = text.chars().find(|c| is_obeyed(*c) && *c != '\n');
             assert_eq!(obeyed, None, "{name}: {text:?}");
         }
         assert_eq!(
