@@ -13,7 +13,7 @@ use super::consts::{
     SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
 };
 use crate::genl::FamilyId;
-use crate::netlink::{Batch, Body, Generic};
+use crate::netlink::{Batch, Body, Generic, Number};
 
 /// Adds one change to a batch; its position there is returned.
 pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) -> usize {
@@ -67,19 +67,22 @@ fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
 }
 
 fn service_id(nest: &mut Body<'_>, id: ServiceId) {
-    nest.u16(svc::AF, family(id.family()));
+    let family = Number::u16(svc::AF, family(id.family()));
     match id {
         ServiceId::Address {
             protocol,
             address: ip,
             port,
         } => {
-            nest.u16(svc::PROTOCOL, protocol.number().into());
+            let protocol = Number::u16(svc::PROTOCOL, protocol.number().into());
+            nest.numbers([family, protocol]);
             address(nest, svc::ADDR, ip);
-            nest.bytes(svc::PORT, port.to_be_bytes());
+            nest.numbers([Number::be16(svc::PORT, port)]);
         }
         // The kernel ignores an address beside it.
-        ServiceId::Mark { mark, .. } => nest.u32(svc::FWMARK, mark.get()),
+        ServiceId::Mark { mark, .. } => {
+            nest.numbers([family, Number::u32(svc::FWMARK, mark.get())]);
+        }
     }
 }
 
@@ -115,23 +118,29 @@ fn service(body: &mut Body<'_>, service: &Service) {
 fn server_id(nest: &mut Body<'_>, id: ServerId) {
     nest.u16(dest::ADDR_FAMILY, family(Family::of(id.address)));
     address(nest, dest::ADDR, id.address);
-    nest.bytes(dest::PORT, id.port.to_be_bytes());
+    nest.numbers([Number::be16(dest::PORT, id.port)]);
 }
 
 fn server(body: &mut Body<'_>, server: &Server) {
     body.nest(top::DEST, |nest| {
         server_id(nest, server.id);
-        nest.u32(dest::FWD_METHOD, server.forward.number());
-        nest.u32(dest::WEIGHT, server.weight.get());
+        nest.numbers([
+            Number::u32(dest::FWD_METHOD, server.forward.number()),
+            Number::u32(dest::WEIGHT, server.weight.get()),
+        ]);
         // Older kernels know none of these, so they are sent only where they say something.
         if let Forward::Tunnel(tunnel) = server.forward {
             let (kind, port, checksum) = tunnel.numbers();
             nest.u8(dest::TUN_TYPE, kind);
-            nest.bytes(dest::TUN_PORT, port.to_be_bytes());
-            nest.u16(dest::TUN_FLAGS, checksum.into());
+            nest.numbers([
+                Number::be16(dest::TUN_PORT, port),
+                Number::u16(dest::TUN_FLAGS, checksum.into()),
+            ]);
         }
-        nest.u32(dest::U_THRESH, server.upper.get());
-        nest.u32(dest::L_THRESH, server.lower.get());
+        nest.numbers([
+            Number::u32(dest::U_THRESH, server.upper.get()),
+            Number::u32(dest::L_THRESH, server.lower.get()),
+        ]);
     });
 }
 

@@ -1,7 +1,5 @@
 //! Attributes: a writer into the tail of a batch, a reader over borrowed bytes.
 
-use netlink_packet_core::Emitable;
-
 use super::Error;
 
 /// Attributes and messages begin at multiples of this (`NLA_ALIGNTO`, `NLMSG_ALIGNTO`).
@@ -15,15 +13,8 @@ const TYPE_MASK: u16 = 0x3fff;
 pub struct Body<'a>(&'a mut Vec<u8>);
 
 impl<'a> Body<'a> {
-    pub(super) fn new(buffer: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn new(buffer: &'a mut Vec<u8>) -> Self {
         Self(buffer)
-    }
-
-    /// A message of netlink-packet-route, as it is.
-    pub fn emit(&mut self, message: &impl Emitable) {
-        let start = self.0.len();
-        self.0.resize(start + message.buffer_len(), 0);
-        message.emit(&mut self.0[start..]);
     }
 
     /// Bytes that are no attribute: the fixed header of a family.
@@ -39,22 +30,26 @@ impl<'a> Body<'a> {
 
     /// A 16-bit number in host order.
     pub fn u16(&mut self, kind: u16, value: u16) {
-        self.bytes(kind, value.to_ne_bytes());
+        self.numbers([Number::u16(kind, value)]);
     }
 
     /// A 32-bit number in host order.
     pub fn u32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, value.to_ne_bytes());
+        self.numbers([Number::u32(kind, value)]);
     }
 
-    /// At most 16 bytes as they are: addresses, numbers in network order. Written at one go: tens of
-    /// thousands of rules have a dozen each.
+    /// Numbers, at one go: tens of thousands of rules have a dozen each.
+    pub fn numbers<const N: usize>(&mut self, numbers: [Number; N]) {
+        let bytes = numbers.map(|Number(bytes)| bytes);
+        self.0.extend_from_slice(bytes.as_flattened());
+    }
+
+    /// At most 16 bytes as they are: addresses, numbers in network order.
     pub fn bytes<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
         const { assert!(N <= 16) };
         let mut whole = [0; HEADER + 16];
         let length = u16::try_from(HEADER + N).unwrap_or(u16::MAX);
-        whole[..2].copy_from_slice(&length.to_ne_bytes());
-        whole[2..HEADER].copy_from_slice(&kind.to_ne_bytes());
+        whole[..HEADER].copy_from_slice(&header(length, kind));
         whole[HEADER..HEADER + N].copy_from_slice(&value);
         self.0
             .extend_from_slice(&whole[..HEADER + N.next_multiple_of(ALIGN)]);
@@ -80,14 +75,50 @@ impl<'a> Body<'a> {
         // A request of ours never comes near 64 KiB; an attribute that did would be cut to a
         // length that the kernel refuses.
         let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
-        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.0[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+        self.0[start..start + HEADER].copy_from_slice(&header(length, kind));
         self.pad();
     }
 
     fn pad(&mut self) {
         let end = self.0.len().next_multiple_of(ALIGN);
-        self.0.resize(end, 0);
+        if end > self.0.len() {
+            self.0.resize(end, 0);
+        }
+    }
+}
+
+fn header(length: u16, kind: u16) -> [u8; HEADER] {
+    let ([l0, l1], [k0, k1]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+    [l0, l1, k0, k1]
+}
+
+/// An attribute whose value is a number of 16 or 32 bits: with its header and padding eight bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Number([u8; 8]);
+
+impl Number {
+    /// A 16-bit number in host order.
+    #[must_use]
+    pub fn u16(kind: u16, value: u16) -> Self {
+        let [v0, v1] = value.to_ne_bytes();
+        Self::of(2, kind, [v0, v1, 0, 0])
+    }
+
+    /// A 16-bit number in network order.
+    #[must_use]
+    pub fn be16(kind: u16, value: u16) -> Self {
+        Self::u16(kind, value.to_be())
+    }
+
+    /// A 32-bit number in host order.
+    #[must_use]
+    pub fn u32(kind: u16, value: u32) -> Self {
+        Self::of(4, kind, value.to_ne_bytes())
+    }
+
+    fn of(size: u16, kind: u16, [v0, v1, v2, v3]: [u8; 4]) -> Self {
+        let [h0, h1, h2, h3] = header(4 + size, kind);
+        Self([h0, h1, h2, h3, v0, v1, v2, v3])
     }
 }
 
@@ -140,13 +171,26 @@ impl<'a, const N: usize> Indexed<'a, N> {
     }
 }
 
-impl<'a> Iterator for Attrs<'a> {
-    type Item = Result<(u16, &'a [u8]), Error>;
+/// An attribute as it stands in its message.
+#[derive(Debug, Clone, Copy)]
+pub struct Attribute<'a> {
+    /// Its kind, without the flags.
+    pub kind: u16,
+    /// Its value.
+    pub value: &'a [u8],
+    /// Header, value and padding.
+    pub whole: &'a [u8],
+}
 
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'a> Attrs<'a> {
+    /// Attributes as they stand there, for those who copy them.
+    pub fn standing(mut self) -> impl Iterator<Item = Result<Attribute<'a>, Error>> {
+        std::iter::from_fn(move || self.split())
+    }
+
+    fn split(&mut self) -> Option<Result<Attribute<'a>, Error>> {
         // Less than a header is padding.
-        let header = self.0.first_chunk::<HEADER>()?;
-        let [l0, l1, k0, k1] = *header;
+        let [l0, l1, k0, k1] = *self.0.first_chunk::<HEADER>()?;
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let Some(value) = self.0.get(HEADER..length) else {
             self.0 = &[];
@@ -155,8 +199,22 @@ impl<'a> Iterator for Attrs<'a> {
             )));
         };
         let next = length.next_multiple_of(ALIGN).min(self.0.len());
-        self.0 = &self.0[next..];
-        Some(Ok((u16::from_ne_bytes([k0, k1]) & TYPE_MASK, value)))
+        let (whole, rest) = self.0.split_at(next);
+        self.0 = rest;
+        Some(Ok(Attribute {
+            kind: u16::from_ne_bytes([k0, k1]) & TYPE_MASK,
+            value,
+            whole,
+        }))
+    }
+}
+
+impl<'a> Iterator for Attrs<'a> {
+    type Item = Result<(u16, &'a [u8]), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let attribute = self.split()?;
+        Some(attribute.map(|Attribute { kind, value, .. }| (kind, value)))
     }
 }
 

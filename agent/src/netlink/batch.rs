@@ -58,13 +58,13 @@ impl<F: Family> Batch<F> {
     pub fn push(&mut self, kind: u16, flags: Flags, body: impl FnOnce(&mut Body<'_>)) -> usize {
         let start = self.buffer.len();
         self.starts.push(start);
-        self.buffer.extend_from_slice(&[0; 4]);
-        self.buffer.extend_from_slice(&kind.to_ne_bytes());
-        self.buffer.extend_from_slice(&(flags as u16).to_ne_bytes());
-        self.buffer.extend_from_slice(&[0; 8]);
+        let mut header = [0; HEADER];
+        header[4..6].copy_from_slice(&kind.to_ne_bytes());
+        header[6..8].copy_from_slice(&(flags as u16).to_ne_bytes());
+        self.buffer.extend_from_slice(&header);
+        // A body ends where the next header may begin: each of its parts is padded.
         body(&mut Body::new(&mut self.buffer));
-        let end = self.buffer.len().next_multiple_of(4);
-        self.buffer.resize(end, 0);
+        let end = self.buffer.len();
         let length = u32::try_from(end - start).unwrap_or(u32::MAX);
         self.buffer[start..start + 4].copy_from_slice(&length.to_ne_bytes());
         self.starts.len() - 1

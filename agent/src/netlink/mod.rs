@@ -18,7 +18,9 @@ pub(crate) mod fuzz;
 mod reply;
 mod socket;
 
-pub use attr::{Attrs, Body, Indexed, read_be16, read_u8, read_u16, read_u32, read_u64};
+pub use attr::{
+    Attribute, Attrs, Body, Indexed, Number, read_be16, read_u8, read_u16, read_u32, read_u64,
+};
 pub use batch::{Batch, Flags};
 pub use error::{Error, Refusal};
 pub use socket::{Dumps, Socket};
