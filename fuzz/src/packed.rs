@@ -1,9 +1,10 @@
-//! Packed rules and rows: what is accepted is packed as bytes that are read the same.
+//! Packed rules, routes and rows: what is accepted is packed as bytes that are read the same.
 
 use std::fmt::Debug;
 
 use patchbay_protocols::conntrack::Flow;
 use patchbay_protocols::ipvs::{Change, Line, Reading, Setting};
+use patchbay_protocols::model::{Route, RoutePattern, RouteSpec};
 use patchbay_protocols::packed::{Packed, Reader, Row, RowRef, pack, unpack};
 
 use crate::{harmless, pick};
@@ -31,6 +32,21 @@ pub fn run(data: &[u8]) {
         b'3' => {
             while let Some(flow) = next(&mut reader, Flow::unpack) {
                 kept(&flow);
+            }
+        }
+        b'5' => {
+            while let Some(route) = next(&mut reader, RouteSpec::unpack) {
+                kept(&route);
+            }
+        }
+        b'6' => {
+            while let Some(route) = next(&mut reader, Route::unpack) {
+                kept(&route);
+            }
+        }
+        b'7' => {
+            while let Some(pattern) = next(&mut reader, RoutePattern::unpack) {
+                kept(&pattern);
             }
         }
         b'4' => {

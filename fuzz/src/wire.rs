@@ -9,9 +9,7 @@ use patchbay_protocols::convert::ipvs::{
 };
 use patchbay_protocols::convert::{self, configure_request};
 use patchbay_protocols::failure::Failure;
-use patchbay_protocols::model::{
-    Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
-};
+use patchbay_protocols::model::{Interface, LinkChange, LinkSpec, PciPath};
 use patchbay_protocols::wire::{agent, conntrack, failure, ipvs};
 use protobuf::Message;
 
@@ -37,7 +35,7 @@ pub fn run(data: &[u8]) {
             |wire: &agent::UpdateInterfaceRequest| wire.try_into(),
             convert::update_request,
         ),
-        b'4'..=b'9' => routes(kind, bytes),
+        b'7'..=b'9' => routes(kind, bytes),
         b'd' => kept::<ipvs::StatusReply, _, _>(bytes, status, |value| value.into()),
         b'e' => rows(bytes),
         b'f' => kept::<ipvs::TableRequest, _, _>(bytes, table_asked, |(only, detail)| {
@@ -57,17 +55,6 @@ pub fn run(data: &[u8]) {
 
 fn routes(kind: u8, bytes: &[u8]) {
     match kind {
-        b'4' => {
-            kept::<agent::Route, RouteSpec, _>(bytes, |wire| wire.try_into(), |value| value.into());
-        }
-        b'5' => kept::<agent::Route, Route, _>(bytes, |wire| wire.try_into(), |value| value.into()),
-        b'6' => {
-            kept::<agent::RoutePattern, RoutePattern, _>(
-                bytes,
-                |wire| wire.try_into(),
-                |value| value.into(),
-            );
-        }
         b'7' => kept(bytes, convert::specs, |specs| {
             convert::routes_request(specs)
         }),

@@ -1,193 +1,14 @@
-//! Routes and patterns of them.
+//! Lists of routes and of patterns of them.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
-use super::{ip, ip_bytes, prefix};
-use crate::model::{
-    BadValue, Destination, IfName, Invalid, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec,
-    Scope, Way,
-};
+use crate::model::{BadValue, Invalid, MAX_ROUTES, Route, RoutePattern, RouteSpec};
+use crate::packed::{Packed, Reader};
 use crate::wire::agent as wire;
 
-fn optional_bytes(ip: Option<IpAddr>) -> Vec<u8> {
-    ip.map(ip_bytes).unwrap_or_default()
-}
-
-fn optional_ip(bytes: &[u8], field: &str) -> Result<Option<IpAddr>, Invalid> {
-    match bytes {
-        [] => Ok(None),
-        some => ip(some).map(Some).map_err(|bad| bad.at(field)),
-    }
-}
-
-fn net(address: &[u8], bits: u32) -> Result<IpNet, Invalid> {
-    let net = || {
-        let (address, bits) = (ip(address)?, prefix(bits)?);
-        let rule = "a prefix has at most 32 (IPv4) or 128 (IPv6) bits";
-        IpNet::new(address, bits).map_err(|_| BadValue::new(&format!("{address}/{bits}"), rule))
-    };
-    net().map_err(|bad| bad.at("dest"))
-}
-
-fn scope(number: Option<u32>) -> Result<Option<Scope>, Invalid> {
-    let scope = number.map(|number| Scope::try_from(u64::from(number)));
-    scope.transpose().map_err(|bad| bad.at("scope"))
-}
-
-fn way(way: &Way) -> wire::Route {
-    let dest = way.dest();
-    wire::Route {
-        dest: ip_bytes(dest.addr()),
-        prefix: u32::from(dest.prefix_len()),
-        gateway: optional_bytes(way.gateway()),
-        source: optional_bytes(way.source()),
-        ..wire::Route::default()
-    }
-}
-
-impl From<&RouteSpec> for wire::Route {
-    fn from(spec: &RouteSpec) -> Self {
-        Self {
-            device: spec.device().to_string(),
-            scope: spec.scope().map(|scope| u32::from(scope.get())),
-            metric: spec.metric(),
-            ..way(spec.way())
-        }
-    }
-}
-
-impl TryFrom<&wire::Route> for RouteSpec {
-    type Error = Invalid;
-
-    fn try_from(route: &wire::Route) -> Result<Self, Invalid> {
-        let wire::Route {
-            dest,
-            prefix,
-            gateway,
-            source,
-            device,
-            scope: number,
-            metric,
-            special_fields: _,
-        } = route;
-        RouteSpec::new(RouteParts {
-            dest: net(dest, *prefix)?,
-            gateway: optional_ip(gateway, "gateway")?,
-            source: optional_ip(source, "source")?,
-            device: device.parse::<IfName>().map_err(|bad| bad.at("device"))?,
-            scope: scope(*number)?,
-            metric: *metric,
-        })
-    }
-}
-
-impl From<&Route> for wire::Route {
-    fn from(route: &Route) -> Self {
-        Self {
-            device: route.device.clone(),
-            scope: Some(u32::from(route.scope)),
-            metric: Some(route.metric),
-            ..way(&route.way)
-        }
-    }
-}
-
-impl TryFrom<&wire::Route> for Route {
-    type Error = Invalid;
-
-    fn try_from(route: &wire::Route) -> Result<Self, Invalid> {
-        let wire::Route {
-            dest,
-            prefix,
-            gateway,
-            source,
-            device,
-            scope,
-            metric,
-            special_fields: _,
-        } = route;
-        if device.is_empty() || device.len() > 15 {
-            let rule = "the kernel's names have 1 to 15 bytes";
-            return Err(BadValue::new(device, rule).at("device"));
-        }
-        let number = scope.unwrap_or_default();
-        let scope = u8::try_from(number)
-            .map_err(|_| BadValue::new(&number.to_string(), "a scope has 8 bits").at("scope"))?;
-        let gateway = optional_ip(gateway, "gateway")?;
-        Ok(Self {
-            way: Way::new(net(dest, *prefix)?, gateway, optional_ip(source, "source")?)?,
-            device: device.clone(),
-            scope,
-            metric: metric.unwrap_or_default(),
-        })
-    }
-}
-
-impl From<&RoutePattern> for wire::RoutePattern {
-    fn from(pattern: &RoutePattern) -> Self {
-        let RoutePattern {
-            dest,
-            gateway,
-            source,
-            device,
-            scope,
-            metric,
-        } = pattern;
-        let (dest, prefix) = match dest {
-            Destination::Default => (Vec::new(), 0),
-            Destination::Net(net) => (ip_bytes(net.addr()), u32::from(net.prefix_len())),
-        };
-        Self {
-            dest,
-            prefix,
-            gateway: optional_bytes(*gateway),
-            source: optional_bytes(*source),
-            device: device.as_ref().map(ToString::to_string).unwrap_or_default(),
-            scope: scope.map(|scope| u32::from(scope.get())),
-            metric: *metric,
-            ..Self::default()
-        }
-    }
-}
-
-impl TryFrom<&wire::RoutePattern> for RoutePattern {
-    type Error = Invalid;
-
-    fn try_from(pattern: &wire::RoutePattern) -> Result<Self, Invalid> {
-        let wire::RoutePattern {
-            dest,
-            prefix,
-            gateway,
-            source,
-            device,
-            scope: number,
-            metric,
-            special_fields: _,
-        } = pattern;
-        let device = match device.as_str() {
-            "" => None,
-            name => Some(name.parse::<IfName>().map_err(|bad| bad.at("device"))?),
-        };
-        Ok(Self {
-            dest: match dest.as_slice() {
-                [] => Destination::Default,
-                some => Destination::Net(net(some, *prefix)?),
-            },
-            gateway: optional_ip(gateway, "gateway")?,
-            source: optional_ip(source, "source")?,
-            device,
-            scope: scope(*number)?,
-            metric: *metric,
-        })
-    }
-}
-
 /// Routes to add, or all that there shall be.
+#[must_use]
 pub fn routes_request(specs: &[RouteSpec]) -> wire::RoutesRequest {
     wire::RoutesRequest {
-        routes: specs.iter().map(Into::into).collect(),
+        routes: packed(specs),
         ..wire::RoutesRequest::default()
     }
 }
@@ -198,9 +19,10 @@ pub fn specs(request: &wire::RoutesRequest) -> Result<Vec<RouteSpec>, Invalid> {
 }
 
 /// Routes to delete.
+#[must_use]
 pub fn delete_request(patterns: &[RoutePattern]) -> wire::DeleteRoutesRequest {
     wire::DeleteRoutesRequest {
-        patterns: patterns.iter().map(Into::into).collect(),
+        patterns: packed(patterns),
         ..wire::DeleteRoutesRequest::default()
     }
 }
@@ -211,9 +33,10 @@ pub fn patterns(request: &wire::DeleteRoutesRequest) -> Result<Vec<RoutePattern>
 }
 
 /// The routes that a guest has.
+#[must_use]
 pub fn routes_reply(routes: &[Route]) -> wire::ListRoutesReply {
     wire::ListRoutesReply {
-        routes: routes.iter().map(Into::into).collect(),
+        routes: packed(routes),
         ..wire::ListRoutesReply::default()
     }
 }
@@ -223,28 +46,41 @@ pub fn routes(reply: &wire::ListRoutesReply) -> Result<Vec<Route>, Invalid> {
     all(&reply.routes)
 }
 
-fn all<'a, W, T>(wire: &'a [W]) -> Result<Vec<T>, Invalid>
-where
-    T: TryFrom<&'a W, Error = Invalid>,
-{
-    if wire.len() > MAX_ROUTES {
-        let count = BadValue::new(&wire.len().to_string(), "at most 32768 routes are taken");
-        return Err(count.at("routes"));
+fn packed(values: &[impl Packed]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for value in values {
+        value.pack(&mut out);
     }
-    wire.iter()
-        .enumerate()
-        .map(|(index, one)| T::try_from(one).map_err(|bad| bad.within(&format!("[{index}]"))))
-        .collect()
+    out
+}
+
+fn all<T: Packed>(bytes: &[u8]) -> Result<Vec<T>, Invalid> {
+    let mut reader = Reader::new(bytes);
+    let mut read = Vec::new();
+    while !reader.is_empty() {
+        if read.len() == MAX_ROUTES {
+            let rule = "at most 32768 routes are taken";
+            return Err(BadValue::new("more", rule).at("routes"));
+        }
+        let place = |bad: Invalid| bad.within(&format!("[{}]", read.len()));
+        let value = T::unpack(&mut reader).map_err(place)?;
+        read.push(value);
+    }
+    Ok(read)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
     use protobuf::Message;
 
     use super::*;
+    use crate::model::{Destination, RouteParts, Scope};
 
     prop_compose! {
         fn a_route()(
@@ -309,31 +145,48 @@ mod tests {
         }
     }
 
-    fn route() -> wire::Route {
-        wire::Route {
-            dest: vec![10, 0, 0, 0],
-            prefix: 8,
-            device: "eth1".to_owned(),
-            ..wire::Route::default()
-        }
+    fn route() -> RouteSpec {
+        RouteSpec::new(RouteParts {
+            dest: "10.0.0.0/8".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            source: None,
+            device: "eth1".parse().unwrap(),
+            scope: None,
+            metric: Some(300),
+        })
+        .unwrap()
+    }
+
+    /// The layout is what a peer of another build reads, so it is written down here.
+    #[test]
+    fn a_route_has_these_bytes() {
+        let bytes = [
+            &[4, 10, 0, 0, 0, 8][..],
+            &[4, 10, 0, 0, 1, 0],
+            b"\x04eth1",
+            &[0, 1, 0xac, 2],
+        ];
+        assert_eq!(packed(&[route()]), bytes.concat());
     }
 
     #[test]
     fn each_bad_field_is_named_with_its_place() {
-        type Break = fn(&mut wire::Route);
-        let cases: [(&str, Break); 6] = [
-            ("[1].dest", |r| r.prefix = 33),
-            ("[1].dest", |r| r.dest.clear()),
-            ("[1].gateway", |r| r.gateway = vec![1, 2, 3]),
-            ("[1].source", |r| r.source = vec![0; 16]),
-            ("[1].device", |r| r.device = "a b".to_owned()),
-            ("[1].scope", |r| r.scope = Some(255)),
+        // Where in the bytes above, and what stands there instead.
+        let cases: [(&str, usize, &[u8]); 7] = [
+            ("[1].dest", 5, &[33]),
+            ("[1].dest", 0, &[0]),
+            ("[1].gateway", 6, &[5]),
+            ("[1].gateway", 7, &[224]),
+            ("[1].device", 14, b" "),
+            ("[1].scope", 17, &[1, 255]),
+            ("[1].metric", 18, &[2]),
         ];
-        for (field, break_it) in cases {
-            let mut bad = route();
-            break_it(&mut bad);
+        for (field, at, bytes) in cases {
+            let mut routes = packed(&[route(), route()]);
+            let at = at + routes.len() / 2;
+            routes[at..at + bytes.len()].copy_from_slice(bytes);
             let request = wire::RoutesRequest {
-                routes: vec![route(), bad],
+                routes,
                 ..wire::RoutesRequest::default()
             };
             assert_eq!(specs(&request).unwrap_err().field(), field);
@@ -342,22 +195,25 @@ mod tests {
 
     #[test]
     fn the_most_and_largest_routes_fit_one_message() {
-        let large = wire::Route {
-            dest: vec![0xff; 16],
-            prefix: 128,
-            gateway: vec![0xfe; 16],
-            source: vec![0xfe; 16],
+        let large = Route {
+            way: crate::model::Way::new(
+                "2001:db8::ffff/128".parse().unwrap(),
+                Some("2001:db8::1".parse().unwrap()),
+                Some("2001:db8::2".parse().unwrap()),
+            )
+            .unwrap(),
             device: "a".repeat(15),
-            scope: Some(254),
-            metric: Some(u32::MAX),
-            ..wire::Route::default()
+            scope: 254,
+            metric: u32::MAX,
         };
-        let mut request = wire::RoutesRequest {
-            routes: vec![large; MAX_ROUTES],
-            ..wire::RoutesRequest::default()
-        };
-        assert!(request.write_to_bytes().unwrap().len() < 4 << 20);
-        request.routes.push(route());
-        assert_eq!(specs(&request).unwrap_err().field(), "routes");
+        let mut listed = vec![large.clone(); MAX_ROUTES];
+        let reply = routes_reply(&listed);
+        assert!(reply.write_to_bytes().unwrap().len() < 3 << 20);
+        assert_eq!(routes(&reply).unwrap(), listed);
+        listed.push(large);
+        assert_eq!(
+            routes(&routes_reply(&listed)).unwrap_err().field(),
+            "routes"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU8, NonZeroU16};
 
-use super::reader::{put_ip, put_number, put_text, put_u16, strange};
+use super::reader::{put_number, put_optional_ip, put_text, put_u16, strange};
 use super::{Packed, Reader};
 use crate::ipvs::{
     Change, Daemon, Line, McastGroup, Role, Server, ServerId, Service, ServiceId, SyncLen, Timeouts,
@@ -165,10 +165,7 @@ impl Packed for Daemon {
         put_text(out, link.as_str());
         out.push(*sync_id);
         put_u16(out, max_len.map_or(0, SyncLen::get));
-        match group {
-            None => out.push(0),
-            Some(group) => put_ip(out, group.get()),
-        }
+        put_optional_ip(out, group.map(McastGroup::get));
         put_u16(out, port.map_or(0, NonZeroU16::get));
         out.push(ttl.map_or(0, NonZeroU8::get));
     }

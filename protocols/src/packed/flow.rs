@@ -1,35 +1,9 @@
 //! Tracked flows.
 
-use super::reader::{put_ip, put_number, put_u16, strange};
+use super::reader::{optional, put_ip, put_number, put_optional, put_u16};
 use super::{Packed, Reader};
 use crate::conntrack::{Flow, Tuple};
 use crate::model::Invalid;
-
-/// In front of what may be absent.
-const ABSENT: u8 = 0;
-const PRESENT: u8 = 1;
-
-fn put_optional<T>(out: &mut Vec<u8>, value: Option<T>, put: impl Fn(&mut Vec<u8>, T)) {
-    match value {
-        None => out.push(ABSENT),
-        Some(value) => {
-            out.push(PRESENT);
-            put(out, value);
-        }
-    }
-}
-
-fn optional<'a, T>(
-    reader: &mut Reader<'a>,
-    field: &str,
-    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, Invalid>,
-) -> Result<Option<T>, Invalid> {
-    match reader.byte(field)? {
-        ABSENT => Ok(None),
-        PRESENT => read(reader, field).map(Some),
-        number => Err(strange(number, "it is there (1) or not (0)", field)),
-    }
-}
 
 fn put_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     put_ip(out, tuple.src);

@@ -1,4 +1,5 @@
-//! IPVS values and flows as bytes: what rule files and tables are on their way, inside a message's `bytes`.
+//! IPVS values, flows and routes as bytes: what rule files and tables are on their way, inside a
+//! message's `bytes`.
 //!
 //! Protobuf carries the messages; the thousands of rules in one are packed by hand, since in an
 //! emulated guest a nested message for each cost twice what the kernel needs for the rule itself
@@ -9,6 +10,7 @@
 mod change;
 mod flow;
 mod reader;
+mod route;
 mod rule;
 mod sysctl;
 mod table;

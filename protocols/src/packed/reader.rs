@@ -132,3 +132,36 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     out.push(length);
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
+
+/// In front of what may be absent.
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
+
+pub(super) fn put_optional<T>(out: &mut Vec<u8>, value: Option<T>, put: impl Fn(&mut Vec<u8>, T)) {
+    match value {
+        None => out.push(ABSENT),
+        Some(value) => {
+            out.push(PRESENT);
+            put(out, value);
+        }
+    }
+}
+
+pub(super) fn optional<'a, T>(
+    reader: &mut Reader<'a>,
+    field: &str,
+    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    match reader.byte(field)? {
+        ABSENT => Ok(None),
+        PRESENT => read(reader, field).map(Some),
+        number => Err(strange(number, "it is there (1) or not (0)", field)),
+    }
+}
+
+pub(super) fn put_optional_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+    match ip {
+        None => out.push(0),
+        Some(ip) => put_ip(out, ip),
+    }
+}

@@ -1,8 +1,10 @@
 //! Lies of an agent that has introduced itself, and truths that a terminal would obey.
 
 use patchbay_protocols::failure::Kind;
+use patchbay_protocols::model::{Route, Way};
+use patchbay_protocols::packed::pack;
 use patchbay_protocols::wire::agent::{
-    HelloReply, Interface, ListInterfacesReply, ListRoutesReply, Route,
+    HelloReply, Interface, ListInterfacesReply, ListRoutesReply,
 };
 use patchbay_protocols::wire::ipvs::ConnectionsChunk;
 use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, end, frame, message};
@@ -13,9 +15,12 @@ use crate::case::{
 };
 use crate::tables::obeyed_connection;
 
-/// Many routes of nothing: two bytes each on their way, and much more here.
-fn empty_routes(count: usize) -> Vec<u8> {
-    [0x0a, 0x00].repeat(count)
+/// The same small route again and again: 16 bytes each on their way, and much more here.
+fn many_routes(count: usize) -> ListRoutesReply {
+    ListRoutesReply {
+        routes: pack(&route("lo")).repeat(count),
+        ..ListRoutesReply::default()
+    }
 }
 
 fn routes(asked: &Asked, lies: impl FnOnce() -> Vec<u8>) -> Option<Lies> {
@@ -27,7 +32,7 @@ fn silence(_: &Asked) -> Option<Lies> {
 }
 
 fn drip(asked: &Asked) -> Option<Lies> {
-    let bytes = answer_bytes(asked, empty_routes(100));
+    let bytes = answer(asked, &many_routes(100));
     to(asked, "ListRoutes", || dripping(bytes))
 }
 
@@ -40,15 +45,15 @@ fn another_type(asked: &Asked) -> Option<Lies> {
 }
 
 fn too_many(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer_bytes(asked, empty_routes(40_000)))
+    routes(asked, || answer(asked, &many_routes(40_000)))
 }
 
-fn a_million(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer_bytes(asked, empty_routes(1 << 20)))
+fn far_too_many(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer(asked, &many_routes(1 << 17)))
 }
 
-fn two_million(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer_bytes(asked, empty_routes(2_000_000)))
+fn too_much(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer(asked, &many_routes(230_000)))
 }
 
 /// Data of a stream, where there is none.
@@ -58,19 +63,18 @@ fn a_stream(asked: &Asked) -> Option<Lies> {
 }
 
 fn no_address(asked: &Asked) -> Option<Lies> {
-    let route = Route {
-        dest: vec![1; 7],
-        ..route()
-    };
+    let mut route = pack(&route("lo"));
+    // In place of the family of its destination.
+    route[0] = 7;
     let reply = ListRoutesReply {
-        routes: vec![route],
+        routes: route,
         ..ListRoutesReply::default()
     };
     routes(asked, || answer(asked, &reply))
 }
 
 fn a_million_interfaces(asked: &Asked) -> Option<Lies> {
-    let nothing = answer_bytes(asked, empty_routes(1_500_000));
+    let nothing = answer_bytes(asked, [0x0a, 0x00].repeat(1_500_000));
     to(asked, "ListInterfaces", || once(nothing))
 }
 
@@ -87,8 +91,8 @@ fn lies_about_routes_are_refused() {
         ("the end", hang_up, Kind::Other, closed),
         ("another type", another_type, Kind::Other, closed),
         ("too many", too_many, Kind::Other, many),
-        ("a million of nothing", a_million, Kind::Other, many),
-        ("two million of nothing", two_million, Kind::Other, much),
+        ("far too many", far_too_many, Kind::Other, many),
+        ("more than is read", too_much, Kind::Other, much),
         ("a stream", a_stream, Kind::Other, closed),
         ("no address", no_address, Kind::Other, broken),
     ];
@@ -102,14 +106,12 @@ fn lies_about_routes_are_refused() {
 /// The kernel takes all but '/', ':' and spaces in a name.
 const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
 
-fn route() -> Route {
+fn route(device: &str) -> Route {
     Route {
-        dest: vec![10, 0, 0, 0],
-        prefix: 8,
-        device: NAME.to_owned(),
-        scope: Some(253),
-        metric: Some(0),
-        ..Route::default()
+        way: Way::new("10.0.0.0/8".parse().unwrap(), None, None).unwrap(),
+        device: device.to_owned(),
+        scope: 253,
+        metric: 0,
     }
 }
 
@@ -124,7 +126,7 @@ fn what_a_guest_shows_is_shown_as_text() {
             then_silence(answer(
                 asked,
                 &ListRoutesReply {
-                    routes: vec![route()],
+                    routes: pack(&route(NAME)),
                     ..ListRoutesReply::default()
                 },
             ))
