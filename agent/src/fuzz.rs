@@ -13,10 +13,10 @@ pub fn connection_row(row: &str) -> Option<Connection> {
     crate::ipvs::connection_row(row)
 }
 
-/// A row of `/proc/net/ip_vs`.
+/// An entry of IPVS's older lists, as a service and as a server.
 #[must_use]
-pub fn rule_row(row: &[u8]) -> (Option<ServiceId>, Option<ListedServer>) {
-    (crate::ipvs::service_row(row), crate::ipvs::server_row(row))
+pub fn old_entries(bytes: &[u8]) -> (Option<ServiceId>, Option<ListedServer>) {
+    crate::ipvs::entries(bytes)
 }
 
 /// The target of a link in `/sys/class/net`.

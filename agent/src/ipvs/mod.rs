@@ -7,6 +7,7 @@ mod consts;
 mod decode;
 mod encode;
 mod proc;
+mod sockopt;
 pub mod sysctl;
 
 use patchbay_protocols::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceId, Status};
@@ -14,9 +15,10 @@ use patchbay_protocols::ipvs::{Change, Daemon, ListedServer, ListedService, Serv
 use crate::genl::FamilyId;
 use crate::netlink::{Batch, Error, Generic, Kernel, dump};
 
-pub use proc::{ProcServers, connections, count_rules};
+pub use proc::{connections, count_rules};
+pub use sockopt::OldLists;
 #[cfg(fuzzing)]
-pub(crate) use proc::{connection_row, server_row, service_row};
+pub(crate) use {proc::connection_row, sockopt::entries};
 
 /// The family on this kernel.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use patchbay_agent::genl::FamilyId;
-use patchbay_agent::ipvs::Ipvs;
+use patchbay_agent::ipvs::{Ipvs, OldLists};
 use patchbay_agent::netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
 use patchbay_protocols::ipvs::{
     Change, Forward, Grammar, Line, ListedServer, NoNames, Stats, read_rules,
@@ -17,7 +17,6 @@ use crate::raw;
 
 const FAMILY: &str = "IPVS";
 const GET_SERVICE: u8 = 4;
-const SERVERS: &str = "/proc/net/ip_vs";
 
 fn lines(file: &str) -> Result<Vec<Line>, Error> {
     let grammar = Grammar {
@@ -64,13 +63,14 @@ pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
     raw::carry_out(&batch)
 }
 
-/// Every service by netlink, every server by proc, as `patchbay` reads them, and nothing done with
-/// it.
+/// Every service by netlink, every server by the older lists, as `patchbay` reads them, and nothing
+/// done with it.
 pub(crate) fn read() -> Result<Duration, Error> {
     let mut socket = Socket::<Generic>::open(Dumps::Large)?;
     let request = FamilyId::resolve(&mut socket, FAMILY)?.dump(GET_SERVICE, |_| {});
     let start = Instant::now();
     socket.ask(&request, &mut |_| Ok(()))?;
-    fs::read(SERVERS)?;
+    let mut lists = OldLists::open()?;
+    while lists.ask().is_some() {}
     Ok(start.elapsed())
 }

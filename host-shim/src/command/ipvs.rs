@@ -156,8 +156,8 @@ fn standard_input() -> Result<String, Failure> {
 /// What the columns need.
 fn detail(format: Format) -> Detail {
     match format {
-        Format::Rules | Format::Tunnels => Detail::Rules,
-        Format::Stats | Format::Rates | Format::Thresholds | Format::Persistence => Detail::Full,
+        Format::Rules | Format::Tunnels | Format::Thresholds | Format::Persistence => Detail::Rules,
+        Format::Stats | Format::Rates => Detail::Full,
     }
 }
 
@@ -182,11 +182,7 @@ fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure
         View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
         View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
         View::Save(names) => {
-            let detail = match asked.saved {
-                Completeness::Ipvsadm => Detail::Rules,
-                Completeness::Whole => Detail::Full,
-            };
-            let table = agent.ipvs_table(None, detail)?;
+            let table = agent.ipvs_table(None, Detail::Rules)?;
             ipvs::save(*names, asked.saved, table, files)
         }
     };

@@ -29,6 +29,25 @@ pub enum Change {
     StopDaemon(Role),
 }
 
+impl Change {
+    /// The one service that changes, or whose servers do.
+    #[must_use]
+    pub fn service(&self) -> Option<ServiceId> {
+        match self {
+            Self::AddService(service) | Self::EditService(service) => Some(service.id),
+            Self::DeleteService(id)
+            | Self::AddServer(id, _)
+            | Self::EditServer(id, _)
+            | Self::DeleteServer(id, _) => Some(*id),
+            Self::Clear
+            | Self::Zero(_)
+            | Self::SetTimeouts(_)
+            | Self::StartDaemon(_)
+            | Self::StopDaemon(_) => None,
+        }
+    }
+}
+
 /// How addresses and ports are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {

@@ -39,13 +39,12 @@ pub struct ListedServer {
     pub stats: Stats,
 }
 
-/// How much of a table is asked for: everything takes the kernel ten times as long.
+/// How much of a table is asked for: counters take the kernel ten times as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Services, and their servers with what `/proc/net/ip_vs` has: no thresholds, persistence
-    /// templates or counters.
+    /// Services and their servers, with their connections now.
     Rules,
-    /// Everything.
+    /// Counters and rates too.
     Full,
 }
 

@@ -56,11 +56,11 @@ impl Table {
     }
 
     /// A service and its servers as the kernel lists them.
-    pub fn insert(&mut self, service: Service, servers: Vec<ListedServer>) {
+    pub fn insert(&mut self, service: Service, servers: &[ListedServer]) {
         let id = service.id;
         self.services.insert(id, (service, None));
         for ListedServer { server, .. } in servers {
-            self.servers.insert((id, server.id), (server, None));
+            self.servers.insert((id, server.id), (*server, None));
         }
     }
 
@@ -73,6 +73,15 @@ impl Table {
     /// Services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|(service, _)| service)
+    }
+
+    /// The changes that make one service and its servers where there are none; none if there is no
+    /// such service here.
+    pub fn made_of(&self, id: ServiceId) -> impl Iterator<Item = Change> {
+        let service = self.services.get(&id).into_iter();
+        let service = service.map(|(service, _)| Change::AddService(service.clone()));
+        let servers = self.servers_of(id);
+        service.chain(servers.map(move |(_, (server, _))| Change::AddServer(id, *server)))
     }
 
     /// One line of a rule file. What was there before the file may be added again: it becomes what
