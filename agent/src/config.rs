@@ -32,10 +32,12 @@ pub struct Config {
     pub sysfs: PathBuf,
     /// How queues are set.
     pub ethtool: EthtoolWay,
+    /// Where it keeps what leads back should it be killed at a rule file: a file that nothing
+    /// outlives but the agent.
+    pub undo_log: Option<PathBuf>,
 }
 
-const RULE: &str =
-    "the agent takes --listen vsock:PORT | unix:/PATH, --sysfs /PATH and --ethtool auto | ioctl";
+const RULE: &str = "the agent takes --listen vsock:PORT | unix:/PATH, --sysfs /PATH, --ethtool auto | ioctl and --undo-log /PATH";
 
 impl Config {
     /// Reads the words behind the program's name.
@@ -47,6 +49,7 @@ impl Config {
             listen: Listen::Vsock(DEFAULT_PORT),
             sysfs: PathBuf::from("/sys"),
             ethtool: EthtoolWay::Auto,
+            undo_log: None,
         };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
@@ -58,6 +61,7 @@ impl Config {
                 }
                 ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
                 ("--sysfs", _) => config.sysfs = value.into(),
+                ("--undo-log", _) => config.undo_log = Some(value.into()),
                 ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolWay::Auto,
                 ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolWay::Ioctl,
                 _ => return Err(bad()),
@@ -93,11 +97,14 @@ mod tests {
             "/tmp/s",
             "--ethtool",
             "ioctl",
+            "--undo-log",
+            "/run/a.undo",
         ])
         .unwrap();
         assert_eq!(unix.ethtool, EthtoolWay::Ioctl);
         assert_eq!(unix.listen, Listen::Unix("/run/a.sock".into()));
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
+        assert_eq!(unix.undo_log, Some(PathBuf::from("/run/a.undo")));
     }
 
     #[test]

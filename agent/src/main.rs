@@ -33,7 +33,15 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
         warn!(log, "system calls are not filtered"; "error" => error.to_string(),
             "cause" => error.source().map(ToString::to_string).unwrap_or_default());
     }
-    let services = Arc::new(Services::open(Sysfs::at(&config.sysfs), config.ethtool)?);
+    let sysfs = Sysfs::at(&config.sysfs);
+    let services = Arc::new(Services::open(sysfs, config.ethtool, config.undo_log)?);
+    match services.ipvs().recover() {
+        Ok(None) => {}
+        Ok(Some(_)) => warn!(log, "a rule file that was not carried out whole is undone"),
+        Err(error) => crit!(log, "a rule file that was not carried out whole is not undone";
+            "error" => error.to_string(),
+            "cause" => error.source().map(ToString::to_string).unwrap_or_default()),
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(server::IN_FLIGHT)

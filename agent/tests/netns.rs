@@ -33,7 +33,7 @@ impl Bench {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
         ip("link set lo up");
         let sysfs = tempfile::tempdir().unwrap();
-        let services = Services::open(Sysfs::at(sysfs.path()), EthtoolWay::Auto).unwrap();
+        let services = Services::open(Sysfs::at(sysfs.path()), EthtoolWay::Auto, None).unwrap();
         Self { services, sysfs }
     }
 

@@ -13,7 +13,7 @@ const CARD: &str = r#"{"device":"tap-k","name":"eth-k","hwAddr":"02:42:20:6f:a3:
     "IPAddresses":[{"Family":2,"Address":"172.16.0.3","Mask":"24"}],"queues":2}"#;
 
 /// After how many milliseconds of a command the agent is killed.
-const MOMENTS: [u64; 6] = [0, 4, 12, 30, 60, 120];
+const MOMENTS: [u64; 7] = [0, 4, 12, 30, 60, 90, 120];
 
 fn kill(guest: &Guest) {
     guest.shell("kill -9 $(pidof patchbay-agent); true");
@@ -65,25 +65,11 @@ fn a_card_is_whole_or_absent_and_comes_again() {
 }
 
 #[test]
-fn routes_and_rules_can_be_told_again() {
+fn routes_can_be_told_again() {
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("add-iface", CARD).ok();
     let route = |number: usize| json!({"dest": format!("10.{}.{}.0/24", number / 250, number % 250), "device": "eth-k"});
     let routes = json!((0..2000).map(route).collect::<Vec<_>>()).to_string();
-    let mut rules = String::new();
-    for service in 0..3000 {
-        let place = format!("10.{}.{}.1:80", service / 250, service % 250);
-        writeln!(
-            rules,
-            "-A -t {place} -s rr\n-a -t {place} -r 10.200.0.1:80 -m"
-        )
-        .unwrap();
-    }
-    let restore = |option: &'static [&'static str]| {
-        let words = ["kata-ipvs", "ipvsadm", "--restore", "-", guest.id()];
-        let words = [&words, option].concat();
-        run(&mut patchbay(guest.run_dir(), &words), &rules)
-    };
     for moment in MOMENTS {
         killed_during(&guest, moment, || guest.kata_network("add-route", &routes));
         again(|| guest.kata_network("add-route", &routes)).ok();
@@ -93,11 +79,65 @@ fn routes_and_rules_can_be_told_again() {
             2000
         );
         again(|| guest.kata_network("del-route", &routes)).ok();
-
-        killed_during(&guest, moment, || restore(&[]));
-        again(|| restore(&["--replace"])).ok();
-        assert_eq!(guest.exec("ipvsadm -Sn").ok().lines().count(), 6000);
-        again(|| guest.ipvsadm("-C")).ok();
     }
+    eprintln!("{} points killed", MOMENTS.len());
+}
+
+/// The agent's own process, or its successor, has answered by then.
+fn saved(guest: &Guest) -> String {
+    again(|| guest.kata_network("list-ifaces", "")).ok();
+    guest.exec("ipvsadm -Sn").ok()
+}
+
+#[test]
+fn rules_are_what_they_were_or_what_the_file_says() {
+    let guest = Guest::start(Machine::Q35);
+    let file = |weight: usize, services: std::ops::Range<usize>| {
+        let mut rules = String::new();
+        for service in services {
+            let place = format!("10.{}.{}.1:80", service / 250, service % 250);
+            let server = format!("-a -t {place} -r 10.200.0.1:80 -m -w {weight}");
+            writeln!(rules, "-A -t {place} -s rr\n{server}").unwrap();
+        }
+        rules + "--set 100 200 300\n"
+    };
+    let restore = |rules: &str, options: &[&str]| {
+        let words = ["kata-ipvs", "ipvsadm", "--restore", "-", guest.id()];
+        run(
+            &mut patchbay(guest.run_dir(), &[&words, options].concat()),
+            rules,
+        )
+    };
+    guest.exec("ip link set lo up").ok();
+    let (first, second) = (file(1, 0..3000), file(2, 1500..4500));
+    restore(&second, &[]).ok();
+    let changed = saved(&guest);
+    restore(&first, &["--replace"]).ok();
+    let whole = saved(&guest);
+    let mut undone = 0;
+    for moment in MOMENTS {
+        guest.ipvsadm("-C").ok();
+        guest.ipvsadm("--set 1 2 3").ok();
+        killed_during(&guest, moment, || restore(&first, &[]));
+        let now = saved(&guest);
+        assert!(now.is_empty() || now == whole, "after {moment} ms");
+        let timeouts = guest.exec("ipvsadm -L --timeout").ok();
+        let done = !now.is_empty();
+        assert_eq!(timeouts.contains(": 100 200 300"), done, "{timeouts}");
+        undone += usize::from(!done);
+
+        again(|| restore(&first, &["--replace"])).ok();
+        killed_during(&guest, moment, || restore(&second, &["--replace"]));
+        let now = saved(&guest);
+        assert!(now == whole || now == changed, "after {moment} ms");
+        undone += usize::from(now == whole);
+    }
+    assert!(undone > 0);
+    let console = guest.sandbox(&["console", guest.id()]).out;
+    let followed = "a rule file that was not carried out whole is undone";
+    assert!(
+        console.contains(followed),
+        "no agent was killed at its work"
+    );
     eprintln!("{} points killed", 2 * MOMENTS.len());
 }

@@ -10,6 +10,7 @@ mod rename;
 mod routes;
 mod state;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,11 @@ pub struct Configured {
 
 impl Services {
     /// Opens the sockets in the network namespace of the calling thread.
-    pub fn open(sysfs: Sysfs, ethtool: EthtoolWay) -> Result<Self, netlink::Error> {
+    pub fn open(
+        sysfs: Sysfs,
+        ethtool: EthtoolWay,
+        undo_log: Option<PathBuf>,
+    ) -> Result<Self, netlink::Error> {
         let kernel = Kernel {
             route: Socket::open(Dumps::Large)?,
             ethtool: Ethtool::open(ethtool)?,
@@ -79,7 +84,7 @@ impl Services {
             ethtool,
             kernel: Mutex::new(kernel),
             places: Places::default(),
-            ipvs: IpvsService::open()?,
+            ipvs: IpvsService::open(undo_log)?,
             conntrack: ConntrackService::new(),
         })
     }

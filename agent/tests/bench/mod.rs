@@ -19,7 +19,7 @@ pub(crate) fn services() -> Services {
         ip(&format!("link set {name} up"));
         ip(&format!("link set {name}p up"));
     }
-    Services::open(Sysfs::at("/sys"), EthtoolWay::Auto).unwrap()
+    Services::open(Sysfs::at("/sys"), EthtoolWay::Auto, None).unwrap()
 }
 
 /// `ip` with these words.

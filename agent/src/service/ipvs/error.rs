@@ -68,6 +68,9 @@ pub enum Error {
         /// Services and servers.
         rules: usize,
     },
+    /// The undo log can't be written, or not be read.
+    #[error("could not keep what leads back should the agent be killed")]
+    UndoLog(#[source] std::io::Error),
     /// Nothing to do.
     #[error("the rule file has no effective rule")]
     NoRules,
@@ -109,7 +112,7 @@ impl Error {
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
             Self::Netlink(netlink::Error::Refused(refusal)) => Kind::from_errno(refusal.errno),
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
-            Self::Module(_) | Self::Netlink(_) | Self::Proc(_) => Kind::Other,
+            Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
             Self::Refused { kind, .. } => *kind,
             Self::Clash(clash) => clash.kind(),
             Self::Line { source, .. } => source.kind(),

@@ -4,9 +4,11 @@ mod error;
 mod restore;
 mod rules;
 mod sender;
+mod undo_log;
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
@@ -16,7 +18,7 @@ use patchbay_protocols::ipvs::{
 };
 use patchbay_protocols::packed::RowRef;
 
-use crate::ipvs::{self, Ipvs, ProcServers, sysctl};
+use crate::ipvs::{self, Ipvs, OldLists, sysctl};
 use crate::modules::Modules;
 use crate::netlink::{self, Batch, Dumps, Generic, Kernel as _, Socket};
 use rules::Rules;
@@ -33,6 +35,7 @@ struct Room {
     family: Option<Ipvs>,
     modules: Modules,
     rules: Rules,
+    log: undo_log::Place,
 }
 
 /// Everything that can be asked of IPVS, in the network namespace where it was opened.
@@ -43,7 +46,8 @@ pub struct IpvsService {
 
 impl IpvsService {
     /// Opens the socket; IPVS itself is looked for, and loaded, at the first request.
-    pub fn open() -> Result<Self, netlink::Error> {
+    /// What leads back from a rule file is logged at this path, if there is one.
+    pub fn open(log: Option<PathBuf>) -> Result<Self, netlink::Error> {
         Ok(Self {
             room: Mutex::new(Room {
                 socket: Socket::open(Dumps::Large)?,
@@ -51,6 +55,7 @@ impl IpvsService {
                 family: None,
                 modules: Modules::of_this_kernel(),
                 rules: Rules::default(),
+                log: undo_log::Place::new(log),
             }),
         })
     }
@@ -83,6 +88,11 @@ impl IpvsService {
         restore::restore(&mut self.lock(), file, mode, max)
     }
 
+    /// Goes back from a rule file at which an agent was killed; says whether there was one.
+    pub fn recover(&self) -> Result<Option<Restored>, Error> {
+        restore::recover(&mut self.lock())
+    }
+
     /// One service or all, each followed by its servers, in the kernel's order. The lock is given up
     /// between services: who takes them may be slow, and the kernel's own lists are no snapshot
     /// either.
@@ -93,13 +103,13 @@ impl IpvsService {
         each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let services = self.lock().services(only)?;
-        let mut proc = match (detail, only) {
-            (Detail::Rules, None) => Some(ProcServers::open().map_err(Error::Proc)?),
+        // A kernel without them tells the same by netlink.
+        let mut lists = match (detail, only) {
+            (Detail::Rules, None) => OldLists::open().ok(),
             _ => None,
         };
         for ListedService { service, stats, .. } in &services {
-            let known = proc.as_mut().map(|proc| proc.of(service.id));
-            let known = known.transpose().map_err(Error::Proc)?.flatten();
+            let known = lists.as_mut().and_then(|lists| lists.of(service.id));
             let asked = match known {
                 Some(_) => Vec::new(),
                 None => self.lock().servers(service.id)?,
@@ -198,9 +208,15 @@ impl Room {
 
     fn table(&mut self) -> Result<Table, Error> {
         let mut table = Table::default();
-        for listed in self.services(None)? {
-            let servers = self.servers(listed.service.id)?;
-            table.insert(listed.service, servers);
+        let services = self.services(None)?;
+        let mut lists = OldLists::open().ok();
+        for ListedService { service, .. } in services {
+            if let Some(known) = lists.as_mut().and_then(|lists| lists.of(service.id)) {
+                table.insert(service, known);
+            } else {
+                let asked = self.servers(service.id)?;
+                table.insert(service, &asked);
+            }
         }
         Ok(table)
     }

@@ -12,6 +12,7 @@ use patchbay_protocols::packed::{Packed as _, Reader};
 use super::Room;
 use super::error::Error;
 use super::sender::Sender;
+use super::undo_log::UndoLog;
 use crate::ipvs;
 use crate::netlink::{Batch, Kernel as _, Refusal};
 
@@ -51,14 +52,57 @@ fn fill(room: &mut Room, file: &Pieces) -> Result<Restored, Error> {
         return Err(Error::NotEmpty { rules });
     }
     let mut made = Vec::new();
-    let done = send(room, file, &mut made);
-    done.map_err(|first| undone(first, remove(room, &made)))
+    logged(room, |room, log| {
+        let done = send(room, file, &mut made, log);
+        done.map_err(|first| undone(first, remove(room, &made)))
+    })
+}
+
+/// Carries something out with a log of what leads back.
+fn logged(
+    room: &mut Room,
+    work: impl FnOnce(&mut Room, &mut UndoLog) -> Result<Restored, Error>,
+) -> Result<Restored, Error> {
+    let mut log = room.log.begin().map_err(Error::UndoLog)?;
+    let done = work(room, &mut log);
+    log.end().map_err(Error::UndoLog)?;
+    done
+}
+
+/// Goes back from a file at which an agent was killed; says whether there was one.
+pub(super) fn recover(room: &mut Room) -> Result<Option<Restored>, Error> {
+    let back = room.log.left().map_err(Error::UndoLog)?;
+    if back.is_empty() {
+        return Ok(None);
+    }
+    let now = room.table()?;
+    let mut wanted = now.clone();
+    let mut afterwards = Afterwards::default();
+    for change in back {
+        match change {
+            // It may not have been made yet.
+            Change::DeleteService(_) => drop(wanted.apply(change, None, &mut afterwards)),
+            _ => wanted
+                .apply(change, None, &mut afterwards)
+                .map_err(Error::Clash)?,
+        }
+    }
+    let restored = walk(room, &now, &wanted, &mut UndoLog::default())?;
+    finish(room, &afterwards, &mut UndoLog::default())?;
+    room.log.forget().map_err(Error::UndoLog)?;
+    Ok(Some(restored))
 }
 
 /// The services that it adds are noted, whether the kernel takes them or not.
-fn send(room: &mut Room, file: &Pieces, made: &mut Vec<ServiceId>) -> Result<Restored, Error> {
+fn send(
+    room: &mut Room,
+    file: &Pieces,
+    made: &mut Vec<ServiceId>,
+    log: &mut UndoLog,
+) -> Result<Restored, Error> {
     let mut afterwards = Afterwards::default();
-    let mut sender = Sender::new(room)?;
+    let nothing = Table::default();
+    let mut sender = Sender::new(room, &nothing, log)?;
     for line in lines(file) {
         let Line { number, change } = line?;
         match change {
@@ -73,7 +117,7 @@ fn send(room: &mut Room, file: &Pieces, made: &mut Vec<ServiceId>) -> Result<Res
         sender.push(change, NonZeroU32::new(number))?;
     }
     let restored = sender.finish()?;
-    finish(room, &afterwards)?;
+    finish(room, &afterwards, log)?;
     // At most: what the file itself takes back is counted too.
     room.rules
         .know(restored.added.try_into().unwrap_or(usize::MAX));
@@ -115,20 +159,23 @@ fn change(
         applied.map_err(|clash| Error::Clash(clash).at(line))?;
     }
     max.check(wanted.rules())?;
-    let done = walk(room, &before, &wanted).and_then(|restored| {
-        finish(room, &afterwards)?;
-        room.rules.know(wanted.rules());
-        Ok(restored)
-    });
-    done.map_err(|first| {
-        let now = room.table();
-        undone(first, now.and_then(|now| walk(room, &now, &before)))
+    logged(room, |room, log| {
+        let done = walk(room, &before, &wanted, log).and_then(|restored| {
+            finish(room, &afterwards, log)?;
+            room.rules.know(wanted.rules());
+            Ok(restored)
+        });
+        done.map_err(|first| {
+            let now = room.table();
+            let back = |now| walk(room, &now, &before, &mut UndoLog::default());
+            undone(first, now.and_then(back))
+        })
     })
 }
 
 /// Carries out what leads from one table to the other, up to the first refusal.
-fn walk(room: &mut Room, from: &Table, to: &Table) -> Result<Restored, Error> {
-    let mut sender = Sender::new(room)?;
+fn walk(room: &mut Room, from: &Table, to: &Table, log: &mut UndoLog) -> Result<Restored, Error> {
+    let mut sender = Sender::new(room, from, log)?;
     for (change, line) in from.steps_to(to) {
         sender.push(change, line)?;
     }
@@ -136,10 +183,16 @@ fn walk(room: &mut Room, from: &Table, to: &Table) -> Result<Restored, Error> {
 }
 
 /// Counters and timeouts, which nothing refuses once the table stands.
-fn finish(room: &mut Room, afterwards: &Afterwards) -> Result<(), Error> {
+fn finish(room: &mut Room, afterwards: &Afterwards, log: &mut UndoLog) -> Result<(), Error> {
+    if afterwards.timeouts.is_some() {
+        let ipvs = room.ipvs()?;
+        let timeouts = ipvs.status(&mut room.socket)?.timeouts;
+        log.push(&Change::SetTimeouts(timeouts));
+    }
     let timeouts = afterwards.timeouts.map(Change::SetTimeouts);
     let zero = afterwards.zero.iter().map(|id| Change::Zero(*id));
-    let mut sender = Sender::new(room)?;
+    let nothing = Table::default();
+    let mut sender = Sender::new(room, &nothing, log)?;
     for change in zero.chain(timeouts) {
         sender.push(change, None)?;
     }

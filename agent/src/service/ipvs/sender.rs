@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU32;
 
-use patchbay_protocols::ipvs::{Change, Engine, Restored, Scheduler, Service, Step};
+use patchbay_protocols::ipvs::{Change, Engine, Restored, Scheduler, Service, Step, Table};
 
 use super::Room;
 use super::error::Error;
+use super::undo_log::UndoLog;
 use crate::ipvs::Ipvs;
 use crate::netlink::{Batch, Generic, Kernel as _};
 
@@ -21,6 +22,9 @@ const HASHED: &str = "mh";
 /// not all sent.
 pub(super) struct Sender<'a> {
     room: &'a mut Room,
+    /// What there was, and where it is logged before it changes.
+    from: &'a Table,
+    log: &'a mut UndoLog,
     ipvs: Ipvs,
     batch: Batch<Generic>,
     /// What each request of the batch is called, should the kernel refuse it.
@@ -34,10 +38,16 @@ pub(super) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub(super) fn new(room: &'a mut Room) -> Result<Self, Error> {
+    pub(super) fn new(
+        room: &'a mut Room,
+        from: &'a Table,
+        log: &'a mut UndoLog,
+    ) -> Result<Self, Error> {
         Ok(Self {
             ipvs: room.ipvs()?,
             room,
+            from,
+            log,
             batch: Batch::default(),
             told: Vec::with_capacity(BATCH),
             postponed: None,
@@ -53,6 +63,7 @@ impl<'a> Sender<'a> {
             Change::AddServer(..) => {}
             _ => self.schedule(),
         }
+        self.log.lose(self.from, &change);
         match &change {
             Change::AddService(_) | Change::AddServer(..) => self.restored.added += 1,
             Change::EditService(_) | Change::EditServer(..) => self.restored.edited += 1,
@@ -112,6 +123,7 @@ impl<'a> Sender<'a> {
     /// One batch. A server may stand behind its service: should the service be refused its servers
     /// are too, and the first refusal is the one that is told.
     fn send(&mut self) -> Result<(), Error> {
+        self.log.write().map_err(Error::UndoLog)?;
         let refusals = self.room.socket.commit(&self.batch)?;
         let first = refusals.into_iter().min_by_key(|(position, _)| *position);
         if let Some((position, refusal)) = first {

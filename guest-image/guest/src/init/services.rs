@@ -27,8 +27,12 @@ enum State {
     Running { pid: Pid, since: Instant },
 }
 
+/// What leads back should the agent be killed at a rule file; gone when the kernel is.
+const AGENT_WORDS: &[&str] = &["--undo-log", "/run/patchbay-agent.undo"];
+
 struct Service {
     program: &'static str,
+    words: &'static [&'static str],
     state: State,
     restarts: u32,
 }
@@ -43,8 +47,9 @@ impl Services {
             .into_iter()
             .filter(|program| Path::new(program).exists());
         // The agent last: who finds it answering finds the others started.
-        let services = optional.chain([AGENT_PATH]);
-        Self(services.map(Service::new).collect())
+        let services = optional.map(|program| Service::new(program, &[]));
+        let agent = Service::new(AGENT_PATH, AGENT_WORDS);
+        Self(services.chain([agent]).collect())
     }
 
     /// Starts them, reaps children, restarts what died, for ever.
@@ -78,9 +83,10 @@ impl Services {
 }
 
 impl Service {
-    fn new(program: &'static str) -> Self {
+    fn new(program: &'static str, words: &'static [&'static str]) -> Self {
         Self {
             program,
+            words,
             state: State::Waiting,
             restarts: 0,
         }
@@ -91,7 +97,8 @@ impl Service {
             return;
         }
         let mut command = Command::new(self.program);
-        match command.env("PATH", PATH).envs(ONE_ARENA).spawn() {
+        command.args(self.words).env("PATH", PATH).envs(ONE_ARENA);
+        match command.spawn() {
             Ok(child) => {
                 self.state = State::Running {
                     pid: pid_of(child.id()),
