@@ -4,6 +4,9 @@ SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
 BIN := target/$(TARGET)/release
 IMAGE := target/image
+# The first kernel that deletes tracked connections by a filter, for what is about that.
+IMAGE_6_12 := target/image-6.12
+KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
 # The fuzz crate is a workspace of its own, in which private parsers are open. Cargo finds the flag
 # for that only from its folder; without libFuzzer the ordinary toolchain builds it.
@@ -11,16 +14,17 @@ FUZZ_CHECKS := --locked --no-default-features
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
+export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 
-.PHONY: help demo test bench replay fuzz soak lint build image clean setup-run setup-test setup-fuzz
+.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 clean setup-run setup-test setup-fuzz
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image replay ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image-6.12 replay ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
 
 soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200): nothing may grow
@@ -32,7 +36,7 @@ replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
 fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
-bench: image ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
+bench: image-6.12 ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
 lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
@@ -51,6 +55,9 @@ build: setup-run ## The programs, statically linked
 
 image: build ## Kernel and initramfs for sandboxes, with the tools that judge them
 	$(BIN)/patchbay-sandbox build --tools
+
+image-6.12: image ## A second one with Linux 6.12, and the tools of the first
+	$(BIN)/patchbay-sandbox build --image $(IMAGE_6_12) --kernel $(KERNEL_6_12) --tools-of $(IMAGE)
 
 setup-run:
 	@scripts/setup.sh run

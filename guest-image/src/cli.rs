@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::image::{DEFAULT_FOLDER, Tools};
+use crate::image::packages::PackageName;
+use crate::image::{DEFAULT_FOLDER, KERNEL_PACKAGE, Tools, ToolsFrom};
 use crate::launch::accel::AccelChoice;
 use crate::launch::qemu::Machine;
 use crate::launch::registry::{DEFAULT_RUN_DIR, SandboxId};
@@ -71,9 +72,27 @@ pub struct BuildArgs {
     /// What to build.
     #[command(flatten)]
     pub image: ImageArgs,
+    /// The Debian package of the kernel.
+    #[arg(long, value_name = "PACKAGE", default_value = KERNEL_PACKAGE)]
+    pub kernel: PackageName,
+    /// With the tools of the image in this folder, instead of fetching them.
+    #[arg(long, value_name = "DIR", conflicts_with = "tools")]
+    tools_of: Option<PathBuf>,
     /// Where the static programs of the guest are; the folder of this program if not given.
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
+}
+
+impl BuildArgs {
+    /// Where the tools come from.
+    #[must_use]
+    pub fn tools(&self) -> ToolsFrom {
+        match (&self.tools_of, self.image.tools()) {
+            (Some(folder), _) => ToolsFrom::Image(folder.clone()),
+            (None, Tools::With) => ToolsFrom::Packages,
+            (None, Tools::Without) => ToolsFrom::Nowhere,
+        }
+    }
 }
 
 /// Arguments of `overlay`.

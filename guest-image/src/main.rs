@@ -54,12 +54,13 @@ fn programs(given: Option<PathBuf>) -> Result<PathBuf, Error> {
 }
 
 fn build(args: BuildArgs) -> Result<(), Error> {
-    let tools = args.image.tools();
+    let tools = args.tools();
     let programs = programs(args.bin_dir)?;
     let folder = std::path::absolute(args.image.image)?;
     Ok(image::build(&BuildOptions {
         folder,
         programs,
+        kernel: args.kernel,
         tools,
     })?)
 }

@@ -21,6 +21,12 @@ pub enum Machine {
     Pc,
 }
 
+/// Words for [`Guest::start_with`]: not the usual image but that of Linux 6.12.
+pub fn linux_6_12() -> [String; 2] {
+    let image = built("PATCHBAY_IMAGE_6_12_DIR", "image-6.12");
+    ["--image".to_owned(), image.display().to_string()]
+}
+
 /// A running sandbox in a network namespace of its own; it ends with this value.
 #[derive(Debug)]
 pub struct Guest {

@@ -27,6 +27,6 @@ pub use agent::{Configure, FakeAgent};
 pub use command::{Done, bin, built, patchbay, run, temp_dir};
 pub use dice::Dice;
 pub use dpdk::{Side, Testpmd, stub_backend};
-pub use guest::{Guest, Machine};
+pub use guest::{Guest, Machine, linux_6_12};
 pub use monitor::{Monitor, Said, Scripted, empty_machine, refusal};
 pub use netns::Netns;

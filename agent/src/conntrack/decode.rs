@@ -14,6 +14,8 @@ const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
 
+const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+
 pub(super) const CTA_TUPLE_IP: u16 = 1;
 pub(super) const CTA_TUPLE_PROTO: u16 = 2;
 pub(super) const CTA_IP_V4_SRC: u16 = 1;
@@ -77,6 +79,11 @@ fn tuple(bytes: &[u8]) -> Result<Option<(Tuple, u8)>, Error> {
         dst_port: port(CTA_PROTO_DST_PORT)?,
     };
     Ok(Some((tuple, number)))
+}
+
+/// The number of flows in an answer to [`super::request::totals`].
+pub(super) fn entries(payload: &[u8]) -> Result<u32, Error> {
+    be32(&Attrs::after(HEADER, payload)?, CTA_STATS_GLOBAL_ENTRIES)
 }
 
 /// One flow of an answer; `None` for what is not IP.

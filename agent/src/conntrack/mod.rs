@@ -12,13 +12,17 @@ mod tests;
 use nix::errno::Errno;
 use patchbay_protocols::conntrack::{Filter, Flow};
 
-use crate::netlink::{Batch, Error, Kernel, Netfilter, Refusal, gather};
+use crate::netlink::{Batch, Error, Extent, Kernel, Netfilter, Refusal, gather};
 use request::Sieve;
 
 /// What a kernel answers that lacks the filter, or lacks it for this message.
 fn no_filter(refusal: &Refusal) -> bool {
     refusal.is(Errno::EINVAL) || refusal.is(Errno::EOPNOTSUPP)
 }
+
+/// Flows that are looked at before one message deletes them all. To list 10,000 takes the kernel
+/// three times as long as to delete them.
+const LOOKED_AT: usize = 512;
 
 /// Requests that delete the flows that are meant, one each.
 #[derive(Default)]
@@ -28,50 +32,92 @@ struct Found {
     strays: usize,
 }
 
-/// Deletes every flow that agrees with the whole filter, and returns how many there were: those
-/// that were found, less those that ended by themselves before their turn. Where the kernel deletes
-/// by the filter itself, flows that began after the count go too and are not in it.
-pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<usize, Error> {
-    let sieve = Sieve::of(filter);
-    let sifted = match &sieve {
-        Some(sieve) => match find(kernel, &sieve.listing(), filter) {
-            Err(Error::Refused(refusal)) if no_filter(&refusal) => None,
-            found => Some(found?),
-        },
-        None => None,
-    };
-    let Some(found) = sifted else {
-        let listing = request::listing(filter.parts().family);
-        let found = find(kernel, &listing, filter)?;
-        return one_by_one(kernel, &found.deletes);
-    };
-    // One message may delete for the kernel only what its filter was just seen to mean.
-    let whole = sieve.filter(|sieve| sieve.deletes_all(filter) && found.strays == 0);
-    match whole {
-        Some(sieve) if found.deletes.len() > 1 => match kernel.commit(&sieve.delete())?.pop() {
-            None => Ok(found.deletes.len()),
-            // Linux before 6.12 says so, and deletes nothing.
-            Some((_, refusal)) if no_filter(&refusal) => one_by_one(kernel, &found.deletes),
-            Some((_, refusal)) => Err(Error::Refused(refusal)),
-        },
-        _ => one_by_one(kernel, &found.deletes),
+impl Found {
+    fn take(&mut self, filter: &Filter, payload: &[u8]) -> Result<(), Error> {
+        match decode::flow(payload)? {
+            Some(tracked) if filter.matches(&tracked.flow) => {
+                request::push_delete(&mut self.deletes, &tracked);
+            }
+            _ => self.strays += 1,
+        }
+        Ok(())
     }
 }
 
-fn find(
+/// Deletes every flow that agrees with the whole filter, and returns how many there were: those
+/// that were found, less those that ended by themselves before their turn. Where the kernel deletes
+/// by the filter itself, flows that began after the count go too and are not in it. If it deletes
+/// more than [`LOOKED_AT`] that way, the number is by how much the whole table shrank.
+pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<usize, Error> {
+    let listing = request::listing(filter.parts().family);
+    let Some(sieve) = Sieve::of(filter) else {
+        return listed(kernel, &listing, filter);
+    };
+    match sifted(kernel, &sieve, filter) {
+        Err(Error::Refused(refusal)) if no_filter(&refusal) => listed(kernel, &listing, filter),
+        done => done,
+    }
+}
+
+/// By the kernel's own filter, or its refusal of that.
+fn sifted(
+    kernel: &mut impl Kernel<Netfilter>,
+    sieve: &Sieve,
+    filter: &Filter,
+) -> Result<usize, Error> {
+    let listing = sieve.listing();
+    if !sieve.deletes_all(filter) {
+        return listed(kernel, &listing, filter);
+    }
+    let mut found = Found::default();
+    let take = &mut |payload: &[u8]| found.take(filter, payload);
+    let extent = kernel.ask_first(&listing, LOOKED_AT, take)?;
+    // One message may delete for the kernel only what its filter was just seen to mean.
+    if found.strays == 0
+        && found.deletes.len() > 1
+        && let Some(shrunk) = at_once(kernel, sieve)?
+    {
+        return Ok(match extent {
+            Extent::Whole => found.deletes.len(),
+            Extent::Part => shrunk.max(found.deletes.len()),
+        });
+    }
+    match extent {
+        Extent::Whole => one_by_one(kernel, &found.deletes),
+        Extent::Part => listed(kernel, &listing, filter),
+    }
+}
+
+/// Deletes what the sieve lets through by one message, and returns how many flows the table has
+/// fewer; `None` where the kernel can't and has deleted nothing: before Linux 6.12.
+fn at_once(kernel: &mut impl Kernel<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
+    let before = tracked(kernel)?;
+    match kernel.commit(&sieve.delete())?.pop() {
+        None => Ok(Some(before.saturating_sub(tracked(kernel)?))),
+        Some((_, refusal)) if no_filter(&refusal) => Ok(None),
+        Some((_, refusal)) => Err(Error::Refused(refusal)),
+    }
+}
+
+/// Number of flows in the whole table.
+fn tracked(kernel: &mut impl Kernel<Netfilter>) -> Result<usize, Error> {
+    let mut entries = 0;
+    kernel.ask(&request::totals(), &mut |payload| {
+        entries = decode::entries(payload)?;
+        Ok(())
+    })?;
+    Ok(usize::try_from(entries).unwrap_or(usize::MAX))
+}
+
+fn listed(
     kernel: &mut impl Kernel<Netfilter>,
     listing: &Batch<Netfilter>,
     filter: &Filter,
-) -> Result<Found, Error> {
-    gather(kernel, listing, |found: &mut Found, payload| {
-        match decode::flow(payload)? {
-            Some(tracked) if filter.matches(&tracked.flow) => {
-                request::push_delete(&mut found.deletes, &tracked);
-            }
-            _ => found.strays += 1,
-        }
-        Ok(())
-    })
+) -> Result<usize, Error> {
+    let found = gather(kernel, listing, |found: &mut Found, payload| {
+        found.take(filter, payload)
+    })?;
+    one_by_one(kernel, &found.deletes)
 }
 
 fn one_by_one(

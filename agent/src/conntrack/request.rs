@@ -12,6 +12,7 @@ use crate::netlink::{Batch, Body, Flags, Netfilter};
 /// `NFNL_SUBSYS_CTNETLINK << 8`, and its messages.
 const GET: u16 = 0x101;
 const DELETE: u16 = 0x102;
+const GET_STATS: u16 = 0x105;
 
 pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 pub(super) const CTA_ID: u16 = 12;
@@ -47,6 +48,11 @@ pub(super) fn listing(family: Option<Family>) -> Batch<Netfilter> {
         Some(Family::V6) => AF_INET6,
     };
     Batch::of(GET, Flags::Dump, |body| body.raw(&header(family)))
+}
+
+/// What is told of the table as a whole.
+pub(super) fn totals() -> Batch<Netfilter> {
+    Batch::of(GET_STATS, Flags::Plain, |body| body.raw(&header(0)))
 }
 
 /// Adds the deletion of one flow. The id keeps a new flow of the same addresses alive.

@@ -16,6 +16,8 @@ struct Script {
     commits: VecDeque<Vec<(usize, Errno)>>,
     /// How many requests each commit had, and its bytes.
     sent: Vec<(usize, Vec<u8>)>,
+    /// How many flows the whole table has, each time that it is asked.
+    totals: VecDeque<u32>,
     asked: usize,
 }
 
@@ -38,9 +40,13 @@ impl Kernel<Netfilter> for Script {
 
     fn ask(
         &mut self,
-        _: &Batch<Netfilter>,
+        request: &Batch<Netfilter>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        if request.bytes() == request::totals().bytes() {
+            let total = self.totals.pop_front().unwrap_or(0);
+            return each(&[&[0; 4][..], &[8, 0, 1, 0], &total.to_be_bytes()].concat());
+        }
         self.asked += 1;
         match self.listings.pop_front().unwrap_or_else(|| Ok(Vec::new())) {
             Ok(flows) => flows.iter().try_for_each(|flow| each(flow)),
@@ -112,6 +118,29 @@ fn a_kernel_that_refuses_it_deletes_them_one_by_one() {
         assert_eq!(deleted(&mut kernel, TO_ONE), 299);
         assert_eq!(counts(&kernel), [1, 300]);
     }
+}
+
+#[test]
+fn many_are_not_counted_one_by_one() {
+    for (totals, told) in [
+        ([5000, 3000], 2000),
+        // Others began meanwhile: no fewer were deleted than were seen.
+        ([5000, 5001], LOOKED_AT),
+    ] {
+        let mut kernel = script([Ok(vec![flow(1); 2000])]);
+        kernel.totals = totals.into();
+        assert_eq!(deleted(&mut kernel, TO_ONE), told);
+        assert_eq!((kernel.asked, counts(&kernel)), (1, vec![1]));
+    }
+}
+
+#[test]
+fn many_are_found_again_for_a_kernel_that_refuses() {
+    let many = || Ok(vec![flow(1); 2000]);
+    let mut kernel = script([many(), many()]);
+    kernel.commits = [vec![(0, Errno::EINVAL)]].into();
+    assert_eq!(deleted(&mut kernel, TO_ONE), 2000);
+    assert_eq!((kernel.asked, counts(&kernel)), (2, vec![1, 2000]));
 }
 
 #[test]

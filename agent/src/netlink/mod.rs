@@ -63,6 +63,15 @@ impl Family for Uevent {
     const PROTOCOL: isize = 15;
 }
 
+/// How much of a dump was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// As much as was wanted, and there is more.
+    Part,
+}
+
 /// What carries requests out: the real kernel, or a script in tests.
 pub trait Kernel<F: Family> {
     /// Carries out every request of the batch and returns the refusals with their positions.
@@ -81,6 +90,28 @@ pub trait Kernel<F: Family> {
         request: &Batch<F>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error>;
+
+    /// The same of a dump, of which only the first `most` answers are wanted.
+    ///
+    /// # Errors
+    /// As those of [`Kernel::ask`].
+    fn ask_first(
+        &mut self,
+        request: &Batch<F>,
+        most: usize,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Extent, Error> {
+        let (mut left, mut extent) = (most, Extent::Whole);
+        self.ask(request, &mut |payload| {
+            if left == 0 {
+                extent = Extent::Part;
+                return Ok(());
+            }
+            left -= 1;
+            each(payload)
+        })?;
+        Ok(extent)
+    }
 }
 
 /// How often a dump that was interrupted is begun again.

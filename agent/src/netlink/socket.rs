@@ -10,7 +10,7 @@ use nix::sys::time::TimeVal;
 
 use super::batch::ACK;
 use super::reply::{Replies, ReplyKind};
-use super::{Batch, Error, Family, Kernel, Refusal};
+use super::{Batch, Error, Extent, Family, Kernel, Refusal};
 
 /// How large the datagrams of a dump may be. The kernel allots each anew, as large as the largest
 /// buffer that was ever offered, up to 32 KiB; without a page it begins with no dump.
@@ -50,6 +50,10 @@ pub struct Socket<F> {
 impl<F: Family> Socket<F> {
     /// Opens it in the network namespace of the calling thread.
     pub fn open(dumps: Dumps) -> Result<Self, Error> {
+        Self::with_buffer(dumps.buffer())
+    }
+
+    fn with_buffer(bytes: usize) -> Result<Self, Error> {
         let open = || {
             let mut socket = netlink_sys::Socket::new(F::PROTOCOL)?;
             socket.bind_auto()?;
@@ -64,7 +68,7 @@ impl<F: Family> Socket<F> {
         Ok(Self {
             inner: open().map_err(Error::Open)?,
             sequence: 0,
-            buffer: Vec::with_capacity(dumps.buffer()),
+            buffer: Vec::with_capacity(bytes),
             family: PhantomData,
         })
     }
@@ -213,5 +217,37 @@ impl<F: Family> Kernel<F> for Socket<F> {
             ReplyKind::End(Err(refusal)) => Err(Error::Refused(refusal)),
             ReplyKind::End(Ok(())) | ReplyKind::Noop => Ok(()),
         })
+    }
+
+    fn ask_first(
+        &mut self,
+        request: &Batch<F>,
+        most: usize,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Extent, Error> {
+        // Only the end of its socket ends a dump early, so it has one of its own.
+        let mut other = Self::with_buffer(self.buffer.capacity())?;
+        let sequence = other.numbers(1);
+        other.send(&request.encode(&(0..1), sequence, 0))?;
+        let mut left = most;
+        loop {
+            other.receive()?;
+            for reply in Replies(&other.buffer) {
+                let reply = reply?;
+                if reply.interrupted {
+                    return Err(Error::Interrupted);
+                }
+                match reply.kind {
+                    ReplyKind::Payload(_) if left == 0 => return Ok(Extent::Part),
+                    ReplyKind::Payload(payload) => {
+                        left -= 1;
+                        each(payload)?;
+                    }
+                    ReplyKind::End(Err(refusal)) => return Err(Error::Refused(refusal)),
+                    ReplyKind::End(Ok(())) => return Ok(Extent::Whole),
+                    ReplyKind::Noop => {}
+                }
+            }
+        }
     }
 }

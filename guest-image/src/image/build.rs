@@ -1,4 +1,4 @@
-//! The order of building an image: fetch and cut the kernel (once per pinned package), then pack.
+//! The order of building an image: fetch and cut the kernel (once per package), then pack.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{ImageError, KERNEL_PACKAGE, Tools, at, initrd, kernel, packages};
+use super::packages::PackageName;
+use super::{Image, ImageError, at, initrd, kernel, modules, packages};
 
 /// What to build and from where.
 #[derive(Debug, Clone)]
@@ -16,8 +17,21 @@ pub struct BuildOptions {
     pub folder: PathBuf,
     /// Where the static programs of the guest are.
     pub programs: PathBuf,
-    /// Whether to make the archive of tools too.
-    pub tools: Tools,
+    /// The package of the kernel.
+    pub kernel: PackageName,
+    /// The programs for trying and testing.
+    pub tools: ToolsFrom,
+}
+
+/// Where an image gets its tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolsFrom {
+    /// It has none.
+    Nowhere,
+    /// Their packages.
+    Packages,
+    /// Another image, built of the same programs.
+    Image(PathBuf),
 }
 
 /// A kernel package, unpacked and cut, in the image folder's cache.
@@ -43,19 +57,27 @@ pub fn build(options: &BuildOptions) -> Result<(), ImageError> {
     let BuildOptions {
         folder,
         programs,
+        kernel,
         tools,
     } = options;
     fs::create_dir_all(folder).map_err(at(folder))?;
     // What is built from local files comes first: its mistakes shall not cost a download.
-    let guest = initrd::Programs::read(programs, *tools)?;
-    let kernel = cached_kernel(folder)?;
+    let guest = initrd::Programs::read(programs, tools)?;
+    let kernel = cached_kernel(folder, kernel)?;
     let base = initrd::base(&guest, &kernel)?;
     write(folder, initrd::BASE, &base)?;
-    if *tools == Tools::With {
-        let tree = tools_tree(folder)?;
-        let extra = initrd::tools(&guest, &kernel, tree.path())?;
-        write(folder, initrd::TOOLS, &extra)?;
-        write(folder, initrd::BASE_AND_TOOLS, &[base, extra].concat())?;
+    let tools = match tools {
+        ToolsFrom::Nowhere => None,
+        ToolsFrom::Packages => Some(initrd::tools(&guest, tools_tree(folder)?.path())?),
+        ToolsFrom::Image(other) => {
+            let path = Image::new(other.clone()).existing(initrd::TOOLS, "build --tools")?;
+            Some(fs::read(&path).map_err(at(&path))?)
+        }
+    };
+    if let Some(tools) = tools {
+        let all = [&base[..], &initrd::extra_modules(&kernel)?, &tools].concat();
+        write(folder, initrd::TOOLS, &tools)?;
+        write(folder, initrd::BASE_AND_TOOLS, &all)?;
     }
     let vmlinux = kernel.vmlinux();
     write(
@@ -65,16 +87,16 @@ pub fn build(options: &BuildOptions) -> Result<(), ImageError> {
     )
 }
 
-fn cached_kernel(folder: &Path) -> Result<KernelFiles, ImageError> {
+fn cached_kernel(folder: &Path, package: &PackageName) -> Result<KernelFiles, ImageError> {
     let cache = folder.join("cache");
     let files = KernelFiles {
-        folder: cache.join(KERNEL_PACKAGE),
+        folder: cache.join(package.as_str()),
     };
     if files.folder.is_dir() {
         return Ok(files);
     }
     fs::create_dir_all(&cache).map_err(at(&cache))?;
-    let fresh = fetch_kernel(&cache)?;
+    let fresh = fetch_kernel(&cache, package)?;
     match fs::rename(fresh.path(), &files.folder) {
         Ok(()) => drop(fresh.keep()),
         // Another build was faster: its files are as good.
@@ -84,9 +106,9 @@ fn cached_kernel(folder: &Path) -> Result<KernelFiles, ImageError> {
     Ok(files)
 }
 
-fn fetch_kernel(cache: &Path) -> Result<TempDir, ImageError> {
+fn fetch_kernel(cache: &Path, package: &PackageName) -> Result<TempDir, ImageError> {
     let work = TempDir::new_in(cache).map_err(at(cache))?;
-    packages::download(KERNEL_PACKAGE, work.path())?;
+    packages::download(package, work.path())?;
     let tree = work.path().join("tree");
     packages::unpack_all(work.path(), &tree)?;
     let bzimage = only_entry(&tree.join("boot"), "vmlinuz-")?;
@@ -96,6 +118,7 @@ fn fetch_kernel(cache: &Path) -> Result<TempDir, ImageError> {
     fs::write(&target, vmlinux).map_err(at(&target))?;
     let modules = fresh.path().join(MODULES);
     fs::rename(tree.join("lib/modules"), &modules).map_err(at(&modules))?;
+    modules::unpack(&modules)?;
     Ok(fresh)
 }
 

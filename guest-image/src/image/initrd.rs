@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use patchbay_guest::{AGENT_PATH, BOOT_LIST_PATH, ECHO_PATH, EXECD_PATH, FLOOR_PATH, HAMMER_PATH};
 
 use super::archive::Archive;
-use super::build::KernelFiles;
+use super::build::{KernelFiles, ToolsFrom};
 use super::modules::{self, ModuleIndex, loading_order};
-use super::{ImageError, Tools, at, elf, tools};
+use super::{ImageError, at, elf, tools};
 
 pub(super) const BASE: &str = "initrd.cpio";
 pub(super) const TOOLS: &str = "initrd-tools.cpio";
@@ -29,16 +29,16 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    pub(super) fn read(folder: &Path, tools: Tools) -> Result<Self, ImageError> {
+    pub(super) fn read(folder: &Path, tools: &ToolsFrom) -> Result<Self, ImageError> {
         let base = [("patchbay-init", "/init"), ("patchbay-agent", AGENT_PATH)];
         let extra = match tools {
-            Tools::With => vec![
+            ToolsFrom::Packages => vec![
                 ("patchbay-execd", EXECD_PATH),
                 ("patchbay-echo", ECHO_PATH),
                 ("patchbay-hammer", HAMMER_PATH),
                 ("patchbay-floor", FLOOR_PATH),
             ],
-            Tools::Without => Vec::new(),
+            ToolsFrom::Nowhere | ToolsFrom::Image(_) => Vec::new(),
         };
         Ok(Self {
             base: read_programs(folder, base)?,
@@ -78,10 +78,11 @@ pub(super) fn base(programs: &Programs, kernel: &KernelFiles) -> Result<Vec<u8>,
     add(&mut archive, &programs.base);
     let root = kernel.modules();
     let index = ModuleIndex::scan(&root)?;
-    let boot = loading_order(modules::BOOT, |name| index.depends(name))?;
-    let wanted = modules::BOOT
+    let at_boot = index.files(&modules::BOOT);
+    let boot = loading_order(at_boot.iter().copied(), |name| index.depends(name))?;
+    let wanted = at_boot
         .into_iter()
-        .chain(modules::ON_DEMAND)
+        .chain(index.files(&modules::ON_DEMAND))
         .chain(index.ipvs_family());
     let all = loading_order(wanted, |name| index.depends(name))?;
     add_modules(&mut archive, &root, &index, &all)?;
@@ -95,16 +96,19 @@ pub(super) fn base(programs: &Programs, kernel: &KernelFiles) -> Result<Vec<u8>,
 }
 
 /// The archive that comes after the base in a sandbox with tools.
-pub(super) fn tools(
-    programs: &Programs,
-    kernel: &KernelFiles,
-    tree: &Path,
-) -> Result<Vec<u8>, ImageError> {
+pub(super) fn extra_modules(kernel: &KernelFiles) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive::default();
-    add(&mut archive, &programs.tools);
     let root = kernel.modules();
     let index = ModuleIndex::scan(&root)?;
-    add_modules(&mut archive, &root, &index, &modules::WITH_TOOLS)?;
+    let wanted = index.files(&modules::WITH_TOOLS);
+    add_modules(&mut archive, &root, &index, &wanted)?;
+    archive.encode().map_err(at(Path::new(BASE_AND_TOOLS)))
+}
+
+/// The archive that comes after those. It is the same for every kernel.
+pub(super) fn tools(programs: &Programs, tree: &Path) -> Result<Vec<u8>, ImageError> {
+    let mut archive = Archive::default();
+    add(&mut archive, &programs.tools);
     tools::add_programs(&mut archive, tree)?;
     archive.encode().map_err(at(Path::new(TOOLS)))
 }

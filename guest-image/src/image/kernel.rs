@@ -1,6 +1,10 @@
 //! Cutting the ELF kernel out of a bzImage, so that QEMU can enter it directly (PVH): emulated, that
 //! saves the seconds that the kernel takes to decompress itself.
 
+use std::io::Read;
+
+use ruzstd::decoding::StreamingDecoder;
+
 /// A kernel file that can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KernelError {
@@ -18,10 +22,10 @@ pub enum KernelError {
     /// The payload lies outside of the file.
     #[error("The kernel file is cut short.")]
     Truncated,
-    /// Compressed by something else than LZ4.
+    /// Compressed by something else than LZ4 or Zstandard.
     #[error("The kernel file is compressed in an unknown way (it begins with {0:02x?}).")]
     UnknownCompression([u8; 4]),
-    /// An LZ4 block can't be decompressed.
+    /// The payload can't be decompressed, or to another size than it says.
     #[error("The kernel file's compressed part is damaged.")]
     Damaged,
     /// What was compressed isn't an ELF file.
@@ -44,17 +48,23 @@ const DEFAULT_SETUP_SECTS: u8 = 4;
 const LZ4_LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 /// Every block but the last decompresses to this much.
 const LZ4_BLOCK: usize = 8 << 20;
-/// The kernel's build appends the decompressed size, four bytes, to the frame.
-const SIZE_TRAILER: usize = 4;
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Much more than any kernel: a few bytes of Zstandard may stand for any number.
+const MAX_VMLINUX: u64 = 256 << 20;
 
 /// The ELF kernel inside of `bzimage`.
 pub fn vmlinux_of(bzimage: &[u8]) -> Result<Vec<u8>, KernelError> {
     let payload = payload_of(bzimage)?;
-    let (magic, frame) = payload.split_first_chunk().ok_or(KernelError::Truncated)?;
-    if *magic != LZ4_LEGACY_MAGIC {
-        return Err(KernelError::UnknownCompression(*magic));
+    // The kernel's build appends the decompressed size to whatever it compresses with.
+    let (frame, length) = payload.split_last_chunk().ok_or(KernelError::Truncated)?;
+    let vmlinux = match field(payload, 0)? {
+        LZ4_LEGACY_MAGIC => unpack_lz4(frame)?,
+        ZSTD_MAGIC => unpack_zstd(frame)?,
+        magic => return Err(KernelError::UnknownCompression(magic)),
+    };
+    if vmlinux.len() != size(*length)? {
+        return Err(KernelError::Damaged);
     }
-    let vmlinux = decompress(frame)?;
     if !vmlinux.starts_with(b"\x7fELF") {
         return Err(KernelError::NotElf);
     }
@@ -82,11 +92,13 @@ fn payload_of(bzimage: &[u8]) -> Result<&[u8], KernelError> {
     bzimage.get(start..end).ok_or(KernelError::Truncated)
 }
 
-fn decompress(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
+fn unpack_lz4(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
     let mut vmlinux = Vec::new();
     let mut block = vec![0; LZ4_BLOCK];
-    let mut rest = frame;
-    while rest.len() > SIZE_TRAILER {
+    let mut rest = frame
+        .strip_prefix(&LZ4_LEGACY_MAGIC)
+        .ok_or(KernelError::Damaged)?;
+    while !rest.is_empty() {
         let (length, after) = rest.split_first_chunk().ok_or(KernelError::Damaged)?;
         let compressed = after.get(..size(*length)?).ok_or(KernelError::Damaged)?;
         let written = lz4_flex::block::decompress_into(compressed, &mut block)
@@ -94,11 +106,17 @@ fn decompress(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
         vmlinux.extend_from_slice(&block[..written]);
         rest = &after[compressed.len()..];
     }
-    if rest.len() == SIZE_TRAILER && size(field(rest, 0)?)? == vmlinux.len() {
-        Ok(vmlinux)
-    } else {
-        Err(KernelError::Damaged)
-    }
+    Ok(vmlinux)
+}
+
+fn unpack_zstd(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
+    let mut vmlinux = Vec::new();
+    let unpacked = StreamingDecoder::new(frame).map_err(|_| KernelError::Damaged)?;
+    unpacked
+        .take(MAX_VMLINUX)
+        .read_to_end(&mut vmlinux)
+        .map_err(|_| KernelError::Damaged)?;
+    Ok(vmlinux)
 }
 
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], KernelError> {
@@ -115,15 +133,23 @@ fn size(bytes: [u8; 4]) -> Result<usize, KernelError> {
 
 #[cfg(test)]
 mod tests {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
     use super::*;
 
     const ELF: &[u8] = b"\x7fELF and then the rest of a kernel, kernel, kernel";
 
-    fn compressed(content: &[u8]) -> Vec<u8> {
+    fn lz4(content: &[u8]) -> Vec<u8> {
         let block = lz4_flex::block::compress(content);
         let mut payload = LZ4_LEGACY_MAGIC.to_vec();
         payload.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
         payload.extend(block);
+        payload.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
+        payload
+    }
+
+    fn zstandard(content: &[u8]) -> Vec<u8> {
+        let mut payload = compress_to_vec(content, CompressionLevel::Fastest);
         payload.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
         payload
     }
@@ -143,7 +169,9 @@ mod tests {
 
     #[test]
     fn elf_is_cut_out() {
-        assert_eq!(vmlinux_of(&bzimage(&compressed(ELF))).unwrap(), ELF);
+        for payload in [lz4(ELF), zstandard(ELF)] {
+            assert_eq!(vmlinux_of(&bzimage(&payload)).unwrap(), ELF);
+        }
     }
 
     #[test]
@@ -154,7 +182,7 @@ mod tests {
 
     #[test]
     fn protocol_without_payload_fields_is_old() {
-        let mut image = bzimage(&compressed(ELF));
+        let mut image = bzimage(&lz4(ELF));
         image[VERSION] = 7;
         let old = KernelError::OldProtocol { major: 2, minor: 7 };
         assert_eq!(vmlinux_of(&image), Err(old));
@@ -162,7 +190,7 @@ mod tests {
 
     #[test]
     fn payload_beyond_the_end_is_truncated() {
-        let mut image = bzimage(&compressed(ELF));
+        let mut image = bzimage(&lz4(ELF));
         image.pop();
         assert_eq!(vmlinux_of(&image), Err(KernelError::Truncated));
         image.truncate(PAYLOAD_LENGTH + 2);
@@ -178,17 +206,27 @@ mod tests {
 
     #[test]
     fn wrong_size_and_wrong_block_length_are_damage() {
-        let mut payload = compressed(ELF);
+        let mut payload = lz4(ELF);
         *payload.last_mut().unwrap() = 1;
         assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
-        let mut payload = compressed(ELF);
+        let mut payload = lz4(ELF);
         payload[5] = 0xff;
         assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
     }
 
     #[test]
+    fn wrong_size_and_a_frame_cut_short_are_damage() {
+        let mut payload = zstandard(ELF);
+        *payload.last_mut().unwrap() = 1;
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+        let mut payload = zstandard(ELF);
+        payload.drain(12..20);
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+    }
+
+    #[test]
     fn payload_that_is_no_elf_is_refused() {
-        let image = bzimage(&compressed(b"hello"));
+        let image = bzimage(&lz4(b"hello"));
         assert_eq!(vmlinux_of(&image), Err(KernelError::NotElf));
     }
 }

@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use build::{BuildOptions, build};
+pub use build::{BuildOptions, ToolsFrom, build};
 
-/// The kernel package: name and, within it, the version. Everything in the image follows from it.
+/// The kernel package that is meant when no other is said: name and, within it, the version.
+/// Everything in the image follows from it.
 pub const KERNEL_PACKAGE: &str = "linux-image-6.1.0-56-cloud-amd64";
 
 /// Where the image lies when nothing else is said.
@@ -60,7 +61,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The kernel package doesn't hold one kernel with one folder of modules.
-    #[error("The package {KERNEL_PACKAGE} holds no kernel with modules.")]
+    #[error("The kernel package holds no kernel with modules.")]
     NoKernel,
     /// The kernel can't be used.
     #[error(transparent)]

@@ -1,11 +1,12 @@
 //! Choosing kernel modules: the wanted ones and everything they depend on, in loading order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use goblin::elf::Elf;
+use xz4rust::XzReader;
 
 /// Loaded at boot: the PCI transport, network cards, and the way to the host.
 pub const BOOT: [&str; 3] = ["virtio_pci", "virtio_net", "vmw_vsock_virtio_transport"];
@@ -28,34 +29,51 @@ pub enum ModuleError {
     /// Modules that need each other can't be ordered.
     #[error("The module {0} depends on itself.")]
     Cycle(String),
-    /// The file isn't an ELF file with a `.modinfo` section.
+    /// The file isn't an ELF file with a `.modinfo` section, or not what its compression says.
     #[error("The module file {} is malformed.", .0.display())]
     Malformed(PathBuf),
-    /// The file or folder can't be read.
-    #[error("{} can't be read.", .path.display())]
-    Unreadable {
-        /// What can't be read.
+    /// The file or folder can't be read or written.
+    #[error("{} can't be read or written.", .path.display())]
+    Unusable {
+        /// Which.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
 }
 
+/// The list of modules that the kernel has in itself, in depmod's and the package's format.
+const BUILT_IN: &str = "modules.builtin";
+const COMPRESSED: &str = "xz";
+
 /// The modules of one kernel package by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ModuleIndex {
     paths: BTreeMap<String, PathBuf>,
+    built_in: BTreeSet<String>,
 }
 
 impl ModuleIndex {
     /// Finds every module file below `folder`.
     pub fn scan(folder: &Path) -> Result<Self, ModuleError> {
-        let mut paths = BTreeMap::new();
-        scan_into(folder, &mut paths).map_err(|source| ModuleError::Unreadable {
-            path: folder.to_owned(),
-            source,
-        })?;
-        Ok(Self { paths })
+        let mut index = Self::default();
+        for path in files_below(folder).map_err(unusable(folder))? {
+            if let Some(name) = module_name(&path) {
+                index.paths.insert(name, path);
+            } else if path.ends_with(BUILT_IN) {
+                let list = fs::read_to_string(&path).map_err(unusable(&path))?;
+                let names = list.lines().map(Path::new).filter_map(module_name);
+                index.built_in.extend(names);
+            }
+        }
+        Ok(index)
+    }
+
+    /// Those of the names that are files: one kernel has in itself what another loads.
+    #[must_use]
+    pub fn files<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
+        let is_file = |name: &&&str| !self.built_in.contains(**name);
+        names.iter().filter(is_file).copied().collect()
     }
 
     /// Where the module's file lies.
@@ -77,27 +95,56 @@ impl ModuleIndex {
     /// The names that the module's own file says it depends on.
     pub fn depends(&self, name: &str) -> Result<Vec<String>, ModuleError> {
         let path = self.path(name)?;
-        let bytes = fs::read(path).map_err(|source| ModuleError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = fs::read(path).map_err(unusable(path))?;
         depends_of(&bytes).ok_or_else(|| ModuleError::Malformed(path.to_owned()))
     }
 }
 
-fn scan_into(folder: &Path, paths: &mut BTreeMap<String, PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            scan_into(&path, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "ko")
-            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+/// Makes plain files of the compressed modules below `folder`: the guest's init and agent then load
+/// those of every package alike.
+pub fn unpack(folder: &Path) -> Result<(), ModuleError> {
+    for path in files_below(folder).map_err(unusable(folder))? {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != COMPRESSED)
         {
-            paths.insert(canonical(stem), path);
+            continue;
         }
+        let file = File::open(&path).map_err(unusable(&path))?;
+        let mut content = Vec::new();
+        XzReader::new(file)
+            .read_to_end(&mut content)
+            .map_err(|_| ModuleError::Malformed(path.clone()))?;
+        let plain = path.with_extension("");
+        fs::write(&plain, content).map_err(unusable(&plain))?;
+        fs::remove_file(&path).map_err(unusable(&path))?;
     }
     Ok(())
+}
+
+fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> ModuleError + use<> {
+    let path = path.to_owned();
+    move |source| ModuleError::Unusable { path, source }
+}
+
+fn module_name(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_str()?;
+    path.extension()
+        .is_some_and(|extension| extension == "ko")
+        .then(|| canonical(stem))
 }
 
 /// The kernel treats `-` and `_` in module names as one.
@@ -211,5 +258,46 @@ mod tests {
         assert!(index.path("nf_nat").unwrap().ends_with("net/nf-nat.ko"));
         let error = index.depends("nf_nat").unwrap_err();
         assert!(matches!(error, ModuleError::Malformed(path) if path.ends_with("nf-nat.ko")));
+    }
+
+    #[test]
+    fn what_a_kernel_has_in_itself_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("6.12")).unwrap();
+        let list = "kernel/drivers/virtio/virtio-pci.ko\n";
+        fs::write(folder.path().join("6.12/modules.builtin"), list).unwrap();
+        let index = ModuleIndex::scan(folder.path()).unwrap();
+        assert_eq!(index.files(&["virtio_pci", "ip_vs"]), ["ip_vs"]);
+    }
+
+    /// `printf 'a module' | xz --check=crc32 --lzma2=dict=1MiB`, as the kernel's build has it.
+    const XZ: [u8; 60] = [
+        0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x00, 0x21,
+        0x01, 0x10, 0x00, 0x00, 0x00, 0xa8, 0x70, 0x8e, 0x86, 0x01, 0x00, 0x07, 0x61, 0x20, 0x6d,
+        0x6f, 0x64, 0x75, 0x6c, 0x65, 0x00, 0x5b, 0xc1, 0x38, 0x0b, 0x00, 0x01, 0x1c, 0x08, 0x44,
+        0x60, 0x2a, 0xc8, 0x90, 0x42, 0x99, 0x0d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
+    ];
+
+    #[test]
+    fn compressed_modules_become_plain_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let [plain, packed] = ["a.ko", "a.ko.xz"].map(|name| folder.path().join(name));
+        fs::write(&packed, XZ).unwrap();
+        unpack(folder.path()).unwrap();
+        assert_eq!(fs::read(&plain).unwrap(), b"a module");
+        assert!(!packed.exists());
+    }
+
+    #[test]
+    fn a_module_that_is_cut_short_or_altered_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = folder.path().join("a.ko.xz");
+        let mut altered = XZ;
+        altered[30] ^= 1;
+        for bytes in [&XZ[..40], &altered] {
+            fs::write(&packed, bytes).unwrap();
+            let error = unpack(folder.path()).unwrap_err();
+            assert!(matches!(error, ModuleError::Malformed(path) if path == packed));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 
 /// A package that can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +36,45 @@ pub enum PackageError {
     },
 }
 
+/// A package's name: a file's name too, and no option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageName(String);
+
+/// What no package is called.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a package's name begins with a letter or digit and has only lower case letters, digits, \
+     '+', '-' and '.'"
+)]
+pub struct BadPackageName;
+
+impl PackageName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PackageName {
+    type Err = BadPackageName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let (first, rest) = text.as_bytes().split_first().ok_or(BadPackageName)?;
+        let sound = plain(*first)
+            && rest
+                .iter()
+                .all(|byte| plain(*byte) || b"+-.".contains(byte));
+        sound.then(|| Self(text.to_owned())).ok_or(BadPackageName)
+    }
+}
+
 /// Downloads one package into `folder`; apt checks its signature.
-pub fn download(package: &str, folder: &Path) -> Result<(), PackageError> {
+pub fn download(package: &PackageName, folder: &Path) -> Result<(), PackageError> {
     // As root, apt would drop to a user that can't write into our folder.
-    let arguments = ["-q", "-o", "APT::Sandbox::User=root", "download", package];
+    let user = "APT::Sandbox::User=root";
+    let arguments = ["-q", "-o", user, "download", package.as_str()];
     run(Command::new("apt-get").args(arguments).current_dir(folder))
 }
 
@@ -100,4 +136,19 @@ fn run(command: &mut Command) -> Result<(), PackageError> {
         program,
         why: last.unwrap_or("no reason given").trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_neither_a_path_nor_an_option() {
+        let parsed = |text: &str| text.parse::<PackageName>().map(|name| name.0);
+        let name = "linux-image-6.12.117+deb12-cloud-amd64";
+        assert_eq!(parsed(name).unwrap(), name);
+        for text in ["", "..", "../a", "a/b", "-o", "a=1", "A", "a b"] {
+            assert_eq!(parsed(text), Err(BadPackageName), "{text}");
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! A hashed service, tracked connections, routes: each guest does them by us, the peer and the floor.
+//! Tracked connections once more on Linux 6.12, which deletes them by a filter.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchbay_tests::Machine;
+use patchbay_tests::{Machine, linux_6_12};
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -37,6 +38,7 @@ struct Files {
 struct Measured {
     hashed: [Vec<Duration>; 2],
     flows: [Vec<Duration>; 2],
+    flows_6_12: [Vec<Duration>; 2],
     routes: [Vec<Duration>; 3],
 }
 
@@ -56,8 +58,12 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     for round in 0..plan.rounds {
         let bed = Bed::start(Machine::Q35, &[]);
         hashed_turns(&bed, round, &files, &mut measured);
-        flow_turns(&bed, round, &mut measured);
+        flow_turns(&bed, round, &mut measured.flows);
         route_turns(&bed, round, &files, &mut measured);
+        drop(bed);
+        let newer = linux_6_12();
+        let bed = Bed::start(Machine::Q35, &newer.each_ref().map(String::as_str));
+        flow_turns(&bed, round, &mut measured.flows_6_12);
         eprintln!("bench: tables, round {} of {}", round + 1, plan.rounds);
     }
     rows(measured)
@@ -81,7 +87,7 @@ fn hashed_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured)
     }
 }
 
-fn flow_turns(bed: &Bed, round: usize, measured: &mut Measured) {
+fn flow_turns(bed: &Bed, round: usize, measured: &mut [Vec<Duration>; 2]) {
     bed.0.shell(ROOM).ok();
     bed.floor(&format!("conntrack-fill {FLOWS} 10.250.0.1"));
     for turn in 0..2 {
@@ -93,11 +99,11 @@ fn flow_turns(bed: &Bed, round: usize, measured: &mut Measured) {
                 "--parameters",
                 "--orig-dst 10.250.0.2",
             ];
-            measured.flows[0].push(bed.ours(&[&words[..], &[bed.0.id()]].concat(), None));
+            measured[0].push(bed.ours(&[&words[..], &[bed.0.id()]].concat(), None));
         } else {
             // Its report of each flow is thrown away.
             let delete = "sh -c 'conntrack -D --orig-dst 10.250.0.2 2>/dev/null'";
-            measured.flows[1].push(bed.peer(delete));
+            measured[1].push(bed.peer(delete));
         }
         let left = bed
             .0
@@ -152,13 +158,16 @@ fn rows(measured: Measured) -> Vec<Row> {
         peer: compared("ipvsadm -R", peer, Bound::Faster(6.0)),
         floor: None,
     };
-    let [ours, peer] = measured.flows;
-    let flows = Row {
-        work: "delete 10,000 of 20,000 conntrack flows (6.1)",
+    let flows = |work, [ours, peer]: [Vec<Duration>; 2], least| Row {
+        work,
         ours: Samples::new(ours),
-        peer: compared("conntrack -D", peer, Bound::Faster(3.0)),
+        peer: compared("conntrack -D", peer, Bound::Faster(least)),
         floor: None,
     };
+    let older = "delete 10,000 of 20,000 conntrack flows (6.1)";
+    let older = flows(older, measured.flows, 3.0);
+    let newer = "delete 10,000 of 20,000 conntrack flows (6.12)";
+    let newer = flows(newer, measured.flows_6_12, 20.0);
     let [ours, peer, floor] = measured.routes;
     let routes = Row {
         work: "add 10,000 routes",
@@ -166,5 +175,5 @@ fn rows(measured: Measured) -> Vec<Row> {
         peer: compared("ip -batch", peer, Bound::Faster(3.0)),
         floor: compared("kernel + transport", floor, Bound::Within(1.6)),
     };
-    vec![hashed, flows, routes]
+    vec![hashed, older, newer, routes]
 }
