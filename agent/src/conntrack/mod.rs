@@ -47,7 +47,7 @@ impl Found {
 /// Deletes every flow that agrees with the whole filter, and returns how many there were: those
 /// that were found, less those that ended by themselves before their turn. Where the kernel deletes
 /// by the filter itself, flows that began after the count go too and are not in it. If it deletes
-/// more than [`LOOKED_AT`] that way, the number is by how much the whole table shrank.
+/// more than `LOOKED_AT` that way, the number is by how much the whole table shrank.
 pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<usize, Error> {
     let listing = request::listing(filter.parts().family);
     let Some(sieve) = Sieve::of(filter) else {
