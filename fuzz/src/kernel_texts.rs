@@ -1,16 +1,24 @@
-//! What a kernel and its packages tell as text.
+//! What a kernel and its packages tell as text, and as structures of C.
 
 use patchbay_agent::fuzz;
 use patchbay_protocols::convert::ipvs::connections;
+use patchbay_protocols::packed::{Row, pack, unpack};
 use patchbay_protocols::wire::ipvs as wire;
 
+use crate::packed::carried;
 use crate::pick;
 
 /// The first byte picks the text.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     if kind == b'4' {
-        drop(fuzz::old_entries(bytes));
+        let (service, server) = fuzz::old_entries(bytes);
+        if let Some(id) = service {
+            assert_eq!(unpack(&pack(&id)), Ok(id));
+        }
+        if let Some(listed) = server {
+            carried(&Row::Server(listed));
+        }
     }
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
