@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use patchbay_kernel::ethtool::EthtoolWay;
 use patchbay_protocols::DEFAULT_PORT;
 use patchbay_protocols::model::BadValue;
 
@@ -12,15 +13,6 @@ pub enum Listen {
     Vsock(u32),
     /// This Unix socket, for whoever may open it: an agent without a VM.
     Unix(PathBuf),
-}
-
-/// How queues are counted and set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EthtoolWay {
-    /// By netlink where the kernel has that family, else by the ioctl.
-    Auto,
-    /// By the ioctl.
-    Ioctl,
 }
 
 /// All settings.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchbay_agent::config::Config;
-use patchbay_agent::device::Sysfs;
 use patchbay_agent::privileges;
 use patchbay_agent::server;
-use patchbay_agent::service::Services;
+use patchbay_kernel::device::Sysfs;
+use patchbay_kernel::service::Services;
 use slog::{Logger, crit, o, warn};
 
 fn main() -> ExitCode {

@@ -1,8 +1,8 @@
 //! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that;
 //! what is listed crosses the wire unchanged and agrees with its filter.
 
-use patchbay_agent::conntrack::{delete, each};
-use patchbay_agent::fuzz::Script;
+use patchbay_kernel::conntrack::{delete, each};
+use patchbay_kernel::fuzz::Script;
 use patchbay_protocols::conntrack::{Filter, parse};
 use patchbay_protocols::packed::{pack, unpack};
 

@@ -1,8 +1,8 @@
 //! What IPVS answers: it goes over the wire unchanged, and can be told the kernel again.
 
-use patchbay_agent::fuzz::{Script, bodies};
-use patchbay_agent::ipvs::Ipvs;
-use patchbay_agent::netlink::Batch;
+use patchbay_kernel::fuzz::{Script, bodies};
+use patchbay_kernel::ipvs::Ipvs;
+use patchbay_kernel::netlink::Batch;
 use patchbay_protocols::convert::ipvs::status;
 use patchbay_protocols::ipvs::{Change, Family, ServiceId};
 use patchbay_protocols::packed::Row;

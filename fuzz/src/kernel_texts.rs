@@ -1,6 +1,6 @@
 //! What a kernel and its packages tell as text, and as structures of C.
 
-use patchbay_agent::fuzz;
+use patchbay_kernel::fuzz;
 use patchbay_protocols::convert::ipvs::connections;
 use patchbay_protocols::packed::{Row, pack, unpack};
 use patchbay_protocols::wire::ipvs as wire;

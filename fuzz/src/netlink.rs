@@ -1,8 +1,8 @@
 //! Datagrams of the kernel: answers in parts, ends, refusals with their words, attributes in nests.
 
-use patchbay_agent::fuzz::{Script, walk};
-use patchbay_agent::genl::FamilyId;
-use patchbay_agent::netlink::{Batch, Error, Flags, Kernel, Route};
+use patchbay_kernel::fuzz::{Script, walk};
+use patchbay_kernel::genl::FamilyId;
+use patchbay_kernel::netlink::{Batch, Error, Flags, Kernel, Route};
 
 /// The same datagram to one who walks it, one who asks and one who commits.
 pub fn run(data: &[u8]) {

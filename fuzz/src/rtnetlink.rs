@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use patchbay_agent::fuzz::{Script, bodies};
-use patchbay_agent::netlink::Batch;
-use patchbay_agent::rtnl::{address, link, route};
+use patchbay_kernel::fuzz::{Script, bodies};
+use patchbay_kernel::netlink::Batch;
+use patchbay_kernel::rtnl::{address, link, route};
 use patchbay_protocols::packed::{pack, unpack};
 
 use crate::pick;

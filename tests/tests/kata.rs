@@ -213,7 +213,7 @@ fn the_overlay_reaches_a_guest_behind_its_initrd() {
         "rootfs/usr/lib/systemd/system/kata-containers.target.wants/patchbay-agent.service";
     let unit = fs::read_to_string(overlay.join(wanted)).unwrap();
     assert!(
-        unit.contains("ExecStart=/usr/bin/patchbay-agent\n"),
+        unit.contains("ExecStart=/usr/bin/patchbay-agent --undo-log /run/patchbay-agent/undo\n"),
         "{unit}"
     );
 

@@ -18,7 +18,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
-use crate::service::{Error, Services};
+use patchbay_kernel::service::{Error, Services};
 
 /// Most requests that are worked on at once; each has a thread, since netlink blocks.
 pub const IN_FLIGHT: usize = 64;

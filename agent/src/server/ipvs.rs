@@ -14,7 +14,7 @@ use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::chunks::{Chunks, relay};
 use super::handlers::Handlers;
-use crate::service::ipvs::Pieces;
+use patchbay_kernel::service::ipvs::Pieces;
 
 /// Most connections in one message.
 const CONNECTIONS: usize = 256;

@@ -16,7 +16,7 @@ use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
 use crate::config::Listen;
-use crate::service::Services;
+use patchbay_kernel::service::Services;
 
 /// Why the agent can't serve.
 #[derive(Debug, thiserror::Error)]

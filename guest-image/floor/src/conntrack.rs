@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use patchbay_agent::netlink::{Batch, Body, Flags, Netfilter};
+use patchbay_kernel::netlink::{Batch, Body, Flags, Netfilter};
 
 use crate::error::Error;
 use crate::raw;

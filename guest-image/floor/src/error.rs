@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 
-use patchbay_agent::netlink;
+use patchbay_kernel::netlink;
 use patchbay_protocols::ipvs::BadLine;
 
 /// Work that could not be measured.

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use patchbay_agent::genl::FamilyId;
-use patchbay_agent::ipvs::{Ipvs, OldLists};
-use patchbay_agent::netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
+use patchbay_kernel::genl::FamilyId;
+use patchbay_kernel::ipvs::{Ipvs, OldLists};
+use patchbay_kernel::netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
 use patchbay_protocols::ipvs::{
     Change, Forward, Grammar, Line, ListedServer, NoNames, Stats, read_rules,
 };

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr};
-use patchbay_agent::netlink::{Batch, Family};
+use patchbay_kernel::netlink::{Batch, Family};
 
 use crate::error::Error;
 
@@ -75,7 +75,7 @@ fn check(answer: &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_agent::netlink::{Flags, Route};
+    use patchbay_kernel::netlink::{Flags, Route};
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use patchbay_agent::netlink::{Batch, Flags, Route};
+use patchbay_kernel::netlink::{Batch, Flags, Route};
 
 use crate::error::Error;
 use crate::raw;

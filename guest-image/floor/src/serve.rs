@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 
 use netlink_sys::{Socket, SocketAddr};
-use patchbay_agent::netlink::{Family as _, Route};
+use patchbay_kernel::netlink::{Family as _, Route};
 use vsock::{VMADDR_CID_ANY, VsockListener, VsockStream};
 
 use crate::client::Work;

@@ -9,7 +9,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use bench::{address, ip, json, services, table};
-use patchbay_agent::service::Services;
+use patchbay_kernel::service::Services;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{Duplicates, LinkChange, Mtu};
 

@@ -19,9 +19,8 @@ use patchbay_protocols::model::{
     Duplicates, Interface, LinkChange, LinkSpec, PciPath, Route as Spoken, RoutePattern, RouteSpec,
 };
 
-use crate::config::EthtoolWay;
 use crate::device::{self, Sysfs};
-use crate::ethtool::{Device, Ethtool};
+use crate::ethtool::{Device, Ethtool, EthtoolWay};
 use crate::netlink::{self, Dumps, Route, Socket};
 use crate::rtnl::{address, link};
 use configure::Before;

@@ -8,7 +8,6 @@ mod ioctl;
 use nix::errno::Errno;
 use patchbay_protocols::model::QueuePairs;
 
-use crate::config::EthtoolWay;
 use crate::genl::{FamilyId, HEADER};
 use crate::netlink::{Attrs, Dumps, Error, Generic, Kernel, Socket, read_u32};
 
@@ -18,6 +17,15 @@ const ETHTOOL_A_HEADER_DEV_INDEX: u16 = 1;
 const ETHTOOL_A_CHANNELS_HEADER: u16 = 1;
 const ETHTOOL_A_CHANNELS_COMBINED_MAX: u16 = 5;
 const ETHTOOL_A_CHANNELS_COMBINED_COUNT: u16 = 9;
+
+/// How queues are counted and set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EthtoolWay {
+    /// By netlink where the kernel has that family, else by the ioctl.
+    Auto,
+    /// By the ioctl.
+    Ioctl,
+}
 
 /// The link that is meant: netlink goes by its index, the ioctl by its name of the moment.
 #[derive(Debug, Clone, Copy)]

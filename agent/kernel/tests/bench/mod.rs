@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
-use patchbay_agent::config::EthtoolWay;
-use patchbay_agent::device::Sysfs;
-use patchbay_agent::service::Services;
+use patchbay_kernel::device::Sysfs;
+use patchbay_kernel::ethtool::EthtoolWay;
+use patchbay_kernel::service::Services;
 use patchbay_protocols::model::InterfaceAddress;
 use serde_json::Value;
 

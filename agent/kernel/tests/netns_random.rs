@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bench::{Dice, address, ip, json, services};
-use patchbay_agent::service::Services;
+use patchbay_kernel::service::Services;
 use patchbay_protocols::failure::Failure;
 use patchbay_protocols::model::{
     Destination, LinkChange, Route, RouteParts, RoutePattern, RouteSpec,

@@ -6,7 +6,7 @@
 mod bench;
 
 use bench::{Dice, batch, ip, json, services, table};
-use patchbay_agent::service::Services;
+use patchbay_kernel::service::Services;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{Destination, RouteParts, RoutePattern, RouteSpec, Scope};
 

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use patchbay_agent::config::EthtoolWay;
-use patchbay_agent::device::Sysfs;
-use patchbay_agent::service::Services;
+use patchbay_kernel::device::Sysfs;
+use patchbay_kernel::ethtool::EthtoolWay;
+use patchbay_kernel::service::Services;
 use patchbay_protocols::failure::{Failure, Kind};
 use patchbay_protocols::model::{
     Arp, Interface, InterfaceAddress, LinkParts, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
