@@ -21,8 +21,8 @@ const ROUTES: u32 = 10_000;
 
 const CARD: &str = r#"{"device":"tap0","name":"eth0","mtu":1500,"hwAddr":"02:42:20:6f:a3:01",
     "IPAddresses":[{"address":"172.31.1.3","mask":"24"}]}"#;
-/// In `agent.proto`'s message: destination, prefix, gateway, device, each behind its tag.
-const BYTES_OF_ROUTE: usize = 22;
+/// Packed: destination and prefix, gateway, no source, device, no scope, no metric.
+const BYTES_OF_ROUTE: usize = 6 + 5 + 1 + 5 + 1 + 1;
 const GATEWAY: &str = "172.31.1.1";
 
 /// So that twice as many flows as are made have room in a small guest.
