@@ -15,7 +15,7 @@ use crate::case::{
 };
 use crate::tables::obeyed_connection;
 
-/// The same small route again and again: 16 bytes each on their way, and much more here.
+/// The same small route again and again: 13 bytes each on their way, and much more here.
 fn many_routes(count: usize) -> ListRoutesReply {
     ListRoutesReply {
         routes: pack(&route("lo")).repeat(count),
@@ -53,7 +53,7 @@ fn far_too_many(asked: &Asked) -> Option<Lies> {
 }
 
 fn too_much(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer(asked, &many_routes(230_000)))
+    routes(asked, || answer(asked, &many_routes(260_000)))
 }
 
 /// Data of a stream, where there is none.
