@@ -58,7 +58,7 @@ fn fill(room: &mut Room, file: &Pieces) -> Result<Restored, Error> {
     })
 }
 
-/// Carries something out with a log of what leads back.
+/// Carries something out, or undoes it, with a log of what leads back meanwhile.
 fn logged(
     room: &mut Room,
     work: impl FnOnce(&mut Room, &mut UndoLog) -> Result<Restored, Error>,
@@ -106,7 +106,7 @@ fn send(
     for line in lines(file) {
         let Line { number, change } = line?;
         match change {
-            // It can't be undone.
+            // No rule: its turn comes when the table stands.
             Change::SetTimeouts(timeouts) => {
                 afterwards.timeouts = Some(timeouts);
                 continue;
