@@ -14,11 +14,7 @@ pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     let mut reader = Reader::new(bytes);
     match kind {
-        b'0' => {
-            while let Some(line) = next(&mut reader, Line::unpack) {
-                kept(&line);
-            }
-        }
+        b'0' => each::<Line>(&mut reader),
         b'1' => {
             while let Some(row) = next(&mut reader, Row::unpack) {
                 carried(&row);
@@ -29,26 +25,7 @@ pub fn run(data: &[u8]) {
                 kept(&change);
             }
         }
-        b'3' => {
-            while let Some(flow) = next(&mut reader, Flow::unpack) {
-                kept(&flow);
-            }
-        }
-        b'5' => {
-            while let Some(route) = next(&mut reader, RouteSpec::unpack) {
-                kept(&route);
-            }
-        }
-        b'6' => {
-            while let Some(route) = next(&mut reader, Route::unpack) {
-                kept(&route);
-            }
-        }
-        b'7' => {
-            while let Some(pattern) = next(&mut reader, RoutePattern::unpack) {
-                kept(&pattern);
-            }
-        }
+        b'3' => each::<Flow>(&mut reader),
         b'4' => {
             while let Some(reading) = next(&mut reader, Reading::unpack) {
                 kept(&reading);
@@ -57,7 +34,16 @@ pub fn run(data: &[u8]) {
                 }
             }
         }
+        b'5' => each::<RouteSpec>(&mut reader),
+        b'6' => each::<Route>(&mut reader),
+        b'7' => each::<RoutePattern>(&mut reader),
         _ => {}
+    }
+}
+
+fn each<T: Packed + PartialEq + Debug>(reader: &mut Reader<'_>) {
+    while let Some(value) = next(reader, T::unpack) {
+        kept(&value);
     }
 }
 

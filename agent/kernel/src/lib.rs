@@ -15,3 +15,5 @@ pub mod modules;
 pub mod netlink;
 pub mod rtnl;
 pub mod service;
+#[cfg(test)]
+mod testing;

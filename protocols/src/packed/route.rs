@@ -13,11 +13,20 @@ use crate::model::{
 /// Longest name of an interface in bytes, whatever its characters (`IFNAMSIZ`).
 const MAX_NAME: usize = 15;
 
+fn put_net(out: &mut Vec<u8>, net: IpNet) {
+    put_ip(out, net.addr());
+    out.push(net.prefix_len());
+}
+
 fn put_way(out: &mut Vec<u8>, way: &Way) {
-    put_ip(out, way.dest().addr());
-    out.push(way.dest().prefix_len());
+    put_net(out, way.dest());
     put_optional_ip(out, way.gateway());
     put_optional_ip(out, way.source());
+}
+
+fn dest(reader: &mut Reader<'_>) -> Result<IpNet, Invalid> {
+    let address = reader.ip("dest")?;
+    net(reader, address)
 }
 
 fn net(reader: &mut Reader<'_>, address: IpAddr) -> Result<IpNet, Invalid> {
@@ -46,9 +55,8 @@ impl Packed for RouteSpec {
     }
 
     fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
-        let address = reader.ip("dest")?;
         Self::new(RouteParts {
-            dest: net(reader, address)?,
+            dest: dest(reader)?,
             gateway: reader.optional_ip("gateway")?,
             source: reader.optional_ip("source")?,
             device: device(reader.text("device")?)?,
@@ -77,8 +85,7 @@ impl Packed for Route {
     }
 
     fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
-        let address = reader.ip("dest")?;
-        let dest = net(reader, address)?;
+        let dest = dest(reader)?;
         let gateway = reader.optional_ip("gateway")?;
         let way = Way::new(dest, gateway, reader.optional_ip("source")?)?;
         let device = reader.text("device")?;
@@ -107,10 +114,7 @@ impl Packed for RoutePattern {
         } = self;
         match dest {
             Destination::Default => put_optional_ip(out, None),
-            Destination::Net(net) => {
-                put_ip(out, net.addr());
-                out.push(net.prefix_len());
-            }
+            Destination::Net(net) => put_net(out, *net),
         }
         put_optional_ip(out, *gateway);
         put_optional_ip(out, *source);

@@ -194,12 +194,11 @@ pub(crate) fn entries(bytes: &[u8]) -> (Option<ServiceId>, Option<ListedServer>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::bytes;
 
-    fn bytes(hex: &str, length: usize) -> Vec<u8> {
-        let digits: String = hex.split_whitespace().collect();
-        let pairs = (0..digits.len()).step_by(2);
-        let read = pairs.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
-        let mut bytes: Vec<u8> = read.collect();
+    /// With the zeros behind it.
+    fn entry(hex: &str, length: usize) -> Vec<u8> {
+        let mut bytes = bytes(hex);
         bytes.resize(length, 0);
         bytes
     }
@@ -207,7 +206,7 @@ mod tests {
     #[test]
     fn entries_of_linux_6_1_are_read() {
         // 10.0.0.1:80 tcp rr with two servers; mark 12 wrr.
-        let by_address = bytes(
+        let by_address = entry(
             "06000000 0a000001 00500000 00000000 72720000 00000000 00000000 00000000
              02000000 00000000 ffffffff 02000000",
             SERVICE,
@@ -215,13 +214,13 @@ mod tests {
         let id = service(&by_address).unwrap();
         assert_eq!(id.to_string(), "-t 10.0.0.1:80");
         assert_eq!(number(&by_address, SERVERS_OF), 2);
-        let by_mark = bytes("00000000 00000000 00000000 0c000000", SERVICE);
+        let by_mark = entry("00000000 00000000 00000000 0c000000", SERVICE);
         let mark = NonZeroU32::new(12).unwrap();
         let family = Family::V4;
         assert_eq!(service(&by_mark), Some(ServiceId::Mark { mark, family }));
         assert_eq!(service(&[0; SERVICE]), None, "behind the last");
         // 10.0.0.12:8080, masquerading, weight 70000, thresholds 9 and 5, 2 active, 31 inactive.
-        let entry = bytes(
+        let entry = entry(
             "0a00000c 1f900000 00010000 70110100 09000000 05000000 02000000 1f000000 01000000",
             SERVER,
         );
@@ -240,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_left_to_netlink() {
-        let entry = bytes("0a00000c 1f900000 02000000 01000000", SERVER);
+        let entry = entry("0a00000c 1f900000 02000000 01000000", SERVER);
         assert_eq!(server(entry.first_chunk().unwrap()), None);
     }
 

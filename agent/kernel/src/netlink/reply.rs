@@ -124,19 +124,12 @@ fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), Refusal>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::bytes;
 
     /// What Linux 6.18 answered to a second 127.0.0.1/8 on `lo`: bytes of a real socket.
     const EEXIST: &str = "48000000020000031b000000384b0000efffffff28000000140005061b000000\
         0000000023000100697076343a204164647265737320616c7265616479206173\
         7369676e65640000";
-
-    fn bytes(hex: &str) -> Vec<u8> {
-        let digits: String = hex.split_whitespace().collect();
-        let pairs = (0..digits.len()).step_by(2);
-        pairs
-            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
-            .collect()
-    }
 
     #[test]
     fn a_refusal_brings_the_kernels_sentence() {

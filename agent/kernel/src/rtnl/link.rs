@@ -137,18 +137,12 @@ fn ifinfo(body: &mut Body<'_>, index: u32, flags: u32, mask: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::bytes;
 
     /// What Linux 6.1 said of a virtio card that is up, without its counters; in part.
     const ETH0: &str = "00000100020000004310010000000000\
         09000300657468300000000008000d00e80300000500100006000000\
         08000400dc0500000a00010002422020010300000a000200ffffffffffff0000";
-
-    fn bytes(hex: &str) -> Vec<u8> {
-        let pairs = (0..hex.len()).step_by(2);
-        pairs
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect()
-    }
 
     #[test]
     fn a_link_is_read() {
