@@ -31,7 +31,7 @@ soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES
 	cargo run --quiet --locked -p patchbay-tests --example soak
 
 replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
-	cd fuzz && cargo test $(FUZZ_CHECKS) --quiet
+	cd tests/fuzz && cargo test $(FUZZ_CHECKS) --quiet
 
 fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
@@ -42,7 +42,7 @@ bench: image-6.12 ## Speed and size beside the peers and the floor; QUICK=1 for 
 lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cd fuzz && cargo fmt --check && cargo clippy --all-targets $(FUZZ_CHECKS) -- -D warnings
+	cd tests/fuzz && cargo fmt --check && cargo clippy --all-targets $(FUZZ_CHECKS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh

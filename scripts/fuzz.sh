@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs fuzz targets one after another and sums up; fails if one found something. Inputs that reach
-# new code are kept below fuzz/target, and what breaks something in fuzz/artifacts.
+# new code are kept below tests/fuzz/target, and what breaks something in tests/fuzz/artifacts.
 #   scripts/fuzz.sh [TARGET...]     FUZZ_SECONDS=60 for each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 SECONDS_EACH=${FUZZ_SECONDS:-60}
-LOGS=fuzz/target/logs
+LOGS=tests/fuzz/target/logs
 mkdir -p "$LOGS"
 
 # Targets write a file for each input.
@@ -24,23 +24,23 @@ max_len() {
 }
 
 run() {
-  local target=$1 new=fuzz/target/corpus/$1 options
+  local target=$1 new=tests/fuzz/target/corpus/$1 options
   options=("-max_total_time=$SECONDS_EACH" "-max_len=$(max_len "$target")" -rss_limit_mb=2048
     -timeout=10 -print_final_stats=1)
-  [ ! -e "fuzz/dict/$target.dict" ] || options+=("-dict=fuzz/dict/$target.dict")
+  [ ! -e "tests/fuzz/dict/$target.dict" ] || options+=("-dict=tests/fuzz/dict/$target.dict")
   mkdir -p "$new"
-  cargo +nightly fuzz run "$target" "$new" "fuzz/corpus/$target" -- "${options[@]}" \
+  cargo +nightly fuzz run --fuzz-dir tests/fuzz "$target" "$new" "tests/fuzz/corpus/$target" -- "${options[@]}" \
     >"$LOGS/$target.log" 2>&1
 }
 
 stat() { sed -n "s/^stat::$2: *//p" "$LOGS/$1.log" | tail -1; }
 
 if [ $# -eq 0 ]; then
-  mapfile -t targets < <(cargo +nightly fuzz list)
+  mapfile -t targets < <(cargo +nightly fuzz list --fuzz-dir tests/fuzz)
 else
   targets=("$@")
 fi
-cargo +nightly fuzz build
+cargo +nightly fuzz build --fuzz-dir tests/fuzz
 
 bad=0
 table=()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use patchbay_tests::{Guest, Machine, bin, patchbay, run};
 
-/// Where `patchbay-floor` answers in the guest.
+/// Where `patchbay-baseline` answers in the guest.
 pub(crate) const PORT: u32 = 1099;
 
 /// Bytes of the echo with which small commands are compared.
@@ -41,7 +41,7 @@ impl Bed {
         }
         bed.0.cleanup("--orig-dst 10.255.0.1").ok();
         bed.0.exec("ip link set lo up").ok();
-        let serve = format!("patchbay-floor serve {PORT} >/dev/null 2>&1 &");
+        let serve = format!("patchbay-baseline serve {PORT} >/dev/null 2>&1 &");
         bed.0.shell(&serve).ok();
         let deadline = Instant::now() + Duration::from_secs(20);
         while run(&mut bed.client("echo", ECHO), "").status != 0 {
@@ -74,9 +74,9 @@ impl Bed {
         self.floor(&format!("time {words}"))
     }
 
-    /// What `patchbay-floor` in the guest says.
+    /// What `patchbay-baseline` in the guest says.
     pub(crate) fn floor(&self, words: &str) -> Duration {
-        let said = self.0.shell(&format!("patchbay-floor {words}")).ok();
+        let said = self.0.shell(&format!("patchbay-baseline {words}")).ok();
         Duration::from_micros(said.trim().parse().unwrap())
     }
 
@@ -91,7 +91,7 @@ impl Bed {
     }
 
     fn client(&self, work: &str, bytes: usize) -> Command {
-        let mut command = Command::new(bin("patchbay-floor"));
+        let mut command = Command::new(bin("patchbay-baseline"));
         command.arg("client").arg(self.0.file("vsock.sock")).args([
             &PORT.to_string(),
             work,

@@ -23,7 +23,7 @@ impl RuleFile {
     pub(crate) fn new(folder: &Path, name: &str, text: String) -> Self {
         let path = folder.join(name);
         std::fs::write(&path, &text).unwrap();
-        let mut measure = Command::new(bin("patchbay-floor"));
+        let mut measure = Command::new(bin("patchbay-baseline"));
         let sizes = run(measure.arg("packed").arg(&path), "").ok();
         let sizes: Vec<usize> = sizes
             .split_whitespace()

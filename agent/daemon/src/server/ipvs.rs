@@ -1,0 +1,205 @@
+//! The requests about IPVS.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchbay_codec::{Packed as _, RowRef, unpack};
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
+use patchbay_wire::convert::ipvs as convert;
+use patchbay_wire::proto::ipvs as wire;
+use patchbay_wire::proto::ipvs_ttrpc::Ipvs;
+use patchbay_wire::status;
+use tokio::time::timeout;
+use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
+
+use super::chunks::{Chunks, relay};
+use super::handlers::Handlers;
+use patchbay_netcfg::ops::ipvs::Pieces;
+
+/// Most connections in one message.
+const CONNECTIONS: usize = 256;
+/// Largest rule file in bytes, packed: a million rules.
+const MAX_FILE: usize = 32 << 20;
+
+/// A rule file as it arrived.
+struct Received {
+    mode: RestoreMode,
+    max: MaxRules,
+    file: Pieces,
+    bytes: usize,
+    whole: bool,
+}
+
+fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
+    let received = match received {
+        Some(received) => received,
+        None => received.insert(Received {
+            mode: convert::mode(chunk.mode)?,
+            max: MaxRules(chunk.max_rules),
+            file: Vec::new(),
+            bytes: 0,
+            whole: false,
+        }),
+    };
+    received.bytes += chunk.rules.len();
+    if received.bytes > MAX_FILE {
+        received.file.clear();
+        return Err(Failure::new(Kind::Invalid, "the rule file is too large"));
+    }
+    received.file.push(chunk.rules);
+    received.whole = chunk.last;
+    Ok(())
+}
+
+/// Longest wait for the next piece of a rule file, which the host has as a whole. ttrpc does not end
+/// the stream of a host that has gone: the stream itself keeps its other end.
+const PIECE: Duration = Duration::from_secs(5);
+
+/// Reads a rule file to the end of its stream, also when it is refused by now or past a bad chunk:
+/// ttrpc answers a stream that is closed too early with an error of its own.
+async fn receive(
+    mut stream: ServerStreamReceiver<wire::RestoreChunk>,
+    mut bad: Result<(), Failure>,
+) -> Result<Received, Failure> {
+    let mut received = None;
+    let late = |_| Failure::new(Kind::Timeout, "the rule file broke off");
+    while let Some(chunk) = timeout(PIECE, stream.recv())
+        .await
+        .map_err(late)?
+        .map_err(status::to_failure)?
+    {
+        if bad.is_ok() {
+            bad = take(chunk, &mut received);
+        }
+    }
+    bad?;
+    received
+        .filter(|received| received.whole)
+        .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
+}
+
+#[async_trait]
+impl Ipvs for Handlers {
+    async fn change(
+        &self,
+        _: &TtrpcContext,
+        request: wire::ChangeRequest,
+    ) -> ttrpc::Result<wire::ChangeReply> {
+        self.run("ipvs_change", move |services| {
+            let change: Change = unpack(&request.change)?;
+            let done = services.ipvs().change(&change, MaxRules(request.max_rules));
+            done.map(|()| wire::ChangeReply::default())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn restore(
+        &self,
+        _: &TtrpcContext,
+        stream: ServerStreamReceiver<wire::RestoreChunk>,
+    ) -> ttrpc::Result<wire::RestoreReply> {
+        let place = self.file().await;
+        let refused = place.as_ref().map(drop).map_err(Clone::clone);
+        let received = receive(stream, refused)
+            .await
+            .map_err(|failure| status::from_failure(&failure))?;
+        self.run("ipvs_restore", move |services| {
+            let Received {
+                mode, max, file, ..
+            } = received;
+            let done = services.ipvs().restore(&file, mode, max);
+            done.map(Into::into).map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn table(
+        &self,
+        _: &TtrpcContext,
+        request: wire::TableRequest,
+        stream: ServerStreamSender<wire::TableChunk>,
+    ) -> ttrpc::Result<()> {
+        let (mut packed, chunks) = Chunks::channel();
+        let read = self.run("ipvs_table", move |services| {
+            let (only, detail) = convert::table_asked(&request)?;
+            let mut each = |row: RowRef<'_>| packed.push(|rows| row.pack(rows));
+            let read = services.ipvs().table(only, detail, &mut each);
+            read.map_err(|error| Failure::from(&error))?;
+            // The host may have gone by now: then nobody needs the rest.
+            let _ = packed.send();
+            Ok(())
+        });
+        let send = relay(chunks, stream, |rows| wire::TableChunk {
+            rows,
+            ..wire::TableChunk::default()
+        });
+        tokio::try_join!(read, send).map(|_| ())
+    }
+
+    async fn status(
+        &self,
+        _: &TtrpcContext,
+        _: wire::StatusRequest,
+    ) -> ttrpc::Result<wire::StatusReply> {
+        self.run("ipvs_status", |services| {
+            let status = services.ipvs().status();
+            status
+                .map(|status| (&status).into())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+
+    async fn connections(
+        &self,
+        _: &TtrpcContext,
+        _: wire::ConnectionsRequest,
+        stream: ServerStreamSender<wire::ConnectionsChunk>,
+    ) -> ttrpc::Result<()> {
+        let rows = self.run("ipvs_connections", |services| {
+            let mut rows: Vec<Connection> = Vec::new();
+            let read = services.ipvs().connections(&mut |row| rows.push(row));
+            read.map(|()| rows).map_err(|error| (&error).into())
+        });
+        for chunk in rows.await?.chunks(CONNECTIONS) {
+            let message = wire::ConnectionsChunk {
+                connections: chunk.iter().map(Into::into).collect(),
+                ..wire::ConnectionsChunk::default()
+            };
+            stream.send(&message).await?;
+        }
+        Ok(())
+    }
+
+    async fn sysctls(
+        &self,
+        _: &TtrpcContext,
+        _: wire::SysctlsRequest,
+    ) -> ttrpc::Result<wire::SysctlsReply> {
+        self.run("ipvs_sysctls", |services| {
+            let read = services.ipvs().sysctls();
+            let mut reply = wire::SysctlsReply::default();
+            for reading in read.map_err(|error| Failure::from(&error))? {
+                reading.pack(&mut reply.readings);
+            }
+            Ok(reply)
+        })
+        .await
+    }
+
+    async fn set_sysctl(
+        &self,
+        _: &TtrpcContext,
+        request: wire::SetSysctlRequest,
+    ) -> ttrpc::Result<wire::SetSysctlReply> {
+        self.run("ipvs_set_sysctl", move |services| {
+            let setting: Setting = unpack(&request.setting)?;
+            let done = services.ipvs().set_sysctl(&setting);
+            done.map(|()| wire::SetSysctlReply::default())
+                .map_err(|error| (&error).into())
+        })
+        .await
+    }
+}

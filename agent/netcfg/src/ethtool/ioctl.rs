@@ -1,0 +1,81 @@
+//! `SIOCETHTOOL`, for kernels before 5.7.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use patchbay_netlink::{Error, Refusal};
+
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
+
+/// `struct ethtool_channels` of `linux/ethtool.h`.
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolChannels {
+    cmd: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx_count: u32,
+    tx_count: u32,
+    other_count: u32,
+    combined_count: u32,
+}
+
+/// Combined channels: in use, and offered.
+pub(super) fn channels(name: &str) -> Result<(u32, u32), Error> {
+    let got = get(&control()?, name)?;
+    Ok((got.combined_count, got.max_combined))
+}
+
+/// Sets the combined channels and leaves the other kinds as they are.
+pub(super) fn set_channels(name: &str, pairs: u32) -> Result<(), Error> {
+    let control = control()?;
+    let mut channels = get(&control, name)?;
+    channels.cmd = ETHTOOL_SCHANNELS;
+    channels.combined_count = pairs;
+    call(&control, name, &mut channels)
+}
+
+fn get(control: &OwnedFd, name: &str) -> Result<EthtoolChannels, Error> {
+    let mut channels = EthtoolChannels {
+        cmd: ETHTOOL_GCHANNELS,
+        ..EthtoolChannels::default()
+    };
+    call(control, name, &mut channels)?;
+    Ok(channels)
+}
+
+fn control() -> Result<OwnedFd, Error> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Inet, SockType::Datagram, flags, None).map_err(|e| Error::Open(e.into()))
+}
+
+fn refused(errno: Errno) -> Error {
+    Error::Refused(Refusal {
+        errno: errno as i32,
+        text: None,
+    })
+}
+
+#[allow(unsafe_code)]
+fn call(control: &OwnedFd, name: &str, channels: &mut EthtoolChannels) -> Result<(), Error> {
+    // SAFETY: ifreq is plain data of the kernel, for which all zeroes are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays the closing NUL.
+    let room = request.ifr_name.len() - 1;
+    if name.len() > room {
+        return Err(refused(Errno::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(channels).cast();
+    // SAFETY: `request` and the structure that it points to live until the call returns, and the
+    // kernel reads and writes no more than their sizes for these two commands.
+    let done = unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    Errno::result(done).map(drop).map_err(refused)
+}

@@ -1,0 +1,183 @@
+//! Domain types to attributes.
+
+use std::net::IpAddr;
+
+use patchbay_types::ipvs::{
+    Change, Daemon, Family, Forward, McastGroup, Netmask, Persistence, Role, Scheduling, Server,
+    ServerId, Service, ServiceId, Timeouts,
+};
+
+use super::consts::{
+    AF_INET, AF_INET6, CMD_DEL_DAEMON, CMD_DEL_DEST, CMD_DEL_SERVICE, CMD_FLUSH, CMD_NEW_DAEMON,
+    CMD_NEW_DEST, CMD_NEW_SERVICE, CMD_SET_CONFIG, CMD_SET_DEST, CMD_SET_SERVICE, CMD_ZERO,
+    SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
+};
+use patchbay_netlink::genl::FamilyId;
+use patchbay_netlink::{Batch, Body, Generic, Number};
+
+/// Adds one change to a batch; its position there is returned.
+pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) -> usize {
+    match change {
+        Change::AddService(new) => id.push(batch, CMD_NEW_SERVICE, |body| service(body, new)),
+        Change::EditService(new) => id.push(batch, CMD_SET_SERVICE, |body| service(body, new)),
+        Change::DeleteService(old) => id.push(batch, CMD_DEL_SERVICE, |body| which(body, *old)),
+        Change::Clear => id.push(batch, CMD_FLUSH, |_| {}),
+        Change::AddServer(of, new) => id.push(batch, CMD_NEW_DEST, |body| {
+            which(body, *of);
+            server(body, new);
+        }),
+        Change::EditServer(of, new) => id.push(batch, CMD_SET_DEST, |body| {
+            which(body, *of);
+            server(body, new);
+        }),
+        Change::DeleteServer(of, old) => id.push(batch, CMD_DEL_DEST, |body| {
+            which(body, *of);
+            body.nest(top::DEST, |nest| server_id(nest, *old));
+        }),
+        Change::Zero(None) => id.push(batch, CMD_ZERO, |_| {}),
+        Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| which(body, *one)),
+        Change::SetTimeouts(new) => id.push(batch, CMD_SET_CONFIG, |body| timeouts(body, *new)),
+        Change::StartDaemon(new) => id.push(batch, CMD_NEW_DAEMON, |body| daemon(body, new)),
+        Change::StopDaemon(role) => id.push(batch, CMD_DEL_DAEMON, |body| {
+            body.nest(top::DAEMON, |nest| state(nest, *role));
+        }),
+    }
+}
+
+/// Names a service.
+pub(super) fn which(body: &mut Body<'_>, id: ServiceId) {
+    body.nest(top::SERVICE, |nest| service_id(nest, id));
+}
+
+fn family(family: Family) -> u16 {
+    match family {
+        Family::V4 => AF_INET,
+        Family::V6 => AF_INET6,
+    }
+}
+
+/// `union nf_inet_addr`: 16 bytes, an IPv4 address in the first four.
+fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
+    let mut union = [0; 16];
+    match address {
+        IpAddr::V4(v4) => union[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => union = v6.octets(),
+    }
+    body.bytes(kind, union);
+}
+
+fn service_id(nest: &mut Body<'_>, id: ServiceId) {
+    let family = Number::u16(svc::AF, family(id.family()));
+    match id {
+        ServiceId::Address {
+            protocol,
+            address: ip,
+            port,
+        } => {
+            let protocol = Number::u16(svc::PROTOCOL, protocol.number().into());
+            nest.numbers([family, protocol]);
+            address(nest, svc::ADDR, ip);
+            nest.numbers([Number::be16(svc::PORT, port)]);
+        }
+        // The kernel ignores an address beside it.
+        ServiceId::Mark { mark, .. } => {
+            nest.numbers([family, Number::u32(svc::FWMARK, mark.get())]);
+        }
+    }
+}
+
+fn service(body: &mut Body<'_>, service: &Service) {
+    let mut flags = u32::from(service.flags.bits()) << SVC_SCHED_SHIFT;
+    if service.persistence.is_some() {
+        flags |= SVC_PERSISTENT;
+    }
+    if service.scheduling == Scheduling::Packets {
+        flags |= SVC_ONEPACKET;
+    }
+    body.nest(top::SERVICE, |nest| {
+        service_id(nest, service.id);
+        nest.str_z(svc::SCHED_NAME, service.scheduler.as_str());
+        if let Some(engine) = &service.engine {
+            nest.str_z(svc::PE_NAME, engine.as_str());
+        }
+        // struct ip_vs_flags: the flags, and which of them are meant: all.
+        let mut words = [u8::MAX; 8];
+        words[..4].copy_from_slice(&flags.to_ne_bytes());
+        nest.bytes(svc::FLAGS, words);
+        nest.u32(
+            svc::TIMEOUT,
+            service.persistence.map_or(0, Persistence::get),
+        );
+        match service.netmask {
+            Netmask::V4(bits) => nest.bytes(svc::NETMASK, bits.to_be_bytes()),
+            Netmask::V6(bits) => nest.u32(svc::NETMASK, bits.into()),
+        }
+    });
+}
+
+fn server_id(nest: &mut Body<'_>, id: ServerId) {
+    nest.u16(dest::ADDR_FAMILY, family(Family::of(id.address)));
+    address(nest, dest::ADDR, id.address);
+    nest.numbers([Number::be16(dest::PORT, id.port)]);
+}
+
+fn server(body: &mut Body<'_>, server: &Server) {
+    body.nest(top::DEST, |nest| {
+        server_id(nest, server.id);
+        nest.numbers([
+            Number::u32(dest::FWD_METHOD, server.forward.number()),
+            Number::u32(dest::WEIGHT, server.weight.get()),
+        ]);
+        // Older kernels know none of these, so they are sent only where they say something.
+        if let Forward::Tunnel(tunnel) = server.forward {
+            let (kind, port, checksum) = tunnel.numbers();
+            nest.u8(dest::TUN_TYPE, kind);
+            nest.numbers([
+                Number::be16(dest::TUN_PORT, port),
+                Number::u16(dest::TUN_FLAGS, checksum.into()),
+            ]);
+        }
+        nest.numbers([
+            Number::u32(dest::U_THRESH, server.upper.get()),
+            Number::u32(dest::L_THRESH, server.lower.get()),
+        ]);
+    });
+}
+
+fn timeouts(body: &mut Body<'_>, timeouts: Timeouts) {
+    let kinds = [top::TIMEOUT_TCP, top::TIMEOUT_TCP_FIN, top::TIMEOUT_UDP];
+    for (kind, seconds) in kinds.into_iter().zip(timeouts.seconds()) {
+        body.u32(kind, seconds);
+    }
+}
+
+fn state(nest: &mut Body<'_>, role: Role) {
+    nest.u32(daemon::STATE, role as u32);
+}
+
+fn daemon(body: &mut Body<'_>, daemon: &Daemon) {
+    body.nest(top::DAEMON, |nest| {
+        state(nest, daemon.role);
+        nest.str_z(daemon::MCAST_IFN, daemon.link.as_str());
+        nest.u32(daemon::SYNC_ID, daemon.sync_id.into());
+        if let Some(length) = daemon.max_len {
+            nest.u16(daemon::SYNC_MAXLEN, length.get());
+        }
+        match daemon.group.map(McastGroup::get) {
+            Some(IpAddr::V4(v4)) => nest.bytes(daemon::MCAST_GROUP, v4.octets()),
+            Some(IpAddr::V6(v6)) => nest.bytes(daemon::MCAST_GROUP6, v6.octets()),
+            None => {}
+        }
+        if let Some(port) = daemon.port {
+            nest.u16(daemon::MCAST_PORT, port.get());
+        }
+        if let Some(ttl) = daemon.ttl {
+            nest.u8(daemon::MCAST_TTL, ttl.get());
+        }
+    });
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

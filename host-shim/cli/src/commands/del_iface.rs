@@ -1,0 +1,61 @@
+//! `kata-network del-iface`.
+
+use patchbay_types::IfName;
+use patchbay_types::failure::Failure;
+
+use crate::args::{Target, WithFile};
+use crate::input;
+use crate::output::{Ended, Output};
+use patchbay_host::hotplug::{self, Inventory};
+use patchbay_host::qmp::Session;
+use patchbay_host::sandbox::{self, Behind, Card, Journal, Lock, Phase, Sandbox};
+
+/// Goes by `name` alone. A card that is not there is success; a failure repeats the request.
+pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
+    let read = input::interface(&args.file).and_then(|raw| {
+        let name = input::name(&raw)?;
+        Ok((raw, name, sandbox::find(&target.lookup(), &args.id)?))
+    });
+    let (raw, name, sandbox) = match read {
+        Ok(read) => read,
+        Err(failure) => return Ended::badly(Output::Null, failure),
+    };
+    match remove(&sandbox, &name) {
+        Ok(()) => Ended::with(Output::Null),
+        Err(failure) => Ended::badly(Output::Echo(raw.into()), failure),
+    }
+}
+
+/// Makes the card absent.
+pub(super) fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
+    let _lock = Lock::take(&sandbox.state)?;
+    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let journal = Journal::at(sandbox.state.path());
+    hotplug::recover(sandbox, &mut qmp, &journal)?;
+    let card = match journal.card(name)? {
+        Some(card) => Some(card),
+        None => plugged(&mut qmp, name)?,
+    };
+    match card {
+        Some(card) => hotplug::clear(sandbox, &mut qmp, &journal, &card),
+        None => Ok(()),
+    }
+}
+
+/// A card of ours that the journal has lost: what QEMU knows of it is enough to remove it.
+fn plugged(qmp: &mut Session, name: &IfName) -> Result<Option<Card>, Failure> {
+    let id = Card::device_id(name);
+    let nics = Inventory::read(qmp)?.nics();
+    let prefix = Card::netdev_prefix(name);
+    Ok(nics.into_iter().find(|nic| nic.id == id).map(|nic| Card {
+        phase: Phase::Plugged,
+        name: name.clone(),
+        device: name.clone(),
+        attempt: nic
+            .netdev
+            .and_then(|netdev| Some(netdev.strip_prefix(&prefix)?.to_owned()))
+            .unwrap_or_default(),
+        fds: Vec::new(),
+        behind: Behind::OwnTap,
+    }))
+}

@@ -1,0 +1,141 @@
+//! Names of hosts and ports, from this machine's files alone: asking a network could hang.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use patchbay_grammar::ipvsadm::{Names, Resolver, numeric};
+use patchbay_types::ipvs::Protocol;
+
+/// Largest of these files that is read, in bytes; Debian's services have 13 KiB.
+const MAX_FILE: u64 = 1 << 20;
+
+/// `/etc/hosts` and `/etc/services` as they are now.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    hosts: Vec<(IpAddr, Vec<String>)>,
+    services: Vec<(u16, String, Vec<String>)>,
+}
+
+impl Files {
+    /// Reads both; one that is not there has no names.
+    pub(crate) fn read() -> Self {
+        Self::parse(
+            &text(Path::new("/etc/hosts")),
+            &text(Path::new("/etc/services")),
+        )
+    }
+
+    pub(crate) fn parse(hosts: &str, services: &str) -> Self {
+        let words = |line: &str| -> Vec<String> {
+            let line = line.split('#').next().unwrap_or_default();
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        let host = |line: &str| {
+            let mut words = words(line).into_iter();
+            Some((words.next()?.parse().ok()?, words.collect()))
+        };
+        let service = |line: &str| {
+            let mut words = words(line).into_iter();
+            let name = words.next()?;
+            let place = words.next()?;
+            let (port, protocol) = place.split_once('/')?;
+            let names = [name].into_iter().chain(words).collect();
+            Some((port.parse().ok()?, protocol.to_owned(), names))
+        };
+        Self {
+            hosts: hosts.lines().filter_map(host).collect(),
+            services: services.lines().filter_map(service).collect(),
+        }
+    }
+
+    /// An address and port as they shall be shown.
+    pub(crate) fn show(&self, names: Names, protocol: Protocol, ip: IpAddr, port: u16) -> String {
+        if names == Names::Numeric {
+            return numeric(protocol, ip, port);
+        }
+        let first = |names: &[String]| names.first().cloned();
+        let host = self.hosts.iter().find(|(found, _)| *found == ip);
+        let host = host.and_then(|(_, names)| first(names));
+        let service = self
+            .services
+            .iter()
+            .find(|(number, name, _)| *number == port && name == protocol.name());
+        let service = service.and_then(|(_, _, names)| first(names));
+        let service = service.unwrap_or_else(|| port.to_string());
+        match (ip, host) {
+            (IpAddr::V4(_), Some(host)) => format!("{host}:{service}"),
+            (IpAddr::V4(v4), None) => format!("{v4}:{service}"),
+            (IpAddr::V6(_), Some(host)) => format!("[{host}]:{service}"),
+            (IpAddr::V6(v6), None) => format!("[{v6}]:{service}"),
+        }
+    }
+}
+
+impl Resolver for Files {
+    fn host(&self, name: &str) -> Option<Ipv4Addr> {
+        self.hosts.iter().find_map(|(ip, names)| match ip {
+            IpAddr::V4(v4) => names
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+                .then_some(*v4),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    fn service(&self, name: &str, protocol: &str) -> Option<u16> {
+        let found = self
+            .services
+            .iter()
+            .find(|(_, known, names)| known == protocol && names.iter().any(|known| known == name));
+        found.map(|(port, ..)| *port)
+    }
+}
+
+fn text(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    // Without its file nothing has a name, and numbers are shown.
+    let _ = File::open(path).map(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> Files {
+        Files::parse(
+            "127.0.0.1 localhost\n# 10.0.0.9 none\n10.9.8.7\tTestHost alias # x\n2001:db8::1 six\n",
+            "http 80/tcp www # web\ndomain 53/udp\nbad\n",
+        )
+    }
+
+    #[test]
+    fn names_are_found_and_only_ipv4_hosts() {
+        let files = files();
+        assert_eq!(files.host("testhost"), Some(Ipv4Addr::new(10, 9, 8, 7)));
+        assert_eq!(files.host("alias"), Some(Ipv4Addr::new(10, 9, 8, 7)));
+        assert_eq!(files.host("six"), None);
+        assert_eq!(files.host("none"), None);
+        assert_eq!(files.service("www", "tcp"), Some(80));
+        assert_eq!(files.service("http", "udp"), None);
+    }
+
+    #[test]
+    fn what_has_no_name_is_shown_by_number() {
+        let files = files();
+        let show =
+            |ip: &str, port| files.show(Names::Resolved, Protocol::Tcp, ip.parse().unwrap(), port);
+        assert_eq!(show("10.9.8.7", 80), "TestHost:http");
+        assert_eq!(show("10.9.8.8", 53), "10.9.8.8:53");
+        assert_eq!(show("2001:db8::1", 80), "[six]:http");
+        let numeric = files.show(
+            Names::Numeric,
+            Protocol::Tcp,
+            "10.9.8.7".parse().unwrap(),
+            80,
+        );
+        assert_eq!(numeric, "10.9.8.7:80");
+    }
+}

@@ -1,0 +1,343 @@
+//! IPVS as ipvsadm 1.31 prints it, byte for byte.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use patchbay_grammar::ipvsadm::{
+    Completeness, Digits, EngineData, Format, Names, Order, TableView, flag_names, netmask,
+    server_line, service_line,
+};
+use patchbay_types::ipvs::{
+    Checksum, Connection, Daemon, Forward, ListedServer, ListedService, Peer, Persistence,
+    Protocol, Role, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
+};
+
+use crate::name_service::Files;
+
+/// Where ipvsadm cuts an IPv4 service and server, in characters.
+const SERVICE_WIDTH: usize = 33;
+const SERVER_WIDTH: usize = 28;
+
+/// Services and servers by number, as ipvsadm means to sort them.
+pub(crate) fn sort(table: &mut [ListedService]) {
+    table.sort_by_key(|listed| listed.service.id);
+    for listed in table {
+        listed.servers.sort_by_key(|listed| listed.server.id);
+    }
+}
+
+/// `-L`. A list of one service has no header.
+pub(crate) fn table(
+    view: &TableView,
+    header: Option<&Status>,
+    mut table: Vec<ListedService>,
+    files: &Files,
+) -> String {
+    if view.order == Order::Sorted {
+        sort(&mut table);
+    }
+    let mut text = String::new();
+    if let Some(status) = header {
+        let [_, major, minor, patch] = status.version.to_be_bytes();
+        let size = status.table_size;
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            text,
+            "IP Virtual Server version {major}.{minor}.{patch} (size={size})"
+        );
+    }
+    text += &titles(view.format);
+    let show = |protocol, ip, port| files.show(view.names, protocol, ip, port);
+    for listed in &table {
+        let protocol = service_protocol(listed.service.id);
+        text += &service_row(view, listed, &show);
+        text.push('\n');
+        for server in &listed.servers {
+            text += &server_row(view, protocol, server, &show);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn titles(format: Format) -> String {
+    let (local, remote) = ("Prot LocalAddress:Port", "  -> RemoteAddress:Port");
+    let five = |[a, b, c, d, e]: [&str; 5]| {
+        format!("{local:<33} {a:>8} {b:>8} {c:>8} {d:>8} {e:>8}\n{remote}\n")
+    };
+    match format {
+        Format::Rules => format!(
+            "{local} Scheduler Flags\n{remote}           Forward Weight ActiveConn InActConn\n"
+        ),
+        Format::Tunnels => format!(
+            "{local} Scheduler Flags\n{remote}           Forward TunnelInfo    Weight ActiveConn InActConn\n"
+        ),
+        Format::Stats => five(["Conns", "InPkts", "OutPkts", "InBytes", "OutBytes"]),
+        Format::Rates => five(["CPS", "InPPS", "OutPPS", "InBPS", "OutBPS"]),
+        Format::Thresholds => format!(
+            "{local:<33} {:<10} {:<10} {:<10} {:<10}\n{remote}\n",
+            "Uthreshold", "Lthreshold", "ActiveConn", "InActConn"
+        ),
+        Format::Persistence => format!(
+            "{local:<33} {:<9} {:<11} {:<10} {:<10}\n{remote}\n",
+            "Weight", "PersistConn", "ActiveConn", "InActConn"
+        ),
+    }
+}
+
+/// Behind a mark ports have TCP's names.
+pub(super) fn service_protocol(id: ServiceId) -> Protocol {
+    match id {
+        ServiceId::Address { protocol, .. } => protocol,
+        ServiceId::Mark { .. } => Protocol::Tcp,
+    }
+}
+
+type Show<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
+
+/// IPv6 is never cut.
+fn cut(text: String, ip: IpAddr, width: usize) -> String {
+    match ip {
+        IpAddr::V4(_) => text.chars().take(width).collect(),
+        IpAddr::V6(_) => text,
+    }
+}
+
+pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
+    match id {
+        ServiceId::Address {
+            protocol,
+            address,
+            port,
+        } => {
+            let name = protocol.name().to_uppercase();
+            let place = cut(show(protocol, address, port), address, SERVICE_WIDTH);
+            format!("{name:<4} {place}")
+        }
+        ServiceId::Mark { mark, family } => match family {
+            patchbay_types::ipvs::Family::V4 => format!("FWM  {mark}"),
+            patchbay_types::ipvs::Family::V6 => format!("FWM  {mark} IPv6"),
+        },
+    }
+}
+
+fn service_row(view: &TableView, listed: &ListedService, show: Show<'_>) -> String {
+    let name = service_name(listed.service.id, show);
+    let numbers = match view.format {
+        Format::Stats => listed.stats.counters,
+        Format::Rates => listed.stats.rates,
+        _ => return format!("{name} {}", service_words(&listed.service)),
+    };
+    let numbers = numbers.map(|number| large(number, view.digits)).concat();
+    format!("{name:<33}{numbers}")
+}
+
+/// Scheduler and flags, in ipvsadm's order.
+pub(super) fn service_words(service: &Service) -> String {
+    let mut words = vec![service.scheduler.to_string()];
+    if service.flags.bits() != 0 {
+        words.push(format!("({})", flag_names(service)));
+    }
+    if let Some(persistence) = service.persistence {
+        words.push(format!("persistent {}", Persistence::get(persistence)));
+        words.extend(netmask(service.netmask).map(|mask| format!("mask {mask}")));
+        words.extend(service.engine.as_ref().map(|engine| format!("pe {engine}")));
+    }
+    if service.scheduling == Scheduling::Packets {
+        words.push("ops".to_owned());
+    }
+    words.join(" ")
+}
+
+fn server_row(
+    view: &TableView,
+    protocol: Protocol,
+    listed: &ListedServer,
+    show: Show<'_>,
+) -> String {
+    let server = &listed.server;
+    let ip = server.id.address;
+    let name = cut(show(protocol, ip, server.id.port), ip, SERVER_WIDTH);
+    let name = format!("  -> {name:<28}");
+    let (active, inactive) = (listed.active, listed.inactive);
+    let weight = server.weight.get();
+    let forward = match server.forward {
+        Forward::Masquerade => "Masq",
+        Forward::Local => "Local",
+        Forward::Tunnel(_) => "Tunnel",
+        Forward::Route => "Route",
+    };
+    match view.format {
+        Format::Rules => {
+            format!("{name} {forward:<7} {weight:<6} {active:<10} {inactive:<10}")
+        }
+        Format::Tunnels => {
+            let tunnel = tunnel_words(server.forward);
+            format!("{name} {forward:<7} {tunnel:<13} {weight:<6} {active:<10} {inactive:<10}")
+        }
+        Format::Thresholds => {
+            let (upper, lower) = (server.upper.get(), server.lower.get());
+            format!("{name} {upper:<10} {lower:<10} {active:<10} {inactive:<10}")
+        }
+        Format::Persistence => {
+            let persistent = listed.persistent;
+            format!("{name} {weight:<9} {persistent:<11} {active:<10} {inactive:<10}")
+        }
+        Format::Stats => {
+            let numbers = listed
+                .stats
+                .counters
+                .map(|number| large(number, view.digits));
+            format!("{name}{}", numbers.concat())
+        }
+        Format::Rates => {
+            let [connections, packets @ .., bytes_in, bytes_out] = listed.stats.rates;
+            let plain = [connections, packets[0], packets[1]].map(|rate| format!(" {rate:>8}"));
+            let bytes = [bytes_in, bytes_out].map(|rate| large(rate, view.digits));
+            format!("{name}{}{}", plain.concat(), bytes.concat())
+        }
+    }
+}
+
+fn tunnel_words(forward: Forward) -> String {
+    let sign = |checksum| match checksum {
+        Checksum::No => "-c",
+        Checksum::Full => "+c",
+        Checksum::Remote => "r+c",
+    };
+    match forward {
+        Forward::Tunnel(Tunnel::Ipip) => "ipip".to_owned(),
+        Forward::Tunnel(Tunnel::Gue { port, checksum }) => format!("gue:{port}:{}", sign(checksum)),
+        Forward::Tunnel(Tunnel::Gre { checksum }) => format!("gre:{}", sign(checksum)),
+        Forward::Masquerade | Forward::Local | Forward::Route => "n/a".to_owned(),
+    }
+}
+
+/// Up to eight digits, else in thousands and so on.
+fn large(number: u64, digits: Digits) -> String {
+    if digits == Digits::Exact {
+        let width = (number.to_string().len() + 1).max(9);
+        return format!("{number:>width$}");
+    }
+    // From where on the unit counts, and what it is.
+    let units = [
+        (100_000_000_000_000, 1_000_000_000_000, 'T'),
+        (100_000_000_000, 1_000_000_000, 'G'),
+        (1_000_000_000, 1_000_000, 'M'),
+        (100_000_000, 1_000, 'K'),
+    ];
+    match units.iter().find(|(from, ..)| number >= *from) {
+        Some((_, unit, letter)) => format!("{:>8}{letter}", number / unit),
+        None => format!("{number:>9}"),
+    }
+}
+
+/// `-S`.
+pub(crate) fn save(
+    names: Names,
+    completeness: Completeness,
+    mut table: Vec<ListedService>,
+    files: &Files,
+) -> String {
+    sort(&mut table);
+    let show = |protocol, ip, port| files.show(names, protocol, ip, port);
+    let mut text = String::new();
+    for listed in &table {
+        let id = listed.service.id;
+        text += &service_line(&listed.service, &show);
+        text.push('\n');
+        for server in &listed.servers {
+            text += &server_line(id, &server.server, &show, completeness);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// `-L --timeout`.
+pub(crate) fn timeouts(timeouts: Timeouts) -> String {
+    let [tcp, tcp_fin, udp] = timeouts.seconds();
+    format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
+}
+
+/// `-L --daemon`.
+pub(crate) fn daemons(daemons: &[Daemon]) -> String {
+    let row = |daemon: &Daemon| {
+        let role = match daemon.role {
+            Role::Master => "master",
+            Role::Backup => "backup",
+        };
+        let group = daemon.group.map(|group| group.get().to_string());
+        format!(
+            "{role} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})\n",
+            daemon.link,
+            daemon.sync_id,
+            daemon.max_len.map_or(0, patchbay_types::ipvs::SyncLen::get),
+            group.unwrap_or_default(),
+            daemon.port.map_or(0, std::num::NonZeroU16::get),
+            daemon.ttl.map_or(0, std::num::NonZeroU8::get),
+        )
+    };
+    daemons.iter().map(row).collect()
+}
+
+/// `-L -c`.
+pub(crate) fn connections(
+    names: Names,
+    data: EngineData,
+    rows: &[Connection],
+    files: &Files,
+) -> String {
+    let mut text = "IPVS connection entries\n\
+        pro expire state       source             virtual            "
+        .to_owned();
+    text += match data {
+        EngineData::Hidden => "destination\n",
+        EngineData::Shown => "destination        pe name          pe_data\n",
+    };
+    for row in rows {
+        let protocol = match row.protocol.as_str() {
+            "UDP" => Protocol::Udp,
+            "SCT" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        };
+        let show = |peer: Peer| files.show(names, protocol, peer.address, peer.port);
+        let expire = format!("{:02}:{:02}", row.expires / 60, row.expires % 60);
+        let (source, place) = (show(row.client), show(row.virtual_end));
+        let server = show(row.server);
+        // Writing to a String can't fail.
+        let _ = write!(text, "{:<3} {expire:<6} {:<11} ", row.protocol, row.state);
+        let _ = match (&row.engine, data) {
+            (Some((engine, data)), EngineData::Shown) => {
+                writeln!(
+                    text,
+                    "{source:<18} {place:<18} {server:<18} {engine:<16} {data}"
+                )
+            }
+            _ => writeln!(text, "{source:<18} {place:<18} {server}"),
+        };
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_shortened_as_ipvsadm_does() {
+        for (number, short, exact) in [
+            (0, "        0", "        0"),
+            (99_999_999, " 99999999", " 99999999"),
+            (100_000_000, "  100000K", " 100000000"),
+            (999_999_999, "  999999K", " 999999999"),
+            (1_000_000_000, "    1000M", " 1000000000"),
+            (99_999_999_999, "   99999M", " 99999999999"),
+            (100_000_000_000, "     100G", " 100000000000"),
+            (100_000_000_000_000, "     100T", " 100000000000000"),
+        ] {
+            assert_eq!(large(number, Digits::Short), short);
+            assert_eq!(large(number, Digits::Exact), exact);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Virtual services for people: each with its servers beneath it.
+
+use patchbay_grammar::ipvsadm::{Format, Order, TableView};
+use patchbay_types::ipvs::{Forward, ListedServer, ListedService, Stats, Tunnel};
+use serde_json::{Map, Value, json};
+
+use super::ipvs;
+use crate::name_service::Files;
+
+/// In front of a server.
+const BENEATH: &str = "  ";
+
+/// Rows for a table: the columns are those of the view.
+pub(crate) fn rows(view: &TableView, mut table: Vec<ListedService>, files: &Files) -> Value {
+    if view.order == Order::Sorted {
+        ipvs::sort(&mut table);
+    }
+    let rows = table.iter().flat_map(|listed| {
+        let protocol = ipvs::service_protocol(listed.service.id);
+        let servers = listed.servers.iter().map(move |server| {
+            let id = server.server.id;
+            let place = files.show(view.names, protocol, id.address, id.port);
+            row(
+                format!("{BENEATH}{place}"),
+                server_columns(view.format, server),
+            )
+        });
+        let show = |protocol, ip, port| files.show(view.names, protocol, ip, port);
+        let name = ipvs::service_name(listed.service.id, &show);
+        let service = row(name, service_columns(view.format, listed));
+        std::iter::once(service).chain(servers)
+    });
+    rows.collect()
+}
+
+fn row(place: String, columns: Value) -> Value {
+    let mut row = Map::from_iter([("service".to_owned(), place.into())]);
+    if let Value::Object(columns) = columns {
+        row.extend(columns);
+    }
+    Value::Object(row)
+}
+
+fn service_columns(format: Format, listed: &ListedService) -> Value {
+    match format {
+        Format::Stats | Format::Rates => counters(format, listed.stats),
+        Format::Rules | Format::Tunnels | Format::Thresholds | Format::Persistence => {
+            json!({ "scheduler": ipvs::service_words(&listed.service) })
+        }
+    }
+}
+
+fn server_columns(format: Format, listed: &ListedServer) -> Value {
+    let ListedServer {
+        server,
+        active,
+        inactive,
+        persistent,
+        stats,
+    } = listed;
+    let weight = server.weight.get();
+    match format {
+        Format::Stats | Format::Rates => counters(format, *stats),
+        Format::Rules | Format::Tunnels => json!({
+            "forward": forward(server.forward), "weight": weight,
+            "active": active, "inactive": inactive,
+        }),
+        Format::Thresholds => json!({
+            "upper": server.upper.get(), "lower": server.lower.get(),
+            "active": active, "inactive": inactive,
+        }),
+        Format::Persistence => json!({
+            "weight": weight, "persistent": persistent, "active": active, "inactive": inactive,
+        }),
+    }
+}
+
+fn counters(format: Format, stats: Stats) -> Value {
+    if format == Format::Rates {
+        let [conns, packets_in, packets_out, bytes_in, bytes_out] = stats.rates;
+        return json!({
+            "conns/s": conns, "packets in/s": packets_in, "packets out/s": packets_out,
+            "bytes in/s": bytes_in, "bytes out/s": bytes_out,
+        });
+    }
+    let [conns, packets_in, packets_out, bytes_in, bytes_out] = stats.counters;
+    json!({
+        "conns": conns, "packets in": packets_in, "packets out": packets_out,
+        "bytes in": bytes_in, "bytes out": bytes_out,
+    })
+}
+
+fn forward(forward: Forward) -> String {
+    match forward {
+        Forward::Masquerade => "nat".to_owned(),
+        Forward::Local => "local".to_owned(),
+        Forward::Route => "route".to_owned(),
+        Forward::Tunnel(Tunnel::Ipip) => "tunnel ipip".to_owned(),
+        Forward::Tunnel(Tunnel::Gue { port, .. }) => format!("tunnel gue:{port}"),
+        Forward::Tunnel(Tunnel::Gre { .. }) => "tunnel gre".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_grammar::ipvsadm::{Digits, Grammar, Names, read_rules};
+    use patchbay_types::ipvs::{Change, Line};
+
+    use super::*;
+    use crate::output::table;
+
+    const RULES: &str = "-A -t 10.0.0.1:80 -s rr -p 300\n\
+        -a -t 10.0.0.1:80 -r 10.0.0.20:8080 -m -w 70000 -x 9 -y 5\n\
+        -a -t 10.0.0.1:80 -r 10.0.0.3:80 -g\n\
+        -A -u [2001:db8::1]:53 -s wlc -o\n\
+        -a -u [2001:db8::1]:53 -r 10.0.0.4:53 -i --tun-type gue --tun-port 6080 --tun-nocsum\n\
+        -A -f 7 -s sh\n";
+
+    /// What a kernel would list of these rules.
+    fn listed() -> Vec<ListedService> {
+        let grammar = Grammar {
+            names: &Files::default(),
+            forward: Forward::Route,
+        };
+        let mut table: Vec<ListedService> = Vec::new();
+        for Line { change, .. } in read_rules(&grammar, RULES).unwrap() {
+            match change {
+                Change::AddService(service) => table.push(ListedService {
+                    service,
+                    stats: Stats {
+                        counters: [12, 3_000_000_000, 4, 5, 6],
+                        rates: [1, 2, 3, 4, 5],
+                    },
+                    servers: Vec::new(),
+                }),
+                Change::AddServer(_, server) => {
+                    let servers = &mut table.last_mut().unwrap().servers;
+                    servers.push(ListedServer {
+                        server,
+                        active: 3,
+                        inactive: 14,
+                        persistent: 2,
+                        stats: Stats::default(),
+                    });
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        table
+    }
+
+    fn shown(format: Format) -> String {
+        let view = TableView {
+            service: None,
+            format,
+            order: Order::Sorted,
+            names: Names::Numeric,
+            digits: Digits::Short,
+        };
+        table::of(&rows(&view, listed(), &Files::default()))
+    }
+
+    #[test]
+    fn servers_stand_beneath_their_service() {
+        let table = "\
+SERVICE                SCHEDULER          FORWARD          WEIGHT  ACTIVE  INACTIVE
+TCP  10.0.0.1:80       rr persistent 300
+  10.0.0.3:80                             route            1       3       14
+  10.0.0.20:8080                          nat              70000   3       14
+UDP  [2001:db8::1]:53  wlc ops
+  10.0.0.4:53                             tunnel gue:6080  1       3       14
+FWM  7                 sh
+";
+        assert_eq!(shown(Format::Rules), table);
+    }
+
+    #[test]
+    fn each_view_has_its_columns() {
+        let stats = "\
+SERVICE                CONNS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT
+TCP  10.0.0.1:80       12     3000000000  4            5         6
+  10.0.0.3:80          0      0           0            0         0
+  10.0.0.20:8080       0      0           0            0         0
+UDP  [2001:db8::1]:53  12     3000000000  4            5         6
+  10.0.0.4:53          0      0           0            0         0
+FWM  7                 12     3000000000  4            5         6
+";
+        assert_eq!(shown(Format::Stats), stats);
+        for (format, titles) in [
+            (
+                Format::Rates,
+                "SERVICE CONNS/S PACKETS IN/S PACKETS OUT/S BYTES IN/S BYTES OUT/S",
+            ),
+            (
+                Format::Thresholds,
+                "SERVICE SCHEDULER UPPER LOWER ACTIVE INACTIVE",
+            ),
+            (
+                Format::Persistence,
+                "SERVICE SCHEDULER WEIGHT PERSISTENT ACTIVE INACTIVE",
+            ),
+        ] {
+            let table = shown(format);
+            let first: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+            assert_eq!(first.join(" "), titles);
+        }
+    }
+
+    #[test]
+    fn no_services_make_no_table() {
+        let view = TableView {
+            service: None,
+            format: Format::Rules,
+            order: Order::Sorted,
+            names: Names::Numeric,
+            digits: Digits::Short,
+        };
+        assert_eq!(table::of(&rows(&view, Vec::new(), &Files::default())), "");
+    }
+}

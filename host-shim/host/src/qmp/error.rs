@@ -1,0 +1,72 @@
+//! What can go wrong between us and QEMU.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+
+/// The session failed, or QEMU refused a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no QEMU answers at {}", path.display())]
+    Connect { path: PathBuf, source: io::Error },
+    #[error(
+        "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program holds it, as \
+         Kata's shim does its qmp.sock (a monitor serves one client; Kata makes another one with \
+         enable_debug = true and extra_monitor_socket = \"qmp\" in its configuration)",
+        path.display(), waited.as_secs()
+    )]
+    Busy { path: PathBuf, waited: Duration },
+    #[error("QEMU did not answer {command} within {} s", waited.as_secs())]
+    Silent {
+        command: &'static str,
+        waited: Duration,
+    },
+    #[error("{command} was not sent: QEMU has not answered an earlier command")]
+    Broken { command: &'static str },
+    #[error("QEMU closed the monitor")]
+    Closed,
+    #[error("the monitor broke")]
+    Io(#[from] io::Error),
+    #[error("QEMU's answer is no QMP: {0}")]
+    Malformed(&'static str),
+    #[error("QEMU refused {command}: {text}")]
+    Refused {
+        command: &'static str,
+        class: String,
+        text: String,
+    },
+}
+
+impl Error {
+    /// Whether QEMU says that what was to be removed is not there.
+    pub fn is_absent(&self) -> bool {
+        let Error::Refused { class, text, .. } = self else {
+            return false;
+        };
+        // netdev_del and closefd give only the generic class, so their words must do.
+        class == "DeviceNotFound" || text.contains("not found") || text.contains("is not a netdev")
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
+            Error::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Kind::Denied
+            }
+            Error::Connect { .. } => Kind::NotFound,
+            Error::Busy { .. } | Error::Silent { .. } | Error::Broken { .. } => Kind::Timeout,
+            Error::Refused { .. } => Kind::Kernel,
+            Error::Closed | Error::Io(_) | Error::Malformed(_) => Kind::Other,
+        };
+        Failure::of(kind, error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::from(&error)
+    }
+}

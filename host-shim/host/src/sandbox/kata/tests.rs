@@ -1,0 +1,270 @@
+//! Trees as Kata's runtimes and containerd leave them, and what is found in them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use patchbay_types::failure::{Failure, Kind};
+use tempfile::TempDir;
+
+use crate::sandbox::{Lookup, Sandbox, State, find};
+
+const GO: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
+const RUST: &str = "b8a0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9e";
+const CONTAINER: &str = "77aa0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9";
+const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
+
+/// A host with nothing on it.
+struct Host(TempDir);
+
+impl Host {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// A sandbox of the Go runtime, as `persist.json` of 3.x has it, less what nobody reads here.
+    fn go(&self, vc: &str, id: &str) {
+        let text = format!(
+            r#"{{"PersistVersion":2,"State":"running","SandboxContainer":"{id}",
+                 "HypervisorState":{{"Pid":4194305,"Type":"qemu","Bridges":[]}},
+                 "AgentState":{{"ProxyPid":0,"URL":"vsock://1234567:1024"}},
+                 "Network":{{"NetworkID":"/run/netns/cni-1","NetworkCreated":false}},"Config":{{}}}}"#
+        );
+        self.write(&format!("{vc}/sbs/{id}/persist.json"), &text);
+        self.write(&format!("{vc}/sbs/{id}/shim-monitor.sock"), "");
+        self.write(&format!("{vc}/vm/{id}/qmp.sock"), "");
+    }
+
+    /// A sandbox of the Rust runtime with Dragonball's kind of vsock.
+    fn rust(&self, id: &str, hypervisor: &str) {
+        let state = format!(r#"{{"sandbox_type":"VIRTCONTAINER","hypervisor":{hypervisor}}}"#);
+        self.write(&format!("run/kata/{id}/state.json"), &state);
+        self.write(&format!("run/kata/{id}/root/kata.hvsock"), "");
+        self.write(&format!("{TASKS}/{id}/qmp.sock"), "");
+    }
+
+    fn bundle(&self, container: &str, config: &str) {
+        self.write(&format!("{TASKS}/{container}/config.json"), config);
+    }
+
+    fn find(&self, id: &str) -> Result<Sandbox, Failure> {
+        let target = Lookup {
+            machine: None,
+            run_dir: self.path("patchbay"),
+            kata_roots: vec![self.path(""), self.path("user")],
+        };
+        find(&target, id)
+    }
+
+    fn kind(&self, id: &str) -> Kind {
+        self.find(id).unwrap_err().kind()
+    }
+}
+
+fn in_sandbox(key: &str, sandbox: &str) -> String {
+    format!(r#"{{"ociVersion":"1.1.0","annotations":{{"{key}":"{sandbox}"}}}}"#)
+}
+
+#[test]
+fn the_go_runtime_tells_everything() {
+    let host = Host::new();
+    host.go("run/vc", GO);
+    let found = host.find("6ec7a98").unwrap();
+    assert_eq!(found.id.as_str(), GO);
+    assert_eq!(found.qmp, host.path(&format!("run/vc/vm/{GO}/qmp.sock")));
+    assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
+    assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
+    // Kata's folders are only read: the lock and the journal are ours.
+    let state = host.path("patchbay").join(".kata").join(GO);
+    assert!(!state.exists());
+    assert_eq!(found.state, State::Apart(state));
+    // The shim holds qmp.sock.
+    host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
+    let extra = host.path(&format!("run/vc/vm/{GO}/extra-monitor.sock"));
+    assert_eq!(host.find(GO).unwrap().qmp, extra);
+}
+
+#[test]
+fn older_and_rootless_runtimes_are_found_too() {
+    for vc in ["var/lib/vc", "user/run/vc"] {
+        let host = Host::new();
+        host.go(vc, GO);
+        let qmp = host.path(&format!("{vc}/vm/{GO}/qmp.sock"));
+        assert_eq!(host.find("6ec7a98").unwrap().qmp, qmp);
+    }
+    let host = Host::new();
+    let old = r#"{"AgentState":{"URL":"vsock://9:1024"},"Network":{"NetNsPath":"/run/netns/old"}}"#;
+    host.write(&format!("run/vc/sbs/{GO}/persist.json"), old);
+    let netns = host.find(GO).unwrap().netns;
+    assert_eq!(netns.as_deref(), Some(Path::new("/run/netns/old")));
+}
+
+#[test]
+fn the_rust_runtime_and_its_bundle_tell_everything() {
+    let host = Host::new();
+    host.rust(RUST, r#"{"hypervisor_type":"qemu","pid":null}"#);
+    let network =
+        r#"{"linux":{"namespaces":[{"type":"pid"},{"type":"network","path":"/run/netns/cni-2"}]}}"#;
+    host.bundle(RUST, network);
+    let found = host.find("b8a").unwrap();
+    assert_eq!(found.qmp, host.path(&format!("{TASKS}/{RUST}/qmp.sock")));
+    let agent = host.path(&format!("run/kata/{RUST}/root/kata.hvsock"));
+    assert_eq!(
+        found.agent.to_string(),
+        format!("hvsock://{}:1061", agent.display())
+    );
+    assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-2")));
+    // A newer runtime writes the namespace down itself.
+    host.rust(
+        RUST,
+        r#"{"hypervisor_type":"qemu","netns":"/run/netns/cni-3"}"#,
+    );
+    let netns = host.find(RUST).unwrap().netns;
+    assert_eq!(netns.as_deref(), Some(Path::new("/run/netns/cni-3")));
+    // Rootless: the shim was started elsewhere.
+    fs::remove_dir_all(host.path(TASKS)).unwrap();
+    let own = host.path(&format!("run/kata/{RUST}/root/qmp.sock"));
+    assert_eq!(host.find(RUST).unwrap().qmp, own);
+    // Without the hybrid socket QEMU must be asked, and this one has ended.
+    fs::remove_file(host.path(&format!("run/kata/{RUST}/root/kata.hvsock"))).unwrap();
+    let failure = host.find(RUST).unwrap_err();
+    assert_eq!(failure.kind(), Kind::NotFound);
+    assert!(
+        failure
+            .to_string()
+            .contains("could not tell the vsock address"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_container_leads_to_its_sandbox() {
+    let host = Host::new();
+    host.go("run/vc", GO);
+    host.write(&format!("run/vc/sbs/{GO}/{CONTAINER}/persist.json"), "{}");
+    assert_eq!(host.find("77aa").unwrap().id.as_str(), GO);
+    for key in [
+        "io.kubernetes.cri.sandbox-id",
+        "io.kubernetes.cri-o.SandboxID",
+        "io.kubernetes.sandbox.id",
+    ] {
+        let host = Host::new();
+        host.rust(RUST, "null");
+        host.bundle(CONTAINER, &in_sandbox(key, RUST));
+        assert_eq!(host.find("77aa").unwrap().id.as_str(), RUST, "{key}");
+        assert_eq!(host.find(CONTAINER).unwrap().id.as_str(), RUST, "{key}");
+    }
+    // A container of runc is in no sandbox.
+    host.bundle("99", "{}");
+    assert_eq!(host.kind("99"), Kind::NotFound);
+}
+
+#[test]
+fn what_may_mean_two_names_both() {
+    let host = Host::new();
+    host.go("run/vc", "6ec7a98");
+    host.rust("6ec7a99", "null");
+    host.write("run/vc/sbs/6ec7a98/6ec7/persist.json", "{}");
+    // Whole ids win, of containers too.
+    assert_eq!(host.find("6ec7a99").unwrap().id.as_str(), "6ec7a99");
+    assert_eq!(host.find("6ec7").unwrap().id.as_str(), "6ec7a98");
+    let failure = host.find("6ec7a").unwrap_err();
+    assert_eq!(
+        (failure.kind(), failure.field()),
+        (Kind::Invalid, Some("id"))
+    );
+    let (go, rust) = (
+        host.path("run/vc/sbs/6ec7a98"),
+        host.path("run/kata/6ec7a99"),
+    );
+    let named = format!("6ec7a98 ({}), 6ec7a99 ({})", go.display(), rust.display());
+    assert_eq!(
+        failure.to_string(),
+        format!("multiple containers found (6ec7a): {named}")
+    );
+    // One sandbox with several names is one.
+    host.go("run/vc", "77");
+    host.write("run/vc/sbs/77/771/persist.json", "{}");
+    assert_eq!(host.find("7").unwrap().id.as_str(), "77");
+}
+
+#[test]
+fn a_registration_of_ours_corrects_katas_word() {
+    let host = Host::new();
+    host.go("run/vc", GO);
+    let ours = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
+    host.write(&format!("patchbay/{GO}/sandbox.json"), ours);
+    assert_eq!(host.find("6ec7a98").unwrap().qmp, Path::new("/q"));
+}
+
+#[test]
+fn what_kata_never_writes_is_refused_by_name() {
+    let host = Host::new();
+    let file = format!("run/vc/sbs/{GO}/persist.json");
+    for (text, part, kind) in [
+        ("{", "could not read", Kind::Invalid),
+        ("[]", "could not read", Kind::Invalid),
+        (
+            r#"{"AgentState":{"URL":7}}"#,
+            "could not read",
+            Kind::Invalid,
+        ),
+        (
+            r#"{"AgentState":{"URL":"vsock://1:1024"}}"#,
+            "could not use",
+            Kind::Invalid,
+        ),
+        (
+            r#"{"AgentState":{"URL":"vsock://9:1024"},"Network":{"NetworkID":"../../etc"}}"#,
+            "NetworkID",
+            Kind::Invalid,
+        ),
+        ("{}", "could not tell the vsock address", Kind::NotFound),
+        (
+            r#"{"HypervisorState":{"Pid":-5}}"#,
+            "could not tell the vsock address",
+            Kind::NotFound,
+        ),
+    ] {
+        host.write(&file, text);
+        let failure = host.find(GO).unwrap_err();
+        assert_eq!(failure.kind(), kind, "{text}");
+        assert!(failure.to_string().contains(part), "{text}: {failure}");
+        assert!(
+            failure.to_string().contains("persist.json"),
+            "{text}: {failure}"
+        );
+    }
+    // An annotation that would lead out of the folder.
+    host.bundle(
+        CONTAINER,
+        &in_sandbox("io.kubernetes.cri.sandbox-id", "../../x"),
+    );
+    let failure = host.find(CONTAINER).unwrap_err();
+    assert_eq!(failure.field(), Some("io.kubernetes.cri.sandbox-id"));
+    assert!(failure.to_string().contains("config.json"), "{failure}");
+}
+
+#[test]
+fn a_folder_that_can_not_be_read_matters_only_to_who_needs_it() {
+    let host = Host::new();
+    let ours = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
+    host.write("patchbay/vm1/sandbox.json", ours);
+    let sandboxes = host.path("run/vc/sbs");
+    fs::create_dir_all(sandboxes.parent().unwrap()).unwrap();
+    // A loop: root may read everything else.
+    std::os::unix::fs::symlink("sbs", &sandboxes).unwrap();
+    assert_eq!(host.find("vm1").unwrap().qmp, Path::new("/q"));
+    let failure = host.find("vm").unwrap_err();
+    let sentence = format!("could not read the folder {}", sandboxes.display());
+    assert_eq!(failure.to_string(), sentence);
+}

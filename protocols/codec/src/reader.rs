@@ -1,0 +1,167 @@
+//! The parts of which values are made.
+
+use std::net::IpAddr;
+
+use patchbay_types::{BadValue, Invalid};
+
+/// Most bytes of a 64-bit number: seven bits in each.
+const MAX_NUMBER: usize = 10;
+
+/// Reads values from the front of borrowed bytes; trusts no length.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+fn short(field: &str) -> Invalid {
+    BadValue::new("", "the message ends within it").at(field)
+}
+
+/// A value that is none of a field's.
+pub(super) fn strange(value: impl Into<u64>, rule: &'static str, field: &str) -> Invalid {
+    BadValue::new(&value.into().to_string(), rule).at(field)
+}
+
+impl<'a> Reader<'a> {
+    /// Over these bytes.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Whether all has been read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Makes sure that all has been read.
+    pub(super) fn end(&self) -> Result<(), Invalid> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let rule = "bytes are left behind it";
+        Err(BadValue::new(&self.0.len().to_string(), rule).at("value"))
+    }
+
+    fn bytes<const N: usize>(&mut self, field: &str) -> Result<[u8; N], Invalid> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or_else(|| short(field))?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    pub(super) fn byte(&mut self, field: &str) -> Result<u8, Invalid> {
+        self.bytes(field).map(|[byte]| byte)
+    }
+
+    pub(super) fn u16(&mut self, field: &str) -> Result<u16, Invalid> {
+        self.bytes(field).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u64(&mut self, field: &str) -> Result<u64, Invalid> {
+        let mut number = 0;
+        for (index, byte) in self.0.iter().enumerate().take(MAX_NUMBER) {
+            number |= u64::from(byte & 0x7f) << (7 * index);
+            if byte & 0x80 == 0 {
+                self.0 = &self.0[index + 1..];
+                return Ok(number);
+            }
+        }
+        Err(short(field))
+    }
+
+    pub(super) fn u32(&mut self, field: &str) -> Result<u32, Invalid> {
+        let number = self.u64(field)?;
+        u32::try_from(number).map_err(|_| strange(number, "it has 32 bits", field))
+    }
+
+    pub(super) fn ip(&mut self, field: &str) -> Result<IpAddr, Invalid> {
+        let none = || strange(0u8, "an address is needed", field);
+        self.optional_ip(field)?.ok_or_else(none)
+    }
+
+    pub(super) fn optional_ip(&mut self, field: &str) -> Result<Option<IpAddr>, Invalid> {
+        match self.byte(field)? {
+            0 => Ok(None),
+            4 => self.bytes::<4>(field).map(|octets| Some(octets.into())),
+            6 => self.bytes::<16>(field).map(|octets| Some(octets.into())),
+            family => Err(strange(family, "an address is of family 4 or 6", field)),
+        }
+    }
+
+    /// Text of at most 255 bytes.
+    pub(super) fn text(&mut self, field: &str) -> Result<&'a str, Invalid> {
+        let length = usize::from(self.byte(field)?);
+        let (bytes, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| short(field))?;
+        self.0 = rest;
+        let none = |_| BadValue::new("", "it is no text").at(field);
+        std::str::from_utf8(bytes).map_err(none)
+    }
+}
+
+pub(super) fn put_number(out: &mut Vec<u8>, number: impl Into<u64>) {
+    let mut number = number.into();
+    while number >= 0x80 {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
+}
+
+pub(super) fn put_u16(out: &mut Vec<u8>, port: u16) {
+    out.extend_from_slice(&port.to_be_bytes());
+}
+
+pub(super) fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            out.push(4);
+            out.extend_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            out.push(6);
+            out.extend_from_slice(&v6.octets());
+        }
+    }
+}
+
+/// Text of at most 255 bytes; what is longer is not one of ours.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    out.push(length);
+    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
+}
+
+/// In front of what may be absent.
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
+
+pub(super) fn put_optional<T>(out: &mut Vec<u8>, value: Option<T>, put: impl Fn(&mut Vec<u8>, T)) {
+    match value {
+        None => out.push(ABSENT),
+        Some(value) => {
+            out.push(PRESENT);
+            put(out, value);
+        }
+    }
+}
+
+pub(super) fn optional<'a, T>(
+    reader: &mut Reader<'a>,
+    field: &str,
+    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    match reader.byte(field)? {
+        ABSENT => Ok(None),
+        PRESENT => read(reader, field).map(Some),
+        number => Err(strange(number, "it is there (1) or not (0)", field)),
+    }
+}
+
+pub(super) fn put_optional_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+    match ip {
+        None => out.push(0),
+        Some(ip) => put_ip(out, ip),
+    }
+}

@@ -1,0 +1,79 @@
+//! Settings of IPVS.
+
+use super::reader::{put_number, strange};
+use super::{Packed, Reader};
+use patchbay_types::ipvs::{Reading, Setting, Sysctl, SysctlValue};
+use patchbay_types::{BadValue, Invalid};
+
+impl Packed for Reading {
+    fn pack(&self, out: &mut Vec<u8>) {
+        out.push(self.sysctl.number());
+        match self.value {
+            SysctlValue::One(number) => {
+                out.push(1);
+                put_number(out, number.cast_unsigned());
+            }
+            SysctlValue::Two(first, second) => {
+                out.push(2);
+                put_number(out, first.cast_unsigned());
+                put_number(out, second.cast_unsigned());
+            }
+        }
+    }
+
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+        let sysctl = Sysctl::try_from(reader.byte("sysctl")?);
+        let sysctl = sysctl.map_err(|bad: BadValue| bad.at("sysctl"))?;
+        let count = reader.byte("value")?;
+        let mut number = || reader.u64("value").map(u64::cast_signed);
+        let value = match count {
+            1 => SysctlValue::One(number()?),
+            2 => SysctlValue::Two(number()?, number()?),
+            count => return Err(strange(count, "a setting is one number or two", "value")),
+        };
+        Ok(Self { sysctl, value })
+    }
+}
+
+impl Packed for Setting {
+    fn pack(&self, out: &mut Vec<u8>) {
+        self.get().pack(out);
+    }
+
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+        Self::new(Reading::unpack(reader)?).map_err(|bad| bad.at("value"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pack, unpack};
+
+    #[test]
+    fn settings_survive_and_only_legal_ones_are_set() {
+        for value in [
+            SysctlValue::One(1),
+            SysctlValue::One(-1),
+            SysctlValue::One(i64::MAX),
+            SysctlValue::Two(3, 50),
+        ] {
+            let sysctl = Sysctl::Conntrack;
+            let reading = Reading { sysctl, value };
+            assert_eq!(unpack::<Reading>(&pack(&reading)), Ok(reading));
+            let set = unpack::<Setting>(&pack(&reading)).map(|set| set.get());
+            match value {
+                SysctlValue::One(1) => assert_eq!(set, Ok(reading)),
+                _ => assert_eq!(set.unwrap_err().field(), "value"),
+            }
+        }
+        for (bytes, field) in [
+            (&[27, 1, 0][..], "sysctl"),
+            (&[0, 3, 0], "value"),
+            (&[0, 2, 0], "value"),
+            (&[], "sysctl"),
+        ] {
+            assert_eq!(unpack::<Reading>(bytes).unwrap_err().field(), field);
+        }
+    }
+}

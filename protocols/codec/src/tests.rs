@@ -1,0 +1,165 @@
+use proptest::prelude::*;
+
+use super::*;
+use patchbay_grammar::ipvsadm::{Command, Grammar, NoNames, parse, split};
+use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, ListedService, ServiceId, Stats};
+
+/// The change that a line of ipvsadm's words asks for.
+fn change(line: &str) -> Change {
+    let grammar = Grammar {
+        names: &NoNames,
+        forward: Forward::Route,
+    };
+    let words = split(line).unwrap();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match parse(&grammar, &words) {
+        Ok(Command::Change(change)) => change,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+const LINES: [&str; 17] = [
+    "-A -t 10.0.0.1:80 -s rr -p 300 -M 255.255.0.0",
+    "-A -u [2001:db8::1]:5060 -s sh -p 60 -M 64 --pe sip -o -b sh-port",
+    "-E -f 4294967295 -6 -s wlc",
+    "-D --sctp-service 10.0.0.1:2905",
+    "-C",
+    "-a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 65536 -x 100 -y 50",
+    "-a -f 1 -r [2001:db8::2]:0 -i --tun-type gue --tun-port 6080 --tun-remcsum",
+    "-e -f 1 -r 10.0.0.2:80 -i --tun-type gre --tun-csum",
+    "-e -f 1 -r 10.0.0.2:80 -i",
+    "-e -f 1 -r 10.0.0.2:80 -g -w 0",
+    "-d -t 10.0.0.1:80 -r 10.0.0.2:80",
+    "-Z",
+    "-Z -f 7",
+    "--set 1 0 2678400",
+    "--start-daemon master --mcast-interface eth1 --syncid 7 --sync-maxlen 1400 --mcast-group ff02::99 --mcast-port 9000 --mcast-ttl 5",
+    "--start-daemon backup",
+    "--stop-daemon backup",
+];
+
+#[test]
+fn every_change_survives() {
+    let mut file = Vec::new();
+    let lines: Vec<Line> = (1..)
+        .zip(LINES)
+        .map(|(number, text)| Line {
+            number,
+            change: change(text),
+        })
+        .collect();
+    for line in &lines {
+        line.pack(&mut file);
+    }
+    let mut reader = Reader::new(&file);
+    for line in lines {
+        assert_eq!(Line::unpack(&mut reader).unwrap(), line);
+    }
+    assert!(reader.is_empty());
+}
+
+/// The layout is what a peer of another build reads, so it is written down here.
+#[test]
+fn a_server_has_these_bytes() {
+    let bytes = pack(&change("-a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 300"));
+    let expected = [
+        5, 6, 4, 10, 0, 0, 1, 0, 80, 4, 10, 0, 0, 2, 31, 144, 0, 0xac, 2, 0, 0,
+    ];
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn every_cut_and_every_surplus_is_refused() {
+    for text in LINES {
+        let bytes = pack(&change(text));
+        for end in 0..bytes.len() {
+            let error = unpack::<Change>(&bytes[..end]).unwrap_err();
+            assert!(
+                error.to_string().contains("ends within it"),
+                "{text}: {error}"
+            );
+        }
+        let error = unpack::<Change>(&[&bytes[..], &[0]].concat()).unwrap_err();
+        assert_eq!(error.field(), "value", "{text}");
+    }
+}
+
+#[test]
+fn each_bad_field_is_named() {
+    // Which byte of the line is made what.
+    for (line, at, byte, field) in [
+        (LINES[0], 0, 13, "change"),
+        (LINES[0], 1, 7, "service.protocol"),
+        (LINES[0], 2, 5, "service.address"),
+        (LINES[12], 2, 0, "service.mark"),
+        (LINES[0], 10, b' ', "scheduler"),
+        (LINES[0], 19, 1, "service"),
+        (LINES[0], 19, 2, "scheduling"),
+        (LINES[0], 20, 8, "flags"),
+        (LINES[5], 16, 4, "forward"),
+        (LINES[5], 21, 101, "server"),
+        (LINES[15], 1, 3, "role"),
+    ] {
+        let mut bytes = pack(&change(line));
+        bytes[at] = byte;
+        let error = unpack::<Change>(&bytes).unwrap_err();
+        assert_eq!(error.field(), field, "{line}: {error}");
+    }
+}
+
+fn a_row() -> impl Strategy<Value = Row> {
+    let stats = any::<([u64; 5], [u64; 5])>();
+    let stats = stats.prop_map(|(counters, rates)| Stats { counters, rates });
+    let server =
+        (stats.clone(), any::<[u32; 3]>()).prop_map(|(stats, [active, inactive, persistent])| {
+            let Change::AddServer(_, server) = change(LINES[6]) else {
+                unreachable!()
+            };
+            Row::Server(ListedServer {
+                server,
+                active,
+                inactive,
+                persistent,
+                stats,
+            })
+        });
+    let service = stats.prop_map(|stats| {
+        let Change::AddService(service) = change(LINES[1]) else {
+            unreachable!()
+        };
+        Row::Service(ListedService {
+            service,
+            stats,
+            servers: Vec::new(),
+        })
+    });
+    prop_oneof![server, service]
+}
+
+proptest! {
+    #[test]
+    fn every_row_survives(rows in prop::collection::vec(a_row(), 0..9)) {
+        let mut bytes = Vec::new();
+        for row in &rows {
+            match row {
+                Row::Service(listed) => RowRef::Service(&listed.service, &listed.stats),
+                Row::Server(listed) => RowRef::Server(listed),
+            }
+            .pack(&mut bytes);
+        }
+        let mut reader = Reader::new(&bytes);
+        for row in rows {
+            prop_assert_eq!(Row::unpack(&mut reader).unwrap(), row);
+        }
+        prop_assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+        let _ = unpack::<ServiceId>(&bytes);
+        let mut reader = Reader::new(&bytes);
+        while !reader.is_empty() && Line::unpack(&mut reader).is_ok() {}
+        let mut reader = Reader::new(&bytes);
+        while !reader.is_empty() && Row::unpack(&mut reader).is_ok() {}
+    }
+}

@@ -1,0 +1,179 @@
+//! Every recorded `conntrack -D` against the grammar and the matching: the flows that are left.
+use patchbay_grammar::conntrack::parse;
+use patchbay_grammar::ipvsadm::split;
+use patchbay_types::conntrack::{Filter, Flow, Tuple};
+use serde_json::Value;
+
+/// Lines on which we decide otherwise, and why.
+const DECIDED: &[(&str, &str)] = &[
+    (
+        "--timeout 5",
+        "says nothing of a flow; conntrack ignores it and deletes everything",
+    ),
+    ("--timeout abc", "the same"),
+    ("--protonum tcp --dport abc", "conntrack reads port 0"),
+    ("--id 1", "conntrack crashes; here it is a filter"),
+    (
+        "--status UNREPLIED",
+        "conntrack deletes everything; here only what had no answer",
+    ),
+    (
+        "--orig-zone 1",
+        "one zone of a flow that has two has no plain meaning",
+    ),
+    ("--orig-dst 10.0.0.1 --sport 1001", "refused by both"),
+];
+
+/// `src>dst/protocol:sport>dport`, as the fixture has it.
+fn flow(text: &str) -> Flow {
+    let (addresses, rest) = text.split_once('/').unwrap();
+    let (src, dst) = addresses.split_once('>').unwrap();
+    let (protocol, ports) = rest.split_once(':').unwrap();
+    let (src_port, dst_port) = ports.split_once('>').unwrap();
+    let orig = Tuple {
+        src: src.parse().unwrap(),
+        dst: dst.parse().unwrap(),
+        src_port: Some(src_port.parse().unwrap()),
+        dst_port: Some(dst_port.parse().unwrap()),
+    };
+    let protocol = protocol.parse().unwrap();
+    Flow {
+        orig,
+        reply: Tuple {
+            src: orig.dst,
+            dst: orig.src,
+            src_port: orig.dst_port,
+            dst_port: orig.src_port,
+        },
+        protocol,
+        tcp_state: (protocol == 6).then_some(3),
+        // Confirmed, seen both ways, assured.
+        status: 14,
+        mark: 0,
+        zone: 0,
+        id: 7,
+        timeout: None,
+    }
+}
+
+fn read(args: &str) -> Result<Filter, String> {
+    let words = split(args).unwrap();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    parse(&words).map_err(|refused| refused.to_string())
+}
+
+#[test]
+fn every_recorded_delete_leaves_the_same_flows() {
+    let path = format!(
+        "{}/../../tests/fixtures/conntrack.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let texts = |value: &Value| -> Vec<String> {
+        let items = value.as_array().unwrap().iter();
+        items
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let fixture = texts(&file["fixture"]);
+    let mut tried = 0;
+    for vector in file["vectors"].as_array().unwrap() {
+        let args = vector["args"].as_str().unwrap();
+        // The command is not a word of ours: what stands behind it is.
+        let Some(args) = args.strip_prefix("-D ").or(args.strip_prefix("--delete ")) else {
+            continue;
+        };
+        if DECIDED.iter().any(|(line, _)| *line == args) {
+            continue;
+        }
+        tried += 1;
+        let filter = read(args);
+        assert_eq!(filter.is_ok(), vector["rc"] != 2, "{args}: {filter:?}");
+        let Ok(filter) = filter else { continue };
+        let left: Vec<_> = fixture
+            .iter()
+            .filter(|text| !filter.matches(&flow(text)))
+            .collect();
+        assert_eq!(
+            left,
+            texts(&vector["left"]).iter().collect::<Vec<_>>(),
+            "{args}"
+        );
+    }
+    assert!(tried > 60, "{tried}");
+}
+
+#[test]
+fn a_refusal_names_the_option_and_the_rule() {
+    for (args, sentence) in [
+        ("", "no filter is given"),
+        ("-L", "option '-L' is not allowed: it is no filter"),
+        ("--orig-dst", "--orig-dst needs a value"),
+        ("-d 10.0.0.1 -d 10.0.0.2", "--orig-dst stands twice"),
+        (
+            "-d 10.0.0.1/33",
+            "--orig-dst '10.0.0.1/33' is not allowed: a prefix",
+        ),
+        ("--dport 80", "--orig-port-dst belongs behind -p/--protonum"),
+        (
+            "-p icmp --dport 80",
+            "--orig-port-dst belongs behind -p/--protonum",
+        ),
+        (
+            "-p udp --state CLOSE",
+            "--state belongs behind -p/--protonum tcp",
+        ),
+        ("-p tcp --state OPEN", "--state 'OPEN' is not allowed"),
+        ("-d 10.0.0.1 -s ::1", "not all of one family"),
+        ("--mask-dst 255.0.0.0", "--mask-dst needs an address"),
+        (
+            "-d 10.0.0.1 --mask-dst 255.0.255.0",
+            "--mask-dst '255.0.255.0' is not allowed",
+        ),
+    ] {
+        let refused = read(args).unwrap_err();
+        assert!(refused.contains(sentence), "{args}: {refused}");
+    }
+}
+
+#[test]
+fn a_translation_is_known_by_what_it_became() {
+    let mut flow = flow("10.0.0.8>10.0.0.2/6:1001>80");
+    flow.reply.src = "10.9.0.2".parse().unwrap();
+    flow.reply.src_port = Some(8080);
+    // An answer from elsewhere alone is no translation: IPVS does that too.
+    assert!(!read("--dst-nat").unwrap().matches(&flow));
+    flow.status |= 1 << 8;
+    for (args, meant) in [
+        ("--dst-nat", true),
+        ("-g 10.9.0.2", true),
+        ("-g10.9.0.2", true),
+        ("--dst-nat=10.9.0.2:8080", true),
+        ("--dst-nat :8080 -p tcp", true),
+        ("--dst-nat 10.9.0.2:80", false),
+        ("--dst-nat 10.0.0.2", false),
+        ("--any-nat 10.9.0.2", true),
+        ("-j", true),
+        ("-n", false),
+        ("-j 2001:db8::1", false),
+        ("-j [2001:db8::1]:80", false),
+        ("-n -g", false),
+    ] {
+        assert_eq!(read(args).unwrap().matches(&flow), meant, "{args}");
+    }
+    for args in [
+        "-g x",
+        "-g 10.0.0.1:",
+        "-g 10.0.0.1:65536",
+        "-g [::1]",
+        "-j=",
+    ] {
+        let refused = read(args).unwrap_err();
+        assert!(
+            refused.contains("a port behind a colon"),
+            "{args}: {refused}"
+        );
+    }
+    let refused = read("-g ::1 -f ipv4").unwrap_err();
+    assert!(refused.contains("not all of one family"), "{refused}");
+}

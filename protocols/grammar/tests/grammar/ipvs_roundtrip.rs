@@ -1,0 +1,121 @@
+//! What is saved is what is read.
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+
+use patchbay_grammar::ipvsadm::{
+    Command, Completeness, Grammar, NoNames, numeric, parse, server_line, service_line,
+};
+use patchbay_types::ipvs::{
+    Change, Checksum, Count31, Family, Forward, Netmask, Persistence, Protocol, SchedFlags,
+    Scheduler, Scheduling, Server, ServerId, Service, ServiceId, Tunnel,
+};
+use proptest::option;
+use proptest::prelude::*;
+
+fn read(line: &str) -> Result<Change, String> {
+    let grammar = Grammar {
+        names: &NoNames,
+        forward: Forward::Masquerade,
+    };
+    match parse(&grammar, &line.split(' ').collect::<Vec<_>>()) {
+        Ok(Command::Change(change)) => Ok(change),
+        other => Err(format!("{line}: {other:?}")),
+    }
+}
+
+fn an_id() -> impl Strategy<Value = ServiceId> {
+    let protocol = prop_oneof![
+        Just(Protocol::Tcp),
+        Just(Protocol::Udp),
+        Just(Protocol::Sctp)
+    ];
+    let address = (protocol, any::<IpAddr>(), any::<u16>());
+    let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+    prop_oneof![
+        address.prop_map(|(protocol, address, port)| ServiceId::Address {
+            protocol,
+            address,
+            port
+        }),
+        (any::<NonZeroU32>(), family).prop_map(|(mark, family)| ServiceId::Mark { mark, family }),
+    ]
+}
+
+fn a_forward() -> impl Strategy<Value = Forward> {
+    let checksum = prop_oneof![
+        Just(Checksum::No),
+        Just(Checksum::Full),
+        Just(Checksum::Remote)
+    ];
+    let gue = (any::<NonZeroU16>(), checksum);
+    prop_oneof![
+        Just(Forward::Masquerade),
+        Just(Forward::Route),
+        Just(Forward::Tunnel(Tunnel::Ipip)),
+        gue.prop_map(|(port, checksum)| Forward::Tunnel(Tunnel::Gue { port, checksum })),
+        any::<bool>().prop_map(|full| Forward::Tunnel(Tunnel::Gre {
+            checksum: if full { Checksum::Full } else { Checksum::No },
+        })),
+    ]
+}
+
+prop_compose! {
+    fn a_service()(
+        id in an_id(),
+        scheduler in "[a-z]{1,15}|sh|mh",
+        persistence in option::of(1..=Persistence::MAX),
+        (mask, bits) in (any::<u32>(), 1..=128u32),
+        flags in 0..4u8,
+        ops: bool,
+        engine in option::of("[a-z]{1,16}"),
+    ) -> Option<Service> {
+        let whole = Netmask::whole(id.family());
+        let mask = match id.family() {
+            Family::V4 => Netmask::V4(mask),
+            Family::V6 => Netmask::prefix(bits).unwrap(),
+        };
+        Service {
+            id,
+            scheduler: scheduler.parse::<Scheduler>().unwrap(),
+            persistence: persistence.map(|seconds| Persistence::try_from(seconds).unwrap()),
+            // Without persistence a mask means nothing, and is not saved.
+            netmask: if persistence.is_some() { mask } else { whole },
+            scheduling: if ops { Scheduling::Packets } else { Scheduling::Connections },
+            flags: SchedFlags::from_bits(flags),
+            engine: engine.map(|engine| engine.parse().unwrap()),
+        }.checked().ok()
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_saved_service_is_read(service in a_service()) {
+        let Some(service) = service else { return Ok(()) };
+        let line = service_line(&service, &numeric);
+        prop_assert_eq!(read(&line), Ok(Change::AddService(service)));
+    }
+
+    #[test]
+    fn a_server_saved_whole_is_read(
+        of in an_id(),
+        address: IpAddr,
+        port: u16,
+        forward in a_forward(),
+        numbers in prop::array::uniform3(0..=0x7fff_ffffu32),
+    ) {
+        let [weight, upper, lower] = numbers.map(|n| Count31::try_from(n).unwrap());
+        let id = ServerId { address, port };
+        let Ok(server) = (Server { id, forward, weight, upper, lower }).of(of) else {
+            return Ok(());
+        };
+        let line = server_line(of, &server, &numeric, Completeness::Whole);
+        prop_assert_eq!(read(&line), Ok(Change::AddServer(of, server)));
+    }
+
+    #[test]
+    fn any_words_are_read_or_refused(words in prop::collection::vec("-[A-Za-z=]{0,3}|[0-9.:]{0,12}|--[a-z-]{0,12}|.{0,6}", 0..8)) {
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        let grammar = Grammar { names: &NoNames, forward: Forward::Route };
+        let _ = parse(&grammar, &words);
+    }
+}

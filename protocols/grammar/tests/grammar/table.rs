@@ -1,0 +1,166 @@
+//! The rule table: folding a file into it, and the steps between two tables.
+
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use patchbay_grammar::ipvsadm::{
+    Command, Completeness, Grammar, NoNames, numeric, parse, server_line, service_line, split,
+};
+use patchbay_types::ipvs::{Afterwards, Change, Clash, Forward, ListedServer, Stats, Table};
+
+/// The change that a line of ipvsadm's words asks for.
+fn change(line: &str) -> Change {
+    let grammar = Grammar {
+        names: &NoNames,
+        forward: Forward::Route,
+    };
+    let words = split(line).unwrap();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match parse(&grammar, &words) {
+        Ok(Command::Change(change)) => change,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Clash)> {
+    for (index, line) in lines.iter().enumerate() {
+        let number = NonZeroU32::new(u32::try_from(index + 1).unwrap());
+        let applied = table.apply(change(line), number, &mut Afterwards::default());
+        applied.map_err(|clash| (index + 1, clash))?;
+    }
+    Ok(())
+}
+
+/// The rules without their lines, as if the kernel had listed them.
+fn listed(table: &Table) -> Table {
+    let mut listed = Table::default();
+    for service in table.services() {
+        let servers: Vec<_> = table
+            .made_of(service.id)
+            .filter_map(listed_server)
+            .collect();
+        listed.insert(service.clone(), &servers);
+    }
+    listed
+}
+
+fn listed_server(change: Change) -> Option<ListedServer> {
+    let Change::AddServer(_, server) = change else {
+        return None;
+    };
+    Some(ListedServer {
+        server,
+        active: 0,
+        inactive: 0,
+        persistent: 0,
+        stats: Stats::default(),
+    })
+}
+
+fn text(table: &Table) -> Vec<String> {
+    let changes = table
+        .services()
+        .flat_map(|service| table.made_of(service.id));
+    let line = |change| match change {
+        Change::AddService(service) => service_line(&service, &numeric),
+        Change::AddServer(of, server) => server_line(of, &server, &numeric, Completeness::Whole),
+        other => panic!("{other:?}"),
+    };
+    changes.map(line).collect()
+}
+
+#[test]
+fn a_clash_is_found_on_its_line() {
+    let service = "-A -t 10.0.0.1:80";
+    let server = "-a -t 10.0.0.1:80 -r 10.0.0.2";
+    for (lines, line, kind) in [
+        (&[service, service][..], 2, "exists"),
+        (&[server], 1, "there is no service"),
+        (&[service, server, server], 3, "already"),
+        (
+            &[service, "-d -t 10.0.0.1:80 -r 10.0.0.2:80"],
+            2,
+            "has no server",
+        ),
+        (
+            &[
+                service,
+                server,
+                "-D -t 10.0.0.1:80",
+                service,
+                server,
+                "-Z -f 1",
+            ],
+            6,
+            "no service",
+        ),
+        (&["--stop-daemon master"], 1, "only changes"),
+    ] {
+        let (at, clash) = fold(&mut Table::default(), lines).unwrap_err();
+        assert_eq!(at, line, "{lines:?}");
+        assert!(clash.to_string().contains(kind), "{clash}");
+    }
+}
+
+#[test]
+fn what_was_there_before_may_be_added_again_once() {
+    let mut table = Table::default();
+    fold(
+        &mut table,
+        &["-A -t 10.0.0.1:80", "-a -t 10.0.0.1:80 -r 10.0.0.2"],
+    )
+    .unwrap();
+    let before = listed(&table);
+    let mut merged = before.clone();
+    fold(
+        &mut merged,
+        &[
+            "-A -t 10.0.0.1:80 -s rr",
+            "-a -t 10.0.0.1:80 -r 10.0.0.2 -w 7",
+        ],
+    )
+    .unwrap();
+    let steps: Vec<_> = before.steps_to(&merged).map(|(change, _)| change).collect();
+    assert_eq!(
+        steps,
+        [
+            change("-E -t 10.0.0.1:80 -s rr"),
+            change("-e -t 10.0.0.1:80 -r 10.0.0.2 -w 7")
+        ]
+    );
+    let again = merged.apply(
+        change("-A -t 10.0.0.1:80"),
+        NonZeroU32::new(3),
+        &mut Afterwards::default(),
+    );
+    assert!(matches!(again, Err(Clash::ServiceExists(_))));
+}
+
+prop_compose! {
+    /// A table of few ids, so that two of them share some.
+    fn a_table()(rules in prop::collection::vec((0..6u8, 0..6u8, 0..3u32), 0..30)) -> Table {
+        let mut table = Table::default();
+        for (service, server, weight) in rules {
+            let scheduler = ["rr", "wlc", "sh"][usize::from(service % 3)];
+            let id = format!("-t 10.0.0.{service}:80");
+            let mut nothing = Afterwards::default();
+            let _ = table.apply(change(&format!("-A {id} -s {scheduler}")), None, &mut nothing);
+            let line = format!("-a {id} -r 10.0.1.{server} -m -w {weight}");
+            let _ = table.apply(change(&line), None, &mut nothing);
+        }
+        table
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_steps_lead_from_any_table_to_any_other(from in a_table(), to in a_table()) {
+        let mut walked = from.clone();
+        for (step, _) in from.steps_to(&to) {
+            walked.apply(step, None, &mut Afterwards::default()).unwrap();
+        }
+        prop_assert_eq!(text(&walked), text(&to));
+        prop_assert_eq!(from.steps_to(&from).count(), 0);
+    }
+}

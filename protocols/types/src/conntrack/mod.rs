@@ -1,0 +1,12 @@
+//! Connection tracking: filters for flows, and the flows that the kernel lists.
+
+mod filter;
+mod names;
+mod nat;
+
+pub use filter::{Ends, Filter, FilterParts, Flow, Mark, NoFilter, Status, Tuple};
+pub use names::{
+    PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, UNREPLIED, has_ports, protocol_name, status_names,
+    tcp_state_name,
+};
+pub use nat::{Nat, Translated};

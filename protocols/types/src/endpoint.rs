@@ -1,0 +1,135 @@
+//! Where an agent is reached.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::BadValue;
+
+/// vsock port on which the agent listens by default; beside a Kata agent's 1024.
+pub const DEFAULT_PORT: u32 = 1061;
+
+/// The address of an agent, as `sandbox.json` and `--agent` spell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `vsock://CID:PORT`: `AF_VSOCK`, where the host has `/dev/vhost-vsock`.
+    Vsock {
+        /// Context id of the guest: 3 or more, the lower ones are reserved (`linux/vm_sockets.h`).
+        cid: u32,
+        /// Port in the guest.
+        port: u32,
+    },
+    /// `hvsock://PATH:PORT`: a Unix socket on which `CONNECT PORT` opens the stream, as Firecracker,
+    /// Cloud Hypervisor and vhost-device-vsock have it.
+    Hybrid {
+        /// The Unix socket, an absolute path.
+        path: PathBuf,
+        /// Port in the guest.
+        port: u32,
+    },
+    /// `unix://PATH`: an agent that runs beside us, without a VM.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Another port of the same guest; a Unix socket has none and stays what it is.
+    #[must_use]
+    pub fn at_port(self, port: u32) -> Self {
+        match self {
+            Endpoint::Vsock { cid, port: _ } => Endpoint::Vsock { cid, port },
+            Endpoint::Hybrid { path, port: _ } => Endpoint::Hybrid { path, port },
+            Endpoint::Unix(path) => Endpoint::Unix(path),
+        }
+    }
+}
+
+const RULE: &str =
+    "an agent is at vsock://CID:PORT (CID 3 or more), hvsock:///PATH:PORT or unix:///PATH";
+
+impl FromStr for Endpoint {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        parse(text).ok_or_else(|| BadValue::new(text, RULE))
+    }
+}
+
+fn parse(text: &str) -> Option<Endpoint> {
+    let absolute = |path: &str| Path::new(path).is_absolute().then(|| PathBuf::from(path));
+    let (scheme, rest) = text.split_once("://")?;
+    if scheme == "unix" {
+        return absolute(rest).map(Endpoint::Unix);
+    }
+    let (place, port) = rest.rsplit_once(':')?;
+    let port = number(port)?;
+    match scheme {
+        "vsock" => {
+            let cid = number(place).filter(|cid| (3..u32::MAX).contains(cid))?;
+            Some(Endpoint::Vsock { cid, port })
+        }
+        "hvsock" => absolute(place).map(|path| Endpoint::Hybrid { path, port }),
+        _ => None,
+    }
+}
+
+/// Decimal digits only: `u32::from_str` would take a sign.
+fn number(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Vsock { cid, port } => write!(f, "vsock://{cid}:{port}"),
+            Endpoint::Hybrid { path, port } => write!(f, "hvsock://{}:{port}", path.display()),
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_forms_print_as_they_are_read() {
+        for text in [
+            "vsock://3:1061",
+            "hvsock:///run/a:b/vsock.sock:1061",
+            "unix:///run/a.sock",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn another_port_is_of_the_same_guest() {
+        let agent: Endpoint = "hvsock:///run/v.sock:1061".parse().unwrap();
+        assert_eq!(agent.at_port(7).to_string(), "hvsock:///run/v.sock:7");
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_the_three_forms() {
+        for text in [
+            "",
+            "vsock://",
+            "vsock://2:1061",
+            "vsock://3",
+            "vsock://3:+1",
+            "vsock://4294967295:1",
+            "vsock://3:4294967296",
+            "hvsock://relative:1061",
+            "hvsock:///a",
+            "unix://a",
+            "tcp://1:2",
+        ] {
+            assert_eq!(
+                text.parse::<Endpoint>(),
+                Err(BadValue::new(text, RULE)),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Short names that the kernel looks up: schedulers, persistence engines, interfaces.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::BadValue;
+
+/// A name of 1 to `MAX` bytes of printable ASCII without blanks.
+/// Kept in place: a rule file has thousands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Label<const MAX: usize> {
+    length: u8,
+    bytes: [u8; MAX],
+}
+
+/// Name of a scheduler (`IP_VS_SCHEDNAME_MAXLEN` less the closing NUL).
+pub type Scheduler = Label<15>;
+/// Name of a persistence engine (`IP_VS_PENAME_MAXLEN`).
+pub type Engine = Label<16>;
+/// Name of the link over which sync daemons talk (`IP_VS_IFNAME_MAXLEN` less the closing NUL).
+pub type SyncLink = Label<15>;
+
+impl<const MAX: usize> Label<MAX> {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII gets in.
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+
+    /// Keeps the first `MAX` bytes, as ipvsadm does with all three.
+    ///
+    /// # Errors
+    /// Empty text, or any that is not printable ASCII.
+    pub fn cut(text: &str) -> Result<Self, BadValue> {
+        text.get(..MAX).unwrap_or(text).parse()
+    }
+}
+
+impl<const MAX: usize> FromStr for Label<MAX> {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length > 0);
+        let printable = text.len() <= MAX && text.bytes().all(|b| b.is_ascii_graphic());
+        let (Some(length), true) = (length, printable) else {
+            let rule = format!("a name has 1 to {MAX} printable characters");
+            return Err(BadValue::new(text, rule));
+        };
+        let mut bytes = [0; MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(Self { length, bytes })
+    }
+}
+
+impl<const MAX: usize> fmt::Display for Label<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Label<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_cut_and_a_strange_one_refused() {
+        let cut = Scheduler::cut("abcdefghijklmnopqrstuvwxyz").unwrap();
+        assert_eq!(cut.as_str(), "abcdefghijklmno");
+        for text in ["", "a b", "\u{e9}", "a\n", "abcdefghijklmnop"] {
+            let bad = text.parse::<Scheduler>().unwrap_err();
+            assert!(bad.to_string().contains("1 to 15 printable"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Real servers.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use super::{Endpoint, Family, ServiceId};
+use crate::BadValue;
+
+/// What tells one server of a service from another; the order is ipvsadm's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId {
+    /// Address.
+    pub address: IpAddr,
+    /// Port; 0: the one that the client asked for.
+    pub port: u16,
+}
+
+impl std::fmt::Display for ServerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Endpoint(self.address, self.port).fmt(f)
+    }
+}
+
+/// How packets reach a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forward {
+    /// Destination NAT.
+    Masquerade,
+    /// The server is this machine; the kernel decides that by itself and old ones say so.
+    Local,
+    /// Inside another packet.
+    Tunnel(Tunnel),
+    /// Unchanged, by the link-layer address.
+    Route,
+}
+
+impl Forward {
+    /// `IP_VS_CONN_F_*`: 0 masquerade, 1 local, 2 tunnel, 3 route.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Masquerade => 0,
+            Self::Local => 1,
+            Self::Tunnel(_) => 2,
+            Self::Route => 3,
+        }
+    }
+
+    /// The way of this number, of those without a tunnel.
+    ///
+    /// # Errors
+    /// Another number.
+    pub fn plain(number: u32) -> Result<Self, BadValue> {
+        match number {
+            0 => Ok(Self::Masquerade),
+            1 => Ok(Self::Local),
+            3 => Ok(Self::Route),
+            _ => {
+                let rule = "a way of forwarding is 0, 1 or 3, or 2 with a tunnel";
+                Err(BadValue::new(&number.to_string(), rule))
+            }
+        }
+    }
+}
+
+/// Checksum of the outer packet; the numbers are `IP_VS_TUNNEL_ENCAP_FLAG_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Checksum {
+    /// None.
+    No = 0,
+    /// Full.
+    Full = 1,
+    /// Remote checksum offload; GUE only.
+    Remote = 2,
+}
+
+/// Encapsulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// Where the server decapsulates.
+        port: NonZeroU16,
+        /// Of the outer packet.
+        checksum: Checksum,
+    },
+    /// GRE.
+    Gre {
+        /// Of the outer packet; never [`Checksum::Remote`] from our grammar.
+        checksum: Checksum,
+    },
+}
+
+impl Tunnel {
+    /// Kind (`IP_VS_CONN_F_TUNNEL_TYPE_*`), UDP port or 0, and checksum flags.
+    #[must_use]
+    pub fn numbers(self) -> (u8, u16, u8) {
+        match self {
+            Self::Ipip => (0, 0, 0),
+            Self::Gue { port, checksum } => (1, port.get(), checksum as u8),
+            Self::Gre { checksum } => (2, 0, checksum as u8),
+        }
+    }
+}
+
+impl TryFrom<(u32, u32, u32)> for Tunnel {
+    type Error = BadValue;
+
+    /// From kind, port and checksum flags.
+    fn try_from((kind, port, checksum): (u32, u32, u32)) -> Result<Self, BadValue> {
+        let checksum = match checksum {
+            0 => Checksum::No,
+            1 => Checksum::Full,
+            2 => Checksum::Remote,
+            _ => {
+                let rule = "a tunnel's checksum is 0, 1 or 2";
+                return Err(BadValue::new(&checksum.to_string(), rule));
+            }
+        };
+        let udp_port = u16::try_from(port).ok().and_then(NonZeroU16::new);
+        match (kind, udp_port) {
+            (0, _) => Ok(Self::Ipip),
+            (1, Some(port)) => Ok(Self::Gue { port, checksum }),
+            (2, _) => Ok(Self::Gre { checksum }),
+            _ => {
+                let rule = "a tunnel is 0 (ipip), 1 (gue, with a port) or 2 (gre)";
+                Err(BadValue::new(&format!("{kind}, port {port}"), rule))
+            }
+        }
+    }
+}
+
+/// A number that the kernel keeps in 31 bits: a weight or a threshold, 0..=2147483647.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Count31(u32);
+
+impl Count31 {
+    /// The weight of a server of which nothing is said.
+    pub const ONE: Self = Self(1);
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Count31 {
+    type Error = BadValue;
+
+    fn try_from(number: u32) -> Result<Self, BadValue> {
+        if i32::try_from(number).is_ok() {
+            return Ok(Self(number));
+        }
+        let rule = "a weight or threshold is 0 to 2147483647";
+        Err(BadValue::new(&number.to_string(), rule))
+    }
+}
+
+/// Everything that can be said of a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Which.
+    pub id: ServerId,
+    /// How packets reach it.
+    pub forward: Forward,
+    /// Its share.
+    pub weight: Count31,
+    /// Connections at which it gets no more; 0: no limit.
+    pub upper: Count31,
+    /// Connections below which it gets some again; 0: three quarters of `upper`.
+    pub lower: Count31,
+}
+
+impl Server {
+    /// Checks what service and server say of each other, and gives the server the service's port
+    /// where packets can't change theirs: everywhere but with NAT and behind firewall marks.
+    ///
+    /// # Errors
+    /// Another family than the service's, without a tunnel; thresholds the wrong way round.
+    pub fn of(mut self, service: ServiceId) -> Result<Self, ServerRule> {
+        let kept = matches!(self.forward, Forward::Masquerade | Forward::Local);
+        if let (false, ServiceId::Address { port, .. }) = (kept, service) {
+            self.id.port = port;
+        }
+        let same = Family::of(self.id.address) == service.family();
+        if !same && !matches!(self.forward, Forward::Tunnel(_)) {
+            return Err(ServerRule::Family);
+        }
+        if self.lower > self.upper {
+            return Err(ServerRule::Thresholds);
+        }
+        Ok(self)
+    }
+}
+
+/// What a server may not say of itself and its service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ServerRule {
+    /// NAT and routing do not change the family.
+    #[error("a server (-r) of another address family than its service needs a tunnel (-i)")]
+    Family,
+    /// The kernel says ERANGE.
+    #[error("the lower threshold (-y) is above the upper one (-x)")]
+    Thresholds,
+}

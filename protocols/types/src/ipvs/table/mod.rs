@@ -1,0 +1,219 @@
+//! The table of services and servers as a value: rule files are folded into one, and the difference
+//! of two is what the kernel is asked to do.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::{Entry, Range};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use super::{Change, Line, ListedServer, Server, ServerId, Service, ServiceId, Timeouts};
+
+mod clash;
+
+pub use clash::{BadFile, Clash, MaxRules, TooManyRules};
+
+/// A rule, and the line of the file that last said it; the kernel's own rules have none.
+type Ruled<T> = (T, Option<NonZeroU32>);
+
+/// Services with their servers. Servers are one map, not one for each service: that is a third of
+/// the memory.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    services: BTreeMap<ServiceId, Ruled<Service>>,
+    servers: BTreeMap<(ServiceId, ServerId), Ruled<Server>>,
+}
+
+/// One change on the way from one table to another, and the line that asks for it.
+pub type Step = (Change, Option<NonZeroU32>);
+
+/// What a rule file asks for besides rules; done when the table is.
+#[derive(Debug, Default)]
+pub struct Afterwards {
+    /// The last that were set.
+    pub timeouts: Option<Timeouts>,
+    /// Counters to be zeroed.
+    pub zero: Vec<Option<ServiceId>>,
+}
+
+impl Table {
+    /// What a rule file makes of an empty table.
+    ///
+    /// # Errors
+    /// The first line that contradicts those before, or more rules than there may be.
+    pub fn of_file(lines: &[Line], max: MaxRules) -> Result<Self, BadFile> {
+        let mut table = Self::default();
+        for Line { number, change } in lines {
+            let line = NonZeroU32::new(*number);
+            table
+                .apply(change.clone(), line, &mut Afterwards::default())
+                .map_err(|clash| BadFile::Clash {
+                    line: *number,
+                    clash,
+                })?;
+        }
+        max.check(table.rules())?;
+        Ok(table)
+    }
+
+    /// A service and its servers as the kernel lists them.
+    pub fn insert(&mut self, service: Service, servers: &[ListedServer]) {
+        let id = service.id;
+        self.services.insert(id, (service, None));
+        for ListedServer { server, .. } in servers {
+            self.servers.insert((id, server.id), (*server, None));
+        }
+    }
+
+    /// Number of services and servers.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        self.services.len() + self.servers.len()
+    }
+
+    /// Services.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(|(service, _)| service)
+    }
+
+    /// The changes that make one service and its servers where there are none; none if there is no
+    /// such service here.
+    pub fn made_of(&self, id: ServiceId) -> impl Iterator<Item = Change> {
+        let service = self.services.get(&id).into_iter();
+        let service = service.map(|(service, _)| Change::AddService(service.clone()));
+        let servers = self.servers_of(id);
+        service.chain(servers.map(move |(_, (server, _))| Change::AddServer(id, *server)))
+    }
+
+    /// One line of a rule file. What was there before the file may be added again: it becomes what
+    /// the line says; what the file itself has added may not.
+    ///
+    /// # Errors
+    /// A line that contradicts those before.
+    pub fn apply(
+        &mut self,
+        change: Change,
+        line: Option<NonZeroU32>,
+        afterwards: &mut Afterwards,
+    ) -> Result<(), Clash> {
+        match change {
+            Change::AddService(service) => {
+                let id = service.id;
+                let new = (service, line);
+                add(&mut self.services, id, new).map_err(|()| Clash::ServiceExists(id))?;
+            }
+            Change::EditService(service) => {
+                let id = service.id;
+                let old = self.services.get_mut(&id).ok_or(Clash::NoService(id))?;
+                *old = (service, line);
+            }
+            Change::DeleteService(id) => {
+                self.services.remove(&id).ok_or(Clash::NoService(id))?;
+                let servers: Vec<_> = self.servers_of(id).map(|(key, _)| *key).collect();
+                for key in servers {
+                    self.servers.remove(&key);
+                }
+            }
+            Change::Clear => *self = Self::default(),
+            Change::AddServer(of, server) => {
+                self.check(of)?;
+                let new = (server, line);
+                let added = add(&mut self.servers, (of, server.id), new);
+                added.map_err(|()| Clash::ServerExists(of, server.id))?;
+            }
+            Change::EditServer(of, server) => {
+                self.check(of)?;
+                let old = self.servers.get_mut(&(of, server.id));
+                *old.ok_or(Clash::NoServer(of, server.id))? = (server, line);
+            }
+            Change::DeleteServer(of, server) => {
+                self.check(of)?;
+                let old = self.servers.remove(&(of, server));
+                old.ok_or(Clash::NoServer(of, server))?;
+            }
+            Change::Zero(id) => {
+                id.map_or(Ok(()), |id| self.check(id))?;
+                afterwards.zero.push(id);
+            }
+            Change::SetTimeouts(timeouts) => afterwards.timeouts = Some(timeouts),
+            Change::StartDaemon(_) | Change::StopDaemon(_) => return Err(Clash::NoRule),
+        }
+        Ok(())
+    }
+
+    fn check(&self, id: ServiceId) -> Result<(), Clash> {
+        if self.services.contains_key(&id) {
+            Ok(())
+        } else {
+            Err(Clash::NoService(id))
+        }
+    }
+
+    fn servers_of(&self, id: ServiceId) -> Range<'_, (ServiceId, ServerId), Ruled<Server>> {
+        let first = ServerId {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 0,
+        };
+        let last = ServerId {
+            address: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)),
+            port: u16::MAX,
+        };
+        self.servers.range((id, first)..=(id, last))
+    }
+
+    /// What leads from this table to that one, in an order that keeps traffic: what is new or
+    /// different first, what goes last. What stays is not touched.
+    #[must_use]
+    pub fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
+        if to.services.is_empty() && !self.services.is_empty() {
+            return Box::new(std::iter::once((Change::Clear, None)));
+        }
+        let made = to.services.values().flat_map(|(service, line)| {
+            let own = match self.services.get(&service.id) {
+                None => Some(Change::AddService(service.clone())),
+                Some((old, _)) if old != service => Some(Change::EditService(service.clone())),
+                Some(_) => None,
+            };
+            let servers = to.servers_of(service.id);
+            let servers = servers.filter_map(|(key, server)| self.server_step(*key, *server));
+            own.map(|change| (change, *line)).into_iter().chain(servers)
+        });
+        let gone = self.services.keys().flat_map(|id| {
+            let kept = to.services.contains_key(id);
+            let own = (!kept).then_some((Change::DeleteService(*id), None));
+            // The servers of a service that goes need no word.
+            let servers = self.servers_of(*id).filter(move |_| kept);
+            let servers = servers.filter(|(key, _)| !to.servers.contains_key(key));
+            own.into_iter()
+                .chain(servers.map(|((of, server), _)| (Change::DeleteServer(*of, *server), None)))
+        });
+        Box::new(made.chain(gone))
+    }
+
+    fn server_step(
+        &self,
+        key: (ServiceId, ServerId),
+        (server, line): Ruled<Server>,
+    ) -> Option<Step> {
+        let change = match self.servers.get(&key) {
+            None => Change::AddServer(key.0, server),
+            Some((old, _)) if *old != server => Change::EditServer(key.0, server),
+            Some(_) => return None,
+        };
+        Some((change, line))
+    }
+}
+
+/// Adds, or replaces what was there before the file.
+fn add<K: Ord, T>(map: &mut BTreeMap<K, Ruled<T>>, key: K, new: Ruled<T>) -> Result<(), ()> {
+    match map.entry(key) {
+        Entry::Occupied(old) if old.get().1.is_some() => Err(()),
+        Entry::Occupied(mut old) => {
+            old.insert(new);
+            Ok(())
+        }
+        Entry::Vacant(place) => {
+            place.insert(new);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Domain types that host and guest share. Each has one constructor and can't hold a value that the
+//! constructor refuses, so a value is checked once, where it enters.
+//!
+//! This crate opens no socket and no file.
+
+mod address;
+pub mod conntrack;
+pub mod endpoint;
+mod error;
+pub mod failure;
+pub mod ipvs;
+mod link;
+mod mac;
+mod mtu;
+mod name;
+mod pci;
+mod queues;
+mod route;
+mod scope;
+mod socket;
+pub mod text;
+
+pub use address::InterfaceAddress;
+pub use error::{BadValue, Invalid};
+pub use link::{Arp, Duplicates, Interface, LinkChange, LinkParts, LinkSpec};
+pub use mac::MacAddr;
+pub use mtu::Mtu;
+pub use name::IfName;
+pub use pci::{PciAddress, PciPath};
+pub use queues::QueuePairs;
+pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Way};
+pub use scope::Scope;
+pub use socket::SocketPath;

@@ -1,0 +1,75 @@
+//! IPVS: a table made and read.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use patchbay_codec::{Packed as _, RowRef};
+use patchbay_grammar::ipvsadm::{Grammar, NoNames, read_rules};
+use patchbay_netcfg::ipvs::{Ipvs, OldLists};
+use patchbay_netlink::genl::FamilyId;
+use patchbay_netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
+use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
+
+use crate::error::Error;
+use crate::raw;
+
+const FAMILY: &str = "IPVS";
+const GET_SERVICE: u8 = 4;
+
+fn lines(file: &str) -> Result<Vec<Line>, Error> {
+    let grammar = Grammar {
+        names: &NoNames,
+        forward: Forward::Masquerade,
+    };
+    Ok(read_rules(&grammar, &fs::read_to_string(file)?)?)
+}
+
+/// Bytes that a rule file takes on its way to the agent, and a fresh table of the same rules on its
+/// way back.
+pub(crate) fn packed(file: &str) -> Result<(usize, usize), Error> {
+    let lines = lines(file)?;
+    let (mut sent, mut received) = (Vec::new(), Vec::new());
+    for line in &lines {
+        line.pack(&mut sent);
+        match &line.change {
+            Change::AddService(service) => {
+                RowRef::Service(service, &Stats::default()).pack(&mut received);
+            }
+            Change::AddServer(_, server) => RowRef::Server(&ListedServer {
+                server: *server,
+                active: 0,
+                inactive: 0,
+                persistent: 0,
+                stats: Stats::default(),
+            })
+            .pack(&mut received),
+            _ => {}
+        }
+    }
+    Ok((sent.len(), received.len()))
+}
+
+/// A rule file, read and encoded before the clock starts.
+pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
+    let lines = lines(file)?;
+    let mut socket = Socket::<Generic>::open(Dumps::Small)?;
+    let ipvs = Ipvs::resolve(&mut socket)?.ok_or(Errno::ENOENT)?;
+    let mut batch = Batch::default();
+    for line in &lines {
+        ipvs.push(&mut batch, &line.change);
+    }
+    raw::carry_out(&batch)
+}
+
+/// Every service by netlink, every server by the older lists, as `patchbay` reads them, and nothing
+/// done with it.
+pub(crate) fn read() -> Result<Duration, Error> {
+    let mut socket = Socket::<Generic>::open(Dumps::Large)?;
+    let request = FamilyId::resolve(&mut socket, FAMILY)?.dump(GET_SERVICE, |_| {});
+    let start = Instant::now();
+    socket.ask(&request, &mut |_| Ok(()))?;
+    let mut lists = OldLists::open()?;
+    while lists.ask().is_some() {}
+    Ok(start.elapsed())
+}

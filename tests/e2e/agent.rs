@@ -1,0 +1,161 @@
+//! The agent in the guest: what it is, and what a guest of an older kernel needs of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use patchbay_host::agent::Agent;
+use patchbay_tests::{Guest, Machine, bin, patchbay, run};
+use patchbay_types::{
+    Arp, InterfaceAddress, LinkParts, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
+};
+
+const MAC: &str = "02:42:20:6f:a3:69";
+
+#[test]
+fn it_is_static_and_small() {
+    let agent = bin("patchbay-agent");
+    let file = run(Command::new("file").arg(&agent), "").ok();
+    assert!(file.contains("static-pie linked"), "{file}");
+    let size = std::fs::metadata(&agent).unwrap().len();
+    assert!(size <= 5 << 19, "{size} bytes are more than 2.5 MiB");
+
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("list-ifaces", "").ok();
+    let kib: u32 = status(&guest, "VmRSS:")
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    assert!(kib <= 3 << 10, "{kib} KiB resident");
+}
+
+/// A line of the agent's `/proc/PID/status`.
+fn status(guest: &Guest, name: &str) -> String {
+    let show = "cat /proc/$(pidof patchbay-agent)/status";
+    let words = ["exec", guest.id(), "--", "sh", "-c", show];
+    let status = guest.sandbox(&words).ok();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{status}")).trim().to_owned()
+}
+
+#[test]
+fn it_has_two_capabilities_and_a_filter_of_system_calls() {
+    let guest = Guest::start(Machine::Q35);
+    // CAP_NET_ADMIN and CAP_SYS_MODULE (linux/capability.h: 12 and 16).
+    let two = format!("{:016x}", 1 << 12 | 1 << 16);
+    for (name, value) in [
+        ("CapPrm:", two.as_str()),
+        ("CapEff:", &two),
+        ("CapBnd:", &two),
+        ("CapInh:", "0000000000000000"),
+        ("CapAmb:", "0000000000000000"),
+        ("NoNewPrivs:", "1"),
+        ("Seccomp:", "2"),
+    ] {
+        assert_eq!(status(&guest, name), value, "{name}");
+    }
+}
+
+#[test]
+fn its_log_has_one_record_per_request() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("list-ifaces", "").ok();
+    // The answer can be here before the console's bytes have gone through the serial line; those of
+    // a second request come after them.
+    guest.kata_network("list-routes", "").ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let console = loop {
+        let console = guest.sandbox(&["console", guest.id()]).ok();
+        if console.contains("list_routes") {
+            break console;
+        }
+        assert!(Instant::now() < deadline, "{console}");
+    };
+    let record = console
+        .lines()
+        .filter(|line| line.contains("list_interfaces"));
+    let record: Vec<serde_json::Value> = record
+        .map(|line| serde_json::from_str(line.trim()).unwrap())
+        .collect();
+    assert_eq!(record.len(), 1, "{console}");
+    assert_eq!(record[0]["outcome"], "done");
+    assert!(record[0]["duration_us"].is_u64(), "{}", record[0]);
+}
+
+#[test]
+fn queues_are_set_by_the_ioctl_too() {
+    let guest = Guest::start(Machine::Q35);
+    let agent = guest.second_agent("patchbay-agent --ethtool ioctl", 1070);
+    let card =
+        format!(r#"{{"device":"t","name":"eth-test","hwAddr":"{MAC}","mtu":1500,"queues":4}}"#);
+    let qmp = guest.file("qmp.sock");
+    let words = [
+        "kata-network",
+        "add-iface",
+        "x",
+        "-",
+        "--agent",
+        &agent,
+        "--netns",
+        guest.netns().name(),
+    ];
+    let mut add = patchbay(guest.run_dir(), &words);
+    run(add.arg("--qmp").arg(&qmp), &card).ok();
+    let shown = guest.exec("ethtool -l eth-test").ok();
+    assert_eq!(shown.matches("Combined:\t4").count(), 2, "{shown}");
+}
+
+/// Linux 6.1 wants a link down for its new name; addresses and routes come back.
+#[test]
+fn a_card_that_is_up_keeps_addresses_and_routes_over_a_new_name() {
+    let guest = Guest::start(Machine::Q35);
+    let card = format!(
+        r#"{{"device":"t","name":"old","hwAddr":"{MAC}","mtu":1500,
+            "IPAddresses":[{{"address":"172.16.0.3","mask":"16"}},{{"address":"fd00::3","mask":"64"}}]}}"#
+    );
+    guest.kata_network("add-iface", &card).ok();
+    guest.exec("ip route add 10.1.0.0/16 via 172.16.0.1").ok();
+    guest
+        .exec("ip route add default via 172.16.0.2 metric 7")
+        .ok();
+    guest.exec("ip -6 route add fd01::/64 via fd00::1").ok();
+    let shown = |name: &str| {
+        let routes = guest.exec("ip route show").ok() + &guest.exec("ip -6 route show").ok();
+        let addresses = guest.exec("ip -o addr show scope global").ok();
+        let mut lines: Vec<String> = (routes + &addresses)
+            .lines()
+            .map(|line| {
+                line.split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .replace(name, "NAME")
+            })
+            .collect();
+        lines.sort();
+        lines
+    };
+    let before = shown("old");
+    let agent = guest.registered()["agent"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let address = |ip: &str, prefix| InterfaceAddress::new(ip.parse().unwrap(), prefix).unwrap();
+    let parts = LinkParts {
+        name: "new".parse().unwrap(),
+        mac: MAC.parse().unwrap(),
+        mtu: Mtu::try_from(1500).unwrap(),
+        addresses: vec![address("172.16.0.3", 16), address("fd00::3", 64)],
+        queues: Some(QueuePairs::ONE),
+        arp: Arp::On,
+    };
+    let path = PciPath::new([8, 0].map(PciAddress::from_devfn).to_vec()).unwrap();
+    let spec = LinkSpec::new(parts, "addresses").unwrap();
+    let configured = Agent::connect(&agent)
+        .unwrap()
+        .configure(&path, &spec, Duration::from_secs(5))
+        .unwrap();
+    assert_eq!(configured.name, "new");
+    assert_eq!(shown("new"), before);
+}

@@ -1,0 +1,199 @@
+//! `doctor` tells what is so, what is missing, and what it costs; and touches nothing.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use patchbay_tests::{
+    Configure, Done, FakeAgent, Guest, Machine, Scripted, patchbay, run, temp_dir,
+};
+use patchbay_types::failure::{Failure, Kind};
+use serde_json::{Value, json};
+
+const CARD: &str = r#"{"device":"tap1","name":"eth1","hwAddr":"02:42:20:6f:a3:69","mtu":1500}"#;
+
+fn json(done: &Done) -> Value {
+    serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done}"))
+}
+
+/// What is missing, with an exclamation mark where nothing can be plugged without.
+fn missing(report: &Value) -> Vec<String> {
+    let missing = report["missing"].as_array().unwrap().iter();
+    let line = |lack: &Value| {
+        let mark = if lack.get("blocks").is_some() {
+            "!"
+        } else {
+            ""
+        };
+        assert!(lack["cost"].as_str().unwrap().len() > 20, "{lack}");
+        format!("{}{mark}", lack["part"].as_str().unwrap())
+    };
+    missing.map(line).collect()
+}
+
+/// The machines that test this have no vhost-net, those that use it do.
+fn vhost_net() -> Vec<String> {
+    let there = std::fs::File::open("/dev/vhost-net").is_ok();
+    let names = ["/dev/vhost-net".to_owned()].into_iter();
+    names.filter(|_| !there).collect()
+}
+
+#[test]
+fn a_sandbox_that_can_do_all_says_so() {
+    let guest = Guest::start_with(Machine::Q35, &["--ports", "2"]);
+    let begun = Instant::now();
+    let idle = guest
+        .patchbay(&["doctor", &guest.id()[..5], "--json"])
+        .json();
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(idle["id"], guest.id());
+    assert!(
+        idle["machine"]["type"]
+            .as_str()
+            .unwrap()
+            .starts_with("pc-q35-")
+    );
+    assert_eq!(idle["machine"]["state"], "running");
+    assert_eq!(idle["machine"]["hotplug"], "acpi");
+    assert_eq!(idle["machine"]["sharedMemory"], true);
+    assert_eq!(
+        idle["machine"]["slots"],
+        json!([{"bus": "rp1", "free": 1}, {"bus": "rp2", "free": 1}])
+    );
+    let kernel = guest.exec("uname -r").ok();
+    assert_eq!(idle["agent"]["kernel"], kernel.trim_end());
+    assert_eq!(idle["cards"], json!([]));
+    assert_eq!(missing(&idle), vhost_net());
+
+    guest.kata_network("add-iface", CARD).ok();
+    let picture = guest.picture();
+    let busy = guest.patchbay(&["doctor", guest.id(), "--json"]).json();
+    let card = json!([{"name": "eth1", "device": "tap1", "hwAddr": "02:42:20:6f:a3:69",
+                       "pciAddr": "01.0/00", "phase": "plugged"}]);
+    assert_eq!(busy["cards"], card);
+    assert_eq!(busy["machine"]["slots"], json!([{"bus": "rp2", "free": 1}]));
+    let text = guest.patchbay(&["doctor", guest.id()]).ok();
+    for part in [
+        "monitor    ",
+        "running",
+        "memory     shared",
+        "1 free: 1 on rp2",
+        "by ACPI",
+        "eth1: 02:42:20:6f:a3:69 at 01.0/00, from tap1, plugged",
+        "verdict    cards can be plugged",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_full_machine_and_one_that_stands_are_told_apart() {
+    let guest = Guest::start_with(Machine::Q35, &["--ports", "1"]);
+    guest.kata_network("add-iface", CARD).ok();
+    let full = guest.patchbay(&["doctor", guest.id(), "--json"]);
+    assert_eq!(full.status, 7, "{full}");
+    assert!(full.err.contains("pcie-root-port"), "{full}");
+    assert_eq!(missing(&json(&full))[0], "free slot!");
+    guest.kata_network("del-iface", CARD).ok();
+
+    guest.monitor().run("stop", json!({}));
+    let standing = guest.patchbay(&["doctor", guest.id(), "--json"]);
+    assert_eq!(standing.status, 5, "{standing}");
+    let report = json(&standing);
+    assert_eq!(report["machine"]["state"], "paused");
+    assert_eq!(report["agent"]["version"], Value::Null);
+    assert_eq!(missing(&report)[0], "running machine!");
+    // It did not try the guest, so the guest can be reached when it runs again.
+    guest.monitor().run("cont", json!({}));
+    guest.kata_network("add-iface", CARD).ok();
+}
+
+#[test]
+fn a_monitor_that_another_holds_does_not_hide_the_rest() {
+    let guest = Guest::start(Machine::Pc);
+    let held = guest.monitor();
+    let begun = Instant::now();
+    let done = guest.patchbay(&["doctor", guest.id()]);
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(held);
+    assert_eq!(done.status, 9, "{done}");
+    for part in [
+        "does not serve us",
+        "extra_monitor_socket",
+        "kernel 6",
+        "no card can be plugged now",
+    ] {
+        assert!(done.out.contains(part), "{part}: {done}");
+    }
+}
+
+/// A machine without shared memory, ACPI and ports, as QEMU describes it, and a journal in flight.
+#[test]
+fn each_lack_has_its_cost() {
+    let dir = temp_dir();
+    let answer = |request: &Value| {
+        let returned = match (
+            request["execute"].as_str()?,
+            request["arguments"]["path"].as_str(),
+        ) {
+            ("query-version", _) => {
+                json!({"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""})
+            }
+            ("query-status", _) => json!({"status": "running", "running": true}),
+            ("query-memdev", _) => json!([{"share": true}, {"share": false}]),
+            ("qom-get", Some("/machine")) => json!("virt-10.0-machine"),
+            ("qom-list", Some("/machine/i440fx")) => {
+                return Some(json!({"error": {"class": "DeviceNotFound", "desc": "no"}}));
+            }
+            _ => json!([]),
+        };
+        Some(json!({ "return": returned }))
+    };
+    let _monitor = Scripted::serve(&dir.path().join("qmp.sock"), answer);
+    let socket = dir.path().join("agent.sock");
+    let _agent = FakeAgent::serve(&socket, Configure::Refuse(Failure::new(Kind::Kernel, "no")));
+    let registered = json!({"qmp": dir.path().join("qmp.sock"), "netns": "/run/netns/pb-test-none", "pid": 1,
+                            "agent": format!("unix://{}", socket.display())});
+    let state = dir.path().join("vm1");
+    std::fs::create_dir_all(state.join("cards")).unwrap();
+    std::fs::write(state.join("sandbox.json"), registered.to_string()).unwrap();
+    let card = json!({"phase": "removing", "name": "eth1", "device": "tap1", "attempt": "1", "fds": [], "behind":"own_tap"});
+    std::fs::write(state.join("cards/eth1.json"), card.to_string()).unwrap();
+
+    let done = run(&mut patchbay(dir.path(), &["doctor", "vm1", "--json"]), "");
+    let report = json(&done);
+    let mut expected = vec![
+        "free slot!",
+        "shared memory",
+        "ACPI hot-plug",
+        "network namespace!",
+    ];
+    let vhost_net = vhost_net();
+    expected.extend(vhost_net.iter().map(String::as_str));
+    expected.push("finished operation");
+    assert_eq!(missing(&report), expected);
+    assert_eq!(done.status, 7, "{done}");
+    assert_eq!(report["cards"][0]["phase"], "removing");
+    assert!(!state.join("lock").exists());
+    // A journal that can't be read stands against every change.
+    std::fs::write(state.join("cards/eth1.json"), "{").unwrap();
+    let done = run(&mut patchbay(dir.path(), &["doctor", "vm1", "--json"]), "");
+    assert_eq!(missing(&json(&done)).last().unwrap(), "journal!");
+}
+
+#[test]
+fn an_unknown_sandbox_is_not_found() {
+    let dir = temp_dir();
+    let done = run(&mut patchbay(dir.path(), &["doctor", "none"]), "");
+    assert_eq!((done.status, done.out.as_str()), (3, ""), "{done}");
+    assert!(done.err.contains("no such container ID"), "{done}");
+}

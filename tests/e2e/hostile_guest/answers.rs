@@ -1,0 +1,191 @@
+//! Lies of an agent that has introduced itself, and truths that a terminal would obey.
+
+use patchbay_codec::pack;
+use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, end, frame, message};
+use patchbay_types::failure::Kind;
+use patchbay_types::{Route, Way};
+use patchbay_wire::proto::agent::{HelloReply, Interface, ListInterfacesReply, ListRoutesReply};
+use patchbay_wire::proto::ipvs::ConnectionsChunk;
+use ttrpc::proto::MESSAGE_TYPE_DATA;
+
+use super::case::{
+    CONNECTIONS, Case, LIST, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence, to,
+};
+use super::tables::obeyed_connection;
+
+/// The same small route again and again: 13 bytes each on their way, and much more here.
+fn many_routes(count: usize) -> ListRoutesReply {
+    ListRoutesReply {
+        routes: pack(&route("lo")).repeat(count),
+        ..ListRoutesReply::default()
+    }
+}
+
+fn routes(asked: &Asked, lies: impl FnOnce() -> Vec<u8>) -> Option<Lies> {
+    to(asked, "ListRoutes", || once(lies()))
+}
+
+fn silence(_: &Asked) -> Option<Lies> {
+    None
+}
+
+fn drip(asked: &Asked) -> Option<Lies> {
+    let bytes = answer(asked, &many_routes(100));
+    to(asked, "ListRoutes", || dripping(bytes))
+}
+
+fn hang_up(asked: &Asked) -> Option<Lies> {
+    routes(asked, Vec::new)
+}
+
+fn another_type(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer_bytes(asked, vec![0xff; 100]))
+}
+
+fn too_many(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer(asked, &many_routes(40_000)))
+}
+
+fn far_too_many(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer(asked, &many_routes(1 << 17)))
+}
+
+fn too_much(asked: &Asked) -> Option<Lies> {
+    routes(asked, || answer(asked, &many_routes(260_000)))
+}
+
+/// Data of a stream, where there is none.
+fn a_stream(asked: &Asked) -> Option<Lies> {
+    let data = frame(1 << 20, asked.stream, MESSAGE_TYPE_DATA, &vec![0; 1 << 20]);
+    to(asked, "ListRoutes", || endless(data))
+}
+
+fn no_address(asked: &Asked) -> Option<Lies> {
+    let mut route = pack(&route("lo"));
+    // In place of the family of its destination.
+    route[0] = 7;
+    let reply = ListRoutesReply {
+        routes: route,
+        ..ListRoutesReply::default()
+    };
+    routes(asked, || answer(asked, &reply))
+}
+
+fn a_million_interfaces(asked: &Asked) -> Option<Lies> {
+    let nothing = answer_bytes(asked, [0x0a, 0x00].repeat(1_500_000));
+    to(asked, "ListInterfaces", || once(nothing))
+}
+
+#[test]
+fn lies_about_routes_are_refused() {
+    let broken = "the agent's answer breaks the interface";
+    let many = "at most 32768 routes are taken";
+    let much = "the agent sends more than an answer may have";
+    let closed = "the connection to the agent broke";
+    let late = "gave no answer in 10 s";
+    let cases: [(&str, Liar, Kind, &str); 9] = [
+        ("silence", silence, Kind::Timeout, late),
+        ("by drops", drip, Kind::Timeout, late),
+        ("the end", hang_up, Kind::Other, closed),
+        ("another type", another_type, Kind::Other, closed),
+        ("too many", too_many, Kind::Other, many),
+        ("far too many", far_too_many, Kind::Other, many),
+        ("more than is read", too_much, Kind::Other, much),
+        ("a stream", a_stream, Kind::Other, closed),
+        ("no address", no_address, Kind::Other, broken),
+    ];
+    let refused = |(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says);
+    let (name, many) = ("interfaces of nothing", "at most 4096 are taken");
+    let interfaces = Case::refused(name, LIST, a_million_interfaces, Kind::Other, many);
+    let cases = cases.map(refused).into_iter().chain([interfaces]);
+    all(&cases.collect::<Vec<_>>());
+}
+
+/// The kernel takes all but '/', ':' and spaces in a name.
+const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
+
+fn route(device: &str) -> Route {
+    Route {
+        way: Way::new("10.0.0.0/8".parse().unwrap(), None, None).unwrap(),
+        device: device.to_owned(),
+        scope: 253,
+        metric: 0,
+    }
+}
+
+#[test]
+fn what_a_guest_shows_is_shown_as_text() {
+    let shown = |name, words, liar| Case {
+        kind: Ok(()),
+        ..Case::refused(name, words, liar, Kind::Other, "[2J")
+    };
+    let routes: Liar = |asked| {
+        to(asked, "ListRoutes", || {
+            then_silence(answer(
+                asked,
+                &ListRoutesReply {
+                    routes: pack(&route(NAME)),
+                    ..ListRoutesReply::default()
+                },
+            ))
+        })
+    };
+    let connections: Liar = |asked| {
+        to(asked, "Connections", || {
+            let chunk = ConnectionsChunk {
+                connections: vec![obeyed_connection()],
+                ..ConnectionsChunk::default()
+            };
+            then_silence([message(asked, &chunk), end(asked)].concat())
+        })
+    };
+    let greeting: Liar = |asked| {
+        to(asked, "Hello", || {
+            then_silence(answer(
+                asked,
+                &HelloReply {
+                    api_version: patchbay_wire::API_VERSION,
+                    agent_version: OBEYED.to_owned(),
+                    kernel: OBEYED.to_owned(),
+                    features: vec![OBEYED.to_owned(); 60],
+                    ..HelloReply::default()
+                },
+            ))
+        })
+    };
+    all(&[
+        shown("routes", ROUTES, routes),
+        shown("connections", CONNECTIONS, connections),
+        shown("a doctor's report", &["doctor", "x"], greeting),
+    ]);
+}
+
+/// QEMU knows which cards are ours and where they are: the guest's word is not believed.
+#[test]
+fn cards_that_are_not_ours_are_not_listed() {
+    let liar: Liar = |asked| {
+        to(asked, "ListInterfaces", || {
+            // One without a place, two at one where QEMU has nothing, and one at the port itself.
+            let places: [&[u8]; 4] = [&[], &[8, 0], &[8, 0], &[8]];
+            let cards = places.map(|path| Interface {
+                name: NAME.to_owned(),
+                mac: vec![2, 0, 0, 0, 0, 1],
+                mtu: 1500,
+                pci_path: path.to_vec(),
+                ..Interface::default()
+            });
+            then_silence(answer(
+                asked,
+                &ListInterfacesReply {
+                    interfaces: cards.to_vec(),
+                    ..ListInterfacesReply::default()
+                },
+            ))
+        })
+    };
+    let case = Case {
+        kind: Ok(()),
+        ..Case::refused("cards", LIST, liar, Kind::Other, "null\n")
+    };
+    case.run();
+}

@@ -1,0 +1,125 @@
+//! Lies instead of a greeting.
+
+// Each has the type of a liar.
+#![allow(clippy::unnecessary_wraps)]
+
+use std::iter;
+
+use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, frame, refusal};
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_wire::proto::agent::HelloReply;
+use ttrpc::proto::{MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE};
+
+use super::case::{Case, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence};
+
+const SILENT: &str = "gave no answer in 5 s";
+const ABSENT: &str = "the sandbox's agent does not answer at";
+const MUCH: &str = "the agent sends more than an answer may have";
+
+fn silence(_: &Asked) -> Option<Lies> {
+    Some(then_silence(Vec::new()))
+}
+
+fn drip(asked: &Asked) -> Option<Lies> {
+    let reply = HelloReply {
+        agent_version: "1".repeat(100),
+        ..HelloReply::default()
+    };
+    Some(dripping(answer(asked, &reply)))
+}
+
+fn hang_up(_: &Asked) -> Option<Lies> {
+    Some(once(Vec::new()))
+}
+
+fn half_a_header(_: &Asked) -> Option<Lies> {
+    Some(then_silence(vec![0; 5]))
+}
+
+fn half_a_header_and_hang_up(_: &Asked) -> Option<Lies> {
+    Some(once(vec![0; 5]))
+}
+
+fn half_a_reply(asked: &Asked) -> Option<Lies> {
+    let reply = answer(asked, &HelloReply::default());
+    Some(then_silence(reply[..9].to_vec()))
+}
+
+fn claim(asked: &Asked, length: u32) -> Vec<u8> {
+    frame(length, asked.stream, MESSAGE_TYPE_RESPONSE, &[])
+}
+
+fn claim_4_gib(asked: &Asked) -> Option<Lies> {
+    Some(then_silence(claim(asked, u32::MAX)))
+}
+
+fn send_4_gib(asked: &Asked) -> Option<Lies> {
+    let begin = iter::once(claim(asked, u32::MAX));
+    Some(Box::new(begin.chain(endless(vec![0; 1 << 16]))))
+}
+
+fn send_64_mib(asked: &Asked) -> Option<Lies> {
+    let begin = iter::once(claim(asked, 64 << 20));
+    Some(Box::new(begin.chain(endless(vec![b'x'; 1 << 16]))))
+}
+
+fn noise(_: &Asked) -> Option<Lies> {
+    Some(endless(vec![0xa5; 1 << 16]))
+}
+
+fn answer_nobody(_: &Asked) -> Option<Lies> {
+    Some(endless(frame(0, 4711, MESSAGE_TYPE_DATA, &[])))
+}
+
+fn another_type(asked: &Asked) -> Option<Lies> {
+    Some(then_silence(answer_bytes(asked, vec![0xff; 100])))
+}
+
+fn another_interface(asked: &Asked) -> Option<Lies> {
+    let reply = HelloReply {
+        api_version: 4711,
+        ..HelloReply::default()
+    };
+    Some(then_silence(answer(asked, &reply)))
+}
+
+fn refuse(asked: &Asked) -> Option<Lies> {
+    let failure = Failure::new(Kind::Denied, OBEYED).with_field(OBEYED);
+    let failure = (0..100).fold(failure, |failure, _| failure.with_cause(OBEYED));
+    Some(then_silence(refusal(
+        asked,
+        patchbay_wire::status::from_failure(&failure),
+    )))
+}
+
+#[test]
+fn an_agent_that_does_not_introduce_itself_is_left_in_time() {
+    let another = "the agent speaks version 4711 of the interface";
+    let cases: [(&str, Liar, Kind, &str); 14] = [
+        ("silence", silence, Kind::Timeout, SILENT),
+        ("a greeting by drops", drip, Kind::Timeout, SILENT),
+        ("the end", hang_up, Kind::NotFound, ABSENT),
+        ("half a header", half_a_header, Kind::Timeout, SILENT),
+        (
+            "half, and the end",
+            half_a_header_and_hang_up,
+            Kind::NotFound,
+            ABSENT,
+        ),
+        ("half a reply", half_a_reply, Kind::Timeout, SILENT),
+        ("4 GiB claimed", claim_4_gib, Kind::Timeout, SILENT),
+        ("4 GiB sent", send_4_gib, Kind::NotFound, MUCH),
+        ("64 MiB sent", send_64_mib, Kind::NotFound, MUCH),
+        ("noise", noise, Kind::NotFound, MUCH),
+        ("answers for nobody", answer_nobody, Kind::NotFound, MUCH),
+        ("another type", another_type, Kind::NotFound, ABSENT),
+        (
+            "another interface",
+            another_interface,
+            Kind::Unsupported,
+            another,
+        ),
+        ("a refusal to be obeyed", refuse, Kind::Denied, "root#"),
+    ];
+    all(&cases.map(|(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says)));
+}

@@ -1,0 +1,173 @@
+//! Tables that do not end.
+
+use std::time::Duration;
+
+use patchbay_tests::liar::{Asked, Lies, frame, message};
+use patchbay_types::failure::Kind;
+use patchbay_wire::proto::conntrack::ListChunk;
+use patchbay_wire::proto::ipvs::{Connection, ConnectionsChunk, Peer, TableChunk};
+use ttrpc::proto::MESSAGE_TYPE_DATA;
+
+use super::case::{
+    CONNECTIONS, Case, FLOWS, Liar, OBEYED, TABLE, all, dripping, endless, then_silence, to,
+};
+
+fn rows(bytes: Vec<u8>) -> TableChunk {
+    TableChunk {
+        rows: bytes,
+        ..TableChunk::default()
+    }
+}
+
+pub(crate) fn obeyed_connection() -> Connection {
+    let peer = || {
+        Some(Peer {
+            address: vec![10, 0, 0, 1],
+            port: 80,
+            ..Peer::default()
+        })
+    };
+    Connection {
+        protocol: OBEYED.to_owned(),
+        client: peer().into(),
+        virtual_end: peer().into(),
+        server: peer().into(),
+        state: OBEYED.to_owned(),
+        engine: OBEYED.to_owned(),
+        engine_data: OBEYED.to_owned(),
+        ..Connection::default()
+    }
+}
+
+/// A service, packed: protocol, address, port, scheduler, no persistence, a whole netmask, no
+/// scheduling, flags, engine or counters.
+const SERVICE: &[u8] = b"\x01\x06\x04\x0a\0\0\x01\0\x50\x02rr\0\xff\xff\xff\xff\x0f\0\0\0\0";
+
+fn services(asked: &Asked) -> Option<Lies> {
+    let rows = rows(SERVICE.repeat(1000));
+    to(asked, "Table", || endless(message(asked, &rows)))
+}
+
+fn nothing(asked: &Asked) -> Option<Lies> {
+    let rows = rows(Vec::new());
+    to(asked, "Table", || endless(message(asked, &rows)))
+}
+
+fn noise(asked: &Asked) -> Option<Lies> {
+    let rows = rows(vec![0xa5; 1000]);
+    to(asked, "Table", || endless(message(asked, &rows)))
+}
+
+fn a_server_first(asked: &Asked) -> Option<Lies> {
+    let mut server = vec![2, 4, 10, 0, 0, 1, 0, 80];
+    server.extend([0; 12]);
+    to(asked, "Table", || endless(message(asked, &rows(server))))
+}
+
+fn connections(asked: &Asked) -> Option<Lies> {
+    let chunk = ConnectionsChunk {
+        connections: vec![obeyed_connection(); 1000],
+        ..ConnectionsChunk::default()
+    };
+    to(asked, "Connections", || endless(message(asked, &chunk)))
+}
+
+fn no_connections(asked: &Asked) -> Option<Lies> {
+    let nothing = [0x0a, 0x00].repeat(2_000_000);
+    let data = frame(4_000_000, asked.stream, MESSAGE_TYPE_DATA, &nothing);
+    to(asked, "Connections", || endless(data))
+}
+
+/// Answers while it is still being asked, and reads nothing more.
+fn flood(asked: &Asked) -> Option<Lies> {
+    let data = frame(1000, asked.stream, MESSAGE_TYPE_DATA, &[0; 1000]);
+    to(asked, "Restore", || endless(data))
+}
+
+const RESTORE: &[&str] = &[
+    "kata-ipvs",
+    "ipvsadm",
+    "--restore",
+    "-",
+    "--max-rules",
+    "300000",
+    "x",
+];
+
+#[test]
+fn tables_without_end_are_cut_off() {
+    let much = "the agent sends more than an answer may have";
+    let taken = "the guest lists more than is taken";
+    let broken = "the agent's answer breaks the interface";
+    let cases: [(&str, &[&str], Liar, &str); 7] = [
+        ("services", TABLE, services, taken),
+        ("rows of nothing", TABLE, nothing, much),
+        ("noise for rows", TABLE, noise, broken),
+        (
+            "a server first",
+            TABLE,
+            a_server_first,
+            "without its service",
+        ),
+        ("connections", CONNECTIONS, connections, taken),
+        (
+            "connections of nothing",
+            CONNECTIONS,
+            no_connections,
+            broken,
+        ),
+        ("a flood while rules go out", RESTORE, flood, much),
+    ];
+    let rules = |number| format!("-A -f {number} -s rr\n");
+    let rules: String = (1..200_000).map(rules).collect();
+    all(&cases.map(|(name, words, liar, says)| Case {
+        input: rules.clone(),
+        within: Duration::from_secs(90),
+        ..Case::refused(name, words, liar, Kind::Other, says)
+    }));
+}
+
+fn services_by_drops(asked: &Asked) -> Option<Lies> {
+    let rows = rows(SERVICE.repeat(1000));
+    to(asked, "Table", || dripping(message(asked, &rows)))
+}
+
+fn one_service_and_silence(asked: &Asked) -> Option<Lies> {
+    let rows = rows(SERVICE.to_vec());
+    to(asked, "Table", || then_silence(message(asked, &rows)))
+}
+
+fn connections_by_drops(asked: &Asked) -> Option<Lies> {
+    let chunk = ConnectionsChunk {
+        connections: vec![obeyed_connection(); 10],
+        ..ConnectionsChunk::default()
+    };
+    let chunk = message(asked, &chunk);
+    let first = std::iter::once(chunk.clone());
+    to(asked, "Connections", || {
+        Box::new(first.chain(dripping(chunk)))
+    })
+}
+
+fn flows_by_drops(asked: &Asked) -> Option<Lies> {
+    let chunk = ListChunk {
+        flows: vec![0; 10_000],
+        ..ListChunk::default()
+    };
+    to(asked, "List", || dripping(message(asked, &chunk)))
+}
+
+#[test]
+fn tables_by_drops_are_left_in_time() {
+    let cases: [(&str, &[&str], Liar); 4] = [
+        ("services by drops", TABLE, services_by_drops),
+        ("one service", TABLE, one_service_and_silence),
+        ("connections by drops", CONNECTIONS, connections_by_drops),
+        ("flows by drops", FLOWS, flows_by_drops),
+    ];
+    let late = "the agent sent no more of its list for 20 s";
+    all(&cases.map(|(name, words, liar)| Case {
+        within: Duration::from_secs(28),
+        ..Case::refused(name, words, liar, Kind::Timeout, late)
+    }));
+}

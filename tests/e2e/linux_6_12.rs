@@ -1,0 +1,89 @@
+//! The whole on Linux 6.12, which deletes tracked connections by a filter where 6.1 refuses to.
+
+#![allow(clippy::unwrap_used)]
+
+use patchbay_tests::{Guest, Machine, linux_6_12};
+
+fn start() -> Guest {
+    let image = linux_6_12();
+    let guest = Guest::start_with(Machine::Q35, &image.each_ref().map(String::as_str));
+    let release = guest.exec("uname -r").ok();
+    assert!(release.starts_with("6.12."), "{release}");
+    guest
+}
+
+/// Counts the messages by which flows are deleted where the kernel takes them.
+const COUNT_MESSAGES: &str = "mount -t tracefs none /sys/kernel/tracing && cd /sys/kernel/tracing && \
+    echo p:delete ctnetlink_del_conntrack >kprobe_events && echo 1 >events/kprobes/delete/enable";
+
+fn messages(guest: &Guest) -> usize {
+    let counted = guest.exec("cat /sys/kernel/tracing/kprobe_profile").ok();
+    counted.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What conntrack says: all flows, and those to this address.
+fn tracked(guest: &Guest, address: &str) -> (usize, usize) {
+    let all = guest.exec("conntrack -C").ok().trim().parse().unwrap();
+    let script = format!("conntrack -L --orig-dst {address} 2>/dev/null");
+    (all, guest.shell(&script).ok().lines().count())
+}
+
+#[test]
+fn flows_go_by_one_message_and_those_to_others_stay() {
+    let guest = start();
+    // Loads what conntrack needs, in a guest that can't do it by itself.
+    guest.cleanup("--orig-dst 10.250.0.2").ok();
+    guest.shell(COUNT_MESSAGES).ok();
+    let fill = |count: usize, address: &str| {
+        let words = format!("patchbay-baseline conntrack-fill {count} {address}");
+        guest.exec(&words).ok();
+    };
+    fill(300, "10.250.0.1");
+    // The second are more than are looked at before.
+    for (round, count) in [(1, 200), (2, 1000)] {
+        fill(count, "10.250.0.2");
+        assert_eq!(tracked(&guest, "10.250.0.2"), (300 + count, count));
+        let said = guest.cleanup("--orig-dst 10.250.0.2").ok();
+        assert_eq!(said, format!("{count} flow entries have been deleted.\n"));
+        assert_eq!(tracked(&guest, "10.250.0.2"), (300, 0));
+        assert_eq!(messages(&guest), round);
+    }
+    let said = guest.cleanup("--orig-dst 10.250.0.2").ok();
+    assert_eq!(said, "0 flow entries have been deleted.\n");
+    // The probe sees what it should: conntrack deletes each by a message of its own.
+    guest.shell("conntrack -D --orig-dst 10.250.0.1").ok();
+    assert_eq!(messages(&guest), 2 + 300);
+}
+
+const CARD: &str = r#"{"device":"tap0","name":"eth0","mtu":1500,"hwAddr":"02:42:20:6f:a3:69",
+    "queues":2,"IPAddresses":[{"address":"172.31.2.3","mask":"24"}]}"#;
+
+/// Sorted before they are compared: the kernel has an order of its own.
+const RULES: &str = "\
+-A -t 10.255.0.1:80 -s rr
+-a -t 10.255.0.1:80 -r 10.1.0.1:8080 -m -w 3
+-A -u 10.255.0.1:53 -s wlc -p 300
+-a -u 10.255.0.1:53 -r 10.1.0.2:53 -g -w 1
+-A -t [2001:db8::1]:443 -s mh -b mh-fallback
+-a -t [2001:db8::1]:443 -r [2001:db8::2]:443 -i -w 2 --tun-type ipip
+-A -f 7 -s sh
+";
+
+fn sorted(rules: &str) -> Vec<&str> {
+    let mut rules: Vec<_> = rules.lines().collect();
+    rules.sort_unstable();
+    rules
+}
+
+#[test]
+fn a_card_carries_traffic_and_rules_are_what_the_file_says() {
+    let guest = start();
+    guest.kata_network("add-iface", CARD).ok();
+    guest.netns().ip("addr add 172.31.2.1/24 dev tap0").ok();
+    guest.netns().exec("ping -c 3 -W 5 172.31.2.3").ok();
+    guest.exec("ping -c 3 -W 5 172.31.2.1").ok();
+    guest.restore(&[], RULES).ok();
+    assert_eq!(sorted(&guest.exec("ipvsadm -Sn").ok()), sorted(RULES));
+    guest.kata_network("del-iface", CARD).ok();
+    assert_eq!(guest.kata_network("list-ifaces", "").ok(), "null\n");
+}

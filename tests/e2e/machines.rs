@@ -1,0 +1,195 @@
+//! Every place that takes a card: ports and bridges, with ACPI and without, on live guests; and an
+//! arm machine without a guest.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use patchbay_tests::{
+    Configure, FakeAgent, Guest, Machine, Monitor, Netns, patchbay, run, temp_dir,
+};
+use patchbay_types::failure::{Failure, Kind};
+use serde_json::{Value, json};
+
+fn card(number: u32) -> String {
+    format!(
+        r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:0{number}","mtu":1500,
+            "IPAddresses":[{{"address":"10.0.{number}.2","mask":"24"}}]}}"#
+    )
+}
+
+/// Plugs a card, which must come to `place`, sends through it, and unplugs it; how long that took.
+fn plug_and_unplug(guest: &Guest, number: u32, place: &str) -> Duration {
+    let added = guest.kata_network("add-iface", &card(number)).json();
+    assert_eq!(added["pciAddr"], place);
+    let address = format!("addr add 10.0.{number}.1/24 dev tap{number}");
+    guest.netns().ip(&address).ok();
+    let ping = format!("ping -c 1 -W 5 10.0.{number}.2");
+    guest.netns().exec(&ping).ok();
+    let begun = Instant::now();
+    guest.kata_network("del-iface", &card(number)).ok();
+    begun.elapsed()
+}
+
+fn doctor(guest: &Guest) -> Value {
+    guest.patchbay(&["doctor", guest.id(), "--json"]).json()
+}
+
+fn with_arguments<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let extra = words.iter();
+    extra.flat_map(|word| ["--extra-qemu-arg", word]).collect()
+}
+
+#[test]
+fn without_acpi_a_root_port_takes_its_time() {
+    let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
+    let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
+    assert_eq!(doctor(&guest)["machine"]["hotplug"], "native");
+    let picture = guest.picture();
+    let took = plug_and_unplug(&guest, 1, "01.0/00");
+    assert!(
+        took > Duration::from_secs(5),
+        "{took:?}: that was not native"
+    );
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_card_without_acpi_can_go_as_soon_as_it_has_come() {
+    let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
+    let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
+    let picture = guest.picture();
+    guest.kata_network("add-iface", &card(1)).ok();
+    guest.kata_network("del-iface", &card(1)).ok();
+    assert_eq!(guest.picture(), picture);
+}
+
+/// The bridge as Kata's Go runtime has it, beside one port.
+#[test]
+fn a_q35_fills_its_port_before_katas_bridge() {
+    let bridge = "pci-bridge,bus=pcie.0,addr=0x1d,id=pci-bridge-0,chassis_nr=9,shpc=off,\
+                  io-reserve=4k,mem-reserve=1m,pref64-reserve=1m";
+    let words = with_arguments(&["-device", bridge]);
+    let guest = Guest::start_with(
+        Machine::Q35,
+        &[&["--ports", "1"], words.as_slice()].concat(),
+    );
+    let report = doctor(&guest);
+    assert_eq!(report["machine"]["hotplug"], "acpi");
+    assert_eq!(
+        report["machine"]["slots"].to_string(),
+        r#"[{"bus":"rp1","free":1},{"bus":"pci-bridge-0","free":31}]"#
+    );
+    guest.kata_network("add-iface", &card(1)).ok();
+    let took = plug_and_unplug(&guest, 2, "1d.0/01");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[test]
+fn a_bridge_behind_a_port_is_three_steps_deep() {
+    let bridge = "pcie-pci-bridge,id=br,bus=rp1,addr=0x0";
+    let words = with_arguments(&["-device", bridge]);
+    let guest = Guest::start_with(
+        Machine::Q35,
+        &[&["--ports", "1"], words.as_slice()].concat(),
+    );
+    let took = plug_and_unplug(&guest, 1, "01.0/00.0/01");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Nothing can take a card behind this bridge, so it is passed over.
+#[test]
+fn the_root_bus_of_a_pc_takes_what_its_bridge_can_not() {
+    let words = with_arguments(&[
+        "-global",
+        "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
+        "-global",
+        "pci-bridge.shpc=off",
+    ]);
+    let guest = Guest::start_with(Machine::Pc, &words);
+    let picture = guest.picture();
+    let took = plug_and_unplug(&guest, 1, "03");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(guest.picture(), picture);
+}
+
+/// An arm machine that never starts its CPU; it ends with this value.
+struct Arm(Child);
+
+impl Arm {
+    fn start(qmp: &Path) -> Self {
+        let listener = format!("unix:{},server=on,wait=off", qmp.display());
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args(["-machine", "virt", "-cpu", "cortex-a57", "-m", "64", "-S"]);
+        command.args(["-nodefaults", "-display", "none", "-qmp", &listener]);
+        for device in [
+            "pcie-root-port,id=rp1,bus=pcie.0,addr=0x1,chassis=1",
+            "pcie-root-port,id=rp2,bus=pcie.0,addr=0x2,chassis=2,hotplug=off",
+            "pci-bridge,id=br,bus=pcie.0,addr=0x3,chassis_nr=3",
+        ] {
+            command.args(["-device", device]);
+        }
+        let arm = Self(command.stdin(Stdio::null()).spawn().unwrap());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(qmp).is_err() {
+            assert!(Instant::now() < deadline, "{} is not served", qmp.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        arm
+    }
+}
+
+impl Drop for Arm {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// No guest: what can be seen at the monitor. The agent tells which place it was sent to.
+#[test]
+fn an_arm_machine_takes_cards_in_a_port_and_then_in_a_bridge() {
+    let (dir, netns) = (temp_dir(), Netns::new());
+    let (qmp, socket) = (dir.path().join("qmp.sock"), dir.path().join("agent.sock"));
+    let _arm = Arm::start(&qmp);
+    let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "no guest"));
+    let agent = FakeAgent::serve(&socket, refuse);
+    let agent_url = format!("unix://{}", socket.display());
+    let by_hand = |words: &[&str], input: &str| {
+        let mut command = patchbay(dir.path(), words);
+        command.arg("--qmp").arg(&qmp).args(["--agent", &agent_url]);
+        run(command.args(["--netns", netns.name()]), input)
+    };
+
+    let report = by_hand(&["doctor", "arm", "--json"], "");
+    assert_eq!(report.status, 5, "{report}");
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    let machine = &report["machine"];
+    assert!(machine["type"].as_str().unwrap().starts_with("virt-"));
+    assert_eq!(machine["state"], "prelaunch");
+    assert_eq!(machine["hotplug"], "native");
+    assert_eq!(machine["sharedMemory"], false);
+    let slots = json!([{"bus": "rp1", "free": 1}, {"bus": "br", "free": 31}]);
+    assert_eq!(machine["slots"], slots);
+
+    let devices = || Monitor::connect(&qmp).devices();
+    let before = devices();
+    // Slot 1; then, while another card is in the port, slot 3 and in there 1.
+    for (path, occupied) in [(vec![1 << 3, 0], false), (vec![3 << 3, 1 << 3], true)] {
+        if occupied {
+            let card =
+                json!({"driver": "virtio-net-pci", "id": "other", "bus": "rp1", "addr": "0x0"});
+            Monitor::connect(&qmp).run("device_add", card);
+        }
+        let done = by_hand(&["kata-network", "add-iface", "arm", "-"], &card(1));
+        assert_eq!(done.status, i32::from(Kind::Kernel.exit_code()), "{done}");
+        assert!(done.err.contains("no guest"), "{done}");
+        assert_eq!(agent.asked().pci_path, path);
+    }
+    Monitor::connect(&qmp).run("device_del", json!({"id": "other"}));
+    assert_eq!(devices(), before);
+    assert_eq!(netns.links(), Vec::<String>::new());
+}

@@ -1,0 +1,35 @@
+//! End-to-end tests in real QEMU guests.
+
+#![allow(clippy::unwrap_used)]
+
+mod agent;
+mod agent_killed;
+mod batch;
+mod concurrent;
+mod conntrack_list;
+mod conntrack_vectors;
+mod doctor;
+mod floods;
+mod hostile_container;
+mod hostile_guest;
+mod ipvs_differential;
+mod ipvs_guest;
+mod ipvs_incumbent;
+mod ipvs_sysctl;
+mod ipvs_traffic;
+mod kata;
+mod kill_anywhere;
+mod linux_6_12;
+mod machines;
+mod monitor;
+mod native;
+mod net_vectors;
+mod plug;
+mod random;
+mod routes;
+mod two_cards;
+mod undo;
+mod update_iface;
+mod vectors;
+mod vhost_user;
+mod vm_faults;

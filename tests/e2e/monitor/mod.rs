@@ -1,0 +1,253 @@
+//! A monitor that refuses, falls silent or talks nonsense at each step of plugging a card.
+
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use patchbay_tests::{
+    Configure, Done, FakeAgent, Netns, Said, Scripted, empty_machine, patchbay, refusal, run,
+    temp_dir,
+};
+use patchbay_types::failure::{Failure, Kind};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const CARD: &str =
+    r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,"queues":2}"#;
+
+struct Bench {
+    dir: TempDir,
+    netns: Netns,
+    monitor: Scripted,
+    _agent: FakeAgent,
+}
+
+impl Bench {
+    /// The machine above, but for what `instead` answers to a request.
+    fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
+        Self::saying(move |request| {
+            let answer = instead(request).unwrap_or_else(|| Some(empty_machine(request)));
+            answer.map_or(Said::Nothing, Said::Answer)
+        })
+    }
+
+    fn saying(answer: impl Fn(&Value) -> Said + Send + 'static) -> Self {
+        let dir = temp_dir();
+        let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
+        Self {
+            monitor: Scripted::saying(&dir.path().join("qmp.sock"), answer),
+            _agent: FakeAgent::serve(&dir.path().join("agent.sock"), refuse),
+            netns: Netns::new(),
+            dir,
+        }
+    }
+
+    fn command(&self, command: &str) -> Done {
+        let agent = format!("unix://{}", self.dir.path().join("agent.sock").display());
+        let words = [
+            "kata-network",
+            command,
+            "x",
+            "-",
+            "--agent",
+            &agent,
+            "--netns",
+            self.netns.name(),
+        ];
+        let mut command = patchbay(self.dir.path(), &words);
+        run(
+            command.arg("--qmp").arg(self.dir.path().join("qmp.sock")),
+            CARD,
+        )
+    }
+
+    /// The changing commands so far.
+    fn names(&self) -> Vec<String> {
+        let asked = self.monitor.asked();
+        let name = |request: &Value| request["execute"].as_str().unwrap().to_owned();
+        asked.iter().map(name).collect()
+    }
+
+    fn changes(&self) -> Vec<String> {
+        let mut names = self.names();
+        names.retain(|name| !name.starts_with('q'));
+        names
+    }
+
+    fn journal(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for state in std::fs::read_dir(self.dir.path().join(".by-hand"))
+            .into_iter()
+            .flatten()
+        {
+            let cards = std::fs::read_dir(state.unwrap().path().join("cards"));
+            found.extend(
+                cards
+                    .into_iter()
+                    .flatten()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+        found
+    }
+}
+
+fn refused(done: &Done, kind: Kind, sentence: &str) {
+    assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
+    assert_eq!(done.out, "null\n", "{done}");
+    assert!(done.err.contains(sentence), "{done}");
+}
+
+/// Undoing asks for all that may be there, device first.
+const UNDO: [&str; 5] = [
+    "device_del",
+    "netdev_del",
+    "chardev-remove",
+    "closefd",
+    "closefd",
+];
+
+fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
+    let bench = Bench::new(move |request| {
+        (request["execute"] == step).then(|| Some(refusal("GenericError")))
+    });
+    let done = bench.command("add-iface");
+    refused(&done, Kind::Kernel, sentence);
+    assert!(done.err.contains("as the script says"), "{done}");
+    assert_eq!(bench.changes(), [done_before, &UNDO].concat());
+    assert_eq!(bench.netns.links(), Vec::<String>::new());
+    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_refused_descriptor_is_undone() {
+    refuse_at("getfd", "could not hand the TAP to QEMU", &["getfd"]);
+}
+
+#[test]
+fn a_refused_backend_is_undone() {
+    refuse_at(
+        "netdev_add",
+        "could not make the card's backend",
+        &["getfd", "getfd", "netdev_add"],
+    );
+}
+
+#[test]
+fn a_refused_device_is_undone() {
+    let before = ["getfd", "getfd", "netdev_add", "device_add"];
+    refuse_at("device_add", "could not plug the card", &before);
+}
+
+#[test]
+fn what_is_sent_is_what_qemu_wants() {
+    let bench = Bench::new(|_| None);
+    refused(
+        &bench.command("add-iface"),
+        Kind::Kernel,
+        "the agent says no",
+    );
+    let asked = bench.monitor.asked();
+    let sent = |name: &str| {
+        let request = asked
+            .iter()
+            .find(|request| request["execute"] == name)
+            .unwrap();
+        request["arguments"].clone()
+    };
+    let netdev = sent("netdev_add");
+    let attempt = netdev["id"]
+        .as_str()
+        .unwrap()
+        .strip_prefix("pbn.eth-test.")
+        .unwrap();
+    assert_eq!(
+        netdev,
+        json!({"type": "tap", "id": format!("pbn.eth-test.{attempt}"),
+               "fds": format!("pb-{attempt}-q0:pb-{attempt}-q1")})
+    );
+    assert_eq!(
+        sent("device_add"),
+        json!({"driver": "virtio-net-pci", "id": "pbd.eth-test", "netdev": netdev["id"],
+               "mac": "02:42:20:6f:a3:69", "bus": "rp1", "addr": "0x0", "romfile": "",
+               "mq": true, "vectors": 6})
+    );
+}
+
+/// An answer that is overdue ends the session; undoing is left to the next command, which finds
+/// the journal.
+#[test]
+fn a_silent_machine_is_undone_by_the_next_command() {
+    let silent = std::sync::atomic::AtomicBool::new(true);
+    let bench = Bench::new(move |request| {
+        let now = request["execute"] == "netdev_add"
+            && silent.swap(false, std::sync::atomic::Ordering::Relaxed);
+        now.then_some(None)
+    });
+    let begun = Instant::now();
+    let done = bench.command("add-iface");
+    refused(
+        &done,
+        Kind::Timeout,
+        "QEMU did not answer netdev_add within 10 s",
+    );
+    assert!(
+        done.err
+            .contains("undoing will go on with the next command"),
+        "{done}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(bench.journal().len(), 1);
+    assert_eq!(bench.netns.links(), Vec::<String>::new());
+
+    assert_eq!(bench.command("del-iface").ok(), "null\n");
+    let changes = bench.changes();
+    assert_eq!(changes[3..], UNDO);
+    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn nonsense_is_an_error_and_undone_later() {
+    let bench =
+        Bench::new(|request| (request["execute"] == "device_add").then(|| Some(json!({"x": 1}))));
+    refused(
+        &bench.command("add-iface"),
+        Kind::Other,
+        "QEMU's answer is no QMP",
+    );
+    assert_eq!(bench.netns.links(), Vec::<String>::new());
+    assert_eq!(bench.command("del-iface").ok(), "null\n");
+    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn no_machine_at_all_is_not_found() {
+    let bench = Bench::new(|_| None);
+    let dir = bench.dir.path();
+    std::fs::remove_file(dir.join("qmp.sock")).unwrap();
+    refused(
+        &bench.command("add-iface"),
+        Kind::NotFound,
+        "no QEMU answers at",
+    );
+}
+
+/// Each question takes QEMU a third of a millisecond. One port is asked of its bus, its address and
+/// its switch; the machine of its ACPI, two folders and another root bus.
+#[test]
+fn a_plug_asks_no_more_than_it_needs() {
+    let bench = Bench::new(|_| None);
+    bench.command("add-iface");
+    let mut questions = bench.names();
+    questions.retain(|name| name.starts_with('q'));
+    questions.sort();
+    let expected = [&["qmp_capabilities"][..], &["qom-get"; 4], &["qom-list"; 3]];
+    assert_eq!(questions, expected.concat());
+}

@@ -1,0 +1,285 @@
+//! Whatever goes wrong, machine, host and guest are as they were, and the sentence says where it
+//! stopped.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use patchbay_tests::{Configure, Done, FakeAgent, Guest, Machine, patchbay, run};
+use patchbay_types::failure::{Failure, Kind};
+
+const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,
+    "IPAddresses":[{"address":"172.16.0.3","mask":"16"},{"address":"fd00::3","mask":"64"}],"queues":2}"#;
+
+/// `patchbay` on this guest's machine, but with another agent.
+fn with_agent(guest: &Guest, agent: &str, words: &[&str]) -> Command {
+    let qmp = guest.file("qmp.sock");
+    let mut command = patchbay(guest.run_dir(), words);
+    command
+        .arg("--qmp")
+        .arg(qmp)
+        .args(["--agent", agent, "--netns", guest.netns().name()]);
+    command
+}
+
+fn refused(done: &Done, kind: Kind, parts: &[&str]) {
+    assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
+    assert_eq!(done.out, "null\n", "{done}");
+    for part in parts {
+        assert!(done.err.contains(part), "{part}: {done}");
+    }
+}
+
+#[test]
+fn an_address_that_the_guest_refuses_undoes_the_plugging() {
+    let guest = Guest::start(Machine::Q35);
+    guest
+        .exec("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
+        .ok();
+    let picture = guest.picture();
+    let done = guest.kata_network("add-iface", CARD);
+    let sentences = [
+        "could not configure the card",
+        "could not add the address fd00::3/64",
+        "Permission denied",
+    ];
+    refused(&done, Kind::Denied, &sentences);
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_card_that_the_agent_never_sees_is_unplugged_again() {
+    let guest = Guest::start(Machine::Q35);
+    let words = "ip netns add x; ip netns exec x patchbay-agent";
+    let agent = guest.second_agent(words, 1070);
+    let picture = guest.picture();
+    let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
+    let done = run(&mut with_agent(&guest, &agent, &words), CARD);
+    refused(
+        &done,
+        Kind::NotYet,
+        &["no card with MAC 02:42:20:6f:a3:69 appeared at PCI path 01.0/00"],
+    );
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn an_agent_that_falls_silent_leaves_no_card() {
+    let guest = Guest::start(Machine::Pc);
+    let picture = guest.picture();
+    let socket = guest.file("fake.sock");
+    let _agent = FakeAgent::serve(&socket, Configure::Hang);
+    let agent = format!("unix://{}", socket.display());
+    let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
+    let done = run(&mut with_agent(&guest, &agent, &words), CARD);
+    refused(
+        &done,
+        Kind::Timeout,
+        &["could not configure the card", "no answer in 6 s"],
+    );
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_killed_command_is_undone_by_the_next() {
+    let guest = Guest::start(Machine::Q35);
+    let picture = guest.picture();
+    let socket = guest.file("fake.sock");
+    let agent = FakeAgent::serve(&socket, Configure::Hang);
+    let url = format!("unix://{}", socket.display());
+    let document = guest.file("card.json");
+    std::fs::write(&document, CARD).unwrap();
+    let words = ["kata-network", "add-iface", "x", document.to_str().unwrap()];
+    let mut killed = with_agent(&guest, &url, &words)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(agent.asked().name, "eth-test");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(
+        guest
+            .monitor()
+            .devices()
+            .contains(&"pbd.eth-test".to_owned())
+    );
+
+    // The next command of the same kind finds the journal, whatever it is about.
+    let _refusing = FakeAgent::serve(
+        &guest.file("other.sock"),
+        Configure::Refuse(Failure::new(Kind::Kernel, "no")),
+    );
+    let url = format!("unix://{}", guest.file("other.sock").display());
+    let other = CARD
+        .replace("eth-test", "eth-other")
+        .replace("a3:69", "a3:70");
+    let done = run(
+        &mut with_agent(&guest, &url, &["kata-network", "add-iface", "x", "-"]),
+        &other,
+    );
+    refused(
+        &done,
+        Kind::Kernel,
+        &["could not configure the card in the guest: no"],
+    );
+    assert_eq!(guest.picture(), picture);
+}
+
+/// Judged from outside alone: vhost-device-vsock 0.3 does not recover from a connection that was
+/// tried while the machine stood.
+#[test]
+fn a_stopped_machine_is_left_alone() {
+    let guest = Guest::start(Machine::Q35);
+    let outside = || {
+        // One session for both: a monitor serves one client.
+        let mut monitor = guest.monitor();
+        let inside = (monitor.devices(), monitor.backends());
+        (inside, guest.netns().links())
+    };
+    let before = outside();
+    guest.monitor().run("stop", serde_json::json!({}));
+    let begun = Instant::now();
+    let done = guest.kata_network("add-iface", CARD);
+    refused(
+        &done,
+        Kind::Timeout,
+        &["the sandbox's agent does not answer"],
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(outside(), before);
+}
+
+#[test]
+fn a_monitor_that_another_holds_is_named_in_time() {
+    let guest = Guest::start(Machine::Q35);
+    let picture = guest.picture();
+    let held = guest.monitor();
+    let begun = Instant::now();
+    let done = guest.kata_network("add-iface", CARD);
+    let waited = begun.elapsed();
+    drop(held);
+    refused(
+        &done,
+        Kind::Timeout,
+        &["gave no greeting", "extra_monitor_socket"],
+    );
+    assert!(waited < Duration::from_secs(7), "{waited:?}");
+    assert_eq!(guest.picture(), picture);
+}
+
+/// A monitor serves one client and queues one more: whoever comes later must not wait for ever.
+#[test]
+fn a_monitor_that_is_besieged_is_left_in_time() {
+    let guest = Guest::start(Machine::Q35);
+    let held = guest.monitor();
+    // The first two are taken into the monitor's queue, and stay there when they are gone.
+    let waiting: Vec<_> = (0..2)
+        .map(|_| std::os::unix::net::UnixStream::connect(guest.file("qmp.sock")).unwrap())
+        .collect();
+    let begun = Instant::now();
+    let done = guest.kata_network("add-iface", CARD);
+    assert!(
+        begun.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        begun.elapsed()
+    );
+    refused(&done, Kind::Timeout, &["gave no greeting"]);
+    drop((waiting, held));
+}
+
+/// Root in the guest may eject a card; QEMU keeps its backend and the TAP.
+#[test]
+fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
+    let guest = Guest::start(Machine::Q35);
+    guest
+        .netns()
+        .ip("tuntap add tap-test mode tap multi_queue")
+        .ok();
+    guest.kata_network("add-iface", CARD).ok();
+    let eject = "for slot in /sys/bus/pci/slots/*; do \
+                   [ \"$(cat $slot/address)\" = 0000:01:00 ] && echo 0 >$slot/power; done; true";
+    guest
+        .sandbox(&["exec", guest.id(), "--", "sh", "-c", eject])
+        .ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while guest
+        .monitor()
+        .devices()
+        .contains(&"pbd.eth-test".to_owned())
+    {
+        assert!(
+            Instant::now() < deadline,
+            "the guest has not ejected the card"
+        );
+    }
+    assert_ne!(guest.monitor().backends(), "");
+    guest.kata_network("add-iface", CARD).ok();
+    assert_eq!(guest.kata_network("del-iface", CARD).ok(), "null\n");
+    assert_eq!(std::fs::read_dir(guest.file("cards")).unwrap().count(), 0);
+    assert_eq!(guest.monitor().backends(), "");
+}
+
+#[test]
+fn a_name_that_the_guest_has_is_refused() {
+    let guest = Guest::start(Machine::Q35);
+    let other = CARD
+        .replace("eth-test", "eth-other")
+        .replace("tap-test", "tap-other");
+    guest.kata_network("add-iface", &other).ok();
+    guest.exec("ip link set eth-other down").ok();
+    guest.exec("ip link set eth-other name eth-test").ok();
+    let picture = guest.picture();
+    let another = CARD.replace("a3:69", "a3:70");
+    let done = guest.kata_network("add-iface", &another);
+    refused(&done, Kind::Exists, &["name 'eth-test' is taken"]);
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_host_device_that_will_not_do_is_refused_before_the_machine_is_touched() {
+    let guest = Guest::start(Machine::Q35);
+    let netns = guest.netns();
+    netns.ip("tuntap add tap-one mode tap").ok();
+    netns.ip("link add veth0 type veth peer name veth1").ok();
+    netns.ip("tuntap add tun0 mode tun").ok();
+    let picture = guest.picture();
+    for (device, kind, sentence) in [
+        (
+            "tap-one",
+            Kind::Invalid,
+            "queues '2' is not allowed: the TAP device 'tap-one' was made with one queue",
+        ),
+        (
+            "veth0",
+            Kind::Invalid,
+            "device 'veth0' exists and is no TAP device",
+        ),
+        (
+            "tun0",
+            Kind::Invalid,
+            "device 'tun0' exists and is no TAP device",
+        ),
+    ] {
+        let done = guest.kata_network("add-iface", &CARD.replace("tap-test", device));
+        refused(&done, kind, &[sentence]);
+    }
+    assert_eq!(guest.picture(), picture);
+    // One device serves one card, with several queues or with one.
+    for (device, queues) in [("tap-one", ""), ("tap-many", ",\"queues\":2")] {
+        let card = |number: u32| {
+            format!(
+                r#"{{"device":"{device}","name":"eth{number}{}","hwAddr":"02:00:00:00:0{number}:{}","mtu":1500{queues}}}"#,
+                &device[4..5],
+                if device == "tap-one" { "01" } else { "02" },
+            )
+        };
+        guest.kata_network("add-iface", &card(1)).ok();
+        let done = guest.kata_network("add-iface", &card(2));
+        refused(&done, Kind::Exists, &["is in use by another process"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! A machine that stands, ends or begins anew under a command: the command ends in time, with a typed
+//! error, the host keeps nothing, and where the machine comes back so does everything else.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use patchbay_tests::{Configure, Done, FakeAgent, Guest, Machine, patchbay};
+use patchbay_types::failure::Kind;
+use serde_json::json;
+
+const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,
+    "IPAddresses":[{"address":"172.16.0.3","mask":"16"}],"queues":2}"#;
+
+fn signal_qemu(guest: &Guest, signal: Signal) {
+    let pid = guest.registered()["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+}
+
+/// A command that plugs the card and waits for an agent that is silent: it is in the middle.
+fn plugging(guest: &Guest) -> Child {
+    let socket = guest.file("fake.sock");
+    let agent = FakeAgent::serve(&socket, Configure::Hang);
+    let document = guest.file("card.json");
+    std::fs::write(&document, CARD).unwrap();
+    let words = ["kata-network", "add-iface", "x", document.to_str().unwrap()];
+    let mut command = patchbay(guest.run_dir(), &words);
+    let child = command
+        .args(["--agent", &format!("unix://{}", socket.display())])
+        .args(["--netns", guest.netns().name(), "--timeout", "1", "--qmp"])
+        .arg(guest.file("qmp.sock"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(agent.asked().name, "eth-test");
+    child
+}
+
+/// How it ended, in how long.
+fn ended(child: Child) -> (Done, Duration) {
+    let begun = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    let done = Done {
+        status: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    };
+    (done, begun.elapsed())
+}
+
+fn refused(done: &Done, kind: Kind, sentence: &str) {
+    assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
+    assert!(done.err.contains(sentence), "{done}");
+}
+
+const NO_LINKS: [String; 0] = [];
+
+#[test]
+fn a_machine_that_is_frozen_is_left_in_time_and_works_again_later() {
+    let guest = Guest::start(Machine::Q35);
+    signal_qemu(&guest, Signal::SIGSTOP);
+    let begun = Instant::now();
+    for command in ["add-iface", "del-iface", "list-ifaces"] {
+        let done = guest.kata_network(command, CARD);
+        refused(&done, Kind::Timeout, "gave no greeting in 5 s");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(18),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(guest.netns().links(), NO_LINKS);
+    assert!(!guest.file("cards").exists());
+    signal_qemu(&guest, Signal::SIGCONT);
+    guest.kata_network("add-iface", CARD).ok();
+    guest.kata_network("del-iface", CARD).ok();
+}
+
+#[test]
+fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
+    let guest = Guest::start(Machine::Q35);
+    let picture = guest.picture();
+    let child = plugging(&guest);
+    signal_qemu(&guest, Signal::SIGSTOP);
+    let (done, taken) = ended(child);
+    // The agent's 6 s, then 10 s for the first command of the undoing.
+    assert!(taken < Duration::from_secs(20), "{taken:?}");
+    refused(
+        &done,
+        Kind::Timeout,
+        "undoing will go on with the next command",
+    );
+    signal_qemu(&guest, Signal::SIGCONT);
+    let words = [
+        "kata-network",
+        "del-iface",
+        "x",
+        "-",
+        "--netns",
+        guest.netns().name(),
+    ];
+    let mut command = patchbay(guest.run_dir(), &words);
+    let url = guest.registered()["agent"].as_str().unwrap().to_owned();
+    command
+        .args(["--agent", &url, "--qmp"])
+        .arg(guest.file("qmp.sock"));
+    patchbay_tests::run(&mut command, CARD).ok();
+    std::fs::remove_file(guest.file("card.json")).unwrap();
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
+    let guest = Guest::start(Machine::Q35);
+    let child = plugging(&guest);
+    assert_eq!(guest.netns().links(), ["tap-test"]);
+    signal_qemu(&guest, Signal::SIGKILL);
+    let (done, taken) = ended(child);
+    assert!(taken < Duration::from_secs(10), "{taken:?}");
+    refused(
+        &done,
+        Kind::Timeout,
+        "undoing will go on with the next command",
+    );
+    assert_eq!(guest.netns().links(), NO_LINKS);
+    for command in ["add-iface", "del-iface", "list-ifaces"] {
+        let begun = Instant::now();
+        refused(
+            &guest.kata_network(command, CARD),
+            Kind::NotFound,
+            "no QEMU answers at",
+        );
+        assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+    // What is known of the sandbox ends with it.
+    guest.sandbox(&["stop", guest.id()]).ok();
+    assert!(!guest.file("lock").exists());
+    let done = guest.kata_network("del-iface", CARD);
+    refused(&done, Kind::NotFound, "no such container ID");
+    assert!(!guest.run_dir().join(guest.id()).exists());
+}
+
+#[test]
+fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
+    let guest = Guest::start(Machine::Q35);
+    let picture = guest.picture();
+    guest.kata_network("add-iface", CARD).ok();
+    guest.monitor().run("stop", json!({}));
+    let begun = Instant::now();
+    let done = guest.kata_network("del-iface", CARD);
+    refused(
+        &done,
+        Kind::NotYet,
+        "the guest has not let the card eth-test go in 30 s",
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(35),
+        "{:?}",
+        begun.elapsed()
+    );
+    guest.monitor().run("cont", json!({}));
+    guest.kata_network("del-iface", CARD).ok();
+    assert_eq!(guest.picture(), picture);
+}
+
+#[test]
+fn a_machine_that_begins_anew_gets_its_card_again() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("add-iface", CARD).ok();
+    let boots = || {
+        let console = guest.sandbox(&["console", guest.id()]).out;
+        console.matches("the agent serves").count()
+    };
+    assert_eq!(boots(), 1);
+    let mut monitor = guest.monitor();
+    // Our launcher has QEMU end instead.
+    monitor.run("set-action", json!({"reboot": "reset"}));
+    monitor.run("system_reset", json!({}));
+    drop(monitor);
+    let deadline = Instant::now() + Duration::from_secs(40);
+    // Not by asking the agent: vhost-device-vsock does not survive that before the guest is up.
+    while boots() < 2 {
+        assert!(Instant::now() < deadline, "the guest does not come back");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Its name and addresses are gone, and a card that differs is not taken for the same.
+    let done = guest.kata_network("add-iface", CARD);
+    refused(&done, Kind::Exists, "interface eth-test is already exist");
+    guest.kata_network("del-iface", CARD).ok();
+    guest.kata_network("add-iface", CARD).ok();
+    assert_eq!(
+        guest.ip("addr show eth-test")[0]["addr_info"][0]["local"],
+        "172.16.0.3"
+    );
+}
+
+#[test]
+fn a_guest_that_prints_without_end_does_not_fill_the_host() {
+    let guest = Guest::start(Machine::Q35);
+    let pid = guest.registered()["pid"].to_string();
+    let prlimit = |words: &[&str]| {
+        let mut command = std::process::Command::new("prlimit");
+        let output = command.args(["--pid", &pid]).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let limits = prlimit(&["--fsize", "--raw", "--noheadings", "--output=SOFT,HARD"]);
+    assert_eq!(limits.trim(), "16777216 16777216");
+    // What a slow serial line takes half a minute to reach, lowered.
+    prlimit(&["--fsize=100000"]);
+    let printed = guest.shell("head -c 200000 /dev/zero > /dev/console; echo printed");
+    assert_eq!(printed.ok(), "printed\n");
+    let length = std::fs::metadata(guest.file("console.log")).unwrap().len();
+    assert_eq!(length, 100_000);
+    guest.kata_network("list-routes", "").ok();
+}

@@ -1,0 +1,43 @@
+//! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that;
+//! what is listed crosses the wire unchanged and agrees with its filter.
+
+use patchbay_netcfg::conntrack::{delete, each};
+use patchbay_netcfg::fuzz::Script;
+use patchbay_types::conntrack::Filter;
+use patchbay_grammar::conntrack::parse;
+use patchbay_codec::{pack, unpack};
+
+/// The payload of one answer, by several filters.
+pub fn run(data: &[u8]) {
+    listed(data, None);
+    thread_local!(static FILTERS: Vec<Filter> = filters());
+    FILTERS.with(|filters| {
+        for filter in filters {
+            listed(data, Some(filter));
+            if let Ok(deleted) = delete(&mut Script::Payload(data), filter) {
+                assert!(deleted <= 1, "one answer holds one flow");
+            }
+        }
+    });
+}
+
+fn listed(data: &[u8], only: Option<&Filter>) {
+    let mut check = |flow: &_| {
+        assert!(only.is_none_or(|filter| filter.matches(flow)));
+        assert_eq!(unpack(&pack(flow)).as_ref(), Ok(flow));
+    };
+    // What is no flow is refused.
+    let _ = each(&mut Script::Payload(data), only, &mut check);
+}
+
+fn filters() -> Vec<Filter> {
+    let lines: [&[&str]; 5] = [
+        &["-f", "ipv4"],
+        &["-f", "ipv6"],
+        &["-d", "10.0.0.1"],
+        &["-p", "tcp", "--sport", "1000"],
+        &["-m", "0/0xff"],
+    ];
+    let read = |line: &&[&str]| parse(line).expect("a filter");
+    lines.iter().map(read).collect()
+}

@@ -1,0 +1,24 @@
+//! conntrack's words: what is accepted goes over the wire unchanged.
+
+use patchbay_types::conntrack::Filter;
+use patchbay_grammar::conntrack::parse;
+use patchbay_grammar::ipvsadm::split;
+use patchbay_wire::proto::conntrack as wire;
+
+use crate::harmless;
+
+/// Text, split as a shell does.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(words) = split(text) else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match parse(&words) {
+        Ok(filter) => {
+            let sent = wire::DeleteRequest::from(&filter);
+            assert_eq!(Filter::try_from(&sent), Ok(filter));
+        }
+        Err(refused) => harmless::text(&refused.to_string()),
+    }
+}

@@ -1,0 +1,65 @@
+//! What others keep in run directories, each file in its place.
+
+use std::path::Path;
+use std::time::Duration;
+
+use patchbay::args::Target;
+use patchbay::fuzz;
+
+use crate::harmless;
+use crate::pick;
+use crate::scratch::Scratch;
+
+const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
+
+/// The first byte picks the file. Each kind has a root of its own, in which all else stays.
+pub fn run(data: &[u8]) {
+    thread_local!(static ROOTS: [Scratch; 6] = std::array::from_fn(|_| Scratch::new()));
+    let (kind, bytes) = pick(data);
+    ROOTS.with(|[ours, go, rust, bundle, container, journal]| match kind {
+        b'0' => found(ours, "patchbay/vm1/sandbox.json", bytes, "vm1"),
+        b'1' => found(go, "run/vc/sbs/go1/persist.json", bytes, "go"),
+        b'2' => found(rust, "run/kata/rust1/state.json", bytes, "rust"),
+        b'3' => {
+            bundle.write("run/kata/rust1/root/kata.hvsock", b"");
+            found(
+                bundle,
+                &format!("{TASKS}/rust1/config.json"),
+                bytes,
+                "rust1",
+            );
+        }
+        b'4' => {
+            container.write("run/kata/rust1/root/kata.hvsock", b"");
+            container.write("run/kata/rust1/state.json", b"{}");
+            found(container, &format!("{TASKS}/c1/config.json"), bytes, "c1");
+        }
+        b'5' => {
+            journal.write("cards/eth0.json", bytes);
+            match fuzz::journal_is_kept(journal.path()) {
+                Ok(kept) => assert!(kept, "a card is another when it is written and read again"),
+                Err(failure) => harmless::failure(&failure),
+            }
+        }
+        b'6' => drop(fuzz::cid(bytes, "s1")),
+        _ => {}
+    });
+}
+
+fn found(root: &Scratch, file: &str, bytes: &[u8], id: &str) {
+    root.write(file, bytes);
+    if let Err(failure) = fuzz::find(&target(root.path()), id) {
+        harmless::failure(&failure);
+    }
+}
+
+fn target(root: &Path) -> Target {
+    Target {
+        qmp: None,
+        agent: None,
+        netns: None,
+        run_dir: root.join("patchbay"),
+        kata_roots: vec![root.to_owned()],
+        timeout: Duration::from_secs(1),
+    }
+}

@@ -1,0 +1,59 @@
+//! What IPVS answers: it goes over the wire unchanged, and can be told the kernel again.
+
+use patchbay_netcfg::fuzz::{Script, bodies};
+use patchbay_netcfg::ipvs::Ipvs;
+use patchbay_netlink::Batch;
+use patchbay_wire::convert::ipvs::status;
+use patchbay_types::ipvs::{Change, Family, ServiceId};
+use patchbay_codec::Row;
+use patchbay_wire::proto::ipvs as wire;
+
+use crate::packed::carried;
+use crate::pick;
+
+/// What the controller answers to who asks for the family: its number is 0x22.
+const FAMILY: [u8; 12] = [1, 2, 0, 0, 6, 0, 1, 0, 0x22, 0, 0, 0];
+
+/// The first byte picks the question; the rest is the payload of its answer.
+pub fn run(data: &[u8]) {
+    let (kind, payload) = pick(data);
+    let ipvs = Ipvs::resolve(&mut Script::Payload(&FAMILY));
+    let Ok(Some(ipvs)) = ipvs else {
+        panic!("there is such a family");
+    };
+    let mut kernel = Script::Payload(payload);
+    match kind {
+        b'0' => services(ipvs, &mut kernel),
+        b'1' => servers(ipvs, &mut kernel, Family::V4),
+        b'2' => servers(ipvs, &mut kernel, Family::V6),
+        b'3' => {
+            if let Ok(read) = ipvs.status(&mut kernel) {
+                assert_eq!(status(&wire::StatusReply::from(&read)), Ok(read));
+            }
+        }
+        b'4' => drop(Ipvs::resolve(&mut kernel)),
+        _ => {}
+    }
+}
+
+fn services(ipvs: Ipvs, kernel: &mut Script<'_>) {
+    for listed in ipvs.services(kernel).into_iter().flatten() {
+        carried(&Row::Service(listed.clone()));
+        let mut batch = Batch::default();
+        ipvs.push(&mut batch, &Change::AddService(listed.service));
+        assert_eq!(bodies(&batch).len(), 1);
+    }
+}
+
+fn servers(ipvs: Ipvs, kernel: &mut Script<'_>, family: Family) {
+    let id = ServiceId::Mark {
+        mark: std::num::NonZeroU32::MIN,
+        family,
+    };
+    for listed in ipvs.servers(kernel, id).into_iter().flatten() {
+        carried(&Row::Server(listed));
+        let mut batch = Batch::default();
+        ipvs.push(&mut batch, &Change::AddServer(id, listed.server));
+        assert_eq!(bodies(&batch).len(), 1);
+    }
+}

@@ -1,0 +1,53 @@
+//! ipvsadm's words: what is accepted is saved as a line that means the same.
+
+use patchbay_types::ipvs::{Change, Netmask, Service};
+use patchbay_grammar::ipvsadm::{Command, Completeness, Grammar, numeric, parse, server_line, service_line, split};
+
+use crate::harmless;
+use crate::names::grammars;
+
+/// Text, split as a shell does, by each grammar.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(words) = split(text) else { return };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    for grammar in grammars() {
+        match parse(&grammar, &words) {
+            Ok(Command::Change(change)) => saved_is_read(&grammar, &change),
+            Ok(_) => {}
+            Err(refused) => harmless::text(&refused.to_string()),
+        }
+    }
+}
+
+/// Reads the line that saves this change, if one does.
+pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
+    let (line, meant) = match change {
+        Change::AddService(service) | Change::EditService(service) if !can_be_saved(service) => {
+            return;
+        }
+        Change::AddService(service) | Change::EditService(service) => (
+            service_line(service, &numeric),
+            Change::AddService(service.clone()),
+        ),
+        Change::AddServer(id, server) | Change::EditServer(id, server) => (
+            server_line(*id, server, &numeric, Completeness::Whole),
+            Change::AddServer(*id, *server),
+        ),
+        _ => return,
+    };
+    let words: Vec<&str> = line.split(' ').collect();
+    let read = parse(grammar, &words);
+    assert_eq!(read, Ok(Command::Change(meant)), "{line}");
+}
+
+/// ipvsadm's bytes have no name for the third flag of two schedulers, and no mask without `-p`, which
+/// alone makes use of it.
+pub(crate) fn can_be_saved(service: &Service) -> bool {
+    let two_names = ["sh", "mh"].contains(&service.scheduler.as_str());
+    let named = !two_names || service.flags.bits() & 4 == 0;
+    let whole = Netmask::whole(service.id.family());
+    named && (service.persistence.is_some() || service.netmask == whole)
+}

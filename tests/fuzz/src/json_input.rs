@@ -1,0 +1,85 @@
+//! Documents of operators: what is accepted goes over the wire unchanged, and its echo is accepted
+//! again and means the same.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use patchbay::fuzz;
+use patchbay_wire::convert::{configure_request, delete_request, patterns, routes_request, specs, update_request};
+use patchbay_types::failure::Failure;
+use patchbay_types::{LinkChange, LinkSpec, PciAddress, PciPath};
+use serde_json::Value;
+
+use crate::scratch::Scratch;
+use crate::{harmless, pick};
+
+/// The first byte picks the document.
+pub fn run(data: &[u8]) {
+    thread_local!(static SCRATCH: Scratch = Scratch::new());
+    let (kind, bytes) = pick(data);
+    SCRATCH.with(|scratch| {
+        let file = scratch.write("document.json", bytes);
+        match kind {
+            b'0' => card(&file),
+            b'1' => change(&file),
+            b'2' => drop(fuzz::name(&file)),
+            b'3' => {
+                let read = fuzz::routes_to_add(&file);
+                if let Some(read) = echoed(scratch, read, fuzz::routes_to_add) {
+                    assert_eq!(specs(&routes_request(&read)), Ok(read));
+                }
+            }
+            b'4' => {
+                let read = fuzz::routes_to_delete(&file);
+                if let Some(read) = echoed(scratch, read, fuzz::routes_to_delete) {
+                    assert_eq!(patterns(&delete_request(&read)), Ok(read));
+                }
+            }
+            b'5' => {
+                let Ok(Some(read)) = fuzz::routes_wanted(&file) else {
+                    return;
+                };
+                let again = |file: &Path| fuzz::routes_wanted(file).map(Option::unwrap_or_default);
+                if let Some(read) = echoed(scratch, Ok(read), again) {
+                    assert_eq!(specs(&routes_request(&read)), Ok(read));
+                }
+            }
+            _ => {}
+        }
+    });
+}
+
+fn echoed<T: PartialEq + Debug>(
+    scratch: &Scratch,
+    read: Result<(Vec<T>, Value), Failure>,
+    again: impl Fn(&Path) -> Result<(Vec<T>, Value), Failure>,
+) -> Option<Vec<T>> {
+    let (read, echo) = read.inspect_err(harmless::failure).ok()?;
+    let echo = serde_json::to_vec(&echo).expect("an echo is JSON");
+    // What fitted into a file may be longer with every key spelled out.
+    if echo.len() < 1 << 20 {
+        let (second, _) = again(&scratch.write("echo.json", &echo)).expect("an echo is accepted");
+        assert_eq!(second, read);
+    }
+    Some(read)
+}
+
+fn card(file: &Path) {
+    let spec = match fuzz::card(file) {
+        Ok(spec) => spec,
+        Err(failure) => return harmless::failure(&failure),
+    };
+    let path = PciPath::new(vec![PciAddress::from_devfn(8)]).expect("a path");
+    let sent = configure_request(&path, &spec);
+    let read = <(PciPath, LinkSpec)>::try_from(&sent);
+    assert_eq!(read, Ok((path, spec)));
+}
+
+fn change(file: &Path) {
+    let change = match fuzz::change(file) {
+        Ok(change) => change,
+        Err(failure) => return harmless::failure(&failure),
+    };
+    let read = LinkChange::try_from(&update_request(&change));
+    assert_eq!(read, Ok(change));
+}

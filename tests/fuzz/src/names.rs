@@ -1,0 +1,34 @@
+//! A machine's names for ipvsadm's grammar.
+
+use std::net::Ipv4Addr;
+
+use patchbay_types::ipvs::{Checksum, Forward, Tunnel};
+use patchbay_grammar::ipvsadm::{Grammar, Resolver};
+
+pub(crate) struct Names;
+
+impl Resolver for Names {
+    fn host(&self, name: &str) -> Option<Ipv4Addr> {
+        (name == "testhost").then_some(Ipv4Addr::new(10, 9, 8, 7))
+    }
+
+    fn service(&self, name: &str, protocol: &str) -> Option<u16> {
+        match (name, protocol) {
+            ("http", "tcp") => Some(80),
+            ("domain", "udp") => Some(53),
+            _ => None,
+        }
+    }
+}
+
+/// The grammars of the two commands, which differ in what is meant when nothing is said, and one
+/// that nobody has.
+pub(crate) fn grammars() -> [Grammar<'static>; 3] {
+    let gre = Tunnel::Gre {
+        checksum: Checksum::Full,
+    };
+    [Forward::Masquerade, Forward::Route, Forward::Tunnel(gre)].map(|forward| Grammar {
+        names: &Names,
+        forward,
+    })
+}

@@ -1,0 +1,22 @@
+//! Datagrams of the kernel: answers in parts, ends, refusals with their words, attributes in nests.
+
+use patchbay_netcfg::fuzz::{Script, walk};
+use patchbay_netlink::genl::FamilyId;
+use patchbay_netlink::{Batch, Error, Flags, Kernel, Route};
+
+/// The same datagram to one who walks it, one who asks and one who commits.
+pub fn run(data: &[u8]) {
+    assert!(walk(data) <= data.len(), "more is read than there is");
+    let _ = FamilyId::resolve(&mut Script::Datagram(data), "IPVS");
+    let request = Batch::<Route>::of(18, Flags::Plain, |body| body.raw(&[0; 16]));
+    let mut kernel = Script::Datagram(data);
+    match kernel.commit(&request) {
+        Ok(refusals) => {
+            for (position, refusal) in refusals {
+                assert_eq!(position, 0);
+                assert!(refusal.text.is_none_or(|text| text.len() <= 3 * 256));
+            }
+        }
+        Err(error) => assert!(matches!(error, Error::Malformed(_) | Error::Overrun)),
+    }
+}

@@ -1,0 +1,75 @@
+//! Packed rules, routes and rows: what is accepted is packed as bytes that are read the same.
+
+use std::fmt::Debug;
+
+use patchbay_types::conntrack::Flow;
+use patchbay_types::ipvs::{Change, Line, Reading, Setting};
+use patchbay_types::{Route, RoutePattern, RouteSpec};
+use patchbay_codec::{Packed, Reader, Row, RowRef, pack, unpack};
+
+use crate::{harmless, pick};
+
+/// The first byte picks what the rest holds.
+pub fn run(data: &[u8]) {
+    let (kind, bytes) = pick(data);
+    let mut reader = Reader::new(bytes);
+    match kind {
+        b'0' => each::<Line>(&mut reader),
+        b'1' => {
+            while let Some(row) = next(&mut reader, Row::unpack) {
+                carried(&row);
+            }
+        }
+        b'2' => {
+            if let Ok(change) = unpack::<Change>(bytes) {
+                kept(&change);
+            }
+        }
+        b'3' => each::<Flow>(&mut reader),
+        b'4' => {
+            while let Some(reading) = next(&mut reader, Reading::unpack) {
+                kept(&reading);
+                if let Ok(setting) = Setting::new(reading) {
+                    kept(&setting);
+                }
+            }
+        }
+        b'5' => each::<RouteSpec>(&mut reader),
+        b'6' => each::<Route>(&mut reader),
+        b'7' => each::<RoutePattern>(&mut reader),
+        _ => {}
+    }
+}
+
+fn each<T: Packed + PartialEq + Debug>(reader: &mut Reader<'_>) {
+    while let Some(value) = next(reader, T::unpack) {
+        kept(&value);
+    }
+}
+
+fn next<'a, T, E: ToString>(
+    reader: &mut Reader<'a>,
+    read: impl Fn(&mut Reader<'a>) -> Result<T, E>,
+) -> Option<T> {
+    if reader.is_empty() {
+        return None;
+    }
+    read(reader)
+        .map_err(|refused| harmless::text(&refused.to_string()))
+        .ok()
+}
+
+fn kept<T: Packed + PartialEq + Debug>(value: &T) {
+    assert_eq!(unpack::<T>(&pack(value)).as_ref(), Ok(value));
+}
+
+/// A row survives the wire.
+pub(crate) fn carried(row: &Row) {
+    let mut bytes = Vec::new();
+    match row {
+        Row::Service(listed) => RowRef::Service(&listed.service, &listed.stats),
+        Row::Server(listed) => RowRef::Server(listed),
+    }
+    .pack(&mut bytes);
+    assert_eq!(Row::unpack(&mut Reader::new(&bytes)).as_ref(), Ok(row));
+}

@@ -1,0 +1,52 @@
+//! Links, addresses and routes: a route that was listed can be told again, and is then the same.
+
+use std::collections::HashMap;
+
+use patchbay_netcfg::fuzz::{Script, bodies};
+use patchbay_netlink::Batch;
+use patchbay_netcfg::rtnl::{address, link, route};
+use patchbay_codec::{pack, unpack};
+
+use crate::pick;
+
+/// The first byte picks the table; the rest is one message of it.
+pub fn run(data: &[u8]) {
+    let (kind, payload) = pick(data);
+    let mut kernel = Script::Payload(payload);
+    match kind {
+        b'0' => drop(link::list(&mut kernel)),
+        b'1' => addresses(&mut kernel),
+        b'2' => routes(&mut kernel),
+        _ => {}
+    }
+}
+
+fn addresses(kernel: &mut Script<'_>) {
+    for listed in address::list(kernel).into_iter().flatten() {
+        let mut batch = Batch::default();
+        address::remove(&mut batch, listed.index, listed.address);
+        let told = bodies(&batch).pop().expect("there is one request");
+        // A request says nothing of progress and little of scope; address and link are its point.
+        for again in address::list(&mut Script::Payload(&told))
+            .into_iter()
+            .flatten()
+        {
+            assert_eq!((again.index, again.address), (listed.index, listed.address));
+        }
+    }
+}
+
+fn routes(kernel: &mut Script<'_>) {
+    let names = HashMap::from([(3, "eth0".to_owned())]);
+    for listed in route::list(kernel).into_iter().flatten() {
+        let mut batch = Batch::default();
+        route::add(&mut batch, &listed);
+        let told = bodies(&batch).pop().expect("there is one request");
+        let again = route::list(&mut Script::Payload(&told)).unwrap_or_default();
+        assert_eq!(again.len(), 1, "{listed:?} is told as {told:?}");
+        if let Some(spoken) = listed.spoken(&names) {
+            assert_eq!(again[0].spoken(&names).as_ref(), Some(&spoken));
+            assert_eq!(unpack(&pack(&spoken)), Ok(spoken));
+        }
+    }
+}

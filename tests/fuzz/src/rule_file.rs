@@ -1,0 +1,57 @@
+//! Rule files: lines are counted right, and what is read is saved as a file that reads the same.
+
+use patchbay_grammar::ipvsadm::{BadLine, Completeness, numeric, read_rules, server_line, service_line};
+use patchbay_types::ipvs::Change;
+
+use crate::harmless;
+use crate::ipvsadm_words::can_be_saved;
+use crate::names::grammars;
+
+/// A whole file, by each grammar.
+pub fn run(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let there = text.split('\n').count();
+    for grammar in grammars() {
+        match read_rules(&grammar, text) {
+            Ok(lines) => {
+                assert!(lines.is_sorted_by(|a, b| a.number < b.number));
+                assert!(lines.iter().all(|line| within(line.number, there)));
+                let changes: Vec<Change> = lines.into_iter().map(|line| line.change).collect();
+                again(&changes, |text| {
+                    let lines = read_rules(&grammar, text)?;
+                    Ok(lines.into_iter().map(|line| line.change).collect())
+                });
+            }
+            Err(BadLine::Refused { number, refused }) => {
+                assert!(within(number, there));
+                harmless::text(&refused.to_string());
+            }
+            Err(BadLine::NoRule { number }) => assert!(within(number, there)),
+            Err(BadLine::TooLong) => panic!("there are only {there} lines"),
+        }
+    }
+}
+
+fn within(number: u32, there: usize) -> bool {
+    usize::try_from(number).is_ok_and(|number| (1..=there).contains(&number))
+}
+
+fn again(changes: &[Change], read: impl Fn(&str) -> Result<Vec<Change>, BadLine>) {
+    let (mut text, mut meant) = (String::new(), Vec::new());
+    for change in changes {
+        match change {
+            Change::AddService(service) if can_be_saved(service) => {
+                text += &service_line(service, &numeric);
+            }
+            Change::AddServer(id, server) => {
+                text += &server_line(*id, server, &numeric, Completeness::Whole);
+            }
+            _ => continue,
+        }
+        text += "\n";
+        meant.push(change.clone());
+    }
+    assert_eq!(read(&text), Ok(meant), "{text}");
+}

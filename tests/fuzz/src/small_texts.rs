@@ -1,0 +1,84 @@
+//! Values of one word: what is accepted prints as text that reads the same.
+
+use std::fmt::{Debug, Display};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::str::FromStr;
+
+use patchbay::fuzz;
+use patchbay_sandbox::launch::registry::SandboxId;
+use patchbay_types::endpoint::Endpoint;
+use patchbay_types::ipvs::{Engine, Scheduler};
+use patchbay_grammar::ipvsadm::inet_aton;
+use patchbay_types::{IfName, MacAddr, SocketPath};
+
+use crate::pick;
+
+/// The first byte picks the value.
+pub fn run(data: &[u8]) {
+    let (kind, bytes) = pick(data);
+    if kind == b'9' {
+        return handshake(bytes);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match kind {
+        b'0' => kept::<Endpoint>(text),
+        b'1' => kept::<IfName>(text),
+        b'2' => kept::<MacAddr>(text),
+        b'3' => kept::<SocketPath>(text),
+        b'4' => kept::<SandboxId>(text),
+        b'5' => kept::<Scheduler>(text),
+        b'6' => cut(text),
+        b'7' => {
+            if let Some(ip) = inet_aton(text) {
+                assert_eq!(inet_aton(&ip.to_string()), Some(ip));
+            }
+        }
+        b'8' => {
+            let (hosts, rest) = text.split_once('\0').unwrap_or((text, ""));
+            let (services, wanted) = rest.split_once('\0').unwrap_or((rest, "localhost"));
+            let (host, port) = fuzz::names(hosts, services, wanted);
+            assert!(host.is_none() || !hosts.is_empty());
+            assert!(port.is_none() || !services.is_empty());
+        }
+        _ => {}
+    }
+}
+
+fn kept<T: FromStr + Display + PartialEq + Debug>(text: &str) {
+    let Ok(value) = text.parse::<T>() else { return };
+    let printed = value.to_string();
+    assert!(
+        printed.parse::<T>().is_ok_and(|read| read == value),
+        "{printed:?}"
+    );
+}
+
+fn cut(text: &str) {
+    if let Ok(name) = Engine::cut(text) {
+        assert!(text.starts_with(name.as_str()));
+    }
+}
+
+/// Of what a multiplexer says only the first line is taken.
+fn handshake(bytes: &[u8]) {
+    let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets can be made");
+    theirs.write_all(bytes).expect("a short text is taken");
+    theirs
+        .shutdown(Shutdown::Write)
+        .expect("a socket can be shut down");
+    let opened = fuzz::handshake(&ours).is_ok();
+    let mut rest = Vec::new();
+    ours.read_to_end(&mut rest)
+        .expect("what is there can be read");
+    if opened {
+        let taken = &bytes[..bytes.len() - rest.len()];
+        assert_eq!(
+            taken.iter().position(|byte| *byte == b'\n'),
+            Some(taken.len() - 1)
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! An agent of the tests' own, for what a real one would not do.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use async_trait::async_trait;
+use patchbay_types::failure::Failure;
+use patchbay_wire::API_VERSION;
+use patchbay_wire::proto::agent::{
+    ConfigureInterfaceRequest, Configured, HelloReply, HelloRequest, ListInterfacesReply,
+    ListInterfacesRequest,
+};
+use patchbay_wire::proto::agent_ttrpc::{Agent, create_agent};
+use ttrpc::r#async::{Server, TtrpcContext};
+
+/// What becomes of a request to configure a card.
+#[derive(Debug, Clone)]
+pub enum Configure {
+    /// It is refused.
+    Refuse(Failure),
+    /// It is never answered.
+    Hang,
+}
+
+/// Greets and lists like an agent of an empty guest; serves until the process ends.
+#[derive(Debug)]
+pub struct FakeAgent {
+    asked: mpsc::Receiver<ConfigureInterfaceRequest>,
+}
+
+impl FakeAgent {
+    /// Serves on a Unix socket at this path.
+    pub fn serve(path: &Path, configure: Configure) -> Self {
+        let (sender, asked) = mpsc::channel();
+        let (ready, bound) = mpsc::channel();
+        let address = format!("unix://{}", path.display());
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let service = create_agent(Arc::new(Answers { configure, sender }));
+                let mut server = Server::new()
+                    .bind(&address)
+                    .unwrap()
+                    .register_service(service);
+                server.start().await.unwrap();
+                ready.send(()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        bound.recv().unwrap();
+        Self { asked }
+    }
+
+    /// Waits for the next request to configure a card.
+    pub fn asked(&self) -> ConfigureInterfaceRequest {
+        self.asked
+            .recv_timeout(std::time::Duration::from_secs(60))
+            .unwrap()
+    }
+}
+
+struct Answers {
+    configure: Configure,
+    sender: mpsc::Sender<ConfigureInterfaceRequest>,
+}
+
+#[async_trait]
+impl Agent for Answers {
+    async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
+        Ok(HelloReply {
+            api_version: API_VERSION,
+            ..HelloReply::default()
+        })
+    }
+
+    async fn configure_interface(
+        &self,
+        _: &TtrpcContext,
+        request: ConfigureInterfaceRequest,
+    ) -> ttrpc::Result<Configured> {
+        // Who does not look at requests has dropped the other end.
+        let _ = self.sender.send(request);
+        match &self.configure {
+            Configure::Refuse(failure) => Err(patchbay_wire::status::from_failure(failure)),
+            Configure::Hang => std::future::pending().await,
+        }
+    }
+
+    async fn list_interfaces(
+        &self,
+        _: &TtrpcContext,
+        _: ListInterfacesRequest,
+    ) -> ttrpc::Result<ListInterfacesReply> {
+        Ok(ListInterfacesReply::default())
+    }
+}

@@ -1,0 +1,228 @@
+//! A sandbox with its guest, and everything that is asked of both.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use patchbay_host::agent::Agent;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::built;
+use crate::leftovers;
+use crate::{Done, Monitor, Netns, bin, patchbay, run, temp_dir};
+
+/// QEMU's machine types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// PCI Express, cards in root ports.
+    Q35,
+    /// Conventional PCI, cards in a bridge.
+    Pc,
+}
+
+/// Words for [`Guest::start_with`]: not the usual image but that of Linux 6.12.
+pub fn linux_6_12() -> [String; 2] {
+    let image = built("PATCHBAY_IMAGE_6_12_DIR", "image-6.12");
+    ["--image".to_owned(), image.display().to_string()]
+}
+
+/// A running sandbox in a network namespace of its own; it ends with this value.
+#[derive(Debug)]
+pub struct Guest {
+    id: String,
+    run_dir: TempDir,
+    netns: Netns,
+}
+
+impl Guest {
+    /// Starts one with the tools that judge it.
+    pub fn start(machine: Machine) -> Self {
+        Self::start_with(machine, &[])
+    }
+
+    /// The same, with more words for `patchbay-sandbox start`.
+    pub fn start_with(machine: Machine, words: &[&str]) -> Self {
+        let machine = match machine {
+            Machine::Q35 => "q35",
+            Machine::Pc => "pc",
+        };
+        leftovers::sweep();
+        let guest = Self {
+            id: format!("6ec7a98-{}", std::process::id()),
+            run_dir: temp_dir(),
+            netns: Netns::new(),
+        };
+        leftovers::sign(guest.run_dir());
+        let netns = guest.netns.name();
+        let start = [
+            "start",
+            &guest.id,
+            "--machine",
+            machine,
+            "--netns",
+            netns,
+            "--tools",
+        ];
+        guest.sandbox(&[&start, words].concat()).ok();
+        guest
+    }
+
+    /// `patchbay-sandbox` with this guest's run directory.
+    pub fn sandbox(&self, words: &[&str]) -> Done {
+        sandbox(self.run_dir(), words, "")
+    }
+
+    /// The sandbox's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The namespace of its TAP devices.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// The run directory.
+    pub fn run_dir(&self) -> &Path {
+        self.run_dir.path()
+    }
+
+    /// A file of the sandbox in its run directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.run_dir.path().join(&self.id).join(name)
+    }
+
+    /// A program in the guest.
+    pub fn exec(&self, words: &str) -> Done {
+        let words = words.split_whitespace();
+        self.sandbox(
+            &["exec", &self.id, "--"]
+                .into_iter()
+                .chain(words)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Shell words in the guest.
+    pub fn shell(&self, script: &str) -> Done {
+        self.sandbox(&["exec", &self.id, "--", "sh", "-c", script])
+    }
+
+    /// Makes a file in the guest.
+    pub fn put(&self, path: &str, content: &str) {
+        let script = format!("cat >{path}");
+        let words = ["exec", &self.id, "--", "sh", "-c", &script];
+        sandbox(self.run_dir(), &words, content).ok();
+    }
+
+    /// Starts a second agent in the guest, by these shell words, and waits until it answers on this
+    /// port; returns its URL.
+    pub fn second_agent(&self, words: &str, port: u32) -> String {
+        let start = format!("{words} --listen vsock:{port} >/dev/null 2>&1 &");
+        self.shell(&start).ok();
+        let url = format!("hvsock://{}:{port}", self.file("vsock.sock").display());
+        let endpoint = url.parse().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let greeting = || Agent::connect(&endpoint).and_then(|agent| agent.greeting());
+        while let Err(failure) = greeting() {
+            assert!(Instant::now() < deadline, "{failure}");
+        }
+        url
+    }
+
+    /// `ip -j -d` in the guest.
+    pub fn ip(&self, words: &str) -> Value {
+        self.exec(&format!("ip -j -d {words}")).json()
+    }
+
+    /// `patchbay kata-network COMMAND ID [-]` with this document as its standard input.
+    pub fn kata_network(&self, command: &str, document: &str) -> Done {
+        let file: &[&str] = if command.starts_with("list") {
+            &[]
+        } else {
+            &["-"]
+        };
+        let words = [&["kata-network", command, &self.id], file].concat();
+        run(&mut patchbay(self.run_dir(), &words), document)
+    }
+
+    /// `patchbay` with this guest's run directory.
+    pub fn patchbay(&self, words: &[&str]) -> Done {
+        run(&mut patchbay(self.run_dir(), words), "")
+    }
+
+    /// A session with QEMU's monitor, which nobody else can have meanwhile.
+    pub fn monitor(&self) -> Monitor {
+        Monitor::connect(&self.file("qmp.sock"))
+    }
+
+    /// What `sandbox.json` says.
+    pub fn registered(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.file("sandbox.json")).unwrap()).unwrap()
+    }
+
+    /// Number of descriptors that QEMU has open.
+    pub fn qemu_descriptors(&self) -> usize {
+        let pid = &self.registered()["pid"];
+        std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .count()
+    }
+
+    /// Everything that plugging may change: devices, backends, host links, what the guest shows,
+    /// the journal.
+    pub fn picture(&self) -> String {
+        let mut monitor = self.monitor();
+        let devices = monitor.devices();
+        let backends = monitor.backends();
+        drop(monitor);
+        let links = settled(&self.netns.ip("-d link show").ok());
+        let inside = settled(&self.exec("ip -d addr show").ok()) + &self.exec("ip route show").ok();
+        let journal = std::fs::read_dir(self.file("cards"));
+        let journal: Vec<_> = journal
+            .into_iter()
+            .flatten()
+            .map(|e| e.unwrap().path())
+            .collect();
+        format!("{devices:#?}\n{backends}\n{links}\n{inside}\n{journal:?}")
+    }
+}
+
+/// `patchbay-sandbox` with this run directory and this standard input.
+pub(crate) fn sandbox(run_dir: &Path, words: &[&str], input: &str) -> Done {
+    let mut command = Command::new(bin("patchbay-sandbox"));
+    command
+        .env("PATCHBAY_RUN_DIR", run_dir)
+        .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
+        .args(words);
+    run(&mut command, input)
+}
+
+/// What `ip` shows, less what the kernel does in its own time: link-local addresses and the
+/// operational state.
+fn settled(shown: &str) -> String {
+    let lines = shown
+        .lines()
+        .filter(|line| !line.contains("fe80::") && !line.contains("valid_lft"));
+    let lines = lines.map(|line| {
+        line.replace("NO-CARRIER,", "")
+            .replace("state DOWN", "state UP")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let console = self.sandbox(&["console", &self.id]).out;
+            let from = console.len().saturating_sub(4000);
+            eprintln!(
+                "console of {}: …{}",
+                self.id,
+                String::from_utf8_lossy(&console.as_bytes()[from..])
+            );
+        }
+        self.sandbox(&["stop", &self.id]);
+    }
+}
