@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use patchbay_host::agent::Agent;
 use patchbay_tests::{Guest, Machine, bin, patchbay, run};
 use patchbay_types::{
-    Arp, InterfaceAddress, LinkParts, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
+    Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
 };
 
 const MAC: &str = "02:42:20:6f:a3:69";
@@ -142,7 +142,7 @@ fn a_card_that_is_up_keeps_addresses_and_routes_over_a_new_name() {
         .parse()
         .unwrap();
     let address = |ip: &str, prefix| InterfaceAddress::new(ip.parse().unwrap(), prefix).unwrap();
-    let parts = LinkParts {
+    let parts = LinkFields {
         name: "new".parse().unwrap(),
         mac: MAC.parse().unwrap(),
         mtu: Mtu::try_from(1500).unwrap(),

@@ -249,7 +249,7 @@ fn table(guest: &Guest) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Services without servers: those that are deleted slow later ones down for two minutes.
+/// Netcfg without servers: those that are deleted slow later ones down for two minutes.
 fn rules(network: u8) -> String {
     let service = |number| {
         format!(

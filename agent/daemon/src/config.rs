@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use patchbay_netcfg::ethtool::EthtoolWay;
-use patchbay_types::BadValue;
+use patchbay_netcfg::ethtool::EthtoolBackend;
+use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::DEFAULT_PORT;
 
 /// Where the agent waits for the host.
@@ -23,7 +23,7 @@ pub struct Config {
     /// Where sysfs is mounted.
     pub sysfs: PathBuf,
     /// How queues are set.
-    pub ethtool: EthtoolWay,
+    pub ethtool: EthtoolBackend,
     /// Where it keeps what leads back should it be killed at a rule file: a file that nothing
     /// outlives but the agent.
     pub undo_log: Option<PathBuf>,
@@ -36,16 +36,16 @@ impl Config {
     ///
     /// # Errors
     /// A word that is not known, or one without its value.
-    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, BadValue> {
+    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, InvalidValue> {
         let mut config = Self {
             listen: Listen::Vsock(DEFAULT_PORT),
             sysfs: PathBuf::from("/sys"),
-            ethtool: EthtoolWay::Auto,
+            ethtool: EthtoolBackend::Auto,
             undo_log: None,
         };
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            let bad = || BadValue::new(&word, RULE);
+            let bad = || InvalidValue::new(&word, RULE);
             let value = words.next().ok_or_else(bad)?;
             match (word.as_str(), value.split_once(':')) {
                 ("--listen", Some(("vsock", port))) => {
@@ -54,8 +54,8 @@ impl Config {
                 ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
                 ("--sysfs", _) => config.sysfs = value.into(),
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
-                ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolWay::Auto,
-                ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolWay::Ioctl,
+                ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolBackend::Auto,
+                ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolBackend::Ioctl,
                 _ => return Err(bad()),
             }
         }
@@ -93,7 +93,7 @@ mod tests {
             "/run/a.undo",
         ])
         .unwrap();
-        assert_eq!(unix.ethtool, EthtoolWay::Ioctl);
+        assert_eq!(unix.ethtool, EthtoolBackend::Ioctl);
         assert_eq!(unix.listen, Listen::Unix("/run/a.sock".into()));
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
         assert_eq!(unix.undo_log, Some(PathBuf::from("/run/a.undo")));

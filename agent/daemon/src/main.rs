@@ -9,7 +9,7 @@ use patchbay_agent::config::Config;
 use patchbay_agent::privileges;
 use patchbay_agent::server;
 use patchbay_netcfg::device::Sysfs;
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ops::Netcfg;
 use slog::{Logger, crit, o, warn};
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
             "cause" => error.source().map(ToString::to_string).unwrap_or_default());
     }
     let sysfs = Sysfs::at(&config.sysfs);
-    let services = Arc::new(Services::open(sysfs, config.ethtool, config.undo_log)?);
+    let services = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
     match services.ipvs().recover() {
         Ok(None) => {}
         Ok(Some(_)) => warn!(log, "a rule file that was not carried out whole is undone"),

@@ -150,9 +150,9 @@ impl<'a> Attrs<'a> {
 
 /// Attributes by their kind, below `N`: read once where many are looked up.
 #[derive(Debug)]
-pub struct Indexed<'a, const N: usize>([Option<&'a [u8]>; N]);
+pub struct AttrTable<'a, const N: usize>([Option<&'a [u8]>; N]);
 
-impl<'a, const N: usize> Indexed<'a, N> {
+impl<'a, const N: usize> AttrTable<'a, N> {
     /// The first of each kind; those that are not known are passed over.
     pub fn of(attrs: Attrs<'a>) -> Result<Self, Error> {
         let mut values = [None; N];

@@ -31,19 +31,19 @@ pub enum Error {
     Malformed(&'static str),
     /// The kernel said no.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(KernelError),
 }
 
 /// The kernel's no: its errno and, where it gave one, its sentence (`NLMSGERR_ATTR_MSG`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct KernelError {
     /// A positive errno.
     pub errno: i32,
     /// The extended acknowledgement.
     pub text: Option<String>,
 }
 
-impl Refusal {
+impl KernelError {
     /// Whether it was this errno.
     #[must_use]
     pub fn is(&self, errno: Errno) -> bool {
@@ -51,7 +51,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Errno::from_raw(self.errno).desc())?;
         match &self.text {

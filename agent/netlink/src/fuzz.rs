@@ -1,7 +1,7 @@
 //! A kernel whose answers the fuzzer makes up.
 
 use super::reply::{Replies, ReplyKind};
-use super::{Attrs, Batch, Error, Family, Kernel, Refusal};
+use super::{Attrs, Batch, Connection, Error, Family, KernelError};
 
 /// What the kernel says, whatever it is asked.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,8 @@ pub enum Script<'a> {
     Datagram(&'a [u8]),
 }
 
-impl<F: Family> Kernel<F> for Script<'_> {
-    fn commit(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, Refusal)>, Error> {
+impl<F: Family> Connection<F> for Script<'_> {
+    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error> {
         let Script::Datagram(bytes) = self else {
             return Ok(Vec::new());
         };
@@ -26,7 +26,7 @@ impl<F: Family> Kernel<F> for Script<'_> {
         Ok(refusals)
     }
 
-    fn ask(
+    fn dump(
         &mut self,
         _: &Batch<F>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,

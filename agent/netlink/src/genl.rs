@@ -1,6 +1,6 @@
 //! Generic netlink: its header, and the lookup of a family's number.
 
-use crate::{Attrs, Batch, Body, Error, Flags, Generic, Kernel, read_u16};
+use crate::{Attrs, Batch, Body, Connection, Error, Flags, Generic, read_u16};
 
 /// `genlmsghdr`: command, version, two reserved bytes.
 pub const HEADER: usize = 4;
@@ -59,12 +59,12 @@ impl FamilyId {
     ///
     /// # Errors
     /// ENOENT as a refusal where the kernel has no such family.
-    pub fn resolve<K: Kernel<Generic>>(kernel: &mut K, name: &str) -> Result<Self, Error> {
+    pub fn resolve<K: Connection<Generic>>(kernel: &mut K, name: &str) -> Result<Self, Error> {
         let request = FamilyId(GENL_ID_CTRL).request(CTRL_CMD_GETFAMILY, |body| {
             body.str_z(CTRL_ATTR_FAMILY_NAME, name);
         });
         let mut id = None;
-        kernel.ask(&request, &mut |payload| {
+        kernel.dump(&request, &mut |payload| {
             let number = Attrs::after(HEADER, payload)?.find(CTRL_ATTR_FAMILY_ID)?;
             id = number.map(read_u16).transpose()?;
             Ok(())

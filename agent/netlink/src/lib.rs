@@ -1,6 +1,6 @@
 //! Netlink, for every family that the agent speaks.
 //!
-//! A [`Batch`] holds encoded requests; a [`Kernel`] carries them out. Three facts about the kernel
+//! A [`Batch`] holds encoded requests; a [`Connection`] carries them out. Three facts about the kernel
 //! shape both (seen on Linux 6.1 and 6.18):
 //!
 //! - The work is done inside `sendmsg`, so blocking sockets cost nothing and an async stack would
@@ -20,11 +20,11 @@ mod reply;
 mod socket;
 
 pub use attr::{
-    Attribute, Attrs, Body, Indexed, Number, read_be16, read_u8, read_u16, read_u32, read_u64,
+    AttrTable, Attribute, Attrs, Body, Number, read_be16, read_u8, read_u16, read_u32, read_u64,
 };
 pub use batch::{Batch, Flags};
-pub use error::{Error, Refusal};
-pub use socket::{Dumps, Socket};
+pub use error::{Error, KernelError};
+pub use socket::{RecvBuffer, Socket};
 
 /// A netlink protocol, as a type: never constructed, so that a batch can't reach the wrong socket.
 pub trait Family {
@@ -66,27 +66,27 @@ impl Family for Uevent {
 
 /// How much of a dump was handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
+pub enum Dump {
     /// All of it.
-    Whole,
+    Complete,
     /// As much as was wanted, and there is more.
-    Part,
+    Truncated,
 }
 
 /// What carries requests out: the real kernel, or a script in tests.
-pub trait Kernel<F: Family> {
+pub trait Connection<F: Family> {
     /// Carries out every request of the batch and returns the refusals with their positions.
     ///
     /// # Errors
     /// When the transport failed; what was done is then unknown and has to be read back.
-    fn commit(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, Refusal)>, Error>;
+    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error>;
 
     /// Sends the one request of the batch, a dump or a get, and hands over each answer's payload.
     ///
     /// # Errors
     /// The transport's, the kernel's refusal, or [`Error::Interrupted`] when the tables changed
     /// meanwhile and what was handed over is not one consistent state.
-    fn ask(
+    fn dump(
         &mut self,
         request: &Batch<F>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
@@ -96,16 +96,16 @@ pub trait Kernel<F: Family> {
     ///
     /// # Errors
     /// As those of [`Kernel::ask`].
-    fn ask_first(
+    fn dump_first(
         &mut self,
         request: &Batch<F>,
         most: usize,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Extent, Error> {
-        let (mut left, mut extent) = (most, Extent::Whole);
-        self.ask(request, &mut |payload| {
+    ) -> Result<Dump, Error> {
+        let (mut left, mut extent) = (most, Dump::Complete);
+        self.dump(request, &mut |payload| {
             if left == 0 {
-                extent = Extent::Part;
+                extent = Dump::Truncated;
                 return Ok(());
             }
             left -= 1;
@@ -118,27 +118,27 @@ pub trait Kernel<F: Family> {
 /// How often a dump that was interrupted is begun again.
 const DUMP_TRIES: usize = 16;
 
-/// Dumps into a list; begins again when the tables changed meanwhile.
-pub fn dump<F: Family, K: Kernel<F>, T>(
+/// RecvBuffer into a list; begins again when the tables changed meanwhile.
+pub fn dump<F: Family, K: Connection<F>, T>(
     kernel: &mut K,
     request: &Batch<F>,
     mut parse: impl FnMut(&[u8]) -> Result<Option<T>, Error>,
 ) -> Result<Vec<T>, Error> {
-    gather(kernel, request, |found: &mut Vec<T>, payload| {
+    collect_dump(kernel, request, |found: &mut Vec<T>, payload| {
         found.extend(parse(payload)?);
         Ok(())
     })
 }
 
-/// Dumps into whatever `take` makes of the answers; begins again when the tables changed meanwhile.
-pub fn gather<F: Family, K: Kernel<F>, S: Default>(
+/// RecvBuffer into whatever `take` makes of the answers; begins again when the tables changed meanwhile.
+pub fn collect_dump<F: Family, K: Connection<F>, S: Default>(
     kernel: &mut K,
     request: &Batch<F>,
     mut take: impl FnMut(&mut S, &[u8]) -> Result<(), Error>,
 ) -> Result<S, Error> {
     for _ in 0..DUMP_TRIES {
         let mut found = S::default();
-        match kernel.ask(request, &mut |payload| take(&mut found, payload)) {
+        match kernel.dump(request, &mut |payload| take(&mut found, payload)) {
             Err(Error::Interrupted) => {}
             other => return other.map(|()| found),
         }

@@ -2,7 +2,7 @@
 
 use super::attr::{read_u16, read_u32};
 use super::batch::HEADER;
-use super::{Attrs, Error, Refusal};
+use super::{Attrs, Error, KernelError};
 
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
@@ -31,7 +31,7 @@ pub(super) struct Reply<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReplyKind<'a> {
     /// The end of an answer: an ACK or the end of a dump, or the kernel's no.
-    End(Result<(), Refusal>),
+    End(Result<(), KernelError>),
     /// Part of an answer.
     Payload(&'a [u8]),
     /// To be passed over.
@@ -74,7 +74,7 @@ fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
         // An old kernel ends a dump without a status.
         NLMSG_DONE if payload.is_empty() => ReplyKind::End(Ok(())),
         NLMSG_DONE => {
-            ReplyKind::End(status(payload)?.map_err(|errno| Refusal { errno, text: None }))
+            ReplyKind::End(status(payload)?.map_err(|errno| KernelError { errno, text: None }))
         }
         _ => ReplyKind::Payload(payload),
     };
@@ -99,7 +99,7 @@ fn status(payload: &[u8]) -> Result<Result<(), i32>, Error> {
 }
 
 /// `nlmsgerr`: the number, the header of the request and, unless capped, its body, then attributes.
-fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), Refusal>, Error> {
+fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), KernelError>, Error> {
     let Err(errno) = status(payload)? else {
         return Ok(Ok(()));
     };
@@ -118,7 +118,7 @@ fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), Refusal>, Error> {
             String::from_utf8_lossy(&bytes[..end.min(MAX_TEXT)]).into_owned()
         });
     }
-    Ok(Err(Refusal { errno, text }))
+    Ok(Err(KernelError { errno, text }))
 }
 
 #[cfg(test)]
@@ -136,7 +136,10 @@ mod tests {
         let reply = Replies(&datagram).next().unwrap().unwrap();
         assert_eq!(reply.sequence, 27);
         let text = Some("ipv4: Address already assigned".to_owned());
-        assert_eq!(reply.kind, ReplyKind::End(Err(Refusal { errno: 17, text })));
+        assert_eq!(
+            reply.kind,
+            ReplyKind::End(Err(KernelError { errno: 17, text }))
+        );
     }
 
     #[test]

@@ -10,19 +10,19 @@ use nix::sys::time::TimeVal;
 
 use super::batch::ACK;
 use super::reply::{Replies, ReplyKind};
-use super::{Batch, Error, Extent, Family, Kernel, Refusal};
+use super::{Batch, Connection, Dump, Error, Family, KernelError};
 
 /// How large the datagrams of a dump may be. The kernel allots each anew, as large as the largest
 /// buffer that was ever offered, up to 32 KiB; without a page it begins with no dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dumps {
+pub enum RecvBuffer {
     /// Whole tables: the fewer datagrams the better.
     Large,
-    /// Thousands of short lists: a quarter faster than with [`Dumps::Large`].
+    /// Thousands of short lists: a quarter faster than with [`RecvBuffer::Large`].
     Small,
 }
 
-impl Dumps {
+impl RecvBuffer {
     /// Larger than any datagram then is, in bytes.
     fn buffer(self) -> usize {
         match self {
@@ -49,7 +49,7 @@ pub struct Socket<F> {
 
 impl<F: Family> Socket<F> {
     /// Opens it in the network namespace of the calling thread.
-    pub fn open(dumps: Dumps) -> Result<Self, Error> {
+    pub fn open(dumps: RecvBuffer) -> Result<Self, Error> {
         Self::with_buffer(dumps.buffer())
     }
 
@@ -185,8 +185,8 @@ impl<F> AsFd for Socket<F> {
     }
 }
 
-impl<F: Family> Kernel<F> for Socket<F> {
-    fn commit(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, Refusal)>, Error> {
+impl<F: Family> Connection<F> for Socket<F> {
+    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error> {
         let mut refusals = Vec::new();
         for chunk in batch.chunks() {
             let first = self.numbers(chunk.len());
@@ -203,7 +203,7 @@ impl<F: Family> Kernel<F> for Socket<F> {
         Ok(refusals)
     }
 
-    fn ask(
+    fn dump(
         &mut self,
         request: &Batch<F>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
@@ -219,12 +219,12 @@ impl<F: Family> Kernel<F> for Socket<F> {
         })
     }
 
-    fn ask_first(
+    fn dump_first(
         &mut self,
         request: &Batch<F>,
         most: usize,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<Extent, Error> {
+    ) -> Result<Dump, Error> {
         // Only the end of its socket ends a dump early, so it has one of its own.
         let mut other = Self::with_buffer(self.buffer.capacity())?;
         let sequence = other.numbers(1);
@@ -238,13 +238,13 @@ impl<F: Family> Kernel<F> for Socket<F> {
                     return Err(Error::Interrupted);
                 }
                 match reply.kind {
-                    ReplyKind::Payload(_) if left == 0 => return Ok(Extent::Part),
+                    ReplyKind::Payload(_) if left == 0 => return Ok(Dump::Truncated),
                     ReplyKind::Payload(payload) => {
                         left -= 1;
                         each(payload)?;
                     }
                     ReplyKind::End(Err(refusal)) => return Err(Error::Refused(refusal)),
-                    ReplyKind::End(Ok(())) => return Ok(Extent::Whole),
+                    ReplyKind::End(Ok(())) => return Ok(Dump::Complete),
                     ReplyKind::Noop => {}
                 }
             }

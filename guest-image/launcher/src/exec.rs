@@ -11,7 +11,7 @@ use std::time::Duration;
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
 use patchbay_init::frame::{Frame, FrameError};
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::Endpoint;
 
 use crate::image::Tools;
@@ -54,7 +54,7 @@ pub enum ExecError {
     Sandbox(#[from] LaunchError),
     /// The sandbox's own description is wrong.
     #[error("The address in the sandbox's own description is wrong.")]
-    Address(#[from] BadValue),
+    Address(#[from] InvalidValue),
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);

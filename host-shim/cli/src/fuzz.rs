@@ -16,14 +16,14 @@ use crate::args::Target;
 use crate::input::{self, route};
 use crate::name_service::Files;
 use crate::output::Routed;
-use patchbay_host::card::AddIface;
+use patchbay_host::card::CardRequest;
 use patchbay_host::hotplug::Inventory;
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, Id, Journal};
+use patchbay_host::sandbox::{self, Journal};
 
 /// The document of `add-iface`.
 pub fn card(file: &Path) -> Result<LinkSpec, Failure> {
-    Ok(AddIface::try_from(input::interface(file)?)?.link)
+    Ok(CardRequest::try_from(input::interface(file)?)?.link)
 }
 
 /// The document of `update-iface`.
@@ -71,13 +71,6 @@ pub fn journal_is_kept(state: &Path) -> Result<bool, Failure> {
         journal.remove(&card.name)?;
     }
     Ok(kept)
-}
-
-/// The CID on the command line of a machine.
-#[must_use]
-pub fn cid(line: &[u8], id: &str) -> Option<String> {
-    let id = Id::parse(id).ok()?;
-    sandbox::cid(line, &id).map(str::to_owned)
 }
 
 /// The files that have names of hosts and ports.

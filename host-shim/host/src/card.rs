@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A request to plug a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddIface {
+pub struct CardRequest {
     /// Device on the host: the name of a TAP, or a label for the port of another program.
     pub device: IfName,
     /// How QEMU reaches the device.

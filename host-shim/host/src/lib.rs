@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod card;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod hotplug;
 pub mod qmp;
 pub mod sandbox;

@@ -7,7 +7,7 @@ use super::{Packed, Reader};
 use patchbay_types::ipvs::{
     Change, Daemon, Line, McastGroup, Role, Server, ServerId, Service, ServiceId, SyncLen, Timeouts,
 };
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// The first byte of each change.
 mod tag {
@@ -25,19 +25,20 @@ mod tag {
     pub(super) const STOP_DAEMON: u8 = 12;
 }
 
-fn service(reader: &mut Reader<'_>) -> Result<Service, Invalid> {
+fn service(reader: &mut Reader<'_>) -> Result<Service, FieldError> {
     let service = Service::unpack(reader)?;
     let id = service.id;
     service
         .checked()
-        .map_err(|rule| BadValue::new(&id.to_string(), rule.to_string()).at("service"))
+        .map_err(|rule| InvalidValue::new(&id.to_string(), rule.to_string()).in_field("service"))
 }
 
-fn server(reader: &mut Reader<'_>) -> Result<(ServiceId, Server), Invalid> {
+fn server(reader: &mut Reader<'_>) -> Result<(ServiceId, Server), FieldError> {
     let (of, server) = (ServiceId::unpack(reader)?, Server::unpack(reader)?);
     let checked = server.of(of);
-    let checked = checked
-        .map_err(|rule| BadValue::new(&server.id.to_string(), rule.to_string()).at("server"))?;
+    let checked = checked.map_err(|rule| {
+        InvalidValue::new(&server.id.to_string(), rule.to_string()).in_field("server")
+    })?;
     Ok((of, checked))
 }
 
@@ -79,7 +80,7 @@ impl Packed for Change {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(match reader.byte("change")? {
             tag::ADD_SERVICE => Self::AddService(service(reader)?),
             tag::EDIT_SERVICE => Self::EditService(service(reader)?),
@@ -112,7 +113,7 @@ impl Packed for Line {
         self.change.pack(out);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             number: reader.u32("line")?,
             change: Change::unpack(reader)?,
@@ -127,9 +128,9 @@ impl Packed for Timeouts {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let mut seconds = || reader.u32("timeouts");
-        Self::new(seconds()?, seconds()?, seconds()?).map_err(|bad| bad.at("timeouts"))
+        Self::new(seconds()?, seconds()?, seconds()?).map_err(|bad| bad.in_field("timeouts"))
     }
 }
 
@@ -138,7 +139,7 @@ impl Packed for Role {
         out.push(*self as u8);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         match reader.byte("role")? {
             1 => Ok(Self::Master),
             2 => Ok(Self::Backup),
@@ -170,7 +171,7 @@ impl Packed for Daemon {
         out.push(ttl.map_or(0, NonZeroU8::get));
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let role = Role::unpack(reader)?;
         let link = reader.text("link")?.parse();
         let sync_id = reader.byte("sync_id")?;
@@ -184,10 +185,10 @@ impl Packed for Daemon {
         };
         Ok(Self {
             role,
-            link: link.map_err(|bad: BadValue| bad.at("link"))?,
+            link: link.map_err(|bad: InvalidValue| bad.in_field("link"))?,
             sync_id,
-            max_len: max_len.map_err(|bad| bad.at("max_len"))?,
-            group: group.map_err(|bad| bad.at("group"))?,
+            max_len: max_len.map_err(|bad| bad.in_field("max_len"))?,
+            group: group.map_err(|bad| bad.in_field("group"))?,
             port: NonZeroU16::new(reader.u16("port")?),
             ttl: NonZeroU8::new(reader.byte("ttl")?),
         })

@@ -2,7 +2,7 @@
 
 use super::reader::{optional, put_ip, put_number, put_optional, put_u16};
 use super::{Packed, Reader};
-use patchbay_types::Invalid;
+use patchbay_types::FieldError;
 use patchbay_types::conntrack::{Flow, Tuple};
 
 fn put_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
@@ -12,7 +12,7 @@ fn put_tuple(out: &mut Vec<u8>, tuple: &Tuple) {
     put_optional(out, tuple.dst_port, put_u16);
 }
 
-fn tuple(reader: &mut Reader<'_>, field: &str) -> Result<Tuple, Invalid> {
+fn tuple(reader: &mut Reader<'_>, field: &str) -> Result<Tuple, FieldError> {
     Ok(Tuple {
         src: reader.ip(field)?,
         dst: reader.ip(field)?,
@@ -45,7 +45,7 @@ impl Packed for Flow {
         put_optional(out, *timeout, put_number);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             orig: tuple(reader, "orig")?,
             reply: tuple(reader, "reply")?,

@@ -18,7 +18,7 @@ mod table;
 pub use reader::Reader;
 pub use table::{Row, RowRef};
 
-use patchbay_types::Invalid;
+use patchbay_types::FieldError;
 
 /// A value that can be laid out as bytes.
 pub trait Packed: Sized {
@@ -29,7 +29,7 @@ pub trait Packed: Sized {
     ///
     /// # Errors
     /// The bytes end too early, or hold a value that breaks a rule; the field is named.
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid>;
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError>;
 }
 
 /// One value alone.
@@ -43,7 +43,7 @@ pub fn pack(value: &impl Packed) -> Vec<u8> {
 ///
 /// # Errors
 /// As [`Packed::unpack`], or bytes are left.
-pub fn unpack<T: Packed>(bytes: &[u8]) -> Result<T, Invalid> {
+pub fn unpack<T: Packed>(bytes: &[u8]) -> Result<T, FieldError> {
     let mut reader = Reader::new(bytes);
     let value = T::unpack(&mut reader)?;
     reader.end()?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// Most bytes of a 64-bit number: seven bits in each.
 const MAX_NUMBER: usize = 10;
@@ -11,13 +11,13 @@ const MAX_NUMBER: usize = 10;
 #[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
-fn short(field: &str) -> Invalid {
-    BadValue::new("", "the message ends within it").at(field)
+fn short(field: &str) -> FieldError {
+    InvalidValue::new("", "the message ends within it").in_field(field)
 }
 
 /// A value that is none of a field's.
-pub(super) fn strange(value: impl Into<u64>, rule: &'static str, field: &str) -> Invalid {
-    BadValue::new(&value.into().to_string(), rule).at(field)
+pub(super) fn strange(value: impl Into<u64>, rule: &'static str, field: &str) -> FieldError {
+    InvalidValue::new(&value.into().to_string(), rule).in_field(field)
 }
 
 impl<'a> Reader<'a> {
@@ -34,29 +34,29 @@ impl<'a> Reader<'a> {
     }
 
     /// Makes sure that all has been read.
-    pub(super) fn end(&self) -> Result<(), Invalid> {
+    pub(super) fn end(&self) -> Result<(), FieldError> {
         if self.is_empty() {
             return Ok(());
         }
         let rule = "bytes are left behind it";
-        Err(BadValue::new(&self.0.len().to_string(), rule).at("value"))
+        Err(InvalidValue::new(&self.0.len().to_string(), rule).in_field("value"))
     }
 
-    fn bytes<const N: usize>(&mut self, field: &str) -> Result<[u8; N], Invalid> {
+    fn bytes<const N: usize>(&mut self, field: &str) -> Result<[u8; N], FieldError> {
         let (bytes, rest) = self.0.split_first_chunk().ok_or_else(|| short(field))?;
         self.0 = rest;
         Ok(*bytes)
     }
 
-    pub(super) fn byte(&mut self, field: &str) -> Result<u8, Invalid> {
+    pub(super) fn byte(&mut self, field: &str) -> Result<u8, FieldError> {
         self.bytes(field).map(|[byte]| byte)
     }
 
-    pub(super) fn u16(&mut self, field: &str) -> Result<u16, Invalid> {
+    pub(super) fn u16(&mut self, field: &str) -> Result<u16, FieldError> {
         self.bytes(field).map(u16::from_be_bytes)
     }
 
-    pub(super) fn u64(&mut self, field: &str) -> Result<u64, Invalid> {
+    pub(super) fn u64(&mut self, field: &str) -> Result<u64, FieldError> {
         let mut number = 0;
         for (index, byte) in self.0.iter().enumerate().take(MAX_NUMBER) {
             number |= u64::from(byte & 0x7f) << (7 * index);
@@ -68,17 +68,17 @@ impl<'a> Reader<'a> {
         Err(short(field))
     }
 
-    pub(super) fn u32(&mut self, field: &str) -> Result<u32, Invalid> {
+    pub(super) fn u32(&mut self, field: &str) -> Result<u32, FieldError> {
         let number = self.u64(field)?;
         u32::try_from(number).map_err(|_| strange(number, "it has 32 bits", field))
     }
 
-    pub(super) fn ip(&mut self, field: &str) -> Result<IpAddr, Invalid> {
+    pub(super) fn ip(&mut self, field: &str) -> Result<IpAddr, FieldError> {
         let none = || strange(0u8, "an address is needed", field);
         self.optional_ip(field)?.ok_or_else(none)
     }
 
-    pub(super) fn optional_ip(&mut self, field: &str) -> Result<Option<IpAddr>, Invalid> {
+    pub(super) fn optional_ip(&mut self, field: &str) -> Result<Option<IpAddr>, FieldError> {
         match self.byte(field)? {
             0 => Ok(None),
             4 => self.bytes::<4>(field).map(|octets| Some(octets.into())),
@@ -88,14 +88,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Text of at most 255 bytes.
-    pub(super) fn text(&mut self, field: &str) -> Result<&'a str, Invalid> {
+    pub(super) fn text(&mut self, field: &str) -> Result<&'a str, FieldError> {
         let length = usize::from(self.byte(field)?);
         let (bytes, rest) = self
             .0
             .split_at_checked(length)
             .ok_or_else(|| short(field))?;
         self.0 = rest;
-        let none = |_| BadValue::new("", "it is no text").at(field);
+        let none = |_| InvalidValue::new("", "it is no text").in_field(field);
         std::str::from_utf8(bytes).map_err(none)
     }
 }
@@ -150,8 +150,8 @@ pub(super) fn put_optional<T>(out: &mut Vec<u8>, value: Option<T>, put: impl Fn(
 pub(super) fn optional<'a, T>(
     reader: &mut Reader<'a>,
     field: &str,
-    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, Invalid>,
-) -> Result<Option<T>, Invalid> {
+    read: impl Fn(&mut Reader<'a>, &str) -> Result<T, FieldError>,
+) -> Result<Option<T>, FieldError> {
     match reader.byte(field)? {
         ABSENT => Ok(None),
         PRESENT => read(reader, field).map(Some),

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use super::reader::{optional, put_ip, put_number, put_optional, put_optional_ip, put_text};
 use super::{Packed, Reader};
 use patchbay_types::{
-    BadValue, Destination, IfName, Invalid, Route, RouteParts, RoutePattern, RouteSpec, Scope, Way,
+    Destination, FieldError, IfName, InvalidValue, Route, RouteFields, RoutePattern, RouteSpec,
+    Scope, Way,
 };
 
 /// Longest name of an interface in bytes, whatever its characters (`IFNAMSIZ`).
@@ -24,26 +25,26 @@ fn put_way(out: &mut Vec<u8>, way: &Way) {
     put_optional_ip(out, way.source());
 }
 
-fn dest(reader: &mut Reader<'_>) -> Result<IpNet, Invalid> {
+fn dest(reader: &mut Reader<'_>) -> Result<IpNet, FieldError> {
     let address = reader.ip("dest")?;
     net(reader, address)
 }
 
-fn net(reader: &mut Reader<'_>, address: IpAddr) -> Result<IpNet, Invalid> {
+fn net(reader: &mut Reader<'_>, address: IpAddr) -> Result<IpNet, FieldError> {
     let bits = reader.byte("dest")?;
     let rule = "a prefix has at most 32 (IPv4) or 128 (IPv6) bits";
     let net = IpNet::new(address, bits);
-    net.map_err(|_| BadValue::new(&format!("{address}/{bits}"), rule).at("dest"))
+    net.map_err(|_| InvalidValue::new(&format!("{address}/{bits}"), rule).in_field("dest"))
 }
 
 fn put_scope(out: &mut Vec<u8>, scope: Option<Scope>) {
     put_optional(out, scope.map(Scope::get), Vec::push);
 }
 
-fn scope(reader: &mut Reader<'_>) -> Result<Option<Scope>, Invalid> {
+fn scope(reader: &mut Reader<'_>) -> Result<Option<Scope>, FieldError> {
     let number = optional(reader, "scope", Reader::byte)?;
     let scope = number.map(|number| Scope::try_from(u64::from(number)));
-    scope.transpose().map_err(|bad| bad.at("scope"))
+    scope.transpose().map_err(|bad| bad.in_field("scope"))
 }
 
 impl Packed for RouteSpec {
@@ -54,8 +55,8 @@ impl Packed for RouteSpec {
         put_optional(out, self.metric(), put_number);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
-        Self::new(RouteParts {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
+        Self::new(RouteFields {
             dest: dest(reader)?,
             gateway: reader.optional_ip("gateway")?,
             source: reader.optional_ip("source")?,
@@ -66,8 +67,9 @@ impl Packed for RouteSpec {
     }
 }
 
-fn device(name: &str) -> Result<IfName, Invalid> {
-    name.parse().map_err(|bad: BadValue| bad.at("device"))
+fn device(name: &str) -> Result<IfName, FieldError> {
+    name.parse()
+        .map_err(|bad: InvalidValue| bad.in_field("device"))
 }
 
 impl Packed for Route {
@@ -84,14 +86,14 @@ impl Packed for Route {
         put_number(out, *metric);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let dest = dest(reader)?;
         let gateway = reader.optional_ip("gateway")?;
         let way = Way::new(dest, gateway, reader.optional_ip("source")?)?;
         let device = reader.text("device")?;
         if device.is_empty() || device.len() > MAX_NAME {
             let rule = "the kernel's names have 1 to 15 bytes";
-            return Err(BadValue::new(device, rule).at("device"));
+            return Err(InvalidValue::new(device, rule).in_field("device"));
         }
         Ok(Self {
             way,
@@ -123,7 +125,7 @@ impl Packed for RoutePattern {
         put_optional(out, *metric, put_number);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             dest: match reader.optional_ip("dest")? {
                 None => Destination::Default,

@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use super::reader::{put_ip, put_number, put_text, put_u16, strange};
 use super::{Packed, Reader};
 use patchbay_types::ipvs::{
-    Count31, Family, Forward, Netmask, Persistence, Protocol, SchedFlags, Scheduling, Server,
-    ServerId, Service, ServiceId, Tunnel,
+    Family, Forward, Netmask, NonNegativeInt, Persistence, Protocol, SchedFlags, Scheduling,
+    Server, ServerId, Service, ServiceId, Tunnel,
 };
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// In place of a protocol's number.
 const MARK_V4: u8 = 0;
@@ -38,14 +38,14 @@ impl Packed for ServiceId {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let family = match reader.byte("service.protocol")? {
             MARK_V4 => Family::V4,
             MARK_V6 => Family::V6,
             number => {
                 let protocol = Protocol::try_from(u32::from(number));
                 return Ok(Self::Address {
-                    protocol: protocol.map_err(|bad| bad.at("service.protocol"))?,
+                    protocol: protocol.map_err(|bad| bad.in_field("service.protocol"))?,
                     address: reader.ip("service.address")?,
                     port: reader.u16("service.port")?,
                 });
@@ -86,7 +86,7 @@ impl Packed for Service {
         put_text(out, engine.as_ref().map_or("", |engine| engine.as_str()));
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let id = ServiceId::unpack(reader)?;
         let scheduler = reader.text("scheduler")?.parse();
         let persistence = match reader.u32("persistence")? {
@@ -113,12 +113,12 @@ impl Packed for Service {
         };
         Ok(Self {
             id,
-            scheduler: scheduler.map_err(|bad: BadValue| bad.at("scheduler"))?,
-            persistence: persistence.map_err(|bad| bad.at("persistence"))?,
-            netmask: netmask.map_err(|bad| bad.at("netmask"))?,
+            scheduler: scheduler.map_err(|bad: InvalidValue| bad.in_field("scheduler"))?,
+            persistence: persistence.map_err(|bad| bad.in_field("persistence"))?,
+            netmask: netmask.map_err(|bad| bad.in_field("netmask"))?,
             scheduling,
             flags,
-            engine: engine.map_err(|bad: BadValue| bad.at("engine"))?,
+            engine: engine.map_err(|bad: InvalidValue| bad.in_field("engine"))?,
         })
     }
 }
@@ -129,7 +129,7 @@ impl Packed for ServerId {
         put_u16(out, self.port);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         Ok(Self {
             address: reader.ip("server.address")?,
             port: reader.u16("server.port")?,
@@ -155,14 +155,16 @@ impl Packed for Server {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let id = ServerId::unpack(reader)?;
         let forward = match reader.byte("forward")? {
             TUNNEL => tunnel(reader)?,
-            number => Forward::plain(number.into()).map_err(|bad| bad.at("forward"))?,
+            number => Forward::plain(number.into()).map_err(|bad| bad.in_field("forward"))?,
         };
-        let mut count =
-            |field| Count31::try_from(reader.u32(field)?).map_err(|bad: BadValue| bad.at(field));
+        let mut count = |field| {
+            NonNegativeInt::try_from(reader.u32(field)?)
+                .map_err(|bad: InvalidValue| bad.in_field(field))
+        };
         Ok(Self {
             id,
             forward,
@@ -173,10 +175,10 @@ impl Packed for Server {
     }
 }
 
-fn tunnel(reader: &mut Reader<'_>) -> Result<Forward, Invalid> {
+fn tunnel(reader: &mut Reader<'_>) -> Result<Forward, FieldError> {
     let (kind, checksum) = (reader.byte("forward")?, reader.byte("forward")?);
     let port = reader.u16("forward")?;
     Tunnel::try_from((kind.into(), port.into(), checksum.into()))
         .map(Forward::Tunnel)
-        .map_err(|bad| bad.at("forward"))
+        .map_err(|bad| bad.in_field("forward"))
 }

@@ -3,7 +3,7 @@
 use super::reader::{put_number, strange};
 use super::{Packed, Reader};
 use patchbay_types::ipvs::{Reading, Setting, Sysctl, SysctlValue};
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 impl Packed for Reading {
     fn pack(&self, out: &mut Vec<u8>) {
@@ -21,9 +21,9 @@ impl Packed for Reading {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let sysctl = Sysctl::try_from(reader.byte("sysctl")?);
-        let sysctl = sysctl.map_err(|bad: BadValue| bad.at("sysctl"))?;
+        let sysctl = sysctl.map_err(|bad: InvalidValue| bad.in_field("sysctl"))?;
         let count = reader.byte("value")?;
         let mut number = || reader.u64("value").map(u64::cast_signed);
         let value = match count {
@@ -40,8 +40,8 @@ impl Packed for Setting {
         self.get().pack(out);
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
-        Self::new(Reading::unpack(reader)?).map_err(|bad| bad.at("value"))
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
+        Self::new(Reading::unpack(reader)?).map_err(|bad| bad.in_field("value"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::reader::{put_number, strange};
 use super::{Packed, Reader};
-use patchbay_types::Invalid;
+use patchbay_types::FieldError;
 use patchbay_types::ipvs::{ListedServer, ListedService, Server, Service, Stats};
 
 const SERVICE: u8 = 1;
@@ -55,7 +55,7 @@ impl Row {
     ///
     /// # Errors
     /// As [`Packed::unpack`].
-    pub fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    pub fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         match reader.byte("row")? {
             SERVICE => Ok(Self::Service(ListedService {
                 service: Service::unpack(reader)?,
@@ -86,7 +86,7 @@ impl Packed for Stats {
         }
     }
 
-    fn unpack(reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         let mut stats = Self::default();
         let bits = reader.u32("stats")?;
         if bits >> NUMBERS != 0 {

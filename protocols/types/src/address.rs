@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// An address with its prefix length, as an interface has it: host bits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,8 +17,8 @@ impl InterfaceAddress {
     /// # Errors
     /// The unspecified address, multicast, the limited broadcast, an IPv4-mapped IPv6 address, and
     /// a prefix over 32 (IPv4) or 128 (IPv6) bits.
-    pub fn new(address: IpAddr, prefix: u8) -> Result<Self, BadValue> {
-        let refuse = |rule| Err(BadValue::new(&format!("{address}/{prefix}"), rule));
+    pub fn new(address: IpAddr, prefix: u8) -> Result<Self, InvalidValue> {
+        let refuse = |rule| Err(InvalidValue::new(&format!("{address}/{prefix}"), rule));
         let (mapped, broadcast) = match address {
             IpAddr::V4(v4) => (false, v4.is_broadcast()),
             IpAddr::V6(v6) => (v6.to_ipv4_mapped().is_some(), false),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// vsock port on which the agent listens by default; beside a Kata agent's 1024.
 pub const DEFAULT_PORT: u32 = 1061;
@@ -47,10 +47,10 @@ const RULE: &str =
     "an agent is at vsock://CID:PORT (CID 3 or more), hvsock:///PATH:PORT or unix:///PATH";
 
 impl FromStr for Endpoint {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        parse(text).ok_or_else(|| BadValue::new(text, RULE))
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        parse(text).ok_or_else(|| InvalidValue::new(text, RULE))
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<Endpoint>(),
-                Err(BadValue::new(text, RULE)),
+                Err(InvalidValue::new(text, RULE)),
                 "{text}"
             );
         }

@@ -7,7 +7,7 @@ use crate::failure::{Failure, Kind};
 /// A value that a constructor refused: what it was and the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{value}' is not allowed: {rule}")]
-pub struct BadValue {
+pub struct InvalidValue {
     value: String,
     rule: Cow<'static, str>,
 }
@@ -15,7 +15,7 @@ pub struct BadValue {
 /// Longest piece of a refused value that is repeated in a message, in characters.
 const SHOWN: usize = 64;
 
-impl BadValue {
+impl InvalidValue {
     /// Keeps a bounded, escaped copy of `value`: it comes from outside and goes to a terminal.
     pub fn new(value: &str, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut shown: String = value.escape_debug().take(SHOWN).collect();
@@ -30,8 +30,8 @@ impl BadValue {
 
     /// Says which field of the input held the value.
     #[must_use]
-    pub fn at(self, field: impl Into<String>) -> Invalid {
-        Invalid {
+    pub fn in_field(self, field: impl Into<String>) -> FieldError {
+        FieldError {
             field: field.into(),
             source: self,
         }
@@ -41,12 +41,12 @@ impl BadValue {
 /// A refused field of an input: its path, its value and the rule that it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {source}")]
-pub struct Invalid {
+pub struct FieldError {
     field: String,
-    source: BadValue,
+    source: InvalidValue,
 }
 
-impl Invalid {
+impl FieldError {
     /// Path of the field in the input, as the user spells it (`IPAddresses[1].mask`).
     #[must_use]
     pub fn field(&self) -> &str {
@@ -55,14 +55,14 @@ impl Invalid {
 
     /// Says in which part of the input the field is: `[3]`, then `[3].gateway`.
     #[must_use]
-    pub fn within(mut self, outer: &str) -> Self {
+    pub fn nested_in(mut self, outer: &str) -> Self {
         self.field = format!("{outer}.{}", self.field);
         self
     }
 }
 
-impl From<Invalid> for Failure {
-    fn from(invalid: Invalid) -> Self {
+impl From<FieldError> for Failure {
+    fn from(invalid: FieldError) -> Self {
         Failure::new(Kind::Invalid, invalid.to_string()).with_field(invalid.field)
     }
 }

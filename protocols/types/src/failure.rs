@@ -3,7 +3,7 @@
 //! A [`Failure`] travels whole in the details of a ttrpc status, so that nobody ever has to parse
 //! prose: the kind decides, the sentence only informs.
 
-use crate::text::is_obeyed;
+use crate::text::is_terminal_control;
 
 /// What sort of refusal; the number is the exit code of a command that ends in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Failure {
 
     /// Says what was being done: the sentence before becomes the first cause.
     #[must_use]
-    pub fn in_step(mut self, step: impl AsRef<str>) -> Self {
+    pub fn context(mut self, step: impl AsRef<str>) -> Self {
         let cause = std::mem::replace(&mut self.message, clean(step.as_ref()));
         self.chain.insert(0, cause);
         self
@@ -161,7 +161,13 @@ impl Failure {
 /// Text, bounded and without anything that a terminal would obey.
 fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if is_obeyed(c) { '\u{fffd}' } else { c })
+        .map(|c| {
+            if is_terminal_control(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .take(MAX_TEXT)
         .collect()
 }
@@ -176,7 +182,7 @@ mod tests {
         let failure = Failure::new(Kind::Other, "a\nb\u{202e}c\u{2028}d\u{2066}")
             .with_field("\u{9b}2J")
             .with_cause(cause)
-            .in_step("\x07".repeat(5000));
+            .context("\x07".repeat(5000));
         let field = failure.field().into_iter();
         let mut texts = failure.chain().chain(field).collect::<Vec<_>>();
         let step = failure.to_string();
@@ -189,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_step_comes_before_its_cause() {
-        let failure = Failure::new(Kind::Exists, "File exists").in_step("Could not add 10.0.0.1/8");
+        let failure = Failure::new(Kind::Exists, "File exists").context("Could not add 10.0.0.1/8");
         assert_eq!(failure.to_string(), "Could not add 10.0.0.1/8");
         assert_eq!(failure.chain().collect::<Vec<_>>(), ["File exists"]);
     }

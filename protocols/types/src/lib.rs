@@ -21,13 +21,13 @@ mod socket;
 pub mod text;
 
 pub use address::InterfaceAddress;
-pub use error::{BadValue, Invalid};
-pub use link::{Arp, Duplicates, Interface, LinkChange, LinkParts, LinkSpec};
+pub use error::{FieldError, InvalidValue};
+pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec};
 pub use mac::MacAddr;
 pub use mtu::Mtu;
 pub use name::IfName;
 pub use pci::{PciAddress, PciPath};
 pub use queues::QueuePairs;
-pub use route::{Destination, MAX_ROUTES, Route, RouteParts, RoutePattern, RouteSpec, Way};
+pub use route::{Destination, MAX_ROUTES, Route, RouteFields, RoutePattern, RouteSpec, Way};
 pub use scope::Scope;
 pub use socket::SocketPath;

@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{BadValue, IfName, InterfaceAddress, Invalid, MacAddr, Mtu, PciPath, QueuePairs};
+use super::{
+    FieldError, IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, PciPath, QueuePairs,
+};
 
 /// Most addresses of one card: they and their answers fit one netlink batch.
 const MAX_ADDRESSES: usize = 128;
@@ -18,7 +20,7 @@ pub enum Arp {
 
 /// The configuration of a card in the guest, each part checked but not yet against the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkParts {
+pub struct LinkFields {
     /// The name that it gets.
     pub name: IfName,
     /// The address by which it is found.
@@ -36,29 +38,25 @@ pub struct LinkParts {
 /// Whether other hosts on the link are asked first if they have a new IPv6 address (RFC 4862,
 /// section 5.4), which takes a second or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Duplicates {
+pub enum DadPolicy {
     /// No: the address works at once (`IFA_F_NODAD`).
-    Allowed,
+    Skip,
     /// Yes: it is waited for, and an address that somebody has is refused.
-    Detected,
+    Detect,
 }
 
-impl From<bool> for Duplicates {
+impl From<bool> for DadPolicy {
     /// From the flag that JSON and the wire have for it: whether to look.
     fn from(detect: bool) -> Self {
-        if detect {
-            Self::Detected
-        } else {
-            Self::Allowed
-        }
+        if detect { Self::Detect } else { Self::Skip }
     }
 }
 
 /// The whole configuration of a card in the guest, its parts in accord.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSpec {
-    parts: LinkParts,
-    duplicates: Duplicates,
+    parts: LinkFields,
+    duplicates: DadPolicy,
 }
 
 impl LinkSpec {
@@ -67,29 +65,29 @@ impl LinkSpec {
     /// # Errors
     /// An address given twice, more than 128 of them, or an IPv6 address with an MTU under 1280.
     /// `addresses` is what the border calls that field, for the message.
-    pub fn new(parts: LinkParts, addresses: &str) -> Result<Self, Invalid> {
+    pub fn new(parts: LinkFields, addresses: &str) -> Result<Self, FieldError> {
         check(&parts.addresses, Some(parts.mtu), addresses)?;
         Ok(Self {
             parts,
-            duplicates: Duplicates::Allowed,
+            duplicates: DadPolicy::Skip,
         })
     }
 
     /// The same, with another answer to whether duplicates of its addresses are looked for.
     #[must_use]
-    pub fn with_duplicates(self, duplicates: Duplicates) -> Self {
+    pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
     }
 
     /// The parts, to read.
     #[must_use]
-    pub fn parts(&self) -> &LinkParts {
+    pub fn parts(&self) -> &LinkFields {
         &self.parts
     }
 
     /// Whether duplicates of its addresses are looked for.
     #[must_use]
-    pub fn duplicates(&self) -> Duplicates {
+    pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
     }
 }
@@ -100,7 +98,7 @@ pub struct LinkChange {
     name: IfName,
     addresses: Option<Vec<InterfaceAddress>>,
     mtu: Option<Mtu>,
-    duplicates: Duplicates,
+    duplicates: DadPolicy,
 }
 
 impl LinkChange {
@@ -113,19 +111,19 @@ impl LinkChange {
         addresses: Option<Vec<InterfaceAddress>>,
         mtu: Option<Mtu>,
         field: &str,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, FieldError> {
         check(addresses.as_deref().unwrap_or_default(), mtu, field)?;
         Ok(Self {
             name,
             addresses,
             mtu,
-            duplicates: Duplicates::Allowed,
+            duplicates: DadPolicy::Skip,
         })
     }
 
     /// The same, with another answer to whether duplicates of its addresses are looked for.
     #[must_use]
-    pub fn with_duplicates(self, duplicates: Duplicates) -> Self {
+    pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
     }
 
@@ -149,22 +147,23 @@ impl LinkChange {
 
     /// Whether duplicates of new addresses are looked for.
     #[must_use]
-    pub fn duplicates(&self) -> Duplicates {
+    pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
     }
 }
 
 /// The rules that addresses of one interface keep together, and with its MTU.
-fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Result<(), Invalid> {
+fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Result<(), FieldError> {
     let count = addresses.len();
     if count > MAX_ADDRESSES {
-        let bad = BadValue::new(&format!("{count} addresses"), "a card has at most 128");
-        return Err(bad.at(field));
+        let bad = InvalidValue::new(&format!("{count} addresses"), "a card has at most 128");
+        return Err(bad.in_field(field));
     }
     let mut seen = HashSet::new();
     for (index, address) in addresses.iter().enumerate() {
-        let refuse =
-            |rule| BadValue::new(&address.to_string(), rule).at(format!("{field}[{index}]"));
+        let refuse = |rule| {
+            InvalidValue::new(&address.to_string(), rule).in_field(format!("{field}[{index}]"))
+        };
         if !seen.insert(address.ip()) {
             return Err(refuse("the same address is given twice"));
         }
@@ -204,11 +203,11 @@ pub struct Interface {
 mod tests {
     use super::*;
 
-    fn spec(mtu: u64, addresses: &[(&str, u8)]) -> Result<LinkSpec, Invalid> {
+    fn spec(mtu: u64, addresses: &[(&str, u8)]) -> Result<LinkSpec, FieldError> {
         let addresses = addresses
             .iter()
             .map(|(ip, prefix)| InterfaceAddress::new(ip.parse().unwrap(), *prefix).unwrap());
-        let parts = LinkParts {
+        let parts = LinkFields {
             name: "eth1".parse().unwrap(),
             mac: "02:00:00:00:00:01".parse().unwrap(),
             mtu: Mtu::try_from(mtu).unwrap(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::BadValue;
+use super::InvalidValue;
 
 const RULE: &str =
     "a MAC address is six bytes in hex, as 02:42:ac:11:00:02, 02-42-ac-11-00-02 or 0242.ac11.0002";
@@ -21,28 +21,28 @@ impl MacAddr {
 }
 
 impl TryFrom<[u8; 6]> for MacAddr {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(octets: [u8; 6]) -> Result<Self, BadValue> {
+    fn try_from(octets: [u8; 6]) -> Result<Self, InvalidValue> {
         let mac = Self(octets);
         if octets[0] & 1 == 1 {
             let rule = "a card needs a unicast address, and the lowest bit of the first byte marks multicast";
-            return Err(BadValue::new(&mac.to_string(), rule));
+            return Err(InvalidValue::new(&mac.to_string(), rule));
         }
         if octets == [0; 6] {
             let rule = "a card needs a non-zero MAC address";
-            return Err(BadValue::new(&mac.to_string(), rule));
+            return Err(InvalidValue::new(&mac.to_string(), rule));
         }
         Ok(mac)
     }
 }
 
 impl FromStr for MacAddr {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
     /// Takes any case, and `:`, `-` (bytes) or `.` (pairs of bytes) between the parts.
-    fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad = || BadValue::new(text, RULE);
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let bad = || InvalidValue::new(text, RULE);
         let (separator, width) = match text.as_bytes().get(2) {
             Some(b':') => (':', 2),
             Some(b'-') => ('-', 2),
@@ -104,7 +104,7 @@ mod tests {
         for text in bad {
             assert_eq!(
                 text.parse::<MacAddr>(),
-                Err(BadValue::new(text, RULE)),
+                Err(InvalidValue::new(text, RULE)),
                 "{text}"
             );
         }

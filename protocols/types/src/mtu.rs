@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// An MTU in bytes that virtio-net takes and the user guide allows: 68..=9600.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,11 +21,11 @@ impl Mtu {
 }
 
 impl TryFrom<u64> for Mtu {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
     /// The guide says 46..=9600, but under the kernel's `ETH_MIN_MTU` (68) virtio-net refuses.
-    fn try_from(bytes: u64) -> Result<Self, BadValue> {
-        let refuse = |rule| BadValue::new(&bytes.to_string(), rule);
+    fn try_from(bytes: u64) -> Result<Self, InvalidValue> {
+        let refuse = |rule| InvalidValue::new(&bytes.to_string(), rule);
         match u16::try_from(bytes) {
             Ok(fits @ 68..=9600) => Ok(Self(fits)),
             Ok(46..68) => Err(refuse(

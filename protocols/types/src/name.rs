@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// Longest interface name in bytes: the kernel's `IFNAMSIZ` less the closing NUL.
 const MAX_LEN: usize = 15;
@@ -24,15 +24,15 @@ impl IfName {
 }
 
 impl FromStr for IfName {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, BadValue> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         if starts && text.len() <= MAX_LEN && text.bytes().all(legal) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(BadValue::new(text, RULE))
+            Err(InvalidValue::new(text, RULE))
         }
     }
 }
@@ -70,7 +70,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<IfName>(),
-                Err(BadValue::new(text, RULE)),
+                Err(InvalidValue::new(text, RULE)),
                 "{text}"
             );
         }

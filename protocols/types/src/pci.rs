@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// Slot (0..=31) and function (0..=7) of a device on its bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,12 +13,12 @@ impl PciAddress {
     ///
     /// # Errors
     /// A slot over 31 or a function over 7: PCI gives them five and three bits.
-    pub fn new(slot: u8, function: u8) -> Result<Self, BadValue> {
+    pub fn new(slot: u8, function: u8) -> Result<Self, InvalidValue> {
         if slot < 32 && function < 8 {
             Ok(Self(slot << 3 | function))
         } else {
             let rule = "a PCI address is slot 0x00 to 0x1f and function 0 to 7";
-            Err(BadValue::new(&format!("{slot:02x}.{function:x}"), rule))
+            Err(InvalidValue::new(&format!("{slot:02x}.{function:x}"), rule))
         }
     }
 
@@ -62,12 +62,12 @@ impl PciPath {
     ///
     /// # Errors
     /// No step, or more than eight.
-    pub fn new(steps: Vec<PciAddress>) -> Result<Self, BadValue> {
+    pub fn new(steps: Vec<PciAddress>) -> Result<Self, InvalidValue> {
         if (1..=MAX_DEPTH).contains(&steps.len()) {
             Ok(Self(steps))
         } else {
             let rule = "a PCI path has 1 to 8 levels";
-            Err(BadValue::new(&format!("{} levels", steps.len()), rule))
+            Err(InvalidValue::new(&format!("{} levels", steps.len()), rule))
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// Number of receive/transmit queue pairs of a card: 1..=256, the kernel's `MAX_TAP_QUEUES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,15 +21,15 @@ impl QueuePairs {
 }
 
 impl TryFrom<u64> for QueuePairs {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(pairs: u64) -> Result<Self, BadValue> {
+    fn try_from(pairs: u64) -> Result<Self, InvalidValue> {
         u16::try_from(pairs)
             .ok()
             .filter(|pairs| *pairs <= 256)
             .and_then(NonZeroU16::new)
             .map(Self)
-            .ok_or_else(|| BadValue::new(&pairs.to_string(), "a card has 1 to 256 queue pairs"))
+            .ok_or_else(|| InvalidValue::new(&pairs.to_string(), "a card has 1 to 256 queue pairs"))
     }
 }
 

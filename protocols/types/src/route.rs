@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{BadValue, IfName, Invalid, Scope};
+use super::{FieldError, IfName, InvalidValue, Scope};
 
 /// Most routes of one request or answer: at their largest, 86 bytes each, they fit ttrpc's 4 MiB.
 pub const MAX_ROUTES: usize = 32_768;
@@ -32,14 +32,14 @@ impl Way {
         dest: IpNet,
         gateway: Option<IpAddr>,
         source: Option<IpAddr>,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, FieldError> {
         let v4 = |field: &'static str, ip: Option<IpAddr>| match unicast(field, ip)? {
-            Some(IpAddr::V6(v6)) => Err(other_family(&v6, "an IPv4").at(field)),
+            Some(IpAddr::V6(v6)) => Err(other_family(&v6, "an IPv4").in_field(field)),
             Some(IpAddr::V4(v4)) => Ok(Some(v4)),
             None => Ok(None),
         };
         let v6 = |field: &'static str, ip: Option<IpAddr>| match unicast(field, ip)? {
-            Some(IpAddr::V4(v4)) => Err(other_family(&v4, "an IPv6").at(field)),
+            Some(IpAddr::V4(v4)) => Err(other_family(&v4, "an IPv6").in_field(field)),
             Some(IpAddr::V6(v6)) => Ok(Some(v6)),
             None => Ok(None),
         };
@@ -81,24 +81,24 @@ impl Way {
     }
 }
 
-fn unicast(field: &'static str, ip: Option<IpAddr>) -> Result<Option<IpAddr>, Invalid> {
+fn unicast(field: &'static str, ip: Option<IpAddr>) -> Result<Option<IpAddr>, FieldError> {
     match ip {
         Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
             let rule = "a route needs a unicast address here";
-            Err(BadValue::new(&ip.to_string(), rule).at(field))
+            Err(InvalidValue::new(&ip.to_string(), rule).in_field(field))
         }
         legal => Ok(legal),
     }
 }
 
-fn other_family(ip: &impl fmt::Display, of: &str) -> BadValue {
+fn other_family(ip: &impl fmt::Display, of: &str) -> InvalidValue {
     let rule = format!("the destination is {of} network, and the families must agree");
-    BadValue::new(&ip.to_string(), rule)
+    InvalidValue::new(&ip.to_string(), rule)
 }
 
 /// A route that is asked for, each part checked but not yet against the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteParts {
+pub struct RouteFields {
     /// Where it leads; host bits are allowed and dropped.
     pub dest: IpNet,
     /// The router.
@@ -127,8 +127,8 @@ impl RouteSpec {
     ///
     /// # Errors
     /// Those of [`Way::new`], and a scope for IPv6, whose routes have none.
-    pub fn new(parts: RouteParts) -> Result<Self, Invalid> {
-        let RouteParts {
+    pub fn new(parts: RouteFields) -> Result<Self, FieldError> {
+        let RouteFields {
             dest,
             gateway,
             source,
@@ -138,11 +138,11 @@ impl RouteSpec {
         } = parts;
         let way = Way::new(dest, gateway, source)?;
         if let Some(scope) = scope.filter(|s| *s != Scope::UNIVERSE && dest.addr().is_ipv6()) {
-            let bad = BadValue::new(
+            let bad = InvalidValue::new(
                 &scope.get().to_string(),
                 "routes of IPv6 have no scope but 0",
             );
-            return Err(bad.at("scope"));
+            return Err(bad.in_field("scope"));
         }
         Ok(Self {
             way,
@@ -312,8 +312,12 @@ impl fmt::Display for RoutePattern {
 mod tests {
     use super::*;
 
-    fn spec(dest: &str, gateway: Option<&str>, scope: Option<u64>) -> Result<RouteSpec, Invalid> {
-        RouteSpec::new(RouteParts {
+    fn spec(
+        dest: &str,
+        gateway: Option<&str>,
+        scope: Option<u64>,
+    ) -> Result<RouteSpec, FieldError> {
+        RouteSpec::new(RouteFields {
             dest: dest.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
             source: None,

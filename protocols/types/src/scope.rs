@@ -1,6 +1,6 @@
 //! Scopes of routes.
 
-use super::BadValue;
+use super::InvalidValue;
 
 /// How far a destination is, as rtnetlink counts it: 0 universe, 200 site, 253 link, 254 host; the
 /// numbers between are the administrator's.
@@ -21,15 +21,15 @@ impl Scope {
 }
 
 impl TryFrom<u64> for Scope {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
     /// 255 (`RT_SCOPE_NOWHERE`) says that a destination doesn't exist.
-    fn try_from(number: u64) -> Result<Self, BadValue> {
+    fn try_from(number: u64) -> Result<Self, InvalidValue> {
         u8::try_from(number)
             .ok()
             .filter(|number| *number < 255)
             .map(Self)
-            .ok_or_else(|| BadValue::new(&number.to_string(), "a scope is 0 to 254"))
+            .ok_or_else(|| InvalidValue::new(&number.to_string(), "a scope is 0 to 254"))
     }
 }
 

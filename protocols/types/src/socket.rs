@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::BadValue;
+use super::InvalidValue;
 
 const RULE: &str = "a vhost-user socket is an absolute path of at most 107 bytes (the kernel's limit for a Unix \
      socket), whose last part starts with a letter and has only letters, digits, '-' and '.'";
@@ -26,9 +26,9 @@ impl SocketPath {
 }
 
 impl FromStr for SocketPath {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, BadValue> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let name = text.rsplit('/').next().unwrap_or_default();
         let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
         let legal = name
@@ -38,7 +38,7 @@ impl FromStr for SocketPath {
         if text.starts_with('/') && text.len() <= MAX_LEN && starts && legal && printable {
             Ok(Self(PathBuf::from(text)))
         } else {
-            Err(BadValue::new(text, RULE))
+            Err(InvalidValue::new(text, RULE))
         }
     }
 }
@@ -73,7 +73,7 @@ mod tests {
         ] {
             assert_eq!(
                 text.parse::<SocketPath>(),
-                Err(BadValue::new(text, RULE)),
+                Err(InvalidValue::new(text, RULE)),
                 "{text}"
             );
         }

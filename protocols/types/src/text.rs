@@ -3,17 +3,17 @@
 /// Whether a terminal would obey this character instead of showing it: controls, ends of lines, and
 /// the marks that turn the direction of what follows, so that it reads as something else.
 #[must_use]
-pub fn is_obeyed(c: char) -> bool {
+pub fn is_terminal_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text with such characters as escapes.
 #[must_use]
-pub fn shown(text: &str) -> String {
+pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_obeyed(c) {
+        if is_terminal_control(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
@@ -28,8 +28,11 @@ mod tests {
 
     #[test]
     fn what_is_obeyed_is_shown_as_its_escape_and_nothing_else_is() {
-        assert_eq!(shown("a\x1b\u{202e}b\n"), "a\\u{1b}\\u{202e}b\\u{a}");
+        assert_eq!(
+            escape_controls("a\x1b\u{202e}b\n"),
+            "a\\u{1b}\\u{202e}b\\u{a}"
+        );
         let plain = "/run/ä'\"\\ 10.0.0.1\u{fffd}";
-        assert_eq!(shown(plain), plain);
+        assert_eq!(escape_controls(plain), plain);
     }
 }

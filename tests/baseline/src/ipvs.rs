@@ -8,7 +8,7 @@ use patchbay_codec::{Packed as _, RowRef};
 use patchbay_grammar::ipvsadm::{Grammar, NoNames, read_rules};
 use patchbay_netcfg::ipvs::{Ipvs, OldLists};
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
+use patchbay_netlink::{Batch, Connection as _, Generic, RecvBuffer, Socket};
 use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
 
 use crate::error::Error;
@@ -53,7 +53,7 @@ pub(crate) fn packed(file: &str) -> Result<(usize, usize), Error> {
 /// A rule file, read and encoded before the clock starts.
 pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
     let lines = lines(file)?;
-    let mut socket = Socket::<Generic>::open(Dumps::Small)?;
+    let mut socket = Socket::<Generic>::open(RecvBuffer::Small)?;
     let ipvs = Ipvs::resolve(&mut socket)?.ok_or(Errno::ENOENT)?;
     let mut batch = Batch::default();
     for line in &lines {
@@ -65,11 +65,11 @@ pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
 /// Every service by netlink, every server by the older lists, as `patchbay` reads them, and nothing
 /// done with it.
 pub(crate) fn read() -> Result<Duration, Error> {
-    let mut socket = Socket::<Generic>::open(Dumps::Large)?;
+    let mut socket = Socket::<Generic>::open(RecvBuffer::Large)?;
     let request = FamilyId::resolve(&mut socket, FAMILY)?.dump(GET_SERVICE, |_| {});
     let start = Instant::now();
-    socket.ask(&request, &mut |_| Ok(()))?;
+    socket.dump(&request, &mut |_| Ok(()))?;
     let mut lists = OldLists::open()?;
-    while lists.ask().is_some() {}
+    while lists.dump().is_some() {}
     Ok(start.elapsed())
 }

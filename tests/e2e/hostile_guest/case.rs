@@ -8,7 +8,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use patchbay_tests::liar::{Asked, Lies, serve_lies};
 use patchbay_tests::{Done, Scripted, empty_machine, patchbay, run, temp_dir};
 use patchbay_types::failure::Kind;
-use patchbay_types::text::is_obeyed;
+use patchbay_types::text::is_terminal_control;
 use serde_json::{Value, json};
 
 /// What a terminal obeys: its own sequences, and a line that looks like another program's.
@@ -86,7 +86,7 @@ impl Case {
         assert!(said.contains(self.says), "{name}: {said}");
         assert!(said.chars().count() < 5000, "{name}: {}", said.len());
         for text in [&done.out, &done.err] {
-            let obeyed = text.chars().find(|c| is_obeyed(*c) && *c != '\n');
+            let obeyed = text.chars().find(|c| is_terminal_control(*c) && *c != '\n');
             assert_eq!(obeyed, None, "{name}: {text:?}");
         }
         assert_eq!(

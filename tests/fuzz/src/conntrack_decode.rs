@@ -1,11 +1,11 @@
 //! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that;
 //! what is listed crosses the wire unchanged and agrees with its filter.
 
+use patchbay_codec::{pack, unpack};
+use patchbay_grammar::conntrack::parse;
 use patchbay_netcfg::conntrack::{delete, each};
 use patchbay_netcfg::fuzz::Script;
 use patchbay_types::conntrack::Filter;
-use patchbay_grammar::conntrack::parse;
-use patchbay_codec::{pack, unpack};
 
 /// The payload of one answer, by several filters.
 pub fn run(data: &[u8]) {

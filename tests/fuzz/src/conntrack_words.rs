@@ -1,8 +1,8 @@
 //! conntrack's words: what is accepted goes over the wire unchanged.
 
-use patchbay_types::conntrack::Filter;
 use patchbay_grammar::conntrack::parse;
 use patchbay_grammar::ipvsadm::split;
+use patchbay_types::conntrack::Filter;
 use patchbay_wire::proto::conntrack as wire;
 
 use crate::harmless;

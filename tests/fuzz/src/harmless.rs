@@ -1,14 +1,14 @@
 //! What is said of foreign bytes goes to terminals and logs.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::text::is_obeyed;
+use patchbay_types::text::is_terminal_control;
 
 /// Longest text, in characters.
 const LONGEST: usize = 4096;
 
 /// Text is bounded and holds nothing that a terminal would obey.
 pub(crate) fn text(text: &str) {
-    assert!(!text.contains(is_obeyed), "{text:?}");
+    assert!(!text.contains(is_terminal_control), "{text:?}");
     assert!(text.chars().count() <= LONGEST, "{} bytes", text.len());
 }
 

@@ -41,7 +41,7 @@ pub fn run(data: &[u8]) {
                 Err(failure) => harmless::failure(&failure),
             }
         }
-        b'6' => drop(fuzz::cid(bytes, "s1")),
+        b'6' => drop(patchbay_host::fuzz::cid(bytes, "s1")),
         _ => {}
     });
 }

@@ -1,11 +1,11 @@
 //! What IPVS answers: it goes over the wire unchanged, and can be told the kernel again.
 
+use patchbay_codec::Row;
 use patchbay_netcfg::fuzz::{Script, bodies};
 use patchbay_netcfg::ipvs::Ipvs;
 use patchbay_netlink::Batch;
-use patchbay_wire::convert::ipvs::status;
 use patchbay_types::ipvs::{Change, Family, ServiceId};
-use patchbay_codec::Row;
+use patchbay_wire::convert::ipvs::status;
 use patchbay_wire::proto::ipvs as wire;
 
 use crate::packed::carried;

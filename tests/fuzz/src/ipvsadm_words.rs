@@ -1,7 +1,9 @@
 //! ipvsadm's words: what is accepted is saved as a line that means the same.
 
+use patchbay_grammar::ipvsadm::{
+    Command, Grammar, SaveFormat, numeric, parse, server_line, service_line, split,
+};
 use patchbay_types::ipvs::{Change, Netmask, Service};
-use patchbay_grammar::ipvsadm::{Command, Completeness, Grammar, numeric, parse, server_line, service_line, split};
 
 use crate::harmless;
 use crate::names::grammars;
@@ -33,7 +35,7 @@ pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
             Change::AddService(service.clone()),
         ),
         Change::AddServer(id, server) | Change::EditServer(id, server) => (
-            server_line(*id, server, &numeric, Completeness::Whole),
+            server_line(*id, server, &numeric, SaveFormat::Whole),
             Change::AddServer(*id, *server),
         ),
         _ => return,

@@ -5,9 +5,11 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use patchbay::fuzz;
-use patchbay_wire::convert::{configure_request, delete_request, patterns, routes_request, specs, update_request};
 use patchbay_types::failure::Failure;
 use patchbay_types::{LinkChange, LinkSpec, PciAddress, PciPath};
+use patchbay_wire::convert::{
+    configure_request, delete_request, patterns, routes_request, specs, update_request,
+};
 use serde_json::Value;
 
 use crate::scratch::Scratch;

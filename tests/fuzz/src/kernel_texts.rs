@@ -1,8 +1,8 @@
 //! What a kernel and its packages tell as text, and as structures of C.
 
+use patchbay_codec::{Row, pack, unpack};
 use patchbay_netcfg::fuzz;
 use patchbay_wire::convert::ipvs::connections;
-use patchbay_codec::{Row, pack, unpack};
 use patchbay_wire::proto::ipvs as wire;
 
 use crate::packed::carried;

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use patchbay_types::ipvs::{Checksum, Forward, Tunnel};
 use patchbay_grammar::ipvsadm::{Grammar, Resolver};
+use patchbay_types::ipvs::{Checksum, Forward, Tunnel};
 
 pub(crate) struct Names;
 

@@ -2,7 +2,7 @@
 
 use patchbay_netcfg::fuzz::{Script, walk};
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Error, Flags, Kernel, Route};
+use patchbay_netlink::{Batch, Connection, Error, Flags, Route};
 
 /// The same datagram to one who walks it, one who asks and one who commits.
 pub fn run(data: &[u8]) {
@@ -10,7 +10,7 @@ pub fn run(data: &[u8]) {
     let _ = FamilyId::resolve(&mut Script::Datagram(data), "IPVS");
     let request = Batch::<Route>::of(18, Flags::Plain, |body| body.raw(&[0; 16]));
     let mut kernel = Script::Datagram(data);
-    match kernel.commit(&request) {
+    match kernel.send(&request) {
         Ok(refusals) => {
             for (position, refusal) in refusals {
                 assert_eq!(position, 0);

@@ -2,10 +2,10 @@
 
 use std::fmt::Debug;
 
+use patchbay_codec::{Packed, Reader, Row, RowRef, pack, unpack};
 use patchbay_types::conntrack::Flow;
 use patchbay_types::ipvs::{Change, Line, Reading, Setting};
 use patchbay_types::{Route, RoutePattern, RouteSpec};
-use patchbay_codec::{Packed, Reader, Row, RowRef, pack, unpack};
 
 use crate::{harmless, pick};
 

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use patchbay_netcfg::fuzz::{Script, bodies};
-use patchbay_netlink::Batch;
-use patchbay_netcfg::rtnl::{address, link, route};
 use patchbay_codec::{pack, unpack};
+use patchbay_netcfg::fuzz::{Script, bodies};
+use patchbay_netcfg::rtnl::{address, link, route};
+use patchbay_netlink::Batch;
 
 use crate::pick;
 

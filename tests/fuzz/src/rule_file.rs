@@ -1,6 +1,8 @@
 //! Rule files: lines are counted right, and what is read is saved as a file that reads the same.
 
-use patchbay_grammar::ipvsadm::{BadLine, Completeness, numeric, read_rules, server_line, service_line};
+use patchbay_grammar::ipvsadm::{
+    BadLine, SaveFormat, numeric, read_rules, server_line, service_line,
+};
 use patchbay_types::ipvs::Change;
 
 use crate::harmless;
@@ -46,7 +48,7 @@ fn again(changes: &[Change], read: impl Fn(&str) -> Result<Vec<Change>, BadLine>
                 text += &service_line(service, &numeric);
             }
             Change::AddServer(id, server) => {
-                text += &server_line(*id, server, &numeric, Completeness::Whole);
+                text += &server_line(*id, server, &numeric, SaveFormat::Whole);
             }
             _ => continue,
         }

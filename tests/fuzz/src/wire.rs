@@ -3,11 +3,12 @@
 use std::fmt::{Debug, Display};
 
 use patchbay_types::conntrack::Filter;
-use patchbay_wire::convert::conntrack::{list_request, listed};
-use patchbay_wire::convert::ipvs::{connections, mode, mode_number, status, table_asked, table_request};
-use patchbay_wire::convert::{self, configure_request};
-use patchbay_types::failure::Failure;
 use patchbay_types::{Interface, LinkChange, LinkSpec, PciPath};
+use patchbay_wire::convert::conntrack::{list_request, listed};
+use patchbay_wire::convert::ipvs::{
+    connections, mode, mode_number, status, table_asked, table_request,
+};
+use patchbay_wire::convert::{self, configure_request};
 use patchbay_wire::proto::{agent, conntrack, failure, ipvs};
 use protobuf::Message;
 

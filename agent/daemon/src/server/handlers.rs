@@ -18,7 +18,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
-use patchbay_netcfg::ops::{Error, Services};
+use patchbay_netcfg::ops::{Error, Netcfg};
 
 /// Most requests that are worked on at once; each has a thread, since netlink blocks.
 pub const IN_FLIGHT: usize = 64;
@@ -31,7 +31,7 @@ const FILE_WAIT: Duration = Duration::from_secs(10);
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
-    services: Arc<Services>,
+    services: Arc<Netcfg>,
     in_flight: Arc<Semaphore>,
     /// Of those, the ones that bring a rule file, which is held in memory.
     files: Arc<Semaphore>,
@@ -39,7 +39,7 @@ pub(super) struct Handlers {
 }
 
 impl Handlers {
-    pub(super) fn new(services: Arc<Services>, log: Logger) -> Self {
+    pub(super) fn new(services: Arc<Netcfg>, log: Logger) -> Self {
         Self {
             services,
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -61,7 +61,7 @@ impl Handlers {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         request: &'static str,
-        work: impl FnOnce(&Services) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Netcfg) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
         let _place = place(&self.in_flight, "the agent has too many requests")
             .map_err(|failure| status::from_failure(&failure))?;

@@ -16,7 +16,7 @@ use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
 use crate::config::Listen;
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ops::Netcfg;
 
 /// Why the agent can't serve.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When it can't even begin.
-pub async fn serve(listen: &Listen, services: Arc<Services>, log: Logger) -> Result<(), Error> {
+pub async fn serve(listen: &Listen, services: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
     let kernel = services.kernel_release();
     let handlers = Arc::new(handlers::Handlers::new(services, log.clone()));

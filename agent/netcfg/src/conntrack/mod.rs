@@ -12,11 +12,11 @@ mod tests;
 use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 
-use patchbay_netlink::{Batch, Error, Extent, Kernel, Netfilter, Refusal, gather};
+use patchbay_netlink::{Batch, Connection, Dump, Error, KernelError, Netfilter, collect_dump};
 use request::Sieve;
 
 /// What a kernel answers that lacks the filter, or lacks it for this message.
-fn no_filter(refusal: &Refusal) -> bool {
+fn no_filter(refusal: &KernelError) -> bool {
     refusal.is(Errno::EINVAL) || refusal.is(Errno::EOPNOTSUPP)
 }
 
@@ -48,7 +48,7 @@ impl Found {
 /// that were found, less those that ended by themselves before their turn. Where the kernel deletes
 /// by the filter itself, flows that began after the count go too and are not in it. If it deletes
 /// more than `LOOKED_AT` that way, the number is by how much the whole table shrank.
-pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<usize, Error> {
+pub fn delete(kernel: &mut impl Connection<Netfilter>, filter: &Filter) -> Result<usize, Error> {
     let listing = request::listing(filter.parts().family);
     let Some(sieve) = Sieve::of(filter) else {
         return listed(kernel, &listing, filter);
@@ -61,7 +61,7 @@ pub fn delete(kernel: &mut impl Kernel<Netfilter>, filter: &Filter) -> Result<us
 
 /// By the kernel's own filter, or its refusal of that.
 fn sifted(
-    kernel: &mut impl Kernel<Netfilter>,
+    kernel: &mut impl Connection<Netfilter>,
     sieve: &Sieve,
     filter: &Filter,
 ) -> Result<usize, Error> {
@@ -71,28 +71,28 @@ fn sifted(
     }
     let mut found = Found::default();
     let take = &mut |payload: &[u8]| found.take(filter, payload);
-    let extent = kernel.ask_first(&listing, LOOKED_AT, take)?;
+    let extent = kernel.dump_first(&listing, LOOKED_AT, take)?;
     // One message may delete for the kernel only what its filter was just seen to mean.
     if found.strays == 0
         && found.deletes.len() > 1
         && let Some(shrunk) = at_once(kernel, sieve)?
     {
         return Ok(match extent {
-            Extent::Whole => found.deletes.len(),
-            Extent::Part => shrunk.max(found.deletes.len()),
+            Dump::Complete => found.deletes.len(),
+            Dump::Truncated => shrunk.max(found.deletes.len()),
         });
     }
     match extent {
-        Extent::Whole => one_by_one(kernel, &found.deletes),
-        Extent::Part => listed(kernel, &listing, filter),
+        Dump::Complete => one_by_one(kernel, &found.deletes),
+        Dump::Truncated => listed(kernel, &listing, filter),
     }
 }
 
 /// Deletes what the sieve lets through by one message, and returns how many flows the table has
 /// fewer; `None` where the kernel can't and has deleted nothing: before Linux 6.12.
-fn at_once(kernel: &mut impl Kernel<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
+fn at_once(kernel: &mut impl Connection<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
     let before = tracked(kernel)?;
-    match kernel.commit(&sieve.delete())?.pop() {
+    match kernel.send(&sieve.delete())?.pop() {
         None => Ok(Some(before.saturating_sub(tracked(kernel)?))),
         Some((_, refusal)) if no_filter(&refusal) => Ok(None),
         Some((_, refusal)) => Err(Error::Refused(refusal)),
@@ -100,9 +100,9 @@ fn at_once(kernel: &mut impl Kernel<Netfilter>, sieve: &Sieve) -> Result<Option<
 }
 
 /// Number of flows in the whole table.
-fn tracked(kernel: &mut impl Kernel<Netfilter>) -> Result<usize, Error> {
+fn tracked(kernel: &mut impl Connection<Netfilter>) -> Result<usize, Error> {
     let mut entries = 0;
-    kernel.ask(&request::totals(), &mut |payload| {
+    kernel.dump(&request::totals(), &mut |payload| {
         entries = decode::entries(payload)?;
         Ok(())
     })?;
@@ -110,22 +110,22 @@ fn tracked(kernel: &mut impl Kernel<Netfilter>) -> Result<usize, Error> {
 }
 
 fn listed(
-    kernel: &mut impl Kernel<Netfilter>,
+    kernel: &mut impl Connection<Netfilter>,
     listing: &Batch<Netfilter>,
     filter: &Filter,
 ) -> Result<usize, Error> {
-    let found = gather(kernel, listing, |found: &mut Found, payload| {
+    let found = collect_dump(kernel, listing, |found: &mut Found, payload| {
         found.take(filter, payload)
     })?;
     one_by_one(kernel, &found.deletes)
 }
 
 fn one_by_one(
-    kernel: &mut impl Kernel<Netfilter>,
+    kernel: &mut impl Connection<Netfilter>,
     requests: &Batch<Netfilter>,
 ) -> Result<usize, Error> {
     let mut deleted = requests.len();
-    for (_, refusal) in kernel.commit(requests)? {
+    for (_, refusal) in kernel.send(requests)? {
         if !refusal.is(Errno::ENOENT) {
             return Err(Error::Refused(refusal));
         }
@@ -137,7 +137,7 @@ fn one_by_one(
 /// Hands over every flow, or those that agree with the whole filter. The table goes on changing
 /// meanwhile, and the kernel says nothing of that.
 pub fn each(
-    kernel: &mut impl Kernel<Netfilter>,
+    kernel: &mut impl Connection<Netfilter>,
     filter: Option<&Filter>,
     flow: &mut dyn FnMut(&Flow),
 ) -> Result<(), Error> {
@@ -150,11 +150,11 @@ pub fn each(
         Ok(())
     };
     if let Some(sieve) = filter.and_then(Sieve::of) {
-        match kernel.ask(&sieve.listing(), &mut matching) {
+        match kernel.dump(&sieve.listing(), &mut matching) {
             Err(Error::Refused(refusal)) if no_filter(&refusal) => {}
             done => return done,
         }
     }
     let family = filter.and_then(|filter| filter.parts().family);
-    kernel.ask(&request::listing(family), &mut matching)
+    kernel.dump(&request::listing(family), &mut matching)
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use patchbay_types::conntrack::{Ends, Filter, FilterParts};
+use patchbay_types::conntrack::{Ends, Filter, FilterFields};
 use patchbay_types::ipvs::Family;
 
 use super::decode::{self, Tracked};
@@ -106,7 +106,7 @@ impl Sieve {
     /// nothing narrower, and no kernel takes it for something else.
     pub(super) fn deletes_all(&self, filter: &Filter) -> bool {
         let net = |address: Option<Ipv4Addr>| address.map(|ip| IpNet::from(IpAddr::V4(ip)));
-        let said = FilterParts {
+        let said = FilterFields {
             family: Some(Family::V4),
             orig: Ends {
                 src: net(self.src),
@@ -115,7 +115,7 @@ impl Sieve {
                 dst_port: self.dst_port,
             },
             protocol: self.protocol,
-            ..FilterParts::default()
+            ..FilterFields::default()
         };
         *filter.parts() == said && !self.is_tuple()
     }

@@ -21,15 +21,15 @@ struct Script {
     asked: usize,
 }
 
-fn refusal(errno: Errno) -> Refusal {
-    Refusal {
+fn refusal(errno: Errno) -> KernelError {
+    KernelError {
         errno: errno as i32,
         text: None,
     }
 }
 
-impl Kernel<Netfilter> for Script {
-    fn commit(&mut self, batch: &Batch<Netfilter>) -> Result<Vec<(usize, Refusal)>, Error> {
+impl Connection<Netfilter> for Script {
+    fn send(&mut self, batch: &Batch<Netfilter>) -> Result<Vec<(usize, KernelError)>, Error> {
         self.sent.push((batch.len(), batch.bytes().to_vec()));
         let refused = self.commits.pop_front().unwrap_or_default();
         Ok(refused
@@ -38,7 +38,7 @@ impl Kernel<Netfilter> for Script {
             .collect())
     }
 
-    fn ask(
+    fn dump(
         &mut self,
         request: &Batch<Netfilter>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use patchbay_netlink::{Error, Refusal};
+use patchbay_netlink::{Error, KernelError};
 
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_SCHANNELS: u32 = 0x3d;
@@ -55,7 +55,7 @@ fn control() -> Result<OwnedFd, Error> {
 }
 
 fn refused(errno: Errno) -> Error {
-    Error::Refused(Refusal {
+    Error::Refused(KernelError {
         errno: errno as i32,
         text: None,
     })

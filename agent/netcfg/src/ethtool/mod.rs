@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use patchbay_types::QueuePairs;
 
 use patchbay_netlink::genl::{FamilyId, HEADER};
-use patchbay_netlink::{Attrs, Dumps, Error, Generic, Kernel, Socket, read_u32};
+use patchbay_netlink::{Attrs, Connection, Error, Generic, RecvBuffer, Socket, read_u32};
 
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_MSG_CHANNELS_SET: u8 = 18;
@@ -20,7 +20,7 @@ const ETHTOOL_A_CHANNELS_COMBINED_COUNT: u16 = 9;
 
 /// How queues are counted and set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EthtoolWay {
+pub enum EthtoolBackend {
     /// By netlink where the kernel has that family, else by the ioctl.
     Auto,
     /// By the ioctl.
@@ -56,11 +56,11 @@ pub enum Ethtool {
 
 impl Ethtool {
     /// Finds out which way this kernel has.
-    pub fn open(way: EthtoolWay) -> Result<Self, Error> {
-        if way == EthtoolWay::Ioctl {
+    pub fn open(way: EthtoolBackend) -> Result<Self, Error> {
+        if way == EthtoolBackend::Ioctl {
             return Ok(Self::Ioctl);
         }
-        let mut socket = Socket::open(Dumps::Large)?;
+        let mut socket = Socket::open(RecvBuffer::Large)?;
         match FamilyId::resolve(&mut socket, "ethtool") {
             Ok(id) => Ok(Self::Family(socket, id)),
             Err(Error::Refused(refusal)) if refusal.is(Errno::ENOENT) => Ok(Self::Ioctl),
@@ -97,7 +97,7 @@ impl Ethtool {
 }
 
 pub(crate) fn get(
-    socket: &mut impl Kernel<Generic>,
+    socket: &mut impl Connection<Generic>,
     id: FamilyId,
     index: u32,
 ) -> Result<(u32, u32), Error> {
@@ -107,7 +107,7 @@ pub(crate) fn get(
         });
     });
     let mut counted = (0, 0);
-    socket.ask(&request, &mut |payload| {
+    socket.dump(&request, &mut |payload| {
         let attrs = Attrs::after(HEADER, payload)?;
         let number = |kind| Ok(attrs.find(kind)?.map(read_u32).transpose()?.unwrap_or(0));
         counted = (
@@ -120,7 +120,7 @@ pub(crate) fn get(
 }
 
 fn set(
-    socket: &mut impl Kernel<Generic>,
+    socket: &mut impl Connection<Generic>,
     id: FamilyId,
     index: u32,
     pairs: u32,
@@ -131,7 +131,7 @@ fn set(
         });
         body.u32(ETHTOOL_A_CHANNELS_COMBINED_COUNT, pairs);
     });
-    match socket.commit(&request)?.pop() {
+    match socket.send(&request)?.pop() {
         Some((_, refusal)) => Err(Error::Refused(refusal)),
         None => Ok(()),
     }

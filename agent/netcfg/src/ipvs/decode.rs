@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::ipvs::{
-    Count31, Daemon, Engine, Family, Forward, ListedServer, ListedService, McastGroup, Netmask,
-    Persistence, Protocol, Role, SchedFlags, Scheduler, Scheduling, Server, ServerId, Service,
-    ServiceId, Stats, SyncLen, SyncLink, Timeouts, Tunnel,
+    Daemon, Engine, Family, Forward, ListedServer, ListedService, McastGroup, Netmask,
+    NonNegativeInt, Persistence, Protocol, Role, SchedFlags, Scheduler, Scheduling, Server,
+    ServerId, Service, ServiceId, Stats, SyncLen, SyncLink, Timeouts, Tunnel,
 };
 
 use super::consts::{
@@ -15,10 +15,10 @@ use super::consts::{
     info, svc, top,
 };
 use patchbay_netlink::genl::HEADER;
-use patchbay_netlink::{Attrs, Error, Indexed, read_be16, read_u8, read_u16, read_u32, read_u64};
+use patchbay_netlink::{AttrTable, Attrs, Error, read_be16, read_u8, read_u16, read_u32, read_u64};
 
 /// No nest of IPVS has attributes beyond this (`IPVS_DEST_ATTR_TUN_FLAGS`).
-type Nest<'a> = Indexed<'a, 16>;
+type Nest<'a> = AttrTable<'a, 16>;
 
 /// An attribute without which nothing can be said.
 fn need<'a>(attrs: &Nest<'a>, kind: u16) -> Result<&'a [u8], Error> {
@@ -41,7 +41,7 @@ fn nest(payload: &[u8], kind: u16) -> Result<Nest<'_>, Error> {
     Nest::of(Attrs::after(0, need(&answer(payload)?, kind)?)?)
 }
 
-fn unknown<T>(read: Result<T, BadValue>) -> Result<T, Error> {
+fn unknown<T>(read: Result<T, InvalidValue>) -> Result<T, Error> {
     read.map_err(|_| Error::Malformed("a value is none that IPVS has"))
 }
 
@@ -132,7 +132,7 @@ pub(super) fn server(payload: &[u8], of: Family) -> Result<ListedServer, Error> 
         Some(number) if number != 0 => family(number)?,
         _ => of,
     };
-    let count = |kind| unknown(Count31::try_from(u32_or_zero(&attrs, kind)?));
+    let count = |kind| unknown(NonNegativeInt::try_from(u32_or_zero(&attrs, kind)?));
     let forward = match read_u32(need(&attrs, dest::FWD_METHOD)?)? & FWD_MASK {
         2 => Forward::Tunnel(tunnel(&attrs)?),
         number => unknown(Forward::plain(number))?,

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use patchbay_types::ipvs::{
-    Count31, Family, Forward, ListedServer, Protocol, Server, ServerId, ServiceId, Stats,
+    Family, Forward, ListedServer, NonNegativeInt, Protocol, Server, ServerId, ServiceId, Stats,
 };
 
 use super::consts::FWD_MASK;
@@ -91,7 +91,7 @@ impl OldLists {
         let count = number(entry, SERVERS_OF);
         let mut servers = std::mem::take(&mut self.servers);
         servers.clear();
-        let (entries, _) = self.ask()?.as_chunks::<SERVER>();
+        let (entries, _) = self.dump()?.as_chunks::<SERVER>();
         // Behind the last one all is zero; a server of the other family is not told.
         for entry in entries.iter().take_while(|entry| entry[..4] != [0; 4]) {
             servers.push(server(entry)?);
@@ -102,7 +102,7 @@ impl OldLists {
 
     /// Goes on to the next service, and asks for its servers and one more: their entries as the
     /// kernel has them.
-    pub fn ask(&mut self) -> Option<&[u8]> {
+    pub fn dump(&mut self) -> Option<&[u8]> {
         let entry = self.services.get(self.next..self.next + SERVICE)?;
         self.next += SERVICE;
         let room = number(entry, SERVERS_OF).checked_add(1)?;
@@ -167,7 +167,7 @@ fn service(entry: &[u8]) -> Option<ServiceId> {
 }
 
 fn server(entry: &[u8; SERVER]) -> Option<ListedServer> {
-    let count = |at| Count31::try_from(number(entry, at)).ok();
+    let count = |at| NonNegativeInt::try_from(number(entry, at)).ok();
     let (address, port) = end(entry, 0)?;
     Some(ListedServer {
         server: Server {
@@ -232,7 +232,7 @@ mod tests {
             listed.server.upper,
             listed.server.lower,
         ];
-        assert_eq!(counts.map(Count31::get), [70000, 9, 5]);
+        assert_eq!(counts.map(NonNegativeInt::get), [70000, 9, 5]);
         let connections = (listed.active, listed.inactive, listed.persistent);
         assert_eq!(connections, (2, 31, 1));
     }

@@ -12,13 +12,13 @@ use std::ops::DerefMut;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use patchbay_types::{Duplicates, InterfaceAddress};
+use patchbay_types::{DadPolicy, InterfaceAddress};
 
-use super::{Error, Kernel, Step};
+use super::{Error, Sockets, Step};
 use crate::device;
 use crate::rtnl::address::{self, Progress};
 use crate::rtnl::route::{self, Stored};
-use patchbay_netlink::{Batch, Kernel as _, Refusal};
+use patchbay_netlink::{Batch, Connection as _, KernelError};
 
 /// How long the kernel gets to ask the other hosts about addresses: it begins within a second and
 /// asks for one more, and software emulation is slow.
@@ -26,10 +26,10 @@ const DETECTION: Duration = Duration::from_secs(5);
 
 /// Makes these the addresses of link `index`.
 pub(super) fn set(
-    kernel: &mut Kernel,
+    kernel: &mut Sockets,
     index: u32,
     wanted: &[InterfaceAddress],
-    duplicates: Duplicates,
+    duplicates: DadPolicy,
 ) -> Result<(), Error> {
     let have = address::of(&mut kernel.route, index)?;
     let unwanted: Vec<_> = have.iter().filter(|a| !wanted.contains(a)).collect();
@@ -50,25 +50,25 @@ pub(super) fn set(
 }
 
 fn add(
-    kernel: &mut Kernel,
+    kernel: &mut Sockets,
     index: u32,
     addresses: &[&InterfaceAddress],
-    duplicates: Duplicates,
+    duplicates: DadPolicy,
 ) -> Result<(), Error> {
     let mut batch = Batch::default();
     for new in addresses {
         address::add(&mut batch, index, **new, duplicates);
     }
-    let refused = kernel.route.commit(&batch)?.into_iter().next();
+    let refused = kernel.route.send(&batch)?.into_iter().next();
     told(refused, |position| Step::AddAddress(*addresses[position]))
 }
 
-fn remove(kernel: &mut Kernel, index: u32, addresses: &[&InterfaceAddress]) -> Result<(), Error> {
+fn remove(kernel: &mut Sockets, index: u32, addresses: &[&InterfaceAddress]) -> Result<(), Error> {
     let mut batch = Batch::default();
     for old in addresses {
         address::remove(&mut batch, index, **old);
     }
-    let mut refused = kernel.route.commit(&batch)?.into_iter();
+    let mut refused = kernel.route.send(&batch)?.into_iter();
     // One that went with another is gone, and that is all that was wanted.
     let refused = refused.find(|(_, refusal)| !refusal.is(Errno::EADDRNOTAVAIL));
     told(refused, |position| {
@@ -76,7 +76,7 @@ fn remove(kernel: &mut Kernel, index: u32, addresses: &[&InterfaceAddress]) -> R
     })
 }
 
-fn told(refused: Option<(usize, Refusal)>, step: impl Fn(usize) -> Step) -> Result<(), Error> {
+fn told(refused: Option<(usize, KernelError)>, step: impl Fn(usize) -> Step) -> Result<(), Error> {
     match refused {
         Some((position, refusal)) => Err(Error::Refused {
             step: step(position),
@@ -89,7 +89,7 @@ fn told(refused: Option<(usize, Refusal)>, step: impl Fn(usize) -> Step) -> Resu
 /// The routes that a change of link `index` may cost, in an order in which they can be made again:
 /// those through it, and those that prefer one of its addresses.
 pub(super) fn leaning(
-    kernel: &mut Kernel,
+    kernel: &mut Sockets,
     index: u32,
     addresses: &[InterfaceAddress],
 ) -> Result<Vec<Stored>, Error> {
@@ -112,7 +112,7 @@ pub(super) enum Loss {
 }
 
 /// Puts back those of the routes that are missing.
-pub(super) fn put_back(kernel: &mut Kernel, routes: &[Stored], loss: Loss) -> Result<(), Error> {
+pub(super) fn put_back(kernel: &mut Sockets, routes: &[Stored], loss: Loss) -> Result<(), Error> {
     if routes.is_empty() {
         return Ok(());
     }
@@ -124,14 +124,14 @@ pub(super) fn put_back(kernel: &mut Kernel, routes: &[Stored], loss: Loss) -> Re
         for route in group {
             route::add(&mut batch, route);
         }
-        let mut refusals = kernel.route.commit(&batch)?.into_iter();
+        let mut refusals = kernel.route.send(&batch)?.into_iter();
         let refused = refusals.find(|(_, refusal)| !passed_over(refusal, loss));
         told(refused, |_| Step::PutBackRoute)?;
     }
     Ok(())
 }
 
-fn passed_over(refusal: &Refusal, loss: Loss) -> bool {
+fn passed_over(refusal: &KernelError, loss: Loss) -> bool {
     // Its router is out of reach, its source is no address of ours, its link is down.
     let gone = [
         Errno::ENETUNREACH,
@@ -145,7 +145,7 @@ fn passed_over(refusal: &Refusal, loss: Loss) -> bool {
 }
 
 /// Waits until no address of link `index` is tentative any more.
-pub(super) fn settled<K: DerefMut<Target = Kernel>>(
+pub(super) fn settled<K: DerefMut<Target = Sockets>>(
     index: u32,
     mut kernel: impl FnMut() -> K,
 ) -> Result<(), Error> {

@@ -3,15 +3,15 @@
 //! Undoing is the same work the other way round: from what the kernel has by then to what it had.
 
 use nix::errno::Errno;
-use patchbay_types::{Duplicates, IfName, LinkChange, LinkSpec, Mtu, QueuePairs};
+use patchbay_types::{DadPolicy, IfName, LinkChange, LinkSpec, Mtu, QueuePairs};
 
 use super::addresses::{self, Loss};
 use super::state::{Admin, State};
-use super::{Error, Kernel, Step, rename};
+use super::{Error, Sockets, Step, rename};
 use crate::ethtool::Device;
 use crate::rtnl::link::{self, Change};
 use crate::rtnl::route::Stored;
-use patchbay_netlink::{Batch, Kernel as _, Refusal, Route};
+use patchbay_netlink::{Batch, Connection as _, KernelError, Route};
 
 /// How a link was before it was changed: enough to go back.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    fn read(kernel: &mut Kernel, index: u32, name: &IfName) -> Result<Self, Error> {
+    fn read(kernel: &mut Sockets, index: u32, name: &IfName) -> Result<Self, Error> {
         let gone = || Error::Gone { name: name.clone() };
         let state = State::read(kernel, index)?.ok_or_else(gone)?;
         let routes = addresses::leaning(kernel, index, &state.addresses)?;
@@ -42,7 +42,7 @@ impl Before {
         }
     }
 
-    fn change(&self, kernel: &mut Kernel, to: &State, duplicates: Duplicates) -> Result<(), Error> {
+    fn change(&self, kernel: &mut Sockets, to: &State, duplicates: DadPolicy) -> Result<(), Error> {
         let work = Work {
             index: self.index,
             routes: &self.routes,
@@ -53,11 +53,11 @@ impl Before {
     }
 
     /// Goes back after a failure, and tells it. A card that has gone needs no undoing.
-    pub(super) fn restore(&self, kernel: &mut Kernel, first: Error) -> Error {
+    pub(super) fn restore(&self, kernel: &mut Sockets, first: Error) -> Error {
         let work = Work {
             index: self.index,
             routes: &self.routes,
-            duplicates: Duplicates::Allowed,
+            duplicates: DadPolicy::Skip,
         };
         let mut undo = || match State::read(kernel, self.index)? {
             Some(now) => {
@@ -77,7 +77,7 @@ impl Before {
 }
 
 /// Makes link `index` what the spec says, or leaves it as it was.
-pub(super) fn apply(kernel: &mut Kernel, index: u32, spec: &LinkSpec) -> Result<Before, Error> {
+pub(super) fn apply(kernel: &mut Sockets, index: u32, spec: &LinkSpec) -> Result<Before, Error> {
     let name = &spec.parts().name;
     let links = link::list(&mut kernel.route)?;
     if links
@@ -92,7 +92,7 @@ pub(super) fn apply(kernel: &mut Kernel, index: u32, spec: &LinkSpec) -> Result<
 }
 
 /// Changes what the request says of an interface, or leaves it as it was.
-pub(super) fn update(kernel: &mut Kernel, request: &LinkChange) -> Result<Before, Error> {
+pub(super) fn update(kernel: &mut Sockets, request: &LinkChange) -> Result<Before, Error> {
     let name = request.name();
     let links = link::list(&mut kernel.route)?;
     let unknown = || Error::NoInterface { name: name.clone() };
@@ -119,13 +119,13 @@ struct Work<'a> {
     index: u32,
     /// To be kept over it.
     routes: &'a [Stored],
-    duplicates: Duplicates,
+    duplicates: DadPolicy,
 }
 
 impl Work<'_> {
     /// From one state to the other. The order keeps traffic: what shapes packets comes before the
     /// addresses that draw them, and the link goes up last.
-    fn change(&self, kernel: &mut Kernel, from: &State, to: &State) -> Result<(), Error> {
+    fn change(&self, kernel: &mut Sockets, from: &State, to: &State) -> Result<(), Error> {
         let index = self.index;
         if let Some(name) = to.name.as_ref().filter(|_| from.name != to.name) {
             rename::rename(kernel, index, from, name, self.routes)?;
@@ -152,24 +152,24 @@ impl Work<'_> {
 
 /// One change of the link, committed alone.
 pub(super) fn one(
-    kernel: &mut Kernel,
+    kernel: &mut Sockets,
     index: u32,
     change: &Change,
     step: Step,
 ) -> Result<(), Error> {
     let mut batch = Batch::default();
     link::change(&mut batch, index, change);
-    commit(kernel, &batch, |_| step)
+    send(kernel, &batch, |_| step)
 }
 
 /// Commits requests that don't depend on each other; the first refusal is told, with the
 /// step of its position.
-pub(super) fn commit(
-    kernel: &mut Kernel,
+pub(super) fn send(
+    kernel: &mut Sockets,
     batch: &Batch<Route>,
     step: impl FnOnce(usize) -> Step,
 ) -> Result<(), Error> {
-    match kernel.route.commit(batch)?.into_iter().next() {
+    match kernel.route.send(batch)?.into_iter().next() {
         Some((position, refusal)) => Err(Error::Refused {
             step: step(position),
             refusal,
@@ -182,7 +182,7 @@ pub(super) fn commit(
 /// before its probe has ended: then it may be busy, or set the number that it likes after ours.
 const QUEUE_TRIES: usize = 5;
 
-fn set_queues(kernel: &mut Kernel, index: u32, pairs: QueuePairs) -> Result<(), Error> {
+fn set_queues(kernel: &mut Sockets, index: u32, pairs: QueuePairs) -> Result<(), Error> {
     let mut last = None;
     for _ in 0..QUEUE_TRIES {
         let links = link::list(&mut kernel.route)?;
@@ -197,7 +197,7 @@ fn set_queues(kernel: &mut Kernel, index: u32, pairs: QueuePairs) -> Result<(), 
         let Some(channels) = kernel.ethtool.channels(device)? else {
             // A card with one pair has no channels to set, and needs none.
             let errno = Errno::EOPNOTSUPP as i32;
-            let refusal = Refusal { errno, text: None };
+            let refusal = KernelError { errno, text: None };
             return match pairs {
                 QueuePairs::ONE => Ok(()),
                 _ => Err(Error::Refused {
@@ -221,7 +221,7 @@ fn set_queues(kernel: &mut Kernel, index: u32, pairs: QueuePairs) -> Result<(), 
             Err(error) => return Err(error.into()),
         }
     }
-    let refusal = last.unwrap_or(Refusal {
+    let refusal = last.unwrap_or(KernelError {
         errno: Errno::EBUSY as i32,
         text: Some("the driver keeps setting another number".to_owned()),
     });

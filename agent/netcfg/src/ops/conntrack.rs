@@ -8,7 +8,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use crate::conntrack;
 use crate::modules::{self, Modules};
-use patchbay_netlink::{Dumps, Netfilter, Socket};
+use patchbay_netlink::{Netfilter, RecvBuffer, Socket};
 
 /// Why flows were not listed or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +91,7 @@ fn asked(error: patchbay_netlink::Error) -> Error {
 }
 
 fn open() -> Result<Socket<Netfilter>, Error> {
-    Socket::open(Dumps::Large).map_err(|error| match error {
+    Socket::open(RecvBuffer::Large).map_err(|error| match error {
         patchbay_netlink::Error::Open(source)
             if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
         {

@@ -5,7 +5,7 @@ use std::fmt;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs, Route, RoutePattern};
 
-use patchbay_netlink::Refusal;
+use patchbay_netlink::KernelError;
 
 /// One step of a configuration, for the sentence that says where it stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +159,7 @@ pub enum Error {
         /// Which.
         step: Step,
         /// Why.
-        refusal: Refusal,
+        refusal: KernelError,
     },
     /// The device offers fewer queues than were asked for.
     #[error("could not set the card's queues to {wanted}: it offers {offered}")]
@@ -223,10 +223,10 @@ impl From<&Error> for Failure {
     }
 }
 
-fn kind(refusal: &Refusal) -> Kind {
+fn kind(refusal: &KernelError) -> Kind {
     Kind::from_errno(refusal.errno)
 }
 
-fn refused(failure: Failure, refusal: &Refusal) -> Failure {
+fn refused(failure: Failure, refusal: &KernelError) -> Failure {
     failure.with_errno(refusal.errno)
 }

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    Duplicates, Interface, LinkChange, LinkSpec, PciPath, Route as Spoken, RoutePattern, RouteSpec,
+    DadPolicy, Interface, LinkChange, LinkSpec, PciPath, Route as Spoken, RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
-use crate::ethtool::{Device, Ethtool, EthtoolWay};
+use crate::ethtool::{Device, Ethtool, EthtoolBackend};
 use crate::rtnl::{address, link};
 use configure::Before;
-use patchbay_netlink::{Dumps, Route, Socket};
+use patchbay_netlink::{RecvBuffer, Route, Socket};
 
 use conntrack::ConntrackService;
 pub use error::{Error, Step};
@@ -35,18 +35,18 @@ const CARRIER: Duration = Duration::from_secs(1);
 
 /// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
 #[derive(Debug)]
-struct Kernel {
+struct Sockets {
     route: Socket<Route>,
     ethtool: Ethtool,
 }
 
 /// Everything that the agent can be asked, over the kernel of its network namespace.
 #[derive(Debug)]
-pub struct Services {
+pub struct Netcfg {
     sysfs: Sysfs,
     /// The feature's word for the way in which queues are set: told without waiting for the lock.
     ethtool: &'static str,
-    kernel: Mutex<Kernel>,
+    kernel: Mutex<Sockets>,
     places: Places,
     ipvs: IpvsService,
     conntrack: ConntrackService,
@@ -63,15 +63,15 @@ pub struct Configured {
     pub netlink: Duration,
 }
 
-impl Services {
+impl Netcfg {
     /// Opens the sockets in the network namespace of the calling thread.
     pub fn open(
         sysfs: Sysfs,
-        ethtool: EthtoolWay,
+        ethtool: EthtoolBackend,
         undo_log: Option<PathBuf>,
     ) -> Result<Self, patchbay_netlink::Error> {
-        let kernel = Kernel {
-            route: Socket::open(Dumps::Large)?,
+        let kernel = Sockets {
+            route: Socket::open(RecvBuffer::Large)?,
             ethtool: Ethtool::open(ethtool)?,
         };
         let ethtool = match kernel.ethtool {
@@ -174,8 +174,8 @@ impl Services {
 
     /// Waits for the new addresses if that was asked, and shows what became of the interface. The
     /// kernel is not locked while it asks the other hosts.
-    fn finish(&self, before: &Before, duplicates: Duplicates) -> Result<Interface, Error> {
-        if duplicates == Duplicates::Detected {
+    fn finish(&self, before: &Before, duplicates: DadPolicy) -> Result<Interface, Error> {
+        if duplicates == DadPolicy::Detect {
             addresses::settled(before.index, || self.lock())?;
         }
         let listed = self.list()?;
@@ -191,7 +191,7 @@ impl Services {
     }
 
     /// A panic while it was held leaves nothing of the kernel's half done in memory.
-    fn lock(&self) -> MutexGuard<'_, Kernel> {
+    fn lock(&self) -> MutexGuard<'_, Sockets> {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -234,7 +234,7 @@ impl Services {
         Ok(())
     }
 
-    fn interfaces(&self, kernel: &mut Kernel) -> Result<Vec<Interface>, patchbay_netlink::Error> {
+    fn interfaces(&self, kernel: &mut Sockets) -> Result<Vec<Interface>, patchbay_netlink::Error> {
         let links = link::list(&mut kernel.route)?;
         let addresses = address::list(&mut kernel.route)?;
         let mut interfaces = Vec::with_capacity(links.len());

@@ -5,17 +5,17 @@
 //! known before and what is missing is put back.
 
 use nix::errno::Errno;
-use patchbay_types::{Duplicates, IfName};
+use patchbay_types::{DadPolicy, IfName};
 
 use super::addresses::{self, Loss};
 use super::configure::one;
 use super::state::{Admin, State};
-use super::{Error, Kernel, Step};
+use super::{Error, Sockets, Step};
 use crate::rtnl::link::Change;
 use crate::rtnl::route::Stored;
 
 pub(super) fn rename(
-    kernel: &mut Kernel,
+    kernel: &mut Sockets,
     index: u32,
     from: &State,
     name: &IfName,
@@ -31,7 +31,7 @@ pub(super) fn rename(
             let renamed = one(kernel, index, &change, step);
             let up = one(kernel, index, &Change::Up, Step::Up);
             // They were there before: nobody else has them.
-            let back = addresses::set(kernel, index, &from.addresses, Duplicates::Allowed)
+            let back = addresses::set(kernel, index, &from.addresses, DadPolicy::Skip)
                 .and_then(|()| addresses::put_back(kernel, routes, Loss::Refused));
             renamed.and(up).and(back)
         }

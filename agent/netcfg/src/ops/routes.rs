@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::{Destination, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
-use super::configure::commit;
-use super::{Error, Kernel, Step};
+use super::configure::send;
+use super::{Error, Sockets, Step};
 use crate::rtnl::link;
 use crate::rtnl::route::{self, Stored};
 use patchbay_netlink::Batch;
@@ -33,7 +33,7 @@ struct Table {
 }
 
 impl Table {
-    fn read(kernel: &mut Kernel) -> Result<Self, Error> {
+    fn read(kernel: &mut Sockets) -> Result<Self, Error> {
         let links = link::list(&mut kernel.route)?;
         let names = links.into_iter().map(|link| (link.index, link.name));
         let names: HashMap<u32, String> = names.collect();
@@ -85,7 +85,7 @@ impl Table {
 
 /// Lists the table: all that our words can say, but for what the kernel keeps for itself on every
 /// link and on the loopback (`fe80::/64`, `::1`), as its addresses are left out too.
-pub(super) fn list(kernel: &mut Kernel) -> Result<Vec<Route>, Error> {
+pub(super) fn list(kernel: &mut Sockets) -> Result<Vec<Route>, Error> {
     let shown = |entry: &Entry| match entry.route.way.dest().addr() {
         IpAddr::V6(v6) if entry.stored.made_by_kernel() => {
             !(v6.is_unicast_link_local() || v6.is_loopback())
@@ -104,7 +104,7 @@ pub(super) fn list(kernel: &mut Kernel) -> Result<Vec<Route>, Error> {
 }
 
 /// Adds routes. One that is there already is well; another one in its place is refused.
-pub(super) fn add(kernel: &mut Kernel, specs: &[RouteSpec]) -> Result<(), Error> {
+pub(super) fn add(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
     let table = Table::read(kernel)?;
     let mut plan = Plan::default();
     for (place, spec) in specs.iter().enumerate() {
@@ -125,7 +125,7 @@ pub(super) fn add(kernel: &mut Kernel, specs: &[RouteSpec]) -> Result<(), Error>
 
 /// Makes these the routes of the table. What the kernel made and what leads through the loopback
 /// stays, and so does what our words can't say: it could not be asked for again.
-pub(super) fn replace(kernel: &mut Kernel, specs: &[RouteSpec]) -> Result<(), Error> {
+pub(super) fn replace(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
     let table = Table::read(kernel)?;
     let ours = |entry: &Entry| !entry.stored.made_by_kernel() && entry.route.device != "lo";
     let mut stays = HashSet::new();
@@ -153,7 +153,7 @@ pub(super) fn replace(kernel: &mut Kernel, specs: &[RouteSpec]) -> Result<(), Er
 }
 
 /// Deletes every route that agrees with one of the patterns; each pattern must have one.
-pub(super) fn delete(kernel: &mut Kernel, patterns: &[RoutePattern]) -> Result<(), Error> {
+pub(super) fn delete(kernel: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
     let table = Table::read(kernel)?;
     let mut gone = HashSet::new();
     for (place, pattern) in patterns.iter().enumerate() {
@@ -229,7 +229,7 @@ impl Plan {
         Ok(())
     }
 
-    fn carry_out(&self, kernel: &mut Kernel, gone: &[Entry]) -> Result<(), Error> {
+    fn carry_out(&self, kernel: &mut Sockets, gone: &[Entry]) -> Result<(), Error> {
         let Err(first) = settle(kernel, gone, &self.there) else {
             return Ok(());
         };
@@ -245,7 +245,7 @@ impl Plan {
 
 /// Makes the ones gone and the others there, whatever of that is so already. A router is reached by
 /// a route without one, so those come first.
-fn settle(kernel: &mut Kernel, gone: &[Entry], there: &[Entry]) -> Result<(), Error> {
+fn settle(kernel: &mut Sockets, gone: &[Entry], there: &[Entry]) -> Result<(), Error> {
     let now = Table::read(kernel)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
     let gone: Vec<_> = gone.iter().filter(|old| now.contains(&old.route)).collect();
@@ -253,7 +253,7 @@ fn settle(kernel: &mut Kernel, gone: &[Entry], there: &[Entry]) -> Result<(), Er
     for old in &gone {
         route::remove(&mut batch, &old.stored);
     }
-    commit(kernel, &batch, |position| {
+    send(kernel, &batch, |position| {
         Step::RemoveRoute(gone[position].route.clone().into())
     })?;
     let missing = there.iter().filter(|new| !now.contains(&new.route));
@@ -263,7 +263,7 @@ fn settle(kernel: &mut Kernel, gone: &[Entry], there: &[Entry]) -> Result<(), Er
         for new in &group {
             route::add(&mut batch, &new.stored);
         }
-        commit(kernel, &batch, |position| {
+        send(kernel, &batch, |position| {
             Step::AddRoute(group[position].route.clone().into())
         })?;
     }

@@ -1,8 +1,8 @@
 //! What of a link is ours to set, and the reading of it.
 
-use patchbay_types::{Arp, IfName, InterfaceAddress, LinkParts, LinkSpec, Mtu, QueuePairs};
+use patchbay_types::{Arp, IfName, InterfaceAddress, LinkFields, LinkSpec, Mtu, QueuePairs};
 
-use super::{Error, Kernel};
+use super::{Error, Sockets};
 use crate::ethtool::Device;
 use crate::rtnl::{address, link};
 
@@ -27,7 +27,7 @@ pub(super) struct State {
 
 impl From<&LinkSpec> for State {
     fn from(spec: &LinkSpec) -> Self {
-        let LinkParts {
+        let LinkFields {
             name,
             mac: _,
             mtu,
@@ -48,7 +48,7 @@ impl From<&LinkSpec> for State {
 
 impl State {
     /// Reads link `index`; `None` when it is gone.
-    pub(super) fn read(kernel: &mut Kernel, index: u32) -> Result<Option<Self>, Error> {
+    pub(super) fn read(kernel: &mut Sockets, index: u32) -> Result<Option<Self>, Error> {
         let links = link::list(&mut kernel.route)?;
         let Some(link) = links.into_iter().find(|link| link.index == index) else {
             return Ok(None);

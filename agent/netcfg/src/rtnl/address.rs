@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use patchbay_types::{Duplicates, InterfaceAddress};
+use patchbay_types::{DadPolicy, InterfaceAddress};
 
 use super::{AF_INET6, family, header, put_ip, read_ip};
-use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Kernel, Route, dump};
+use patchbay_netlink::{Attrs, Batch, Body, Connection, Error, Flags, Route, dump};
 
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
@@ -53,7 +53,7 @@ pub struct Listed {
 }
 
 /// The addresses of one link.
-pub fn of(kernel: &mut impl Kernel<Route>, index: u32) -> Result<Vec<InterfaceAddress>, Error> {
+pub fn of(kernel: &mut impl Connection<Route>, index: u32) -> Result<Vec<InterfaceAddress>, Error> {
     let listed = list(kernel)?.into_iter();
     Ok(listed
         .filter(|listed| listed.index == index)
@@ -63,7 +63,7 @@ pub fn of(kernel: &mut impl Kernel<Route>, index: u32) -> Result<Vec<InterfaceAd
 
 /// Every address of the namespace. Left out are the IPv6 link-local ones, which belong to the
 /// kernel, and any that an interface of ours could not have.
-pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Listed>, Error> {
+pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Listed>, Error> {
     let request = Batch::of(RTM_GETADDR, Flags::Dump, |body| body.raw(&[0; HEADER]));
     dump(kernel, &request, read)
 }
@@ -96,14 +96,9 @@ fn read(payload: &[u8]) -> Result<Option<Listed>, Error> {
 /// Adds to a batch: link `index` gets the address.
 ///
 /// An IPv4 network gets its broadcast address as `ip addr add … brd +` would.
-pub fn add(
-    batch: &mut Batch<Route>,
-    index: u32,
-    address: InterfaceAddress,
-    duplicates: Duplicates,
-) {
+pub fn add(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress, duplicates: DadPolicy) {
     let flags = match (address.ip(), duplicates) {
-        (IpAddr::V6(_), Duplicates::Allowed) => flag::NODAD,
+        (IpAddr::V6(_), DadPolicy::Skip) => flag::NODAD,
         _ => 0,
     };
     batch.push(RTM_NEWADDR, Flags::Create, |body| {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use patchbay_netcfg::device::Sysfs;
-use patchbay_netcfg::ethtool::EthtoolWay;
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ethtool::EthtoolBackend;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, Interface, InterfaceAddress, LinkParts, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
+    Arp, Interface, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ const MAC: &str = "02:42:20:6f:a3:69";
 
 /// A namespace with one "card": a veth that a made-up sysfs puts at PCI path 01.0/00.
 struct Bench {
-    services: Services,
+    services: Netcfg,
     sysfs: TempDir,
 }
 
@@ -31,7 +31,7 @@ impl Bench {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
         ip("link set lo up");
         let sysfs = tempfile::tempdir().unwrap();
-        let services = Services::open(Sysfs::at(sysfs.path()), EthtoolWay::Auto, None).unwrap();
+        let services = Netcfg::open(Sysfs::at(sysfs.path()), EthtoolBackend::Auto, None).unwrap();
         Self { services, sysfs }
     }
 
@@ -93,8 +93,8 @@ fn address(text: &str) -> InterfaceAddress {
     InterfaceAddress::new(ip.parse().unwrap(), prefix.parse().unwrap()).unwrap()
 }
 
-fn parts() -> LinkParts {
-    LinkParts {
+fn parts() -> LinkFields {
+    LinkFields {
         name: "eth-test".parse().unwrap(),
         mac: MAC.parse().unwrap(),
         mtu: Mtu::try_from(1400).unwrap(),
@@ -104,7 +104,7 @@ fn parts() -> LinkParts {
     }
 }
 
-fn spec(parts: LinkParts) -> LinkSpec {
+fn spec(parts: LinkFields) -> LinkSpec {
     LinkSpec::new(parts, "addresses").unwrap()
 }
 
@@ -176,7 +176,7 @@ fn no_arp_is_set_and_taken_back() {
     let bench = Bench::with_card();
     bench
         .configure(
-            &spec(LinkParts {
+            &spec(LinkFields {
                 arp: Arp::Off,
                 ..parts()
             }),
@@ -221,7 +221,7 @@ fn queues_that_the_driver_does_not_know_undo_all_before_them() {
     let before = picture("eth0");
     let queues = Some(QueuePairs::try_from(2).unwrap());
     let failure = bench
-        .configure(&spec(LinkParts { queues, ..parts() }), NOW)
+        .configure(&spec(LinkFields { queues, ..parts() }), NOW)
         .unwrap_err();
     assert_eq!(failure.kind(), Kind::Unsupported);
     assert_eq!(failure.to_string(), "could not set the card's queues to 2");
@@ -263,7 +263,7 @@ fn a_card_with_another_mac_is_not_taken() {
     let mac = "02:00:00:00:00:01".parse().unwrap();
     let before = picture("eth0");
     let failure = bench
-        .configure(&spec(LinkParts { mac, ..parts() }), NOW)
+        .configure(&spec(LinkFields { mac, ..parts() }), NOW)
         .unwrap_err();
     assert_eq!(failure.kind(), Kind::NotYet);
     assert!(failure.to_string().contains(MAC), "{failure}");
@@ -305,7 +305,7 @@ fn until_waiting(count: usize) {
 #[test]
 fn of_two_requests_for_one_card_the_later_is_meant() {
     let bench = Bench::new();
-    let old = LinkParts {
+    let old = LinkFields {
         addresses: vec![address("172.16.0.9/16")],
         ..parts()
     };

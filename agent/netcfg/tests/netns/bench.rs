@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use patchbay_netcfg::device::Sysfs;
-use patchbay_netcfg::ethtool::EthtoolWay;
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ethtool::EthtoolBackend;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::InterfaceAddress;
 use serde_json::Value;
 
 /// A namespace with two veths that are up, `eth1` and `eth2`, and the service in it.
-pub(crate) fn services() -> Services {
+pub(crate) fn services() -> Netcfg {
     unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
     ip("link set lo up");
     for name in ["eth1", "eth2"] {
@@ -19,7 +19,7 @@ pub(crate) fn services() -> Services {
         ip(&format!("link set {name} up"));
         ip(&format!("link set {name}p up"));
     }
-    Services::open(Sysfs::at("/sys"), EthtoolWay::Auto, None).unwrap()
+    Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None).unwrap()
 }
 
 /// `ip` with these words.

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::bench::{Dice, address, ip, json, services};
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
-use patchbay_types::{Destination, LinkChange, Route, RouteParts, RoutePattern, RouteSpec};
+use patchbay_types::{Destination, LinkChange, Route, RouteFields, RoutePattern, RouteSpec};
 
 const STEPS: usize = 400;
 const DEVICES: [&str; 2] = ["eth1", "eth2"];
@@ -143,7 +143,7 @@ fn a_route(dice: &mut Dice) -> RouteSpec {
     if dice.below(12) == 0 {
         gateway = Some(if v4 { "192.0.2.1" } else { "2001:db8:ffff::1" });
     }
-    let parts = RouteParts {
+    let parts = RouteFields {
         dest: dest.parse().unwrap(),
         gateway: gateway.map(|ip| ip.parse().unwrap()),
         source: None,
@@ -167,7 +167,7 @@ fn reachable(specs: &[RouteSpec], there: &Model) -> bool {
     })
 }
 
-fn add_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool, bool) {
+fn add_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
     let specs = routes(dice);
     let mut next = model.clone();
     let legal = next.add(&specs).is_ok() && reachable(&specs, model);
@@ -177,7 +177,7 @@ fn add_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool, b
     (services.add_routes(&specs).is_ok(), legal)
 }
 
-fn delete_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool, bool) {
+fn delete_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
     let spec = a_route(dice);
     let pattern = RoutePattern {
         dest: Destination::Net(spec.way().dest()),
@@ -191,7 +191,7 @@ fn delete_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool
     (services.delete_routes(&[pattern]).is_ok(), legal)
 }
 
-fn replace_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool, bool) {
+fn replace_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
     let specs = routes(dice);
     let mut next = Model {
         routes: BTreeMap::new(),
@@ -204,7 +204,7 @@ fn replace_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (boo
     (services.replace_routes(&specs).is_ok(), legal)
 }
 
-fn address_step(dice: &mut Dice, services: &Services, model: &mut Model) -> (bool, bool) {
+fn address_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
     let device = *dice.one(&DEVICES);
     let number = if device == "eth1" { 1 } else { 2 };
     let mut wanted: Vec<String> = base(device).map(|b| b.0.to_owned()).to_vec();

@@ -2,12 +2,12 @@
 
 #[allow(dead_code)]
 use crate::bench::{Dice, batch, ip, json, services, table};
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Destination, RouteParts, RoutePattern, RouteSpec, Scope};
+use patchbay_types::{Destination, RouteFields, RoutePattern, RouteSpec, Scope};
 
-fn parts(dest: &str, gateway: &str, device: &str) -> RouteParts {
-    RouteParts {
+fn parts(dest: &str, gateway: &str, device: &str) -> RouteFields {
+    RouteFields {
         dest: dest.parse().unwrap(),
         gateway: gateway.parse().ok(),
         source: None,
@@ -36,7 +36,7 @@ fn pattern(dest: &str) -> RoutePattern {
 }
 
 /// Two networks of both families, and a router in the first.
-fn routed() -> Services {
+fn routed() -> Netcfg {
     let services = services();
     ip("addr add 172.16.0.3/16 dev eth1");
     ip("addr add fd00::3/64 dev eth1 nodad");
@@ -44,7 +44,7 @@ fn routed() -> Services {
     services
 }
 
-fn add(services: &Services, specs: &[RouteSpec]) -> Result<(), Failure> {
+fn add(services: &Netcfg, specs: &[RouteSpec]) -> Result<(), Failure> {
     services
         .add_routes(specs)
         .map_err(|error| Failure::from(&error))
@@ -79,7 +79,7 @@ fn routes_of_both_families_are_added_in_any_order() {
 #[test]
 fn source_scope_and_metric_are_honoured() {
     let services = routed();
-    let route = RouteParts {
+    let route = RouteFields {
         source: "172.16.0.3".parse().ok(),
         scope: Scope::try_from(200).ok(),
         metric: Some(77),
@@ -337,7 +337,7 @@ fn a_route(dice: &mut Dice) -> (RouteSpec, String) {
         gateway
     };
     let metric = (dice.below(3) == 0).then(|| 1 + u32::try_from(dice.below(9)).unwrap());
-    let route = RouteParts {
+    let route = RouteFields {
         metric,
         ..parts(&dest, &gateway, device)
     };

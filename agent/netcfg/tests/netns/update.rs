@@ -5,9 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::bench::{address, ip, json, services, table};
-use patchbay_netcfg::ops::Services;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Duplicates, LinkChange, Mtu};
+use patchbay_types::{DadPolicy, LinkChange, Mtu};
 
 fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
     let addresses = addresses.iter().map(|text| address(text)).collect();
@@ -15,7 +15,7 @@ fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
     LinkChange::new(name.parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
 }
 
-fn update(services: &Services, change: &LinkChange) -> Result<(), Failure> {
+fn update(services: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
     let done = services.update(change).map(drop);
     done.map_err(|error| Failure::from(&error))
 }
@@ -35,7 +35,7 @@ fn addresses(name: &str) -> Vec<String> {
 }
 
 /// Addresses of both families, and routes of every sort that lean on them.
-fn settled() -> Services {
+fn settled() -> Netcfg {
     let services = services();
     ip("addr add 172.16.0.3/16 brd + dev eth1");
     ip("addr add fd00::3/64 dev eth1 nodad");
@@ -182,7 +182,7 @@ fn a_refusal_of_the_kernel_undoes_everything() {
 }
 
 fn detecting(change: LinkChange) -> LinkChange {
-    change.with_duplicates(Duplicates::Detected)
+    change.with_dad(DadPolicy::Detect)
 }
 
 #[test]

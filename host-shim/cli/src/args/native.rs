@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use patchbay_types::{
-    BadValue, IfName, InterfaceAddress, MacAddr, Mtu, QueuePairs, Scope, SocketPath,
+    IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, QueuePairs, Scope, SocketPath,
 };
 
 use crate::input::route::{self, Dest};
@@ -195,28 +195,28 @@ pub struct SysctlSet {
     pub(crate) value: Vec<String>,
 }
 
-fn number(text: &str, rule: &'static str) -> Result<u64, BadValue> {
-    text.parse().map_err(|_| BadValue::new(text, rule))
+fn number(text: &str, rule: &'static str) -> Result<u64, InvalidValue> {
+    text.parse().map_err(|_| InvalidValue::new(text, rule))
 }
 
-fn mtu(text: &str) -> Result<Mtu, BadValue> {
+fn mtu(text: &str) -> Result<Mtu, InvalidValue> {
     number(text, "an MTU is 68 to 9600 bytes").and_then(Mtu::try_from)
 }
 
-fn queues(text: &str) -> Result<QueuePairs, BadValue> {
+fn queues(text: &str) -> Result<QueuePairs, InvalidValue> {
     number(text, "a card has 1 to 256 queue pairs").and_then(QueuePairs::try_from)
 }
 
-fn scope(text: &str) -> Result<Scope, BadValue> {
+fn scope(text: &str) -> Result<Scope, InvalidValue> {
     number(text, "a scope is 0 to 254").and_then(Scope::try_from)
 }
 
-fn dest(text: &str) -> Result<Dest, BadValue> {
+fn dest(text: &str) -> Result<Dest, InvalidValue> {
     route::dest(text)
 }
 
-fn address(text: &str) -> Result<InterfaceAddress, BadValue> {
-    let bad = || BadValue::new(text, "an address is IPv4 or IPv6 text with /PREFIX");
+fn address(text: &str) -> Result<InterfaceAddress, InvalidValue> {
+    let bad = || InvalidValue::new(text, "an address is IPv4 or IPv6 text with /PREFIX");
     let (ip, prefix) = text.split_once('/').ok_or_else(bad)?;
     let ip = ip.parse().map_err(|_| bad())?;
     InterfaceAddress::new(ip, prefix.parse().map_err(|_| bad())?)

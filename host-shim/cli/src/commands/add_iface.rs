@@ -9,7 +9,7 @@ use super::look;
 use crate::args::{Target, WithFile};
 use crate::input;
 use crate::output::Added;
-use patchbay_host::card::{AddIface, Backend};
+use patchbay_host::card::{Backend, CardRequest};
 use patchbay_host::hotplug::{self, Bench, Inventory};
 use patchbay_host::qmp::Session;
 use patchbay_host::sandbox::{self, Card, Journal, Lock};
@@ -18,12 +18,12 @@ pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
     plug(
         target,
         &args.id,
-        &AddIface::try_from(input::interface(&args.file)?)?,
+        &CardRequest::try_from(input::interface(&args.file)?)?,
     )
 }
 
 /// Plugs the card, if it isn't there already.
-pub(super) fn plug(target: &Target, id: &str, request: &AddIface) -> Result<Added, Failure> {
+pub(super) fn plug(target: &Target, id: &str, request: &CardRequest) -> Result<Added, Failure> {
     let sandbox = sandbox::find(&target.lookup(), id)?;
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
@@ -64,7 +64,7 @@ fn same_again(
     inventory: &Inventory,
     journal: &Journal,
     interfaces: &[Interface],
-    request: &AddIface,
+    request: &CardRequest,
 ) -> Result<Option<PciPath>, Failure> {
     let parts = request.link.parts();
     let id = Card::device_id(&parts.name);

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use patchbay_grammar::ipvsadm::{
-    Command, Completeness, Format, Grammar, View, help, parse, read_rules, split,
+    Command, Format, Grammar, SaveFormat, View, help, parse, read_rules, split,
 };
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Detail, Forward, MaxRules, RestoreMode, Table};
@@ -40,7 +40,7 @@ pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure
     };
     let asked = Asked {
         options: &args.options,
-        saved: Completeness::Ipvsadm,
+        saved: SaveFormat::Ipvsadm,
         tables: Tables::Ipvsadm,
         files: &files,
     };
@@ -53,7 +53,7 @@ pub(super) fn native(target: &Target, args: &Ipvs) -> Result<Output, Failure> {
     let command = read_words(&args.words, &files)?;
     let asked = Asked {
         options: &args.options,
-        saved: Completeness::Whole,
+        saved: SaveFormat::Whole,
         tables: match Form::from(&Printing {
             json: args.options.json,
         }) {
@@ -77,7 +77,7 @@ enum Tables {
 /// How words are carried out.
 struct Asked<'a> {
     options: &'a IpvsOptions,
-    saved: Completeness,
+    saved: SaveFormat,
     tables: Tables,
     files: &'a Files,
 }
@@ -141,7 +141,7 @@ fn standard_input() -> Result<String, Failure> {
         .take(MAX_FILE + 1)
         .read_to_end(&mut bytes);
     read.map_err(|error| {
-        Failure::of(Kind::Other, &error).in_step("could not read standard input")
+        Failure::of(Kind::Other, &error).context("could not read standard input")
     })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(Failure::new(

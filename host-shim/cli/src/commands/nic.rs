@@ -1,12 +1,12 @@
 //! `nic`: the cards, with flags instead of JSON.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{Arp, LinkChange, LinkParts, LinkSpec};
+use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
 
 use super::{add_iface, del_iface, list_ifaces, or_nothing, update_iface};
 use crate::args::{Nic, NicAdd, NicName, NicSet, Target};
 use crate::output::{Ended, Output, Row};
-use patchbay_host::card::AddIface;
+use patchbay_host::card::CardRequest;
 use patchbay_host::sandbox;
 
 pub(super) fn run(target: &Target, words: &Nic) -> Ended {
@@ -23,7 +23,7 @@ pub(super) fn run(target: &Target, words: &Nic) -> Ended {
 }
 
 fn add(target: &Target, words: &NicAdd) -> Result<Output, Failure> {
-    let parts = LinkParts {
+    let parts = LinkFields {
         name: words.nic.name.clone(),
         mac: words.mac,
         mtu: words.mtu,
@@ -32,10 +32,10 @@ fn add(target: &Target, words: &NicAdd) -> Result<Output, Failure> {
         arp: Arp::On,
     };
     let (device, backend) = words.behind.backend(&words.nic.name);
-    let request = AddIface {
+    let request = CardRequest {
         device,
         backend,
-        link: LinkSpec::new(parts, "ip")?.with_duplicates(words.dad.into()),
+        link: LinkSpec::new(parts, "ip")?.with_dad(words.dad.into()),
     };
     add_iface::plug(target, &words.nic.id, &request).map(Output::Added)
 }
@@ -49,6 +49,6 @@ fn del(target: &Target, words: &NicName) -> Result<Output, Failure> {
 fn set(target: &Target, words: &NicSet) -> Result<Output, Failure> {
     let addresses = (words.no_ip || !words.ip.is_empty()).then(|| words.ip.clone());
     let change = LinkChange::new(words.nic.name.clone(), addresses, words.mtu, "ip")?;
-    let change = change.with_duplicates(words.dad.into());
+    let change = change.with_dad(words.dad.into());
     update_iface::set(target, &words.nic.id, &change).map(Output::Updated)
 }

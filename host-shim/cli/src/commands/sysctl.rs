@@ -1,6 +1,6 @@
 //! `sysctl`: the settings of IPVS in a guest.
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 
@@ -37,6 +37,6 @@ fn set(target: &Target, words: &SysctlSet) -> Result<Output, Failure> {
     Ok(Output::Nothing)
 }
 
-fn field(bad: BadValue, name: &str) -> Failure {
-    bad.at(name).into()
+fn field(bad: InvalidValue, name: &str) -> Failure {
+    bad.in_field(name).into()
 }

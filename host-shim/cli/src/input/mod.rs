@@ -8,11 +8,11 @@ mod tests;
 use std::net::IpAddr;
 use std::path::Path;
 
-use patchbay_host::card::{AddIface, Backend, Listener};
+use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    Arp, BadValue, Duplicates, IfName, InterfaceAddress, Invalid, LinkChange, LinkParts, LinkSpec,
-    MacAddr, Mtu, QueuePairs,
+    Arp, DadPolicy, FieldError, IfName, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
+    LinkSpec, MacAddr, Mtu, QueuePairs,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -64,19 +64,19 @@ fn of(document: &Document) -> Result<RawInterface, Failure> {
 }
 
 /// A mandatory text; Go can't tell absent from empty, and scripts rely on neither.
-fn given(text: Option<String>, field: &str) -> Result<String, Invalid> {
+fn given(text: Option<String>, field: &str) -> Result<String, FieldError> {
     text.filter(|text| !text.is_empty())
-        .ok_or_else(|| BadValue::new("", "it must be given").at(field))
+        .ok_or_else(|| InvalidValue::new("", "it must be given").in_field(field))
 }
 
 /// The name by which `del-iface` goes.
-pub(crate) fn name(raw: &RawInterface) -> Result<IfName, Invalid> {
+pub(crate) fn name(raw: &RawInterface) -> Result<IfName, FieldError> {
     given(raw.name.clone(), "name")?
         .parse()
-        .map_err(|bad: BadValue| bad.at("name"))
+        .map_err(|bad: InvalidValue| bad.in_field("name"))
 }
 
-impl TryFrom<RawInterface> for AddIface {
+impl TryFrom<RawInterface> for CardRequest {
     type Error = Failure;
 
     fn try_from(raw: RawInterface) -> Result<Self, Failure> {
@@ -96,41 +96,47 @@ impl TryFrom<RawInterface> for AddIface {
         let link_type = link_type.as_deref().unwrap_or_default();
         if !["", "tap"].contains(&link_type) {
             let rule = "only cards of type tap can be plugged";
-            return Err(BadValue::new(link_type, rule).at("linkType").into());
+            return Err(InvalidValue::new(link_type, rule)
+                .in_field("linkType")
+                .into());
         }
         let backend = backend(vhost_user_socket.as_deref(), vhost_user_mode.as_deref())?;
         let device = given(device.clone(), "device")?;
         let mac = given(mac.clone(), "hwAddr")?;
         let mtu = mtu.filter(|mtu| *mtu != 0);
-        let mtu = mtu.ok_or_else(|| BadValue::new("0", "it must be given").at("mtu"))?;
+        let mtu = mtu.ok_or_else(|| InvalidValue::new("0", "it must be given").in_field("mtu"))?;
         let queues = queues
             .filter(|queues| *queues != 0)
             .map(|q| QueuePairs::try_from(u64::from(q)));
         let no_arp = raw_flags.unwrap_or_default() & IFF_NOARP != 0;
-        let parts = LinkParts {
+        let parts = LinkFields {
             name: name(&raw)?,
-            mac: mac.parse::<MacAddr>().map_err(|bad| bad.at("hwAddr"))?,
-            mtu: Mtu::try_from(mtu).map_err(|bad| bad.at("mtu"))?,
+            mac: mac
+                .parse::<MacAddr>()
+                .map_err(|bad| bad.in_field("hwAddr"))?,
+            mtu: Mtu::try_from(mtu).map_err(|bad| bad.in_field("mtu"))?,
             addresses: read_addresses(addresses.as_deref().unwrap_or_default())?,
-            queues: queues.transpose().map_err(|bad| bad.at("queues"))?,
+            queues: queues.transpose().map_err(|bad| bad.in_field("queues"))?,
             arp: if no_arp { Arp::Off } else { Arp::On },
         };
         Ok(Self {
-            device: device.parse().map_err(|bad: BadValue| bad.at("device"))?,
+            device: device
+                .parse()
+                .map_err(|bad: InvalidValue| bad.in_field("device"))?,
             backend,
-            link: LinkSpec::new(parts, "IPAddresses")?.with_duplicates(duplicates(*dad)),
+            link: LinkSpec::new(parts, "IPAddresses")?.with_dad(duplicates(*dad)),
         })
     }
 }
 
 /// Without a socket it is a TAP. The incumbent's QEMU is always the client.
-fn backend(socket: Option<&str>, mode: Option<&str>) -> Result<Backend, Invalid> {
+fn backend(socket: Option<&str>, mode: Option<&str>) -> Result<Backend, FieldError> {
     let mode = mode.filter(|mode| !mode.is_empty());
     let Some(socket) = socket.filter(|socket| !socket.is_empty()) else {
         return match mode {
             Some(mode) => {
                 let rule = "it goes with a vhostUserSocket alone";
-                Err(BadValue::new(mode, rule).at("vhostUserMode"))
+                Err(InvalidValue::new(mode, rule).in_field("vhostUserMode"))
             }
             None => Ok(Backend::Tap),
         };
@@ -140,24 +146,24 @@ fn backend(socket: Option<&str>, mode: Option<&str>) -> Result<Backend, Invalid>
         Some("server") => Listener::Qemu,
         Some(other) => {
             let rule = "QEMU is the client of the backend's socket or its server";
-            return Err(BadValue::new(other, rule).at("vhostUserMode"));
+            return Err(InvalidValue::new(other, rule).in_field("vhostUserMode"));
         }
     };
     let socket = socket
         .parse()
-        .map_err(|bad: BadValue| bad.at("vhostUserSocket"))?;
+        .map_err(|bad: InvalidValue| bad.in_field("vhostUserSocket"))?;
     Ok(Backend::VhostUser(socket, listener))
 }
 
 /// The incumbent never looks for duplicates, and waits for nobody: so unless that is asked.
-fn duplicates(dad: Option<bool>) -> Duplicates {
+fn duplicates(dad: Option<bool>) -> DadPolicy {
     dad.unwrap_or_default().into()
 }
 
 impl TryFrom<RawInterface> for LinkChange {
-    type Error = Invalid;
+    type Error = FieldError;
 
-    fn try_from(raw: RawInterface) -> Result<Self, Invalid> {
+    fn try_from(raw: RawInterface) -> Result<Self, FieldError> {
         let name = name(&raw)?;
         let RawInterface {
             device,
@@ -184,36 +190,36 @@ impl TryFrom<RawInterface> for LinkChange {
         for (field, value) in fixed {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let rule = "it should be 0 or empty: an update changes only IPAddresses and mtu";
-                return Err(BadValue::new(&value, rule).at(field));
+                return Err(InvalidValue::new(&value, rule).in_field(field));
             }
         }
         let mtu = mtu.filter(|mtu| *mtu != 0).map(Mtu::try_from);
-        let mtu = mtu.transpose().map_err(|bad| bad.at("mtu"))?;
+        let mtu = mtu.transpose().map_err(|bad| bad.in_field("mtu"))?;
         let addresses = addresses.map(|raw| read_addresses(&raw)).transpose()?;
         let change = LinkChange::new(name, addresses, mtu, "IPAddresses")?;
-        Ok(change.with_duplicates(duplicates(dad)))
+        Ok(change.with_dad(duplicates(dad)))
     }
 }
 
-fn read_addresses(raw: &[Option<RawAddress>]) -> Result<Vec<InterfaceAddress>, Invalid> {
+fn read_addresses(raw: &[Option<RawAddress>]) -> Result<Vec<InterfaceAddress>, FieldError> {
     let one = |(index, raw): (usize, &Option<RawAddress>)| {
         let at = |part: &str| format!("IPAddresses[{index}]{part}");
         let raw = raw.as_ref().ok_or_else(|| {
-            BadValue::new("null", "an address has the keys address and mask").at(at(""))
+            InvalidValue::new("null", "an address has the keys address and mask").in_field(at(""))
         })?;
         let text = raw.address.as_deref().unwrap_or_default().trim();
         let ip: IpAddr = text.parse().map_err(|_| {
-            BadValue::new(text, "an address is IPv4 or IPv6 text").at(at(".address"))
+            InvalidValue::new(text, "an address is IPv4 or IPv6 text").in_field(at(".address"))
         })?;
         let mask = raw.mask.as_deref().unwrap_or_default();
-        // Digits only: u8::from_str would take a sign.
+        // CounterFormat only: u8::from_str would take a sign.
         let digits = mask
             .bytes()
             .all(|b| b.is_ascii_digit())
             .then(|| mask.parse().ok());
         let prefix: u8 = digits.flatten().ok_or_else(|| {
             let rule = "a mask is the prefix length, in decimal digits as text";
-            BadValue::new(mask, rule).at(at(".mask"))
+            InvalidValue::new(mask, rule).in_field(at(".mask"))
         })?;
         let family = if ip.is_ipv4() { 2 } else { 10 };
         if raw
@@ -222,9 +228,9 @@ fn read_addresses(raw: &[Option<RawAddress>]) -> Result<Vec<InterfaceAddress>, I
         {
             let rule = "a family is 2 for an IPv4 and 10 for an IPv6 address";
             let given = raw.family.unwrap_or_default().to_string();
-            return Err(BadValue::new(&given, rule).at(at(".family")));
+            return Err(InvalidValue::new(&given, rule).in_field(at(".family")));
         }
-        InterfaceAddress::new(ip, prefix).map_err(|bad| bad.at(at("")))
+        InterfaceAddress::new(ip, prefix).map_err(|bad| bad.in_field(at("")))
     };
     raw.iter().enumerate().map(one).collect()
 }

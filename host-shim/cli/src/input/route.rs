@@ -6,8 +6,8 @@ use std::path::Path;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    BadValue, Destination, IfName, Invalid, MAX_ROUTES, RouteParts, RoutePattern, RouteSpec, Scope,
-    Way,
+    Destination, FieldError, IfName, InvalidValue, MAX_ROUTES, RouteFields, RoutePattern,
+    RouteSpec, Scope, Way,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -35,7 +35,7 @@ const BAD_IP: &str = "invalid IP: an IPv4 or IPv6 address is needed";
 pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, Routed)>, Failure> {
     some(&Document::read(path)?, |raw| {
         let text = given(raw.dest.as_deref());
-        let text = text.ok_or_else(|| BadValue::new("", MISSING).at("dest"))?;
+        let text = text.ok_or_else(|| InvalidValue::new("", MISSING).in_field("dest"))?;
         Asked::read(raw, text)?.new_route()
     })
 }
@@ -45,7 +45,7 @@ pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, Routed)>, Fail
     some(&Document::read(path)?, |raw| {
         let rule = "destination must be specified when remove route";
         let text = given(raw.dest.as_deref());
-        let text = text.ok_or_else(|| BadValue::new("", rule).at("dest"))?;
+        let text = text.ok_or_else(|| InvalidValue::new("", rule).in_field("dest"))?;
         Asked::read(raw, text)?.pattern()
     })
 }
@@ -60,7 +60,7 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, Routed)>>, Fa
             let text = given(raw.dest.as_deref()).unwrap_or(DEFAULT);
             if text != DEFAULT && !text.contains('/') {
                 let rule = "Could not parse route destination: it needs a prefix";
-                return Err(BadValue::new(text, rule).at("dest"));
+                return Err(InvalidValue::new(text, rule).in_field("dest"));
             }
             Asked::read(raw, text)?.route()
         })
@@ -72,7 +72,7 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, Routed)>>, Fa
 /// Reads each route of an array, or the one that the document is; a refusal names its place.
 fn some<T>(
     document: &Document,
-    read: impl Fn(&RawRoute) -> Result<T, Invalid>,
+    read: impl Fn(&RawRoute) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, Failure> {
     let one = |value: &Value| -> Result<RawRoute, Failure> {
         match value {
@@ -93,7 +93,7 @@ fn some<T>(
     let place = |(index, value)| {
         let place = format!("[{index}]");
         let raw = one(value).map_err(|failure| failure.with_cause(format!("at {place}")))?;
-        read(&raw).map_err(|invalid| invalid.within(&place).into())
+        read(&raw).map_err(|invalid| invalid.nested_in(&place).into())
     };
     values.iter().enumerate().map(place).collect()
 }
@@ -103,10 +103,10 @@ fn given(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn ip(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, Invalid> {
+fn ip(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, FieldError> {
     let parse = |text: &str| {
         text.parse()
-            .map_err(|_| BadValue::new(text, BAD_IP).at(field))
+            .map_err(|_| InvalidValue::new(text, BAD_IP).in_field(field))
     };
     given(text).map(parse).transpose()
 }
@@ -119,21 +119,21 @@ pub(crate) struct Dest {
 }
 
 /// Reads `default`, an address, or an address with a prefix length.
-pub(crate) fn dest(text: &str) -> Result<Dest, BadValue> {
+pub(crate) fn dest(text: &str) -> Result<Dest, InvalidValue> {
     if text == DEFAULT {
         return Ok(Dest {
             destination: Destination::Default,
             text: text.to_owned(),
         });
     }
-    let bad = || BadValue::new(text, BAD_DEST);
+    let bad = || InvalidValue::new(text, BAD_DEST);
     let (address, prefix) = match text.split_once('/') {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
     };
     let address: IpAddr = address.parse().map_err(|_| bad())?;
     let host = if address.is_ipv4() { 32 } else { 128 };
-    // Digits only: u8::from_str would take a sign.
+    // CounterFormat only: u8::from_str would take a sign.
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let bits = match prefix {
         None => host,
@@ -162,38 +162,38 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    fn read(raw: &RawRoute, text: &str) -> Result<Self, Invalid> {
+    fn read(raw: &RawRoute, text: &str) -> Result<Self, FieldError> {
         let device = raw.device.as_deref().filter(|text| !text.is_empty());
         let device = device.map(str::parse).transpose();
         let scope = raw.scope.map(|number| Scope::try_from(u64::from(number)));
         Ok(Self {
-            dest: dest(text).map_err(|bad| bad.at("dest"))?,
+            dest: dest(text).map_err(|bad| bad.in_field("dest"))?,
             gateway: ip(raw.gateway.as_deref(), "gateway")?,
             source: ip(raw.source.as_deref(), "source")?,
-            device: device.map_err(|bad: BadValue| bad.at("device"))?,
-            scope: scope.transpose().map_err(|bad| bad.at("scope"))?,
+            device: device.map_err(|bad: InvalidValue| bad.in_field("device"))?,
+            scope: scope.transpose().map_err(|bad| bad.in_field("scope"))?,
             metric: raw.metric,
         })
     }
 
     /// A route to add: by the guide a default route has a gateway.
-    pub(crate) fn new_route(self) -> Result<(RouteSpec, Routed), Invalid> {
+    pub(crate) fn new_route(self) -> Result<(RouteSpec, Routed), FieldError> {
         if self.dest.text == DEFAULT && self.gateway.is_none() {
             let rule = "gateway must be specified when destination is \"default\"";
-            return Err(BadValue::new("", rule).at("gateway"));
+            return Err(InvalidValue::new("", rule).in_field("gateway"));
         }
         self.route()
     }
 
-    fn route(self) -> Result<(RouteSpec, Routed), Invalid> {
+    fn route(self) -> Result<(RouteSpec, Routed), FieldError> {
         let echo = self.echo();
         let dest = match (self.dest.destination, self.gateway.or(self.source)) {
             (Destination::Net(net), _) => net,
             (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
             (Destination::Default, _) => Ipv4Net::default().into(),
         };
-        let needed = || BadValue::new("", MISSING).at("device");
-        let spec = RouteSpec::new(RouteParts {
+        let needed = || InvalidValue::new("", MISSING).in_field("device");
+        let spec = RouteSpec::new(RouteFields {
             dest,
             gateway: self.gateway,
             source: self.source,
@@ -205,7 +205,7 @@ impl Asked {
     }
 
     /// Routes to delete.
-    pub(crate) fn pattern(self) -> Result<(RoutePattern, Routed), Invalid> {
+    pub(crate) fn pattern(self) -> Result<(RoutePattern, Routed), FieldError> {
         let echo = self.echo();
         if let Destination::Net(net) = self.dest.destination {
             // Nothing could ever agree with a way that no route can have.

@@ -2,7 +2,7 @@
 
 use patchbay_types::failure::Kind;
 
-use patchbay_host::card::AddIface;
+use patchbay_host::card::CardRequest;
 
 use super::*;
 
@@ -16,8 +16,8 @@ const GUIDE: &str = r#"{
     "queues":5
 }"#;
 
-fn read(text: &str) -> Result<AddIface, Failure> {
-    parse(text.as_bytes()).and_then(AddIface::try_from)
+fn read(text: &str) -> Result<CardRequest, Failure> {
+    parse(text.as_bytes()).and_then(CardRequest::try_from)
 }
 
 fn parse(bytes: &[u8]) -> Result<RawInterface, Failure> {
@@ -149,7 +149,7 @@ proptest::proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
         if let Ok(raw) = parse(&bytes) {
-            let _ = AddIface::try_from(raw);
+            let _ = CardRequest::try_from(raw);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use patchbay_grammar::ipvsadm::{
-    Completeness, Digits, EngineData, Format, Names, Order, TableView, flag_names, netmask,
+    CounterFormat, EngineColumns, Format, Names, Order, SaveFormat, TableView, flag_names, netmask,
     server_line, service_line,
 };
 use patchbay_types::ipvs::{
@@ -214,8 +214,8 @@ fn tunnel_words(forward: Forward) -> String {
 }
 
 /// Up to eight digits, else in thousands and so on.
-fn large(number: u64, digits: Digits) -> String {
-    if digits == Digits::Exact {
+fn large(number: u64, digits: CounterFormat) -> String {
+    if digits == CounterFormat::Exact {
         let width = (number.to_string().len() + 1).max(9);
         return format!("{number:>width$}");
     }
@@ -235,7 +235,7 @@ fn large(number: u64, digits: Digits) -> String {
 /// `-S`.
 pub(crate) fn save(
     names: Names,
-    completeness: Completeness,
+    completeness: SaveFormat,
     mut table: Vec<ListedService>,
     files: &Files,
 ) -> String {
@@ -284,7 +284,7 @@ pub(crate) fn daemons(daemons: &[Daemon]) -> String {
 /// `-L -c`.
 pub(crate) fn connections(
     names: Names,
-    data: EngineData,
+    data: EngineColumns,
     rows: &[Connection],
     files: &Files,
 ) -> String {
@@ -292,8 +292,8 @@ pub(crate) fn connections(
         pro expire state       source             virtual            "
         .to_owned();
     text += match data {
-        EngineData::Hidden => "destination\n",
-        EngineData::Shown => "destination        pe name          pe_data\n",
+        EngineColumns::Hidden => "destination\n",
+        EngineColumns::Shown => "destination        pe name          pe_data\n",
     };
     for row in rows {
         let protocol = match row.protocol.as_str() {
@@ -308,7 +308,7 @@ pub(crate) fn connections(
         // Writing to a String can't fail.
         let _ = write!(text, "{:<3} {expire:<6} {:<11} ", row.protocol, row.state);
         let _ = match (&row.engine, data) {
-            (Some((engine, data)), EngineData::Shown) => {
+            (Some((engine, data)), EngineColumns::Shown) => {
                 writeln!(
                     text,
                     "{source:<18} {place:<18} {server:<18} {engine:<16} {data}"
@@ -336,8 +336,8 @@ mod tests {
             (100_000_000_000, "     100G", " 100000000000"),
             (100_000_000_000_000, "     100T", " 100000000000000"),
         ] {
-            assert_eq!(large(number, Digits::Short), short);
-            assert_eq!(large(number, Digits::Exact), exact);
+            assert_eq!(large(number, CounterFormat::Short), short);
+            assert_eq!(large(number, CounterFormat::Exact), exact);
         }
     }
 }

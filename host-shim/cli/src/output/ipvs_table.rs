@@ -103,7 +103,7 @@ fn forward(forward: Forward) -> String {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_grammar::ipvsadm::{Digits, Grammar, Names, read_rules};
+    use patchbay_grammar::ipvsadm::{CounterFormat, Grammar, Names, read_rules};
     use patchbay_types::ipvs::{Change, Line};
 
     use super::*;
@@ -149,13 +149,13 @@ mod tests {
         table
     }
 
-    fn shown(format: Format) -> String {
+    fn escape_controls(format: Format) -> String {
         let view = TableView {
             service: None,
             format,
             order: Order::Sorted,
             names: Names::Numeric,
-            digits: Digits::Short,
+            digits: CounterFormat::Short,
         };
         table::of(&rows(&view, listed(), &Files::default()))
     }
@@ -171,7 +171,7 @@ UDP  [2001:db8::1]:53  wlc ops
   10.0.0.4:53                             tunnel gue:6080  1       3       14
 FWM  7                 sh
 ";
-        assert_eq!(shown(Format::Rules), table);
+        assert_eq!(escape_controls(Format::Rules), table);
     }
 
     #[test]
@@ -185,7 +185,7 @@ UDP  [2001:db8::1]:53  12     3000000000  4            5         6
   10.0.0.4:53          0      0           0            0         0
 FWM  7                 12     3000000000  4            5         6
 ";
-        assert_eq!(shown(Format::Stats), stats);
+        assert_eq!(escape_controls(Format::Stats), stats);
         for (format, titles) in [
             (
                 Format::Rates,
@@ -200,7 +200,7 @@ FWM  7                 12     3000000000  4            5         6
                 "SERVICE SCHEDULER WEIGHT PERSISTENT ACTIVE INACTIVE",
             ),
         ] {
-            let table = shown(format);
+            let table = escape_controls(format);
             let first: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
             assert_eq!(first.join(" "), titles);
         }
@@ -213,7 +213,7 @@ FWM  7                 12     3000000000  4            5         6
             format: Format::Rules,
             order: Order::Sorted,
             names: Names::Numeric,
-            digits: Digits::Short,
+            digits: CounterFormat::Short,
         };
         assert_eq!(table::of(&rows(&view, Vec::new(), &Files::default())), "");
     }

@@ -25,7 +25,7 @@ use crate::args::Printing;
 use crate::input::{RawAddress, RawInterface};
 use crate::output::report::Report;
 use crate::timings::Timings;
-use patchbay_host::card::{AddIface, Backend, Listener};
+use patchbay_host::card::{Backend, CardRequest, Listener};
 
 /// What goes to standard output: one compact line of JSON, but where it says otherwise.
 #[derive(Debug, Serialize)]
@@ -151,7 +151,7 @@ pub struct Added {
 }
 
 impl Added {
-    pub(crate) fn new(request: &AddIface, path: &PciPath) -> Self {
+    pub(crate) fn new(request: &CardRequest, path: &PciPath) -> Self {
         let parts = request.link.parts();
         Self {
             device: request.device.to_string(),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use patchbay_types::text::is_obeyed;
+use patchbay_types::text::is_terminal_control;
 
 use super::{Form, Output, table};
 
@@ -24,11 +24,11 @@ pub(super) fn print(output: &Output, form: Form) -> io::Result<()> {
 /// only what is below a space, and names of interfaces may hold the controls above 0x7e too.
 fn json(output: &Output) -> io::Result<String> {
     let line = serde_json::to_string(output)?;
-    if !line.contains(is_obeyed) {
+    if !line.contains(is_terminal_control) {
         return Ok(line);
     }
     let escaped = line.chars().map(|c| match c {
-        obeyed if is_obeyed(obeyed) => format!("\\u{:04x}", u32::from(obeyed)),
+        obeyed if is_terminal_control(obeyed) => format!("\\u{:04x}", u32::from(obeyed)),
         plain => plain.to_string(),
     });
     Ok(escaped.collect())

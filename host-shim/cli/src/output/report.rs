@@ -3,7 +3,7 @@
 use std::fmt;
 
 use patchbay_types::failure::Failure;
-use patchbay_types::text::shown;
+use patchbay_types::text::escape_controls;
 use serde::{Serialize, Serializer};
 
 use crate::output;
@@ -127,19 +127,19 @@ impl fmt::Display for Report {
             greeting_ms,
         } = &self.monitor;
         let state = if *free { "free" } else { "does not serve us" };
-        let path = shown(path);
+        let path = escape_controls(path);
         writeln!(f, "monitor    {path}: {state}, after {greeting_ms} ms")?;
         if let Some(machine) = &self.machine {
             write!(f, "{machine}")?;
         }
-        write!(f, "agent      {}", shown(&self.agent.address))?;
+        write!(f, "agent      {}", escape_controls(&self.agent.address))?;
         if let Some((version, kernel)) = self.agent.version.iter().zip(&self.agent.kernel).next() {
             write!(f, ": version {version}, kernel {kernel}")?;
             write!(f, ", features: {}", self.agent.features.join(" "))?;
         }
         writeln!(f)?;
         if let Some(netns) = &self.netns {
-            writeln!(f, "netns      {}", shown(netns))?;
+            writeln!(f, "netns      {}", escape_controls(netns))?;
         }
         let vhost = if self.vhost_net { "yes" } else { "no" };
         writeln!(f, "vhost-net  {vhost}")?;
@@ -173,7 +173,7 @@ impl fmt::Display for Machine {
             state,
             ..
         } = self;
-        let (kind, state) = (shown(r#type), shown(state));
+        let (kind, state) = (escape_controls(r#type), escape_controls(state));
         writeln!(f, "machine    {kind}, QEMU {qemu}, {state}")?;
         let memory = if self.shared_memory {
             "shared"
@@ -184,7 +184,7 @@ impl fmt::Display for Machine {
         let buses = self
             .slots
             .iter()
-            .map(|slots| format!("{} on {}", slots.free, shown(&slots.bus)));
+            .map(|slots| format!("{} on {}", slots.free, escape_controls(&slots.bus)));
         let free: usize = self.slots.iter().map(|slots| slots.free).sum();
         let buses: Vec<String> = buses.collect();
         writeln!(f, "slots      {free} free: {}", buses.join(", "))?;
@@ -198,7 +198,10 @@ impl fmt::Display for Machine {
 
 impl fmt::Display for CardLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |part: &Option<String>| part.as_deref().map_or_else(|| "-".to_owned(), shown);
+        let text = |part: &Option<String>| {
+            part.as_deref()
+                .map_or_else(|| "-".to_owned(), escape_controls)
+        };
         let phase = match self.phase {
             Some(Phase::Plugged) => "plugged",
             Some(Phase::Adding) => "being plugged",
@@ -210,7 +213,7 @@ impl fmt::Display for CardLine {
             text(&self.hw_addr),
             text(&self.pci_addr),
         );
-        let name = shown(&self.name);
+        let name = escape_controls(&self.name);
         write!(f, "{name}: {mac} at {pci}, from {device}, {phase}")
     }
 }

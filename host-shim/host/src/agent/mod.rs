@@ -14,7 +14,7 @@ use std::time::Duration;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Duplicates, Interface, Invalid, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
+    DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
 };
 use patchbay_wire::API_VERSION;
 use patchbay_wire::convert;
@@ -128,7 +128,7 @@ impl Agent {
                 _ => failure,
             };
             let endpoint = &self.endpoint;
-            failure.in_step(format!("the sandbox's agent does not answer at {endpoint}"))
+            failure.context(format!("the sandbox's agent does not answer at {endpoint}"))
         })?;
         greeting(&reply)
     }
@@ -248,10 +248,10 @@ fn context(limit: Duration) -> ttrpc::context::Context {
     ttrpc::context::with_duration(limit + MARGIN)
 }
 
-fn detection(duplicates: Duplicates) -> Duration {
+fn detection(duplicates: DadPolicy) -> Duration {
     match duplicates {
-        Duplicates::Detected => DETECTION,
-        Duplicates::Allowed => Duration::ZERO,
+        DadPolicy::Detect => DETECTION,
+        DadPolicy::Skip => Duration::ZERO,
     }
 }
 
@@ -295,9 +295,9 @@ fn phase_in_guest(phase: &'static str, micros: u32) {
     tracing::info!(phase, micros = u64::from(micros));
 }
 
-fn nonsense(invalid: &Invalid) -> Failure {
+fn nonsense(invalid: &FieldError) -> Failure {
     Failure::new(Kind::Other, invalid.to_string())
-        .in_step("the agent's answer breaks the interface")
+        .context("the agent's answer breaks the interface")
 }
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {

@@ -3,16 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{LinkParts, PciPath, QueuePairs};
+use patchbay_types::{LinkFields, PciPath, QueuePairs};
 
 use super::descriptors::Descriptors;
 use super::slot::{self, Slot};
 use super::{Inventory, clear, tap, vhost_user};
 use crate::agent::Agent;
-use crate::card::{AddIface, Backend};
+use crate::card::{Backend, CardRequest};
 use crate::qmp::Session;
 use crate::qmp::command::{DeviceAdd, MultiQueue, Yes};
-use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox, TapBefore};
+use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox, SavedTapState};
 
 /// What plugging needs besides the request.
 pub struct Bench<'a> {
@@ -34,7 +34,7 @@ enum Ready<'a> {
 pub fn attach(
     bench: &mut Bench<'_>,
     inventory: &Inventory,
-    request: &AddIface,
+    request: &CardRequest,
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
     let attempt = attempt();
@@ -70,13 +70,13 @@ fn attempt() -> String {
     format!("{:x}", since.unwrap_or_default().as_micros())
 }
 
-fn pairs(request: &AddIface) -> QueuePairs {
+fn pairs(request: &CardRequest) -> QueuePairs {
     request.link.parts().queues.unwrap_or(QueuePairs::ONE)
 }
 
 fn prepare<'a>(
     bench: &mut Bench<'_>,
-    request: &'a AddIface,
+    request: &'a CardRequest,
     attempt: &str,
 ) -> Result<(Ready<'a>, Behind), Failure> {
     let pairs = pairs(request);
@@ -101,7 +101,7 @@ fn prepare<'a>(
 
 fn make_backend(
     bench: &mut Bench<'_>,
-    request: &AddIface,
+    request: &CardRequest,
     card: &Card,
     ready: Ready<'_>,
 ) -> Result<(), Failure> {
@@ -111,7 +111,7 @@ fn make_backend(
         // that was made for the card would outlive an unplugging that has to follow.
         Ready::Tap(fds) => {
             let mtu = u32::from(request.link.parts().mtu.get());
-            let up = TapBefore { mtu, up: true };
+            let up = SavedTapState { mtu, up: true };
             tap::set(bench.sandbox.netns.as_deref(), &request.device, up)?;
             fds.make_backend(bench.qmp, card)
         }
@@ -119,9 +119,9 @@ fn make_backend(
     }
 }
 
-fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &AddIface) -> Result<(), Failure> {
+fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &CardRequest) -> Result<(), Failure> {
     let _phase = tracing::info_span!("plug").entered();
-    let LinkParts { mac, .. } = request.link.parts();
+    let LinkFields { mac, .. } = request.link.parts();
     let pairs = u32::from(pairs(request).get());
     let device = DeviceAdd {
         driver: "virtio-net-pci",
@@ -137,15 +137,15 @@ fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &AddIface) -> Resu
         }),
     };
     let plugged = qmp.run(&device).map(drop);
-    plugged.map_err(|error| Failure::from(error).in_step("could not plug the card"))
+    plugged.map_err(|error| Failure::from(error).context("could not plug the card"))
 }
 
-fn configure(bench: &Bench<'_>, slot: &Slot, request: &AddIface) -> Result<(), Failure> {
+fn configure(bench: &Bench<'_>, slot: &Slot, request: &CardRequest) -> Result<(), Failure> {
     let configured = bench.agent.configure(&slot.path, &request.link, bench.wait);
     let step = "could not configure the card in the guest";
     configured
         .map(drop)
-        .map_err(|failure| failure.in_step(step))
+        .map_err(|failure| failure.context(step))
 }
 
 fn undone(bench: &mut Bench<'_>, card: &Card, failure: Failure) -> Failure {

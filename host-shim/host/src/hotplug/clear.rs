@@ -64,7 +64,7 @@ pub fn recover(sandbox: &Sandbox, qmp: &mut Session, journal: &Journal) -> Resul
         let whole = card.phase == Phase::Plugged && present.contains(&Card::device_id(&card.name));
         if !whole {
             clear(sandbox, qmp, journal, &card).map_err(|failure| {
-                failure.in_step(format!("could not clear away {}", card.name))
+                failure.context(format!("could not clear away {}", card.name))
             })?;
         }
     }

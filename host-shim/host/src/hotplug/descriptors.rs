@@ -46,7 +46,7 @@ impl Descriptors {
     pub(super) fn make_backend(&self, qmp: &mut Session, card: &Card) -> Result<(), Failure> {
         for (fdname, fd) in self.queues.iter().chain(&self.vhost) {
             qmp.run_with_fd(&GetFd { fdname }, fd.as_fd())
-                .map_err(|error| Failure::from(error).in_step("could not hand the TAP to QEMU"))?;
+                .map_err(|error| Failure::from(error).context("could not hand the TAP to QEMU"))?;
         }
         let backend = NetdevAdd {
             r#type: "tap",
@@ -59,7 +59,7 @@ impl Descriptors {
             }),
         };
         let made = qmp.run(&backend).map(drop);
-        made.map_err(|error| Failure::from(error).in_step("could not make the card's backend"))
+        made.map_err(|error| Failure::from(error).context("could not make the card's backend"))
     }
 }
 

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::{Failure, Kind};
 
-use super::id::{Fit, Id};
+use super::id::{Id, MatchKind};
 use super::kata::{Found, Roots};
 use super::{Lookup, Machine};
-use super::{Sandbox, State, registered};
+use super::{Sandbox, StateDir, registered};
 
 /// Most sandboxes that a sentence names.
 const MAX_NAMED: usize = 8;
 
 /// A sandbox that may be meant.
 struct Match {
-    fit: Fit,
+    fit: MatchKind,
     id: Id,
     /// `None`: it is registered in our own run directory.
     kata: Option<Found>,
@@ -25,7 +25,7 @@ struct Match {
 /// in it, is `id` or alone begins with it.
 pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let _phase = tracing::info_span!("find").entered();
-    let wanted = Id::parse(id).map_err(|bad| bad.at("id"))?;
+    let wanted = Id::parse(id).map_err(|bad| bad.in_field("id"))?;
     if let Some(machine) = &lookup.machine {
         return by_hand(&lookup.run_dir, wanted, machine);
     }
@@ -33,8 +33,8 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let id = found.id.as_str();
     // What is not registered here keeps its state where no id can point.
     let state = match &found.kata {
-        None => State::Registered(lookup.run_dir.join(id)),
-        Some(_) => State::Apart(lookup.run_dir.join(".kata").join(id)),
+        None => StateDir::Registered(lookup.run_dir.join(id)),
+        Some(_) => StateDir::Unregistered(lookup.run_dir.join(".kata").join(id)),
     };
     let (qmp, agent, netns) = match &found.kata {
         None => registered::read(state.path())?,
@@ -60,7 +60,7 @@ fn matching(lookup: &Lookup, wanted: &Id) -> Result<Vec<Match>, Failure> {
     });
     let mut matches: Vec<Match> = ours.collect();
     // Kata's folders may be root's alone; who says a whole id of ours need not be root.
-    if matches.iter().any(|found| found.fit == Fit::Whole) {
+    if matches.iter().any(|found| found.fit == MatchKind::Exact) {
         return Ok(matches);
     }
     for (fit, id, found) in Roots::new(&lookup.kata_roots).matching(wanted)? {
@@ -74,8 +74,8 @@ fn matching(lookup: &Lookup, wanted: &Id) -> Result<Vec<Match>, Failure> {
 
 /// An exact id wins over those that only begin with it.
 fn only(run_dir: &Path, wanted: &Id, mut matches: Vec<Match>) -> Result<Match, Failure> {
-    if matches.iter().any(|found| found.fit == Fit::Whole) {
-        matches.retain(|found| found.fit == Fit::Whole);
+    if matches.iter().any(|found| found.fit == MatchKind::Exact) {
+        matches.retain(|found| found.fit == MatchKind::Exact);
     }
     match <[Match; 1]>::try_from(matches) {
         Ok([only]) => Ok(only),
@@ -113,7 +113,7 @@ fn by_hand(run_dir: &Path, id: Id, machine: &Machine) -> Result<Sandbox, Failure
     let state = run_dir
         .join(".by-hand")
         .join(format!("{:016x}", hash.finish()));
-    let state = State::Apart(state);
+    let state = StateDir::Unregistered(state);
     Ok(Sandbox {
         id,
         qmp,

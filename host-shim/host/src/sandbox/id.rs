@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 
 /// An id, or the beginning of one. Ids become parts of paths, so this one can't lead anywhere else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,11 +10,11 @@ pub struct Id(String);
 
 /// How well a name agrees with the one that was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fit {
+pub enum MatchKind {
     /// It begins so.
     Prefix,
     /// It is the same.
-    Whole,
+    Exact,
 }
 
 const RULE: &str =
@@ -23,13 +23,13 @@ const RULE: &str =
 impl Id {
     /// # Errors
     /// Text that is no id.
-    pub fn parse(text: &str) -> Result<Self, BadValue> {
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
         let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         if starts && text.len() <= 128 && text.bytes().all(legal) {
             return Ok(Self(text.to_owned()));
         }
-        Err(BadValue::new(text, RULE))
+        Err(InvalidValue::new(text, RULE))
     }
 
     pub fn as_str(&self) -> &str {
@@ -37,10 +37,10 @@ impl Id {
     }
 
     /// Whether this is meant when `wanted` is given.
-    pub fn fit(&self, wanted: &Id) -> Option<Fit> {
+    pub fn fit(&self, wanted: &Id) -> Option<MatchKind> {
         match self.0.strip_prefix(wanted.as_str()) {
-            Some("") => Some(Fit::Whole),
-            Some(_) => Some(Fit::Prefix),
+            Some("") => Some(MatchKind::Exact),
+            Some(_) => Some(MatchKind::Prefix),
             None => None,
         }
     }
@@ -60,16 +60,20 @@ mod tests {
     fn what_would_lead_out_of_a_folder_is_refused() {
         let long = "a".repeat(129);
         for text in ["", ".", "..", "../a", "a/b", "-a", "a\0", "ä", &long] {
-            assert_eq!(Id::parse(text), Err(BadValue::new(text, RULE)), "{text}");
+            assert_eq!(
+                Id::parse(text),
+                Err(InvalidValue::new(text, RULE)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn the_whole_fits_better_than_a_prefix() {
         let id = |text: &str| Id::parse(text).unwrap();
-        assert_eq!(id("abc").fit(&id("abc")), Some(Fit::Whole));
-        assert_eq!(id("abc").fit(&id("a")), Some(Fit::Prefix));
+        assert_eq!(id("abc").fit(&id("abc")), Some(MatchKind::Exact));
+        assert_eq!(id("abc").fit(&id("a")), Some(MatchKind::Prefix));
         assert_eq!(id("abc").fit(&id("abcd")), None);
-        assert!(Fit::Whole > Fit::Prefix);
+        assert!(MatchKind::Exact > MatchKind::Prefix);
     }
 }

@@ -30,7 +30,7 @@ pub enum Phase {
 
 /// How an existing TAP was before it was used; it gets that back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TapBefore {
+pub struct SavedTapState {
     /// Bytes.
     pub mtu: u32,
     /// Whether it was up.
@@ -62,7 +62,7 @@ pub enum Behind {
     /// A TAP that was made for the card and ends with its last descriptor.
     OwnTap,
     /// A TAP that existed, and how it was.
-    ExistingTap(TapBefore),
+    ExistingTap(SavedTapState),
     /// The socket of a vhost-user backend: QEMU forgets the path of one that it has connected to.
     VhostUser(PathBuf, Listener),
 }
@@ -238,7 +238,7 @@ mod tests {
             device: "tap1".parse().unwrap(),
             attempt: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
-            behind: Behind::ExistingTap(TapBefore {
+            behind: Behind::ExistingTap(SavedTapState {
                 mtu: 1500,
                 up: false,
             }),

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_types::failure::{Failure, Kind};
 
-use super::State;
+use super::StateDir;
 use super::files::io_failure;
 
 /// Longest wait for another change to end: longer than one takes at its worst.
@@ -28,7 +28,7 @@ impl Lock {
     /// # Errors
     /// [`Kind::NotFound`] when the sandbox ends meanwhile: the lock of a folder that was removed is
     /// nobody else's, and what would be written there nobody reads.
-    pub fn take(state: &State) -> Result<Self, Failure> {
+    pub fn take(state: &StateDir) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("lock").entered();
         let path = state.path().join("lock");
         let failed = |error: &io::Error| match error.kind() {
@@ -109,7 +109,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
         fs::create_dir(&folder).unwrap();
-        let state = State::Registered(folder.clone());
+        let state = StateDir::Registered(folder.clone());
         let held = Lock::take(&state).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| Lock::take(&state));
@@ -137,7 +137,7 @@ mod tests {
             // Kept, so that the new file gets another inode.
             fs::rename(folder, folder.with_extension("old")).unwrap();
             fs::create_dir(folder).unwrap();
-            drop(Lock::take(&State::Registered(folder.to_owned())).unwrap());
+            drop(Lock::take(&StateDir::Registered(folder.to_owned())).unwrap());
         });
         assert_eq!(failure.unwrap_err(), ended());
     }
@@ -146,17 +146,17 @@ mod tests {
     fn the_folder_of_a_registered_sandbox_is_never_made() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
-        let failure = Lock::take(&State::Registered(folder.clone())).unwrap_err();
+        let failure = Lock::take(&StateDir::Registered(folder.clone())).unwrap_err();
         assert_eq!(failure, ended());
         assert!(!folder.exists());
-        Lock::take(&State::Apart(folder.clone())).unwrap();
+        Lock::take(&StateDir::Unregistered(folder.clone())).unwrap();
         assert!(folder.join("lock").is_file());
     }
 
     #[test]
     fn nobody_else_can_take_a_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::Apart(dir.path().to_owned());
+        let state = StateDir::Unregistered(dir.path().to_owned());
         Lock::take(&state).unwrap();
         let mode = fs::metadata(dir.path().join("lock")).unwrap().mode();
         assert_eq!(mode & 0o077, 0, "{mode:o}");

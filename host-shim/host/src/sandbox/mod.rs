@@ -16,9 +16,9 @@ use patchbay_types::endpoint::Endpoint;
 
 pub use find::find;
 pub use id::Id;
-pub use journal::{Behind, Card, Journal, Phase, TapBefore};
+pub use journal::{Behind, Card, Journal, Phase, SavedTapState};
 #[cfg(fuzzing)]
-pub use kata::cid;
+pub(crate) use kata::qemu_cid;
 pub use lock::Lock;
 
 /// Where sandboxes are looked for.
@@ -55,30 +55,30 @@ pub struct Sandbox {
     /// Where its TAP devices are; `None`: in the caller's network namespace.
     pub netns: Option<PathBuf>,
     /// Where its lock and its journal are.
-    pub state: State,
+    pub state: StateDir,
 }
 
 /// The folder of a sandbox's lock and journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub enum StateDir {
     /// The one that registers it. It ends with the sandbox, so it is never made here.
     Registered(PathBuf),
     /// One of our own, made when it is first needed, for a sandbox that is not registered with us.
-    Apart(PathBuf),
+    Unregistered(PathBuf),
 }
 
-impl State {
+impl StateDir {
     /// The folder.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Registered(path) | Self::Apart(path) => path,
+            Self::Registered(path) | Self::Unregistered(path) => path,
         }
     }
 
     fn make(&self) -> io::Result<()> {
         match self {
             Self::Registered(_) => Ok(()),
-            Self::Apart(path) => fs::create_dir_all(path),
+            Self::Unregistered(path) => fs::create_dir_all(path),
         }
     }
 }

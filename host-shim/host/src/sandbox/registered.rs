@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
 use super::files;
-use super::id::{Fit, Id};
+use super::id::{Id, MatchKind};
 
 /// What registers a sandbox in its folder of the run directory.
 const FILE: &str = "sandbox.json";
@@ -21,7 +21,7 @@ struct SandboxFile {
 }
 
 /// The registered sandboxes that are meant.
-pub(super) fn matching(run_dir: &Path, wanted: &Id) -> Result<Vec<(Fit, Id)>, Failure> {
+pub(super) fn matching(run_dir: &Path, wanted: &Id) -> Result<Vec<(MatchKind, Id)>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(run_dir)? {
         if let Some(fit) = id.fit(wanted)
@@ -37,6 +37,6 @@ pub(super) fn matching(run_dir: &Path, wanted: &Id) -> Result<Vec<(Fit, Id)>, Fa
 pub(super) fn read(folder: &Path) -> Result<(PathBuf, Endpoint, Option<PathBuf>), Failure> {
     let file: SandboxFile = files::json(&folder.join(FILE))?;
     let agent = file.agent.parse();
-    let agent = agent.map_err(|bad: BadValue| Failure::from(bad.at("agent")))?;
+    let agent = agent.map_err(|bad: InvalidValue| Failure::from(bad.in_field("agent")))?;
     Ok((file.qmp, agent, file.netns))
 }

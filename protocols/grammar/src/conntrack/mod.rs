@@ -6,20 +6,20 @@ use ipnet::IpNet;
 
 use crate::ipvsadm::inet_aton;
 use patchbay_types::conntrack::Translated;
-use patchbay_types::conntrack::{Filter, FilterParts, Mark, NoFilter};
+use patchbay_types::conntrack::{Filter, FilterFields, Mark, NoFilter};
 use patchbay_types::conntrack::{
     PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, UNREPLIED, has_ports,
 };
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::Family;
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// No such option, or one that says nothing of a flow.
     #[error("option {0}")]
-    Unknown(BadValue),
+    Unknown(InvalidValue),
     /// Nothing follows.
     #[error("{0} needs a value")]
     MissingValue(&'static str),
@@ -28,7 +28,7 @@ pub enum Refused {
     Repeated(&'static str),
     /// A value that breaks a rule.
     #[error(transparent)]
-    Value(#[from] Invalid),
+    Value(#[from] FieldError),
     /// Ports belong to protocols.
     #[error("{0} belongs behind -p/--protonum with a protocol that has ports")]
     NoPorts(&'static str),
@@ -104,7 +104,7 @@ const OPTIONS: &[Row] = &[
 /// # Errors
 /// The first rule that a word breaks, or that nothing is said.
 pub fn parse(words: &[&str]) -> Result<Filter, Refused> {
-    let mut parts = FilterParts::default();
+    let mut parts = FilterFields::default();
     let mut seen = Vec::new();
     let mut masks = Vec::new();
     let mut words = words.iter().copied().peekable();
@@ -168,15 +168,15 @@ fn find(word: &str) -> Result<(Row, Option<&str>), Refused> {
         .find(|(_, short, longs)| *short == Some(name) || longs.contains(&name));
     let rule = "it is no filter for flows";
     row.map(|row| (*row, value))
-        .ok_or_else(|| Refused::Unknown(BadValue::new(word, rule)))
+        .ok_or_else(|| Refused::Unknown(InvalidValue::new(word, rule)))
 }
 
 fn bad(name: &str, value: &str, rule: &'static str) -> Refused {
-    Refused::Value(BadValue::new(value, rule).at(name))
+    Refused::Value(InvalidValue::new(value, rule).in_field(name))
 }
 
 fn option(
-    parts: &mut FilterParts,
+    parts: &mut FilterFields,
     key: Key,
     name: &'static str,
     value: &str,
@@ -319,7 +319,7 @@ fn mark(name: &str, text: &str) -> Result<Mark, Refused> {
     }
 }
 
-fn statuses(parts: &mut FilterParts, name: &str, list: &str) -> Result<(), Refused> {
+fn statuses(parts: &mut FilterFields, name: &str, list: &str) -> Result<(), Refused> {
     for word in list.split(',') {
         let known = STATUSES.iter().find(|(known, _)| *known == word);
         match (word, known) {

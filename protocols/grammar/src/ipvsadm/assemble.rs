@@ -5,10 +5,10 @@ use super::grammar::{Draft, Grammar, TunnelKind};
 use super::matrix;
 use super::numbers;
 use super::options::{Key, Row, Verb};
-use super::{Command, Digits, EngineData, Format, Names, Order, TableView, View};
+use super::{Command, CounterFormat, EngineColumns, Format, Names, Order, TableView, View};
 use patchbay_types::ipvs::{
-    Change, Checksum, Count31, Daemon, Forward, Netmask, Persistence, Role, SchedFlags, Scheduler,
-    Scheduling, Server, Service, ServiceId, Timeouts, Tunnel,
+    Change, Checksum, Daemon, Forward, Netmask, NonNegativeInt, Persistence, Role, SchedFlags,
+    Scheduler, Scheduling, Server, Service, ServiceId, Timeouts, Tunnel,
 };
 
 /// The scheduler that a service gets if none is named.
@@ -89,9 +89,9 @@ fn is_nothing(id: ServiceId) -> bool {
 fn named<const MAX: usize>(
     row: &Row,
     text: &str,
-) -> Result<patchbay_types::ipvs::Label<MAX>, Refused> {
-    let read = text.parse::<patchbay_types::ipvs::Label<MAX>>();
-    read.map_err(|bad| Refused::Value(bad.at(row.name())))
+) -> Result<patchbay_types::ipvs::ShortName<MAX>, Refused> {
+    let read = text.parse::<patchbay_types::ipvs::ShortName<MAX>>();
+    read.map_err(|bad| Refused::Value(bad.in_field(row.name())))
 }
 
 fn timeouts(draft: &Draft<'_>) -> Result<Timeouts, Refused> {
@@ -104,7 +104,7 @@ fn timeouts(draft: &Draft<'_>) -> Result<Timeouts, Refused> {
             .ok_or_else(|| Refused::value(draft.command, text, rule))
     };
     Timeouts::new(seconds(tcp)?, seconds(tcp_fin)?, seconds(udp)?)
-        .map_err(|bad| Refused::Value(bad.at(draft.command.name())))
+        .map_err(|bad| Refused::Value(bad.in_field(draft.command.name())))
 }
 
 /// A list with commas; empty items are passed over, but a list of nothing else is refused (it
@@ -169,7 +169,7 @@ fn server(grammar: &Grammar<'_>, draft: &Draft<'_>, service: ServiceId) -> Resul
     let server = Server {
         id: draft.server.ok_or(Refused::NoCommand)?,
         forward,
-        weight: draft.weight.unwrap_or(Count31::ONE),
+        weight: draft.weight.unwrap_or(NonNegativeInt::ONE),
         upper: draft.upper,
         lower: draft.lower,
     };
@@ -245,9 +245,9 @@ fn view(draft: &Draft<'_>, service: Option<ServiceId>) -> View {
     let format = FORMATS.iter().find(|(key, _)| draft.has(*key));
     if draft.has(Key::Connection) {
         let data = if draft.has(Key::PersistentConn) {
-            EngineData::Shown
+            EngineColumns::Shown
         } else {
-            EngineData::Hidden
+            EngineColumns::Hidden
         };
         View::Connections(names(draft), data)
     } else if draft.has(Key::Timeout) {
@@ -265,9 +265,9 @@ fn view(draft: &Draft<'_>, service: Option<ServiceId>) -> View {
             },
             names: names(draft),
             digits: if draft.has(Key::Exact) {
-                Digits::Exact
+                CounterFormat::Exact
             } else {
-                Digits::Short
+                CounterFormat::Short
             },
         })
     }

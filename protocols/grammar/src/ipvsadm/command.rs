@@ -39,7 +39,7 @@ pub enum Format {
 
 /// How large numbers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Digits {
+pub enum CounterFormat {
     /// In thousands, millions and so on.
     Short,
     /// `--exact`
@@ -58,12 +58,12 @@ pub struct TableView {
     /// Names or numbers.
     pub names: Names,
     /// Large numbers.
-    pub digits: Digits,
+    pub digits: CounterFormat,
 }
 
 /// Whether connections show what their persistence engine knows of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineData {
+pub enum EngineColumns {
     /// `--persistent-conn`
     Shown,
     /// Not asked for.
@@ -76,7 +76,7 @@ pub enum View {
     /// `-L`
     Table(TableView),
     /// `-L -c`
-    Connections(Names, EngineData),
+    Connections(Names, EngineColumns),
     /// `-L --timeout`
     Timeouts,
     /// `-L --daemon`

@@ -5,7 +5,7 @@ use std::fmt;
 use super::options::{Key, Row};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{ServerRule, ServiceRule};
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// An option as messages name it: both spellings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl From<&Row> for Spelling {
 pub enum Refused {
     /// No such option.
     #[error("option {0}")]
-    Unknown(BadValue),
+    Unknown(InvalidValue),
     /// Nothing follows.
     #[error("{0} needs a value")]
     MissingValue(Spelling),
@@ -51,10 +51,10 @@ pub enum Refused {
     },
     /// A word that is no option and no value.
     #[error("the word {0}")]
-    Word(BadValue),
+    Word(InvalidValue),
     /// A value that breaks a rule.
     #[error("{0}")]
-    Value(#[from] Invalid),
+    Value(#[from] FieldError),
     /// The command does not know the option.
     #[error("{option} is not for {command}")]
     NotFor {
@@ -117,14 +117,14 @@ pub enum Refused {
 
 impl Refused {
     pub(super) fn unknown(word: &str) -> Self {
-        Self::Unknown(BadValue::new(
+        Self::Unknown(InvalidValue::new(
             word,
             "there is no such option, and none is abbreviated",
         ))
     }
 
     pub(super) fn word(word: &str) -> Self {
-        Self::Word(BadValue::new(
+        Self::Word(InvalidValue::new(
             word,
             "it is no option and no option takes it as a value",
         ))
@@ -144,7 +144,7 @@ impl Refused {
         text: &str,
         rule: impl Into<std::borrow::Cow<'static, str>>,
     ) -> Self {
-        Self::Value(BadValue::new(text, rule).at(row.name()))
+        Self::Value(InvalidValue::new(text, rule).in_field(row.name()))
     }
 
     pub(super) fn repeated(first: &Row, second: &Row) -> Self {

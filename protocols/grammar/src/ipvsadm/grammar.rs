@@ -11,8 +11,8 @@ use super::numbers::{self, Resolver};
 use super::options::{Key, Row, Verb};
 use super::words::{Found, Item, Words};
 use patchbay_types::ipvs::{
-    Checksum, Count31, Engine, Family, Forward, McastGroup, Netmask, Persistence, Protocol, Role,
-    Scheduler, ServerId, ServiceId, SyncLen, SyncLink,
+    Checksum, Engine, Family, Forward, McastGroup, Netmask, NonNegativeInt, Persistence, Protocol,
+    Role, Scheduler, ServerId, ServiceId, SyncLen, SyncLink,
 };
 
 /// What the words alone don't decide.
@@ -55,9 +55,9 @@ pub(super) struct Draft<'a> {
     pub(super) engine: Option<Engine>,
     pub(super) server: Option<ServerId>,
     pub(super) forward: Option<Key>,
-    pub(super) weight: Option<Count31>,
-    pub(super) upper: Count31,
-    pub(super) lower: Count31,
+    pub(super) weight: Option<NonNegativeInt>,
+    pub(super) upper: NonNegativeInt,
+    pub(super) lower: NonNegativeInt,
     pub(super) tunnel: Option<TunnelKind>,
     pub(super) tunnel_port: Option<NonZeroU16>,
     pub(super) checksum: Option<Checksum>,
@@ -128,8 +128,8 @@ impl<'a> Draft<'a> {
             server: None,
             forward: None,
             weight: None,
-            upper: Count31::default(),
-            lower: Count31::default(),
+            upper: NonNegativeInt::default(),
+            lower: NonNegativeInt::default(),
             tunnel: None,
             tunnel_port: None,
             checksum: None,
@@ -248,7 +248,7 @@ impl<'a> Draft<'a> {
     fn mask(&self, row: &Row, text: &str, names: &dyn Resolver) -> Result<Netmask, Refused> {
         match self.service.map(ServiceId::family) {
             Some(Family::V6) => Netmask::prefix(numbers::atoi(text))
-                .map_err(|bad| Refused::Value(bad.at(row.name()))),
+                .map_err(|bad| Refused::Value(bad.in_field(row.name()))),
             Some(Family::V4) | None => numbers::host_address(text, names)
                 .map(|mask| Netmask::V4(mask.to_bits()))
                 .ok_or_else(|| Refused::value(row, text, "an IPv4 mask is like 255.255.255.0")),
@@ -292,9 +292,9 @@ const ADDRESS_RULE: &str = "an address is a.b.c.d[:port], [v6]:port, v6 or host[
 
 fn label<const MAX: usize>(
     row: &Row,
-    read: Result<patchbay_types::ipvs::Label<MAX>, patchbay_types::BadValue>,
-) -> Result<patchbay_types::ipvs::Label<MAX>, Refused> {
-    read.map_err(|bad| Refused::Value(bad.at(row.name())))
+    read: Result<patchbay_types::ipvs::ShortName<MAX>, patchbay_types::InvalidValue>,
+) -> Result<patchbay_types::ipvs::ShortName<MAX>, Refused> {
+    read.map_err(|bad| Refused::Value(bad.in_field(row.name())))
 }
 
 fn persistence(row: &Row, value: Option<&str>) -> Result<Persistence, Refused> {
@@ -307,8 +307,8 @@ fn persistence(row: &Row, value: Option<&str>) -> Result<Persistence, Refused> {
         .ok_or_else(|| Refused::value(row, text, "persistence lasts 1 to 2678400 seconds"))
 }
 
-fn count(row: &Row, text: &str) -> Result<Count31, Refused> {
-    let number = numbers::within(text, 0, u32::MAX).map(Count31::try_from);
+fn count(row: &Row, text: &str) -> Result<NonNegativeInt, Refused> {
+    let number = numbers::within(text, 0, u32::MAX).map(NonNegativeInt::try_from);
     number
         .and_then(Result::ok)
         .ok_or_else(|| Refused::value(row, text, "it is 0 to 2147483647"))

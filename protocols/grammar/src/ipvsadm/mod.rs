@@ -15,13 +15,11 @@ mod save;
 mod testing;
 mod words;
 
-pub use command::{Command, Digits, EngineData, Format, Names, Order, TableView, View};
+pub use command::{Command, CounterFormat, EngineColumns, Format, Names, Order, TableView, View};
 pub use error::{Refused, Spelling};
 pub use grammar::{Grammar, parse};
 pub use numbers::{NoNames, Resolver, inet_aton};
 pub use options::help;
 pub use restore::{BadLine, read_rules};
-pub use save::{
-    Completeness, EndpointText, flag_names, netmask, numeric, server_line, service_line,
-};
+pub use save::{EndpointText, SaveFormat, flag_names, netmask, numeric, server_line, service_line};
 pub use words::{Unbalanced, split};

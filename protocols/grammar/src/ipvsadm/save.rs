@@ -9,7 +9,7 @@ use patchbay_types::ipvs::{
 
 /// Whether what ipvsadm forgets to save is saved too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Completeness {
+pub enum SaveFormat {
     /// ipvsadm's bytes: without thresholds.
     Ipvsadm,
     /// Everything.
@@ -94,7 +94,7 @@ pub fn server_line(
     service: ServiceId,
     server: &Server,
     endpoint: EndpointText<'_>,
-    completeness: Completeness,
+    completeness: SaveFormat,
 ) -> String {
     let protocol = match service {
         ServiceId::Address { protocol, .. } => protocol,
@@ -117,7 +117,7 @@ pub fn server_line(
     if let Forward::Tunnel(tunnel) = server.forward {
         words.push(tunnel_words(tunnel));
     }
-    if completeness == Completeness::Whole {
+    if completeness == SaveFormat::Whole {
         let thresholds = [("-x", server.upper), ("-y", server.lower)];
         let set = thresholds
             .iter()

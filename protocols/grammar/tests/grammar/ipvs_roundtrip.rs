@@ -3,10 +3,10 @@ use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use patchbay_grammar::ipvsadm::{
-    Command, Completeness, Grammar, NoNames, numeric, parse, server_line, service_line,
+    Command, Grammar, NoNames, SaveFormat, numeric, parse, server_line, service_line,
 };
 use patchbay_types::ipvs::{
-    Change, Checksum, Count31, Family, Forward, Netmask, Persistence, Protocol, SchedFlags,
+    Change, Checksum, Family, Forward, Netmask, NonNegativeInt, Persistence, Protocol, SchedFlags,
     Scheduler, Scheduling, Server, ServerId, Service, ServiceId, Tunnel,
 };
 use proptest::option;
@@ -103,12 +103,12 @@ proptest! {
         forward in a_forward(),
         numbers in prop::array::uniform3(0..=0x7fff_ffffu32),
     ) {
-        let [weight, upper, lower] = numbers.map(|n| Count31::try_from(n).unwrap());
+        let [weight, upper, lower] = numbers.map(|n| NonNegativeInt::try_from(n).unwrap());
         let id = ServerId { address, port };
         let Ok(server) = (Server { id, forward, weight, upper, lower }).of(of) else {
             return Ok(());
         };
-        let line = server_line(of, &server, &numeric, Completeness::Whole);
+        let line = server_line(of, &server, &numeric, SaveFormat::Whole);
         prop_assert_eq!(read(&line), Ok(Change::AddServer(of, server)));
     }
 

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use patchbay_grammar::ipvsadm::{
-    Command, Completeness, Grammar, Resolver, numeric, parse, read_rules, server_line,
-    service_line, split,
+    Command, Grammar, Resolver, SaveFormat, numeric, parse, read_rules, server_line, service_line,
+    split,
 };
 use patchbay_types::ipvs::{Change, Forward};
 use serde_json::Value;
@@ -61,7 +61,7 @@ fn saved(command: &Command) -> Option<String> {
             Some(service_line(service, &numeric))
         }
         Command::Change(Change::AddServer(id, server) | Change::EditServer(id, server)) => {
-            Some(server_line(*id, server, &numeric, Completeness::Ipvsadm))
+            Some(server_line(*id, server, &numeric, SaveFormat::Ipvsadm))
         }
         _ => None,
     }

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use patchbay_grammar::ipvsadm::{
-    Command, Completeness, Grammar, NoNames, numeric, parse, server_line, service_line, split,
+    Command, Grammar, NoNames, SaveFormat, numeric, parse, server_line, service_line, split,
 };
-use patchbay_types::ipvs::{Afterwards, Change, Clash, Forward, ListedServer, Stats, Table};
+use patchbay_types::ipvs::{Change, Conflict, Deferred, Forward, ListedServer, Stats, Table};
 
 /// The change that a line of ipvsadm's words asks for.
 fn change(line: &str) -> Change {
@@ -23,10 +23,10 @@ fn change(line: &str) -> Change {
     }
 }
 
-fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Clash)> {
+fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Conflict)> {
     for (index, line) in lines.iter().enumerate() {
         let number = NonZeroU32::new(u32::try_from(index + 1).unwrap());
-        let applied = table.apply(change(line), number, &mut Afterwards::default());
+        let applied = table.apply(change(line), number, &mut Deferred::default());
         applied.map_err(|clash| (index + 1, clash))?;
     }
     Ok(())
@@ -37,7 +37,7 @@ fn listed(table: &Table) -> Table {
     let mut listed = Table::default();
     for service in table.services() {
         let servers: Vec<_> = table
-            .made_of(service.id)
+            .recreate(service.id)
             .filter_map(listed_server)
             .collect();
         listed.insert(service.clone(), &servers);
@@ -61,10 +61,10 @@ fn listed_server(change: Change) -> Option<ListedServer> {
 fn text(table: &Table) -> Vec<String> {
     let changes = table
         .services()
-        .flat_map(|service| table.made_of(service.id));
+        .flat_map(|service| table.recreate(service.id));
     let line = |change| match change {
         Change::AddService(service) => service_line(&service, &numeric),
-        Change::AddServer(of, server) => server_line(of, &server, &numeric, Completeness::Whole),
+        Change::AddServer(of, server) => server_line(of, &server, &numeric, SaveFormat::Whole),
         other => panic!("{other:?}"),
     };
     changes.map(line).collect()
@@ -121,7 +121,7 @@ fn what_was_there_before_may_be_added_again_once() {
         ],
     )
     .unwrap();
-    let steps: Vec<_> = before.steps_to(&merged).map(|(change, _)| change).collect();
+    let steps: Vec<_> = before.diff(&merged).map(|(change, _)| change).collect();
     assert_eq!(
         steps,
         [
@@ -132,9 +132,9 @@ fn what_was_there_before_may_be_added_again_once() {
     let again = merged.apply(
         change("-A -t 10.0.0.1:80"),
         NonZeroU32::new(3),
-        &mut Afterwards::default(),
+        &mut Deferred::default(),
     );
-    assert!(matches!(again, Err(Clash::ServiceExists(_))));
+    assert!(matches!(again, Err(Conflict::ServiceExists(_))));
 }
 
 prop_compose! {
@@ -144,7 +144,7 @@ prop_compose! {
         for (service, server, weight) in rules {
             let scheduler = ["rr", "wlc", "sh"][usize::from(service % 3)];
             let id = format!("-t 10.0.0.{service}:80");
-            let mut nothing = Afterwards::default();
+            let mut nothing = Deferred::default();
             let _ = table.apply(change(&format!("-A {id} -s {scheduler}")), None, &mut nothing);
             let line = format!("-a {id} -r 10.0.1.{server} -m -w {weight}");
             let _ = table.apply(change(&line), None, &mut nothing);
@@ -157,10 +157,10 @@ proptest! {
     #[test]
     fn the_steps_lead_from_any_table_to_any_other(from in a_table(), to in a_table()) {
         let mut walked = from.clone();
-        for (step, _) in from.steps_to(&to) {
-            walked.apply(step, None, &mut Afterwards::default()).unwrap();
+        for (step, _) in from.diff(&to) {
+            walked.apply(step, None, &mut Deferred::default()).unwrap();
         }
         prop_assert_eq!(text(&walked), text(&to));
-        prop_assert_eq!(from.steps_to(&from).count(), 0);
+        prop_assert_eq!(from.diff(&from).count(), 0);
     }
 }

@@ -56,7 +56,7 @@ pub struct Status {
 
 /// Everything that may be said of the flows that are meant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FilterParts {
+pub struct FilterFields {
     /// Of the addresses.
     pub family: Option<Family>,
     /// As the first packet went.
@@ -92,7 +92,7 @@ pub enum NoFilter {
 
 /// Which flows are meant: at least something is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filter(FilterParts);
+pub struct Filter(FilterFields);
 
 impl Filter {
     /// Checks that something is said, and nothing that excludes the rest. The family follows an
@@ -100,8 +100,8 @@ impl Filter {
     ///
     /// # Errors
     /// Nothing is said; addresses of both families.
-    pub fn new(mut parts: FilterParts) -> Result<Self, NoFilter> {
-        if parts == FilterParts::default() {
+    pub fn new(mut parts: FilterFields) -> Result<Self, NoFilter> {
+        if parts == FilterFields::default() {
             return Err(NoFilter::Everything);
         }
         let nat = parts.nat.said().filter_map(|nat| nat.address);
@@ -117,7 +117,7 @@ impl Filter {
 
     /// What is said.
     #[must_use]
-    pub fn parts(&self) -> &FilterParts {
+    pub fn parts(&self) -> &FilterFields {
         &self.0
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16};
 
 use super::{Persistence, SyncLink};
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,14 +51,14 @@ impl SyncLen {
 }
 
 impl TryFrom<u32> for SyncLen {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(bytes: u32) -> Result<Self, BadValue> {
+    fn try_from(bytes: u32) -> Result<Self, InvalidValue> {
         if let Ok(bytes @ 1..=MAX_SYNC) = u16::try_from(bytes) {
             return Ok(Self(bytes));
         }
         let rule = "a sync message has 1 to 65507 bytes";
-        Err(BadValue::new(&bytes.to_string(), rule))
+        Err(InvalidValue::new(&bytes.to_string(), rule))
     }
 }
 
@@ -75,14 +75,14 @@ impl McastGroup {
 }
 
 impl TryFrom<IpAddr> for McastGroup {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(address: IpAddr) -> Result<Self, BadValue> {
+    fn try_from(address: IpAddr) -> Result<Self, InvalidValue> {
         if address.is_multicast() {
             return Ok(Self(address));
         }
         let rule = "a sync group is a multicast address";
-        Err(BadValue::new(&address.to_string(), rule))
+        Err(InvalidValue::new(&address.to_string(), rule))
     }
 }
 
@@ -99,12 +99,12 @@ impl Timeouts {
     ///
     /// # Errors
     /// One that is longer.
-    pub fn new(tcp: u32, tcp_fin: u32, udp: u32) -> Result<Self, BadValue> {
+    pub fn new(tcp: u32, tcp_fin: u32, udp: u32) -> Result<Self, InvalidValue> {
         match [tcp, tcp_fin, udp].iter().find(|s| **s > Persistence::MAX) {
             None => Ok(Self { tcp, tcp_fin, udp }),
             Some(seconds) => {
                 let rule = "a timeout is 0 to 2678400 seconds";
-                Err(BadValue::new(&seconds.to_string(), rule))
+                Err(InvalidValue::new(&seconds.to_string(), rule))
             }
         }
     }

@@ -3,24 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// A name of 1 to `MAX` bytes of printable ASCII without blanks.
 /// Kept in place: a rule file has thousands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Label<const MAX: usize> {
+pub struct ShortName<const MAX: usize> {
     length: u8,
     bytes: [u8; MAX],
 }
 
 /// Name of a scheduler (`IP_VS_SCHEDNAME_MAXLEN` less the closing NUL).
-pub type Scheduler = Label<15>;
+pub type Scheduler = ShortName<15>;
 /// Name of a persistence engine (`IP_VS_PENAME_MAXLEN`).
-pub type Engine = Label<16>;
+pub type Engine = ShortName<16>;
 /// Name of the link over which sync daemons talk (`IP_VS_IFNAME_MAXLEN` less the closing NUL).
-pub type SyncLink = Label<15>;
+pub type SyncLink = ShortName<15>;
 
-impl<const MAX: usize> Label<MAX> {
+impl<const MAX: usize> ShortName<MAX> {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -32,20 +32,20 @@ impl<const MAX: usize> Label<MAX> {
     ///
     /// # Errors
     /// Empty text, or any that is not printable ASCII.
-    pub fn cut(text: &str) -> Result<Self, BadValue> {
+    pub fn cut(text: &str) -> Result<Self, InvalidValue> {
         text.get(..MAX).unwrap_or(text).parse()
     }
 }
 
-impl<const MAX: usize> FromStr for Label<MAX> {
-    type Err = BadValue;
+impl<const MAX: usize> FromStr for ShortName<MAX> {
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, BadValue> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let length = u8::try_from(text.len()).ok().filter(|length| *length > 0);
         let printable = text.len() <= MAX && text.bytes().all(|b| b.is_ascii_graphic());
         let (Some(length), true) = (length, printable) else {
             let rule = format!("a name has 1 to {MAX} printable characters");
-            return Err(BadValue::new(text, rule));
+            return Err(InvalidValue::new(text, rule));
         };
         let mut bytes = [0; MAX];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
@@ -53,13 +53,13 @@ impl<const MAX: usize> FromStr for Label<MAX> {
     }
 }
 
-impl<const MAX: usize> fmt::Display for Label<MAX> {
+impl<const MAX: usize> fmt::Display for ShortName<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl<const MAX: usize> fmt::Debug for Label<MAX> {
+impl<const MAX: usize> fmt::Debug for ShortName<MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }

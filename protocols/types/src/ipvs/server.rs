@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use super::{Endpoint, Family, ServiceId};
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// What tells one server of a service from another; the order is ipvsadm's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,14 +50,14 @@ impl Forward {
     ///
     /// # Errors
     /// Another number.
-    pub fn plain(number: u32) -> Result<Self, BadValue> {
+    pub fn plain(number: u32) -> Result<Self, InvalidValue> {
         match number {
             0 => Ok(Self::Masquerade),
             1 => Ok(Self::Local),
             3 => Ok(Self::Route),
             _ => {
                 let rule = "a way of forwarding is 0, 1 or 3, or 2 with a tunnel";
-                Err(BadValue::new(&number.to_string(), rule))
+                Err(InvalidValue::new(&number.to_string(), rule))
             }
         }
     }
@@ -107,17 +107,17 @@ impl Tunnel {
 }
 
 impl TryFrom<(u32, u32, u32)> for Tunnel {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
     /// From kind, port and checksum flags.
-    fn try_from((kind, port, checksum): (u32, u32, u32)) -> Result<Self, BadValue> {
+    fn try_from((kind, port, checksum): (u32, u32, u32)) -> Result<Self, InvalidValue> {
         let checksum = match checksum {
             0 => Checksum::No,
             1 => Checksum::Full,
             2 => Checksum::Remote,
             _ => {
                 let rule = "a tunnel's checksum is 0, 1 or 2";
-                return Err(BadValue::new(&checksum.to_string(), rule));
+                return Err(InvalidValue::new(&checksum.to_string(), rule));
             }
         };
         let udp_port = u16::try_from(port).ok().and_then(NonZeroU16::new);
@@ -127,7 +127,7 @@ impl TryFrom<(u32, u32, u32)> for Tunnel {
             (2, _) => Ok(Self::Gre { checksum }),
             _ => {
                 let rule = "a tunnel is 0 (ipip), 1 (gue, with a port) or 2 (gre)";
-                Err(BadValue::new(&format!("{kind}, port {port}"), rule))
+                Err(InvalidValue::new(&format!("{kind}, port {port}"), rule))
             }
         }
     }
@@ -135,9 +135,9 @@ impl TryFrom<(u32, u32, u32)> for Tunnel {
 
 /// A number that the kernel keeps in 31 bits: a weight or a threshold, 0..=2147483647.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Count31(u32);
+pub struct NonNegativeInt(u32);
 
-impl Count31 {
+impl NonNegativeInt {
     /// The weight of a server of which nothing is said.
     pub const ONE: Self = Self(1);
 
@@ -148,15 +148,15 @@ impl Count31 {
     }
 }
 
-impl TryFrom<u32> for Count31 {
-    type Error = BadValue;
+impl TryFrom<u32> for NonNegativeInt {
+    type Error = InvalidValue;
 
-    fn try_from(number: u32) -> Result<Self, BadValue> {
+    fn try_from(number: u32) -> Result<Self, InvalidValue> {
         if i32::try_from(number).is_ok() {
             return Ok(Self(number));
         }
         let rule = "a weight or threshold is 0 to 2147483647";
-        Err(BadValue::new(&number.to_string(), rule))
+        Err(InvalidValue::new(&number.to_string(), rule))
     }
 }
 
@@ -168,11 +168,11 @@ pub struct Server {
     /// How packets reach it.
     pub forward: Forward,
     /// Its share.
-    pub weight: Count31,
+    pub weight: NonNegativeInt,
     /// Connections at which it gets no more; 0: no limit.
-    pub upper: Count31,
+    pub upper: NonNegativeInt,
     /// Connections below which it gets some again; 0: three quarters of `upper`.
-    pub lower: Count31,
+    pub lower: NonNegativeInt,
 }
 
 impl Server {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 
 use super::{Engine, Scheduler};
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// Transport of a virtual service; the order is that of the protocols' numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,16 +49,16 @@ impl Protocol {
 }
 
 impl TryFrom<u32> for Protocol {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(number: u32) -> Result<Self, BadValue> {
+    fn try_from(number: u32) -> Result<Self, InvalidValue> {
         match number {
             6 => Ok(Self::Tcp),
             17 => Ok(Self::Udp),
             132 => Ok(Self::Sctp),
             _ => {
                 let rule = "a virtual service speaks tcp (6), udp (17) or sctp (132)";
-                Err(BadValue::new(&number.to_string(), rule))
+                Err(InvalidValue::new(&number.to_string(), rule))
             }
         }
     }
@@ -215,14 +215,14 @@ impl Persistence {
 }
 
 impl TryFrom<u32> for Persistence {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(seconds: u32) -> Result<Self, BadValue> {
+    fn try_from(seconds: u32) -> Result<Self, InvalidValue> {
         if (1..=Self::MAX).contains(&seconds) {
             return Ok(Self(seconds));
         }
         let rule = "persistence lasts 1 to 2678400 seconds";
-        Err(BadValue::new(&seconds.to_string(), rule))
+        Err(InvalidValue::new(&seconds.to_string(), rule))
     }
 }
 
@@ -258,12 +258,12 @@ impl Netmask {
     ///
     /// # Errors
     /// None, or more than 128.
-    pub fn prefix(bits: u32) -> Result<Self, BadValue> {
+    pub fn prefix(bits: u32) -> Result<Self, InvalidValue> {
         if let Ok(bits @ 1..=128) = u8::try_from(bits) {
             return Ok(Self::V6(bits));
         }
         let rule = "an IPv6 persistence mask has 1 to 128 bits";
-        Err(BadValue::new(&bits.to_string(), rule))
+        Err(InvalidValue::new(&bits.to_string(), rule))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::addresses;
 use crate::proto::agent as wire;
-use patchbay_types::{Duplicates, IfName, Invalid, LinkChange, Mtu};
+use patchbay_types::{DadPolicy, FieldError, IfName, LinkChange, Mtu};
 
 /// What of which interface shall change.
 pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
@@ -12,15 +12,15 @@ pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
         set_addresses: wanted.is_some(),
         addresses: wanted.into_iter().flatten().map(Into::into).collect(),
         mtu: change.mtu().map_or(0, |mtu| u32::from(mtu.get())),
-        detect_duplicates: change.duplicates() == Duplicates::Detected,
+        detect_duplicates: change.duplicates() == DadPolicy::Detect,
         ..wire::UpdateInterfaceRequest::default()
     }
 }
 
 impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
-    type Error = Invalid;
+    type Error = FieldError;
 
-    fn try_from(request: &wire::UpdateInterfaceRequest) -> Result<Self, Invalid> {
+    fn try_from(request: &wire::UpdateInterfaceRequest) -> Result<Self, FieldError> {
         let wire::UpdateInterfaceRequest {
             name,
             set_addresses,
@@ -29,16 +29,16 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             detect_duplicates,
             special_fields: _,
         } = request;
-        let name = name.parse::<IfName>().map_err(|bad| bad.at("name"))?;
+        let name = name.parse::<IfName>().map_err(|bad| bad.in_field("name"))?;
         let wanted = set_addresses
             .then(|| addresses(wire_addresses))
             .transpose()?;
         let mtu = match mtu {
             0 => None,
-            bytes => Some(Mtu::try_from(u64::from(*bytes)).map_err(|bad| bad.at("mtu"))?),
+            bytes => Some(Mtu::try_from(u64::from(*bytes)).map_err(|bad| bad.in_field("mtu"))?),
         };
         let change = LinkChange::new(name, wanted, mtu, "addresses")?;
-        Ok(change.with_duplicates((*detect_duplicates).into()))
+        Ok(change.with_dad((*detect_duplicates).into()))
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
         for wanted in [None, Some(vec![]), Some(vec![address])] {
             let mtu = Mtu::try_from(1500).ok();
             let sent = LinkChange::new("eth1".parse().unwrap(), wanted, mtu, "addresses").unwrap();
-            let sent = sent.with_duplicates(Duplicates::Detected);
+            let sent = sent.with_dad(DadPolicy::Detect);
             let bytes = update_request(&sent).write_to_bytes().unwrap();
             let read = wire::UpdateInterfaceRequest::parse_from_bytes(&bytes).unwrap();
             assert_eq!(LinkChange::try_from(&read).unwrap(), sent);

@@ -4,9 +4,9 @@ use ipnet::IpNet;
 
 use super::{ip, ip_bytes};
 use crate::proto::conntrack as wire;
-use patchbay_types::conntrack::{Ends, Filter, FilterParts, Mark, Nat, Status, Translated};
+use patchbay_types::conntrack::{Ends, Filter, FilterFields, Mark, Nat, Status, Translated};
 use patchbay_types::ipvs::Family;
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 fn number<T: Into<u32>>(value: Option<T>) -> protobuf::MessageField<wire::Number> {
     let number = |value: T| wire::Number {
@@ -43,11 +43,11 @@ fn translated_to_wire(nat: Option<Translated>) -> protobuf::MessageField<wire::T
 fn translated(
     wire: &protobuf::MessageField<wire::Translated>,
     field: &str,
-) -> Result<Option<Translated>, Invalid> {
+) -> Result<Option<Translated>, FieldError> {
     let read = |wire: &wire::Translated| {
         let address = match wire.address.as_slice() {
             [] => None,
-            bytes => Some(ip(bytes).map_err(|bad| bad.at(field))?),
+            bytes => Some(ip(bytes).map_err(|bad| bad.in_field(field))?),
         };
         let port = small(&wire.port, field)?;
         Ok(Translated { address, port })
@@ -57,7 +57,7 @@ fn translated(
 
 impl From<&Filter> for wire::DeleteRequest {
     fn from(filter: &Filter) -> Self {
-        let FilterParts {
+        let FilterFields {
             family,
             orig,
             reply,
@@ -96,20 +96,21 @@ impl From<&Filter> for wire::DeleteRequest {
 fn small<T: TryFrom<u32>>(
     wire: &protobuf::MessageField<wire::Number>,
     field: &str,
-) -> Result<Option<T>, Invalid> {
+) -> Result<Option<T>, FieldError> {
     let read = |number: &wire::Number| {
-        let bad = || BadValue::new(&number.value.to_string(), "it is too large").at(field);
+        let bad =
+            || InvalidValue::new(&number.value.to_string(), "it is too large").in_field(field);
         T::try_from(number.value).map_err(|_| bad())
     };
     wire.as_ref().map(read).transpose()
 }
 
-fn ends(wire: &protobuf::MessageField<wire::Ends>, field: &str) -> Result<Ends, Invalid> {
+fn ends(wire: &protobuf::MessageField<wire::Ends>, field: &str) -> Result<Ends, FieldError> {
     let net = |net: &wire::Net| {
         let address = ip(&net.address)?;
         let prefix = u8::try_from(net.prefix).ok();
         let made = prefix.and_then(|prefix| IpNet::new(address, prefix).ok());
-        made.ok_or_else(|| BadValue::new(&net.prefix.to_string(), "a prefix has 0 to 128 bits"))
+        made.ok_or_else(|| InvalidValue::new(&net.prefix.to_string(), "a prefix has 0 to 128 bits"))
     };
     let Some(wire) = wire.as_ref() else {
         return Ok(Ends::default());
@@ -120,33 +121,33 @@ fn ends(wire: &protobuf::MessageField<wire::Ends>, field: &str) -> Result<Ends, 
             .as_ref()
             .map(net)
             .transpose()
-            .map_err(|bad| bad.at(field))?,
+            .map_err(|bad| bad.in_field(field))?,
         dst: wire
             .dst
             .as_ref()
             .map(net)
             .transpose()
-            .map_err(|bad| bad.at(field))?,
+            .map_err(|bad| bad.in_field(field))?,
         src_port: small(&wire.src_port, field)?,
         dst_port: small(&wire.dst_port, field)?,
     })
 }
 
 impl TryFrom<&wire::DeleteRequest> for Filter {
-    type Error = Invalid;
+    type Error = FieldError;
 
-    fn try_from(wire: &wire::DeleteRequest) -> Result<Self, Invalid> {
+    fn try_from(wire: &wire::DeleteRequest) -> Result<Self, FieldError> {
         let family = match wire.family {
             0 => None,
             4 => Some(Family::V4),
             6 => Some(Family::V6),
             other => {
                 let rule = "a family is 0, 4 or 6";
-                return Err(BadValue::new(&other.to_string(), rule).at("family"));
+                return Err(InvalidValue::new(&other.to_string(), rule).in_field("family"));
             }
         };
         let mask = wire.mark_mask;
-        let parts = FilterParts {
+        let parts = FilterFields {
             family,
             orig: ends(&wire.orig, "orig")?,
             reply: ends(&wire.reply, "reply")?,
@@ -165,7 +166,8 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
                 any: translated(&wire.any_nat, "any_nat")?,
             },
         };
-        Filter::new(parts).map_err(|rule| BadValue::new("", rule.to_string()).at("filter"))
+        Filter::new(parts)
+            .map_err(|rule| InvalidValue::new("", rule.to_string()).in_field("filter"))
     }
 }
 
@@ -182,6 +184,6 @@ pub fn list_request(only: Option<&Filter>) -> wire::ListRequest {
 ///
 /// # Errors
 /// The filter breaks a rule.
-pub fn listed(wire: &wire::ListRequest) -> Result<Option<Filter>, Invalid> {
+pub fn listed(wire: &wire::ListRequest) -> Result<Option<Filter>, FieldError> {
     wire.only.as_ref().map(TryInto::try_into).transpose()
 }

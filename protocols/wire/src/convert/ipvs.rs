@@ -6,19 +6,20 @@ use patchbay_codec::{pack, unpack};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, Peer, RestoreMode, Restored, ServiceId, Status,
 };
-use patchbay_types::{BadValue, Invalid};
+use patchbay_types::{FieldError, InvalidValue};
 
 /// Longest text of a connection that is taken from a guest; the kernel's are far shorter.
 const MAX_TEXT: usize = 64;
 /// There is one master and one backup.
 const MAX_DAEMONS: usize = 2;
 
-fn port(number: u32) -> Result<u16, BadValue> {
-    u16::try_from(number).map_err(|_| BadValue::new(&number.to_string(), "a port is 0 to 65535"))
+fn port(number: u32) -> Result<u16, InvalidValue> {
+    u16::try_from(number)
+        .map_err(|_| InvalidValue::new(&number.to_string(), "a port is 0 to 65535"))
 }
 
-fn missing(field: &str) -> Invalid {
-    BadValue::new("", "it is missing").at(field)
+fn missing(field: &str) -> FieldError {
+    InvalidValue::new("", "it is missing").in_field(field)
 }
 
 /// One change, and how many rules there may be afterwards.
@@ -45,12 +46,12 @@ pub fn mode_number(mode: RestoreMode) -> u32 {
 ///
 /// # Errors
 /// A number that is none.
-pub fn mode(number: u32) -> Result<RestoreMode, Invalid> {
+pub fn mode(number: u32) -> Result<RestoreMode, FieldError> {
     match number {
         0 => Ok(RestoreMode::Empty),
         1 => Ok(RestoreMode::Replace),
         2 => Ok(RestoreMode::Merge),
-        _ => Err(BadValue::new(&number.to_string(), "a mode is 0, 1 or 2").at("mode")),
+        _ => Err(InvalidValue::new(&number.to_string(), "a mode is 0, 1 or 2").in_field("mode")),
     }
 }
 
@@ -92,14 +93,14 @@ pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequ
 ///
 /// # Errors
 /// A service or a detail that is none.
-pub fn table_asked(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), Invalid> {
+pub fn table_asked(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), FieldError> {
     let only = (!wire.service.is_empty()).then(|| unpack(&wire.service));
     let detail = match wire.detail {
         0 => Detail::Rules,
         1 => Detail::Full,
         number => {
             let rule = "a detail is 0 or 1";
-            return Err(BadValue::new(&number.to_string(), rule).at("detail"));
+            return Err(InvalidValue::new(&number.to_string(), rule).in_field("detail"));
         }
     };
     Ok((only.transpose()?, detail))
@@ -121,7 +122,7 @@ impl From<&Status> for wire::StatusReply {
 ///
 /// # Errors
 /// One that breaks a rule.
-pub fn status(wire: &wire::StatusReply) -> Result<Status, Invalid> {
+pub fn status(wire: &wire::StatusReply) -> Result<Status, FieldError> {
     let daemons = wire.daemons.iter().take(MAX_DAEMONS);
     Ok(Status {
         version: wire.version,
@@ -141,11 +142,11 @@ fn peer_to_wire(peer: Peer) -> wire::Peer {
     }
 }
 
-fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, Invalid> {
+fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, FieldError> {
     let wire = wire.ok_or_else(|| missing(field))?;
     Ok(Peer {
-        address: ip(&wire.address).map_err(|bad| bad.at(field))?,
-        port: port(wire.port).map_err(|bad| bad.at(field))?,
+        address: ip(&wire.address).map_err(|bad| bad.in_field(field))?,
+        port: port(wire.port).map_err(|bad| bad.in_field(field))?,
     })
 }
 
@@ -175,7 +176,7 @@ impl From<&Connection> for wire::Connection {
 ///
 /// # Errors
 /// A row that breaks a rule.
-pub fn connections(wire: &wire::ConnectionsChunk) -> Result<Vec<Connection>, Invalid> {
+pub fn connections(wire: &wire::ConnectionsChunk) -> Result<Vec<Connection>, FieldError> {
     let read = |wire: &wire::Connection| {
         let engine = (text(&wire.engine), text(&wire.engine_data));
         Ok(Connection {

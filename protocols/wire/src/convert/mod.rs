@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use crate::proto::agent as wire;
 use patchbay_types::{
-    Arp, BadValue, Duplicates, IfName, Interface, InterfaceAddress, Invalid, LinkParts, LinkSpec,
-    MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
+    Arp, DadPolicy, FieldError, IfName, Interface, InterfaceAddress, InvalidValue, LinkFields,
+    LinkSpec, MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
 };
 
 pub use change::update_request;
@@ -37,41 +37,41 @@ fn ip_bytes(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn ip(bytes: &[u8]) -> Result<IpAddr, BadValue> {
+fn ip(bytes: &[u8]) -> Result<IpAddr, InvalidValue> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         Ok(IpAddr::from(v4))
     } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
         Ok(IpAddr::from(v6))
     } else {
         let length = format!("{} bytes", bytes.len());
-        Err(BadValue::new(&length, "an address has 4 or 16 bytes"))
+        Err(InvalidValue::new(&length, "an address has 4 or 16 bytes"))
     }
 }
 
-fn prefix(bits: u32) -> Result<u8, BadValue> {
+fn prefix(bits: u32) -> Result<u8, InvalidValue> {
     u8::try_from(bits)
-        .map_err(|_| BadValue::new(&bits.to_string(), "a prefix has at most 128 bits"))
+        .map_err(|_| InvalidValue::new(&bits.to_string(), "a prefix has at most 128 bits"))
 }
 
-fn address(wire: &wire::Address) -> Result<InterfaceAddress, BadValue> {
+fn address(wire: &wire::Address) -> Result<InterfaceAddress, InvalidValue> {
     InterfaceAddress::new(ip(&wire.ip)?, prefix(wire.prefix)?)
 }
 
-fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, Invalid> {
+fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, FieldError> {
     if wire.len() > MAX_LISTED {
-        let count = BadValue::new(&wire.len().to_string(), "at most 4096 are taken");
-        return Err(count.at("addresses"));
+        let count = InvalidValue::new(&wire.len().to_string(), "at most 4096 are taken");
+        return Err(count.in_field("addresses"));
     }
-    let at = |index| move |bad: BadValue| bad.at(format!("addresses[{index}]"));
+    let at = |index| move |bad: InvalidValue| bad.in_field(format!("addresses[{index}]"));
     wire.iter()
         .enumerate()
         .map(|(index, wire)| address(wire).map_err(at(index)))
         .collect()
 }
 
-fn mac(bytes: &[u8]) -> Result<MacAddr, BadValue> {
+fn mac(bytes: &[u8]) -> Result<MacAddr, InvalidValue> {
     let octets = <[u8; 6]>::try_from(bytes).map_err(|_| {
-        BadValue::new(
+        InvalidValue::new(
             &format!("{} bytes", bytes.len()),
             "a MAC address has 6 bytes",
         )
@@ -83,11 +83,11 @@ fn path_bytes(path: &PciPath) -> Vec<u8> {
     path.steps().iter().map(|step| step.devfn()).collect()
 }
 
-fn path(bytes: &[u8]) -> Result<PciPath, BadValue> {
+fn path(bytes: &[u8]) -> Result<PciPath, InvalidValue> {
     PciPath::new(bytes.iter().copied().map(PciAddress::from_devfn).collect())
 }
 
-fn queues(pairs: u32) -> Result<Option<QueuePairs>, BadValue> {
+fn queues(pairs: u32) -> Result<Option<QueuePairs>, InvalidValue> {
     match pairs {
         0 => Ok(None),
         some => QueuePairs::try_from(u64::from(some)).map(Some),
@@ -96,7 +96,7 @@ fn queues(pairs: u32) -> Result<Option<QueuePairs>, BadValue> {
 
 /// Where the card is and what it shall be; the time that it may take to appear is the caller's.
 pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInterfaceRequest {
-    let LinkParts {
+    let LinkFields {
         name,
         mac,
         mtu,
@@ -112,15 +112,15 @@ pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInte
         addresses: addresses.iter().map(Into::into).collect(),
         queues: queues.map_or(0, |pairs| u32::from(pairs.get())),
         no_arp: *arp == Arp::Off,
-        detect_duplicates: spec.duplicates() == Duplicates::Detected,
+        detect_duplicates: spec.duplicates() == DadPolicy::Detect,
         ..wire::ConfigureInterfaceRequest::default()
     }
 }
 
 impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
-    type Error = Invalid;
+    type Error = FieldError;
 
-    fn try_from(request: &wire::ConfigureInterfaceRequest) -> Result<Self, Invalid> {
+    fn try_from(request: &wire::ConfigureInterfaceRequest) -> Result<Self, FieldError> {
         let wire::ConfigureInterfaceRequest {
             pci_path,
             mac: mac_bytes,
@@ -133,18 +133,18 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             detect_duplicates,
             special_fields: _,
         } = request;
-        let parts = LinkParts {
-            name: name.parse::<IfName>().map_err(|bad| bad.at("name"))?,
-            mac: mac(mac_bytes).map_err(|bad| bad.at("mac"))?,
-            mtu: Mtu::try_from(u64::from(*mtu)).map_err(|bad| bad.at("mtu"))?,
+        let parts = LinkFields {
+            name: name.parse::<IfName>().map_err(|bad| bad.in_field("name"))?,
+            mac: mac(mac_bytes).map_err(|bad| bad.in_field("mac"))?,
+            mtu: Mtu::try_from(u64::from(*mtu)).map_err(|bad| bad.in_field("mtu"))?,
             addresses: addresses(wire_addresses)?,
-            queues: queues(*pairs).map_err(|bad| bad.at("queues"))?,
+            queues: queues(*pairs).map_err(|bad| bad.in_field("queues"))?,
             arp: if *no_arp { Arp::Off } else { Arp::On },
         };
-        let path = path(pci_path).map_err(|bad| bad.at("pci_path"))?;
+        let path = path(pci_path).map_err(|bad| bad.in_field("pci_path"))?;
         let spec = LinkSpec::new(parts, "addresses")?;
-        let duplicates = Duplicates::from(*detect_duplicates);
-        Ok((path, spec.with_duplicates(duplicates)))
+        let duplicates = DadPolicy::from(*detect_duplicates);
+        Ok((path, spec.with_dad(duplicates)))
     }
 }
 
@@ -177,9 +177,9 @@ impl From<&Interface> for wire::Interface {
 }
 
 impl TryFrom<&wire::Interface> for Interface {
-    type Error = Invalid;
+    type Error = FieldError;
 
-    fn try_from(wire: &wire::Interface) -> Result<Self, Invalid> {
+    fn try_from(wire: &wire::Interface) -> Result<Self, FieldError> {
         let wire::Interface {
             index,
             name,
@@ -194,21 +194,21 @@ impl TryFrom<&wire::Interface> for Interface {
         } = wire;
         if name.is_empty() || name.len() > 15 {
             let rule = "the kernel's names have 1 to 15 bytes";
-            return Err(BadValue::new(name, rule).at("name"));
+            return Err(InvalidValue::new(name, rule).in_field("name"));
         }
         let some = |bytes: &[u8]| !bytes.is_empty();
         Ok(Self {
             index: *index,
             name: name.clone(),
             mac: some(mac_bytes)
-                .then(|| mac(mac_bytes).map_err(|bad| bad.at("mac")))
+                .then(|| mac(mac_bytes).map_err(|bad| bad.in_field("mac")))
                 .transpose()?,
             mtu: *mtu,
             addresses: addresses(wire_addresses)?,
             path: some(pci_path)
-                .then(|| path(pci_path).map_err(|bad| bad.at("pci_path")))
+                .then(|| path(pci_path).map_err(|bad| bad.in_field("pci_path")))
                 .transpose()?,
-            queues: queues(*pairs).map_err(|bad| bad.at("queues"))?,
+            queues: queues(*pairs).map_err(|bad| bad.in_field("queues"))?,
             up: *up,
             arp: if *no_arp { Arp::Off } else { Arp::On },
         })
@@ -219,11 +219,11 @@ impl TryFrom<&wire::Interface> for Interface {
 ///
 /// # Errors
 /// More than 4096 interfaces, or one that breaks a rule.
-pub fn interfaces(reply: &wire::ListInterfacesReply) -> Result<Vec<Interface>, Invalid> {
+pub fn interfaces(reply: &wire::ListInterfacesReply) -> Result<Vec<Interface>, FieldError> {
     let count = reply.interfaces.len();
     if count > MAX_LISTED {
-        let bad = BadValue::new(&count.to_string(), "at most 4096 are taken");
-        return Err(bad.at("interfaces"));
+        let bad = InvalidValue::new(&count.to_string(), "at most 4096 are taken");
+        return Err(bad.in_field("interfaces"));
     }
     reply.interfaces.iter().map(Interface::try_from).collect()
 }
@@ -252,7 +252,7 @@ mod tests {
             pairs in 0..=256u64,
             no_arp: bool,
         ) -> Option<LinkSpec> {
-            LinkSpec::new(LinkParts {
+            LinkSpec::new(LinkFields {
                 name: name.parse().unwrap(),
                 mac: MacAddr::try_from([2, mac[0], mac[1], mac[2], mac[3], mac[4]]).unwrap(),
                 mtu: Mtu::try_from(mtu).unwrap(),

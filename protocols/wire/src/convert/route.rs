@@ -2,7 +2,7 @@
 
 use crate::proto::agent as wire;
 use patchbay_codec::{Packed, Reader};
-use patchbay_types::{BadValue, Invalid, MAX_ROUTES, Route, RoutePattern, RouteSpec};
+use patchbay_types::{FieldError, InvalidValue, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
 /// Routes to add, or all that there shall be.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn routes_request(specs: &[RouteSpec]) -> wire::RoutesRequest {
 }
 
 /// Reads them; a refusal names the route by its place.
-pub fn specs(request: &wire::RoutesRequest) -> Result<Vec<RouteSpec>, Invalid> {
+pub fn specs(request: &wire::RoutesRequest) -> Result<Vec<RouteSpec>, FieldError> {
     all(&request.routes)
 }
 
@@ -28,7 +28,7 @@ pub fn delete_request(patterns: &[RoutePattern]) -> wire::DeleteRoutesRequest {
 }
 
 /// Reads them; a refusal names the pattern by its place.
-pub fn patterns(request: &wire::DeleteRoutesRequest) -> Result<Vec<RoutePattern>, Invalid> {
+pub fn patterns(request: &wire::DeleteRoutesRequest) -> Result<Vec<RoutePattern>, FieldError> {
     all(&request.patterns)
 }
 
@@ -42,7 +42,7 @@ pub fn routes_reply(routes: &[Route]) -> wire::ListRoutesReply {
 }
 
 /// Reads a guest's whole answer.
-pub fn routes(reply: &wire::ListRoutesReply) -> Result<Vec<Route>, Invalid> {
+pub fn routes(reply: &wire::ListRoutesReply) -> Result<Vec<Route>, FieldError> {
     all(&reply.routes)
 }
 
@@ -54,15 +54,15 @@ fn packed(values: &[impl Packed]) -> Vec<u8> {
     out
 }
 
-fn all<T: Packed>(bytes: &[u8]) -> Result<Vec<T>, Invalid> {
+fn all<T: Packed>(bytes: &[u8]) -> Result<Vec<T>, FieldError> {
     let mut reader = Reader::new(bytes);
     let mut read = Vec::new();
     while !reader.is_empty() {
         if read.len() == MAX_ROUTES {
             let rule = "at most 32768 routes are taken";
-            return Err(BadValue::new("more", rule).at("routes"));
+            return Err(InvalidValue::new("more", rule).in_field("routes"));
         }
-        let place = |bad: Invalid| bad.within(&format!("[{}]", read.len()));
+        let place = |bad: FieldError| bad.nested_in(&format!("[{}]", read.len()));
         let value = T::unpack(&mut reader).map_err(place)?;
         read.push(value);
     }
@@ -80,7 +80,7 @@ mod tests {
     use protobuf::Message;
 
     use super::*;
-    use patchbay_types::{Destination, RouteParts, Scope};
+    use patchbay_types::{Destination, RouteFields, Scope};
 
     prop_compose! {
         fn a_route()(
@@ -91,7 +91,7 @@ mod tests {
             let [dest, router, own] = ips.map(|ip| {
                 if v4 { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) } else { IpAddr::from(ip) }
             });
-            RouteSpec::new(RouteParts {
+            RouteSpec::new(RouteFields {
                 dest: IpNet::new(dest, bits).unwrap(),
                 gateway: gateway.then_some(router),
                 source: source.then_some(own),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn route() -> RouteSpec {
-        RouteSpec::new(RouteParts {
+        RouteSpec::new(RouteFields {
             dest: "10.0.0.0/8".parse().unwrap(),
             gateway: Some("10.0.0.1".parse().unwrap()),
             source: None,

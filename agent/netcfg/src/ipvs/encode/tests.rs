@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use patchbay_types::ipvs::{Count31, Protocol, SchedFlags, Tunnel};
+use patchbay_types::ipvs::{NonNegativeInt, Protocol, SchedFlags, Tunnel};
 
 use super::*;
 
@@ -75,9 +75,9 @@ fn a_server_in_a_tunnel() {
             port: 80,
         },
         forward: Forward::Tunnel(Tunnel::try_from((1, 6080, 2)).unwrap()),
-        weight: Count31::ONE,
-        upper: Count31::try_from(100).unwrap(),
-        lower: Count31::default(),
+        weight: NonNegativeInt::ONE,
+        upper: NonNegativeInt::try_from(100).unwrap(),
+        lower: NonNegativeInt::default(),
     };
     let dest = "06000b0002000000\
         140001000a000002000000000000000000000000\

@@ -3,12 +3,12 @@
 use std::num::NonZeroU32;
 
 use nix::errno::Errno;
-use patchbay_types::Invalid;
+use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Clash, Role, Scheduler, Sysctl, TooManyRules};
+use patchbay_types::ipvs::{Change, Conflict, Role, Scheduler, Sysctl, TooManyRules};
 
 use crate::modules;
-use patchbay_netlink::Refusal;
+use patchbay_netlink::KernelError;
 
 /// Why a request about IPVS was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +41,11 @@ pub enum Error {
         /// What sort of refusal.
         kind: Kind,
         /// The kernel's word.
-        refusal: Refusal,
+        refusal: KernelError,
     },
     /// A rule contradicts those before.
     #[error("{0}")]
-    Clash(Clash),
+    Conflict(Conflict),
     /// A line of a rule file is at fault.
     #[error("line {line}: {source}")]
     Line {
@@ -59,13 +59,13 @@ pub enum Error {
     TooMany(#[from] TooManyRules),
     /// The host sent something that it should have refused.
     #[error(transparent)]
-    Request(#[from] Invalid),
+    Request(#[from] FieldError),
     /// Rules are there already.
     #[error(
         "there are {rules} rules already: clear them first (-C), or restore with --replace or --merge"
     )]
     NotEmpty {
-        /// Services and servers.
+        /// Netcfg and servers.
         rules: usize,
     },
     /// The undo log can't be written, or not be read.
@@ -86,7 +86,7 @@ pub enum Error {
 
 impl Error {
     /// Names the line of a rule file, if it came from one.
-    pub(super) fn at(self, line: Option<NonZeroU32>) -> Self {
+    pub(super) fn at_line(self, line: Option<NonZeroU32>) -> Self {
         match line {
             Some(line) => Self::Line {
                 line,
@@ -97,7 +97,7 @@ impl Error {
     }
 
     /// The kernel's refusal of a change, in words for people.
-    pub(super) fn refused(change: &Change, refusal: Refusal) -> Self {
+    pub(super) fn refused(change: &Change, refusal: KernelError) -> Self {
         let (kind, reason) = explain(change, &refusal);
         Self::Refused {
             step: step(change),
@@ -116,7 +116,7 @@ impl Error {
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
             Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
             Self::Refused { kind, .. } => *kind,
-            Self::Clash(clash) => clash.kind(),
+            Self::Conflict(clash) => clash.kind(),
             Self::Line { source, .. } => source.kind(),
             Self::NotEmpty { .. } => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,
@@ -180,7 +180,7 @@ fn role(role: Role) -> &'static str {
 }
 
 /// What an errno means for this change: IPVS gives no sentence of its own.
-fn explain(change: &Change, refusal: &Refusal) -> (Kind, String) {
+fn explain(change: &Change, refusal: &KernelError) -> (Kind, String) {
     let plain = |kind, text: &str| (kind, text.to_owned());
     let about_service = matches!(change, Change::AddService(_) | Change::EditService(_));
     match (Errno::from_raw(refusal.errno), change) {

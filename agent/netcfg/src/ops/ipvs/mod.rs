@@ -14,13 +14,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use patchbay_codec::RowRef;
 use patchbay_types::ipvs::{
-    Change, Clash, Connection, Detail, ListedServer, ListedService, MaxRules, Reading, RestoreMode,
-    Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
+    Change, Conflict, Connection, Detail, ListedServer, ListedService, MaxRules, Reading,
+    RestoreMode, Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
 };
 
 use crate::ipvs::{self, Ipvs, OldLists, sysctl};
 use crate::modules::Modules;
-use patchbay_netlink::{Batch, Dumps, Generic, Kernel as _, Socket};
+use patchbay_netlink::{Batch, Connection as _, Generic, RecvBuffer, Socket};
 use rules::Rules;
 
 pub use error::Error;
@@ -50,8 +50,8 @@ impl IpvsService {
     pub fn open(log: Option<PathBuf>) -> Result<Self, patchbay_netlink::Error> {
         Ok(Self {
             room: Mutex::new(Room {
-                socket: Socket::open(Dumps::Large)?,
-                lists: Socket::open(Dumps::Small)?,
+                socket: Socket::open(RecvBuffer::Large)?,
+                lists: Socket::open(RecvBuffer::Small)?,
                 family: None,
                 modules: Modules::of_this_kernel(),
                 rules: Rules::default(),
@@ -72,7 +72,7 @@ impl IpvsService {
         }
         let mut batch = Batch::default();
         ipvs.push(&mut batch, change);
-        match room.socket.commit(&batch)?.pop() {
+        match room.socket.send(&batch)?.pop() {
             Some((_, refusal)) => Err(Error::refused(change, refusal)),
             None => Ok(()),
         }
@@ -195,7 +195,7 @@ impl Room {
         match ipvs.service(&mut self.socket, id) {
             Ok(listed) => Ok(vec![listed]),
             Err(patchbay_netlink::Error::Refused(refusal)) if refusal.is(Errno::ESRCH) => {
-                Err(Error::Clash(Clash::NoService(id)))
+                Err(Error::Conflict(Conflict::NoService(id)))
             }
             Err(error) => Err(error.into()),
         }

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 
 use nix::errno::Errno;
 use patchbay_codec::{Packed as _, Reader};
-use patchbay_types::Invalid;
+use patchbay_types::FieldError;
 use patchbay_types::ipvs::{
-    Afterwards, Change, Line, MaxRules, RestoreMode, Restored, ServiceId, Table,
+    Change, Deferred, Line, MaxRules, RestoreMode, Restored, ServiceId, Table,
 };
 
 use super::Room;
@@ -14,7 +14,7 @@ use super::error::Error;
 use super::sender::Sender;
 use super::undo_log::UndoLog;
 use crate::ipvs;
-use patchbay_netlink::{Batch, Kernel as _, Refusal};
+use patchbay_netlink::{Batch, Connection as _, KernelError};
 
 /// A rule file as it came: packed lines, in pieces that each end with one.
 pub type Pieces = Vec<Vec<u8>>;
@@ -36,7 +36,7 @@ pub(super) fn restore(
     }
 }
 
-fn lines(file: &Pieces) -> impl Iterator<Item = Result<Line, Invalid>> {
+fn lines(file: &Pieces) -> impl Iterator<Item = Result<Line, FieldError>> {
     file.iter().flat_map(|piece| {
         let mut reader = Reader::new(piece);
         std::iter::from_fn(move || (!reader.is_empty()).then(|| Line::unpack(&mut reader)))
@@ -77,14 +77,14 @@ pub(super) fn recover(room: &mut Room) -> Result<Option<Restored>, Error> {
     }
     let now = room.table()?;
     let mut wanted = now.clone();
-    let mut afterwards = Afterwards::default();
+    let mut afterwards = Deferred::default();
     for change in back {
         match change {
             // It may not have been made yet.
             Change::DeleteService(_) => drop(wanted.apply(change, None, &mut afterwards)),
             _ => wanted
                 .apply(change, None, &mut afterwards)
-                .map_err(Error::Clash)?,
+                .map_err(Error::Conflict)?,
         }
     }
     let restored = walk(room, &now, &wanted, &mut UndoLog::default())?;
@@ -100,7 +100,7 @@ fn send(
     made: &mut Vec<ServiceId>,
     log: &mut UndoLog,
 ) -> Result<Restored, Error> {
-    let mut afterwards = Afterwards::default();
+    let mut afterwards = Deferred::default();
     let nothing = Table::default();
     let mut sender = Sender::new(room, &nothing, log)?;
     for line in lines(file) {
@@ -131,8 +131,8 @@ fn remove(room: &mut Room, made: &[ServiceId]) -> Result<(), Error> {
     for id in made {
         ipvs.push(&mut batch, &Change::DeleteService(*id));
     }
-    let refusals = room.socket.commit(&batch)?;
-    let other = |(_, refusal): &(usize, Refusal)| !refusal.is(Errno::ESRCH);
+    let refusals = room.socket.send(&batch)?;
+    let other = |(_, refusal): &(usize, KernelError)| !refusal.is(Errno::ESRCH);
     match refusals.into_iter().find(other) {
         None => Ok(()),
         Some((position, refusal)) => {
@@ -151,12 +151,12 @@ fn change(
 ) -> Result<Restored, Error> {
     let before = room.table()?;
     let mut wanted = base(&before);
-    let mut afterwards = Afterwards::default();
+    let mut afterwards = Deferred::default();
     for line in lines(file) {
         let Line { number, change } = line?;
         let line = NonZeroU32::new(number);
         let applied = wanted.apply(change, line, &mut afterwards);
-        applied.map_err(|clash| Error::Clash(clash).at(line))?;
+        applied.map_err(|clash| Error::Conflict(clash).at_line(line))?;
     }
     max.check(wanted.rules())?;
     logged(room, |room, log| {
@@ -176,14 +176,14 @@ fn change(
 /// Carries out what leads from one table to the other, up to the first refusal.
 fn walk(room: &mut Room, from: &Table, to: &Table, log: &mut UndoLog) -> Result<Restored, Error> {
     let mut sender = Sender::new(room, from, log)?;
-    for (change, line) in from.steps_to(to) {
+    for (change, line) in from.diff(to) {
         sender.push(change, line)?;
     }
     sender.finish()
 }
 
 /// Counters and timeouts, which nothing refuses once the table stands.
-fn finish(room: &mut Room, afterwards: &Afterwards, log: &mut UndoLog) -> Result<(), Error> {
+fn finish(room: &mut Room, afterwards: &Deferred, log: &mut UndoLog) -> Result<(), Error> {
     if afterwards.timeouts.is_some() {
         let ipvs = room.ipvs()?;
         let timeouts = ipvs.status(&mut room.socket)?.timeouts;

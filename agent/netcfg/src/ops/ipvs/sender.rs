@@ -8,7 +8,7 @@ use super::Room;
 use super::error::Error;
 use super::undo_log::UndoLog;
 use crate::ipvs::Ipvs;
-use patchbay_netlink::{Batch, Generic, Kernel as _};
+use patchbay_netlink::{Batch, Connection as _, Generic};
 
 /// Most changes in one batch: how far it goes on after a refusal.
 const BATCH: usize = 512;
@@ -124,11 +124,11 @@ impl<'a> Sender<'a> {
     /// are too, and the first refusal is the one that is told.
     fn send(&mut self) -> Result<(), Error> {
         self.log.write().map_err(Error::UndoLog)?;
-        let refusals = self.room.socket.commit(&self.batch)?;
+        let refusals = self.room.socket.send(&self.batch)?;
         let first = refusals.into_iter().min_by_key(|(position, _)| *position);
         if let Some((position, refusal)) = first {
             let (change, line) = &self.told[position];
-            return Err(Error::refused(change, refusal).at(*line));
+            return Err(Error::refused(change, refusal).at_line(*line));
         }
         self.batch.clear();
         self.told.clear();

@@ -104,7 +104,7 @@ impl UndoLog {
     fn log(&mut self, from: &Table, id: ServiceId) {
         if self.last.replace(id) != Some(id) {
             self.push(&Change::DeleteService(id));
-            from.made_of(id).for_each(|change| self.push(&change));
+            from.recreate(id).for_each(|change| self.push(&change));
         }
     }
 
@@ -134,7 +134,7 @@ impl UndoLog {
 mod tests {
     use patchbay_grammar::ipvsadm::Command;
     use patchbay_grammar::ipvsadm::{Grammar, NoNames, parse};
-    use patchbay_types::ipvs::{Afterwards, Forward};
+    use patchbay_types::ipvs::{Deferred, Forward};
 
     use super::*;
 
@@ -162,7 +162,7 @@ mod tests {
             "-a -t 10.0.0.1:80 -r 10.0.0.2:80 -w 7",
         ];
         for line in lines {
-            let applied = before.apply(change(line), None, &mut Afterwards::default());
+            let applied = before.apply(change(line), None, &mut Deferred::default());
             applied.unwrap();
         }
         let mut log = place.begin().unwrap();

@@ -8,7 +8,7 @@ use patchbay_types::{Route as Spoken, Way};
 
 use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{
-    Attribute, Attrs, Batch, Body, Error, Flags, Kernel, Route, dump, read_u16, read_u32,
+    Attribute, Attrs, Batch, Body, Connection, Error, Flags, Route, dump, read_u16, read_u32,
 };
 
 const RTM_NEWROUTE: u16 = 24;
@@ -79,7 +79,7 @@ pub struct New {
 pub struct Listed(Vec<u8>);
 
 /// Every route of every table. One that can't be read is not for us to touch, and is passed over.
-pub fn list(kernel: &mut impl Kernel<Route>) -> Result<Vec<Stored>, Error> {
+pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Stored>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| body.raw(&[0; HEADER]));
     dump(kernel, &request, |payload| {
         Ok(Listed::read(payload).ok().map(Stored::Listed))

@@ -1,6 +1,6 @@
 //! Routes as the kernel lists them and is told them.
 
-use patchbay_types::{RouteParts, RouteSpec, Scope};
+use patchbay_types::{RouteFields, RouteSpec, Scope};
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn listed(payload: &[u8]) -> Stored {
 
 /// The route `10.1.0.0/16 dev eth1`, with what is added to it.
 fn with(more: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let spec = RouteSpec::new(RouteParts {
+    let spec = RouteSpec::new(RouteFields {
         dest: "10.1.0.0/16".parse().unwrap(),
         gateway: None,
         source: None,
@@ -42,7 +42,7 @@ fn a_route_is_told_and_read_alike() {
         ("::/0", Some("fe80::1"), Some("fd01::2")),
         ("fd01::/64", None, None),
     ] {
-        let spec = RouteSpec::new(RouteParts {
+        let spec = RouteSpec::new(RouteFields {
             dest: dest.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
             source: source.map(|ip: &str| ip.parse().unwrap()),

@@ -84,7 +84,7 @@ impl Port<'_> {
         card: &Card,
         wait: Duration,
     ) -> Result<(), Failure> {
-        let step = |step: &'static str| move |error| Failure::from(&error).in_step(step);
+        let step = |step: &'static str| move |error| Failure::from(&error).context(step);
         let chardev = card.chardev_id();
         let add = ChardevAdd {
             id: &chardev,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::DEFAULT_PORT;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
@@ -20,8 +20,9 @@ pub(super) fn from_kata(url: &str, file: &Path) -> Result<Option<Endpoint>, Fail
     if !url.starts_with("vsock://") && !url.starts_with("hvsock://") {
         return Ok(None);
     }
-    let endpoint: Endpoint = url.parse().map_err(|bad: BadValue| {
-        Failure::from(bad.at("AgentState.URL")).in_step(format!("could not use {}", file.display()))
+    let endpoint: Endpoint = url.parse().map_err(|bad: InvalidValue| {
+        Failure::from(bad.in_field("AgentState.URL"))
+            .context(format!("could not use {}", file.display()))
     })?;
     Ok(Some(endpoint.at_port(DEFAULT_PORT)))
 }
@@ -39,7 +40,7 @@ pub(super) fn hybrid(path: PathBuf) -> Endpoint {
 pub(super) fn of_process(id: &Id, pid: Option<i64>, file: &Path) -> Result<Endpoint, Failure> {
     let pid = pid.and_then(|pid| u32::try_from(pid).ok());
     let line = pid.map(command_line).unwrap_or_default();
-    cid(&line, id)
+    qemu_cid(&line, id)
         .and_then(|cid| format!("vsock://{cid}:{DEFAULT_PORT}").parse().ok())
         .ok_or_else(|| {
             let sentence = format!(
@@ -62,7 +63,7 @@ fn command_line(pid: u32) -> Vec<u8> {
 
 /// The CID in `-device vhost-vsock-pci,…,guest-cid=N`, if this is the machine of the sandbox: the
 /// process that had the number may have ended, and another have it now.
-pub(super) fn cid<'a>(line: &'a [u8], id: &Id) -> Option<&'a str> {
+pub(crate) fn qemu_cid<'a>(line: &'a [u8], id: &Id) -> Option<&'a str> {
     let words = || line.split(|byte| *byte == 0);
     let options = |word: &'a [u8]| std::str::from_utf8(word).unwrap_or_default().split(',');
     let name = format!("sandbox-{id}");

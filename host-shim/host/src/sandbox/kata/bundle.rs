@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use patchbay_types::BadValue;
+use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
 use crate::sandbox::files;
-use crate::sandbox::id::{Fit, Id};
+use crate::sandbox::id::{Id, MatchKind};
 
 /// A folder for each of containerd's namespaces (`k8s.io`, `default`, `moby`), in which each
 /// container has its bundle.
@@ -74,7 +74,7 @@ impl<'a> Bundles<'a> {
 
     /// How well a sandbox is meant: by its own id, by those of `containers`, or by that of a
     /// container of which a bundle says that it is in there.
-    pub(super) fn fit(&self, sandbox: &Id, containers: &[Id]) -> Option<Fit> {
+    pub(super) fn fit(&self, sandbox: &Id, containers: &[Id]) -> Option<MatchKind> {
         let told = self.containers.iter().filter(|(_, of)| of == sandbox);
         [sandbox]
             .into_iter()
@@ -103,8 +103,8 @@ fn sandbox_of(config: &Path) -> Result<Option<Id>, Failure> {
     let Some((key, sandbox)) = named else {
         return Ok(None);
     };
-    let bad = |bad: BadValue| {
-        Failure::from(bad.at(*key)).in_step(format!("could not use {}", config.display()))
+    let bad = |bad: InvalidValue| {
+        Failure::from(bad.in_field(*key)).context(format!("could not use {}", config.display()))
     };
     Id::parse(sandbox).map(Some).map_err(bad)
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::bundle::Bundles;
 use super::{Found, agent};
 use crate::sandbox::files;
-use crate::sandbox::id::{Fit, Id};
+use crate::sandbox::id::{Id, MatchKind};
 
 const PERSIST: &str = "persist.json";
 
@@ -51,7 +51,10 @@ pub(in crate::sandbox) struct Folders {
 }
 
 /// The sandboxes in `vc` that are meant.
-pub(super) fn matching(vc: &Path, bundles: &Bundles<'_>) -> Result<Vec<(Fit, Id, Found)>, Failure> {
+pub(super) fn matching(
+    vc: &Path,
+    bundles: &Bundles<'_>,
+) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(&vc.join("sbs"))? {
         let folders = Folders {

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
-use super::id::{Fit, Id};
+use super::id::{Id, MatchKind};
 #[cfg(fuzzing)]
-pub use agent::cid;
+pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
 
 /// The folders in which Kata's folders are: `/`, and others for rootless runtimes and tests.
@@ -35,7 +35,7 @@ impl Roots {
     }
 
     /// The sandboxes that are meant, in the order of this module's description.
-    pub(super) fn matching(&self, wanted: &Id) -> Result<Vec<(Fit, Id, Found)>, Failure> {
+    pub(super) fn matching(&self, wanted: &Id) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
         let mut found = Vec::new();
         for root in &self.0 {
             let bundles = Bundles::below(root, wanted)?;

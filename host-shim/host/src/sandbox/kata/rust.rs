@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::bundle::{self, Bundles};
 use super::{Found, agent};
 use crate::sandbox::files;
-use crate::sandbox::id::{Fit, Id};
+use crate::sandbox::id::{Id, MatchKind};
 
 const STATE: &str = "state.json";
 const QMP: &str = "qmp.sock";
@@ -39,7 +39,7 @@ pub(in crate::sandbox) struct Folders {
 pub(super) fn matching(
     root: &Path,
     bundles: &Bundles<'_>,
-) -> Result<Vec<(Fit, Id, Found)>, Failure> {
+) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
     let mut found = Vec::new();
     let kata = root.join("run/kata");
     for id in files::ids(&kata)? {

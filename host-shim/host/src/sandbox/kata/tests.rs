@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::{Failure, Kind};
 use tempfile::TempDir;
 
-use crate::sandbox::{Lookup, Sandbox, State, find};
+use crate::sandbox::{Lookup, Sandbox, StateDir, find};
 
 const GO: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
 const RUST: &str = "b8a0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9e";
@@ -34,7 +34,7 @@ impl Host {
     /// A sandbox of the Go runtime, as `persist.json` of 3.x has it, less what nobody reads here.
     fn go(&self, vc: &str, id: &str) {
         let text = format!(
-            r#"{{"PersistVersion":2,"State":"running","SandboxContainer":"{id}",
+            r#"{{"PersistVersion":2,"StateDir":"running","SandboxContainer":"{id}",
                  "HypervisorState":{{"Pid":4194305,"Type":"qemu","Bridges":[]}},
                  "AgentState":{{"ProxyPid":0,"URL":"vsock://1234567:1024"}},
                  "Network":{{"NetworkID":"/run/netns/cni-1","NetworkCreated":false}},"Config":{{}}}}"#
@@ -86,7 +86,7 @@ fn the_go_runtime_tells_everything() {
     // Kata's folders are only read: the lock and the journal are ours.
     let state = host.path("patchbay").join(".kata").join(GO);
     assert!(!state.exists());
-    assert_eq!(found.state, State::Apart(state));
+    assert_eq!(found.state, StateDir::Unregistered(state));
     // The shim holds qmp.sock.
     host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
     let extra = host.path(&format!("run/vc/vm/{GO}/extra-monitor.sock"));

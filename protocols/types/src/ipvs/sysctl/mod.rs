@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::BadValue;
+use crate::InvalidValue;
 
 /// A setting. Its number is what goes over the wire, so new ones come last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -265,22 +265,22 @@ impl Sysctl {
 }
 
 impl TryFrom<u8> for Sysctl {
-    type Error = BadValue;
+    type Error = InvalidValue;
 
-    fn try_from(number: u8) -> Result<Self, BadValue> {
+    fn try_from(number: u8) -> Result<Self, InvalidValue> {
         let row = TABLE.get(usize::from(number));
-        let none = || BadValue::new(&number.to_string(), "there is no such setting");
+        let none = || InvalidValue::new(&number.to_string(), "there is no such setting");
         row.map(|(sysctl, ..)| *sysctl).ok_or_else(none)
     }
 }
 
 impl FromStr for Sysctl {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
-    fn from_str(name: &str) -> Result<Self, BadValue> {
+    fn from_str(name: &str) -> Result<Self, InvalidValue> {
         let short = name.strip_prefix("net.ipv4.vs.").unwrap_or(name);
         let row = TABLE.iter().find(|(_, known, ..)| *known == short);
-        let none = || BadValue::new(name, "it is no setting of IPVS; sysctl list shows them");
+        let none = || InvalidValue::new(name, "it is no setting of IPVS; sysctl list shows them");
         row.map(|(sysctl, ..)| *sysctl).ok_or_else(none)
     }
 }
@@ -326,14 +326,14 @@ pub enum SysctlValue {
 }
 
 impl FromStr for SysctlValue {
-    type Err = BadValue;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, BadValue> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let numbers: Result<Vec<i64>, _> = text.split_whitespace().map(str::parse).collect();
         match numbers.as_deref() {
             Ok([number]) => Ok(Self::One(*number)),
             Ok([first, second]) => Ok(Self::Two(*first, *second)),
-            _ => Err(BadValue::new(text, "it is a whole number, or two")),
+            _ => Err(InvalidValue::new(text, "it is a whole number, or two")),
         }
     }
 }
@@ -365,11 +365,11 @@ impl Setting {
     ///
     /// # Errors
     /// The value is not in the setting's range.
-    pub fn new(wanted: Reading) -> Result<Self, BadValue> {
+    pub fn new(wanted: Reading) -> Result<Self, InvalidValue> {
         let legal = wanted.sysctl.row().2;
         if !legal.takes(wanted.value) {
             let rule = format!("{} is {legal}", wanted.sysctl.name());
-            return Err(BadValue::new(&wanted.value.to_string(), rule));
+            return Err(InvalidValue::new(&wanted.value.to_string(), rule));
         }
         Ok(Self(wanted))
     }

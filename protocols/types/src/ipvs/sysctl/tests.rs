@@ -18,7 +18,7 @@ fn the_table_is_in_the_order_of_numbers_and_names() {
     }
 }
 
-fn set(name: &str, value: &str) -> Result<Setting, BadValue> {
+fn set(name: &str, value: &str) -> Result<Setting, InvalidValue> {
     let (sysctl, value) = (name.parse()?, value.parse()?);
     Setting::new(Reading { sysctl, value })
 }

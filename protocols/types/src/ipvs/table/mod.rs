@@ -8,19 +8,19 @@ use std::num::NonZeroU32;
 
 use super::{Change, Line, ListedServer, Server, ServerId, Service, ServiceId, Timeouts};
 
-mod clash;
+mod conflict;
 
-pub use clash::{BadFile, Clash, MaxRules, TooManyRules};
+pub use conflict::{BadFile, Conflict, MaxRules, TooManyRules};
 
 /// A rule, and the line of the file that last said it; the kernel's own rules have none.
-type Ruled<T> = (T, Option<NonZeroU32>);
+type WithLine<T> = (T, Option<NonZeroU32>);
 
 /// Services with their servers. Servers are one map, not one for each service: that is a third of
 /// the memory.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    services: BTreeMap<ServiceId, Ruled<Service>>,
-    servers: BTreeMap<(ServiceId, ServerId), Ruled<Server>>,
+    services: BTreeMap<ServiceId, WithLine<Service>>,
+    servers: BTreeMap<(ServiceId, ServerId), WithLine<Server>>,
 }
 
 /// One change on the way from one table to another, and the line that asks for it.
@@ -28,7 +28,7 @@ pub type Step = (Change, Option<NonZeroU32>);
 
 /// What a rule file asks for besides rules; done when the table is.
 #[derive(Debug, Default)]
-pub struct Afterwards {
+pub struct Deferred {
     /// The last that were set.
     pub timeouts: Option<Timeouts>,
     /// Counters to be zeroed.
@@ -45,10 +45,10 @@ impl Table {
         for Line { number, change } in lines {
             let line = NonZeroU32::new(*number);
             table
-                .apply(change.clone(), line, &mut Afterwards::default())
-                .map_err(|clash| BadFile::Clash {
+                .apply(change.clone(), line, &mut Deferred::default())
+                .map_err(|conflict| BadFile::Conflict {
                     line: *number,
-                    clash,
+                    conflict,
                 })?;
         }
         max.check(table.rules())?;
@@ -77,7 +77,7 @@ impl Table {
 
     /// The changes that make one service and its servers where there are none; none if there is no
     /// such service here.
-    pub fn made_of(&self, id: ServiceId) -> impl Iterator<Item = Change> {
+    pub fn recreate(&self, id: ServiceId) -> impl Iterator<Item = Change> {
         let service = self.services.get(&id).into_iter();
         let service = service.map(|(service, _)| Change::AddService(service.clone()));
         let servers = self.servers_of(id);
@@ -93,21 +93,21 @@ impl Table {
         &mut self,
         change: Change,
         line: Option<NonZeroU32>,
-        afterwards: &mut Afterwards,
-    ) -> Result<(), Clash> {
+        afterwards: &mut Deferred,
+    ) -> Result<(), Conflict> {
         match change {
             Change::AddService(service) => {
                 let id = service.id;
                 let new = (service, line);
-                add(&mut self.services, id, new).map_err(|()| Clash::ServiceExists(id))?;
+                add(&mut self.services, id, new).map_err(|()| Conflict::ServiceExists(id))?;
             }
             Change::EditService(service) => {
                 let id = service.id;
-                let old = self.services.get_mut(&id).ok_or(Clash::NoService(id))?;
+                let old = self.services.get_mut(&id).ok_or(Conflict::NoService(id))?;
                 *old = (service, line);
             }
             Change::DeleteService(id) => {
-                self.services.remove(&id).ok_or(Clash::NoService(id))?;
+                self.services.remove(&id).ok_or(Conflict::NoService(id))?;
                 let servers: Vec<_> = self.servers_of(id).map(|(key, _)| *key).collect();
                 for key in servers {
                     self.servers.remove(&key);
@@ -118,37 +118,37 @@ impl Table {
                 self.check(of)?;
                 let new = (server, line);
                 let added = add(&mut self.servers, (of, server.id), new);
-                added.map_err(|()| Clash::ServerExists(of, server.id))?;
+                added.map_err(|()| Conflict::ServerExists(of, server.id))?;
             }
             Change::EditServer(of, server) => {
                 self.check(of)?;
                 let old = self.servers.get_mut(&(of, server.id));
-                *old.ok_or(Clash::NoServer(of, server.id))? = (server, line);
+                *old.ok_or(Conflict::NoServer(of, server.id))? = (server, line);
             }
             Change::DeleteServer(of, server) => {
                 self.check(of)?;
                 let old = self.servers.remove(&(of, server));
-                old.ok_or(Clash::NoServer(of, server))?;
+                old.ok_or(Conflict::NoServer(of, server))?;
             }
             Change::Zero(id) => {
                 id.map_or(Ok(()), |id| self.check(id))?;
                 afterwards.zero.push(id);
             }
             Change::SetTimeouts(timeouts) => afterwards.timeouts = Some(timeouts),
-            Change::StartDaemon(_) | Change::StopDaemon(_) => return Err(Clash::NoRule),
+            Change::StartDaemon(_) | Change::StopDaemon(_) => return Err(Conflict::NoRule),
         }
         Ok(())
     }
 
-    fn check(&self, id: ServiceId) -> Result<(), Clash> {
+    fn check(&self, id: ServiceId) -> Result<(), Conflict> {
         if self.services.contains_key(&id) {
             Ok(())
         } else {
-            Err(Clash::NoService(id))
+            Err(Conflict::NoService(id))
         }
     }
 
-    fn servers_of(&self, id: ServiceId) -> Range<'_, (ServiceId, ServerId), Ruled<Server>> {
+    fn servers_of(&self, id: ServiceId) -> Range<'_, (ServiceId, ServerId), WithLine<Server>> {
         let first = ServerId {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 0,
@@ -163,7 +163,7 @@ impl Table {
     /// What leads from this table to that one, in an order that keeps traffic: what is new or
     /// different first, what goes last. What stays is not touched.
     #[must_use]
-    pub fn steps_to<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
+    pub fn diff<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
         if to.services.is_empty() && !self.services.is_empty() {
             return Box::new(std::iter::once((Change::Clear, None)));
         }
@@ -192,7 +192,7 @@ impl Table {
     fn server_step(
         &self,
         key: (ServiceId, ServerId),
-        (server, line): Ruled<Server>,
+        (server, line): WithLine<Server>,
     ) -> Option<Step> {
         let change = match self.servers.get(&key) {
             None => Change::AddServer(key.0, server),
@@ -204,7 +204,7 @@ impl Table {
 }
 
 /// Adds, or replaces what was there before the file.
-fn add<K: Ord, T>(map: &mut BTreeMap<K, Ruled<T>>, key: K, new: Ruled<T>) -> Result<(), ()> {
+fn add<K: Ord, T>(map: &mut BTreeMap<K, WithLine<T>>, key: K, new: WithLine<T>) -> Result<(), ()> {
     match map.entry(key) {
         Entry::Occupied(old) if old.get().1.is_some() => Err(()),
         Entry::Occupied(mut old) => {

@@ -5,7 +5,7 @@ use crate::ipvs::{ServerId, ServiceId};
 
 /// What contradicts the table, found before any kernel is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Clash {
+pub enum Conflict {
     /// Added twice.
     #[error("the service {0} exists")]
     ServiceExists(ServiceId),
@@ -23,7 +23,7 @@ pub enum Clash {
     NoRule,
 }
 
-impl Clash {
+impl Conflict {
     /// What sort of failure it is.
     #[must_use]
     pub fn kind(self) -> Kind {
@@ -67,12 +67,12 @@ pub struct TooManyRules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadFile {
     /// A line contradicts those before.
-    #[error("line {line}: {clash}")]
-    Clash {
+    #[error("line {line}: {conflict}")]
+    Conflict {
         /// Counted from 1.
         line: u32,
         /// What.
-        clash: Clash,
+        conflict: Conflict,
     },
     /// There are too many.
     #[error(transparent)]
@@ -82,7 +82,7 @@ pub enum BadFile {
 impl From<BadFile> for Failure {
     fn from(bad: BadFile) -> Self {
         let kind = match bad {
-            BadFile::Clash { clash, .. } => clash.kind(),
+            BadFile::Conflict { conflict, .. } => conflict.kind(),
             BadFile::TooMany(_) => Kind::Invalid,
         };
         Failure::new(kind, bad.to_string())
