@@ -1,62 +1,73 @@
-//! The agent's own settings, from its command line.
+//! Command line of the agent.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use patchbay_netcfg::ethtool::EthtoolBackend;
 use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::DEFAULT_PORT;
 
-/// Where the agent waits for the host.
+/// Address on which the agent serves the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// This vsock port, for the host (CID 2) only.
+    /// Vsock port, for the host (CID 2) only.
     Vsock(u32),
-    /// This Unix socket, for whoever may open it: an agent without a VM.
+    /// Unix socket, for everyone who can open it: an agent without a VM.
     Unix(PathBuf),
 }
 
-/// All settings.
+/// Settings of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where it waits.
+    /// Address to serve on; vsock port 1061 by default.
     pub listen: Listen,
-    /// Where sysfs is mounted.
+    /// Mount point of sysfs.
     pub sysfs: PathBuf,
-    /// How queues are set.
+    /// Kernel interface for setting queue counts.
     pub ethtool: EthtoolBackend,
-    /// Where it keeps what leads back should it be killed at a rule file: a file that nothing
-    /// outlives but the agent.
+    /// Path of the IPVS undo log. Must be on tmpfs: the log has to survive an agent crash but not a
+    /// reboot.
     pub undo_log: Option<PathBuf>,
 }
 
-const RULE: &str = "the agent takes --listen vsock:PORT | unix:/PATH, --sysfs /PATH, --ethtool auto | ioctl and --undo-log /PATH";
+const RULE: &str = "the options are --listen vsock:PORT | unix:/PATH, --sysfs /PATH, \
+                    --ethtool auto | ioctl and --undo-log /PATH";
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vsock(port) => write!(f, "vsock:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 impl Config {
-    /// Reads the words behind the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// A word that is not known, or one without its value.
-    pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, InvalidValue> {
+    /// An unknown option, or one without a valid value.
+    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, InvalidValue> {
         let mut config = Self {
             listen: Listen::Vsock(DEFAULT_PORT),
             sysfs: PathBuf::from("/sys"),
             ethtool: EthtoolBackend::Auto,
             undo_log: None,
         };
-        let mut words = words.into_iter();
-        while let Some(word) = words.next() {
-            let bad = || InvalidValue::new(&word, RULE);
-            let value = words.next().ok_or_else(bad)?;
-            match (word.as_str(), value.split_once(':')) {
+        let mut args = args.into_iter();
+        while let Some(option) = args.next() {
+            let invalid = || InvalidValue::new(&option, RULE);
+            let value = args.next().ok_or_else(invalid)?;
+            match (option.as_str(), value.split_once(':')) {
                 ("--listen", Some(("vsock", port))) => {
-                    config.listen = Listen::Vsock(port.parse().map_err(|_| bad())?);
+                    config.listen = Listen::Vsock(port.parse().map_err(|_| invalid())?);
                 }
                 ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
                 ("--sysfs", _) => config.sysfs = value.into(),
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
                 ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolBackend::Auto,
                 ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolBackend::Ioctl,
-                _ => return Err(bad()),
+                _ => return Err(invalid()),
             }
         }
         Ok(config)
@@ -67,17 +78,17 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Config, String> {
-        Config::parse(words.iter().map(ToString::to_string)).map_err(|bad| bad.to_string())
+    fn parse(args: &[&str]) -> Result<Config, String> {
+        Config::parse(args.iter().map(ToString::to_string)).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn without_words_it_waits_on_the_default_port() {
+    fn config_without_options_listens_on_default_port() {
         assert_eq!(parse(&[]).unwrap().listen, Listen::Vsock(1061));
     }
 
     #[test]
-    fn both_kinds_of_listener_are_read() {
+    fn config_accepts_all_options() {
         assert_eq!(
             parse(&["--listen", "vsock:7"]).unwrap().listen,
             Listen::Vsock(7)
@@ -100,8 +111,8 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_rule() {
-        for words in [
+    fn config_invalid_option_names_the_rule() {
+        for args in [
             &["--listen"][..],
             &["--listen", "tcp:1"],
             &["--listen", "vsock:x"],
@@ -109,8 +120,8 @@ mod tests {
             &["--ethtool", "x"],
         ] {
             assert!(
-                parse(words).unwrap_err().contains("--listen vsock:PORT"),
-                "{words:?}"
+                parse(args).unwrap_err().contains("--listen vsock:PORT"),
+                "{args:?}"
             );
         }
     }

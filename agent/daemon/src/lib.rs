@@ -1,6 +1,5 @@
-//! The agent inside the guest: finds hot-plugged cards and configures them by raw netlink.
-//!
-//! `server` (handlers) → `patchbay-kernel` (decide, order, undo, and tell the kernel).
+//! The agent inside the guest: serves the host's requests over ttrpc. `patchbay-netcfg` carries them
+//! out.
 
 pub mod config;
 pub mod log;

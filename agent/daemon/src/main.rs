@@ -1,6 +1,6 @@
-//! `patchbay-agent`: reads its settings, opens its sockets, serves.
+//! `patchbay-agent`: reads its command line, drops privileges, undoes an interrupted rule file, serves.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,20 @@ fn main() -> ExitCode {
     match run(&log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            crit!(log, "the agent ends"; "error" => error.to_string(), "cause" => cause);
+            crit!(log, "the agent ends"; "error" => error.to_string(), "cause" => cause(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
+fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let config = Config::parse(std::env::args().skip(1))?;
-    privileges::take_precedence();
+    privileges::raise_priority();
     privileges::drop_capabilities()?;
-    if let Err(error) = privileges::filter_calls() {
-        // A kernel without filters is no reason to leave a sandbox without its agent.
+    if let Err(error) = privileges::install_seccomp() {
+        // A kernel without seccomp must not leave the sandbox without its agent.
         warn!(log, "system calls are not filtered"; "error" => error.to_string(),
-            "cause" => error.source().map(ToString::to_string).unwrap_or_default());
+            "cause" => cause(&error));
     }
     let sysfs = Sysfs::at(&config.sysfs);
     let services = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
@@ -39,8 +38,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
         Ok(None) => {}
         Ok(Some(_)) => warn!(log, "a rule file that was not carried out whole is undone"),
         Err(error) => crit!(log, "a rule file that was not carried out whole is not undone";
-            "error" => error.to_string(),
-            "cause" => error.source().map(ToString::to_string).unwrap_or_default()),
+            "error" => error.to_string(), "cause" => cause(&error)),
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,4 +47,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     runtime.block_on(server::serve(&config.listen, services, log.new(o!())))?;
     Ok(())
+}
+
+fn cause(error: &dyn Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }

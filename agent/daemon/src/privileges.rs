@@ -1,6 +1,6 @@
-//! What the agent may do: the two capabilities of its work, and the system calls of its libraries.
+//! Privileges of the agent: two capabilities, and the system calls that it and its libraries use.
 //!
-//! Containers of the guest and whoever finds a bug here get no more (docs/decisions/0005).
+//! They bound the damage of a bug that a container exploits (docs/decisions/0005).
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-/// For everything by netlink; and for loading IPVS, its schedulers and conntrack when they are asked
-/// for, which may be at any time.
+/// `CAP_NET_ADMIN` for netlink; `CAP_SYS_MODULE` because IPVS, its schedulers and conntrack are loaded
+/// on demand, at any time.
 const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_MODULE];
 
-/// Families of sockets: where the host may be, netlink, and one for ethtool's ioctl.
-const FAMILIES: [libc::c_int; 4] = [
+/// Socket families: Unix and vsock for the host, netlink, and `AF_INET` for ethtool's ioctl.
+const SOCKET_FAMILIES: [libc::c_int; 4] = [
     libc::AF_UNIX,
     libc::AF_INET,
     libc::AF_NETLINK,
     libc::AF_VSOCK,
 ];
 
-/// What the agent, its runtime and the C library call. Anything else fails with EPERM: no program is
-/// started, nothing is mounted, no process is traced.
-const CALLS: [libc::c_long; 84] = [
+/// System calls of the agent, its runtime and the C library. All others fail with EPERM, among them
+/// `execve`, `mount` and `ptrace`.
+const SYSCALLS: [libc::c_long; 84] = [
     // Files: /proc, /sys, modules, the console.
     libc::SYS_access,
     libc::SYS_close,
@@ -52,7 +52,7 @@ const CALLS: [libc::c_long; 84] = [
     libc::SYS_unlinkat,
     libc::SYS_write,
     libc::SYS_writev,
-    // Sockets, but for making them.
+    // Sockets; `socket` itself depends on SOCKET_FAMILIES.
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -116,38 +116,38 @@ const CALLS: [libc::c_long; 84] = [
     libc::SYS_uname,
 ];
 
-/// Why the agent has more rights than it should.
+/// Privileges that could not be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel did not take them away.
+    /// A capability can't be dropped.
     #[error("could not drop capabilities")]
     Capabilities(#[from] caps::errors::CapsError),
-    /// The kernel did not promise to give none back.
-    #[error("could not give up new privileges")]
+    /// `PR_SET_NO_NEW_PRIVS` failed.
+    #[error("could not set no_new_privs")]
     NewPrivileges(#[from] nix::Error),
-    /// The filter can't be made.
-    #[error("could not make the filter of system calls")]
+    /// The filter can't be compiled.
+    #[error("could not compile the seccomp filter")]
     Filter(#[from] seccompiler::BackendError),
-    /// The kernel has no such filters, or does not take this one.
-    #[error("could not install the filter of system calls")]
+    /// The kernel has no seccomp filters, or rejects this one.
+    #[error("could not install the seccomp filter")]
     Install(#[from] seccompiler::Error),
 }
 
-/// Ahead of what containers run, who may keep every processor busy: from 0 half of the way to -20.
+/// Halfway from the default 0 to -20: containers can keep every CPU busy.
 const NICE: libc::c_int = -10;
 
-/// Lets the host's requests go before the work of containers. Without the right to do so
-/// (`CAP_SYS_NICE`) the agent is one process among others.
-pub fn take_precedence() {
-    #[allow(unsafe_code)]
-    // SAFETY: it takes and returns numbers; 0 is this thread, and those that it starts inherit.
+/// Raises the scheduling priority above that of containers. Without `CAP_SYS_NICE` the priority stays
+/// as it is.
+pub fn raise_priority() {
+    #[expect(unsafe_code, reason = "nix does not wrap setpriority")]
+    // SAFETY: takes and returns integers only; 0 is this thread, whose children inherit the value.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
-/// Gives up every capability but two, for this thread and all that it starts.
+/// Drops all capabilities but `CAP_NET_ADMIN` and `CAP_SYS_MODULE` in this thread and its children.
 ///
 /// # Errors
-/// The kernel keeps one: whoever starts the agent must let it drop capabilities (`CAP_SETPCAP`).
+/// Dropping from the bounding set needs `CAP_SETPCAP`.
 pub fn drop_capabilities() -> Result<(), Error> {
     prctl::set_no_new_privs()?;
     let kept = CapsHashSet::from(KEPT);
@@ -164,18 +164,18 @@ pub fn drop_capabilities() -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets no other system call through from now on, for this thread and all that it starts.
+/// Denies all system calls outside of the allowlist in this thread and its children.
 ///
 /// # Errors
-/// A kernel without `CONFIG_SECCOMP_FILTER`.
-pub fn filter_calls() -> Result<(), Error> {
+/// The kernel lacks `CONFIG_SECCOMP_FILTER`.
+pub fn install_seccomp() -> Result<(), Error> {
     Ok(seccompiler::apply_filter(&program()?)?)
 }
 
 fn program() -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        CALLS.iter().map(|call| (*call, Vec::new())).collect();
-    let families: Result<Vec<SeccompRule>, seccompiler::BackendError> = FAMILIES
+        SYSCALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let families: Result<Vec<SeccompRule>, seccompiler::BackendError> = SOCKET_FAMILIES
         .iter()
         .map(|family| {
             let family = u64::from(family.unsigned_abs());
@@ -184,8 +184,8 @@ fn program() -> Result<BpfProgram, Error> {
         })
         .collect();
     rules.insert(libc::SYS_socket, families?);
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, TargetArch::x86_64)?;
+    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, TargetArch::x86_64)?;
     Ok(filter.try_into()?)
 }
 
@@ -196,25 +196,25 @@ mod tests {
 
     use super::*;
 
-    /// In a thread of its own, which takes its rights with it.
+    /// Runs `work` confined, in a thread that keeps the test process unconfined.
     fn confined<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = thread::spawn(|| {
             drop_capabilities().unwrap();
-            filter_calls().unwrap();
+            install_seccomp().unwrap();
             work()
         });
         thread.join().unwrap()
     }
 
     #[test]
-    fn no_program_is_started_any_more() {
+    fn confined_thread_cannot_execute_programs() {
         let errno = confined(|| Command::new("/bin/true").status().unwrap_err());
         assert_eq!(errno.raw_os_error(), Some(libc::EPERM));
     }
 
     #[test]
-    fn what_the_agent_does_not_need_is_refused() {
-        let refused = confined(|| {
+    fn confined_thread_is_denied_other_calls() {
+        let denied = confined(|| {
             let mounted = nix::mount::mount(
                 None::<&str>,
                 "/",
@@ -231,11 +231,11 @@ mod tests {
             let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
             [mounted, packet.map(drop), unshared]
         });
-        assert_eq!(refused, [Err(nix::errno::Errno::EPERM); 3]);
+        assert_eq!(denied, [Err(nix::errno::Errno::EPERM); 3]);
     }
 
     #[test]
-    fn what_it_needs_goes_on() {
+    fn confined_thread_keeps_files_and_netlink() {
         let (status, socket) = confined(|| {
             let status = std::fs::read_to_string("/proc/thread-self/status");
             (status.unwrap(), netlink_sys::Socket::new(0).map(drop))

@@ -1,4 +1,4 @@
-//! Where connections come from, and which are turned away.
+//! Accepts connections, rejects strangers and enforces the connection limit.
 
 use std::io;
 use std::sync::Arc;
@@ -13,136 +13,137 @@ use tokio_vsock::{VMADDR_CID_HOST, VsockStream};
 use ttrpc::r#async::transport::{Listener, Socket};
 
 use super::Error;
-use super::guarded::Guarded;
-use super::vsock;
+use super::connection::LimitedConnection;
+use super::vsock::VsockAcceptor;
 use crate::config::Listen;
 
-/// Pause after `accept` failed: out of descriptors, it would fail again at once.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after `accept` failed: without free descriptors it would fail again at once.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Most connections at once; a command of the host has one, for as long as it runs.
-const CONNECTIONS: usize = 64;
+/// Connection limit. A command of the host holds one connection for as long as it runs.
+const MAX_CONNECTIONS: usize = 64;
 
-/// Who is turned away is told of once in this time, however many there are.
-const COMPLAINT: Duration = Duration::from_secs(1);
+/// Rejected connections are logged at most once per interval.
+const REJECT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 enum Bound {
-    Vsock(vsock::Port),
+    Vsock(VsockAcceptor),
     Unix(UnixListener),
 }
 
 impl Bound {
     fn new(listen: &Listen) -> io::Result<Self> {
         match listen {
-            Listen::Vsock(port) => vsock::Port::listen(*port).map(Bound::Vsock),
+            Listen::Vsock(port) => VsockAcceptor::listen(*port).map(Bound::Vsock),
             Listen::Unix(path) => {
-                // Left by an agent that was killed; nobody else serves at a path given to us.
+                // Removes the socket of an agent that was killed; the path is used by agents only.
                 let _ = std::fs::remove_file(path);
                 UnixListener::bind(path).map(Bound::Unix)
             }
         }
     }
 
-    /// The next connection of the host, or the CID of somebody else's.
-    async fn accept(&self) -> io::Result<Result<Arrived, u32>> {
+    /// Accepts the next connection; the inner error is the CID of a peer other than the host.
+    async fn accept(&self) -> io::Result<Result<Accepted, u32>> {
         match self {
-            Bound::Unix(listener) => Ok(Ok(Arrived::Unix(listener.accept().await?.0))),
-            Bound::Vsock(port) => {
-                let (stream, peer) = port.accept().await?;
+            Bound::Unix(listener) => Ok(Ok(Accepted::Unix(listener.accept().await?.0))),
+            Bound::Vsock(listener) => {
+                let (stream, peer) = listener.accept().await?;
                 if peer.cid() == VMADDR_CID_HOST {
-                    return VsockStream::new(stream).map(|stream| Ok(Arrived::Vsock(stream)));
+                    return VsockStream::new(stream).map(|stream| Ok(Accepted::Vsock(stream)));
                 }
-                // A container in this guest reaches the port over loopback, as another CID.
+                // A container in this guest reaches the port over loopback, with another CID.
                 Ok(Err(peer.cid()))
             }
         }
     }
 }
 
-enum Arrived {
+enum Accepted {
     Unix(UnixStream),
     Vsock(VsockStream),
 }
 
-/// Lets connections in.
-struct Door {
+/// Accepts the host's connections up to the limit and rejects all others.
+struct Acceptor {
     bound: Bound,
-    free: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     log: Logger,
-    complaints: Complaints,
+    rejects: RejectLog,
 }
 
-impl Door {
-    fn new(bound: Bound, places: usize, log: &Logger) -> Self {
+impl Acceptor {
+    fn new(bound: Bound, limit: usize, log: &Logger) -> Self {
         Self {
             bound,
-            free: Arc::new(Semaphore::new(places)),
+            slots: Arc::new(Semaphore::new(limit)),
             log: log.clone(),
-            complaints: Complaints::default(),
+            rejects: RejectLog::default(),
         }
     }
 
     async fn next(&mut self) -> io::Result<Socket> {
         loop {
-            let arrived = match self.bound.accept().await? {
-                Ok(arrived) => arrived,
+            let accepted = match self.bound.accept().await? {
+                Ok(accepted) => accepted,
                 Err(cid) => {
-                    self.turn_away("not from the host", Some(cid)).await;
+                    self.reject("not from the host", Some(cid)).await;
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else {
-                self.turn_away("there are too many", None).await;
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+                self.reject("connection limit reached", None).await;
                 continue;
             };
-            return Ok(match arrived {
-                Arrived::Unix(stream) => Socket::new(Guarded::new(stream, place)),
-                Arrived::Vsock(stream) => Socket::new(Guarded::new(stream, place)),
+            return Ok(match accepted {
+                Accepted::Unix(stream) => Socket::new(LimitedConnection::new(stream, slot)),
+                Accepted::Vsock(stream) => Socket::new(LimitedConnection::new(stream, slot)),
             });
         }
     }
 
-    async fn turn_away(&mut self, why: &'static str, cid: Option<u32>) {
-        if let Some(refused) = self.complaints.due(Instant::now()) {
+    async fn reject(&mut self, why: &'static str, cid: Option<u32>) {
+        if let Some(refused) = self.rejects.count(Instant::now()) {
             warn!(self.log, "connection refused"; "why" => why, "cid" => cid, "refused" => refused);
         }
-        // A queue full of strangers would otherwise be worked off before any request of the host.
+        // Without this a backlog full of strangers is drained before any request of the host.
         task::yield_now().await;
     }
 }
 
-/// Counts who was turned away, and says when it is time to tell.
+/// Rate limit of the log lines about rejected connections.
 #[derive(Debug, Default)]
-struct Complaints {
-    refused: u64,
-    told: Option<Instant>,
+struct RejectLog {
+    pending: u64,
+    last_logged: Option<Instant>,
 }
 
-impl Complaints {
-    /// How many there were since the last time, if that is long enough ago.
-    fn due(&mut self, now: Instant) -> Option<u64> {
-        self.refused += 1;
-        if self.told.is_some_and(|told| now - told < COMPLAINT) {
+impl RejectLog {
+    /// Counts a rejected connection. Returns the number since the last line when a line is due.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.pending += 1;
+        let recent = |last| now - last < REJECT_LOG_INTERVAL;
+        if self.last_logged.is_some_and(recent) {
             return None;
         }
-        self.told = Some(now);
-        Some(std::mem::take(&mut self.refused))
+        self.last_logged = Some(now);
+        Some(std::mem::take(&mut self.pending))
     }
 }
 
-/// Takes the place and turns it into ttrpc's stream of connections, which never ends.
+/// Binds the address and returns ttrpc's stream of connections, which never ends.
 pub(super) fn listener(listen: &Listen, log: &Logger) -> Result<Listener, Error> {
     let bound = Bound::new(listen).map_err(|source| Error::Bind {
-        place: format!("{listen:?}"),
+        address: listen.to_string(),
         source,
     })?;
-    let door = Door::new(bound, CONNECTIONS, log);
-    let connections = stream::unfold(door, |mut door| async move {
-        let accepted = door.next().await;
-        if accepted.is_err() {
-            tokio::time::sleep(PAUSE).await;
+    let acceptor = Acceptor::new(bound, MAX_CONNECTIONS, log);
+    let connections = stream::unfold(acceptor, |mut acceptor| async move {
+        let socket = acceptor.next().await;
+        if socket.is_err() {
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
         }
-        Some((accepted, door))
+        Some((socket, acceptor))
     });
     Ok(Listener::new(connections))
 }
@@ -154,18 +155,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_told_of_once_a_second() {
-        let mut complaints = Complaints::default();
-        let begun = Instant::now();
-        assert_eq!(complaints.due(begun), Some(1));
+    fn reject_log_reports_once_per_interval() {
+        let mut rejects = RejectLog::default();
+        let start = Instant::now();
+        assert_eq!(rejects.count(start), Some(1));
         for _ in 0..1000 {
-            assert_eq!(complaints.due(begun + COMPLAINT / 2), None);
+            assert_eq!(rejects.count(start + REJECT_LOG_INTERVAL / 2), None);
         }
-        assert_eq!(complaints.due(begun + COMPLAINT), Some(1001));
+        assert_eq!(rejects.count(start + REJECT_LOG_INTERVAL), Some(1001));
     }
 
     #[test]
-    fn one_too_many_is_turned_away_until_another_goes() {
+    fn acceptor_at_limit_rejects_until_slot_is_free() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -174,20 +175,20 @@ mod tests {
         runtime.unwrap().block_on(async {
             let bound = Bound::new(&Listen::Unix(path.clone())).unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
-            let mut door = Door::new(bound, 2, &log);
+            let mut acceptor = Acceptor::new(bound, 2, &log);
             let _first = UnixStream::connect(&path).await.unwrap();
             let _second = UnixStream::connect(&path).await.unwrap();
-            let first = door.next().await.unwrap();
-            let _kept = door.next().await.unwrap();
+            let first = acceptor.next().await.unwrap();
+            let _kept = acceptor.next().await.unwrap();
             let mut third = UnixStream::connect(&path).await.unwrap();
-            let refused = async { third.read(&mut [0]).await };
+            let rejected = async { third.read(&mut [0]).await };
             tokio::select! {
-                _ = door.next() => panic!("there is no place"),
-                refused = refused => assert_eq!(refused.unwrap(), 0),
+                _ = acceptor.next() => panic!("the limit is exceeded"),
+                read = rejected => assert_eq!(read.unwrap(), 0),
             }
             drop(first);
             let _fourth = UnixStream::connect(&path).await.unwrap();
-            door.next().await.unwrap();
+            acceptor.next().await.unwrap();
         });
     }
 }

@@ -1,8 +1,8 @@
-//! The ttrpc server: who may connect, and the handlers.
+//! The ttrpc server: connections and request handlers.
 
 mod chunks;
+mod connection;
 mod conntrack;
-mod guarded;
 mod handlers;
 mod ipvs;
 mod listen;
@@ -11,25 +11,25 @@ mod vsock;
 use std::sync::Arc;
 
 pub use handlers::IN_FLIGHT;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
 use crate::config::Listen;
-use patchbay_netcfg::ops::Netcfg;
 
-/// Why the agent can't serve.
+/// Error that keeps the agent from serving.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The place where it shall wait can't be taken.
-    #[error("could not listen on {place}")]
+    /// The address can't be bound.
+    #[error("could not listen on {address}")]
     Bind {
-        /// Where.
-        place: String,
-        /// Why.
+        /// The address, as in `--listen`.
+        address: String,
+        /// Error of `bind` or `listen`.
         source: std::io::Error,
     },
-    /// ttrpc refused to start.
+    /// ttrpc failed to start.
     #[error("could not start the server")]
     Start(#[source] ttrpc::Error),
 }
@@ -37,7 +37,7 @@ pub enum Error {
 /// Serves until the process ends.
 ///
 /// # Errors
-/// When it can't even begin.
+/// The address can't be bound, or ttrpc fails to start.
 pub async fn serve(listen: &Listen, services: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
     let kernel = services.kernel_release();
@@ -48,7 +48,8 @@ pub async fn serve(listen: &Listen, services: Arc<Netcfg>, log: Logger) -> Resul
         .register_service(ipvs_ttrpc::create_ipvs(handlers.clone()))
         .register_service(conntrack_ttrpc::create_conntrack(handlers));
     server.start().await.map_err(Error::Start)?;
+    // The sandbox launcher waits for this message on the console.
     info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
-        "listen" => format!("{listen:?}"), "kernel" => kernel);
+        "listen" => listen.to_string(), "kernel" => kernel);
     std::future::pending().await
 }
