@@ -5,7 +5,7 @@ use patchbay_types::ipvs::{Connection, ListedServer, ServiceId};
 
 use patchbay_netlink::Error;
 
-pub use patchbay_netlink::fuzz::{Script, bodies, walk};
+pub use patchbay_netlink::fuzz::{FuzzKernel, bodies, walk};
 
 /// A row of `/proc/net/ip_vs_conn`.
 #[must_use]
@@ -32,6 +32,6 @@ pub fn module_files(index: &str, name: &str) -> Option<Vec<String>> {
 }
 
 /// The combined channels in ethtool's answer.
-pub fn channels(mut kernel: Script<'_>) -> Result<(u32, u32), Error> {
+pub fn channels(mut kernel: FuzzKernel<'_>) -> Result<(u32, u32), Error> {
     crate::ethtool::get(&mut kernel, patchbay_netlink::genl::FamilyId::EXAMPLE, 1)
 }

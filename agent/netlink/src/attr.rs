@@ -1,14 +1,14 @@
-//! Attributes: a writer into the tail of a batch, a reader over borrowed bytes.
+//! Attributes: a writer that appends to a buffer, a reader over borrowed bytes.
 
 use super::Error;
 
-/// Attributes and messages begin at multiples of this (`NLA_ALIGNTO`, `NLMSG_ALIGNTO`).
+/// Alignment of attributes and messages (`NLA_ALIGNTO`, `NLMSG_ALIGNTO`).
 const ALIGN: usize = 4;
 const HEADER: usize = 4;
 const NESTED: u16 = 1 << 15;
 const TYPE_MASK: u16 = 0x3fff;
 
-/// Writes the body of one request behind what the buffer already holds.
+/// Writer for the body of a request; appends to a buffer.
 #[derive(Debug)]
 pub struct Body<'a>(&'a mut Vec<u8>);
 
@@ -18,45 +18,45 @@ impl<'a> Body<'a> {
         Self(buffer)
     }
 
-    /// Bytes that are no attribute: the fixed header of a family.
+    /// Appends bytes as they are, such as the fixed header of a protocol, and pads them.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
         self.pad();
     }
 
-    /// A byte.
+    /// Appends a u8 attribute.
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.bytes(kind, [value]);
     }
 
-    /// A 16-bit number in host order.
+    /// Appends a u16 attribute in host order.
     pub fn u16(&mut self, kind: u16, value: u16) {
-        self.numbers([Number::u16(kind, value)]);
+        self.ints([IntAttr::u16(kind, value)]);
     }
 
-    /// A 32-bit number in host order.
+    /// Appends a u32 attribute in host order.
     pub fn u32(&mut self, kind: u16, value: u32) {
-        self.numbers([Number::u32(kind, value)]);
+        self.ints([IntAttr::u32(kind, value)]);
     }
 
-    /// Numbers, at one go: tens of thousands of rules have a dozen each.
-    pub fn numbers<const N: usize>(&mut self, numbers: [Number; N]) {
-        let bytes = numbers.map(|Number(bytes)| bytes);
+    /// Appends several integers with a single copy: tens of thousands of rules have a dozen each.
+    pub fn ints<const N: usize>(&mut self, ints: [IntAttr; N]) {
+        let bytes = ints.map(|IntAttr(bytes)| bytes);
         self.0.extend_from_slice(bytes.as_flattened());
     }
 
-    /// At most 16 bytes as they are: addresses, numbers in network order.
+    /// Appends a value of up to 16 bytes: an address or an integer in network order.
     pub fn bytes<const N: usize>(&mut self, kind: u16, value: [u8; N]) {
         const { assert!(N <= 16) };
-        let mut whole = [0; HEADER + 16];
+        let mut attribute = [0; HEADER + 16];
         let length = u16::try_from(HEADER + N).unwrap_or(u16::MAX);
-        whole[..HEADER].copy_from_slice(&header(length, kind));
-        whole[HEADER..HEADER + N].copy_from_slice(&value);
+        attribute[..HEADER].copy_from_slice(&header(length, kind));
+        attribute[HEADER..HEADER + N].copy_from_slice(&value);
         self.0
-            .extend_from_slice(&whole[..HEADER + N.next_multiple_of(ALIGN)]);
+            .extend_from_slice(&attribute[..HEADER + N.next_multiple_of(ALIGN)]);
     }
 
-    /// Text with its closing NUL.
+    /// Appends a string with a terminating NUL.
     pub fn str_z(&mut self, kind: u16, text: &str) {
         self.attribute(kind, |body| {
             body.0.extend_from_slice(text.as_bytes());
@@ -64,7 +64,7 @@ impl<'a> Body<'a> {
         });
     }
 
-    /// A nest: its length is patched when `fill` returns, so an unfinished one can't be written.
+    /// Appends a nested attribute with the attributes that `fill` writes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body<'_>)) {
         self.attribute(kind | NESTED, fill);
     }
@@ -73,8 +73,7 @@ impl<'a> Body<'a> {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; HEADER]);
         fill(&mut Body(self.0));
-        // A request of ours never comes near 64 KiB; an attribute that did would be cut to a
-        // length that the kernel refuses.
+        // No request comes near 64 KiB. The kernel would reject the wrong length of one that did.
         let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
         self.0[start..start + HEADER].copy_from_slice(&header(length, kind));
         self.pad();
@@ -93,50 +92,48 @@ fn header(length: u16, kind: u16) -> [u8; HEADER] {
     [l0, l1, k0, k1]
 }
 
-/// An attribute whose value is a number of 16 or 32 bits: with its header and padding eight bytes.
+/// Encoded attribute with an integer of 16 or 32 bits: eight bytes with header and padding.
 #[derive(Debug, Clone, Copy)]
-pub struct Number([u8; 8]);
+pub struct IntAttr([u8; 8]);
 
-impl Number {
-    /// A 16-bit number in host order.
+impl IntAttr {
+    /// Encodes a u16 in host order.
     #[must_use]
     pub fn u16(kind: u16, value: u16) -> Self {
         let [v0, v1] = value.to_ne_bytes();
-        Self::of(2, kind, [v0, v1, 0, 0])
+        Self::encode(2, kind, [v0, v1, 0, 0])
     }
 
-    /// A 16-bit number in network order.
+    /// Encodes a u16 in network order.
     #[must_use]
     pub fn be16(kind: u16, value: u16) -> Self {
         Self::u16(kind, value.to_be())
     }
 
-    /// A 32-bit number in host order.
+    /// Encodes a u32 in host order.
     #[must_use]
     pub fn u32(kind: u16, value: u32) -> Self {
-        Self::of(4, kind, value.to_ne_bytes())
+        Self::encode(4, kind, value.to_ne_bytes())
     }
 
-    fn of(size: u16, kind: u16, [v0, v1, v2, v3]: [u8; 4]) -> Self {
+    fn encode(size: u16, kind: u16, [v0, v1, v2, v3]: [u8; 4]) -> Self {
         let [h0, h1, h2, h3] = header(4 + size, kind);
         Self([h0, h1, h2, h3, v0, v1, v2, v3])
     }
 }
 
-/// Reads attributes one by one; trusts no length.
+/// Iterator over the attributes of a message or nest; every length is checked.
 #[derive(Debug, Clone)]
 pub struct Attrs<'a>(&'a [u8]);
 
 impl<'a> Attrs<'a> {
-    /// Over the attributes that follow the first `skip` bytes, the family's fixed header.
+    /// Iterates over the attributes after a fixed header of `skip` bytes.
     pub fn after(skip: usize, bytes: &'a [u8]) -> Result<Self, Error> {
-        bytes
-            .get(skip..)
-            .map(Self)
-            .ok_or(Error::Malformed("it is shorter than its header"))
+        let attrs = bytes.get(skip..).map(Self);
+        attrs.ok_or(Error::Malformed("a message is shorter than its header"))
     }
 
-    /// The value of the first attribute of this kind.
+    /// Returns the value of the first attribute of this type.
     pub fn find(&self, kind: u16) -> Result<Option<&'a [u8]>, Error> {
         for attribute in self.clone() {
             let (found, value) = attribute?;
@@ -146,51 +143,14 @@ impl<'a> Attrs<'a> {
         }
         Ok(None)
     }
-}
 
-/// Attributes by their kind, below `N`: read once where many are looked up.
-#[derive(Debug)]
-pub struct AttrTable<'a, const N: usize>([Option<&'a [u8]>; N]);
-
-impl<'a, const N: usize> AttrTable<'a, N> {
-    /// The first of each kind; those that are not known are passed over.
-    pub fn of(attrs: Attrs<'a>) -> Result<Self, Error> {
-        let mut values = [None; N];
-        for attribute in attrs {
-            let (kind, value) = attribute?;
-            if let Some(place) = values.get_mut(usize::from(kind)) {
-                place.get_or_insert(value);
-            }
-        }
-        Ok(Self(values))
-    }
-
-    /// The value of this kind.
-    #[must_use]
-    pub fn find(&self, kind: u16) -> Option<&'a [u8]> {
-        self.0.get(usize::from(kind)).copied().flatten()
-    }
-}
-
-/// An attribute as it stands in its message.
-#[derive(Debug, Clone, Copy)]
-pub struct Attribute<'a> {
-    /// Its kind, without the flags.
-    pub kind: u16,
-    /// Its value.
-    pub value: &'a [u8],
-    /// Header, value and padding.
-    pub whole: &'a [u8],
-}
-
-impl<'a> Attrs<'a> {
-    /// Attributes as they stand there, for those who copy them.
-    pub fn standing(mut self) -> impl Iterator<Item = Result<Attribute<'a>, Error>> {
+    /// Iterates over the attributes with their encoded bytes, for copying them.
+    pub fn raw_attrs(mut self) -> impl Iterator<Item = Result<Attribute<'a>, Error>> {
         std::iter::from_fn(move || self.split())
     }
 
     fn split(&mut self) -> Option<Result<Attribute<'a>, Error>> {
-        // Less than a header is padding.
+        // A rest shorter than a header is padding.
         let [l0, l1, k0, k1] = *self.0.first_chunk::<HEADER>()?;
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let Some(value) = self.0.get(HEADER..length) else {
@@ -200,12 +160,12 @@ impl<'a> Attrs<'a> {
             )));
         };
         let next = length.next_multiple_of(ALIGN).min(self.0.len());
-        let (whole, rest) = self.0.split_at(next);
+        let (encoded, rest) = self.0.split_at(next);
         self.0 = rest;
         Some(Ok(Attribute {
             kind: u16::from_ne_bytes([k0, k1]) & TYPE_MASK,
             value,
-            whole,
+            encoded,
         }))
     }
 }
@@ -219,41 +179,74 @@ impl<'a> Iterator for Attrs<'a> {
     }
 }
 
-/// A byte.
-pub fn read_u8(value: &[u8]) -> Result<u8, Error> {
-    match value {
-        [byte] => Ok(*byte),
-        _ => Err(Error::Malformed("a number has not 8 bits")),
+/// Attribute with its encoded bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Attribute<'a> {
+    /// Type without the flags.
+    pub kind: u16,
+    /// Value.
+    pub value: &'a [u8],
+    /// Header, value and padding.
+    pub encoded: &'a [u8],
+}
+
+/// Attributes with types below `N`, indexed by type (the kernel's `tb[]`).
+#[derive(Debug)]
+pub struct AttrTable<'a, const N: usize>([Option<&'a [u8]>; N]);
+
+impl<'a, const N: usize> AttrTable<'a, N> {
+    /// Keeps the first attribute of each type and skips types from `N` on.
+    pub fn of(attrs: Attrs<'a>) -> Result<Self, Error> {
+        let mut values = [None; N];
+        for attribute in attrs {
+            let (kind, value) = attribute?;
+            if let Some(entry) = values.get_mut(usize::from(kind)) {
+                entry.get_or_insert(value);
+            }
+        }
+        Ok(Self(values))
+    }
+
+    /// Returns the value of the attribute of this type.
+    #[must_use]
+    pub fn find(&self, kind: u16) -> Option<&'a [u8]> {
+        self.0.get(usize::from(kind)).copied().flatten()
     }
 }
 
-/// A number of 16 bits in network order.
+fn octets<const N: usize>(value: &[u8]) -> Result<[u8; N], Error> {
+    let wrong_size = |_| Error::Malformed("an integer attribute has the wrong size");
+    value.try_into().map_err(wrong_size)
+}
+
+/// Reads a u8.
+pub fn read_u8(value: &[u8]) -> Result<u8, Error> {
+    octets(value).map(u8::from_ne_bytes)
+}
+
+/// Reads a u16 in network order.
 pub fn read_be16(value: &[u8]) -> Result<u16, Error> {
-    Ok(u16::from_be(read_u16(value)?))
+    octets(value).map(u16::from_be_bytes)
 }
 
-/// A number of 16 bits in host order.
+/// Reads a u16 in host order.
 pub fn read_u16(value: &[u8]) -> Result<u16, Error> {
-    let bytes = value
-        .try_into()
-        .map_err(|_| Error::Malformed("a number has not 16 bits"))?;
-    Ok(u16::from_ne_bytes(bytes))
+    octets(value).map(u16::from_ne_bytes)
 }
 
-/// A number of 32 bits in host order.
+/// Reads a u32 in network order.
+pub fn read_be32(value: &[u8]) -> Result<u32, Error> {
+    octets(value).map(u32::from_be_bytes)
+}
+
+/// Reads a u32 in host order.
 pub fn read_u32(value: &[u8]) -> Result<u32, Error> {
-    let bytes = value
-        .try_into()
-        .map_err(|_| Error::Malformed("a number has not 32 bits"))?;
-    Ok(u32::from_ne_bytes(bytes))
+    octets(value).map(u32::from_ne_bytes)
 }
 
-/// A number of 64 bits in host order.
+/// Reads a u64 in host order.
 pub fn read_u64(value: &[u8]) -> Result<u64, Error> {
-    let bytes = value
-        .try_into()
-        .map_err(|_| Error::Malformed("a number has not 64 bits"))?;
-    Ok(u64::from_ne_bytes(bytes))
+    octets(value).map(u64::from_ne_bytes)
 }
 
 #[cfg(test)]
@@ -261,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn attributes_round_trip() {
         let mut buffer = vec![];
         let mut body = Body::new(&mut buffer);
         body.raw(&[17, 1]);
@@ -285,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_lies_is_an_error_not_a_panic() {
+    fn wrong_attribute_length_is_malformed() {
         for bytes in [&[3, 0, 1, 0][..], &[9, 0, 1, 0, 0, 0, 0, 0], &[0, 0, 0, 0]] {
             let error = Attrs::after(0, bytes).unwrap().next().unwrap().unwrap_err();
             assert!(matches!(error, Error::Malformed(_)), "{bytes:?}");
@@ -295,7 +288,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_end(bytes: Vec<u8>) {
+        fn iterator_over_any_bytes_terminates(bytes: Vec<u8>) {
             let read = Attrs::after(0, &bytes).unwrap().take(bytes.len() + 1).count();
             proptest::prop_assert!(read <= bytes.len() / HEADER + 1);
         }

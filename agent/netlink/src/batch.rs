@@ -1,121 +1,115 @@
-//! Requests, encoded one behind the other into one buffer.
+//! Requests of one protocol, encoded in one buffer.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Body, Family};
+use super::{Body, NetlinkProtocol};
 
-/// `nlmsghdr`: length u32, type u16, flags u16, sequence u32, port u32.
+/// Size of `nlmsghdr` in bytes: length u32, type u16, flags u16, sequence u32, port u32.
 pub(super) const HEADER: usize = 16;
 
-/// Most requests and bytes of one `sendmsg`. 257 refusals would overflow the receive buffer's
-/// default 208 KiB, and so would 214 kB the send buffer.
-const CHUNK_REQUESTS: usize = 128;
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Limits of one `sendmsg`. 257 errors would overflow the default receive buffer of 208 KiB, and
+/// 214 kB of requests the send buffer.
+const MAX_CHUNK_REQUESTS: usize = 128;
+const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
-/// What a request asks of the kernel besides its type (`NLM_F_*`; each has `NLM_F_REQUEST`).
+/// Flags of a request (`NLM_F_*`); each includes `NLM_F_REQUEST`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Flags {
-    /// Change or get what exists.
+    /// Get, change or delete an object.
     Plain = 0x001,
-    /// Make it; refuse if it exists: `NLM_F_CREATE | NLM_F_EXCL`.
+    /// Create an object and fail if it exists: `NLM_F_CREATE | NLM_F_EXCL`.
     Create = 0x601,
-    /// List everything: `NLM_F_ROOT | NLM_F_MATCH`.
+    /// List all objects: `NLM_F_ROOT | NLM_F_MATCH`.
     Dump = 0x301,
 }
 
 pub(super) const ACK: u16 = 0x004;
 
-/// Encoded requests of one family, in the order in which they are carried out.
+/// Encoded requests of one protocol; the kernel processes them in this order.
 #[derive(Debug)]
-pub struct Batch<F> {
+pub struct Batch<P> {
     buffer: Vec<u8>,
     starts: Vec<usize>,
-    family: PhantomData<F>,
+    protocol: PhantomData<P>,
 }
 
-impl<F> Default for Batch<F> {
-    /// No request yet.
+impl<P> Default for Batch<P> {
     fn default() -> Self {
         Self {
             buffer: Vec::new(),
             starts: Vec::new(),
-            family: PhantomData,
+            protocol: PhantomData,
         }
     }
 }
 
-impl<F: Family> Batch<F> {
-    /// One request.
+impl<P: NetlinkProtocol> Batch<P> {
+    /// Creates a batch of a single request.
     pub fn of(kind: u16, flags: Flags, body: impl FnOnce(&mut Body<'_>)) -> Self {
         let mut batch = Self::default();
         batch.push(kind, flags, body);
         batch
     }
 
-    /// Adds a request and returns its position, by which a refusal names it.
-    pub fn push(&mut self, kind: u16, flags: Flags, body: impl FnOnce(&mut Body<'_>)) -> usize {
+    /// Appends a request of message type `kind`.
+    pub fn push(&mut self, kind: u16, flags: Flags, body: impl FnOnce(&mut Body<'_>)) {
         let start = self.buffer.len();
         self.starts.push(start);
         let mut header = [0; HEADER];
         header[4..6].copy_from_slice(&kind.to_ne_bytes());
         header[6..8].copy_from_slice(&(flags as u16).to_ne_bytes());
         self.buffer.extend_from_slice(&header);
-        // A body ends where the next header may begin: each of its parts is padded.
+        // The writer pads every part, so the next request starts aligned.
         body(&mut Body::new(&mut self.buffer));
         let end = self.buffer.len();
         let length = u32::try_from(end - start).unwrap_or(u32::MAX);
         self.buffer[start..start + 4].copy_from_slice(&length.to_ne_bytes());
-        self.starts.len() - 1
     }
 
-    /// Forgets every request, and keeps the room.
+    /// Removes all requests and keeps the allocation.
     pub fn clear(&mut self) {
         self.buffer.clear();
         self.starts.clear();
     }
 
-    /// Number of requests.
+    /// Returns the number of requests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.starts.len()
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether the batch has no requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.starts.is_empty()
     }
 
-    /// Each request as it is before it is numbered.
+    /// Iterates over the encoded requests; their sequence numbers are 0.
     pub fn requests(&self) -> impl Iterator<Item = &[u8]> {
-        let ends = (0..self.len()).map(|position| self.end(position));
-        let starts = self.starts.iter();
-        starts
-            .zip(ends)
-            .map(|(start, end)| &self.buffer[*start..end])
+        (0..self.len()).map(|position| &self.buffer[self.starts[position]..self.end(position)])
     }
 
-    /// The bytes as they are before requests are numbered.
+    /// Returns all encoded requests; their sequence numbers are 0.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Whether the first request lists everything.
+    /// Returns whether the first request is a dump.
     pub(super) fn is_dump(&self) -> bool {
         let flags = self.buffer.get(6..8);
         flags == Some(&(Flags::Dump as u16).to_ne_bytes())
     }
 
-    /// Positions of the requests that go in one `sendmsg`, chunk by chunk.
+    /// Splits the positions of the requests into chunks for one `sendmsg` each.
     pub(super) fn chunks(&self) -> Vec<Range<usize>> {
         let mut chunks: Vec<Range<usize>> = Vec::new();
         for position in 0..self.len() {
             match chunks.last_mut() {
                 Some(last)
-                    if last.len() < CHUNK_REQUESTS
-                        && self.end(position) - self.starts[last.start] <= CHUNK_BYTES =>
+                    if last.len() < MAX_CHUNK_REQUESTS
+                        && self.end(position) - self.starts[last.start] <= MAX_CHUNK_BYTES =>
                 {
                     last.end = position + 1;
                 }
@@ -125,7 +119,7 @@ impl<F: Family> Batch<F> {
         chunks
     }
 
-    /// The bytes of one chunk: numbered from `first`, and `flags` added to the last request.
+    /// Encodes a chunk with sequence numbers from `first` on; the last request also gets `flags`.
     pub(super) fn encode(&self, chunk: &Range<usize>, first: u32, flags: u16) -> Vec<u8> {
         let base = self.starts[chunk.start];
         let mut bytes = self.buffer[base..self.end(chunk.end - 1)].to_vec();
@@ -140,19 +134,17 @@ impl<F: Family> Batch<F> {
     }
 
     fn end(&self, position: usize) -> usize {
-        self.starts
-            .get(position + 1)
-            .copied()
-            .unwrap_or(self.buffer.len())
+        let next = self.starts.get(position + 1);
+        next.copied().unwrap_or(self.buffer.len())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Route;
+    use super::super::Rtnetlink;
     use super::*;
 
-    fn batch(requests: usize, body: usize) -> Batch<Route> {
+    fn batch(requests: usize, body: usize) -> Batch<Rtnetlink> {
         let mut batch = Batch::default();
         for _ in 0..requests {
             batch.push(16, Flags::Plain, |b| b.raw(&vec![7; body]));
@@ -161,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_bounded_in_requests_and_bytes() {
+    fn chunks_are_limited_in_requests_and_bytes() {
         assert_eq!(batch(300, 4).chunks(), [0..128, 128..256, 256..300]);
         assert_eq!(batch(3, 40_000).chunks(), [0..1, 1..2, 2..3]);
         assert_eq!(batch(0, 0).chunks(), []);
     }
 
     #[test]
-    fn only_the_last_of_a_chunk_asks_for_an_ack() {
+    fn only_last_request_of_chunk_has_ack_flag() {
         let batch = batch(2, 4);
         let bytes = batch.encode(&(0..2), 41, ACK);
         assert_eq!(bytes.len(), 40);

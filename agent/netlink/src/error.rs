@@ -1,50 +1,60 @@
-//! What can go wrong between us and the kernel.
+//! Errors of the transport and of the kernel.
 
 use std::fmt;
 use std::io;
 
 use nix::errno::Errno;
 
-/// The transport failed, or the kernel refused a question.
+/// Failure of the transport, or the kernel's error in reply to a dump or get.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No socket of this family: the kernel lacks it, or we lack the right.
+    /// The kernel lacks this netlink protocol, or the process lacks the permission.
     #[error("could not open a netlink socket")]
     Open(#[source] io::Error),
-    /// `sendmsg` failed; nothing of the chunk was carried out.
+    /// `sendmsg` failed; the kernel has processed no request of the chunk.
     #[error("could not send to the kernel")]
     Send(#[source] io::Error),
-    /// `recvmsg` failed; what was done is unknown.
+    /// `recvmsg` failed; the result of the request is unknown.
     #[error("could not receive from the kernel")]
     Receive(#[source] io::Error),
-    /// ENOBUFS: answers were lost; what was done is unknown.
-    #[error("the kernel's answers overflowed the socket")]
+    /// ENOBUFS: replies were lost; the result of the request is unknown.
+    #[error("the kernel's replies overflowed the receive buffer")]
     Overrun,
-    /// An answer was larger than any the kernel should send.
-    #[error("an answer of the kernel was cut off")]
+    /// A datagram is larger than the receive buffer.
+    #[error("a reply of the kernel was truncated")]
     Truncated,
-    /// `NLM_F_DUMP_INTR`: the tables changed while they were read.
-    #[error("the kernel's tables kept changing while they were read")]
+    /// `NLM_F_DUMP_INTR`: the table changed during each attempt to dump it.
+    #[error("the kernel's table kept changing during the dump")]
     Interrupted,
-    /// An answer that breaks the format.
-    #[error("the kernel's answer is malformed: {0}")]
+    /// A reply that violates the netlink format.
+    #[error("malformed reply of the kernel: {0}")]
     Malformed(&'static str),
-    /// The kernel said no.
+    /// The kernel reported an error.
     #[error("{0}")]
     Refused(KernelError),
 }
 
-/// The kernel's no: its errno and, where it gave one, its sentence (`NLMSGERR_ATTR_MSG`).
+/// Error that the kernel reports for a request: errno and optional extended ACK.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelError {
-    /// A positive errno.
+    /// Positive errno.
     pub errno: i32,
-    /// The extended acknowledgement.
+    /// Text of the extended ACK (`NLMSGERR_ATTR_MSG`). Which errors have one depends on the kernel's
+    /// version.
     pub text: Option<String>,
 }
 
+impl From<Errno> for KernelError {
+    fn from(errno: Errno) -> Self {
+        Self {
+            errno: errno as i32,
+            text: None,
+        }
+    }
+}
+
 impl KernelError {
-    /// Whether it was this errno.
+    /// Returns whether the errno is `errno`.
     #[must_use]
     pub fn is(&self, errno: Errno) -> bool {
         self.errno == errno as i32

@@ -1,39 +1,39 @@
-//! A kernel whose answers the fuzzer makes up.
+//! Fake kernel with replies from the fuzzer.
 
 use super::reply::{Replies, ReplyKind};
-use super::{Attrs, Batch, Connection, Error, Family, KernelError};
+use super::{Attrs, Batch, Error, KernelError, NetlinkProtocol, Transport};
 
-/// What the kernel says, whatever it is asked.
+/// Kernel that sends the same bytes in reply to every request.
 #[derive(Debug, Clone, Copy)]
-pub enum Script<'a> {
-    /// The payload of one message.
+pub enum FuzzKernel<'a> {
+    /// Payload of a single message.
     Payload(&'a [u8]),
-    /// A datagram, to be taken apart first.
+    /// Datagram with any number of messages.
     Datagram(&'a [u8]),
 }
 
-impl<F: Family> Connection<F> for Script<'_> {
-    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error> {
-        let Script::Datagram(bytes) = self else {
+impl<P: NetlinkProtocol> Transport<P> for FuzzKernel<'_> {
+    fn send(&mut self, batch: &Batch<P>) -> Result<Vec<(usize, KernelError)>, Error> {
+        let FuzzKernel::Datagram(bytes) = self else {
             return Ok(Vec::new());
         };
-        let mut refusals = Vec::new();
+        let mut errors = Vec::new();
         for (position, reply) in Replies(bytes).enumerate().take(batch.len()) {
-            if let ReplyKind::End(Err(refusal)) = reply?.kind {
-                refusals.push((position, refusal));
+            if let ReplyKind::End(Err(error)) = reply?.kind {
+                errors.push((position, error));
             }
         }
-        Ok(refusals)
+        Ok(errors)
     }
 
     fn dump(
         &mut self,
-        _: &Batch<F>,
+        _: &Batch<P>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let bytes = match self {
-            Script::Payload(payload) => return each(payload),
-            Script::Datagram(bytes) => bytes,
+            FuzzKernel::Payload(payload) => return each(payload),
+            FuzzKernel::Datagram(bytes) => bytes,
         };
         let mut interrupted = false;
         for reply in Replies(bytes) {
@@ -41,7 +41,7 @@ impl<F: Family> Connection<F> for Script<'_> {
             interrupted |= reply.interrupted;
             match reply.kind {
                 ReplyKind::Payload(payload) => each(payload)?,
-                ReplyKind::End(Err(refusal)) => return Err(Error::Refused(refusal)),
+                ReplyKind::End(Err(error)) => return Err(Error::Refused(error)),
                 ReplyKind::End(Ok(())) => break,
                 ReplyKind::Noop => {}
             }
@@ -54,12 +54,12 @@ impl<F: Family> Connection<F> for Script<'_> {
     }
 }
 
-/// The bodies of the requests of a batch.
+/// Returns the bodies of the requests of a batch.
 ///
 /// # Panics
-/// When what we encode is not what we decode.
+/// Panics if the parser can't read the encoded requests.
 #[must_use]
-pub fn bodies<F: Family>(batch: &Batch<F>) -> Vec<Vec<u8>> {
+pub fn bodies<P: NetlinkProtocol>(batch: &Batch<P>) -> Vec<Vec<u8>> {
     if batch.is_empty() {
         return Vec::new();
     }
@@ -67,27 +67,27 @@ pub fn bodies<F: Family>(batch: &Batch<F>) -> Vec<Vec<u8>> {
     let bodies = Replies(&bytes).map(|reply| match reply {
         Ok(reply) => match reply.kind {
             ReplyKind::Payload(body) => body.to_vec(),
-            kind => panic!("a request is {kind:?}"),
+            kind => panic!("a request is read as {kind:?}"),
         },
         Err(error) => panic!("a request can't be read back: {error}"),
     });
     bodies.collect()
 }
 
-/// Walks a datagram to its end, and the attributes of each message two nests deep; returns how
-/// many messages and attributes there were.
+/// Walks through a datagram, and through the attributes of each message two nests deep. Returns the
+/// number of messages and attributes.
 #[must_use]
 pub fn walk(datagram: &[u8]) -> usize {
-    let mut seen = 0;
+    let mut count = 0;
     for reply in Replies(datagram) {
-        seen += 1;
+        count += 1;
         if let Ok(reply) = reply
             && let ReplyKind::Payload(payload) = reply.kind
         {
-            seen += attributes(payload, 2);
+            count += attributes(payload, 2);
         }
     }
-    seen
+    count
 }
 
 fn attributes(bytes: &[u8], depth: usize) -> usize {

@@ -1,14 +1,31 @@
-//! Netlink, for every family that the agent speaks.
+//! Blocking netlink sockets, request batches and attributes.
 //!
-//! A [`Batch`] holds encoded requests; a [`Connection`] carries them out. Three facts about the kernel
-//! shape both (seen on Linux 6.1 and 6.18):
+//! A [`Batch`] collects encoded requests of one protocol; a [`Transport`], usually a [`Socket`], sends
+//! them. Three properties of the kernel shape both (observed on Linux 6.1 and 6.18):
 //!
-//! - The work is done inside `sendmsg`, so blocking sockets cost nothing and an async stack would
-//!   only add wakers. Callers keep these calls off the runtime's thread.
-//! - An ACK for each request overflows the receive buffer at 257 replies and outcomes are lost. So
-//!   only the last request of a chunk asks for one; refusals answer by themselves.
-//! - The kernel goes on after a refusal. A batch is no transaction: steps that depend on each other
-//!   go in separate commits, and undoing is the caller's work.
+//! - The kernel processes requests inside `sendmsg`, so a blocking socket costs nothing and an async
+//!   stack would only add wakers. Callers keep these calls off the async runtime's thread.
+//! - Requesting an ACK for each request overflows the receive buffer at 257 replies, and results are
+//!   lost. Only the last request of a chunk asks for one; errors are reported without being asked for.
+//! - The kernel continues after an error. A batch is not a transaction: steps that depend on each
+//!   other go in separate batches, and rolling back is up to the caller.
+//!
+//! ```no_run
+//! use patchbay_netlink::{Batch, Flags, RecvBuffer, Rtnetlink, Socket, Transport as _};
+//!
+//! const RTM_NEWLINK: u16 = 16;
+//! let mut up = [0; 16]; // struct ifinfomsg
+//! up[4..8].copy_from_slice(&1_u32.to_ne_bytes()); // ifi_index
+//! up[8..12].copy_from_slice(&1_u32.to_ne_bytes()); // ifi_flags: IFF_UP
+//! up[12..16].copy_from_slice(&1_u32.to_ne_bytes()); // ifi_change
+//! let batch = Batch::<Rtnetlink>::of(RTM_NEWLINK, Flags::Plain, |body| body.raw(&up));
+//!
+//! let mut socket = Socket::open(RecvBuffer::Small)?;
+//! for (position, error) in socket.send(&batch)? {
+//!     eprintln!("request {position}: {error}");
+//! }
+//! # Ok::<(), patchbay_netlink::Error>(())
+//! ```
 
 mod attr;
 mod batch;
@@ -20,23 +37,24 @@ mod reply;
 mod socket;
 
 pub use attr::{
-    AttrTable, Attribute, Attrs, Body, Number, read_be16, read_u8, read_u16, read_u32, read_u64,
+    AttrTable, Attribute, Attrs, Body, IntAttr, read_be16, read_be32, read_u8, read_u16, read_u32,
+    read_u64,
 };
 pub use batch::{Batch, Flags};
 pub use error::{Error, KernelError};
 pub use socket::{RecvBuffer, Socket};
 
-/// A netlink protocol, as a type: never constructed, so that a batch can't reach the wrong socket.
-pub trait Family {
+/// Netlink protocol as an uninhabited type: a batch can't be sent on the socket of another protocol.
+pub trait NetlinkProtocol {
     /// `NETLINK_*` of `linux/netlink.h`.
     const PROTOCOL: isize;
 }
 
 /// `NETLINK_ROUTE`.
 #[derive(Debug)]
-pub enum Route {}
+pub enum Rtnetlink {}
 
-impl Family for Route {
+impl NetlinkProtocol for Rtnetlink {
     const PROTOCOL: isize = 0;
 }
 
@@ -44,7 +62,7 @@ impl Family for Route {
 #[derive(Debug)]
 pub enum Generic {}
 
-impl Family for Generic {
+impl NetlinkProtocol for Generic {
     const PROTOCOL: isize = 16;
 }
 
@@ -52,95 +70,98 @@ impl Family for Generic {
 #[derive(Debug)]
 pub enum Netfilter {}
 
-impl Family for Netfilter {
+impl NetlinkProtocol for Netfilter {
     const PROTOCOL: isize = 12;
 }
 
-/// `NETLINK_KOBJECT_UEVENT`: only listened to.
+/// `NETLINK_KOBJECT_UEVENT`, which only sends events.
 #[derive(Debug)]
 pub enum Uevent {}
 
-impl Family for Uevent {
+impl NetlinkProtocol for Uevent {
     const PROTOCOL: isize = 15;
 }
 
-/// How much of a dump was handed over.
+/// Result of a dump with a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dump {
-    /// All of it.
+    /// The callback has received every reply.
     Complete,
-    /// As much as was wanted, and there is more.
+    /// The limit was reached and there are more replies.
     Truncated,
 }
 
-/// What carries requests out: the real kernel, or a script in tests.
-pub trait Connection<F: Family> {
-    /// Carries out every request of the batch and returns the refusals with their positions.
+/// Sends requests: a [`Socket`], or a fake kernel in tests.
+pub trait Transport<P: NetlinkProtocol> {
+    /// Sends every request of the batch and returns the kernel's errors with the positions of their
+    /// requests.
     ///
     /// # Errors
-    /// When the transport failed; what was done is then unknown and has to be read back.
-    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error>;
+    /// Fails if the transport fails. The kernel's state is then unknown and must be read again.
+    fn send(&mut self, batch: &Batch<P>) -> Result<Vec<(usize, KernelError)>, Error>;
 
-    /// Sends the one request of the batch, a dump or a get, and hands over each answer's payload.
+    /// Sends the single request of the batch, a dump or a get, and passes the payload of each reply
+    /// to `each`.
     ///
     /// # Errors
-    /// The transport's, the kernel's refusal, or [`Error::Interrupted`] when the tables changed
-    /// meanwhile and what was handed over is not one consistent state.
+    /// Fails if the transport fails or the kernel reports an error, and with [`Error::Interrupted`]
+    /// if the table changed during the dump, so that the replies are not one consistent state.
     fn dump(
         &mut self,
-        request: &Batch<F>,
+        request: &Batch<P>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error>;
 
-    /// The same of a dump, of which only the first `most` answers are wanted.
+    /// Like [`Transport::dump`], but stops after the first `most` replies.
     ///
     /// # Errors
-    /// As those of [`Kernel::ask`].
+    /// See [`Transport::dump`].
     fn dump_first(
         &mut self,
-        request: &Batch<F>,
+        request: &Batch<P>,
         most: usize,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<Dump, Error> {
-        let (mut left, mut extent) = (most, Dump::Complete);
+        let (mut left, mut dump) = (most, Dump::Complete);
         self.dump(request, &mut |payload| {
             if left == 0 {
-                extent = Dump::Truncated;
+                dump = Dump::Truncated;
                 return Ok(());
             }
             left -= 1;
             each(payload)
         })?;
-        Ok(extent)
+        Ok(dump)
     }
 }
 
-/// How often a dump that was interrupted is begun again.
+/// Maximum number of attempts to get a dump that no change of the table interrupts.
 const DUMP_TRIES: usize = 16;
 
-/// RecvBuffer into a list; begins again when the tables changed meanwhile.
-pub fn dump<F: Family, K: Connection<F>, T>(
-    kernel: &mut K,
-    request: &Batch<F>,
+/// Dumps into a list; restarts if the table changes during the dump.
+pub fn dump<P: NetlinkProtocol, T>(
+    transport: &mut impl Transport<P>,
+    request: &Batch<P>,
     mut parse: impl FnMut(&[u8]) -> Result<Option<T>, Error>,
 ) -> Result<Vec<T>, Error> {
-    collect_dump(kernel, request, |found: &mut Vec<T>, payload| {
-        found.extend(parse(payload)?);
+    collect_dump(transport, request, |list: &mut Vec<T>, payload| {
+        list.extend(parse(payload)?);
         Ok(())
     })
 }
 
-/// RecvBuffer into whatever `take` makes of the answers; begins again when the tables changed meanwhile.
-pub fn collect_dump<F: Family, K: Connection<F>, S: Default>(
-    kernel: &mut K,
-    request: &Batch<F>,
-    mut take: impl FnMut(&mut S, &[u8]) -> Result<(), Error>,
+/// Dumps into a collection that `add` fills; restarts with an empty one if the table changes during
+/// the dump.
+pub fn collect_dump<P: NetlinkProtocol, S: Default>(
+    transport: &mut impl Transport<P>,
+    request: &Batch<P>,
+    mut add: impl FnMut(&mut S, &[u8]) -> Result<(), Error>,
 ) -> Result<S, Error> {
     for _ in 0..DUMP_TRIES {
-        let mut found = S::default();
-        match kernel.dump(request, &mut |payload| take(&mut found, payload)) {
+        let mut collection = S::default();
+        match transport.dump(request, &mut |payload| add(&mut collection, payload)) {
             Err(Error::Interrupted) => {}
-            other => return other.map(|()| found),
+            other => return other.map(|()| collection),
         }
     }
     Err(Error::Interrupted)

@@ -1,4 +1,4 @@
-//! A datagram of the kernel, taken apart.
+//! Parser for the messages of a datagram.
 
 use super::attr::{read_u16, read_u32};
 use super::batch::HEADER;
@@ -9,18 +9,18 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 
-/// A dump's table changed meanwhile.
+/// `NLM_F_DUMP_INTR`: the table changed during the dump.
 const DUMP_INTR: u16 = 0x010;
-/// An error carries attributes behind the request's header.
+/// `NLM_F_ACK_TLVS`: attributes follow the repeated request.
 const ACK_TLVS: u16 = 0x200;
-/// An error repeats only the header of the request.
+/// `NLM_F_CAPPED`: only the header of the request is repeated.
 const CAPPED: u16 = 0x100;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
-/// Longest sentence that is taken from the kernel, in bytes.
-const MAX_TEXT: usize = 256;
+/// Maximum length of an extended ACK's text; longer ones are cut.
+const MAX_TEXT_BYTES: usize = 256;
 
-/// One message of a datagram.
+/// Message of a datagram.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply<'a> {
     pub(super) sequence: u32,
@@ -30,15 +30,15 @@ pub(super) struct Reply<'a> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReplyKind<'a> {
-    /// The end of an answer: an ACK or the end of a dump, or the kernel's no.
+    /// `NLMSG_ERROR` or `NLMSG_DONE`: ACK, error or end of a dump.
     End(Result<(), KernelError>),
-    /// Part of an answer.
+    /// Body of a message of the protocol.
     Payload(&'a [u8]),
-    /// To be passed over.
+    /// `NLMSG_NOOP`: to be skipped.
     Noop,
 }
 
-/// The messages of one datagram.
+/// Iterator over the messages of a datagram; ends after the first malformed one.
 pub(super) struct Replies<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Replies<'a> {
@@ -59,7 +59,7 @@ impl<'a> Iterator for Replies<'a> {
 fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
     let header = bytes
         .get(..HEADER)
-        .ok_or(Error::Malformed("it is shorter than its header"))?;
+        .ok_or(Error::Malformed("a message is shorter than its header"))?;
     let length = usize::try_from(read_u32(&header[0..4])?)
         .map_err(|_| Error::Malformed("a message is longer than its datagram"))?;
     let kind = read_u16(&header[4..6])?;
@@ -71,7 +71,7 @@ fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
         NLMSG_NOOP => ReplyKind::Noop,
         NLMSG_OVERRUN => return Err(Error::Overrun),
         NLMSG_ERROR => ReplyKind::End(outcome(payload, flags)?),
-        // An old kernel ends a dump without a status.
+        // Old kernels end a dump without a status.
         NLMSG_DONE if payload.is_empty() => ReplyKind::End(Ok(())),
         NLMSG_DONE => {
             ReplyKind::End(status(payload)?.map_err(|errno| KernelError { errno, text: None }))
@@ -87,18 +87,18 @@ fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
     Ok((reply, &bytes[next..]))
 }
 
-/// The leading number: 0, or an errno negated.
+/// Reads the leading status: 0 or a negated errno.
 fn status(payload: &[u8]) -> Result<Result<(), i32>, Error> {
     let bytes = payload
         .first_chunk()
-        .ok_or(Error::Malformed("an error has no number"))?;
+        .ok_or(Error::Malformed("an error has no errno"))?;
     Ok(match i32::from_ne_bytes(*bytes) {
         0 => Ok(()),
         negated => Err(negated.saturating_neg()),
     })
 }
 
-/// `nlmsgerr`: the number, the header of the request and, unless capped, its body, then attributes.
+/// Reads `nlmsgerr`: status, header of the request and, unless capped, its body, then attributes.
 fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), KernelError>, Error> {
     let Err(errno) = status(payload)? else {
         return Ok(Ok(()));
@@ -107,7 +107,7 @@ fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), KernelError>, Error>
     if flags & ACK_TLVS != 0 {
         let request = payload
             .get(4..8)
-            .ok_or(Error::Malformed("an error has no request"))?;
+            .ok_or(Error::Malformed("an error does not repeat its request"))?;
         let repeated = match flags & CAPPED {
             0 => usize::try_from(read_u32(request)?).unwrap_or(usize::MAX),
             _ => HEADER,
@@ -115,7 +115,7 @@ fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), KernelError>, Error>
         let attrs = Attrs::after(repeated.saturating_add(4).next_multiple_of(4), payload)?;
         text = attrs.find(NLMSGERR_ATTR_MSG)?.map(|bytes| {
             let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-            String::from_utf8_lossy(&bytes[..end.min(MAX_TEXT)]).into_owned()
+            String::from_utf8_lossy(&bytes[..end.min(MAX_TEXT_BYTES)]).into_owned()
         });
     }
     Ok(Err(KernelError { errno, text }))
@@ -125,13 +125,13 @@ fn outcome(payload: &[u8], flags: u16) -> Result<Result<(), KernelError>, Error>
 mod tests {
     use super::*;
 
-    /// What Linux 6.18 answered to a second 127.0.0.1/8 on `lo`: bytes of a real socket.
+    /// Recorded reply of Linux 6.18 to adding 127.0.0.1/8 to `lo` a second time.
     const EEXIST: &str = "48000000020000031b000000384b0000efffffff28000000140005061b000000\
         0000000023000100697076343a204164647265737320616c7265616479206173\
         7369676e65640000";
 
     #[test]
-    fn a_refusal_brings_the_kernels_sentence() {
+    fn error_includes_extended_ack() {
         let datagram = hex::decode(EEXIST).unwrap();
         let reply = Replies(&datagram).next().unwrap().unwrap();
         assert_eq!(reply.sequence, 27);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_lies_about_its_length_ends_the_datagram() {
+    fn wrong_message_length_ends_datagram() {
         for datagram in [&[1][..], &[0; 16], &[255; 20]] {
             let mut replies = Replies(datagram);
             assert!(
@@ -156,7 +156,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_datagram_ends(datagram: Vec<u8>) {
+        fn replies_of_any_datagram_terminate(datagram: Vec<u8>) {
             let count = Replies(&datagram).take(datagram.len() + 1).count();
             proptest::prop_assert!(count <= datagram.len() / HEADER + 1);
         }

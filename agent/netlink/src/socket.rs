@@ -1,4 +1,4 @@
-//! The socket to the real kernel.
+//! Blocking netlink socket.
 
 use std::io;
 use std::marker::PhantomData;
@@ -10,21 +10,20 @@ use nix::sys::time::TimeVal;
 
 use super::batch::ACK;
 use super::reply::{Replies, ReplyKind};
-use super::{Batch, Connection, Dump, Error, Family, KernelError};
+use super::{Batch, Dump, Error, KernelError, NetlinkProtocol, Transport};
 
-/// How large the datagrams of a dump may be. The kernel allots each anew, as large as the largest
-/// buffer that was ever offered, up to 32 KiB; without a page it begins with no dump.
+/// Size of the receive buffer. The kernel allocates an skb for each datagram of a dump: as large as the
+/// largest receive buffer seen on the socket, up to 32 KiB, or a page if memory is short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvBuffer {
-    /// Whole tables: the fewer datagrams the better.
+    /// 64 KiB, for whole tables: fewer datagrams.
     Large,
-    /// Thousands of short lists: a quarter faster than with [`RecvBuffer::Large`].
+    /// 8 KiB, for thousands of short dumps: a quarter faster than [`RecvBuffer::Large`].
     Small,
 }
 
 impl RecvBuffer {
-    /// Larger than any datagram then is, in bytes.
-    fn buffer(self) -> usize {
+    fn bytes(self) -> usize {
         match self {
             Self::Large => 64 * 1024,
             Self::Small => 8 * 1024,
@@ -32,69 +31,68 @@ impl RecvBuffer {
     }
 }
 
-/// The kernel answers inside `sendmsg`; who waits longer than this waits for nothing.
-const PATIENCE: TimeVal = TimeVal::new(5, 0);
+/// Receive timeout. The kernel queues its reply before `sendmsg` returns, so a timeout means that the
+/// reply is lost.
+const RECV_TIMEOUT: TimeVal = TimeVal::new(5, 0);
 
-/// Most events that are thrown away at once: who is flooded faster than that must look again.
-const MAX_DRAINED: usize = 4096;
+/// Maximum number of events that one drain discards. The rest makes the next poll return at once.
+const MAX_SKIPPED_EVENTS: usize = 4096;
 
-/// A connected netlink socket with extended acknowledgements.
+/// Netlink socket with extended ACKs, in the network namespace of the thread that opened it.
 #[derive(Debug)]
-pub struct Socket<F> {
+pub struct Socket<P> {
     inner: netlink_sys::Socket,
     sequence: u32,
     buffer: Vec<u8>,
-    family: PhantomData<F>,
+    protocol: PhantomData<P>,
 }
 
-impl<F: Family> Socket<F> {
-    /// Opens it in the network namespace of the calling thread.
-    pub fn open(dumps: RecvBuffer) -> Result<Self, Error> {
-        Self::with_buffer(dumps.buffer())
+impl<P: NetlinkProtocol> Socket<P> {
+    /// Opens a socket for requests.
+    pub fn open(buffer: RecvBuffer) -> Result<Self, Error> {
+        Self::with_buffer(buffer.bytes())
     }
 
     fn with_buffer(bytes: usize) -> Result<Self, Error> {
-        let open = || {
-            let mut socket = netlink_sys::Socket::new(F::PROTOCOL)?;
+        Self::new(bytes, |socket| {
             socket.bind_auto()?;
             socket.set_ext_ack(true)?;
             socket.set_cap_ack(true)?;
-            // Without it a dump ignores the filters in its header. Linux before 4.20 has no such
-            // option; our filters are applied again when answers are read.
+            // Without it the kernel ignores the filters in a dump's header. Linux before 4.20 has no
+            // such option; callers apply their filters to the replies as well.
             let _ = socket.set_netlink_get_strict_chk(true);
-            setsockopt(&borrow(&socket), ReceiveTimeout, &PATIENCE)?;
-            io::Result::Ok(socket)
-        };
-        Ok(Self {
-            inner: open().map_err(Error::Open)?,
-            sequence: 0,
-            buffer: Vec::with_capacity(bytes),
-            family: PhantomData,
+            Ok(setsockopt(&borrow(socket), ReceiveTimeout, &RECV_TIMEOUT)?)
         })
     }
 
-    /// Opens it as a listener to these multicast groups (`RTMGRP_*` mask); it is only polled and
-    /// drained, so it needs no more.
+    /// Opens a non-blocking socket that receives the events of multicast groups (mask of
+    /// `RTMGRP_*`), for polling and draining.
     pub fn listen(groups: u32) -> Result<Self, Error> {
-        let open = || {
-            let mut socket = netlink_sys::Socket::new(F::PROTOCOL)?;
+        Self::new(0, |socket| {
             socket.bind(&netlink_sys::SocketAddr::new(0, groups))?;
-            socket.set_non_blocking(true)?;
-            io::Result::Ok(socket)
-        };
-        Ok(Self {
-            inner: open().map_err(Error::Open)?,
-            sequence: 0,
-            buffer: Vec::new(),
-            family: PhantomData,
+            socket.set_non_blocking(true)
         })
     }
 
-    /// Throws away what has arrived; an overrun is as good as an event.
+    fn new(
+        buffer: usize,
+        set_up: impl FnOnce(&mut netlink_sys::Socket) -> io::Result<()>,
+    ) -> Result<Self, Error> {
+        let mut inner = netlink_sys::Socket::new(P::PROTOCOL).map_err(Error::Open)?;
+        set_up(&mut inner).map_err(Error::Open)?;
+        Ok(Self {
+            inner,
+            sequence: 0,
+            buffer: Vec::with_capacity(buffer),
+            protocol: PhantomData,
+        })
+    }
+
+    /// Discards pending events. An overrun counts as an event.
     pub fn drain(&mut self) {
-        for _ in 0..MAX_DRAINED {
+        for _ in 0..MAX_SKIPPED_EVENTS {
             self.buffer.clear();
-            // One byte of room tells that there was a datagram; its content is never trusted.
+            // One byte suffices to take a datagram off the queue.
             self.buffer.reserve(1);
             match self.inner.recv(&mut self.buffer, libc::MSG_TRUNC) {
                 Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return,
@@ -103,16 +101,17 @@ impl<F: Family> Socket<F> {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let kernel = netlink_sys::SocketAddr::new(0, 0);
         self.inner.send_to(bytes, &kernel, 0).map_err(Error::Send)?;
         Ok(())
     }
 
-    fn numbers(&mut self, count: usize) -> u32 {
+    /// Reserves `count` consecutive sequence numbers and returns the first.
+    fn reserve_sequences(&mut self, count: usize) -> u32 {
         let first = self.sequence.wrapping_add(1);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        // Zero marks what the kernel sends unasked.
+        // The kernel uses 0 for messages that are not replies.
         if first == 0 || first.checked_add(count).is_none() {
             self.sequence = count;
             return 1;
@@ -121,7 +120,7 @@ impl<F: Family> Socket<F> {
         first
     }
 
-    /// The next datagram of the kernel; those of other senders are passed over.
+    /// Receives the next datagram of the kernel; ignores those of other senders.
     fn receive(&mut self) -> Result<(), Error> {
         loop {
             self.buffer.clear();
@@ -138,15 +137,15 @@ impl<F: Family> Socket<F> {
         }
     }
 
-    /// Reads answers up to the end of request `last`. Answers of requests from `first` on are handed
-    /// over; older ones are left from an exchange that failed.
-    fn answers(
+    /// Receives the replies to requests `first` to `last`, up to the end of the reply to `last`.
+    /// Ignores replies to older requests, which a failed exchange can leave in the queue.
+    fn read_replies(
         &mut self,
         first: u32,
         last: u32,
         each: &mut dyn FnMut(u32, ReplyKind<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut trouble = Ok(());
+        let mut result = Ok(());
         loop {
             self.receive()?;
             for reply in Replies(&self.buffer) {
@@ -155,16 +154,15 @@ impl<F: Family> Socket<F> {
                     continue;
                 }
                 if reply.interrupted {
-                    trouble = trouble.and(Err(Error::Interrupted));
+                    result = result.and(Err(Error::Interrupted));
                 }
                 let end = matches!(reply.kind, ReplyKind::End(_)) && reply.sequence == last;
-                // Even when the caller can take no more the answer is read to its end, or it
-                // would stand before the next one.
-                if trouble.is_ok() {
-                    trouble = each(reply.sequence, reply.kind);
+                // After an error the rest is still read, or it would precede the next reply.
+                if result.is_ok() {
+                    result = each(reply.sequence, reply.kind);
                 }
                 if end {
-                    return trouble;
+                    return result;
                 }
             }
         }
@@ -172,63 +170,63 @@ impl<F: Family> Socket<F> {
 }
 
 fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "netlink-sys implements only AsRawFd")]
     // SAFETY: the descriptor is open as long as the socket is borrowed.
     unsafe {
         BorrowedFd::borrow_raw(socket.as_raw_fd())
     }
 }
 
-impl<F> AsFd for Socket<F> {
+impl<P> AsFd for Socket<P> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         borrow(&self.inner)
     }
 }
 
-impl<F: Family> Connection<F> for Socket<F> {
-    fn send(&mut self, batch: &Batch<F>) -> Result<Vec<(usize, KernelError)>, Error> {
-        let mut refusals = Vec::new();
+impl<P: NetlinkProtocol> Transport<P> for Socket<P> {
+    fn send(&mut self, batch: &Batch<P>) -> Result<Vec<(usize, KernelError)>, Error> {
+        let mut errors = Vec::new();
         for chunk in batch.chunks() {
-            let first = self.numbers(chunk.len());
+            let first = self.reserve_sequences(chunk.len());
             let last = self.sequence;
-            self.send(&batch.encode(&chunk, first, ACK))?;
-            self.answers(first, last, &mut |sequence, kind| {
-                if let ReplyKind::End(Err(refusal)) = kind {
+            self.send_bytes(&batch.encode(&chunk, first, ACK))?;
+            self.read_replies(first, last, &mut |sequence, kind| {
+                if let ReplyKind::End(Err(error)) = kind {
                     let offset = usize::try_from(sequence - first).unwrap_or(usize::MAX);
-                    refusals.push((chunk.start.saturating_add(offset), refusal));
+                    errors.push((chunk.start.saturating_add(offset), error));
                 }
                 Ok(())
             })?;
         }
-        Ok(refusals)
+        Ok(errors)
     }
 
     fn dump(
         &mut self,
-        request: &Batch<F>,
+        request: &Batch<P>,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let sequence = self.numbers(1);
-        // A dump ends by itself; a get ends with the ACK that is asked for.
+        let sequence = self.reserve_sequences(1);
+        // A dump ends with NLMSG_DONE, a get with the requested ACK.
         let flags = if request.is_dump() { 0 } else { ACK };
-        self.send(&request.encode(&(0..1), sequence, flags))?;
-        self.answers(sequence, sequence, &mut |_, kind| match kind {
+        self.send_bytes(&request.encode(&(0..1), sequence, flags))?;
+        self.read_replies(sequence, sequence, &mut |_, kind| match kind {
             ReplyKind::Payload(payload) => each(payload),
-            ReplyKind::End(Err(refusal)) => Err(Error::Refused(refusal)),
+            ReplyKind::End(Err(error)) => Err(Error::Refused(error)),
             ReplyKind::End(Ok(())) | ReplyKind::Noop => Ok(()),
         })
     }
 
     fn dump_first(
         &mut self,
-        request: &Batch<F>,
+        request: &Batch<P>,
         most: usize,
         each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<Dump, Error> {
-        // Only the end of its socket ends a dump early, so it has one of its own.
+        // Only closing its socket aborts a dump, so this one runs on a temporary socket.
         let mut other = Self::with_buffer(self.buffer.capacity())?;
-        let sequence = other.numbers(1);
-        other.send(&request.encode(&(0..1), sequence, 0))?;
+        let sequence = other.reserve_sequences(1);
+        other.send_bytes(&request.encode(&(0..1), sequence, 0))?;
         let mut left = most;
         loop {
             other.receive()?;
@@ -243,7 +241,7 @@ impl<F: Family> Connection<F> for Socket<F> {
                         left -= 1;
                         each(payload)?;
                     }
-                    ReplyKind::End(Err(refusal)) => return Err(Error::Refused(refusal)),
+                    ReplyKind::End(Err(error)) => return Err(Error::Refused(error)),
                     ReplyKind::End(Ok(())) => return Ok(Dump::Complete),
                     ReplyKind::Noop => {}
                 }

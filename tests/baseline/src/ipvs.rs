@@ -8,7 +8,7 @@ use patchbay_codec::{Packed as _, RowRef};
 use patchbay_grammar::ipvsadm::{Grammar, NoNames, read_rules};
 use patchbay_netcfg::ipvs::{Ipvs, OldLists};
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Connection as _, Generic, RecvBuffer, Socket};
+use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
 
 use crate::error::Error;

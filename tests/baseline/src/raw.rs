@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr};
-use patchbay_netlink::{Batch, Family};
+use patchbay_netlink::{Batch, NetlinkProtocol};
 
 use crate::error::Error;
 
@@ -19,7 +19,7 @@ const ACK: u8 = 4;
 const ERROR: u8 = 2;
 
 /// Cuts the requests into pieces; only the last of each asks for an answer.
-fn pieces<F: Family>(batch: &Batch<F>) -> Vec<Vec<u8>> {
+fn pieces<P: NetlinkProtocol>(batch: &Batch<P>) -> Vec<Vec<u8>> {
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     let mut last = 0;
     for request in batch.requests() {
@@ -44,9 +44,9 @@ fn pieces<F: Family>(batch: &Batch<F>) -> Vec<Vec<u8>> {
 }
 
 /// Sends every request, and times only that.
-pub(crate) fn carry_out<F: Family>(batch: &Batch<F>) -> Result<Duration, Error> {
+pub(crate) fn carry_out<P: NetlinkProtocol>(batch: &Batch<P>) -> Result<Duration, Error> {
     let pieces = pieces(batch);
-    let mut socket = Socket::new(F::PROTOCOL)?;
+    let mut socket = Socket::new(P::PROTOCOL)?;
     socket.bind_auto()?;
     let kernel = SocketAddr::new(0, 0);
     let mut answer = Vec::with_capacity(PIECE);
@@ -75,13 +75,13 @@ fn check(answer: &[u8]) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_netlink::{Flags, Route};
+    use patchbay_netlink::{Flags, Rtnetlink};
 
     use super::*;
 
     #[test]
     fn the_last_request_of_each_piece_asks_for_an_ack() {
-        let mut batch = Batch::<Route>::default();
+        let mut batch = Batch::<Rtnetlink>::default();
         for _ in 0..3 {
             batch.push(24, Flags::Create, |body| body.raw(&vec![0; 30_000]));
         }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
-use patchbay_netlink::{Batch, Flags, Route};
+use patchbay_netlink::{Batch, Flags, Rtnetlink};
 
 use crate::error::Error;
 use crate::raw;
@@ -24,7 +24,7 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(20, 0, 0, 0);
 pub(crate) fn fill(count: u32, device: &str, gateway: Ipv4Addr) -> Result<Duration, Error> {
     let device = CString::new(device).map_err(|_| Error::Usage)?;
     let index = if_nametoindex(device.as_c_str())?;
-    let mut batch = Batch::<Route>::default();
+    let mut batch = Batch::<Rtnetlink>::default();
     for number in 0..count {
         let dest = Ipv4Addr::from(u32::from(FIRST) + number);
         batch.push(NEW_ROUTE, Flags::Create, |body| {

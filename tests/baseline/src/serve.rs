@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 
 use netlink_sys::{Socket, SocketAddr};
-use patchbay_netlink::{Family as _, Route};
+use patchbay_netlink::{NetlinkProtocol as _, Rtnetlink};
 use vsock::{VMADDR_CID_ANY, VsockListener, VsockStream};
 
 use crate::client::Work;
@@ -60,7 +60,7 @@ fn answer(mut stream: VsockStream) -> Result<(), Error> {
 }
 
 fn tell_of_a_link(stream: &mut VsockStream) -> Result<(), Error> {
-    let mut links = Socket::new(Route::PROTOCOL)?;
+    let mut links = Socket::new(Rtnetlink::PROTOCOL)?;
     links.bind(&SocketAddr::new(0, LINKS))?;
     stream.write_all(&[READY])?;
     let mut event = Vec::with_capacity(LARGEST_EVENT);

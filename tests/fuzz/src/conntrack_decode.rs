@@ -4,7 +4,7 @@
 use patchbay_codec::{pack, unpack};
 use patchbay_grammar::conntrack::parse;
 use patchbay_netcfg::conntrack::{delete, each};
-use patchbay_netcfg::fuzz::Script;
+use patchbay_netcfg::fuzz::FuzzKernel;
 use patchbay_types::conntrack::Filter;
 
 /// The payload of one answer, by several filters.
@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     FILTERS.with(|filters| {
         for filter in filters {
             listed(data, Some(filter));
-            if let Ok(deleted) = delete(&mut Script::Payload(data), filter) {
+            if let Ok(deleted) = delete(&mut FuzzKernel::Payload(data), filter) {
                 assert!(deleted <= 1, "one answer holds one flow");
             }
         }
@@ -27,7 +27,7 @@ fn listed(data: &[u8], only: Option<&Filter>) {
         assert_eq!(unpack(&pack(flow)).as_ref(), Ok(flow));
     };
     // What is no flow is refused.
-    let _ = each(&mut Script::Payload(data), only, &mut check);
+    let _ = each(&mut FuzzKernel::Payload(data), only, &mut check);
 }
 
 fn filters() -> Vec<Filter> {

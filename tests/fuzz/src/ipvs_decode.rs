@@ -1,7 +1,7 @@
 //! What IPVS answers: it goes over the wire unchanged, and can be told the kernel again.
 
 use patchbay_codec::Row;
-use patchbay_netcfg::fuzz::{Script, bodies};
+use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
 use patchbay_netcfg::ipvs::Ipvs;
 use patchbay_netlink::Batch;
 use patchbay_types::ipvs::{Change, Family, ServiceId};
@@ -17,11 +17,11 @@ const FAMILY: [u8; 12] = [1, 2, 0, 0, 6, 0, 1, 0, 0x22, 0, 0, 0];
 /// The first byte picks the question; the rest is the payload of its answer.
 pub fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
-    let ipvs = Ipvs::resolve(&mut Script::Payload(&FAMILY));
+    let ipvs = Ipvs::resolve(&mut FuzzKernel::Payload(&FAMILY));
     let Ok(Some(ipvs)) = ipvs else {
         panic!("there is such a family");
     };
-    let mut kernel = Script::Payload(payload);
+    let mut kernel = FuzzKernel::Payload(payload);
     match kind {
         b'0' => services(ipvs, &mut kernel),
         b'1' => servers(ipvs, &mut kernel, Family::V4),
@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn services(ipvs: Ipvs, kernel: &mut Script<'_>) {
+fn services(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>) {
     for listed in ipvs.services(kernel).into_iter().flatten() {
         carried(&Row::Service(listed.clone()));
         let mut batch = Batch::default();
@@ -45,7 +45,7 @@ fn services(ipvs: Ipvs, kernel: &mut Script<'_>) {
     }
 }
 
-fn servers(ipvs: Ipvs, kernel: &mut Script<'_>, family: Family) {
+fn servers(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>, family: Family) {
     let id = ServiceId::Mark {
         mark: std::num::NonZeroU32::MIN,
         family,

@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
                 assert!(!path.steps().is_empty());
             }
         }
-        b'3' => drop(fuzz::channels(fuzz::Script::Payload(bytes))),
+        b'3' => drop(fuzz::channels(fuzz::FuzzKernel::Payload(bytes))),
         _ => {}
     }
 }

@@ -1,15 +1,15 @@
 //! Datagrams of the kernel: answers in parts, ends, refusals with their words, attributes in nests.
 
-use patchbay_netcfg::fuzz::{Script, walk};
+use patchbay_netcfg::fuzz::{FuzzKernel, walk};
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Connection, Error, Flags, Route};
+use patchbay_netlink::{Batch, Error, Flags, Rtnetlink, Transport};
 
 /// The same datagram to one who walks it, one who asks and one who commits.
 pub fn run(data: &[u8]) {
     assert!(walk(data) <= data.len(), "more is read than there is");
-    let _ = FamilyId::resolve(&mut Script::Datagram(data), "IPVS");
-    let request = Batch::<Route>::of(18, Flags::Plain, |body| body.raw(&[0; 16]));
-    let mut kernel = Script::Datagram(data);
+    let _ = FamilyId::resolve(&mut FuzzKernel::Datagram(data), "IPVS");
+    let request = Batch::<Rtnetlink>::of(18, Flags::Plain, |body| body.raw(&[0; 16]));
+    let mut kernel = FuzzKernel::Datagram(data);
     match kernel.send(&request) {
         Ok(refusals) => {
             for (position, refusal) in refusals {

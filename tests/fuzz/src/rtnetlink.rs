@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use patchbay_codec::{pack, unpack};
-use patchbay_netcfg::fuzz::{Script, bodies};
+use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
 use patchbay_netcfg::rtnl::{address, link, route};
 use patchbay_netlink::Batch;
 
@@ -12,7 +12,7 @@ use crate::pick;
 /// The first byte picks the table; the rest is one message of it.
 pub fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
-    let mut kernel = Script::Payload(payload);
+    let mut kernel = FuzzKernel::Payload(payload);
     match kind {
         b'0' => drop(link::list(&mut kernel)),
         b'1' => addresses(&mut kernel),
@@ -21,13 +21,13 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn addresses(kernel: &mut Script<'_>) {
+fn addresses(kernel: &mut FuzzKernel<'_>) {
     for listed in address::list(kernel).into_iter().flatten() {
         let mut batch = Batch::default();
         address::remove(&mut batch, listed.index, listed.address);
         let told = bodies(&batch).pop().expect("there is one request");
         // A request says nothing of progress and little of scope; address and link are its point.
-        for again in address::list(&mut Script::Payload(&told))
+        for again in address::list(&mut FuzzKernel::Payload(&told))
             .into_iter()
             .flatten()
         {
@@ -36,13 +36,13 @@ fn addresses(kernel: &mut Script<'_>) {
     }
 }
 
-fn routes(kernel: &mut Script<'_>) {
+fn routes(kernel: &mut FuzzKernel<'_>) {
     let names = HashMap::from([(3, "eth0".to_owned())]);
     for listed in route::list(kernel).into_iter().flatten() {
         let mut batch = Batch::default();
         route::add(&mut batch, &listed);
         let told = bodies(&batch).pop().expect("there is one request");
-        let again = route::list(&mut Script::Payload(&told)).unwrap_or_default();
+        let again = route::list(&mut FuzzKernel::Payload(&told)).unwrap_or_default();
         assert_eq!(again.len(), 1, "{listed:?} is told as {told:?}");
         if let Some(spoken) = listed.spoken(&names) {
             assert_eq!(again[0].spoken(&names).as_ref(), Some(&spoken));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use patchbay_types::conntrack::{Flow, Tuple};
 
-use patchbay_netlink::{Attrs, Error, read_be16, read_u8, read_u32};
+use patchbay_netlink::{Attrs, Error, read_be16, read_be32, read_u8};
 
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
@@ -39,8 +39,7 @@ pub(super) struct Tracked<'a> {
 }
 
 fn be32(attrs: &Attrs<'_>, kind: u16) -> Result<u32, Error> {
-    let value = attrs.find(kind)?.map(read_u32).transpose()?;
-    Ok(u32::from_be(value.unwrap_or(0)))
+    Ok(attrs.find(kind)?.map(read_be32).transpose()?.unwrap_or(0))
 }
 
 fn nest<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, Error> {
@@ -112,7 +111,7 @@ pub(super) fn flow(payload: &[u8]) -> Result<Option<Tracked<'_>>, Error> {
         mark: be32(&attrs, CTA_MARK)?,
         zone: zone.unwrap_or(0),
         id: be32(&attrs, super::request::CTA_ID)?,
-        timeout: timeout.map(read_u32).transpose()?.map(u32::from_be),
+        timeout: timeout.map(read_be32).transpose()?,
     };
     Ok(Some(Tracked { flow, orig }))
 }

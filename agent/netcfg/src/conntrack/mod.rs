@@ -12,7 +12,7 @@ mod tests;
 use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 
-use patchbay_netlink::{Batch, Connection, Dump, Error, KernelError, Netfilter, collect_dump};
+use patchbay_netlink::{Batch, Dump, Error, KernelError, Netfilter, Transport, collect_dump};
 use request::Sieve;
 
 /// What a kernel answers that lacks the filter, or lacks it for this message.
@@ -48,7 +48,7 @@ impl Found {
 /// that were found, less those that ended by themselves before their turn. Where the kernel deletes
 /// by the filter itself, flows that began after the count go too and are not in it. If it deletes
 /// more than `LOOKED_AT` that way, the number is by how much the whole table shrank.
-pub fn delete(kernel: &mut impl Connection<Netfilter>, filter: &Filter) -> Result<usize, Error> {
+pub fn delete(kernel: &mut impl Transport<Netfilter>, filter: &Filter) -> Result<usize, Error> {
     let listing = request::listing(filter.parts().family);
     let Some(sieve) = Sieve::of(filter) else {
         return listed(kernel, &listing, filter);
@@ -61,7 +61,7 @@ pub fn delete(kernel: &mut impl Connection<Netfilter>, filter: &Filter) -> Resul
 
 /// By the kernel's own filter, or its refusal of that.
 fn sifted(
-    kernel: &mut impl Connection<Netfilter>,
+    kernel: &mut impl Transport<Netfilter>,
     sieve: &Sieve,
     filter: &Filter,
 ) -> Result<usize, Error> {
@@ -90,7 +90,7 @@ fn sifted(
 
 /// Deletes what the sieve lets through by one message, and returns how many flows the table has
 /// fewer; `None` where the kernel can't and has deleted nothing: before Linux 6.12.
-fn at_once(kernel: &mut impl Connection<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
+fn at_once(kernel: &mut impl Transport<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
     let before = tracked(kernel)?;
     match kernel.send(&sieve.delete())?.pop() {
         None => Ok(Some(before.saturating_sub(tracked(kernel)?))),
@@ -100,7 +100,7 @@ fn at_once(kernel: &mut impl Connection<Netfilter>, sieve: &Sieve) -> Result<Opt
 }
 
 /// Number of flows in the whole table.
-fn tracked(kernel: &mut impl Connection<Netfilter>) -> Result<usize, Error> {
+fn tracked(kernel: &mut impl Transport<Netfilter>) -> Result<usize, Error> {
     let mut entries = 0;
     kernel.dump(&request::totals(), &mut |payload| {
         entries = decode::entries(payload)?;
@@ -110,7 +110,7 @@ fn tracked(kernel: &mut impl Connection<Netfilter>) -> Result<usize, Error> {
 }
 
 fn listed(
-    kernel: &mut impl Connection<Netfilter>,
+    kernel: &mut impl Transport<Netfilter>,
     listing: &Batch<Netfilter>,
     filter: &Filter,
 ) -> Result<usize, Error> {
@@ -121,7 +121,7 @@ fn listed(
 }
 
 fn one_by_one(
-    kernel: &mut impl Connection<Netfilter>,
+    kernel: &mut impl Transport<Netfilter>,
     requests: &Batch<Netfilter>,
 ) -> Result<usize, Error> {
     let mut deleted = requests.len();
@@ -137,7 +137,7 @@ fn one_by_one(
 /// Hands over every flow, or those that agree with the whole filter. The table goes on changing
 /// meanwhile, and the kernel says nothing of that.
 pub fn each(
-    kernel: &mut impl Connection<Netfilter>,
+    kernel: &mut impl Transport<Netfilter>,
     filter: Option<&Filter>,
     flow: &mut dyn FnMut(&Flow),
 ) -> Result<(), Error> {

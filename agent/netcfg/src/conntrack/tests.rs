@@ -28,7 +28,7 @@ fn refusal(errno: Errno) -> KernelError {
     }
 }
 
-impl Connection<Netfilter> for Script {
+impl Transport<Netfilter> for Script {
     fn send(&mut self, batch: &Batch<Netfilter>) -> Result<Vec<(usize, KernelError)>, Error> {
         self.sent.push((batch.len(), batch.bytes().to_vec()));
         let refused = self.commits.pop_front().unwrap_or_default();

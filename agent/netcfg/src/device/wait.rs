@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use patchbay_netlink::{Error, Route, Socket, Uevent};
+use patchbay_netlink::{Error, Rtnetlink, Socket, Uevent};
 
 /// The groups of links and of IPv6 addresses (`RTMGRP_LINK`, `RTMGRP_IPV6_IFADDR`), and the kernel's
 /// own uevents.
@@ -26,7 +26,7 @@ pub fn until<T, E: From<Error>>(
     deadline: Instant,
     mut look: impl FnMut() -> Result<Option<T>, E>,
 ) -> Result<Option<T>, E> {
-    let mut links = Socket::<Route>::listen(LINKS | IPV6_ADDRESSES)?;
+    let mut links = Socket::<Rtnetlink>::listen(LINKS | IPV6_ADDRESSES)?;
     let mut uevents = Socket::<Uevent>::listen(KERNEL_UEVENTS)?;
     loop {
         if let Some(seen) = look()? {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use patchbay_types::QueuePairs;
 
 use patchbay_netlink::genl::{FamilyId, HEADER};
-use patchbay_netlink::{Attrs, Connection, Error, Generic, RecvBuffer, Socket, read_u32};
+use patchbay_netlink::{Attrs, Error, Generic, RecvBuffer, Socket, Transport, read_u32};
 
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_MSG_CHANNELS_SET: u8 = 18;
@@ -97,7 +97,7 @@ impl Ethtool {
 }
 
 pub(crate) fn get(
-    socket: &mut impl Connection<Generic>,
+    socket: &mut impl Transport<Generic>,
     id: FamilyId,
     index: u32,
 ) -> Result<(u32, u32), Error> {
@@ -120,7 +120,7 @@ pub(crate) fn get(
 }
 
 fn set(
-    socket: &mut impl Connection<Generic>,
+    socket: &mut impl Transport<Generic>,
     id: FamilyId,
     index: u32,
     pairs: u32,

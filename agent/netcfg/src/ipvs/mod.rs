@@ -13,7 +13,7 @@ pub mod sysctl;
 use patchbay_types::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceId, Status};
 
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Connection, Error, Generic, dump};
+use patchbay_netlink::{Batch, Error, Generic, Transport, dump};
 
 pub use proc::{connections, count_rules};
 pub use sockopt::OldLists;
@@ -26,7 +26,7 @@ pub struct Ipvs(FamilyId);
 
 impl Ipvs {
     /// Asks for the family; `None` where the kernel has none, or not yet.
-    pub fn resolve(kernel: &mut impl Connection<Generic>) -> Result<Option<Self>, Error> {
+    pub fn resolve(kernel: &mut impl Transport<Generic>) -> Result<Option<Self>, Error> {
         match FamilyId::resolve(kernel, consts::FAMILY) {
             Ok(id) => Ok(Some(Self(id))),
             Err(Error::Refused(refusal)) if refusal.is(nix::errno::Errno::ENOENT) => Ok(None),
@@ -34,15 +34,15 @@ impl Ipvs {
         }
     }
 
-    /// Adds one change to a batch; its position there is returned.
-    pub fn push(self, batch: &mut Batch<Generic>, change: &Change) -> usize {
-        encode::change(self.0, batch, change)
+    /// Appends the request for a change to a batch.
+    pub fn push(self, batch: &mut Batch<Generic>, change: &Change) {
+        encode::change(self.0, batch, change);
     }
 
     /// Every service, in the kernel's order and without its servers.
     pub fn services(
         self,
-        kernel: &mut impl Connection<Generic>,
+        kernel: &mut impl Transport<Generic>,
     ) -> Result<Vec<ListedService>, Error> {
         let request = self.0.dump(consts::CMD_GET_SERVICE, |_| {});
         dump(kernel, &request, |payload| {
@@ -56,7 +56,7 @@ impl Ipvs {
     /// ESRCH as a refusal where there is none.
     pub fn service(
         self,
-        kernel: &mut impl Connection<Generic>,
+        kernel: &mut impl Transport<Generic>,
         id: ServiceId,
     ) -> Result<ListedService, Error> {
         let request = self
@@ -68,7 +68,7 @@ impl Ipvs {
     /// The servers of a service, in the kernel's order; none where there is no such service.
     pub fn servers(
         self,
-        kernel: &mut impl Connection<Generic>,
+        kernel: &mut impl Transport<Generic>,
         id: ServiceId,
     ) -> Result<Vec<ListedServer>, Error> {
         let request = self
@@ -80,7 +80,7 @@ impl Ipvs {
     }
 
     /// Version, timeouts and daemons.
-    pub fn status(self, kernel: &mut impl Connection<Generic>) -> Result<Status, Error> {
+    pub fn status(self, kernel: &mut impl Transport<Generic>) -> Result<Status, Error> {
         let request = self.0.request(consts::CMD_GET_INFO, |_| {});
         let (version, table_size) = one(kernel, &request, decode::info)?;
         let request = self.0.request(consts::CMD_GET_CONFIG, |_| {});
@@ -101,7 +101,7 @@ impl Ipvs {
 
 /// The one answer to a question.
 fn one<T>(
-    kernel: &mut impl Connection<Generic>,
+    kernel: &mut impl Transport<Generic>,
     request: &Batch<Generic>,
     parse: impl Fn(&[u8]) -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -18,7 +18,7 @@ use super::{Error, Sockets, Step};
 use crate::device;
 use crate::rtnl::address::{self, Progress};
 use crate::rtnl::route::{self, Stored};
-use patchbay_netlink::{Batch, Connection as _, KernelError};
+use patchbay_netlink::{Batch, KernelError, Transport as _};
 
 /// How long the kernel gets to ask the other hosts about addresses: it begins within a second and
 /// asks for one more, and software emulation is slow.

@@ -11,7 +11,7 @@ use super::{Error, Sockets, Step, rename};
 use crate::ethtool::Device;
 use crate::rtnl::link::{self, Change};
 use crate::rtnl::route::Stored;
-use patchbay_netlink::{Batch, Connection as _, KernelError, Route};
+use patchbay_netlink::{Batch, KernelError, Rtnetlink, Transport as _};
 
 /// How a link was before it was changed: enough to go back.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ pub(super) fn one(
 /// step of its position.
 pub(super) fn send(
     kernel: &mut Sockets,
-    batch: &Batch<Route>,
+    batch: &Batch<Rtnetlink>,
     step: impl FnOnce(usize) -> Step,
 ) -> Result<(), Error> {
     match kernel.route.send(batch)?.into_iter().next() {

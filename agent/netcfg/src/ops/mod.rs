@@ -23,7 +23,7 @@ use crate::device::{self, Sysfs};
 use crate::ethtool::{Device, Ethtool, EthtoolBackend};
 use crate::rtnl::{address, link};
 use configure::Before;
-use patchbay_netlink::{RecvBuffer, Route, Socket};
+use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
 
 use conntrack::ConntrackService;
 pub use error::{Error, Step};
@@ -36,7 +36,7 @@ const CARRIER: Duration = Duration::from_secs(1);
 /// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
 #[derive(Debug)]
 struct Sockets {
-    route: Socket<Route>,
+    route: Socket<Rtnetlink>,
     ethtool: Ethtool,
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use patchbay_types::{DadPolicy, InterfaceAddress};
 
 use super::{AF_INET6, family, header, put_ip, read_ip};
-use patchbay_netlink::{Attrs, Batch, Body, Connection, Error, Flags, Route, dump};
+use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump};
 
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
@@ -53,7 +53,10 @@ pub struct Listed {
 }
 
 /// The addresses of one link.
-pub fn of(kernel: &mut impl Connection<Route>, index: u32) -> Result<Vec<InterfaceAddress>, Error> {
+pub fn of(
+    kernel: &mut impl Transport<Rtnetlink>,
+    index: u32,
+) -> Result<Vec<InterfaceAddress>, Error> {
     let listed = list(kernel)?.into_iter();
     Ok(listed
         .filter(|listed| listed.index == index)
@@ -63,7 +66,7 @@ pub fn of(kernel: &mut impl Connection<Route>, index: u32) -> Result<Vec<Interfa
 
 /// Every address of the namespace. Left out are the IPv6 link-local ones, which belong to the
 /// kernel, and any that an interface of ours could not have.
-pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Listed>, Error> {
+pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Listed>, Error> {
     let request = Batch::of(RTM_GETADDR, Flags::Dump, |body| body.raw(&[0; HEADER]));
     dump(kernel, &request, read)
 }
@@ -96,7 +99,12 @@ fn read(payload: &[u8]) -> Result<Option<Listed>, Error> {
 /// Adds to a batch: link `index` gets the address.
 ///
 /// An IPv4 network gets its broadcast address as `ip addr add … brd +` would.
-pub fn add(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress, duplicates: DadPolicy) {
+pub fn add(
+    batch: &mut Batch<Rtnetlink>,
+    index: u32,
+    address: InterfaceAddress,
+    duplicates: DadPolicy,
+) {
     let flags = match (address.ip(), duplicates) {
         (IpAddr::V6(_), DadPolicy::Skip) => flag::NODAD,
         _ => 0,
@@ -114,7 +122,7 @@ pub fn add(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress, dupl
 }
 
 /// Adds to a batch: link `index` loses the address.
-pub fn remove(batch: &mut Batch<Route>, index: u32, address: InterfaceAddress) {
+pub fn remove(batch: &mut Batch<Rtnetlink>, index: u32, address: InterfaceAddress) {
     batch.push(RTM_DELADDR, Flags::Plain, |body| {
         tell(body, index, address, 0);
     });

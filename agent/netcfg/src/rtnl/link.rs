@@ -3,7 +3,7 @@
 use patchbay_types::{Arp, IfName, MacAddr, Mtu};
 
 use super::header;
-use patchbay_netlink::{Attrs, Batch, Body, Connection, Error, Flags, Route, dump, read_u32};
+use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u32};
 
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
@@ -85,7 +85,7 @@ impl Link {
 }
 
 /// Every link of the namespace.
-pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Link>, Error> {
+pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> {
     let request = Batch::of(RTM_GETLINK, Flags::Dump, |body| {
         body.raw(&[0; HEADER]);
         body.u32(ifla::EXT_MASK, SKIP_STATS);
@@ -109,7 +109,7 @@ pub enum Change {
 }
 
 /// Adds the change of link `index` to a batch.
-pub fn change(batch: &mut Batch<Route>, index: u32, change: &Change) {
+pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &Change) {
     let (flags, mask) = match change {
         Change::Up => (iff::UP, iff::UP),
         Change::Down => (0, iff::UP),

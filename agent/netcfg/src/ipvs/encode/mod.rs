@@ -13,10 +13,10 @@ use super::consts::{
     SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
 };
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Body, Generic, Number};
+use patchbay_netlink::{Batch, Body, Generic, IntAttr};
 
-/// Adds one change to a batch; its position there is returned.
-pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) -> usize {
+/// Appends the request for a change to a batch.
+pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) {
     match change {
         Change::AddService(new) => id.push(batch, CMD_NEW_SERVICE, |body| service(body, new)),
         Change::EditService(new) => id.push(batch, CMD_SET_SERVICE, |body| service(body, new)),
@@ -67,21 +67,21 @@ fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
 }
 
 fn service_id(nest: &mut Body<'_>, id: ServiceId) {
-    let family = Number::u16(svc::AF, family(id.family()));
+    let family = IntAttr::u16(svc::AF, family(id.family()));
     match id {
         ServiceId::Address {
             protocol,
             address: ip,
             port,
         } => {
-            let protocol = Number::u16(svc::PROTOCOL, protocol.number().into());
-            nest.numbers([family, protocol]);
+            let protocol = IntAttr::u16(svc::PROTOCOL, protocol.number().into());
+            nest.ints([family, protocol]);
             address(nest, svc::ADDR, ip);
-            nest.numbers([Number::be16(svc::PORT, port)]);
+            nest.ints([IntAttr::be16(svc::PORT, port)]);
         }
         // The kernel ignores an address beside it.
         ServiceId::Mark { mark, .. } => {
-            nest.numbers([family, Number::u32(svc::FWMARK, mark.get())]);
+            nest.ints([family, IntAttr::u32(svc::FWMARK, mark.get())]);
         }
     }
 }
@@ -118,28 +118,28 @@ fn service(body: &mut Body<'_>, service: &Service) {
 fn server_id(nest: &mut Body<'_>, id: ServerId) {
     nest.u16(dest::ADDR_FAMILY, family(Family::of(id.address)));
     address(nest, dest::ADDR, id.address);
-    nest.numbers([Number::be16(dest::PORT, id.port)]);
+    nest.ints([IntAttr::be16(dest::PORT, id.port)]);
 }
 
 fn server(body: &mut Body<'_>, server: &Server) {
     body.nest(top::DEST, |nest| {
         server_id(nest, server.id);
-        nest.numbers([
-            Number::u32(dest::FWD_METHOD, server.forward.number()),
-            Number::u32(dest::WEIGHT, server.weight.get()),
+        nest.ints([
+            IntAttr::u32(dest::FWD_METHOD, server.forward.number()),
+            IntAttr::u32(dest::WEIGHT, server.weight.get()),
         ]);
         // Older kernels know none of these, so they are sent only where they say something.
         if let Forward::Tunnel(tunnel) = server.forward {
             let (kind, port, checksum) = tunnel.numbers();
             nest.u8(dest::TUN_TYPE, kind);
-            nest.numbers([
-                Number::be16(dest::TUN_PORT, port),
-                Number::u16(dest::TUN_FLAGS, checksum.into()),
+            nest.ints([
+                IntAttr::be16(dest::TUN_PORT, port),
+                IntAttr::u16(dest::TUN_FLAGS, checksum.into()),
             ]);
         }
-        nest.numbers([
-            Number::u32(dest::U_THRESH, server.upper.get()),
-            Number::u32(dest::L_THRESH, server.lower.get()),
+        nest.ints([
+            IntAttr::u32(dest::U_THRESH, server.upper.get()),
+            IntAttr::u32(dest::L_THRESH, server.lower.get()),
         ]);
     });
 }

@@ -20,7 +20,7 @@ use patchbay_types::ipvs::{
 
 use crate::ipvs::{self, Ipvs, OldLists, sysctl};
 use crate::modules::Modules;
-use patchbay_netlink::{Batch, Connection as _, Generic, RecvBuffer, Socket};
+use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use rules::Rules;
 
 pub use error::Error;

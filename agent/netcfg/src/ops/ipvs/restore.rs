@@ -14,7 +14,7 @@ use super::error::Error;
 use super::sender::Sender;
 use super::undo_log::UndoLog;
 use crate::ipvs;
-use patchbay_netlink::{Batch, Connection as _, KernelError};
+use patchbay_netlink::{Batch, KernelError, Transport as _};
 
 /// A rule file as it came: packed lines, in pieces that each end with one.
 pub type Pieces = Vec<Vec<u8>>;

@@ -8,7 +8,7 @@ use super::Room;
 use super::error::Error;
 use super::undo_log::UndoLog;
 use crate::ipvs::Ipvs;
-use patchbay_netlink::{Batch, Connection as _, Generic};
+use patchbay_netlink::{Batch, Generic, Transport as _};
 
 /// Most changes in one batch: how far it goes on after a refusal.
 const BATCH: usize = 512;

@@ -8,7 +8,7 @@ use patchbay_types::{Route as Spoken, Way};
 
 use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{
-    Attribute, Attrs, Batch, Body, Connection, Error, Flags, Route, dump, read_u16, read_u32,
+    Attribute, Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u16, read_u32,
 };
 
 const RTM_NEWROUTE: u16 = 24;
@@ -79,7 +79,7 @@ pub struct New {
 pub struct Listed(Vec<u8>);
 
 /// Every route of every table. One that can't be read is not for us to touch, and is passed over.
-pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Stored>, Error> {
+pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Stored>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| body.raw(&[0; HEADER]));
     dump(kernel, &request, |payload| {
         Ok(Listed::read(payload).ok().map(Stored::Listed))
@@ -87,12 +87,12 @@ pub fn list(kernel: &mut impl Connection<Route>) -> Result<Vec<Stored>, Error> {
 }
 
 /// Adds to a batch: the route, unless there is one to its destination with its metric.
-pub fn add(batch: &mut Batch<Route>, route: &Stored) {
+pub fn add(batch: &mut Batch<Rtnetlink>, route: &Stored) {
     batch.push(RTM_NEWROUTE, Flags::Create, |body| route.tell(body));
 }
 
 /// Adds to a batch: exactly this route goes.
-pub fn remove(batch: &mut Batch<Route>, route: &Stored) {
+pub fn remove(batch: &mut Batch<Rtnetlink>, route: &Stored) {
     batch.push(RTM_DELROUTE, Flags::Plain, |body| route.tell(body));
 }
 
@@ -123,17 +123,21 @@ impl Listed {
         let flags = read_u32(&told[8..])? & !u32::from(DOWN);
         told[8..].copy_from_slice(&flags.to_ne_bytes());
         let mut expires = 0;
-        for attribute in Attrs::after(HEADER, payload)?.standing() {
-            let Attribute { kind, value, whole } = attribute?;
+        for attribute in Attrs::after(HEADER, payload)?.raw_attrs() {
+            let Attribute {
+                kind,
+                value,
+                encoded,
+            } = attribute?;
             match kind {
                 // rta_cacheinfo: references, last use, what is left of its life, each u32, and more.
                 rta::CACHEINFO => expires = value.get(8..12).map_or(Ok(0), read_u32)?,
                 rta::MULTIPATH => {
                     let hops = told.len() + ATTRIBUTE;
-                    told.extend_from_slice(whole);
+                    told.extend_from_slice(encoded);
                     revive(&mut told[hops..hops + value.len()])?;
                 }
-                _ => told.extend_from_slice(whole),
+                _ => told.extend_from_slice(encoded),
             }
         }
         told.resize(told.len().next_multiple_of(4), 0);
