@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
-use patchbay_tests::{Guest, Machine, bin, patchbay, run};
+use patchbay_tests::{Card, Guest, Machine, bin, patchbay, run};
 use patchbay_types::{
     Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
 };
@@ -87,8 +87,7 @@ fn its_log_has_one_record_per_request() {
 fn queues_are_set_by_the_ioctl_too() {
     let guest = Guest::start(Machine::Q35);
     let agent = guest.second_agent("patchbay-agent --ethtool ioctl", 1070);
-    let card =
-        format!(r#"{{"device":"t","name":"eth-test","hwAddr":"{MAC}","mtu":1500,"queues":4}}"#);
+    let card = Card::named("eth-test").mac(MAC).queues(4).json();
     let qmp = guest.file("qmp.sock");
     let words = [
         "kata-network",
@@ -110,11 +109,11 @@ fn queues_are_set_by_the_ioctl_too() {
 #[test]
 fn a_card_that_is_up_keeps_addresses_and_routes_over_a_new_name() {
     let guest = Guest::start(Machine::Q35);
-    let card = format!(
-        r#"{{"device":"t","name":"old","hwAddr":"{MAC}","mtu":1500,
-            "IPAddresses":[{{"address":"172.16.0.3","mask":"16"}},{{"address":"fd00::3","mask":"64"}}]}}"#
-    );
-    guest.kata_network("add-iface", &card).ok();
+    let card = Card::named("old")
+        .mac(MAC)
+        .address("172.16.0.3/16")
+        .address("fd00::3/64");
+    guest.plug(&card).ok();
     guest.exec("ip route add 10.1.0.0/16 via 172.16.0.1").ok();
     guest
         .exec("ip route add default via 172.16.0.2 metric 7")

@@ -6,11 +6,18 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, Guest, Machine, patchbay, run};
+use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
-const CARD: &str = r#"{"device":"tap-k","name":"eth-k","hwAddr":"02:42:20:6f:a3:70","mtu":1500,
-    "IPAddresses":[{"Family":2,"Address":"172.16.0.3","Mask":"24"}],"queues":2}"#;
+fn card() -> Card {
+    Card::named("eth-k")
+        .mac("02:42:20:6f:a3:70")
+        .set(
+            "IPAddresses",
+            json!([{"Family": 2, "Address": "172.16.0.3", "Mask": "24"}]),
+        )
+        .queues(2)
+}
 
 /// After how many milliseconds of a command the agent is killed.
 const MOMENTS: [u64; 7] = [0, 4, 12, 30, 60, 90, 120];
@@ -51,14 +58,14 @@ fn a_card_is_whole_or_absent_and_comes_again() {
     kill(&guest);
     again(|| guest.kata_network("list-ifaces", "")).ok();
     for moment in MOMENTS {
-        let done = killed_during(&guest, moment, || guest.kata_network("add-iface", CARD));
-        let added = again(|| guest.kata_network("add-iface", CARD)).json();
+        let done = killed_during(&guest, moment, || guest.plug(&card()));
+        let added = again(|| guest.plug(&card())).json();
         assert_eq!(added["name"], "eth-k", "killed after {moment} ms: {done}");
         let links = guest.ip("link show");
         let ours = links.as_array().unwrap().iter();
         let ours = ours.filter(|link| link["address"] == "02:42:20:6f:a3:70");
         assert_eq!(ours.count(), 1, "{links}");
-        again(|| guest.kata_network("del-iface", CARD)).ok();
+        again(|| guest.unplug(&card())).ok();
         assert!(guest.netns().links().is_empty());
     }
     eprintln!("{} points killed", MOMENTS.len() + 1);
@@ -67,7 +74,7 @@ fn a_card_is_whole_or_absent_and_comes_again() {
 #[test]
 fn routes_can_be_told_again() {
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     let route = |number: usize| json!({"dest": format!("10.{}.{}.0/24", number / 250, number % 250), "device": "eth-k"});
     let routes = json!((0..2000).map(route).collect::<Vec<_>>()).to_string();
     for moment in MOMENTS {

@@ -6,37 +6,38 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::process::Command;
 
-use patchbay_tests::{Dice, Guest, Machine, bin, run};
+use fastrand::Rng;
+use patchbay_tests::{Card, Guest, Machine, bin, rng, run};
 use serde_json::{Value, json};
 
 /// A random route in the incumbent's JSON.
-fn a_route(dice: &mut Dice) -> Value {
-    let card = *dice.one(&[1, 2]);
-    let (dest, router) = if dice.below(2) == 0 {
-        let net = u32::from_be_bytes([20, 0, 0, 0]) + u32::try_from(dice.below(1 << 24)).unwrap();
-        let bits = 9 + dice.below(24);
+fn a_route(rng: &mut Rng) -> Value {
+    let card = *rng.choice(&[1, 2]).unwrap();
+    let (dest, router) = if rng.u64(..2) == 0 {
+        let net = u32::from_be_bytes([20, 0, 0, 0]) + rng.u32(..1 << 24);
+        let bits = 9 + rng.u64(..24);
         let net = u64::from(net) >> (32 - bits) << (32 - bits);
         let net = std::net::Ipv4Addr::from(u32::try_from(net).unwrap());
         (
             format!("{net}/{bits}"),
-            format!("172.16.{card}.{}", 10 + dice.below(200)),
+            format!("172.16.{card}.{}", 10 + rng.u64(..200)),
         )
     } else {
-        let groups = [dice.below(65536), dice.below(65536)];
+        let groups = [rng.u64(..65536), rng.u64(..65536)];
         let dest = format!(
             "2001:{:x}:{:x}::/{}",
             groups[0],
             groups[1],
-            48 + dice.below(81)
+            48 + rng.u64(..81)
         );
-        (dest, format!("fd0{card}::{:x}", 16 + dice.below(60000)))
+        (dest, format!("fd0{card}::{:x}", 16 + rng.u64(..60000)))
     };
     let mut route = json!({"dest": dest, "device": format!("c{card}")});
-    if dice.below(3) > 0 {
+    if rng.u64(..3) > 0 {
         route["gateway"] = json!(router);
     }
-    if dice.below(3) == 0 {
-        route["metric"] = json!(1 + dice.below(9));
+    if rng.u64(..3) == 0 {
+        route["metric"] = json!(1 + rng.u64(..9));
     }
     route
 }
@@ -64,23 +65,19 @@ fn table(guest: &Guest) -> Vec<String> {
 
 #[test]
 fn the_kernel_ends_in_the_same_state() {
-    let mut dice = Dice::new();
+    let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     for card in [1, 2] {
-        let document = json!({
-            "device": format!("t{card}"), "name": format!("c{card}"), "mtu": 1500,
-            "hwAddr": format!("02:42:20:6f:a3:0{card}"),
-            "IPAddresses": [
-                {"address": format!("172.16.{card}.3"), "mask": "24"},
-                {"address": format!("fd0{card}::3"), "mask": "64"},
-            ],
-        });
-        guest.kata_network("add-iface", &document.to_string()).ok();
+        let card = Card::named(&format!("c{card}"))
+            .mac(&format!("02:42:20:6f:a3:0{card}"))
+            .address(&format!("172.16.{card}.3/24"))
+            .address(&format!("fd0{card}::3/64"));
+        guest.plug(&card).ok();
     }
     let mut seen = HashSet::new();
     let mut routes = Vec::new();
     while routes.len() < 1000 {
-        let route = a_route(&mut dice);
+        let route = a_route(&mut rng);
         if seen.insert((route["dest"].to_string(), route["metric"].to_string())) {
             routes.push(route);
         }

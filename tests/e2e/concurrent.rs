@@ -8,8 +8,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::tracer::{Fate, Moment, Point, kill_at};
-use patchbay_tests::{Dice, Done, Guest, Machine, patchbay, run};
+use fastrand::Rng;
+use patchbay_tests::tracer::{Outcome, Point, Stop, kill_at};
+use patchbay_tests::{Card, Done, Guest, Machine, patchbay, rng, run};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -90,8 +91,12 @@ enum State {
 type May = BTreeSet<State>;
 
 /// The card that stays.
-const BASE: &str = r#"{"device":"base","name":"base","hwAddr":"02:00:00:00:00:01","mtu":1500,
-                       "IPAddresses":[{"address":"172.16.0.3","mask":"16"}]}"#;
+fn base_card() -> Card {
+    Card::named("base")
+        .device("base")
+        .mac("02:00:00:00:00:01")
+        .address("172.16.0.3/16")
+}
 
 fn addresses(last: u8) -> Value {
     json!({"name": "base", "IPAddresses": [{"address": format!("172.16.0.{last}"), "mask": "16"}]})
@@ -255,7 +260,7 @@ impl Seen {
 }
 
 /// Works for a while; what may be so then.
-fn work(work: Work, guest: &Guest, dice: &mut Dice) -> (May, usize) {
+fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (May, usize) {
     let mut may = May::from([match work {
         Work::Addresses | Work::Look => State::Present,
         Work::Routes(_)
@@ -267,17 +272,17 @@ fn work(work: Work, guest: &Guest, dice: &mut Dice) -> (May, usize) {
     }]);
     let mut killed = 0;
     for _ in 0..STEPS {
-        let to = *dice.one(&[State::Absent, State::Present]);
+        let to = *rng.choice(&[State::Absent, State::Present]).unwrap();
         let (mut command, input) = work.command(guest, to);
         let begun = Instant::now();
-        let fate = if dice.below(4) == 0 {
+        let fate = if rng.u64(..4) == 0 {
             // Plugging takes more steps than the others have.
             let steps = if matches!(work, Work::Card(_)) { 60 } else { 8 };
-            let step = usize::try_from(dice.below(steps)).unwrap();
-            let moment = *dice.one(&[Moment::Before, Moment::After]);
+            let step = rng.usize(..steps);
+            let moment = *rng.choice(&[Stop::Before, Stop::After]).unwrap();
             kill_at(&command, &input, Point { step, moment })
         } else {
-            Fate::Ended(run(&mut command, &input))
+            Outcome::Exited(run(&mut command, &input))
         };
         assert!(
             begun.elapsed() < PATIENCE,
@@ -285,11 +290,11 @@ fn work(work: Work, guest: &Guest, dice: &mut Dice) -> (May, usize) {
             begun.elapsed()
         );
         match fate {
-            Fate::Killed(_) => {
+            Outcome::Killed(_) => {
                 may.insert(to);
                 killed += 1;
             }
-            Fate::Ended(done) => {
+            Outcome::Exited(done) => {
                 let ends = work.ends(to, &may);
                 assert!(
                     ends.contains(&done.status),
@@ -333,19 +338,18 @@ fn a_table_of_routes_is_replaced_beside_fifteen_others() {
 }
 
 fn all_at_once(works: &[Work]) {
-    let dice = Dice::new();
+    let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", BASE).ok();
+    guest.plug(&base_card()).ok();
     let table = routes(OTHER).to_string();
     guest.kata_network("update-routes", &table).ok();
     let ended: Vec<(May, usize)> = thread::scope(|scope| {
         let workers: Vec<_> = works
             .iter()
-            .enumerate()
-            .map(|(number, one)| {
-                let mut dice = dice.fork(number);
+            .map(|one| {
+                let mut rng = rng.fork();
                 let guest = &guest;
-                scope.spawn(move || work(*one, guest, &mut dice))
+                scope.spawn(move || work(*one, guest, &mut rng))
             })
             .collect();
         workers

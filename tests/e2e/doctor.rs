@@ -5,12 +5,14 @@
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Configure, Done, FakeAgent, Guest, Machine, Scripted, patchbay, run, temp_dir,
+    Card, Configure, Done, FakeAgent, FakeQmp, Guest, Machine, patchbay, run, temp_dir,
 };
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 
-const CARD: &str = r#"{"device":"tap1","name":"eth1","hwAddr":"02:42:20:6f:a3:69","mtu":1500}"#;
+fn card() -> Card {
+    Card::named("eth1")
+}
 
 fn json(done: &Done) -> Value {
     serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done}"))
@@ -69,8 +71,8 @@ fn a_sandbox_that_can_do_all_says_so() {
     assert_eq!(idle["cards"], json!([]));
     assert_eq!(missing(&idle), vhost_net());
 
-    guest.kata_network("add-iface", CARD).ok();
-    let picture = guest.picture();
+    guest.plug(&card()).ok();
+    let snapshot = guest.snapshot();
     let busy = guest.patchbay(&["doctor", guest.id(), "--json"]).json();
     let card = json!([{"name": "eth1", "device": "tap1", "hwAddr": "02:42:20:6f:a3:69",
                        "pciAddr": "01.0/00", "phase": "plugged"}]);
@@ -88,18 +90,18 @@ fn a_sandbox_that_can_do_all_says_so() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn a_full_machine_and_one_that_stands_are_told_apart() {
     let guest = Guest::start_with(Machine::Q35, &["--ports", "1"]);
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     let full = guest.patchbay(&["doctor", guest.id(), "--json"]);
     assert_eq!(full.status, 7, "{full}");
     assert!(full.err.contains("pcie-root-port"), "{full}");
     assert_eq!(missing(&json(&full))[0], "free slot!");
-    guest.kata_network("del-iface", CARD).ok();
+    guest.unplug(&card()).ok();
 
     guest.monitor().run("stop", json!({}));
     let standing = guest.patchbay(&["doctor", guest.id(), "--json"]);
@@ -110,7 +112,7 @@ fn a_full_machine_and_one_that_stands_are_told_apart() {
     assert_eq!(missing(&report)[0], "running machine!");
     // It did not try the guest, so the guest can be reached when it runs again.
     guest.monitor().run("cont", json!({}));
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn each_lack_has_its_cost() {
         };
         Some(json!({ "return": returned }))
     };
-    let _monitor = Scripted::serve(&dir.path().join("qmp.sock"), answer);
+    let _monitor = FakeQmp::serve(&dir.path().join("qmp.sock"), answer);
     let socket = dir.path().join("agent.sock");
     let _agent = FakeAgent::serve(&socket, Configure::Refuse(Failure::new(Kind::Kernel, "no")));
     let registered = json!({"qmp": dir.path().join("qmp.sock"), "netns": "/run/netns/pb-test-none", "pid": 1,

@@ -2,13 +2,12 @@
 //! connection table that is full.
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Guest, Machine};
+use patchbay_tests::{Card, Guest, Machine};
+use serde_json::json;
 
-fn card(number: u32) -> String {
-    format!(
-        r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:01:0{number}","mtu":1500,
-            "IPAddresses":[{{"Family":2,"Address":"172.20.{number}.2","Mask":"24"}}]}}"#
-    )
+fn card(number: usize) -> Card {
+    let address = json!([{"Family": 2, "Address": format!("172.20.{number}.2"), "Mask": "24"}]);
+    Card::numbered(number).set("IPAddresses", address)
 }
 
 fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
@@ -36,12 +35,12 @@ fn cards_come_and_go_among_links_by_the_thousand() {
     begin(&guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
     for _ in 0..3 {
         for number in 1..=3 {
-            guest.kata_network("add-iface", &card(number)).ok();
+            guest.plug(&card(number)).ok();
         }
         let listed = guest.kata_network("list-ifaces", "").json();
         assert_eq!(listed.as_array().unwrap().len(), 3, "{listed}");
         for number in 1..=3 {
-            guest.kata_network("del-iface", &card(number)).ok();
+            guest.unplug(&card(number)).ok();
         }
     }
     end(&guest);
@@ -54,7 +53,7 @@ fn cards_come_and_go_among_links_by_the_thousand() {
 #[test]
 fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", &card(1)).ok();
+    guest.plug(&card(1)).ok();
     let routes = |verb| {
         lines(250, |number| {
             format!("route {verb} 10.9.{number}.0/24 dev eth1\n")

@@ -2,10 +2,11 @@
 //! tables, exit classes and lists stay equal.
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Dice, Guest, Machine};
+use fastrand::Rng;
+use patchbay_tests::{Guest, Machine, seeded_rng, seeds};
 
 /// Seeds of one run, and steps of each: 520 in all.
-const SEEDS: u64 = 4;
+const SEEDS: usize = 4;
 const STEPS: usize = 130;
 /// After so many steps every format is compared, else the rules and one format more.
 const ALL_FORMATS: usize = 26;
@@ -17,12 +18,11 @@ fn is_v6(service: &str) -> bool {
     service.contains('[') || service.ends_with("-6")
 }
 
-struct Steps(Dice);
+struct Steps(Rng);
 
 impl Steps {
     fn one(&mut self, of: &[&'static str]) -> &'static str {
-        let found: &&str = self.0.one(of);
-        found
+        self.0.choice(of).unwrap()
     }
 
     fn service(&mut self) -> &'static str {
@@ -57,7 +57,7 @@ impl Steps {
         } else {
             "-M 255.255.0.0"
         };
-        let persistence = match self.0.below(8) {
+        let persistence = match self.0.u64(..8) {
             0 => "-p",
             1 => "-p 60",
             2 => &format!("-p 1 {mask}"),
@@ -83,7 +83,7 @@ impl Steps {
             "-r [2001:db8::9]:80",
         ];
         let v4 = ["-r 10.0.0.2:80", "-r 10.0.0.2:8080", "-r 10.0.0.3"];
-        match self.0.below(12) {
+        match self.0.u64(..12) {
             0 => "-r 224.0.0.1:80",
             1 => self.one(&v4),
             2 => self.one(&v6),
@@ -129,18 +129,18 @@ impl Steps {
     }
 
     fn timeouts(&mut self) -> String {
-        let mut one = |bound| match self.0.below(8) {
+        let mut one = |bound| match self.0.u64(..8) {
             0 => 0,
             // More jiffies than an int holds.
             1 => 99_999_999,
-            _ => self.0.below(bound),
+            _ => self.0.u64(..bound),
         };
         format!("--set {} {} {}", one(900), one(120), one(300))
     }
 
     fn command(&mut self) -> String {
         let service = self.service();
-        match self.0.below(24) {
+        match self.0.u64(..24) {
             0..5 => format!("-A {service} {}", self.service_words(service)),
             5..7 => format!("-E {service} {}", self.service_words(service)),
             7 => format!("-D {service}"),
@@ -167,7 +167,7 @@ impl Steps {
         let mut lists = vec!["-S -n".to_owned()];
         if step.is_multiple_of(ALL_FORMATS) {
             lists.extend(FORMATS.iter().map(|list| (*list).to_owned()));
-        } else if self.0.below(4) == 0 {
+        } else if self.0.u64(..4) == 0 {
             let list = self.one(&["-L -n", "-L -n --stats", "-L -n --persistent-conn --exact"]);
             lists.push(format!("{list} {}", self.service()));
         } else {
@@ -240,12 +240,12 @@ fn in_any_order(line: &str, came: Came) -> Came {
 
 /// So many random steps in tables that are empty at first; returns how many changed something.
 fn walk(guest: &Guest, seed: u64) -> usize {
-    let mut steps = Steps(Dice::seeded(seed));
+    let mut steps = Steps(seeded_rng(seed));
     let mut accepted = 0;
     let (mut lines, mut places, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
     for empty in ["--stop-daemon master", "--stop-daemon backup", "-C"] {
         guest.ipvsadm(empty);
-        guest.real(&empty.split(' ').collect::<Vec<_>>());
+        guest.reference_ipvsadm(&empty.split(' ').collect::<Vec<_>>());
     }
     for step in 1..=STEPS {
         let command = steps.command();
@@ -280,8 +280,8 @@ fn walk(guest: &Guest, seed: u64) -> usize {
 #[test]
 fn random_commands_lead_to_the_same_tables() {
     let guest = Guest::start(Machine::Q35);
-    guest.make_twin();
-    for seed in Dice::seeds(SEEDS) {
+    guest.create_reference_netns();
+    for seed in seeds(SEEDS) {
         let accepted = walk(&guest, seed);
         println!("{accepted} of {STEPS} accepted by both");
         assert!(accepted > STEPS / 10, "{accepted}");

@@ -62,7 +62,7 @@ fn unsigned(save: &str) -> String {
 #[test]
 fn recorded_lines_have_the_effect_that_ipvsadm_had() {
     let guest = Guest::start(Machine::Q35);
-    guest.make_twin();
+    guest.create_reference_netns();
     let file = vectors("ipvs.json");
     let mut wrong = String::new();
     let mut tried = 0;
@@ -74,24 +74,26 @@ fn recorded_lines_have_the_effect_that_ipvsadm_had() {
             continue;
         }
         guest.ipvsadm("-C").ok();
-        guest.real(&["-C"]).ok();
+        guest.reference_ipvsadm(&["-C"]).ok();
         for setup in texts(&vector["setup"]) {
             guest.ipvsadm(&with_nat(setup)).ok();
             let line = with_nat(setup);
-            guest.real(&line.split(' ').collect::<Vec<_>>()).ok();
+            guest
+                .reference_ipvsadm(&line.split(' ').collect::<Vec<_>>())
+                .ok();
         }
         let line = with_nat(args);
         let words = split(&line).unwrap();
         let (ours, theirs) = (
             guest.ipvsadm(args),
-            guest.real(&words.iter().map(String::as_str).collect::<Vec<_>>()),
+            guest.reference_ipvsadm(&words.iter().map(String::as_str).collect::<Vec<_>>()),
         );
         tried += 1;
         if (ours.status == 0) != (theirs.status == 0) {
             writeln!(wrong, "{args}: {ours}\njudge: {theirs}").unwrap();
         }
         let judged = guest.exec("ipvsadm -Sn").ok();
-        let expected = guest.real(&["-Sn"]).ok();
+        let expected = guest.reference_ipvsadm(&["-Sn"]).ok();
         if judged != expected {
             writeln!(wrong, "{args}: {judged}\njudge: {expected}").unwrap();
         }
@@ -141,7 +143,7 @@ const LISTS: &[&str] = &[
 #[test]
 fn what_ipvsadm_made_is_listed_as_ipvsadm_lists_it() {
     let guest = Guest::start(Machine::Q35);
-    guest.make_twin();
+    guest.create_reference_netns();
     for line in STATE.lines() {
         guest.exec(&format!("ipvsadm {}", line.trim())).ok();
     }

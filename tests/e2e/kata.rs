@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, Guest, Machine, bin, built, patchbay, run, temp_dir};
+use patchbay_tests::{Card, Done, Guest, Machine, bin, built, patchbay, run, temp_dir};
 use serde_json::json;
 use tempfile::TempDir;
 
 const SANDBOX: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
 const CONTAINER: &str = "77aa0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9";
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
-const CARD: &str = r#"{"device":"tap1","name":"eth1","hwAddr":"02:42:20:6f:a3:69","mtu":1500,
-    "IPAddresses":[{"address":"172.16.0.3","mask":"16"}]}"#;
+fn card() -> Card {
+    Card::named("eth1").address("172.16.0.3/16")
+}
 
 /// Kata's folders, and a run directory of ours that knows no sandbox.
 struct Host {
@@ -56,7 +57,10 @@ impl Host {
 
     fn run(&self, words: &[&str]) -> Done {
         let mut command = patchbay(self.run_dir.path(), words);
-        run(command.env("PATCHBAY_KATA_ROOTS", self.root.path()), CARD)
+        run(
+            command.env("PATCHBAY_KATA_ROOTS", self.root.path()),
+            &card().json(),
+        )
     }
 
     /// The Go runtime's folders, with a container in the sandbox.
@@ -94,7 +98,7 @@ impl Host {
     }
 
     /// Kata's folders: paths, times, contents.
-    fn picture(&self) -> Vec<String> {
+    fn snapshot(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut folders = vec![self.root.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -118,7 +122,7 @@ impl Host {
 
     /// A card comes and goes by the container's id, and Kata's folders stay as they are.
     fn plug_by_container(&self, guest: &Guest) {
-        let (before, inside) = (self.picture(), guest.picture());
+        let (before, inside) = (self.snapshot(), guest.snapshot());
         let added = self.kata_network("add-iface", "77aa0c1d").json();
         assert_eq!(added["pciAddr"], "01.0/00");
         guest.netns().ip("addr add 172.16.0.1/16 dev tap1").ok();
@@ -133,8 +137,8 @@ impl Host {
             .join("cards/eth1.json");
         assert!(journal.is_file());
         assert_eq!(self.kata_network("del-iface", &SANDBOX[..7]).ok(), "null\n");
-        assert_eq!(guest.picture(), inside);
-        assert_eq!(self.picture(), before);
+        assert_eq!(guest.snapshot(), inside);
+        assert_eq!(self.snapshot(), before);
     }
 }
 
@@ -165,7 +169,7 @@ fn a_monitor_that_the_shim_holds_is_explained_and_the_extra_one_is_used() {
     let words = ["--extra-qemu-arg", "-qmp", "--extra-qemu-arg", &listener];
     let guest = Guest::start_with(Machine::Q35, &words);
     host.go(&guest);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let shim = guest.monitor();
     let begun = Instant::now();
     let done = host.kata_network("add-iface", SANDBOX);
@@ -195,7 +199,7 @@ fn a_monitor_that_the_shim_holds_is_explained_and_the_extra_one_is_used() {
     host.kata_network("add-iface", SANDBOX).ok();
     host.kata_network("del-iface", SANDBOX).ok();
     drop(shim);
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 /// As `docs/kata.md` says it: the archive goes behind an initrd, whatever the length of that.

@@ -12,12 +12,18 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
-use patchbay_tests::tracer::{Fate, Moment, Point, kill_at, steps};
-use patchbay_tests::{Dice, Guest, Machine, Side, Testpmd, patchbay};
+use fastrand::Rng;
+use patchbay_tests::tracer::{Outcome, Point, Stop, kill_at, steps};
+use patchbay_tests::{Card, Guest, Machine, Side, Testpmd, patchbay, rng};
 use serde_json::{Value, json};
 
-const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1400,
-    "IPAddresses":[{"address":"172.16.0.3","mask":"16"},{"address":"fd00::3","mask":"64"}],"queues":2}"#;
+fn card() -> Card {
+    Card::named("eth-test")
+        .set("mtu", 1400)
+        .address("172.16.0.3/16")
+        .address("fd00::3/64")
+        .queues(2)
+}
 
 /// What is left of a card that is gone, or of one that is there: devices, backends, character
 /// devices, descriptors of QEMU, the host's links, the journal.
@@ -67,7 +73,7 @@ fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
 
 /// Kills `command` at its points, and has `converge` run the next command and judge.
 fn sweep(
-    dice: &RefCell<Dice>,
+    rng: &RefCell<Rng>,
     (command, input): (&Command, &str),
     prepare: impl Fn(),
     converge: impl Fn(),
@@ -77,21 +83,21 @@ fn sweep(
     let (steps, done) = steps(command, input);
     done.ok();
     converge();
-    let both = |step| [Moment::Before, Moment::After].map(|moment| Point { step, moment });
+    let both = |step| [Stop::Before, Stop::After].map(|moment| Point { step, moment });
     let mut points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
     if std::env::var_os("PATCHBAY_FULL").is_none() {
         let asks = |point: &Point| steps[point.step].starts_with("qmp q") && point.step > 0;
-        points.retain(|point| !asks(point) || dice.borrow_mut().below(4) == 0);
+        points.retain(|point| !asks(point) || rng.borrow_mut().u64(..4) == 0);
     }
     let mut killed: BTreeMap<String, usize> = BTreeMap::new();
     for point in &points {
         prepare();
         match kill_at(command, input, *point) {
-            Fate::Killed(label) => {
+            Outcome::Killed(label) => {
                 eprintln!("killed {:?} {label} ({})", point.moment, point.step);
                 *killed.entry(label).or_default() += 1;
             }
-            Fate::Ended(done) => drop(done.ok()),
+            Outcome::Exited(done) => drop(done.ok()),
         }
         converge();
     }
@@ -118,23 +124,23 @@ fn inside(guest: &Guest) -> String {
 }
 
 /// Plugs or unplugs the card in a guest with or without the host's device, and says what is so.
-fn sweep_card(guest: &Guest, command: &'static str, card: &str) {
-    let dice = RefCell::new(Dice::new());
+fn sweep_card(guest: &Guest, command: &'static str, card: &Card) {
+    let rng = RefCell::new(rng());
     // Not the first card, which leaves QEMU with more descriptors than before for good.
-    guest.kata_network("add-iface", card).ok();
+    guest.plug(card).ok();
     let plugged = Outside::of(guest);
-    guest.kata_network("del-iface", card).ok();
+    guest.unplug(card).ok();
     let absent = Outside::of(guest);
     let converge = || {
         guest.kata_network("list-ifaces", "").ok();
-        if dice.borrow_mut().below(2) == 0 {
-            guest.kata_network("add-iface", card).ok();
+        if rng.borrow_mut().u64(..2) == 0 {
+            guest.plug(card).ok();
             assert_eq!(Outside::of(guest), plugged);
             let inside = inside(guest);
             assert!(inside.contains("172.16.0.3/16"), "{inside}");
             assert!(inside.contains("fd00::3/64"), "{inside}");
         } else {
-            guest.kata_network("del-iface", card).ok();
+            guest.unplug(card).ok();
             assert_eq!(Outside::of(guest), absent);
             assert_eq!(inside(guest), "");
         }
@@ -144,10 +150,10 @@ fn sweep_card(guest: &Guest, command: &'static str, card: &str) {
     } else {
         "add-iface"
     };
-    let prepare = || drop(guest.kata_network(opposite, card).ok());
+    let prepare = || drop(guest.kata_network(opposite, &card.json()).ok());
     sweep(
-        &dice,
-        (&kata_network(guest, command), card),
+        &rng,
+        (&kata_network(guest, command), &card.json()),
         prepare,
         converge,
     );
@@ -163,22 +169,22 @@ fn with_tap(machine: Machine) -> Guest {
 
 #[test]
 fn plugging_with_a_tap_of_the_operators_is_done_or_undone() {
-    sweep_card(&with_tap(Machine::Q35), "add-iface", CARD);
+    sweep_card(&with_tap(Machine::Q35), "add-iface", &card());
 }
 
 #[test]
 fn unplugging_from_a_tap_of_the_operators_is_done_or_undone() {
-    sweep_card(&with_tap(Machine::Q35), "del-iface", CARD);
+    sweep_card(&with_tap(Machine::Q35), "del-iface", &card());
 }
 
 #[test]
 fn plugging_with_a_tap_of_its_own_is_done_or_undone() {
-    sweep_card(&Guest::start(Machine::Pc), "add-iface", CARD);
+    sweep_card(&Guest::start(Machine::Pc), "add-iface", &card());
 }
 
 #[test]
 fn unplugging_from_a_tap_of_its_own_is_done_or_undone() {
-    sweep_card(&Guest::start(Machine::Pc), "del-iface", CARD);
+    sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
 }
 
 /// A card of a DPDK peer, which stays while the card comes and goes.
@@ -186,9 +192,7 @@ fn sweep_port(command: &'static str) {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
     let _backend = Testpmd::start(guest.netns(), &socket, 2, Side::Server);
-    let mut card: Value = serde_json::from_str(CARD).unwrap();
-    card["vhostUserSocket"] = json!(socket);
-    sweep_card(&guest, command, &card.to_string());
+    sweep_card(&guest, command, &card().vhost_user(&socket));
 }
 
 #[test]
@@ -210,9 +214,9 @@ fn routes(guest: &Guest) -> usize {
 
 #[test]
 fn routes_are_all_there_or_none() {
-    let dice = RefCell::new(Dice::new());
+    let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     let route = |number| json!({"dest": format!("20.{number}.0.0/16"), "device": "eth-test"});
     let batch = (0..200).map(route).collect::<Value>().to_string();
     let none = || drop(guest.kata_network("update-routes", "[]").ok());
@@ -223,19 +227,19 @@ fn routes_are_all_there_or_none() {
         assert!(there == 0 || there == 200, "{there}");
     };
     sweep(
-        &dice,
+        &rng,
         (&kata_network(&guest, "add-route"), &batch),
         none,
         judge,
     );
     sweep(
-        &dice,
+        &rng,
         (&kata_network(&guest, "update-routes"), &batch),
         none,
         judge,
     );
     sweep(
-        &dice,
+        &rng,
         (&kata_network(&guest, "del-route"), &batch),
         all,
         judge,
@@ -268,7 +272,7 @@ fn restore(guest: &Guest, option: &'static [&'static str]) -> Command {
 
 #[test]
 fn a_rule_file_is_all_there_or_nothing_of_it() {
-    let dice = RefCell::new(Dice::new());
+    let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
     let (old, new) = (rules(1), rules(2));
     let clear = || drop(guest.ipvsadm("-C").ok());
@@ -287,19 +291,19 @@ fn a_rule_file_is_all_there_or_nothing_of_it() {
         *seen.borrow_mut().entry(there == whole).or_insert(0) += 1;
         clear();
     };
-    sweep(&dice, (&restore(&guest, &[]), &new), clear, || {
+    sweep(&rng, (&restore(&guest, &[]), &new), clear, || {
         judge(&nothing);
     });
     let replace = restore(&guest, &["--replace"]);
     // A file that was sent to its end before the kill may be carried out after the next command.
     let old_first = || drop(guest.restore(&["--replace"], &old).ok());
-    sweep(&dice, (&replace, &new), old_first, || judge(&before));
+    sweep(&rng, (&replace, &new), old_first, || judge(&before));
     eprintln!("whole or not: {seen:?}");
 }
 
 #[test]
 fn what_a_cleanup_leaves_the_next_takes() {
-    let dice = RefCell::new(Dice::new());
+    let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
     let insert = "for port in 1001 1002 1003 1004 1005; do conntrack -I -p tcp -s 10.0.0.1 \
                   -d 10.0.0.2 --sport $port --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED \
@@ -312,7 +316,7 @@ fn what_a_cleanup_leaves_the_next_takes() {
     guest.cleanup(words).ok();
     let cleanup = ["kata-ipvs", "cleanup", "--parameters", words, guest.id()];
     let cleanup = patchbay(guest.run_dir(), &cleanup);
-    sweep(&dice, (&cleanup, ""), flows, || {
+    sweep(&rng, (&cleanup, ""), flows, || {
         guest.cleanup(words).ok();
         let left = guest.exec("conntrack -L").ok();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Guest, Machine, linux_6_12};
+use patchbay_tests::{Card, Guest, Machine, linux_6_12};
 
 fn start() -> Guest {
     let image = linux_6_12();
@@ -55,8 +55,9 @@ fn flows_go_by_one_message_and_those_to_others_stay() {
     assert_eq!(messages(&guest), 2 + 300);
 }
 
-const CARD: &str = r#"{"device":"tap0","name":"eth0","mtu":1500,"hwAddr":"02:42:20:6f:a3:69",
-    "queues":2,"IPAddresses":[{"address":"172.31.2.3","mask":"24"}]}"#;
+fn card() -> Card {
+    Card::named("eth0").address("172.31.2.3/24").queues(2)
+}
 
 /// Sorted before they are compared: the kernel has an order of its own.
 const RULES: &str = "\
@@ -78,12 +79,12 @@ fn sorted(rules: &str) -> Vec<&str> {
 #[test]
 fn a_card_carries_traffic_and_rules_are_what_the_file_says() {
     let guest = start();
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     guest.netns().ip("addr add 172.31.2.1/24 dev tap0").ok();
     guest.netns().exec("ping -c 3 -W 5 172.31.2.3").ok();
     guest.exec("ping -c 3 -W 5 172.31.2.1").ok();
     guest.restore(&[], RULES).ok();
     assert_eq!(sorted(&guest.exec("ipvsadm -Sn").ok()), sorted(RULES));
-    guest.kata_network("del-iface", CARD).ok();
+    guest.unplug(&card()).ok();
     assert_eq!(guest.kata_network("list-ifaces", "").ok(), "null\n");
 }

@@ -8,28 +8,25 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Configure, FakeAgent, Guest, Machine, Monitor, Netns, patchbay, run, temp_dir,
+    Card, Configure, FakeAgent, Guest, Machine, Monitor, Netns, patchbay, run, temp_dir,
 };
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 
-fn card(number: u32) -> String {
-    format!(
-        r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:0{number}","mtu":1500,
-            "IPAddresses":[{{"address":"10.0.{number}.2","mask":"24"}}]}}"#
-    )
+fn card(number: usize) -> Card {
+    Card::numbered(number).address(&format!("10.0.{number}.2/24"))
 }
 
 /// Plugs a card, which must come to `place`, sends through it, and unplugs it; how long that took.
-fn plug_and_unplug(guest: &Guest, number: u32, place: &str) -> Duration {
-    let added = guest.kata_network("add-iface", &card(number)).json();
+fn plug_and_unplug(guest: &Guest, number: usize, place: &str) -> Duration {
+    let added = guest.plug(&card(number)).json();
     assert_eq!(added["pciAddr"], place);
     let address = format!("addr add 10.0.{number}.1/24 dev tap{number}");
     guest.netns().ip(&address).ok();
     let ping = format!("ping -c 1 -W 5 10.0.{number}.2");
     guest.netns().exec(&ping).ok();
     let begun = Instant::now();
-    guest.kata_network("del-iface", &card(number)).ok();
+    guest.unplug(&card(number)).ok();
     begun.elapsed()
 }
 
@@ -47,24 +44,24 @@ fn without_acpi_a_root_port_takes_its_time() {
     let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
     let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
     assert_eq!(doctor(&guest)["machine"]["hotplug"], "native");
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let took = plug_and_unplug(&guest, 1, "01.0/00");
     assert!(
         took > Duration::from_secs(5),
         "{took:?}: that was not native"
     );
     assert!(took < Duration::from_secs(20), "{took:?}");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn a_card_without_acpi_can_go_as_soon_as_it_has_come() {
     let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
     let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
-    let picture = guest.picture();
-    guest.kata_network("add-iface", &card(1)).ok();
-    guest.kata_network("del-iface", &card(1)).ok();
-    assert_eq!(guest.picture(), picture);
+    let snapshot = guest.snapshot();
+    guest.plug(&card(1)).ok();
+    guest.unplug(&card(1)).ok();
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 /// The bridge as Kata's Go runtime has it, beside one port.
@@ -83,7 +80,7 @@ fn a_q35_fills_its_port_before_katas_bridge() {
         report["machine"]["slots"].to_string(),
         r#"[{"bus":"rp1","free":1},{"bus":"pci-bridge-0","free":31}]"#
     );
-    guest.kata_network("add-iface", &card(1)).ok();
+    guest.plug(&card(1)).ok();
     let took = plug_and_unplug(&guest, 2, "1d.0/01");
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
@@ -110,10 +107,10 @@ fn the_root_bus_of_a_pc_takes_what_its_bridge_can_not() {
         "pci-bridge.shpc=off",
     ]);
     let guest = Guest::start_with(Machine::Pc, &words);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let took = plug_and_unplug(&guest, 1, "03");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 /// An arm machine that never starts its CPU; it ends with this value.
@@ -184,7 +181,7 @@ fn an_arm_machine_takes_cards_in_a_port_and_then_in_a_bridge() {
                 json!({"driver": "virtio-net-pci", "id": "other", "bus": "rp1", "addr": "0x0"});
             Monitor::connect(&qmp).run("device_add", card);
         }
-        let done = by_hand(&["kata-network", "add-iface", "arm", "-"], &card(1));
+        let done = by_hand(&["kata-network", "add-iface", "arm", "-"], &card(1).json());
         assert_eq!(done.status, i32::from(Kind::Kernel.exit_code()), "{done}");
         assert!(done.err.contains("no guest"), "{done}");
         assert_eq!(agent.asked().pci_path, path);

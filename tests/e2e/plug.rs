@@ -6,21 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use patchbay_tests::{Guest, Machine, bin, run, traffic};
-
-/// The user guide's file, less the DPDK socket.
-const GUIDE: &str = r#"{
-    "device": "tap-test",
-    "name": "eth-test",
-    "IPAddresses": [ { "address": "172.16.0.3", "mask": "16" } ],
-    "hwAddr":"02:42:20:6f:a3:69",
-    "mtu": 1500,
-    "queues":5
-}"#;
-
-fn null(done: patchbay_tests::Done) {
-    assert_eq!(done.ok(), "null\n");
-}
+use patchbay_tests::{Card, Guest, Machine, bin, guide_card, run, traffic};
+use serde_json::json;
 
 /// The guide's examples with the outputs that it prints. `place` is where the first card sits.
 fn guide_examples(machine: Machine, place: &str) {
@@ -40,7 +27,7 @@ fn guide_examples(machine: Machine, place: &str) {
     };
     let file = net_json.to_str().unwrap();
 
-    null(kata("list-ifaces", &[], ""));
+    kata("list-ifaces", &[], "").assert_null();
     assert_eq!(
         kata("add-iface", &[file], "").ok(),
         format!(
@@ -49,10 +36,10 @@ fn guide_examples(machine: Machine, place: &str) {
              \"hwAddr\":\"02:42:20:6e:03:01\",\"pciAddr\":\"{place}\"}}\n"
         )
     );
-    null(kata("del-iface", &[file], ""));
-    null(kata("list-ifaces", &[], ""));
+    kata("del-iface", &[file], "").assert_null();
+    kata("list-ifaces", &[], "").assert_null();
 
-    kata("add-iface", &["-"], GUIDE).ok();
+    kata("add-iface", &["-"], &guide_card()).ok();
     let first =
         r#"{"name":"eth-test","mac":"02:42:20:6f:a3:69","ip":["172.16.0.3/16"],"mtu":1500}"#;
     assert_eq!(kata("list-ifaces", &[], "").ok(), format!("[{first}]\n"));
@@ -67,9 +54,9 @@ fn guide_examples(machine: Machine, place: &str) {
         kata("list-ifaces", &[], "").ok(),
         format!("[{first},{second}]\n")
     );
-    null(kata("del-iface", &["-"], GUIDE));
+    kata("del-iface", &["-"], &guide_card()).assert_null();
     assert_eq!(kata("list-ifaces", &[], "").ok(), format!("[{second}]\n"));
-    null(kata("del-iface", &["-"], two));
+    kata("del-iface", &["-"], two).assert_null();
 
     let bad = kata("add-iface", &["-"], r#"{"device":"tap_test"}"#);
     assert_eq!((bad.status, bad.out.as_str()), (2, "null\n"), "{bad}");
@@ -86,7 +73,7 @@ fn the_guides_examples_on_pc() {
 }
 
 /// What iproute2 and ethtool say of the card in the guest.
-fn judged(guest: &Guest) {
+fn assert_guide_card(guest: &Guest) {
     let link = guest.ip("link show eth-test")[0].take();
     assert_eq!(link["address"], "02:42:20:6f:a3:69");
     assert_eq!(link["mtu"], 1500);
@@ -120,40 +107,40 @@ fn combined(guest: &Guest, name: &str) -> (u32, u32) {
 #[test]
 fn traffic_goes_both_ways_through_five_queues_on_two_cpus() {
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", GUIDE).ok();
-    judged(&guest);
+    guest.kata_network("add-iface", &guide_card()).ok();
+    assert_guide_card(&guest);
     guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
     guest.netns().exec("ping -c 3 -W 5 172.16.0.3").ok();
     guest.exec("ping -c 3 -W 5 172.16.0.1").ok();
     let echo: SocketAddr = "172.16.0.3:7".parse().unwrap();
     let (sent, received) = traffic::echo(guest.netns(), echo, 100 << 20);
     assert_eq!(sent, received);
-    null(guest.kata_network("del-iface", GUIDE));
+    guest.kata_network("del-iface", &guide_card()).assert_null();
 }
 
 #[test]
 fn fifty_rounds_leave_nothing_behind() {
     let guest = Guest::start(Machine::Q35);
     // What the first card brings with it for good is no leak of the others.
-    guest.kata_network("add-iface", GUIDE).ok();
-    null(guest.kata_network("del-iface", GUIDE));
-    let (picture, descriptors) = (guest.picture(), guest.qemu_descriptors());
+    guest.kata_network("add-iface", &guide_card()).ok();
+    guest.kata_network("del-iface", &guide_card()).assert_null();
+    let (snapshot, descriptors) = (guest.snapshot(), guest.qemu_descriptors());
     for _ in 0..50 {
-        guest.kata_network("add-iface", GUIDE).ok();
+        guest.kata_network("add-iface", &guide_card()).ok();
         assert_ne!(guest.netns().links(), Vec::<String>::new());
-        null(guest.kata_network("del-iface", GUIDE));
+        guest.kata_network("del-iface", &guide_card()).assert_null();
     }
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
     assert_eq!(guest.qemu_descriptors(), descriptors);
 }
 
 #[test]
 fn an_existing_tap_is_used_and_gets_back_what_it_had() {
     let guest = Guest::start(Machine::Pc);
-    let plain = GUIDE
+    let plain = guide_card()
         .replace(",\n    \"queues\":5", "")
         .replace("1500", "1400");
-    let many = GUIDE.replace("\"queues\":5", "\"queues\":2");
+    let many = guide_card().replace("\"queues\":5", "\"queues\":2");
     for (mode, document, queues) in [
         ("", &plain, 1),
         ("multi_queue", &plain, 1),
@@ -168,10 +155,10 @@ fn an_existing_tap_is_used_and_gets_back_what_it_had() {
         assert_eq!(combined(&guest, "eth-test").1, queues);
         guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
-        null(guest.kata_network("del-iface", document));
+        guest.kata_network("del-iface", document).assert_null();
         // At once again: what the kernel says of a TAP must not lag behind.
         guest.kata_network("add-iface", document).ok();
-        null(guest.kata_network("del-iface", document));
+        guest.kata_network("del-iface", document).assert_null();
         let after = guest.netns().ip("-d link show tap-test").ok();
         // Once it was open it has a carrier state to show, and a queueing discipline.
         let lines = |text: &str| {
@@ -189,11 +176,11 @@ fn an_existing_tap_is_used_and_gets_back_what_it_had() {
 #[test]
 fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
     let guest = Guest::start(Machine::Q35);
-    let first = guest.kata_network("add-iface", GUIDE).ok();
-    let picture = guest.picture();
+    let first = guest.kata_network("add-iface", &guide_card()).ok();
+    let snapshot = guest.snapshot();
     // Our own output is valid input too.
     assert_eq!(guest.kata_network("add-iface", &first).ok(), first);
-    assert_eq!(guest.kata_network("add-iface", GUIDE).ok(), first);
+    assert_eq!(guest.kata_network("add-iface", &guide_card()).ok(), first);
     for (from, to, what) in [
         ("tap-test", "tap-other", "another device"),
         ("a3:69", "a3:6a", "another hwAddr"),
@@ -202,7 +189,7 @@ fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
         ("\"queues\":5", "\"queues\":4", "another number of queues"),
         ("eth-test", "eth-test2", "belongs to the card"),
     ] {
-        let done = guest.kata_network("add-iface", &GUIDE.replace(from, to));
+        let done = guest.kata_network("add-iface", &guide_card().replace(from, to));
         assert_eq!(
             (done.status, done.out.as_str()),
             (4, "null\n"),
@@ -210,16 +197,19 @@ fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
         );
         assert!(done.err.contains(what), "{what}: {done}");
     }
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn ipv6_and_several_addresses_go_in_at_once() {
     let guest = Guest::start(Machine::Q35);
-    let document = r#"{"device":"tap6","name":"eth6","hwAddr":"02-00-00-00-00-06","mtu":1500,
-        "IPAddresses":[{"address":"10.1.0.2","mask":"24"},{"address":"10.2.0.2","mask":"24"},
-                       {"address":"fd00:6::2","mask":"64","Family":10}]}"#;
-    guest.kata_network("add-iface", document).ok();
+    let addresses = json!([
+        {"address": "10.1.0.2", "mask": "24"},
+        {"address": "10.2.0.2", "mask": "24"},
+        {"address": "fd00:6::2", "mask": "64", "Family": 10},
+    ]);
+    let card = Card::named("eth6").mac("02-00-00-00-00-06");
+    guest.plug(&card.set("IPAddresses", addresses)).ok();
     let listed = guest.kata_network("list-ifaces", "").json();
     assert_eq!(listed[0]["mac"], "02:00:00:00:00:06");
     assert_eq!(
@@ -236,21 +226,16 @@ fn ipv6_and_several_addresses_go_in_at_once() {
 #[test]
 fn the_machine_is_filled_to_its_last_port() {
     let guest = Guest::start_with(Machine::Q35, &["--ports", "3"]);
-    let document = |number: u32| {
-        format!(
-            r#"{{"device":"tap{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:0{number}","mtu":1500}}"#
-        )
-    };
     for number in 1..=3 {
-        let added = guest.kata_network("add-iface", &document(number)).json();
+        let added = guest.plug(&Card::numbered(number)).json();
         assert_eq!(added["pciAddr"], format!("0{number}.0/00"));
     }
-    let picture = guest.picture();
-    let full = guest.kata_network("add-iface", &document(4));
+    let snapshot = guest.snapshot();
+    let full = guest.plug(&Card::numbered(4));
     assert_eq!((full.status, full.out.as_str()), (7, "null\n"), "{full}");
     assert!(full.err.contains("pcie-root-port"), "{full}");
-    assert_eq!(guest.picture(), picture);
-    null(guest.kata_network("del-iface", &document(2)));
-    let added = guest.kata_network("add-iface", &document(4)).json();
+    assert_eq!(guest.snapshot(), snapshot);
+    guest.unplug(&Card::numbered(2)).assert_null();
+    let added = guest.plug(&Card::numbered(4)).json();
     assert_eq!(added["pciAddr"], "02.0/00");
 }

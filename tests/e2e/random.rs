@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchbay_tests::{Dice, Done, Guest, Machine};
+use fastrand::Rng;
+use patchbay_tests::{Done, Guest, Machine, rng};
 use serde_json::{Value, json};
 
 const STEPS: usize = 300;
@@ -105,12 +106,12 @@ fn number(card: &str) -> &str {
 }
 
 /// Few destinations, so that requests meet.
-fn a_route(dice: &mut Dice) -> Value {
-    let device = *dice.one(&CARDS);
+fn a_route(rng: &mut Rng) -> Value {
+    let device = *rng.choice(&CARDS).unwrap();
     let number = number(device);
-    let (dest, router) = if dice.below(2) == 0 {
+    let (dest, router) = if rng.u64(..2) == 0 {
         let dests = ["20.1.0.0/16", "20.2.0.0/16", "20.3.4.5/32", "0.0.0.0/0"];
-        (*dice.one(&dests), format!("172.16.{number}.1"))
+        (*rng.choice(&dests).unwrap(), format!("172.16.{number}.1"))
     } else {
         let dests = [
             "2001:db8:1::/48",
@@ -118,34 +119,40 @@ fn a_route(dice: &mut Dice) -> Value {
             "2001:db8::1/128",
             "::/0",
         ];
-        (*dice.one(&dests), format!("fd0{number}::1"))
+        (*rng.choice(&dests).unwrap(), format!("fd0{number}::1"))
     };
     let mut route = json!({"dest": dest, "device": device});
-    if dice.below(3) > 0 {
+    if rng.u64(..3) > 0 {
         route["gateway"] = json!(router);
     }
-    if dice.below(3) == 0 {
+    if rng.u64(..3) == 0 {
         route["metric"] = json!(7);
     }
     route
 }
 
 /// Addresses that keep the routers in reach, and some more.
-fn some_addresses(dice: &mut Dice, card: &str) -> Vec<(String, &'static str)> {
+fn some_addresses(rng: &mut Rng, card: &str) -> Vec<(String, &'static str)> {
     let number = number(card);
     let mut wanted = vec![
         (format!("172.16.{number}.3"), "24"),
         (format!("fd0{number}::3"), "64"),
     ];
     for last in 10..13 {
-        if dice.below(2) == 0 {
-            wanted.push((format!("192.168.{number}.{last}"), *dice.one(&["24", "28"])));
+        if rng.u64(..2) == 0 {
+            wanted.push((
+                format!("192.168.{number}.{last}"),
+                *rng.choice(&["24", "28"]).unwrap(),
+            ));
         }
-        if dice.below(3) == 0 {
-            wanted.push((format!("fd0{number}:1::{last}"), *dice.one(&["64", "96"])));
+        if rng.u64(..3) == 0 {
+            wanted.push((
+                format!("fd0{number}:1::{last}"),
+                *rng.choice(&["64", "96"]).unwrap(),
+            ));
         }
     }
-    if dice.below(2) == 0 {
+    if rng.u64(..2) == 0 {
         wanted.reverse();
     }
     wanted
@@ -166,12 +173,12 @@ fn document(card: &str, addresses: &[(String, &str)]) -> Value {
 }
 
 /// One step: what was done, and whether it should have ended well.
-fn step(dice: &mut Dice, guest: &Guest, model: &mut Model) -> (&'static str, Done, bool) {
-    let card = *dice.one(&CARDS);
-    let addresses = some_addresses(dice, card);
-    let asked: Vec<Value> = (0..=dice.below(4)).map(|_| a_route(dice)).collect();
+fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done, bool) {
+    let card = *rng.choice(&CARDS).unwrap();
+    let addresses = some_addresses(rng, card);
+    let asked: Vec<Value> = (0..=rng.u64(..4)).map(|_| a_route(rng)).collect();
     let before = model.clone();
-    let (command, document, legal) = match dice.below(10) {
+    let (command, document, legal) = match rng.u64(..10) {
         0 => {
             let mut document = document(card, &addresses);
             document["device"] = json!(format!("t{card}"));
@@ -184,7 +191,7 @@ fn step(dice: &mut Dice, guest: &Guest, model: &mut Model) -> (&'static str, Don
             let legal = *there == texts(&addresses);
             ("add-iface", document, legal)
         }
-        1 if dice.below(3) == 0 => {
+        1 if rng.u64(..3) == 0 => {
             model.cards.remove(card);
             model.routes.retain(|_, (_, device)| device != card);
             ("del-iface", json!({"name": card}), true)
@@ -198,7 +205,7 @@ fn step(dice: &mut Dice, guest: &Guest, model: &mut Model) -> (&'static str, Don
         7..9 => {
             let mut pattern = asked[0].clone();
             for key in ["gateway", "device", "metric"] {
-                if dice.below(2) == 0 {
+                if rng.u64(..2) == 0 {
                     pattern.as_object_mut().unwrap().remove(key);
                 }
             }
@@ -222,12 +229,12 @@ fn step(dice: &mut Dice, guest: &Guest, model: &mut Model) -> (&'static str, Don
 
 #[test]
 fn random_changes_keep_to_a_plain_model() {
-    let mut dice = Dice::new();
+    let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     let mut model = Model::default();
     let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
     for number in 0..STEPS {
-        let (command, done, legal) = step(&mut dice, &guest, &mut model);
+        let (command, done, legal) = step(&mut rng, &guest, &mut model);
         assert_eq!(
             done.status == 0,
             legal,

@@ -2,23 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Done, Guest, Machine};
+use patchbay_tests::{Card, Done, Guest, Machine};
 use serde_json::{Value, json};
 
 /// A guest with the cards of the guide's examples.
 fn guest() -> Guest {
     let guest = Guest::start(Machine::Q35);
-    for (device, name, address, mask, last) in [
-        ("tap-test", "eth-test", "172.16.0.3", "16", 1),
-        ("tap-np", "netport_test_1", "177.17.25.9", "16", 2),
-        ("tap-1", "eth1", "10.99.0.3", "24", 3),
+    for (device, name, address, last) in [
+        ("tap-test", "eth-test", "172.16.0.3/16", 1),
+        ("tap-np", "netport_test_1", "177.17.25.9/16", 2),
+        ("tap-1", "eth1", "10.99.0.3/24", 3),
     ] {
-        let card = json!({
-            "device": device, "name": name, "mtu": 1500,
-            "hwAddr": format!("02:42:20:6f:a3:0{last}"),
-            "IPAddresses": [{"address": address, "mask": mask}],
-        });
-        guest.kata_network("add-iface", &card.to_string()).ok();
+        let card = Card::named(name)
+            .device(device)
+            .mac(&format!("02:42:20:6f:a3:0{last}"))
+            .address(address);
+        guest.plug(&card).ok();
     }
     guest
 }
@@ -336,9 +335,8 @@ fn the_guide_and_the_vectors() {
 fn a_list_is_the_incumbents() {
     let guest = Guest::start(Machine::Q35);
     assert_eq!(guest.kata_network("list-routes", "").ok(), "null\n");
-    let card = r#"{"device":"tap-test","name":"eth-test","mtu":1500,"hwAddr":"02:42:20:6f:a3:69",
-        "IPAddresses":[{"address":"172.16.0.3","mask":"16"}]}"#;
-    guest.kata_network("add-iface", card).ok();
+    let card = Card::named("eth-test").address("172.16.0.3/16");
+    guest.plug(&card).ok();
     let default = r#"{"dest":"default","gateway":"172.16.0.1","device":"eth-test"}"#;
     guest.kata_network("add-route", default).ok();
     assert_eq!(

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use patchbay_tests::{Guest, Machine, Side, Testpmd, traffic};
+use patchbay_tests::{Card, Guest, Machine, Side, Testpmd, traffic};
 
 /// Bytes of each transfer, there and back: long enough for the other card to come and go.
 const BYTES: usize = 12 << 20;
@@ -16,21 +16,24 @@ fn a_card_comes_and_goes_while_the_other_transfers() {
     let netns = guest.netns();
     let socket = guest.file("vhost-user1");
     let _backend = Testpmd::start(netns, &socket, 1, Side::Server);
-    let dpdk = format!(
-        r#"{{"device":"dpdk","name":"eth-dpdk","hwAddr":"02:00:00:00:00:01","mtu":1500,
-            "IPAddresses":[{{"address":"172.16.0.3","mask":"16"}}],"vhostUserSocket":"{}"}}"#,
-        socket.display()
-    );
-    let tap = r#"{"device":"tap1","name":"eth-tap","hwAddr":"02:00:00:00:00:02","mtu":1500,
-        "IPAddresses":[{"address":"172.17.0.3","mask":"16"}],"queues":2}"#;
+    let dpdk = Card::named("eth-dpdk")
+        .device("dpdk")
+        .mac("02:00:00:00:00:01")
+        .address("172.16.0.3/16")
+        .vhost_user(&socket);
+    let tap = Card::named("eth-tap")
+        .device("tap1")
+        .mac("02:00:00:00:00:02")
+        .address("172.17.0.3/16")
+        .queues(2);
     let routes = |device: &str, net: u32| {
         format!(
             r#"[{{"dest":"10.{net}.0.0/16","gateway":"172.{net}.0.1","device":"{device}"}},
                 {{"dest":"10.1{net}.0.0/16","gateway":"172.{net}.0.1","device":"{device}"}}]"#
         )
     };
-    let plug = |document: &str, device: &str, net: u32, outside: &str| {
-        guest.kata_network("add-iface", document).ok();
+    let plug = |card: &Card, device: &str, net: u32, outside: &str| {
+        guest.plug(card).ok();
         let address = format!("172.{net}.0.1/16");
         if !netns
             .ip(&format!("addr show {outside}"))
@@ -42,21 +45,21 @@ fn a_card_comes_and_goes_while_the_other_transfers() {
         guest.kata_network("add-route", &routes(device, net)).ok();
     };
     plug(&dpdk, "eth-dpdk", 16, "out0");
-    plug(tap, "eth-tap", 17, "tap1");
+    plug(&tap, "eth-tap", 17, "tap1");
     // testpmd passes packets on as they are, without checksums that were left to it.
     guest.exec("ethtool -K eth-dpdk tx off").ok();
 
     let cards = [
-        ("172.16.0.3:7", tap, "eth-tap", 17, "tap1"),
-        ("172.17.0.3:7", dpdk.as_str(), "eth-dpdk", 16, "out0"),
+        ("172.16.0.3:7", &tap, "eth-tap", 17, "tap1"),
+        ("172.17.0.3:7", &dpdk, "eth-dpdk", 16, "out0"),
     ];
-    for (busy, document, device, net, outside) in cards {
+    for (busy, card, device, net, outside) in cards {
         let echo: SocketAddr = busy.parse().unwrap();
         thread::scope(|scope| {
             let transfer = scope.spawn(|| traffic::echo(netns, echo, BYTES));
             for _ in 0..3 {
-                assert_eq!(guest.kata_network("del-iface", document).ok(), "null\n");
-                plug(document, device, net, outside);
+                guest.unplug(card).assert_null();
+                plug(card, device, net, outside);
             }
             let (sent, received) = transfer.join().unwrap();
             assert_eq!(sent, received, "{busy}");

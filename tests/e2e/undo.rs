@@ -6,11 +6,15 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Configure, Done, FakeAgent, Guest, Machine, patchbay, run};
+use patchbay_tests::{Card, Configure, Done, FakeAgent, Guest, Machine, patchbay, run};
 use patchbay_types::failure::{Failure, Kind};
 
-const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,
-    "IPAddresses":[{"address":"172.16.0.3","mask":"16"},{"address":"fd00::3","mask":"64"}],"queues":2}"#;
+fn card() -> Card {
+    Card::named("eth-test")
+        .address("172.16.0.3/16")
+        .address("fd00::3/64")
+        .queues(2)
+}
 
 /// `patchbay` on this guest's machine, but with another agent.
 fn with_agent(guest: &Guest, agent: &str, words: &[&str]) -> Command {
@@ -37,15 +41,15 @@ fn an_address_that_the_guest_refuses_undoes_the_plugging() {
     guest
         .exec("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
         .ok();
-    let picture = guest.picture();
-    let done = guest.kata_network("add-iface", CARD);
+    let snapshot = guest.snapshot();
+    let done = guest.plug(&card());
     let sentences = [
         "could not configure the card",
         "could not add the address fd00::3/64",
         "Permission denied",
     ];
     refused(&done, Kind::Denied, &sentences);
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
@@ -53,43 +57,43 @@ fn a_card_that_the_agent_never_sees_is_unplugged_again() {
     let guest = Guest::start(Machine::Q35);
     let words = "ip netns add x; ip netns exec x patchbay-agent";
     let agent = guest.second_agent(words, 1070);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
-    let done = run(&mut with_agent(&guest, &agent, &words), CARD);
+    let done = run(&mut with_agent(&guest, &agent, &words), &card().json());
     refused(
         &done,
         Kind::NotYet,
         &["no card with MAC 02:42:20:6f:a3:69 appeared at PCI path 01.0/00"],
     );
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn an_agent_that_falls_silent_leaves_no_card() {
     let guest = Guest::start(Machine::Pc);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let socket = guest.file("fake.sock");
     let _agent = FakeAgent::serve(&socket, Configure::Hang);
     let agent = format!("unix://{}", socket.display());
     let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
-    let done = run(&mut with_agent(&guest, &agent, &words), CARD);
+    let done = run(&mut with_agent(&guest, &agent, &words), &card().json());
     refused(
         &done,
         Kind::Timeout,
         &["could not configure the card", "no answer in 6 s"],
     );
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn a_killed_command_is_undone_by_the_next() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let socket = guest.file("fake.sock");
     let agent = FakeAgent::serve(&socket, Configure::Hang);
     let url = format!("unix://{}", socket.display());
     let document = guest.file("card.json");
-    std::fs::write(&document, CARD).unwrap();
+    std::fs::write(&document, card().json()).unwrap();
     let words = ["kata-network", "add-iface", "x", document.to_str().unwrap()];
     let mut killed = with_agent(&guest, &url, &words)
         .stdout(Stdio::null())
@@ -111,9 +115,10 @@ fn a_killed_command_is_undone_by_the_next() {
         Configure::Refuse(Failure::new(Kind::Kernel, "no")),
     );
     let url = format!("unix://{}", guest.file("other.sock").display());
-    let other = CARD
-        .replace("eth-test", "eth-other")
-        .replace("a3:69", "a3:70");
+    let other = card()
+        .set("name", "eth-other")
+        .mac("02:42:20:6f:a3:70")
+        .json();
     let done = run(
         &mut with_agent(&guest, &url, &["kata-network", "add-iface", "x", "-"]),
         &other,
@@ -123,7 +128,7 @@ fn a_killed_command_is_undone_by_the_next() {
         Kind::Kernel,
         &["could not configure the card in the guest: no"],
     );
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 /// Judged from outside alone: vhost-device-vsock 0.3 does not recover from a connection that was
@@ -140,7 +145,7 @@ fn a_stopped_machine_is_left_alone() {
     let before = outside();
     guest.monitor().run("stop", serde_json::json!({}));
     let begun = Instant::now();
-    let done = guest.kata_network("add-iface", CARD);
+    let done = guest.plug(&card());
     refused(
         &done,
         Kind::Timeout,
@@ -157,10 +162,10 @@ fn a_stopped_machine_is_left_alone() {
 #[test]
 fn a_monitor_that_another_holds_is_named_in_time() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let held = guest.monitor();
     let begun = Instant::now();
-    let done = guest.kata_network("add-iface", CARD);
+    let done = guest.plug(&card());
     let waited = begun.elapsed();
     drop(held);
     refused(
@@ -169,7 +174,7 @@ fn a_monitor_that_another_holds_is_named_in_time() {
         &["gave no greeting", "extra_monitor_socket"],
     );
     assert!(waited < Duration::from_secs(7), "{waited:?}");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 /// A monitor serves one client and queues one more: whoever comes later must not wait for ever.
@@ -182,7 +187,7 @@ fn a_monitor_that_is_besieged_is_left_in_time() {
         .map(|_| std::os::unix::net::UnixStream::connect(guest.file("qmp.sock")).unwrap())
         .collect();
     let begun = Instant::now();
-    let done = guest.kata_network("add-iface", CARD);
+    let done = guest.plug(&card());
     assert!(
         begun.elapsed() < Duration::from_secs(7),
         "{:?}",
@@ -200,7 +205,7 @@ fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
         .netns()
         .ip("tuntap add tap-test mode tap multi_queue")
         .ok();
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     let eject = "for slot in /sys/bus/pci/slots/*; do \
                    [ \"$(cat $slot/address)\" = 0000:01:00 ] && echo 0 >$slot/power; done; true";
     guest
@@ -218,8 +223,8 @@ fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
         );
     }
     assert_ne!(guest.monitor().backends(), "");
-    guest.kata_network("add-iface", CARD).ok();
-    assert_eq!(guest.kata_network("del-iface", CARD).ok(), "null\n");
+    guest.plug(&card()).ok();
+    assert_eq!(guest.unplug(&card()).ok(), "null\n");
     assert_eq!(std::fs::read_dir(guest.file("cards")).unwrap().count(), 0);
     assert_eq!(guest.monitor().backends(), "");
 }
@@ -227,17 +232,14 @@ fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
 #[test]
 fn a_name_that_the_guest_has_is_refused() {
     let guest = Guest::start(Machine::Q35);
-    let other = CARD
-        .replace("eth-test", "eth-other")
-        .replace("tap-test", "tap-other");
-    guest.kata_network("add-iface", &other).ok();
+    let other = card().set("name", "eth-other").device("tap-other");
+    guest.plug(&other).ok();
     guest.exec("ip link set eth-other down").ok();
     guest.exec("ip link set eth-other name eth-test").ok();
-    let picture = guest.picture();
-    let another = CARD.replace("a3:69", "a3:70");
-    let done = guest.kata_network("add-iface", &another);
+    let snapshot = guest.snapshot();
+    let done = guest.plug(&card().mac("02:42:20:6f:a3:70"));
     refused(&done, Kind::Exists, &["name 'eth-test' is taken"]);
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
@@ -247,7 +249,7 @@ fn a_host_device_that_will_not_do_is_refused_before_the_machine_is_touched() {
     netns.ip("tuntap add tap-one mode tap").ok();
     netns.ip("link add veth0 type veth peer name veth1").ok();
     netns.ip("tuntap add tun0 mode tun").ok();
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     for (device, kind, sentence) in [
         (
             "tap-one",
@@ -265,21 +267,16 @@ fn a_host_device_that_will_not_do_is_refused_before_the_machine_is_touched() {
             "device 'tun0' exists and is no TAP device",
         ),
     ] {
-        let done = guest.kata_network("add-iface", &CARD.replace("tap-test", device));
+        let done = guest.plug(&card().device(device));
         refused(&done, kind, &[sentence]);
     }
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
     // One device serves one card, with several queues or with one.
-    for (device, queues) in [("tap-one", ""), ("tap-many", ",\"queues\":2")] {
-        let card = |number: u32| {
-            format!(
-                r#"{{"device":"{device}","name":"eth{number}{}","hwAddr":"02:00:00:00:0{number}:{}","mtu":1500{queues}}}"#,
-                &device[4..5],
-                if device == "tap-one" { "01" } else { "02" },
-            )
-        };
-        guest.kata_network("add-iface", &card(1)).ok();
-        let done = guest.kata_network("add-iface", &card(2));
+    let shared = |number| Card::numbered(number).device("tap-one");
+    let shared_multi_queue = |number| Card::numbered(number).device("tap-many").queues(2);
+    for [first, second] in [[1, 2].map(shared), [3, 4].map(shared_multi_queue)] {
+        guest.plug(&first).ok();
+        let done = guest.plug(&second);
         refused(&done, Kind::Exists, &["is in use by another process"]);
     }
 }

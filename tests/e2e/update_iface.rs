@@ -2,16 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Done, Guest, Machine};
+use patchbay_tests::{Card, Done, Guest, Machine};
 use serde_json::{Value, json};
 
 fn guest() -> Guest {
     let guest = Guest::start(Machine::Q35);
-    let card = json!({
-        "device": "tap-test", "name": "eth-test", "mtu": 1500, "hwAddr": "02:42:20:6f:a3:69",
-        "IPAddresses": [{"address": "172.16.0.3", "mask": "16"}],
-    });
-    guest.kata_network("add-iface", &card.to_string()).ok();
+    let card = Card::named("eth-test").address("172.16.0.3/16");
+    guest.plug(&card).ok();
     let default = r#"{"dest":"default","gateway":"172.16.0.1","device":"eth-test"}"#;
     guest.kata_network("add-route", default).ok();
     guest
@@ -168,19 +165,18 @@ fn a_card_with_a_duplicate_is_not_plugged() {
         .ok();
     netns.ip("link set tap-dup up").ok();
     netns.ip("addr add fd00::9/64 dev tap-dup nodad").ok();
-    let mut card = json!({
-        "device": "tap-dup", "name": "eth-dup", "mtu": 1500, "hwAddr": "02:42:20:6f:a3:70",
-        "IPAddresses": [{"address": "fd00::9", "mask": "64"}], "dad": true,
-    });
-    let done = guest.kata_network("add-iface", &card.to_string());
+    let card = Card::named("eth-dup")
+        .mac("02:42:20:6f:a3:70")
+        .address("fd00::9/64")
+        .set("dad", true);
+    let done = guest.plug(&card);
     assert_eq!((done.status, done.out.as_str()), (4, "null\n"), "{done}");
     assert!(
         done.err.contains("fd00::9/64 belongs to another host"),
         "{done}"
     );
     assert_eq!(guest.kata_network("list-ifaces", "").ok(), "null\n");
-    card["device"] = json!("tap-free");
-    guest.kata_network("add-iface", &card.to_string()).ok();
+    guest.plug(&card.device("tap-free")).ok();
     let shown = guest.exec("ip addr show dev eth-dup scope global").ok();
     assert!(
         shown.contains("fd00::9/64") && !shown.contains("tentative"),

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use patchbay_tests::{Done, Guest, Machine, patchbay, run};
+use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
 use serde_json::Value;
 
 /// What must come of a vector.
@@ -76,8 +76,9 @@ const AREAS: [&str; 5] = [
     "hotplug",
 ];
 
-const GOOD: &str =
-    r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500}"#;
+fn card() -> Card {
+    Card::named("eth-test")
+}
 
 fn vectors() -> Vec<Value> {
     let all: Vec<Value> = serde_json::from_str(include_str!("../fixtures/incumbent.json")).unwrap();
@@ -119,12 +120,12 @@ fn play(guest: &Guest, vector: &Value) -> Done {
             &mut patchbay(guest.run_dir(), &["kata-network", command]),
             "",
         ),
-        "unknown container id" => with("nobody", GOOD),
+        "unknown container id" => with("nobody", &card().json()),
         "ambiguous id prefix" => {
             let twin = guest.run_dir().join(format!("{}-twin", &guest.id()[..7]));
             std::fs::create_dir(&twin).unwrap();
             std::fs::copy(guest.file("sandbox.json"), twin.join("sandbox.json")).unwrap();
-            let done = with(&guest.id()[..6], GOOD);
+            let done = with(&guest.id()[..6], &card().json());
             std::fs::remove_dir_all(twin).unwrap();
             done
         }
@@ -137,7 +138,7 @@ fn play(guest: &Guest, vector: &Value) -> Done {
                 text.replace("qmp.sock", "gone.sock"),
             )
             .unwrap();
-            with("dead", GOOD)
+            with("dead", &card().json())
         }
         "device_del fails" => device_del_fails(guest),
         "no NIC" | "<id>, runtime returns nil" => guest.kata_network(command, ""),
@@ -149,12 +150,14 @@ fn play(guest: &Guest, vector: &Value) -> Done {
 
 /// A guest that is stopped lets nothing go.
 fn device_del_fails(guest: &Guest) -> Done {
-    let document = r#"{"device":"tap-fun","name":"eth-fun","IPAddresses":[{"address":"177.17.0.1","mask":"8"}],"mtu":1500,"hwAddr":"02:42:20:6e:a2:59"}"#;
-    guest.kata_network("add-iface", document).ok();
+    let card = Card::named("eth-fun")
+        .mac("02:42:20:6e:a2:59")
+        .address("177.17.0.1/8");
+    guest.plug(&card).ok();
     guest.monitor().run("stop", serde_json::json!({}));
-    let done = guest.kata_network("del-iface", document);
+    let done = guest.unplug(&card);
     guest.monitor().run("cont", serde_json::json!({}));
-    assert_eq!(guest.kata_network("del-iface", document).ok(), "null\n");
+    guest.unplug(&card).assert_null();
     assert_eq!(done.status, 5, "{done}");
     assert_eq!(
         done.out,
@@ -167,15 +170,19 @@ fn device_del_fails(guest: &Guest) -> Done {
 
 fn two_cards(guest: &Guest) -> Done {
     let cards = [
-        r#"{"device":"t1","name":"container_eth","IPAddresses":[{"address":"172.17.25.23","mask":"8"}],"mtu":1500,"hwAddr":"02:42:20:6e:a2:59"}"#,
-        r#"{"device":"t2","name":"container_eth_2","IPAddresses":[{"address":"192.168.0.34","mask":"24"}],"mtu":1500,"hwAddr":"02:90:50:6b:a2:29"}"#,
+        ("container_eth", "02:42:20:6e:a2:59", "172.17.25.23/8"),
+        ("container_eth_2", "02:90:50:6b:a2:29", "192.168.0.34/24"),
     ];
-    for card in cards {
-        guest.kata_network("add-iface", card).ok();
+    let cards = cards.map(|(name, mac, address)| {
+        let card = Card::named(name).mac(mac).address(address);
+        card.device(&format!("tap-{}", &mac[15..]))
+    });
+    for card in &cards {
+        guest.plug(card).ok();
     }
     let done = guest.kata_network("list-ifaces", "");
-    for card in cards {
-        guest.kata_network("del-iface", card).ok();
+    for card in &cards {
+        guest.unplug(card).ok();
     }
     done
 }
@@ -252,7 +259,7 @@ fn accepted(guest: &Guest, vector: &Value, done: &Done) {
 #[test]
 fn every_vector_ends_as_it_must() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let vectors = vectors();
     assert!(vectors.len() >= 40, "{}", vectors.len());
     for vector in &vectors {
@@ -271,5 +278,5 @@ fn every_vector_ends_as_it_must() {
             }
         }
     }
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }

@@ -4,27 +4,12 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, Guest, Machine, Side, Testpmd, stub_backend, traffic};
+use patchbay_tests::{
+    Card, Done, Guest, Machine, Side, Testpmd, guide_vhost_user_card, stub_backend, traffic,
+};
 use patchbay_types::failure::Kind;
-
-/// The user guide's first example, as printed but for the folder of its socket.
-fn guide(socket: &Path) -> String {
-    format!(
-        r#"{{
-    "device": "tap-test",
-    "name": "eth-test",
-    "IPAddresses": [ {{ "address": "172.16.0.3", "mask": "16" }} ],
-    "hwAddr":"02:42:20:6f:a3:69",
-    "mtu": 1500,
-    "vhostUserSocket":"{}",
-    "queues":5
-}}"#,
-        socket.display()
-    )
-}
 
 fn refused(done: &Done, kind: Kind, sentence: &str) {
     assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
@@ -39,11 +24,13 @@ fn pings(guest: &Guest) {
 #[test]
 fn the_guides_first_example_works_as_printed() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let socket = guest.file("vhost-user1");
     let backend = Testpmd::start(guest.netns(), &socket, 5, Side::Server);
     let links = guest.netns().links();
-    let added = guest.kata_network("add-iface", &guide(&socket)).json();
+    let added = guest
+        .kata_network("add-iface", &guide_vhost_user_card(&socket))
+        .json();
     assert_eq!(added["vhostUserSocket"], socket.to_str().unwrap());
     assert_eq!(added["queues"], 5);
     // Our own output is valid input, and asks for the same card.
@@ -61,21 +48,23 @@ fn the_guides_first_example_works_as_printed() {
     let (sent, received) = traffic::echo(guest.netns(), echo, 4 << 20);
     assert_eq!(sent, received);
     assert_eq!(
-        guest.kata_network("del-iface", &guide(&socket)).ok(),
+        guest
+            .kata_network("del-iface", &guide_vhost_user_card(&socket))
+            .ok(),
         "null\n"
     );
     assert_eq!(guest.netns().links(), links);
     drop(backend);
     guest.netns().ip("link del out0").ok();
     let _ = std::fs::remove_file(&socket);
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn a_backend_that_dies_comes_back() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
-    let document = guide(&socket).replace("\"queues\":5", "\"queues\":1");
+    let document = guide_vhost_user_card(&socket).replace("\"queues\":5", "\"queues\":1");
     let backend = Testpmd::start(guest.netns(), &socket, 1, Side::Server);
     guest.netns().ip("addr add 172.16.0.1/16 dev out0").ok();
     guest.kata_network("add-iface", &document).ok();
@@ -91,15 +80,15 @@ fn a_backend_that_dies_comes_back() {
 fn qemu_can_be_the_one_that_listens() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
-    let document =
-        guide(&socket).replace("\"queues\":5", "\"queues\":2,\"vhostUserMode\":\"server\"");
+    let document = guide_vhost_user_card(&socket)
+        .replace("\"queues\":5", "\"queues\":2,\"vhostUserMode\":\"server\"");
     let _backend = Testpmd::start(guest.netns(), &socket, 2, Side::Client);
     // Left by a process that died while it waited for the backend.
     drop(UnixListener::bind(&socket).unwrap());
     guest.netns().ip("addr add 172.16.0.1/16 dev out0").ok();
     guest.kata_network("add-iface", &document).ok();
     pings(&guest);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     // A second port in the same sandbox, with nobody to come to it.
     let other = document
         .replace("eth-test", "eth-two")
@@ -118,7 +107,7 @@ fn qemu_can_be_the_one_that_listens() {
         &other,
     );
     refused(&done, Kind::Timeout, "no backend came to the socket");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
     assert!(!guest.file("vhost-user2").exists());
     assert_eq!(guest.kata_network("del-iface", &document).ok(), "null\n");
 }
@@ -133,33 +122,32 @@ fn two_ports_in_one_sandbox_keep_apart() {
             .netns()
             .ip(&format!("addr add 172.{number}.0.1/16 dev out{number}"))
             .ok();
-        let document = format!(
-            r#"{{"device":"port{number}","name":"eth{number}","hwAddr":"02:00:00:00:00:{number}","mtu":1500,
-                "IPAddresses":[{{"address":"172.{number}.0.3","mask":"16"}}],"vhostUserSocket":"{}"}}"#,
-            socket.display()
-        );
-        guest.kata_network("add-iface", &document).ok();
-        (backend, document)
+        let card = Card::numbered(usize::try_from(number).unwrap())
+            .device(&format!("port{number}"))
+            .address(&format!("172.{number}.0.3/16"))
+            .vhost_user(&socket);
+        guest.plug(&card).ok();
+        (backend, card)
     };
     let (first, second) = (card(16), card(17));
     guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.16.0.3").ok();
     guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.17.0.3").ok();
-    assert_eq!(guest.kata_network("del-iface", &first.1).ok(), "null\n");
+    guest.unplug(&first.1).assert_null();
     guest.netns().exec("ping -c 2 -i 0.2 -w 10 172.17.0.3").ok();
-    assert_eq!(guest.kata_network("del-iface", &second.1).ok(), "null\n");
+    guest.unplug(&second.1).assert_null();
 }
 
 #[test]
 fn what_would_stop_the_guest_is_refused_before() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
-    let picture = guest.picture();
-    let done = guest.kata_network("add-iface", &guide(&socket));
+    let snapshot = guest.snapshot();
+    let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
     refused(&done, Kind::NotFound, "nobody listens on the socket");
 
     let listener = UnixListener::bind(&socket).unwrap();
     let begun = Instant::now();
-    let done = guest.kata_network("add-iface", &guide(&socket));
+    let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
     refused(&done, Kind::Timeout, "does not answer");
     assert!(
         begun.elapsed() < Duration::from_secs(6),
@@ -167,20 +155,20 @@ fn what_would_stop_the_guest_is_refused_before() {
         begun.elapsed()
     );
     drop(listener);
-    let done = guest.kata_network("add-iface", &guide(&socket));
+    let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
     refused(&done, Kind::NotFound, "nobody listens on the socket");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 
     std::fs::remove_file(&socket).unwrap();
     stub_backend(&socket, 2);
-    let done = guest.kata_network("add-iface", &guide(&socket));
+    let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
     refused(
         &done,
         Kind::Invalid,
         "queues '5' is not allowed: the backend at",
     );
     assert!(done.err.contains("offers 2"), "{done}");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
@@ -190,8 +178,11 @@ fn memory_that_is_not_shared_is_refused() {
         "--extra-qemu-arg=memory-backend-ram,id=own,size=1M",
     ];
     let guest = Guest::start_with(Machine::Q35, &words);
-    let picture = guest.picture();
-    let done = guest.kata_network("add-iface", &guide(&guest.file("vhost-user1")));
+    let snapshot = guest.snapshot();
+    let done = guest.kata_network(
+        "add-iface",
+        &guide_vhost_user_card(&guest.file("vhost-user1")),
+    );
     refused(&done, Kind::Unsupported, "memory is not shared");
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }

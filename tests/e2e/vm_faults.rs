@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use patchbay_tests::{Configure, Done, FakeAgent, Guest, Machine, patchbay};
+use patchbay_tests::{Card, Configure, Done, FakeAgent, Guest, Machine, patchbay};
 use patchbay_types::failure::Kind;
 use serde_json::json;
 
-const CARD: &str = r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,
-    "IPAddresses":[{"address":"172.16.0.3","mask":"16"}],"queues":2}"#;
+fn card() -> Card {
+    Card::named("eth-test").address("172.16.0.3/16").queues(2)
+}
 
 fn signal_qemu(guest: &Guest, signal: Signal) {
     let pid = guest.registered()["pid"].as_i64().unwrap();
@@ -25,7 +26,7 @@ fn plugging(guest: &Guest) -> Child {
     let socket = guest.file("fake.sock");
     let agent = FakeAgent::serve(&socket, Configure::Hang);
     let document = guest.file("card.json");
-    std::fs::write(&document, CARD).unwrap();
+    std::fs::write(&document, card().json()).unwrap();
     let words = ["kata-network", "add-iface", "x", document.to_str().unwrap()];
     let mut command = patchbay(guest.run_dir(), &words);
     let child = command
@@ -65,7 +66,7 @@ fn a_machine_that_is_frozen_is_left_in_time_and_works_again_later() {
     signal_qemu(&guest, Signal::SIGSTOP);
     let begun = Instant::now();
     for command in ["add-iface", "del-iface", "list-ifaces"] {
-        let done = guest.kata_network(command, CARD);
+        let done = guest.kata_network(command, &card().json());
         refused(&done, Kind::Timeout, "gave no greeting in 5 s");
     }
     assert!(
@@ -76,14 +77,14 @@ fn a_machine_that_is_frozen_is_left_in_time_and_works_again_later() {
     assert_eq!(guest.netns().links(), NO_LINKS);
     assert!(!guest.file("cards").exists());
     signal_qemu(&guest, Signal::SIGCONT);
-    guest.kata_network("add-iface", CARD).ok();
-    guest.kata_network("del-iface", CARD).ok();
+    guest.plug(&card()).ok();
+    guest.unplug(&card()).ok();
 }
 
 #[test]
 fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
+    let snapshot = guest.snapshot();
     let child = plugging(&guest);
     signal_qemu(&guest, Signal::SIGSTOP);
     let (done, taken) = ended(child);
@@ -108,9 +109,9 @@ fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
     command
         .args(["--agent", &url, "--qmp"])
         .arg(guest.file("qmp.sock"));
-    patchbay_tests::run(&mut command, CARD).ok();
+    patchbay_tests::run(&mut command, &card().json()).ok();
     std::fs::remove_file(guest.file("card.json")).unwrap();
-    assert_eq!(guest.picture(), picture);
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
     for command in ["add-iface", "del-iface", "list-ifaces"] {
         let begun = Instant::now();
         refused(
-            &guest.kata_network(command, CARD),
+            &guest.kata_network(command, &card().json()),
             Kind::NotFound,
             "no QEMU answers at",
         );
@@ -139,7 +140,7 @@ fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
     // What is known of the sandbox ends with it.
     guest.sandbox(&["stop", guest.id()]).ok();
     assert!(!guest.file("lock").exists());
-    let done = guest.kata_network("del-iface", CARD);
+    let done = guest.unplug(&card());
     refused(&done, Kind::NotFound, "no such container ID");
     assert!(!guest.run_dir().join(guest.id()).exists());
 }
@@ -147,11 +148,11 @@ fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
 #[test]
 fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
     let guest = Guest::start(Machine::Q35);
-    let picture = guest.picture();
-    guest.kata_network("add-iface", CARD).ok();
+    let snapshot = guest.snapshot();
+    guest.plug(&card()).ok();
     guest.monitor().run("stop", json!({}));
     let begun = Instant::now();
-    let done = guest.kata_network("del-iface", CARD);
+    let done = guest.unplug(&card());
     refused(
         &done,
         Kind::NotYet,
@@ -163,14 +164,14 @@ fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
         begun.elapsed()
     );
     guest.monitor().run("cont", json!({}));
-    guest.kata_network("del-iface", CARD).ok();
-    assert_eq!(guest.picture(), picture);
+    guest.unplug(&card()).ok();
+    assert_eq!(guest.snapshot(), snapshot);
 }
 
 #[test]
 fn a_machine_that_begins_anew_gets_its_card_again() {
     let guest = Guest::start(Machine::Q35);
-    guest.kata_network("add-iface", CARD).ok();
+    guest.plug(&card()).ok();
     let boots = || {
         let console = guest.sandbox(&["console", guest.id()]).out;
         console.matches("the agent serves").count()
@@ -188,10 +189,10 @@ fn a_machine_that_begins_anew_gets_its_card_again() {
         std::thread::sleep(Duration::from_millis(100));
     }
     // Its name and addresses are gone, and a card that differs is not taken for the same.
-    let done = guest.kata_network("add-iface", CARD);
+    let done = guest.plug(&card());
     refused(&done, Kind::Exists, "interface eth-test is already exist");
-    guest.kata_network("del-iface", CARD).ok();
-    guest.kata_network("add-iface", CARD).ok();
+    guest.unplug(&card()).ok();
+    guest.plug(&card()).ok();
     assert_eq!(
         guest.ip("addr show eth-test")[0]["addr_info"][0]["local"],
         "172.16.0.3"

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use crate::{Guest, Machine, Netns};
+use crate::{Card, Guest, Machine, Netns};
 
 /// The guest's address on the clients' side.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 254);
@@ -29,11 +29,10 @@ impl Balancer {
     pub fn start() -> Self {
         let guest = Guest::start(Machine::Q35);
         let side = |name: &str, net: u8| {
-            let card = format!(
-                r#"{{"device":"tap-{name}","name":"{name}","hwAddr":"02:00:00:00:00:0{net}","mtu":1500,
-                    "IPAddresses":[{{"address":"10.{net}.0.254","mask":"24"}}]}}"#
-            );
-            guest.kata_network("add-iface", &card).ok();
+            let card = Card::named(name)
+                .mac(&format!("02:00:00:00:00:0{net}"))
+                .address(&format!("10.{net}.0.254/24"));
+            guest.plug(&card).ok();
             guest
                 .netns()
                 .ip(&format!("link add br-{name} type bridge"))

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use patchbay_types::failure::Kind;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,6 +21,26 @@ pub struct Done {
 }
 
 impl Done {
+    /// Asserts success and `null` as the only output, the incumbent's empty answer.
+    #[track_caller]
+    pub fn assert_null(self) {
+        assert_eq!(self.ok(), "null\n");
+    }
+
+    /// Asserts the exit code of this kind and a part of the error message.
+    #[track_caller]
+    pub fn assert_error(&self, kind: Kind, message: &str) {
+        assert_eq!(self.status, i32::from(kind.exit_code()), "{self}");
+        assert!(self.err.contains(message), "{message}: {self}");
+    }
+
+    /// The same for a command of `kata-network`, which prints `null` when it fails.
+    #[track_caller]
+    pub fn assert_null_error(&self, kind: Kind, message: &str) {
+        self.assert_error(kind, message);
+        assert_eq!(self.out, "null\n", "{self}");
+    }
+
     /// Standard output of a program that ended well.
     #[track_caller]
     pub fn ok(self) -> String {

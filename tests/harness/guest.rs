@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::command::built;
 use crate::leftovers;
-use crate::{Done, Monitor, Netns, bin, patchbay, run, temp_dir};
+use crate::{Card, Done, Monitor, Netns, bin, patchbay, run, temp_dir};
 
 /// QEMU's machine types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +147,16 @@ impl Guest {
         run(&mut patchbay(self.run_dir(), &words), document)
     }
 
+    /// `patchbay kata-network add-iface`.
+    pub fn plug(&self, card: &Card) -> Done {
+        self.kata_network("add-iface", &card.json())
+    }
+
+    /// `patchbay kata-network del-iface`.
+    pub fn unplug(&self, card: &Card) -> Done {
+        self.kata_network("del-iface", &card.json())
+    }
+
     /// `patchbay` with this guest's run directory.
     pub fn patchbay(&self, words: &[&str]) -> Done {
         run(&mut patchbay(self.run_dir(), words), "")
@@ -172,7 +182,7 @@ impl Guest {
 
     /// Everything that plugging may change: devices, backends, host links, what the guest shows,
     /// the journal.
-    pub fn picture(&self) -> String {
+    pub fn snapshot(&self) -> String {
         let mut monitor = self.monitor();
         let devices = monitor.devices();
         let backends = monitor.backends();

@@ -29,8 +29,8 @@ impl Guest {
         run(&mut patchbay(self.run_dir(), &words), "")
     }
 
-    /// Makes the namespace for [`Guest::real`] alike to the guest's own.
-    pub fn make_twin(&self) {
+    /// Makes the namespace for [`Guest::reference_ipvsadm`] alike to the guest's own.
+    pub fn create_reference_netns(&self) {
         // The first request loads IPVS and what the words below need.
         for scheduler in [
             "rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "lblc", "lblcr", "fo", "ovf",
@@ -53,7 +53,7 @@ impl Guest {
     }
 
     /// The real ipvsadm, in the twin namespace.
-    pub fn real(&self, words: &[&str]) -> Done {
+    pub fn reference_ipvsadm(&self, words: &[&str]) -> Done {
         let program = [
             "exec",
             self.id(),

@@ -11,22 +11,24 @@
 
 mod agent;
 pub mod balance;
+mod card;
 mod command;
-mod dice;
 mod dpdk;
 mod guest;
 mod ipvs;
 mod leftovers;
-pub mod liar;
 mod monitor;
 mod netns;
+pub mod raw_agent;
+mod rng;
 pub mod tracer;
 pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
+pub use card::{Card, guide_card, guide_vhost_user_card};
 pub use command::{Done, bin, built, patchbay, run, temp_dir};
-pub use dice::Dice;
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine, linux_6_12};
-pub use monitor::{Monitor, Said, Scripted, empty_machine, refusal};
+pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, refusal};
 pub use netns::Netns;
+pub use rng::{rng, seeded_rng, seeds};

@@ -80,13 +80,13 @@ impl Monitor {
 
 /// A monitor that answers as told and remembers what it was asked.
 #[derive(Debug)]
-pub struct Scripted {
+pub struct FakeQmp {
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 /// What a scripted monitor does when it is asked.
 #[derive(Debug)]
-pub enum Said {
+pub enum QmpReply {
     /// An answer, which gets the request's id.
     Answer(Value),
     /// These bytes before that answer.
@@ -99,15 +99,16 @@ pub enum Said {
     Last(Vec<u8>),
 }
 
-impl Scripted {
+impl FakeQmp {
     /// Serves at this path; `answer` turns each request into a whole line, or into silence.
     pub fn serve(path: &Path, answer: impl Fn(&Value) -> Option<Value> + Send + 'static) -> Self {
-        let answer = move |request: &Value| answer(request).map_or(Said::Nothing, Said::Answer);
+        let answer =
+            move |request: &Value| answer(request).map_or(QmpReply::Nothing, QmpReply::Answer);
         Self::saying(path, answer)
     }
 
     /// The same with more to say.
-    pub fn saying(path: &Path, answer: impl Fn(&Value) -> Said + Send + 'static) -> Self {
+    pub fn saying(path: &Path, answer: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&asked);
@@ -128,7 +129,7 @@ impl Scripted {
 fn session(
     mut stream: UnixStream,
     log: &Mutex<Vec<Value>>,
-    answer: &impl Fn(&Value) -> Said,
+    answer: &impl Fn(&Value) -> QmpReply,
 ) -> std::io::Result<()> {
     let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 2}});
     writeln!(
@@ -141,17 +142,17 @@ fn session(
         let request: Value = serde_json::from_str(&line?)?;
         log.lock().unwrap().push(request.clone());
         let mut reply = match answer(&request) {
-            Said::Answer(reply) => reply,
-            Said::BytesFirst(bytes, reply) => {
+            QmpReply::Answer(reply) => reply,
+            QmpReply::BytesFirst(bytes, reply) => {
                 stream.write_all(&bytes)?;
                 reply
             }
-            Said::Late(by, reply) => {
+            QmpReply::Late(by, reply) => {
                 thread::sleep(by);
                 reply
             }
-            Said::Nothing => continue,
-            Said::Last(bytes) => return stream.write_all(&bytes),
+            QmpReply::Nothing => continue,
+            QmpReply::Last(bytes) => return stream.write_all(&bytes),
         };
         reply["id"] = request["id"].clone();
         writeln!(stream, "{reply}")?;

@@ -15,14 +15,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::Done;
-use crate::liar::method;
+use crate::raw_agent::method;
 
 /// The step that asks for a connection to the guest.
 const HANDSHAKE: &str = "handshake";
 
 /// Which side of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum Stop {
     /// The kernel has not begun it.
     Before,
     /// The kernel has done it and the program does not know yet.
@@ -35,16 +35,16 @@ pub struct Point {
     /// Number of the step, from 0.
     pub step: usize,
     /// Before or after it.
-    pub moment: Moment,
+    pub moment: Stop,
 }
 
 /// What became of a program that was to be killed.
 #[derive(Debug)]
-pub enum Fate {
+pub enum Outcome {
     /// It was, at this step.
     Killed(String),
     /// It ended without having come so far: no two runs take quite the same steps.
-    Ended(Done),
+    Exited(Done),
 }
 
 /// Runs a program to its end and tells its steps.
@@ -52,7 +52,7 @@ pub fn steps(command: &Command, input: &str) -> (Vec<String>, Done) {
     let mut traced = Traced::start(command, input);
     let mut steps = Vec::new();
     while let Some((moment, label)) = traced.next_step() {
-        if moment == Moment::Before {
+        if moment == Stop::Before {
             steps.push(label);
         }
         traced.resume();
@@ -63,26 +63,26 @@ pub fn steps(command: &Command, input: &str) -> (Vec<String>, Done) {
 /// Runs a program up to a point and kills it there, but for one point that is passed by:
 /// vhost-device-vsock 0.3 serves no connection any more once it has met one that closed while the
 /// guest was asked for it.
-pub fn kill_at(command: &Command, input: &str, point: Point) -> Fate {
+pub fn kill_at(command: &Command, input: &str, point: Point) -> Outcome {
     let mut traced = Traced::start(command, input);
     let mut begun = 0;
     while let Some((moment, label)) = traced.next_step() {
         let step = match moment {
-            Moment::Before => {
+            Stop::Before => {
                 begun += 1;
                 begun - 1
             }
             // Threads of ours take turns: the call that ends is the one that began last.
-            Moment::After => begun - 1,
+            Stop::After => begun - 1,
         };
-        let spared = label == HANDSHAKE && moment == Moment::After;
+        let spared = label == HANDSHAKE && moment == Stop::After;
         if (Point { step, moment }) == point && !spared {
             traced.kill();
-            return Fate::Killed(label);
+            return Outcome::Killed(label);
         }
         traced.resume();
     }
-    Fate::Ended(traced.end())
+    Outcome::Exited(traced.end())
 }
 
 /// A program that stops at each system call of each of its threads.
@@ -130,7 +130,7 @@ impl Traced {
     }
 
     /// Runs on to the next step, where a thread then stands; `None` when the program has ended.
-    fn next_step(&mut self) -> Option<(Moment, String)> {
+    fn next_step(&mut self) -> Option<(Stop, String)> {
         // A process is told ended after its threads; another child of the test may live on.
         while self.status.is_none() {
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
@@ -212,11 +212,11 @@ fn run_on(pid: Pid, signal: Option<Signal>) {
 }
 
 /// The step at which this thread stands, if its system call is one.
-fn step(pid: Pid) -> Option<(Moment, String)> {
+fn step(pid: Pid) -> Option<(Stop, String)> {
     let op = ptrace::syscall_info(pid).ok()?.op;
     let moment = match op {
-        libc::PTRACE_SYSCALL_INFO_ENTRY => Moment::Before,
-        libc::PTRACE_SYSCALL_INFO_EXIT => Moment::After,
+        libc::PTRACE_SYSCALL_INFO_ENTRY => Stop::Before,
+        libc::PTRACE_SYSCALL_INFO_EXIT => Stop::After,
         _ => return None,
     };
     let call = Call::read(pid)?;

@@ -30,18 +30,11 @@ pub fn echo(netns: &Netns, guest: SocketAddr, bytes: usize) -> ([u8; 32], [u8; 3
 
 fn send(mut stream: TcpStream, bytes: usize) -> [u8; 32] {
     let mut hash = Sha256::new();
-    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut left = bytes;
     while left > 0 {
-        // xorshift64: nothing on the way can guess or compress it.
-        let mut chunk = Vec::with_capacity(64 * 1024);
-        while chunk.len() < 64 * 1024 {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            chunk.extend_from_slice(&seed.to_le_bytes());
-        }
-        chunk.truncate(left);
+        // Random bytes, which no hop can guess or compress.
+        let mut chunk = vec![0; left.min(64 * 1024)];
+        fastrand::fill(&mut chunk);
         stream.write_all(&chunk).unwrap();
         hash.update(&chunk);
         left -= chunk.len();

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gauge::Gauge;
-use patchbay_tests::{Guest, Machine, patchbay, run, traffic};
+use patchbay_tests::{Card, Guest, Machine, patchbay, run, traffic};
 
 /// Longest that each part may take: a slow machine does fewer rounds and says so.
 const PLUGGING: Duration = Duration::from_secs(30 * 60);
@@ -73,13 +73,12 @@ fn main() -> ExitCode {
 fn plug_round(guest: &Guest, round: usize) {
     let tap = "tap-soak";
     let (ours, theirs) = ("172.20.0.1", "172.20.0.2");
-    let document = format!(
-        r#"{{"device":"{tap}","name":"eth-soak","IPAddresses":[{{"Family":2,"Address":"{theirs}","Mask":"24"}}],"mtu":1500,"hwAddr":"02:42:20:00:{:02x}:{:02x}","queues":{}}}"#,
-        round / 256 % 256,
-        round % 256,
-        round % 3 + 1,
-    );
-    guest.kata_network("add-iface", &document).ok();
+    let [.., high, low] = round.to_be_bytes();
+    let card = Card::named("eth-soak")
+        .mac(&format!("02:42:20:00:{high:02x}:{low:02x}"))
+        .address(&format!("{theirs}/24"))
+        .queues(u32::try_from(round % 3 + 1).unwrap());
+    guest.plug(&card).ok();
     guest
         .netns()
         .ip(&format!("addr add {ours}/24 dev {tap}"))
@@ -87,7 +86,7 @@ fn plug_round(guest: &Guest, round: usize) {
     let echo: SocketAddr = format!("{theirs}:7").parse().unwrap();
     let (sent, received) = traffic::echo(guest.netns(), echo, 64 << 10);
     assert_eq!(sent, received, "round {round}");
-    guest.kata_network("del-iface", &document).ok();
+    guest.unplug(&card).ok();
     let left = guest.netns().links();
     assert!(left.is_empty(), "round {round}: {left:?}");
 }

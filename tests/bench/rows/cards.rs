@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::Machine;
+use patchbay_tests::{Card, Machine};
 use serde_json::json;
 
 use crate::bed::{Bed, PORT};
@@ -59,12 +59,8 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
 /// The document of a card of this number.
 fn card(folder: &Path, number: usize) -> PathBuf {
     let path = folder.join(format!("card-{number}.json"));
-    let document = json!({
-        "device": format!("tap{number}"), "name": format!("eth{number}"), "mtu": 1500,
-        "hwAddr": format!("02:42:20:6f:a3:{number:02x}"),
-        "IPAddresses": [{"address": format!("10.9.{number}.1"), "mask": "24"}],
-    });
-    std::fs::write(&path, document.to_string()).unwrap();
+    let card = Card::numbered(number).address(&format!("10.9.{number}.1/24"));
+    std::fs::write(&path, card.json()).unwrap();
     path
 }
 

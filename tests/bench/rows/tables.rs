@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchbay_tests::{Machine, linux_6_12};
+use patchbay_tests::{Card, Machine, linux_6_12};
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -19,8 +19,6 @@ const SERVERS: usize = 500;
 const FLOWS: usize = 10_000;
 const ROUTES: u32 = 10_000;
 
-const CARD: &str = r#"{"device":"tap0","name":"eth0","mtu":1500,"hwAddr":"02:42:20:6f:a3:01",
-    "IPAddresses":[{"address":"172.31.1.3","mask":"24"}]}"#;
 /// Packed: destination and prefix, gateway, no source, device, no scope, no metric.
 const BYTES_OF_ROUTE: usize = 6 + 5 + 1 + 5 + 1 + 1;
 const GATEWAY: &str = "172.31.1.1";
@@ -118,7 +116,8 @@ fn flow_turns(bed: &Bed, round: usize, measured: &mut [Vec<Duration>; 2]) {
 }
 
 fn route_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) {
-    bed.0.kata_network("add-iface", CARD).ok();
+    let card = Card::named("eth0").address("172.31.1.3/24");
+    bed.0.plug(&card).ok();
     let mut batch = String::new();
     for dest in destinations() {
         writeln!(batch, "route add {dest} via {GATEWAY} dev eth0").unwrap();

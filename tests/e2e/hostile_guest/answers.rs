@@ -1,7 +1,7 @@
-//! Lies of an agent that has introduced itself, and truths that a terminal would obey.
+//! RawReply of an agent that has introduced itself, and truths that a terminal would obey.
 
 use patchbay_codec::pack;
-use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, end, frame, message};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, answer, answer_bytes, end, frame, message};
 use patchbay_types::failure::Kind;
 use patchbay_types::{Route, Way};
 use patchbay_wire::proto::agent::{HelloReply, Interface, ListInterfacesReply, ListRoutesReply};
@@ -21,46 +21,51 @@ fn many_routes(count: usize) -> ListRoutesReply {
     }
 }
 
-fn routes(asked: &Asked, lies: impl FnOnce() -> Vec<u8>) -> Option<Lies> {
-    to(asked, "ListRoutes", || once(lies()))
+fn routes(request: &RawRequest, lies: impl FnOnce() -> Vec<u8>) -> Option<RawReply> {
+    to(request, "ListRoutes", || once(lies()))
 }
 
-fn silence(_: &Asked) -> Option<Lies> {
+fn silence(_: &RawRequest) -> Option<RawReply> {
     None
 }
 
-fn drip(asked: &Asked) -> Option<Lies> {
-    let bytes = answer(asked, &many_routes(100));
-    to(asked, "ListRoutes", || dripping(bytes))
+fn drip(request: &RawRequest) -> Option<RawReply> {
+    let bytes = answer(request, &many_routes(100));
+    to(request, "ListRoutes", || dripping(bytes))
 }
 
-fn hang_up(asked: &Asked) -> Option<Lies> {
-    routes(asked, Vec::new)
+fn hang_up(request: &RawRequest) -> Option<RawReply> {
+    routes(request, Vec::new)
 }
 
-fn another_type(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer_bytes(asked, vec![0xff; 100]))
+fn another_type(request: &RawRequest) -> Option<RawReply> {
+    routes(request, || answer_bytes(request, vec![0xff; 100]))
 }
 
-fn too_many(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer(asked, &many_routes(40_000)))
+fn too_many(request: &RawRequest) -> Option<RawReply> {
+    routes(request, || answer(request, &many_routes(40_000)))
 }
 
-fn far_too_many(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer(asked, &many_routes(1 << 17)))
+fn far_too_many(request: &RawRequest) -> Option<RawReply> {
+    routes(request, || answer(request, &many_routes(1 << 17)))
 }
 
-fn too_much(asked: &Asked) -> Option<Lies> {
-    routes(asked, || answer(asked, &many_routes(260_000)))
+fn too_much(request: &RawRequest) -> Option<RawReply> {
+    routes(request, || answer(request, &many_routes(260_000)))
 }
 
 /// Data of a stream, where there is none.
-fn a_stream(asked: &Asked) -> Option<Lies> {
-    let data = frame(1 << 20, asked.stream, MESSAGE_TYPE_DATA, &vec![0; 1 << 20]);
-    to(asked, "ListRoutes", || endless(data))
+fn a_stream(request: &RawRequest) -> Option<RawReply> {
+    let data = frame(
+        1 << 20,
+        request.stream,
+        MESSAGE_TYPE_DATA,
+        &vec![0; 1 << 20],
+    );
+    to(request, "ListRoutes", || endless(data))
 }
 
-fn no_address(asked: &Asked) -> Option<Lies> {
+fn no_address(request: &RawRequest) -> Option<RawReply> {
     let mut route = pack(&route("lo"));
     // In place of the family of its destination.
     route[0] = 7;
@@ -68,12 +73,12 @@ fn no_address(asked: &Asked) -> Option<Lies> {
         routes: route,
         ..ListRoutesReply::default()
     };
-    routes(asked, || answer(asked, &reply))
+    routes(request, || answer(request, &reply))
 }
 
-fn a_million_interfaces(asked: &Asked) -> Option<Lies> {
-    let nothing = answer_bytes(asked, [0x0a, 0x00].repeat(1_500_000));
-    to(asked, "ListInterfaces", || once(nothing))
+fn a_million_interfaces(request: &RawRequest) -> Option<RawReply> {
+    let nothing = answer_bytes(request, [0x0a, 0x00].repeat(1_500_000));
+    to(request, "ListInterfaces", || once(nothing))
 }
 
 #[test]
@@ -119,10 +124,10 @@ fn what_a_guest_shows_is_shown_as_text() {
         kind: Ok(()),
         ..Case::refused(name, words, liar, Kind::Other, "[2J")
     };
-    let routes: Liar = |asked| {
-        to(asked, "ListRoutes", || {
+    let routes: Liar = |request| {
+        to(request, "ListRoutes", || {
             then_silence(answer(
-                asked,
+                request,
                 &ListRoutesReply {
                     routes: pack(&route(NAME)),
                     ..ListRoutesReply::default()
@@ -130,19 +135,19 @@ fn what_a_guest_shows_is_shown_as_text() {
             ))
         })
     };
-    let connections: Liar = |asked| {
-        to(asked, "Connections", || {
+    let connections: Liar = |request| {
+        to(request, "Connections", || {
             let chunk = ConnectionsChunk {
                 connections: vec![obeyed_connection()],
                 ..ConnectionsChunk::default()
             };
-            then_silence([message(asked, &chunk), end(asked)].concat())
+            then_silence([message(request, &chunk), end(request)].concat())
         })
     };
-    let greeting: Liar = |asked| {
-        to(asked, "Hello", || {
+    let greeting: Liar = |request| {
+        to(request, "Hello", || {
             then_silence(answer(
-                asked,
+                request,
                 &HelloReply {
                     api_version: patchbay_wire::API_VERSION,
                     agent_version: OBEYED.to_owned(),
@@ -163,8 +168,8 @@ fn what_a_guest_shows_is_shown_as_text() {
 /// QEMU knows which cards are ours and where they are: the guest's word is not believed.
 #[test]
 fn cards_that_are_not_ours_are_not_listed() {
-    let liar: Liar = |asked| {
-        to(asked, "ListInterfaces", || {
+    let liar: Liar = |request| {
+        to(request, "ListInterfaces", || {
             // One without a place, two at one where QEMU has nothing, and one at the port itself.
             let places: [&[u8]; 4] = [&[], &[8, 0], &[8, 0], &[8]];
             let cards = places.map(|path| Interface {
@@ -175,7 +180,7 @@ fn cards_that_are_not_ours_are_not_listed() {
                 ..Interface::default()
             });
             then_silence(answer(
-                asked,
+                request,
                 &ListInterfacesReply {
                     interfaces: cards.to_vec(),
                     ..ListInterfacesReply::default()

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use patchbay_tests::liar::{Asked, Lies, serve_lies};
-use patchbay_tests::{Done, Scripted, empty_machine, patchbay, run, temp_dir};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, serve_raw};
+use patchbay_tests::{Done, FakeQmp, empty_machine, patchbay, run, temp_dir};
 use patchbay_types::failure::Kind;
 use patchbay_types::text::is_terminal_control;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ pub(crate) const OBEYED: &str = "\x1b[2J\x1b]0;owned\x07\r\nroot# \u{9b}31m\u{20
 pub(crate) const MEMORY: i64 = 320 << 20;
 
 /// What the agent does with each request: `None` is an honest greeting, or silence.
-pub(crate) type Liar = fn(&Asked) -> Option<Lies>;
+pub(crate) type Liar = fn(&RawRequest) -> Option<RawReply>;
 
 /// A command against such an agent, and how it must end.
 pub(crate) struct Case {
@@ -59,9 +59,9 @@ impl Case {
     pub(crate) fn run(&self) {
         let dir = temp_dir();
         let socket = dir.path().join("agent.sock");
-        serve_lies(&socket, self.liar);
+        serve_raw(&socket, self.liar);
         let qmp = dir.path().join("qmp.sock");
-        let _monitor = Scripted::serve(&qmp, |request| Some(machine(request)));
+        let _monitor = FakeQmp::serve(&qmp, |request| Some(machine(request)));
         let agent = format!("unix://{}", socket.display());
         let mut command = patchbay(dir.path(), &["--agent", &agent, "--qmp"]);
         let begun = Instant::now();
@@ -112,12 +112,12 @@ pub(crate) fn all(cases: &[Case]) {
     assert!(largest < MEMORY, "{largest}");
 }
 
-pub(crate) fn once(bytes: Vec<u8>) -> Lies {
+pub(crate) fn once(bytes: Vec<u8>) -> RawReply {
     Box::new(iter::once(bytes))
 }
 
 /// These bytes, then nothing for longer than any command waits.
-pub(crate) fn then_silence(bytes: Vec<u8>) -> Lies {
+pub(crate) fn then_silence(bytes: Vec<u8>) -> RawReply {
     let silence = iter::from_fn(|| {
         thread::sleep(Duration::from_secs(600));
         None
@@ -126,20 +126,24 @@ pub(crate) fn then_silence(bytes: Vec<u8>) -> Lies {
 }
 
 /// These bytes, one in a tenth of a second.
-pub(crate) fn dripping(bytes: Vec<u8>) -> Lies {
+pub(crate) fn dripping(bytes: Vec<u8>) -> RawReply {
     Box::new(bytes.into_iter().map(|byte| {
         thread::sleep(Duration::from_millis(100));
         vec![byte]
     }))
 }
 
-pub(crate) fn endless(bytes: Vec<u8>) -> Lies {
+pub(crate) fn endless(bytes: Vec<u8>) -> RawReply {
     Box::new(iter::repeat(bytes))
 }
 
-/// Lies about this method alone.
-pub(crate) fn to(asked: &Asked, method: &str, lie: impl FnOnce() -> Lies) -> Option<Lies> {
-    (asked.method == method).then(lie)
+/// RawReply about this method alone.
+pub(crate) fn to(
+    request: &RawRequest,
+    method: &str,
+    lie: impl FnOnce() -> RawReply,
+) -> Option<RawReply> {
+    (request.method == method).then(lie)
 }
 
 /// A machine of which the doctor can tell something.

@@ -1,11 +1,11 @@
-//! Lies instead of a greeting.
+//! RawReply instead of a greeting.
 
 // Each has the type of a liar.
 #![allow(clippy::unnecessary_wraps)]
 
 use std::iter;
 
-use patchbay_tests::liar::{Asked, Lies, answer, answer_bytes, frame, refusal};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, answer, answer_bytes, frame, refusal};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::agent::HelloReply;
 use ttrpc::proto::{MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE};
@@ -16,78 +16,78 @@ const SILENT: &str = "gave no answer in 5 s";
 const ABSENT: &str = "the sandbox's agent does not answer at";
 const MUCH: &str = "the agent sends more than an answer may have";
 
-fn silence(_: &Asked) -> Option<Lies> {
+fn silence(_: &RawRequest) -> Option<RawReply> {
     Some(then_silence(Vec::new()))
 }
 
-fn drip(asked: &Asked) -> Option<Lies> {
+fn drip(request: &RawRequest) -> Option<RawReply> {
     let reply = HelloReply {
         agent_version: "1".repeat(100),
         ..HelloReply::default()
     };
-    Some(dripping(answer(asked, &reply)))
+    Some(dripping(answer(request, &reply)))
 }
 
-fn hang_up(_: &Asked) -> Option<Lies> {
+fn hang_up(_: &RawRequest) -> Option<RawReply> {
     Some(once(Vec::new()))
 }
 
-fn half_a_header(_: &Asked) -> Option<Lies> {
+fn half_a_header(_: &RawRequest) -> Option<RawReply> {
     Some(then_silence(vec![0; 5]))
 }
 
-fn half_a_header_and_hang_up(_: &Asked) -> Option<Lies> {
+fn half_a_header_and_hang_up(_: &RawRequest) -> Option<RawReply> {
     Some(once(vec![0; 5]))
 }
 
-fn half_a_reply(asked: &Asked) -> Option<Lies> {
-    let reply = answer(asked, &HelloReply::default());
+fn half_a_reply(request: &RawRequest) -> Option<RawReply> {
+    let reply = answer(request, &HelloReply::default());
     Some(then_silence(reply[..9].to_vec()))
 }
 
-fn claim(asked: &Asked, length: u32) -> Vec<u8> {
-    frame(length, asked.stream, MESSAGE_TYPE_RESPONSE, &[])
+fn claim(request: &RawRequest, length: u32) -> Vec<u8> {
+    frame(length, request.stream, MESSAGE_TYPE_RESPONSE, &[])
 }
 
-fn claim_4_gib(asked: &Asked) -> Option<Lies> {
-    Some(then_silence(claim(asked, u32::MAX)))
+fn claim_4_gib(request: &RawRequest) -> Option<RawReply> {
+    Some(then_silence(claim(request, u32::MAX)))
 }
 
-fn send_4_gib(asked: &Asked) -> Option<Lies> {
-    let begin = iter::once(claim(asked, u32::MAX));
+fn send_4_gib(request: &RawRequest) -> Option<RawReply> {
+    let begin = iter::once(claim(request, u32::MAX));
     Some(Box::new(begin.chain(endless(vec![0; 1 << 16]))))
 }
 
-fn send_64_mib(asked: &Asked) -> Option<Lies> {
-    let begin = iter::once(claim(asked, 64 << 20));
+fn send_64_mib(request: &RawRequest) -> Option<RawReply> {
+    let begin = iter::once(claim(request, 64 << 20));
     Some(Box::new(begin.chain(endless(vec![b'x'; 1 << 16]))))
 }
 
-fn noise(_: &Asked) -> Option<Lies> {
+fn noise(_: &RawRequest) -> Option<RawReply> {
     Some(endless(vec![0xa5; 1 << 16]))
 }
 
-fn answer_nobody(_: &Asked) -> Option<Lies> {
+fn answer_nobody(_: &RawRequest) -> Option<RawReply> {
     Some(endless(frame(0, 4711, MESSAGE_TYPE_DATA, &[])))
 }
 
-fn another_type(asked: &Asked) -> Option<Lies> {
-    Some(then_silence(answer_bytes(asked, vec![0xff; 100])))
+fn another_type(request: &RawRequest) -> Option<RawReply> {
+    Some(then_silence(answer_bytes(request, vec![0xff; 100])))
 }
 
-fn another_interface(asked: &Asked) -> Option<Lies> {
+fn another_interface(request: &RawRequest) -> Option<RawReply> {
     let reply = HelloReply {
         api_version: 4711,
         ..HelloReply::default()
     };
-    Some(then_silence(answer(asked, &reply)))
+    Some(then_silence(answer(request, &reply)))
 }
 
-fn refuse(asked: &Asked) -> Option<Lies> {
+fn refuse(request: &RawRequest) -> Option<RawReply> {
     let failure = Failure::new(Kind::Denied, OBEYED).with_field(OBEYED);
     let failure = (0..100).fold(failure, |failure, _| failure.with_cause(OBEYED));
     Some(then_silence(refusal(
-        asked,
+        request,
         patchbay_wire::status::from_failure(&failure),
     )))
 }

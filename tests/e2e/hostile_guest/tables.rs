@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay_tests::liar::{Asked, Lies, frame, message};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, frame, message};
 use patchbay_types::failure::Kind;
 use patchbay_wire::proto::conntrack::ListChunk;
 use patchbay_wire::proto::ipvs::{Connection, ConnectionsChunk, Peer, TableChunk};
@@ -43,45 +43,47 @@ pub(crate) fn obeyed_connection() -> Connection {
 /// scheduling, flags, engine or counters.
 const SERVICE: &[u8] = b"\x01\x06\x04\x0a\0\0\x01\0\x50\x02rr\0\xff\xff\xff\xff\x0f\0\0\0\0";
 
-fn services(asked: &Asked) -> Option<Lies> {
+fn services(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.repeat(1000));
-    to(asked, "Table", || endless(message(asked, &rows)))
+    to(request, "Table", || endless(message(request, &rows)))
 }
 
-fn nothing(asked: &Asked) -> Option<Lies> {
+fn nothing(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(Vec::new());
-    to(asked, "Table", || endless(message(asked, &rows)))
+    to(request, "Table", || endless(message(request, &rows)))
 }
 
-fn noise(asked: &Asked) -> Option<Lies> {
+fn noise(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(vec![0xa5; 1000]);
-    to(asked, "Table", || endless(message(asked, &rows)))
+    to(request, "Table", || endless(message(request, &rows)))
 }
 
-fn a_server_first(asked: &Asked) -> Option<Lies> {
+fn a_server_first(request: &RawRequest) -> Option<RawReply> {
     let mut server = vec![2, 4, 10, 0, 0, 1, 0, 80];
     server.extend([0; 12]);
-    to(asked, "Table", || endless(message(asked, &rows(server))))
+    to(request, "Table", || {
+        endless(message(request, &rows(server)))
+    })
 }
 
-fn connections(asked: &Asked) -> Option<Lies> {
+fn connections(request: &RawRequest) -> Option<RawReply> {
     let chunk = ConnectionsChunk {
         connections: vec![obeyed_connection(); 1000],
         ..ConnectionsChunk::default()
     };
-    to(asked, "Connections", || endless(message(asked, &chunk)))
+    to(request, "Connections", || endless(message(request, &chunk)))
 }
 
-fn no_connections(asked: &Asked) -> Option<Lies> {
+fn no_connections(request: &RawRequest) -> Option<RawReply> {
     let nothing = [0x0a, 0x00].repeat(2_000_000);
-    let data = frame(4_000_000, asked.stream, MESSAGE_TYPE_DATA, &nothing);
-    to(asked, "Connections", || endless(data))
+    let data = frame(4_000_000, request.stream, MESSAGE_TYPE_DATA, &nothing);
+    to(request, "Connections", || endless(data))
 }
 
-/// Answers while it is still being asked, and reads nothing more.
-fn flood(asked: &Asked) -> Option<Lies> {
-    let data = frame(1000, asked.stream, MESSAGE_TYPE_DATA, &[0; 1000]);
-    to(asked, "Restore", || endless(data))
+/// Answers while it is still being request, and reads nothing more.
+fn flood(request: &RawRequest) -> Option<RawReply> {
+    let data = frame(1000, request.stream, MESSAGE_TYPE_DATA, &[0; 1000]);
+    to(request, "Restore", || endless(data))
 }
 
 const RESTORE: &[&str] = &[
@@ -127,34 +129,34 @@ fn tables_without_end_are_cut_off() {
     }));
 }
 
-fn services_by_drops(asked: &Asked) -> Option<Lies> {
+fn services_by_drops(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.repeat(1000));
-    to(asked, "Table", || dripping(message(asked, &rows)))
+    to(request, "Table", || dripping(message(request, &rows)))
 }
 
-fn one_service_and_silence(asked: &Asked) -> Option<Lies> {
+fn one_service_and_silence(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.to_vec());
-    to(asked, "Table", || then_silence(message(asked, &rows)))
+    to(request, "Table", || then_silence(message(request, &rows)))
 }
 
-fn connections_by_drops(asked: &Asked) -> Option<Lies> {
+fn connections_by_drops(request: &RawRequest) -> Option<RawReply> {
     let chunk = ConnectionsChunk {
         connections: vec![obeyed_connection(); 10],
         ..ConnectionsChunk::default()
     };
-    let chunk = message(asked, &chunk);
+    let chunk = message(request, &chunk);
     let first = std::iter::once(chunk.clone());
-    to(asked, "Connections", || {
+    to(request, "Connections", || {
         Box::new(first.chain(dripping(chunk)))
     })
 }
 
-fn flows_by_drops(asked: &Asked) -> Option<Lies> {
+fn flows_by_drops(request: &RawRequest) -> Option<RawReply> {
     let chunk = ListChunk {
         flows: vec![0; 10_000],
         ..ListChunk::default()
     };
-    to(asked, "List", || dripping(message(asked, &chunk)))
+    to(request, "List", || dripping(message(request, &chunk)))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, Said, empty_machine, refusal};
+use patchbay_tests::{Done, QmpReply, empty_machine, refusal};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -49,24 +49,24 @@ impl Fault {
         Fault::Closed,
     ];
 
-    fn say(self, request: &Value) -> Said {
+    fn say(self, request: &Value) -> QmpReply {
         let answer = empty_machine(request);
         match self {
-            Self::Refused => Said::Answer(refusal("GenericError")),
-            Self::Late => Said::Late(Duration::from_secs(2), answer),
-            Self::Never => Said::Nothing,
+            Self::Refused => QmpReply::Answer(refusal("GenericError")),
+            Self::Late => QmpReply::Late(Duration::from_secs(2), answer),
+            Self::Never => QmpReply::Nothing,
             Self::OldAnswersFirst => {
                 let old = json!({"return": "old", "id": 4711}).to_string() + "\n";
-                Said::BytesFirst(old.repeat(3).into(), answer)
+                QmpReply::BytesFirst(old.repeat(3).into(), answer)
             }
             Self::EventsFirst => {
                 let event = json!({"event": "RTC_CHANGE", "data": {"offset": 1}}).to_string();
-                Said::BytesFirst((event + "\n").repeat(3000).into(), answer)
+                QmpReply::BytesFirst((event + "\n").repeat(3000).into(), answer)
             }
-            Self::Noise => Said::Last(b"\x1b[2J\x07 no JSON\n".to_vec()),
-            Self::HalfALine => Said::Last(b"{\"return\": {\"".to_vec()),
-            Self::SixtyFourMegabytes => Said::Last(vec![b'x'; 64 << 20]),
-            Self::Closed => Said::Last(Vec::new()),
+            Self::Noise => QmpReply::Last(b"\x1b[2J\x07 no JSON\n".to_vec()),
+            Self::HalfALine => QmpReply::Last(b"{\"return\": {\"".to_vec()),
+            Self::SixtyFourMegabytes => QmpReply::Last(vec![b'x'; 64 << 20]),
+            Self::Closed => QmpReply::Last(Vec::new()),
         }
     }
 
@@ -115,7 +115,7 @@ fn meet(command: &'static str, fault: Fault) {
         if request["execute"] == command && !met.swap(true, Ordering::Relaxed) {
             return fault.say(request);
         }
-        Said::Answer(empty_machine(request))
+        QmpReply::Answer(empty_machine(request))
     });
     let begun = Instant::now();
     let done = bench.command("add-iface");
@@ -147,7 +147,7 @@ fn whatever_becomes_of_an_answer_nothing_is_left() {
 
 /// A monitor that says these bytes without end, or once and then nothing.
 fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
-    let bench = Bench::saying(|request| Said::Answer(empty_machine(request)));
+    let bench = Bench::saying(|request| QmpReply::Answer(empty_machine(request)));
     let path = bench.dir.path().join("qmp.sock");
     std::fs::remove_file(&path).unwrap();
     let listener = UnixListener::bind(&path).unwrap();

@@ -8,20 +8,21 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Configure, Done, FakeAgent, Netns, Said, Scripted, empty_machine, patchbay, refusal, run,
-    temp_dir,
+    Card, Configure, Done, FakeAgent, FakeQmp, Netns, QmpReply, empty_machine, patchbay, refusal,
+    run, temp_dir,
 };
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const CARD: &str =
-    r#"{"device":"tap-test","name":"eth-test","hwAddr":"02:42:20:6f:a3:69","mtu":1500,"queues":2}"#;
+fn card() -> Card {
+    Card::named("eth-test").queues(2)
+}
 
 struct Bench {
     dir: TempDir,
     netns: Netns,
-    monitor: Scripted,
+    monitor: FakeQmp,
     _agent: FakeAgent,
 }
 
@@ -30,15 +31,15 @@ impl Bench {
     fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
         Self::saying(move |request| {
             let answer = instead(request).unwrap_or_else(|| Some(empty_machine(request)));
-            answer.map_or(Said::Nothing, Said::Answer)
+            answer.map_or(QmpReply::Nothing, QmpReply::Answer)
         })
     }
 
-    fn saying(answer: impl Fn(&Value) -> Said + Send + 'static) -> Self {
+    fn saying(answer: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
         let dir = temp_dir();
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
         Self {
-            monitor: Scripted::saying(&dir.path().join("qmp.sock"), answer),
+            monitor: FakeQmp::saying(&dir.path().join("qmp.sock"), answer),
             _agent: FakeAgent::serve(&dir.path().join("agent.sock"), refuse),
             netns: Netns::new(),
             dir,
@@ -60,7 +61,7 @@ impl Bench {
         let mut command = patchbay(self.dir.path(), &words);
         run(
             command.arg("--qmp").arg(self.dir.path().join("qmp.sock")),
-            CARD,
+            &card().json(),
         )
     }
 

@@ -14,7 +14,7 @@ use ttrpc::proto::{
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RawRequest {
     /// Name of the method.
     pub method: String,
     /// Number of the stream, which answers repeat.
@@ -22,11 +22,14 @@ pub struct Asked {
 }
 
 /// What goes out for a request, one write each; the connection is closed at the end of them.
-pub type Lies = Box<dyn Iterator<Item = Vec<u8>>>;
+pub type RawReply = Box<dyn Iterator<Item = Vec<u8>>>;
 
 /// Serves at this path until the process ends. `lie` may leave a request to an honest greeting by
 /// `None`, which is no answer to anything else.
-pub fn serve_lies(path: &Path, lie: impl Fn(&Asked) -> Option<Lies> + Send + Sync + 'static) {
+pub fn serve_raw(
+    path: &Path,
+    lie: impl Fn(&RawRequest) -> Option<RawReply> + Send + Sync + 'static,
+) {
     let listener = UnixListener::bind(path).unwrap();
     let lie = Arc::new(lie);
     thread::spawn(move || {
@@ -38,7 +41,10 @@ pub fn serve_lies(path: &Path, lie: impl Fn(&Asked) -> Option<Lies> + Send + Syn
     });
 }
 
-fn session(mut stream: UnixStream, lie: &impl Fn(&Asked) -> Option<Lies>) -> std::io::Result<()> {
+fn session(
+    mut stream: UnixStream,
+    lie: &impl Fn(&RawRequest) -> Option<RawReply>,
+) -> std::io::Result<()> {
     loop {
         let mut header = [0; 10];
         stream.read_exact(&mut header)?;
@@ -48,18 +54,20 @@ fn session(mut stream: UnixStream, lie: &impl Fn(&Asked) -> Option<Lies>) -> std
         let Some(method) = method(&payload) else {
             continue;
         };
-        let asked = Asked {
+        let request = RawRequest {
             method,
             stream: number(&header[4..8]),
         };
-        match lie(&asked) {
+        match lie(&request) {
             Some(lies) => {
                 for bytes in lies {
                     stream.write_all(&bytes)?;
                 }
                 return Ok(());
             }
-            None if asked.method == "Hello" => stream.write_all(&answer(&asked, &greeting()))?,
+            None if request.method == "Hello" => {
+                stream.write_all(&answer(&request, &greeting()))?
+            }
             None => {}
         }
     }
@@ -105,45 +113,49 @@ fn honest_frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A whole answer.
-pub fn answer<M: Codec<E: std::fmt::Debug>>(asked: &Asked, message: &M) -> Vec<u8> {
-    answer_bytes(asked, message.encode().unwrap())
+pub fn answer<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
+    answer_bytes(request, message.encode().unwrap())
 }
 
 /// The same with bytes for a message.
-pub fn answer_bytes(asked: &Asked, payload: Vec<u8>) -> Vec<u8> {
+pub fn answer_bytes(request: &RawRequest, payload: Vec<u8>) -> Vec<u8> {
     let response = Response {
         payload,
         ..Response::default()
     };
     honest_frame(
-        asked.stream,
+        request.stream,
         MESSAGE_TYPE_RESPONSE,
         &response.encode().unwrap(),
     )
 }
 
 /// A refusal.
-pub fn refusal(asked: &Asked, error: ttrpc::Error) -> Vec<u8> {
+pub fn refusal(request: &RawRequest, error: ttrpc::Error) -> Vec<u8> {
     let ttrpc::Error::RpcStatus(status) = error else {
         panic!("{error}");
     };
     let mut response = Response::default();
     response.set_status(status);
     honest_frame(
-        asked.stream,
+        request.stream,
         MESSAGE_TYPE_RESPONSE,
         &response.encode().unwrap(),
     )
 }
 
 /// One message of a stream.
-pub fn message<M: Codec<E: std::fmt::Debug>>(asked: &Asked, message: &M) -> Vec<u8> {
-    honest_frame(asked.stream, MESSAGE_TYPE_DATA, &message.encode().unwrap())
+pub fn message<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
+    honest_frame(
+        request.stream,
+        MESSAGE_TYPE_DATA,
+        &message.encode().unwrap(),
+    )
 }
 
 /// The end of a stream.
-pub fn end(asked: &Asked) -> Vec<u8> {
-    let mut bytes = frame(0, asked.stream, MESSAGE_TYPE_DATA, &[]);
+pub fn end(request: &RawRequest) -> Vec<u8> {
+    let mut bytes = frame(0, request.stream, MESSAGE_TYPE_DATA, &[]);
     bytes[9] = FLAG_REMOTE_CLOSED | FLAG_NO_DATA;
     bytes
 }
