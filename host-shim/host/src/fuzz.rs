@@ -1,10 +1,10 @@
-//! Private parsers, opened to the fuzz targets.
+//! Private parsers for the fuzz targets.
 
-use crate::sandbox::{Id, qemu_cid};
+use crate::sandbox::{SandboxId, qemu_cid};
 
-/// The CID on the command line of a machine.
+/// Returns the CID on the command line of the sandbox's QEMU.
 #[must_use]
 pub fn cid(line: &[u8], id: &str) -> Option<String> {
-    let id = Id::parse(id).ok()?;
+    let id: SandboxId = id.parse().ok()?;
     qemu_cid(line, &id).map(str::to_owned)
 }

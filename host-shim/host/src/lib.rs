@@ -8,6 +8,8 @@ pub mod card;
 #[cfg(fuzzing)]
 pub mod fuzz;
 pub mod hotplug;
+mod kata_messages;
+pub mod netns;
 pub mod qmp;
 pub mod sandbox;
 pub mod vsock_stream;

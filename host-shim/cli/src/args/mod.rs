@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use patchbay_host::sandbox::{Lookup, Machine};
+use patchbay_host::sandbox::{Lookup, MachineAccess};
 use patchbay_types::endpoint::Endpoint;
 
 pub use native::{
@@ -62,7 +62,7 @@ impl Target {
         Lookup {
             run_dir: self.run_dir.clone(),
             kata_roots: self.kata_roots.clone(),
-            machine: machine.map(|(qmp, agent)| Machine {
+            machine: machine.map(|(qmp, agent)| MachineAccess {
                 qmp,
                 agent,
                 netns: self.netns.clone(),

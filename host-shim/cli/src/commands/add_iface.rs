@@ -12,7 +12,7 @@ use crate::output::Added;
 use patchbay_host::card::{Backend, CardRequest};
 use patchbay_host::hotplug::{self, Bench, Inventory};
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, Card, Journal, Lock};
+use patchbay_host::sandbox::{self, CardRecord, Journal, Lock};
 
 pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
     plug(
@@ -67,7 +67,7 @@ fn same_again(
     request: &CardRequest,
 ) -> Result<Option<PciPath>, Failure> {
     let parts = request.link.parts();
-    let id = Card::device_id(&parts.name);
+    let id = CardRecord::device_id(&parts.name);
     let Some(nic) = inventory.nics().into_iter().find(|nic| nic.id == id) else {
         return Ok(None);
     };

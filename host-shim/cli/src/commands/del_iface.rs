@@ -8,7 +8,7 @@ use crate::input;
 use crate::output::{Ended, Output};
 use patchbay_host::hotplug::{self, Inventory};
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, Behind, Card, Journal, Lock, Phase, Sandbox};
+use patchbay_host::sandbox::{self, BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
 
 /// Goes by `name` alone. A card that is not there is success; a failure repeats the request.
 pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
@@ -43,19 +43,22 @@ pub(super) fn remove(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
 }
 
 /// A card of ours that the journal has lost: what QEMU knows of it is enough to remove it.
-fn plugged(qmp: &mut Session, name: &IfName) -> Result<Option<Card>, Failure> {
-    let id = Card::device_id(name);
+fn plugged(qmp: &mut Session, name: &IfName) -> Result<Option<CardRecord>, Failure> {
+    let id = CardRecord::device_id(name);
     let nics = Inventory::read(qmp)?.nics();
-    let prefix = Card::netdev_prefix(name);
-    Ok(nics.into_iter().find(|nic| nic.id == id).map(|nic| Card {
-        phase: Phase::Plugged,
-        name: name.clone(),
-        device: name.clone(),
-        attempt: nic
-            .netdev
-            .and_then(|netdev| Some(netdev.strip_prefix(&prefix)?.to_owned()))
-            .unwrap_or_default(),
-        fds: Vec::new(),
-        behind: Behind::OwnTap,
-    }))
+    let prefix = CardRecord::netdev_prefix(name);
+    Ok(nics
+        .into_iter()
+        .find(|nic| nic.id == id)
+        .map(|nic| CardRecord {
+            phase: Phase::Plugged,
+            name: name.clone(),
+            device: name.clone(),
+            suffix: nic
+                .netdev
+                .and_then(|netdev| Some(netdev.strip_prefix(&prefix)?.to_owned()))
+                .unwrap_or_default(),
+            fds: Vec::new(),
+            backend: BackendRecord::OwnTap,
+        }))
 }

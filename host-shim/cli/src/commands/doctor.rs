@@ -13,7 +13,7 @@ use patchbay_host::agent::Agent;
 use patchbay_host::hotplug::{self, Inventory, Mechanism, Nic};
 use patchbay_host::qmp::command::{QomGet, QueryStatus, QueryVersion};
 use patchbay_host::qmp::{Error, Session};
-use patchbay_host::sandbox::{self, Card, Journal, Phase, Sandbox};
+use patchbay_host::sandbox::{self, CardRecord, Journal, Phase, Sandbox};
 
 const MONITOR: &str = "no card can be plugged, unplugged or listed without QEMU's monitor";
 const RUNNING: &str = "a guest that stands neither answers nor lets a card go";
@@ -171,18 +171,21 @@ impl Examination {
             self.want("finished operation", IN_FLIGHT);
         }
         let named = nics.iter().filter_map(|nic| {
-            let name = nic.id.strip_prefix(Card::DEVICE_PREFIX)?;
+            let name = nic.id.strip_prefix(CardRecord::DEVICE_PREFIX)?;
             let known = journal.iter().find(|card| card.name.as_str() == name);
             Some(line(name, known, Some(nic)))
         });
-        let has = |card: &&Card| nics.iter().all(|nic| nic.id != Card::device_id(&card.name));
+        let has = |card: &&CardRecord| {
+            nics.iter()
+                .all(|nic| nic.id != CardRecord::device_id(&card.name))
+        };
         let lost = journal.iter().filter(has);
         let lost = lost.map(|card| line(card.name.as_str(), Some(card), None));
         named.chain(lost).collect()
     }
 }
 
-fn line(name: &str, card: Option<&Card>, nic: Option<&Nic>) -> CardLine {
+fn line(name: &str, card: Option<&CardRecord>, nic: Option<&Nic>) -> CardLine {
     CardLine {
         name: name.to_owned(),
         device: card.map(|card| card.device.to_string()),

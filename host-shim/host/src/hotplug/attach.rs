@@ -10,9 +10,10 @@ use super::slot::{self, Slot};
 use super::{Inventory, clear, tap, vhost_user};
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
+use crate::netns::LinkState;
 use crate::qmp::Session;
 use crate::qmp::command::{DeviceAdd, MultiQueue, Yes};
-use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox, SavedTapState};
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
 
 /// What plugging needs besides the request.
 pub struct Bench<'a> {
@@ -39,22 +40,22 @@ pub fn attach(
     let slot = slot::first_free(inventory)?;
     let attempt = attempt();
     let (ready, behind) = prepare(bench, request, &attempt)?;
-    let card = Card {
+    let card = CardRecord {
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
-        attempt,
+        suffix: attempt,
         fds: match &ready {
             Ready::Tap(fds) => fds.names().map(str::to_owned).collect(),
             Ready::VhostUser(_) => Vec::new(),
         },
-        behind,
+        backend: behind,
     };
     bench.journal.write(&card)?;
     let plugged = make_backend(bench, request, &card, ready)
         .and_then(|()| plug(bench.qmp, &card, &slot, request))
         .and_then(|()| configure(bench, &slot, request));
-    let done = Card {
+    let done = CardRecord {
         phase: Phase::Plugged,
         ..card.clone()
     };
@@ -77,14 +78,16 @@ fn pairs(request: &CardRequest) -> QueuePairs {
 fn prepare<'a>(
     bench: &mut Bench<'_>,
     request: &'a CardRequest,
-    attempt: &str,
-) -> Result<(Ready<'a>, Behind), Failure> {
+    suffix: &str,
+) -> Result<(Ready<'a>, BackendRecord), Failure> {
     let pairs = pairs(request);
     match &request.backend {
         Backend::Tap => {
             let tap = tap::open(bench.sandbox.netns.as_deref(), &request.device, pairs)?;
-            let behind = tap.before.map_or(Behind::OwnTap, Behind::ExistingTap);
-            Ok((Ready::Tap(Descriptors::new(attempt, tap.queues)), behind))
+            let behind = tap
+                .before
+                .map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
+            Ok((Ready::Tap(Descriptors::new(suffix, tap.queues)), behind))
         }
         Backend::VhostUser(socket, listener) => {
             let port = vhost_user::Port {
@@ -93,7 +96,7 @@ fn prepare<'a>(
                 pairs,
             };
             port.check(bench.qmp, bench.wait)?;
-            let behind = Behind::VhostUser(socket.as_path().to_owned(), *listener);
+            let behind = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
             Ok((Ready::VhostUser(port), behind))
         }
     }
@@ -102,7 +105,7 @@ fn prepare<'a>(
 fn make_backend(
     bench: &mut Bench<'_>,
     request: &CardRequest,
-    card: &Card,
+    card: &CardRecord,
     ready: Ready<'_>,
 ) -> Result<(), Failure> {
     let _phase = tracing::info_span!("backend").entered();
@@ -111,7 +114,7 @@ fn make_backend(
         // that was made for the card would outlive an unplugging that has to follow.
         Ready::Tap(fds) => {
             let mtu = u32::from(request.link.parts().mtu.get());
-            let up = SavedTapState { mtu, up: true };
+            let up = LinkState { mtu, up: true };
             tap::set(bench.sandbox.netns.as_deref(), &request.device, up)?;
             fds.make_backend(bench.qmp, card)
         }
@@ -119,13 +122,18 @@ fn make_backend(
     }
 }
 
-fn plug(qmp: &mut Session, card: &Card, slot: &Slot, request: &CardRequest) -> Result<(), Failure> {
+fn plug(
+    qmp: &mut Session,
+    card: &CardRecord,
+    slot: &Slot,
+    request: &CardRequest,
+) -> Result<(), Failure> {
     let _phase = tracing::info_span!("plug").entered();
     let LinkFields { mac, .. } = request.link.parts();
     let pairs = u32::from(pairs(request).get());
     let device = DeviceAdd {
         driver: "virtio-net-pci",
-        id: &Card::device_id(&card.name),
+        id: &CardRecord::device_id(&card.name),
         netdev: &card.netdev_id(),
         mac: mac.to_string(),
         bus: &slot.bus,
@@ -148,7 +156,7 @@ fn configure(bench: &Bench<'_>, slot: &Slot, request: &CardRequest) -> Result<()
         .map_err(|failure| failure.context(step))
 }
 
-fn undone(bench: &mut Bench<'_>, card: &Card, failure: Failure) -> Failure {
+fn undone(bench: &mut Bench<'_>, card: &CardRecord, failure: Failure) -> Failure {
     match clear(bench.sandbox, bench.qmp, bench.journal, card) {
         Ok(()) => failure,
         Err(undo) => {

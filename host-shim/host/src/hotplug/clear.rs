@@ -8,7 +8,7 @@ use patchbay_types::failure::{Failure, Kind};
 use super::tap;
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
-use crate::sandbox::{Behind, Card, Journal, Phase, Sandbox};
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
 
 /// Longest wait for the guest to let a card go: five times what native hot-plug takes.
 const RELEASE: Duration = Duration::from_secs(30);
@@ -23,12 +23,12 @@ pub fn clear(
     sandbox: &Sandbox,
     qmp: &mut Session,
     journal: &Journal,
-    card: &Card,
+    card: &CardRecord,
 ) -> Result<(), Failure> {
     let _phase = tracing::info_span!("unplug").entered();
     // One that is still being added is cleared away by the next command as it is.
     if card.phase == Phase::Plugged {
-        journal.write(&Card {
+        journal.write(&CardRecord {
             phase: Phase::Removing,
             ..card.clone()
         })?;
@@ -44,7 +44,7 @@ pub fn clear(
     for fdname in &card.fds {
         gone(qmp.run(&CloseFd { fdname }))?;
     }
-    if let Behind::ExistingTap(before) = card.behind {
+    if let BackendRecord::ExistingTap(before) = card.backend {
         tap::restore(sandbox.netns.as_deref(), &card.device, before)?;
     }
     journal.remove(&card.name)
@@ -54,14 +54,15 @@ pub fn clear(
 /// does what is left of one that is no more in the machine, because the guest has ejected it or
 /// because it is another machine.
 pub fn recover(sandbox: &Sandbox, qmp: &mut Session, journal: &Journal) -> Result<(), Failure> {
-    journal.tidy()?;
+    journal.remove_unfinished()?;
     let cards = journal.cards()?;
     if cards.is_empty() {
         return Ok(());
     }
     let present = ids(qmp)?;
     for card in cards {
-        let whole = card.phase == Phase::Plugged && present.contains(&Card::device_id(&card.name));
+        let whole =
+            card.phase == Phase::Plugged && present.contains(&CardRecord::device_id(&card.name));
         if !whole {
             clear(sandbox, qmp, journal, &card).map_err(|failure| {
                 failure.context(format!("could not clear away {}", card.name))
@@ -81,7 +82,7 @@ fn gone<T>(answer: Result<T, Error>) -> Result<(), Error> {
 
 /// Asks the guest to let the device go until it has.
 fn unplug(qmp: &mut Session, name: &IfName) -> Result<(), Failure> {
-    let id = Card::device_id(name);
+    let id = CardRecord::device_id(name);
     let deadline = Instant::now() + RELEASE;
     while Instant::now() < deadline {
         match qmp.run(&DeviceDel { id: &id }) {

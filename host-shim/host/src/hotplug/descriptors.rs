@@ -7,7 +7,7 @@ use patchbay_types::failure::Failure;
 
 use crate::qmp::Session;
 use crate::qmp::command::{GetFd, NetdevAdd, Vhost, Yes};
-use crate::sandbox::Card;
+use crate::sandbox::CardRecord;
 
 /// The descriptors of one attempt, with the names by which the monitor gets to know them. The names
 /// of two attempts never meet: one that is sent twice silently closes the first.
@@ -19,9 +19,9 @@ pub(super) struct Descriptors {
 
 impl Descriptors {
     /// The queues of a TAP, and vhost-net for each where the host has it.
-    pub(super) fn new(attempt: &str, queues: Vec<OwnedFd>) -> Self {
+    pub(super) fn new(suffix: &str, queues: Vec<OwnedFd>) -> Self {
         let named = |kind: char, fds: Vec<OwnedFd>| {
-            let name = |index| format!("pb-{attempt}-{kind}{index}");
+            let name = |index| format!("pb-{suffix}-{kind}{index}");
             fds.into_iter()
                 .enumerate()
                 .map(|(index, fd)| (name(index), fd))
@@ -43,7 +43,7 @@ impl Descriptors {
     }
 
     /// Hands them over and makes the card's backend of them.
-    pub(super) fn make_backend(&self, qmp: &mut Session, card: &Card) -> Result<(), Failure> {
+    pub(super) fn make_backend(&self, qmp: &mut Session, card: &CardRecord) -> Result<(), Failure> {
         for (fdname, fd) in self.queues.iter().chain(&self.vhost) {
             qmp.run_with_fd(&GetFd { fdname }, fd.as_fd())
                 .map_err(|error| Failure::from(error).context("could not hand the TAP to QEMU"))?;

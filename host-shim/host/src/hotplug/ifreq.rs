@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use patchbay_types::IfName;
 
-use crate::sandbox::SavedTapState;
+use crate::netns::LinkState;
 
 /// `_IOW('T', 202, int)`; libc lacks it.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
@@ -56,7 +56,7 @@ impl Links {
     }
 
     /// MTU and state of a device; `None` when there is none of that name.
-    pub(super) fn state(&self, name: &IfName) -> io::Result<Option<SavedTapState>> {
+    pub(super) fn state(&self, name: &IfName) -> io::Result<Option<LinkState>> {
         let mut request = request(name);
         match ioctl(&self.0, libc::SIOCGIFMTU, &mut request) {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
@@ -66,14 +66,14 @@ impl Links {
         // SAFETY: SIOCGIFMTU has just filled this field of the union.
         let mtu = unsafe { request.ifr_ifru.ifru_mtu };
         let up = self.flags(name)? & libc::IFF_UP != 0;
-        Ok(Some(SavedTapState {
+        Ok(Some(LinkState {
             mtu: u32::try_from(mtu).unwrap_or_default(),
             up,
         }))
     }
 
     /// Gives a device this MTU and state; what it has already is left alone.
-    pub(super) fn set(&self, name: &IfName, to: SavedTapState) -> io::Result<()> {
+    pub(super) fn set(&self, name: &IfName, to: LinkState) -> io::Result<()> {
         let Some(now) = self.state(name)? else {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         };

@@ -16,7 +16,7 @@ use patchbay_types::{IfName, QueuePairs};
 
 use super::carrier::has_carrier;
 use super::ifreq::{self, Links};
-use crate::sandbox::SavedTapState;
+use crate::netns::LinkState;
 
 /// A TAP, no packet information, the virtio header: what QEMU's virtio-net wants.
 const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -30,7 +30,7 @@ pub(super) struct Tap {
     /// One for each queue pair.
     pub queues: Vec<OwnedFd>,
     /// How it was before; `None` for one that was made.
-    pub before: Option<SavedTapState>,
+    pub before: Option<LinkState>,
 }
 
 /// Opens the queues of the TAP `device`, which is made if there is none, and changes nothing else.
@@ -53,7 +53,7 @@ pub(super) fn open(
 }
 
 /// Gives the TAP an MTU and a state.
-pub(super) fn set(netns: Option<&Path>, device: &IfName, to: SavedTapState) -> Result<(), Failure> {
+pub(super) fn set(netns: Option<&Path>, device: &IfName, to: LinkState) -> Result<(), Failure> {
     within(netns, || {
         let set = Links::open().and_then(|links| links.set(device, to));
         set.map_err(|error| failure(device, &error))
@@ -62,11 +62,7 @@ pub(super) fn set(netns: Option<&Path>, device: &IfName, to: SavedTapState) -> R
 
 /// Gives an existing TAP back what it had, once our machine has let it go. One that has gone
 /// meanwhile needs nothing, and one that is open again serves somebody else by now.
-pub(super) fn restore(
-    netns: Option<&Path>,
-    device: &IfName,
-    to: SavedTapState,
-) -> Result<(), Failure> {
+pub(super) fn restore(netns: Option<&Path>, device: &IfName, to: LinkState) -> Result<(), Failure> {
     within(netns, || {
         let links = Links::open().map_err(|error| failure(device, &error))?;
         let restore = || match links.state(device)? {

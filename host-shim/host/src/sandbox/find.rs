@@ -1,47 +1,72 @@
-//! From an id, or a prefix of one, to a sandbox.
+//! Finds a sandbox by an id or a prefix.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::{Failure, Kind};
 
-use super::id::{Id, MatchKind};
-use super::kata::{Found, Roots};
-use super::{Lookup, Machine};
-use super::{Sandbox, StateDir, registered};
+use super::id::{MatchKind, SandboxId};
+use super::kata::{KataRoots, KataSandbox};
+use super::registry::{self, SandboxFile, netns_path};
+use super::{Lookup, MachineAccess, Sandbox, StateDir};
+use crate::kata_messages;
 
-/// Most sandboxes that a sentence names.
-const MAX_NAMED: usize = 8;
+/// Maximum number of sandboxes that an error message lists.
+const MAX_LISTED: usize = 8;
 
-/// A sandbox that may be meant.
-struct Match {
-    fit: MatchKind,
-    id: Id,
-    /// `None`: it is registered in our own run directory.
-    kata: Option<Found>,
+/// A sandbox that matches.
+struct Candidate {
+    kind: MatchKind,
+    id: SandboxId,
+    /// `None` for a sandbox in the run directory.
+    kata: Option<KataSandbox>,
 }
 
-/// The sandbox that is meant: the one given by hand, or the one whose id, or that of a container
-/// in it, is `id` or alone begins with it.
+impl Candidate {
+    /// Folder in which it was found.
+    fn folder(&self, run_dir: &Path) -> PathBuf {
+        match &self.kata {
+            None => run_dir.join(self.id.as_str()),
+            Some(kata) => kata.folder().to_owned(),
+        }
+    }
+}
+
+/// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
+/// starts with it. [`Lookup::machine`] takes precedence over any id.
+///
+/// # Errors
+/// [`Kind::NotFound`] without a match, [`Kind::Invalid`] for an ambiguous prefix and for files that
+/// describe the sandbox badly.
 pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let _phase = tracing::info_span!("find").entered();
-    let wanted = Id::parse(id).map_err(|bad| bad.in_field("id"))?;
+    let wanted = id.parse::<SandboxId>();
+    let wanted = wanted.map_err(|invalid| invalid.in_field("id"))?;
     if let Some(machine) = &lookup.machine {
-        return by_hand(&lookup.run_dir, wanted, machine);
+        return from_flags(&lookup.run_dir, wanted, machine);
     }
-    let found = only(&lookup.run_dir, &wanted, matching(lookup, &wanted)?)?;
-    let id = found.id.as_str();
-    // What is not registered here keeps its state where no id can point.
-    let state = match &found.kata {
-        None => StateDir::Registered(lookup.run_dir.join(id)),
-        Some(_) => StateDir::Unregistered(lookup.run_dir.join(".kata").join(id)),
+    let Candidate { id, kata, .. } =
+        single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
+    let (state, access) = match &kata {
+        None => {
+            let folder = lookup.run_dir.join(id.as_str());
+            let file = SandboxFile::read(&folder)?;
+            let agent = file.endpoint()?;
+            let SandboxFile { qmp, netns, .. } = file;
+            (
+                StateDir::Registered(folder),
+                MachineAccess { qmp, agent, netns },
+            )
+        }
+        Some(kata) => {
+            // No id starts with a dot, so none can name this folder.
+            let folder = lookup.run_dir.join(".kata").join(id.as_str());
+            (StateDir::Unregistered(folder), kata.read(&id)?)
+        }
     };
-    let (qmp, agent, netns) = match &found.kata {
-        None => registered::read(state.path())?,
-        Some(kata) => kata.read(&found.id)?,
-    };
+    let MachineAccess { qmp, agent, netns } = access;
     Ok(Sandbox {
-        id: found.id,
+        id,
         qmp,
         agent,
         netns,
@@ -49,86 +74,81 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     })
 }
 
-/// Where two places have the same sandbox the first is believed: who registers a sandbox of Kata
-/// with us corrects what Kata says of it.
-fn matching(lookup: &Lookup, wanted: &Id) -> Result<Vec<Match>, Failure> {
-    let ours = registered::matching(&lookup.run_dir, wanted)?;
-    let ours = ours.into_iter().map(|(fit, id)| Match {
-        fit,
-        id,
-        kata: None,
-    });
-    let mut matches: Vec<Match> = ours.collect();
-    // Kata's folders may be root's alone; who says a whole id of ours need not be root.
-    if matches.iter().any(|found| found.fit == MatchKind::Exact) {
-        return Ok(matches);
+/// Lists the matches. A registration overrides Kata's files for the same id.
+fn candidates(lookup: &Lookup, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
+    let registered = registry::matching(&lookup.run_dir, wanted)?.into_iter();
+    let mut candidates: Vec<Candidate> = registered
+        .map(|(kind, id)| Candidate {
+            kind,
+            id,
+            kata: None,
+        })
+        .collect();
+    // Reading Kata's folders can need root; an exact registered id doesn't depend on them.
+    if candidates
+        .iter()
+        .any(|found| found.kind == MatchKind::Exact)
+    {
+        return Ok(candidates);
     }
-    for (fit, id, found) in Roots::new(&lookup.kata_roots).matching(wanted)? {
-        if matches.iter().all(|earlier| earlier.id != id) {
-            let kata = Some(found);
-            matches.push(Match { fit, id, kata });
+    for (kind, id, kata) in KataRoots::new(&lookup.kata_roots).matching(wanted)? {
+        if candidates.iter().all(|earlier| earlier.id != id) {
+            let kata = Some(kata);
+            candidates.push(Candidate { kind, id, kata });
         }
     }
-    Ok(matches)
+    Ok(candidates)
 }
 
-/// An exact id wins over those that only begin with it.
-fn only(run_dir: &Path, wanted: &Id, mut matches: Vec<Match>) -> Result<Match, Failure> {
-    if matches.iter().any(|found| found.fit == MatchKind::Exact) {
-        matches.retain(|found| found.fit == MatchKind::Exact);
+/// Returns the only match; an exact one wins over prefixes.
+fn single(
+    run_dir: &Path,
+    wanted: &SandboxId,
+    mut candidates: Vec<Candidate>,
+) -> Result<Candidate, Failure> {
+    if candidates
+        .iter()
+        .any(|found| found.kind == MatchKind::Exact)
+    {
+        candidates.retain(|found| found.kind == MatchKind::Exact);
     }
-    match <[Match; 1]>::try_from(matches) {
-        Ok([only]) => Ok(only),
+    let (kind, message) = match <[Candidate; 1]>::try_from(candidates) {
+        Ok([found]) => return Ok(found),
         Err(none) if none.is_empty() => {
-            let sentence = format!(
-                "no such container ID ({wanted}): no sandbox in {}, and none of Kata's, begins so",
-                run_dir.display()
-            );
-            Err(Failure::new(Kind::NotFound, sentence).with_field("id"))
+            let phrase = kata_messages::no_such_container(wanted);
+            let places = format!("no sandbox in {} or of Kata matches", run_dir.display());
+            (Kind::NotFound, format!("{phrase}: {places}"))
         }
         Err(many) => {
-            let place = |found: &Match| match &found.kata {
-                None => run_dir.join(found.id.as_str()),
-                Some(kata) => kata.folder().to_owned(),
-            };
-            let named = many.iter().take(MAX_NAMED);
-            let named: Vec<String> = named
-                .map(|found| format!("{} ({})", found.id, place(found).display()))
+            let listed = many.iter().take(MAX_LISTED);
+            let listed: Vec<String> = listed
+                .map(|found| format!("{} ({})", found.id, found.folder(run_dir).display()))
                 .collect();
-            let sentence = format!("multiple containers found ({wanted}): {}", named.join(", "));
-            Err(Failure::new(Kind::Invalid, sentence).with_field("id"))
+            let phrase = kata_messages::multiple_containers(wanted);
+            (Kind::Invalid, format!("{phrase}: {}", listed.join(", ")))
         }
-    }
+    };
+    Err(Failure::new(kind, message).with_field("id"))
 }
 
-/// A machine that nobody registered: its state is kept under a name made from its monitor's path.
-fn by_hand(run_dir: &Path, id: Id, machine: &Machine) -> Result<Sandbox, Failure> {
-    let Machine { qmp, agent, netns } = machine;
+/// Returns a machine that is not registered. Its state folder is named after the path of its
+/// monitor.
+fn from_flags(run_dir: &Path, id: SandboxId, machine: &MachineAccess) -> Result<Sandbox, Failure> {
+    let MachineAccess { qmp, agent, netns } = machine;
     let qmp = qmp.canonicalize().map_err(|error| {
-        let sentence = format!("no QEMU answers at {}", qmp.display());
-        Failure::new(Kind::NotFound, sentence).with_cause(error.to_string())
+        let message = format!("no QEMU answers at {}", qmp.display());
+        Failure::new(Kind::NotFound, message).with_cause(error.to_string())
     })?;
     let mut hash = DefaultHasher::new();
     qmp.hash(&mut hash);
-    let state = run_dir
-        .join(".by-hand")
-        .join(format!("{:016x}", hash.finish()));
-    let state = StateDir::Unregistered(state);
+    let name = format!("{:016x}", hash.finish());
     Ok(Sandbox {
         id,
         qmp,
         agent: agent.clone(),
         netns: netns.as_deref().map(netns_path),
-        state,
+        state: StateDir::Unregistered(run_dir.join(".by-hand").join(name)),
     })
-}
-
-/// A bare word is a name under `/run/netns`, as for `ip netns`.
-fn netns_path(netns: &Path) -> PathBuf {
-    match netns.components().count() {
-        1 => Path::new("/run/netns").join(netns),
-        _ => netns.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -136,51 +156,49 @@ mod tests {
     use super::*;
     use std::fs;
 
-    const FILE: &str = "sandbox.json";
-
     fn run_dir(ids: &[&str]) -> (tempfile::TempDir, Lookup) {
         let dir = tempfile::tempdir().unwrap();
         for id in ids {
-            let file = dir.path().join(id).join(FILE);
+            let file = dir.path().join(id).join(SandboxFile::NAME);
             fs::create_dir(file.parent().unwrap()).unwrap();
             let text =
                 format!(r#"{{"qmp":"/q/{id}","agent":"vsock://3:1061","netns":null,"pid":1}}"#);
             fs::write(file, text).unwrap();
         }
-        let target = Lookup {
+        let lookup = Lookup {
             machine: None,
             run_dir: dir.path().to_owned(),
             kata_roots: vec![dir.path().join("none")],
         };
-        (dir, target)
+        (dir, lookup)
     }
 
     #[test]
-    fn a_unique_prefix_finds_and_an_exact_id_wins() {
-        let (_dir, target) = run_dir(&["6ec7a98", "6ec7a98bb", "other"]);
-        assert_eq!(find(&target, "o").unwrap().qmp, Path::new("/q/other"));
+    fn find_takes_unique_prefix_and_prefers_exact_id() {
+        let (_dir, lookup) = run_dir(&["6ec7a98", "6ec7a98bb", "other"]);
+        assert_eq!(find(&lookup, "o").unwrap().qmp, Path::new("/q/other"));
         assert_eq!(
-            find(&target, "6ec7a98").unwrap().qmp,
+            find(&lookup, "6ec7a98").unwrap().qmp,
             Path::new("/q/6ec7a98")
         );
     }
 
     #[test]
-    fn each_way_to_miss_has_its_kind() {
-        let (_dir, target) = run_dir(&["6ec7a98", "6ec7a97"]);
-        let kind = |id| find(&target, id).unwrap_err().kind();
+    fn find_failures_have_distinct_kinds() {
+        let (_dir, lookup) = run_dir(&["6ec7a98", "6ec7a97"]);
+        let kind = |id| find(&lookup, id).unwrap_err().kind();
         assert_eq!(kind("7"), Kind::NotFound);
         assert_eq!(kind("6ec"), Kind::Invalid);
         assert_eq!(kind(""), Kind::Invalid);
         assert_eq!(kind("../6ec7a98"), Kind::Invalid);
         assert!(
-            find(&target, "6ec")
+            find(&lookup, "6ec")
                 .unwrap_err()
                 .to_string()
                 .contains("multiple containers found")
         );
         assert!(
-            find(&target, "7")
+            find(&lookup, "7")
                 .unwrap_err()
                 .to_string()
                 .contains("no such container ID (7)")
@@ -188,13 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_named() {
-        let (dir, target) = run_dir(&["a"]);
-        let file = dir.path().join("a").join(FILE);
+    fn find_broken_registration_names_the_file() {
+        let (dir, lookup) = run_dir(&["a"]);
+        let file = dir.path().join("a").join(SandboxFile::NAME);
         fs::write(&file, "{").unwrap();
-        let failure = find(&target, "a").unwrap_err();
+        let failure = find(&lookup, "a").unwrap_err();
         assert!(failure.to_string().contains("sandbox.json"), "{failure}");
         fs::write(&file, r#"{"qmp":"/q","agent":"tcp://1","netns":null}"#).unwrap();
-        assert_eq!(find(&target, "a").unwrap_err().field(), Some("agent"));
+        assert_eq!(find(&lookup, "a").unwrap_err().field(), Some("agent"));
     }
 }

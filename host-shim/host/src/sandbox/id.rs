@@ -1,43 +1,37 @@
 //! Ids of sandboxes and containers.
 
 use std::fmt;
+use std::str::FromStr;
 
 use patchbay_types::InvalidValue;
 
-/// An id, or the beginning of one. Ids become parts of paths, so this one can't lead anywhere else.
+/// Id of a sandbox or a container, or a prefix of one: 1 to 128 ASCII letters, digits, `_`, `.` and
+/// `-`, of which the first is a letter or digit. It is safe as one component of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Id(String);
+pub struct SandboxId(String);
 
-/// How well a name agrees with the one that was given.
+/// Quality of a match; a greater one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MatchKind {
-    /// It begins so.
+pub(super) enum MatchKind {
+    /// The given id is a proper prefix.
     Prefix,
-    /// It is the same.
+    /// The ids are equal.
     Exact,
 }
 
+const MAX_ID_BYTES: usize = 128;
 const RULE: &str =
     "an id has 1 to 128 letters, digits, '_', '.' and '-', and starts with a letter or digit";
 
-impl Id {
-    /// # Errors
-    /// Text that is no id.
-    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if starts && text.len() <= 128 && text.bytes().all(legal) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(InvalidValue::new(text, RULE))
-    }
-
+impl SandboxId {
+    /// The text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this is meant when `wanted` is given.
-    pub fn fit(&self, wanted: &Id) -> Option<MatchKind> {
+    /// Returns how well `wanted`, an id or a prefix, matches this id.
+    pub(super) fn matches(&self, wanted: &Self) -> Option<MatchKind> {
         match self.0.strip_prefix(wanted.as_str()) {
             Some("") => Some(MatchKind::Exact),
             Some(_) => Some(MatchKind::Prefix),
@@ -46,7 +40,20 @@ impl Id {
     }
 }
 
-impl fmt::Display for Id {
+impl FromStr for SandboxId {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+        if starts_well && text.len() <= MAX_ID_BYTES && text.bytes().all(allowed) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(InvalidValue::new(text, RULE))
+    }
+}
+
+impl fmt::Display for SandboxId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -57,23 +64,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_lead_out_of_a_folder_is_refused() {
-        let long = "a".repeat(129);
-        for text in ["", ".", "..", "../a", "a/b", "-a", "a\0", "ä", &long] {
-            assert_eq!(
-                Id::parse(text),
-                Err(InvalidValue::new(text, RULE)),
-                "{text}"
-            );
+    fn id_breaking_the_rule_is_rejected() {
+        let long = "a".repeat(MAX_ID_BYTES + 1);
+        for text in [
+            "", ".", "..", "../a", "a/b", "-a", "_a", "a b", "a\n", "a\0", "ä", &long,
+        ] {
+            let parsed = text.parse::<SandboxId>();
+            assert_eq!(parsed, Err(InvalidValue::new(text, RULE)), "{text}");
+        }
+        for text in ["a", "0", "A_b.c-d", &long[1..]] {
+            assert_eq!(text.parse::<SandboxId>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn the_whole_fits_better_than_a_prefix() {
-        let id = |text: &str| Id::parse(text).unwrap();
-        assert_eq!(id("abc").fit(&id("abc")), Some(MatchKind::Exact));
-        assert_eq!(id("abc").fit(&id("a")), Some(MatchKind::Prefix));
-        assert_eq!(id("abc").fit(&id("abcd")), None);
+    fn exact_match_beats_prefix() {
+        let id = |text: &str| text.parse::<SandboxId>().unwrap();
+        assert_eq!(id("abc").matches(&id("abc")), Some(MatchKind::Exact));
+        assert_eq!(id("abc").matches(&id("a")), Some(MatchKind::Prefix));
+        assert_eq!(id("abc").matches(&id("abcd")), None);
         assert!(MatchKind::Exact > MatchKind::Prefix);
     }
 }

@@ -1,9 +1,9 @@
-//! What neither QEMU nor the guest can tell: which host device a card came from, how that was
-//! before, and whether an operation is in flight.
+//! Journal of a sandbox: the host device of each card, its earlier state, and operations in flight,
+//! which neither QEMU nor the guest knows.
 //!
-//! One small file per card, replaced atomically and synced before the first command that it
-//! covers. A file that does not say "plugged" was left by a process that died: the next change of
-//! the sandbox clears that card away before it does its own work.
+//! Each card has one file, replaced atomically and synced before the first command that it covers.
+//! A file whose phase is not `plugged` was left by a process that died; the next change of the
+//! sandbox removes that card first. The format is stable: another release can have written it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,94 +15,87 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, io_failure};
 use crate::card::Listener;
+use crate::netns::LinkState;
 
-/// Where a card's operation stands.
+/// Phase of a card's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Begun; what of it was done is to be read from QEMU.
+    /// Plugging has begun; QEMU knows how far it came.
     Adding,
-    /// Done.
+    /// The card is plugged.
     Plugged,
-    /// To be finished.
+    /// Unplugging has begun.
     Removing,
 }
 
-/// How an existing TAP was before it was used; it gets that back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedTapState {
-    /// Bytes.
-    pub mtu: u32,
-    /// Whether it was up.
-    pub up: bool,
-}
-
-/// One card.
+/// Journal entry of a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Card {
+pub struct CardRecord {
     pub phase: Phase,
-    /// Its name in the guest.
-    #[serde(with = "text")]
+    /// Name in the guest.
+    #[serde(with = "name_as_text")]
     pub name: IfName,
-    /// The host's device, as the operator calls it.
-    #[serde(with = "text")]
+    /// Host device as the operator names it.
+    #[serde(with = "name_as_text")]
     pub device: IfName,
-    /// Name of this attempt: part of every id that the monitor gets to know.
-    pub attempt: String,
-    /// Descriptors that were given to the monitor for it.
+    /// Suffix of QEMU's ids and descriptor names, new for each plug.
+    #[serde(rename = "attempt")]
+    pub suffix: String,
+    /// Names of the descriptors handed to QEMU.
     pub fds: Vec<String>,
-    /// What is behind it on the host.
-    pub behind: Behind,
+    #[serde(rename = "behind")]
+    pub backend: BackendRecord,
 }
 
-/// What is behind a card on the host.
+/// Host side of a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Behind {
-    /// A TAP that was made for the card and ends with its last descriptor.
+pub enum BackendRecord {
+    /// TAP created for the card; it ends with its last descriptor.
     OwnTap,
-    /// A TAP that existed, and how it was.
-    ExistingTap(SavedTapState),
-    /// The socket of a vhost-user backend: QEMU forgets the path of one that it has connected to.
+    /// TAP that existed, and the state to restore.
+    ExistingTap(LinkState),
+    /// Socket of a vhost-user backend, because QEMU forgets the path once it is connected.
     VhostUser(PathBuf, Listener),
 }
 
-impl Card {
-    /// What the ids of all our devices begin with.
+impl CardRecord {
+    /// Prefix of QEMU's device ids of all cards.
     pub const DEVICE_PREFIX: &str = "pbd.";
 
-    /// QEMU's id of the device.
+    /// Returns QEMU's id of the device.
     pub fn device_id(name: &IfName) -> String {
         format!("{}{name}", Self::DEVICE_PREFIX)
     }
 
-    /// QEMU's id of the backend: fresh for each attempt, because a failed `netdev_add` can leave a
-    /// ghost that burns its id.
+    /// Returns QEMU's id of the network backend. It is never reused, because a failed `netdev_add`
+    /// can leave the id taken.
     pub fn netdev_id(&self) -> String {
-        format!("{}{}", Self::netdev_prefix(&self.name), self.attempt)
+        format!("{}{}", Self::netdev_prefix(&self.name), self.suffix)
     }
 
-    /// QEMU's id of the character device of a vhost-user card.
+    /// Returns QEMU's id of the character device of a vhost-user card.
     pub fn chardev_id(&self) -> String {
-        format!("pbc.{}.{}", self.name, self.attempt)
+        format!("pbc.{}.{}", self.name, self.suffix)
     }
 
-    /// The socket of a vhost-user card, and who listens on it.
+    /// Returns the socket of a vhost-user card and the side that listens on it.
     pub fn socket(&self) -> Option<(&Path, Listener)> {
-        match &self.behind {
-            Behind::OwnTap | Behind::ExistingTap(_) => None,
-            Behind::VhostUser(socket, listener) => Some((socket, *listener)),
+        match &self.backend {
+            BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => None,
+            BackendRecord::VhostUser(socket, listener) => Some((socket, *listener)),
         }
     }
 
-    /// What the ids of all backends of this card begin with; the attempt follows.
+    /// Returns the prefix of the backend ids of a card; the suffix follows.
     pub fn netdev_prefix(name: &IfName) -> String {
         format!("pbn.{name}.")
     }
 }
 
 /// [`IfName`] as JSON text.
-mod text {
+mod name_as_text {
     use patchbay_types::IfName;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -116,94 +109,88 @@ mod text {
     }
 }
 
-/// What a file is called until it is whole.
-const BEGUN: &str = "new";
+/// Extension of a file whose writing has not finished.
+const UNFINISHED: &str = "new";
 
-/// The journal of one sandbox.
+/// Journal of one sandbox.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
 }
 
 impl Journal {
-    /// The one in the sandbox's state directory.
+    /// Returns the journal in the sandbox's state folder.
     pub fn at(state: &Path) -> Self {
         Self {
             dir: state.join("cards"),
         }
     }
 
-    /// Every card that is known. A file that can't be read is an error that names it: what it
-    /// knew is then for the operator to clear.
-    pub fn cards(&self) -> Result<Vec<Card>, Failure> {
+    /// Reads every card.
+    ///
+    /// # Errors
+    /// A file that can't be read; the message names it, so that the operator can clear the card.
+    pub fn cards(&self) -> Result<Vec<CardRecord>, Failure> {
         let mut cards = Vec::new();
-        for path in self.files()? {
-            // A file without this ending was not yet renamed when its writer died.
-            if path.extension().is_some_and(|ending| ending == "json") {
-                match files::json(&path) {
-                    Ok(card) => cards.push(card),
-                    // Who only looks takes no lock: the card has been removed meanwhile.
-                    Err(failure) if failure.kind() == Kind::NotFound => {}
-                    Err(failure) => return Err(broken(&path, failure.chain().collect())),
-                }
+        for path in self.files("json")? {
+            match files::json(&path) {
+                Ok(card) => cards.push(card),
+                // Readers take no lock: the card was removed meanwhile.
+                Err(failure) if failure.kind() == Kind::NotFound => {}
+                Err(failure) => return Err(unreadable(&path, failure.chain().collect())),
             }
         }
         Ok(cards)
     }
 
-    /// The card with this name.
-    pub fn card(&self, name: &IfName) -> Result<Option<Card>, Failure> {
+    /// Reads one card.
+    pub fn card(&self, name: &IfName) -> Result<Option<CardRecord>, Failure> {
         Ok(self.cards()?.into_iter().find(|card| card.name == *name))
     }
 
-    /// Writes the card; when this returns it will survive us.
-    pub fn write(&self, card: &Card) -> Result<(), Failure> {
+    /// Writes the card durably.
+    pub fn write(&self, card: &CardRecord) -> Result<(), Failure> {
         let path = self.path(&card.name);
         let write = || {
-            // Not the folder around it: that of a sandbox which has ended stays removed.
+            // Not its parents: the folder of a sandbox that ended stays removed.
             match fs::create_dir(&self.dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            let temporary = path.with_extension(BEGUN);
+            let temporary = path.with_extension(UNFINISHED);
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec(card)?)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
             File::open(&self.dir)?.sync_all()
         };
-        write().map_err(|error| {
-            io_failure(
-                format!("could not write the journal {}", path.display()),
-                &error,
-            )
-        })
+        let message = format!("could not write the journal {}", path.display());
+        write().map_err(|error| io_failure(&message, &error))
     }
 
-    /// Removes what writers that died had begun to write.
-    pub fn tidy(&self) -> Result<(), Failure> {
-        for path in self.files()? {
-            if path.extension().is_some_and(|ending| ending == BEGUN) {
-                removed(&path)?;
-            }
-        }
-        Ok(())
+    /// Removes the unfinished files of processes that died.
+    pub fn remove_unfinished(&self) -> Result<(), Failure> {
+        let unfinished = self.files(UNFINISHED)?;
+        unfinished.iter().try_for_each(|path| remove(path))
     }
 
-    /// Forgets the card.
+    /// Removes the card.
     pub fn remove(&self, name: &IfName) -> Result<(), Failure> {
-        removed(&self.path(name))
+        remove(&self.path(name))
     }
 
-    fn files(&self) -> Result<Vec<PathBuf>, Failure> {
+    fn files(&self, extension: &str) -> Result<Vec<PathBuf>, Failure> {
         let list = || -> io::Result<Vec<PathBuf>> {
-            fs::read_dir(&self.dir)?
-                .map(|entry| Ok(entry?.path()))
-                .collect()
+            let paths = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path()));
+            paths.collect()
         };
         match list() {
+            Ok(mut paths) => {
+                paths.retain(|path| path.extension().is_some_and(|own| own == extension));
+                Ok(paths)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            listed => listed.map_err(|error| broken(&self.dir, error.to_string())),
+            Err(error) => Err(unreadable(&self.dir, error.to_string())),
         }
     }
 
@@ -212,16 +199,16 @@ impl Journal {
     }
 }
 
-fn broken(path: &Path, cause: String) -> Failure {
-    let sentence = format!("could not read the journal {}", path.display());
-    Failure::new(Kind::Other, sentence).with_cause(cause)
+fn unreadable(path: &Path, cause: String) -> Failure {
+    let message = format!("could not read the journal {}", path.display());
+    Failure::new(Kind::Other, message).with_cause(cause)
 }
 
-fn removed(path: &Path) -> Result<(), Failure> {
+fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let sentence = format!("could not remove the journal {}", path.display());
-            Err(io_failure(sentence, &error))
+            let message = format!("could not remove the journal {}", path.display());
+            Err(io_failure(&message, &error))
         }
         _ => Ok(()),
     }
@@ -231,14 +218,14 @@ fn removed(path: &Path) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn card(name: &str) -> Card {
-        Card {
+    fn card(name: &str) -> CardRecord {
+        CardRecord {
             phase: Phase::Adding,
             name: name.parse().unwrap(),
             device: "tap1".parse().unwrap(),
-            attempt: "5f".to_owned(),
+            suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
-            behind: Behind::ExistingTap(SavedTapState {
+            backend: BackendRecord::ExistingTap(LinkState {
                 mtu: 1500,
                 up: false,
             }),
@@ -246,11 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_until_it_is_removed() {
+    fn written_card_is_read_until_removed() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::at(dir.path());
         assert_eq!(journal.cards().unwrap(), []);
-        let plugged = Card {
+        let plugged = CardRecord {
             phase: Phase::Plugged,
             ..card("eth1")
         };
@@ -263,18 +250,20 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_cut_off_is_as_if_never_begun() {
+    fn unfinished_write_is_ignored_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::at(dir.path());
         journal.write(&card("eth1")).unwrap();
         fs::write(dir.path().join("cards/eth1.new"), "{\"pha").unwrap();
         assert_eq!(journal.cards().unwrap(), [card("eth1")]);
-        journal.tidy().unwrap();
-        assert_eq!(journal.files().unwrap(), [journal.path(&card("eth1").name)]);
+        journal.remove_unfinished().unwrap();
+        let whole = journal.path(&card("eth1").name);
+        assert_eq!(journal.files("json").unwrap(), [whole]);
+        assert_eq!(journal.files(UNFINISHED).unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]
-    fn the_folder_of_a_sandbox_that_ended_is_not_made_again() {
+    fn write_after_sandbox_end_fails() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("gone");
         let failure = Journal::at(&state).write(&card("eth1")).unwrap_err();
@@ -283,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_named() {
+    fn cards_broken_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::at(dir.path());
         journal.write(&card("eth1")).unwrap();
@@ -293,12 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_of_ours_is_not_waited_for() {
+    fn cards_missing_or_irregular_file_is_not_awaited() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::at(dir.path());
         journal.write(&card("eth1")).unwrap();
         let path = dir.path().join("cards/eth2.json");
-        // As if it had gone between the list and the reading.
+        // As if it were removed between listing and reading.
         std::os::unix::fs::symlink("gone", &path).unwrap();
         assert_eq!(journal.cards().unwrap(), [card("eth1")]);
         fs::remove_file(&path).unwrap();
@@ -308,9 +297,37 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_qemus() {
+    fn ids_contain_name_and_suffix() {
         let name = "eth-test".parse().unwrap();
-        assert_eq!(Card::device_id(&name), "pbd.eth-test");
+        assert_eq!(CardRecord::device_id(&name), "pbd.eth-test");
         assert_eq!(card("eth1").netdev_id(), "pbn.eth1.5f");
+    }
+
+    /// Files as release 0.1.0 writes them.
+    #[test]
+    fn recorded_journal_files_stay_readable() {
+        let recorded = [
+            r#"{"phase":"adding","name":"eth1","device":"tap1","attempt":"5f","fds":["pb-5f-q0"],"behind":{"existing_tap":{"mtu":1500,"up":false}}}"#,
+            r#"{"phase":"plugged","name":"eth2","device":"tap2","attempt":"60","fds":[],"behind":"own_tap"}"#,
+            r#"{"phase":"removing","name":"eth3","device":"eth3","attempt":"61","fds":[],"behind":{"vhost_user":["/run/vhost-user1","qemu"]}}"#,
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        fs::create_dir(dir.path().join("cards")).unwrap();
+        for (index, text) in recorded.iter().enumerate() {
+            fs::write(dir.path().join(format!("cards/{index}.json")), text).unwrap();
+        }
+        let mut cards = journal.cards().unwrap();
+        cards.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        assert_eq!(cards[0], card("eth1"));
+        assert_eq!(cards[1].phase, Phase::Plugged);
+        assert_eq!(cards[1].backend, BackendRecord::OwnTap);
+        assert_eq!(cards[2].phase, Phase::Removing);
+        let socket = (Path::new("/run/vhost-user1"), Listener::Qemu);
+        assert_eq!(cards[2].socket(), Some(socket));
+        let written = cards
+            .iter()
+            .map(|card| serde_json::to_string(card).unwrap());
+        assert_eq!(written.collect::<Vec<_>>(), recorded);
     }
 }

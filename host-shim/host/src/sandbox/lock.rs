@@ -1,12 +1,11 @@
-//! One change at a time per sandbox.
+//! Exclusive lock of a sandbox.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -15,47 +14,47 @@ use patchbay_types::failure::{Failure, Kind};
 use super::StateDir;
 use super::files::io_failure;
 
-/// Longest wait for another change to end: longer than one takes at its worst.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for the lock; a change takes less even at its slowest.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Held while the sandbox is changed; the kernel lets go of it whatever becomes of the process.
+/// Lock held while a sandbox is changed. The kernel releases it with the process.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] Flock<File>);
+pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
 
 impl Lock {
     /// Waits for the sandbox's lock.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when the sandbox ends meanwhile: the lock of a folder that was removed is
-    /// nobody else's, and what would be written there nobody reads.
+    /// [`Kind::Timeout`] if another change takes too long; [`Kind::NotFound`] if the sandbox ends
+    /// meanwhile: the lock of a removed folder excludes nobody, and its journal is never read.
     pub fn take(state: &StateDir) -> Result<Self, Failure> {
+        Self::take_within(state, LOCK_TIMEOUT)
+    }
+
+    fn take_within(state: &StateDir, timeout: Duration) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("lock").entered();
         let path = state.path().join("lock");
-        let failed = |error: &io::Error| match error.kind() {
-            io::ErrorKind::NotFound => ended(),
-            _ => io_failure(format!("could not take the lock {}", path.display()), error),
-        };
-        let file = state.make().and_then(|()| open(&path));
-        let file = file.map_err(|error| failed(&error))?;
-        // flock has no timeout: a thread waits, and is left behind if it waits too long.
-        let (send, receive) = mpsc::channel();
-        thread::spawn(move || send.send(wait(file)));
-        let lock = match receive.recv_timeout(PATIENCE) {
-            Ok(Ok(lock)) => lock,
-            Ok(Err(errno)) => return Err(failed(&errno.into())),
-            Err(_) => {
-                let sentence = format!("could not take the lock {}", path.display());
-                return Err(Failure::new(Kind::Timeout, sentence).with_cause(format!(
-                    "another patchbay has changed this sandbox for more than {} s",
-                    PATIENCE.as_secs()
-                )));
+        let lock = state.create_unregistered().and_then(|()| {
+            let lock = lock_file(open(&path)?, Instant::now() + timeout)?;
+            match is_at(&lock, &path)? {
+                true => Ok(Self(lock)),
+                false => Err(io::ErrorKind::NotFound.into()),
             }
-        };
-        match is_at(&lock, &path) {
-            Ok(true) => Ok(Self(lock)),
-            Ok(false) => Err(ended()),
-            Err(error) => Err(failed(&error)),
-        }
+        });
+        lock.map_err(|error| {
+            let message = format!("could not take the lock {}", path.display());
+            match error.kind() {
+                io::ErrorKind::NotFound => ended(),
+                io::ErrorKind::TimedOut => {
+                    Failure::new(Kind::Timeout, message).with_cause(format!(
+                        "another patchbay has been changing this sandbox for more than {} s",
+                        timeout.as_secs()
+                    ))
+                }
+                _ => io_failure(&message, &error),
+            }
+        })
     }
 }
 
@@ -66,46 +65,55 @@ fn ended() -> Failure {
     )
 }
 
-/// Nobody else's: who may open it, if only to read it, may lock it for as long as he likes.
+/// Opens the lock file with access for its owner only: reading access is enough to hold a lock.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).append(true).mode(0o600).open(path)
 }
 
-fn wait(file: File) -> Result<Flock<File>, Errno> {
-    match Flock::lock(file, FlockArg::LockExclusive) {
-        Ok(lock) => Ok(lock),
-        Err((file, Errno::EINTR)) => wait(file),
-        Err((_, errno)) => Err(errno),
+/// Polls, because flock has no timeout.
+fn lock_file(mut file: File, deadline: Instant) -> io::Result<Flock<File>> {
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 
-/// Whether the file is still the one with this path.
+/// Returns whether the path still names this file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let (ours, there) = (file.metadata()?, fs::metadata(path)?);
-    Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+    let (locked, named) = (file.metadata()?, fs::metadata(path)?);
+    Ok((locked.dev(), locked.ino()) == (named.dev(), named.ino()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Waits until a thread of ours waits for a lock, as the kernel lists it.
-    fn until_one_waits() {
-        let waits = || {
-            let locks = fs::read_to_string("/proc/locks").unwrap();
-            let ours = format!(" {} ", std::process::id());
-            locks
-                .lines()
-                .any(|line| line.contains("-> FLOCK") && line.contains(&ours))
+    /// Waits until a second descriptor of this process has the lock file open.
+    fn await_waiter(lock: &Path) {
+        let has_lock = |fd: &io::Result<fs::DirEntry>| {
+            fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|target| target == lock)
         };
-        while !waits() {
+        let opened = || {
+            fs::read_dir("/proc/self/fd")
+                .unwrap()
+                .filter(has_lock)
+                .count()
+        };
+        while opened() < 2 {
             thread::yield_now();
         }
     }
 
-    /// What a waiter gets when this was done to the folder before its turn came.
-    fn waited(meanwhile: impl FnOnce(&Path)) -> Result<Lock, Failure> {
+    /// Takes a held lock, which is released once `meanwhile` has changed the folder.
+    fn take_after(meanwhile: impl FnOnce(&Path)) -> Result<Lock, Failure> {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
         fs::create_dir(&folder).unwrap();
@@ -113,7 +121,7 @@ mod tests {
         let held = Lock::take(&state).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| Lock::take(&state));
-            until_one_waits();
+            await_waiter(&folder.join("lock"));
             meanwhile(&folder);
             drop(held);
             waiter.join().unwrap()
@@ -121,19 +129,35 @@ mod tests {
     }
 
     #[test]
-    fn a_waiter_gets_its_turn() {
-        waited(|_| ()).unwrap();
+    fn take_held_lock_times_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::Registered(dir.path().to_owned());
+        let _held = Lock::take(&state).unwrap();
+        let begun = Instant::now();
+        let timeout = Duration::from_millis(1100);
+        let failure = Lock::take_within(&state, timeout).unwrap_err();
+        assert!(begun.elapsed() >= timeout);
+        assert_eq!(failure.kind(), Kind::Timeout);
+        let message = format!("could not take the lock {}/lock", dir.path().display());
+        assert_eq!(failure.to_string(), message);
+        let cause = "another patchbay has been changing this sandbox for more than 1 s";
+        assert_eq!(failure.chain().collect::<Vec<_>>(), [cause]);
     }
 
     #[test]
-    fn a_waiter_does_not_take_the_lock_of_a_sandbox_that_ended() {
-        let failure = waited(|folder| fs::remove_dir_all(folder).unwrap()).unwrap_err();
+    fn take_waits_for_release() {
+        take_after(|_| ()).unwrap();
+    }
+
+    #[test]
+    fn take_lock_of_removed_folder_fails() {
+        let failure = take_after(|folder| fs::remove_dir_all(folder).unwrap()).unwrap_err();
         assert_eq!(failure, ended());
     }
 
     #[test]
-    fn a_waiter_does_not_take_an_old_lock_for_that_of_a_new_sandbox() {
-        let failure = waited(|folder| {
+    fn take_lock_of_replaced_folder_fails() {
+        let failure = take_after(|folder| {
             // Kept, so that the new file gets another inode.
             fs::rename(folder, folder.with_extension("old")).unwrap();
             fs::create_dir(folder).unwrap();
@@ -143,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_a_registered_sandbox_is_never_made() {
+    fn take_creates_only_unregistered_folders() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
         let failure = Lock::take(&StateDir::Registered(folder.clone())).unwrap_err();
@@ -154,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_take_a_lock() {
+    fn lock_file_is_private_to_its_owner() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::Unregistered(dir.path().to_owned());
         Lock::take(&state).unwrap();

@@ -1,4 +1,4 @@
-//! Finding a sandbox, and what is kept beside it: the lock and the journal.
+//! Sandboxes: finding them, and the lock and journal kept for each.
 
 mod files;
 mod find;
@@ -6,7 +6,7 @@ mod id;
 mod journal;
 mod kata;
 mod lock;
-mod registered;
+mod registry;
 
 use std::fs;
 use std::io;
@@ -15,26 +15,28 @@ use std::path::{Path, PathBuf};
 use patchbay_types::endpoint::Endpoint;
 
 pub use find::find;
-pub use id::Id;
-pub use journal::{Behind, Card, Journal, Phase, SavedTapState};
+pub use id::SandboxId;
+pub use journal::Phase;
+pub use journal::{BackendRecord, CardRecord, Journal};
 #[cfg(fuzzing)]
 pub(crate) use kata::qemu_cid;
 pub use lock::Lock;
+pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};
 
-/// Where sandboxes are looked for.
+/// Places to look for sandboxes.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// Directory in which sandboxes are registered.
+    /// Run directory, in which sandboxes are registered.
     pub run_dir: PathBuf,
-    /// Roots below which Kata's run directories are; none: the defaults of Kata.
+    /// Roots of Kata's run directories; empty: `/` and `$XDG_RUNTIME_DIR`.
     pub kata_roots: Vec<PathBuf>,
-    /// A machine that no run directory knows; ids are not looked up then.
-    pub machine: Option<Machine>,
+    /// Machine that is not registered; ids are not looked up then.
+    pub machine: Option<MachineAccess>,
 }
 
-/// A machine whose sockets the caller names.
+/// Access to a machine: its monitor, its agent and its TAP devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub struct MachineAccess {
     /// QMP socket.
     pub qmp: PathBuf,
     /// Address of the agent.
@@ -43,39 +45,40 @@ pub struct Machine {
     pub netns: Option<PathBuf>,
 }
 
-/// A machine, and how it is reached.
+/// A sandbox that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Its id, or what it was called when it was given by hand.
-    pub id: Id,
-    /// Its QMP socket.
+    /// Full id, or the given one for a machine that is not registered.
+    pub id: SandboxId,
+    /// QMP socket.
     pub qmp: PathBuf,
-    /// Its agent.
+    /// Address of the agent.
     pub agent: Endpoint,
-    /// Where its TAP devices are; `None`: in the caller's network namespace.
+    /// Path of the network namespace of the TAP devices; `None`: the caller's.
     pub netns: Option<PathBuf>,
-    /// Where its lock and its journal are.
+    /// Folder of the lock and the journal.
     pub state: StateDir,
 }
 
-/// The folder of a sandbox's lock and journal.
+/// Folder of a sandbox's lock and journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateDir {
-    /// The one that registers it. It ends with the sandbox, so it is never made here.
+    /// Folder that registers the sandbox. It ends with the sandbox and is never created here.
     Registered(PathBuf),
-    /// One of our own, made when it is first needed, for a sandbox that is not registered with us.
+    /// Folder for a sandbox that is not registered, created on first use.
     Unregistered(PathBuf),
 }
 
 impl StateDir {
-    /// The folder.
+    /// Path of the folder.
+    #[must_use]
     pub fn path(&self) -> &Path {
         match self {
             Self::Registered(path) | Self::Unregistered(path) => path,
         }
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn create_unregistered(&self) -> io::Result<()> {
         match self {
             Self::Registered(_) => Ok(()),
             Self::Unregistered(path) => fs::create_dir_all(path),

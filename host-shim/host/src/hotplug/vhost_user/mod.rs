@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::card::Listener;
 use crate::qmp::command::{ChardevAdd, NetdevAddVhostUser, QueryChardev, QueryMemdev, Yank};
 use crate::qmp::{Error, Session};
-use crate::sandbox::Card;
+use crate::sandbox::CardRecord;
 use crate::vsock_stream;
 
 /// Longest wait for `netdev_add`, which holds QEMU's main loop until the backend has answered. One
@@ -81,7 +81,7 @@ impl Port<'_> {
     pub(super) fn make_backend(
         &self,
         qmp: &mut Session,
-        card: &Card,
+        card: &CardRecord,
         wait: Duration,
     ) -> Result<(), Failure> {
         let step = |step: &'static str| move |error| Failure::from(&error).context(step);

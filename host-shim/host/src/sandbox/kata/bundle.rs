@@ -1,4 +1,4 @@
-//! containerd's bundles: which sandbox a container is in.
+//! containerd's bundles, which name the sandbox of a container.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
 use crate::sandbox::files;
-use crate::sandbox::id::{Id, MatchKind};
+use crate::sandbox::id::{MatchKind, SandboxId};
 
-/// A folder for each of containerd's namespaces (`k8s.io`, `default`, `moby`), in which each
-/// container has its bundle.
+/// Folder with one folder per containerd namespace (`k8s.io`, `default`, `moby`), which holds one
+/// bundle per container.
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task";
 
-/// Where container runtimes write the sandbox of a container: containerd, CRI-O, dockershim and
+/// Annotations that name the sandbox of a container: of containerd, of CRI-O, and of dockershim and
 /// iSulad.
-const SANDBOX_ID: [&str; 3] = [
+const SANDBOX_ID_KEYS: [&str; 3] = [
     "io.kubernetes.cri.sandbox-id",
     "io.kubernetes.cri-o.SandboxID",
     "io.kubernetes.sandbox.id",
 ];
 
-/// An OCI runtime specification, as much of it as matters here.
+/// Used fields of an OCI runtime specification.
 #[derive(Deserialize)]
 struct Specification {
     #[serde(default)]
@@ -42,23 +42,23 @@ struct Namespace {
     path: Option<PathBuf>,
 }
 
-/// What the bundles say of the id that was given.
+/// Containers whose id matches.
 #[derive(Debug)]
 pub(super) struct Bundles<'a> {
     tasks: PathBuf,
-    wanted: &'a Id,
-    /// Containers that are meant, each with its sandbox.
-    containers: Vec<(Id, Id)>,
+    wanted: &'a SandboxId,
+    /// Each with its sandbox.
+    containers: Vec<(SandboxId, SandboxId)>,
 }
 
 impl<'a> Bundles<'a> {
-    pub(super) fn below(root: &Path, wanted: &'a Id) -> Result<Self, Failure> {
+    pub(super) fn below(root: &Path, wanted: &'a SandboxId) -> Result<Self, Failure> {
         let tasks = root.join(TASKS);
         let mut containers = Vec::new();
         for namespace in files::ids(&tasks)? {
             let folder = tasks.join(namespace.as_str());
             for container in files::ids(&folder)? {
-                if container.fit(wanted).is_some() {
+                if container.matches(wanted).is_some() {
                     let config = folder.join(container.as_str()).join("config.json");
                     let sandbox = sandbox_of(&config)?;
                     containers.extend(sandbox.map(|sandbox| (container, sandbox)));
@@ -72,47 +72,52 @@ impl<'a> Bundles<'a> {
         })
     }
 
-    /// How well a sandbox is meant: by its own id, by those of `containers`, or by that of a
-    /// container of which a bundle says that it is in there.
-    pub(super) fn fit(&self, sandbox: &Id, containers: &[Id]) -> Option<MatchKind> {
-        let told = self.containers.iter().filter(|(_, of)| of == sandbox);
+    /// Returns the best match of the sandbox's own id, of `containers`, and of the containers whose
+    /// bundle names the sandbox.
+    pub(super) fn matches(
+        &self,
+        sandbox: &SandboxId,
+        containers: &[SandboxId],
+    ) -> Option<MatchKind> {
+        let bundled = self.containers.iter().filter(|(_, of)| of == sandbox);
         [sandbox]
             .into_iter()
             .chain(containers)
-            .chain(told.map(|(container, _)| container))
-            .filter_map(|id| id.fit(self.wanted))
+            .chain(bundled.map(|(container, _)| container))
+            .filter_map(|id| id.matches(self.wanted))
             .max()
     }
 
-    /// The bundles of a sandbox itself; more than one only if containerd's namespaces share an id.
-    pub(super) fn of(&self, sandbox: &Id) -> Result<Vec<PathBuf>, Failure> {
+    /// Lists the bundles of the sandbox itself; several only if containerd's namespaces share an id.
+    pub(super) fn of(&self, sandbox: &SandboxId) -> Result<Vec<PathBuf>, Failure> {
         let namespaces = files::ids(&self.tasks)?.into_iter();
         let folders = namespaces.map(|name| self.tasks.join(name.as_str()).join(sandbox.as_str()));
         Ok(folders.filter(|folder| folder.is_dir()).collect())
     }
 }
 
-/// `None`: the container is a sandbox itself, or its specification has gone meanwhile.
-fn sandbox_of(config: &Path) -> Result<Option<Id>, Failure> {
-    let Some(specification) = files::json_if_there::<Specification>(config)? else {
+/// Returns the sandbox that a container belongs to; `None` if the container is a sandbox itself or
+/// has ended meanwhile.
+fn sandbox_of(config: &Path) -> Result<Option<SandboxId>, Failure> {
+    let Some(specification) = files::json_if_exists::<Specification>(config)? else {
         return Ok(None);
     };
-    let named = SANDBOX_ID
+    let named = SANDBOX_ID_KEYS
         .iter()
         .find_map(|key| Some((key, specification.annotations.get(*key)?)));
     let Some((key, sandbox)) = named else {
         return Ok(None);
     };
-    let bad = |bad: InvalidValue| {
-        Failure::from(bad.in_field(*key)).context(format!("could not use {}", config.display()))
-    };
-    Id::parse(sandbox).map(Some).map_err(bad)
+    let id = sandbox.parse().map(Some);
+    id.map_err(|invalid: InvalidValue| {
+        Failure::from(invalid.in_field(*key)).context(format!("could not use {}", config.display()))
+    })
 }
 
-/// The network namespace in which a bundle's processes run.
+/// Returns the network namespace of a bundle's processes.
 pub(super) fn netns(bundle: &Path) -> Result<Option<PathBuf>, Failure> {
     let config = bundle.join("config.json");
-    let specification = files::json_if_there::<Specification>(&config)?;
+    let specification = files::json_if_exists::<Specification>(&config)?;
     let namespaces = specification
         .and_then(|specification| specification.linux)
         .map(|linux| linux.namespaces)

@@ -4,18 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
+use super::agent;
 use super::bundle::Bundles;
-use super::{Found, agent};
-use crate::sandbox::files;
-use crate::sandbox::id::{Id, MatchKind};
+use crate::sandbox::id::{MatchKind, SandboxId};
+use crate::sandbox::{MachineAccess, files};
 
 const PERSIST: &str = "persist.json";
 
-/// `SandboxState` of virtcontainers' `persist/api`, as much of it as matters here.
+/// Used fields of `SandboxState` in virtcontainers' `persist/api`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Persist {
@@ -32,7 +31,7 @@ struct AgentState {
 
 #[derive(Deserialize)]
 struct Network {
-    /// 1.x calls it otherwise.
+    /// `NetNsPath` in 1.x.
     #[serde(rename = "NetworkID", alias = "NetNsPath")]
     netns: Option<PathBuf>,
 }
@@ -43,21 +42,21 @@ struct HypervisorState {
     pid: Option<i64>,
 }
 
-/// The folders of one sandbox.
+/// Folders of one sandbox.
 #[derive(Debug)]
-pub(in crate::sandbox) struct Folders {
+pub(in crate::sandbox) struct GoFolders {
     state: PathBuf,
     machine: PathBuf,
 }
 
-/// The sandboxes in `vc` that are meant.
+/// Lists the sandboxes in `vc` that match.
 pub(super) fn matching(
     vc: &Path,
     bundles: &Bundles<'_>,
-) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
+) -> Result<Vec<(MatchKind, SandboxId, GoFolders)>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(&vc.join("sbs"))? {
-        let folders = Folders {
+        let folders = GoFolders {
             state: vc.join("sbs").join(id.as_str()),
             machine: vc.join("vm").join(id.as_str()),
         };
@@ -66,38 +65,38 @@ pub(super) fn matching(
         }
         let mut containers = files::ids(&folders.state)?;
         containers.retain(|container| folders.state.join(container.as_str()).is_dir());
-        if let Some(fit) = bundles.fit(&id, &containers) {
-            found.push((fit, id, Found::Go(folders)));
+        if let Some(kind) = bundles.matches(&id, &containers) {
+            found.push((kind, id, folders));
         }
     }
     Ok(found)
 }
 
-impl Folders {
-    pub(crate) fn state(&self) -> &Path {
+impl GoFolders {
+    pub(super) fn state(&self) -> &Path {
         &self.state
     }
 
-    pub(crate) fn read(&self, id: &Id) -> Result<(PathBuf, Endpoint, Option<PathBuf>), Failure> {
+    pub(super) fn read(&self, id: &SandboxId) -> Result<MachineAccess, Failure> {
         let file = self.state.join(PERSIST);
         let persist: Persist = files::json(&file)?;
         let url = persist.agent_state.and_then(|state| state.url);
         let url = url.unwrap_or_default();
         let pid = persist.hypervisor_state.and_then(|state| state.pid);
-        let endpoint = match agent::from_kata(&url, &file)? {
-            Some(endpoint) => endpoint,
+        let agent = match agent::from_kata(&url, &file)? {
+            Some(agent) => agent,
             None => agent::of_process(id, pid, &file)?,
         };
         let netns = persist.network.and_then(|network| network.netns);
-        Ok((
-            self.monitor(),
-            endpoint,
-            files::absolute(netns, &file, "NetworkID")?,
-        ))
+        Ok(MachineAccess {
+            qmp: self.monitor(),
+            agent,
+            netns: files::absolute(netns, &file, "NetworkID")?,
+        })
     }
 
-    /// The extra monitor where there is one: the shim holds the other, from its first hot-plug to
-    /// the sandbox's end, and would hang without a word while we had it.
+    /// Returns the extra monitor if it exists. The shim holds `qmp.sock` from its first hot-plug to
+    /// the end of the sandbox, and would hang silently while another client holds it.
     fn monitor(&self) -> PathBuf {
         let extra = self.machine.join("extra-monitor.sock");
         match fs::metadata(&extra) {

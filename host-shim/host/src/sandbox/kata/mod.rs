@@ -1,30 +1,30 @@
-//! Sandboxes of Kata Containers, by the run directories of its runtimes, which are only read.
+//! Sandboxes of Kata Containers, found by the run directories of its runtimes, which are only read.
 //!
-//! The Go runtime (2.x, 3.x) and 1.x keep theirs in `/run/vc`, older 1.x in `/var/lib/vc`, the Rust
-//! runtime in `/run/kata`; containerd's bundles tell which sandbox a container is in. Rootless
-//! runtimes have the same folders below `$XDG_RUNTIME_DIR`.
+//! The Go runtime (2.x, 3.x) and 1.x use `/run/vc`, older 1.x `/var/lib/vc`, the Rust runtime
+//! `/run/kata`; containerd's bundles name the sandbox of a container. Rootless runtimes have the same
+//! folders below `$XDG_RUNTIME_DIR`.
 
 mod agent;
 mod bundle;
 mod go;
 mod rust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
-use super::id::{Id, MatchKind};
+use super::MachineAccess;
+use super::id::{MatchKind, SandboxId};
 #[cfg(fuzzing)]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
 
-/// The folders in which Kata's folders are: `/`, and others for rootless runtimes and tests.
+/// Folders that contain Kata's folders: `/`, and others for rootless runtimes and tests.
 #[derive(Debug)]
-pub(super) struct Roots(Vec<PathBuf>);
+pub(super) struct KataRoots(Vec<PathBuf>);
 
-impl Roots {
-    /// The given ones; without any, those of the system and of the caller.
+impl KataRoots {
+    /// Uses the given roots, or else those of the system and of the calling user.
     pub(super) fn new(given: &[PathBuf]) -> Self {
         if !given.is_empty() {
             return Self(given.to_owned());
@@ -34,38 +34,43 @@ impl Roots {
         Self([PathBuf::from("/")].into_iter().chain(rootless).collect())
     }
 
-    /// The sandboxes that are meant, in the order of this module's description.
-    pub(super) fn matching(&self, wanted: &Id) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
+    /// Lists the sandboxes that match, in the order of this module's description.
+    pub(super) fn matching(
+        &self,
+        wanted: &SandboxId,
+    ) -> Result<Vec<(MatchKind, SandboxId, KataSandbox)>, Failure> {
         let mut found = Vec::new();
         for root in &self.0 {
             let bundles = Bundles::below(root, wanted)?;
             for vc in [root.join("run/vc"), root.join("var/lib/vc")] {
-                found.extend(go::matching(&vc, &bundles)?);
+                let go = go::matching(&vc, &bundles)?.into_iter();
+                found.extend(go.map(|(kind, id, folders)| (kind, id, KataSandbox::Go(folders))));
             }
-            found.extend(rust::matching(root, &bundles)?);
+            let rust = rust::matching(root, &bundles)?.into_iter();
+            found.extend(rust.map(|(kind, id, folders)| (kind, id, KataSandbox::Rust(folders))));
         }
         Ok(found)
     }
 }
 
-/// A sandbox that was found, and by whose folders.
+/// Folders of a sandbox, by runtime.
 #[derive(Debug)]
-pub(super) enum Found {
-    Go(go::Folders),
-    Rust(rust::Folders),
+pub(super) enum KataSandbox {
+    Go(go::GoFolders),
+    Rust(rust::RustFolders),
 }
 
-impl Found {
-    /// The folder that gives it away.
-    pub(super) fn folder(&self) -> &std::path::Path {
+impl KataSandbox {
+    /// Folder in which the sandbox was found.
+    pub(super) fn folder(&self) -> &Path {
         match self {
             Self::Go(folders) => folders.state(),
             Self::Rust(folders) => folders.state(),
         }
     }
 
-    /// How it is reached: QMP socket, agent, network namespace.
-    pub(super) fn read(&self, id: &Id) -> Result<(PathBuf, Endpoint, Option<PathBuf>), Failure> {
+    /// Reads how the sandbox is reached.
+    pub(super) fn read(&self, id: &SandboxId) -> Result<MachineAccess, Failure> {
         match self {
             Self::Go(folders) => folders.read(id),
             Self::Rust(folders) => folders.read(id),

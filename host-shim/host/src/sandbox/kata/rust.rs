@@ -3,22 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
-use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
+use super::agent;
 use super::bundle::{self, Bundles};
-use super::{Found, agent};
-use crate::sandbox::files;
-use crate::sandbox::id::{Id, MatchKind};
+use crate::sandbox::id::{MatchKind, SandboxId};
+use crate::sandbox::{MachineAccess, files};
 
 const STATE: &str = "state.json";
 const QMP: &str = "qmp.sock";
 
-/// `SandboxState` of runtime-rs, as much of it as matters here. Older runtimes with QEMU leave
-/// both fields out.
+/// Used fields of `SandboxState` in runtime-rs. Older runtimes with QEMU omit `pid` and `netns`.
 #[derive(Deserialize)]
-struct State {
+struct SandboxState {
     hypervisor: Option<Hypervisor>,
 }
 
@@ -28,18 +26,18 @@ struct Hypervisor {
     netns: Option<PathBuf>,
 }
 
-/// The folders of one sandbox.
+/// Folders of one sandbox.
 #[derive(Debug)]
-pub(in crate::sandbox) struct Folders {
+pub(in crate::sandbox) struct RustFolders {
     state: PathBuf,
     bundles: Vec<PathBuf>,
 }
 
-/// The sandboxes below `root` that are meant.
+/// Lists the sandboxes below `root` that match.
 pub(super) fn matching(
     root: &Path,
     bundles: &Bundles<'_>,
-) -> Result<Vec<(MatchKind, Id, Found)>, Failure> {
+) -> Result<Vec<(MatchKind, SandboxId, RustFolders)>, Failure> {
     let mut found = Vec::new();
     let kata = root.join("run/kata");
     for id in files::ids(&kata)? {
@@ -47,27 +45,27 @@ pub(super) fn matching(
         let is_sandbox = [STATE, "shim-monitor.sock"]
             .iter()
             .any(|name| state.join(name).exists());
-        if let Some(fit) = bundles.fit(&id, &[]).filter(|_| is_sandbox) {
+        if let Some(kind) = bundles.matches(&id, &[]).filter(|_| is_sandbox) {
             let bundles = bundles.of(&id)?;
-            found.push((fit, id, Found::Rust(Folders { state, bundles })));
+            found.push((kind, id, RustFolders { state, bundles }));
         }
     }
     Ok(found)
 }
 
-impl Folders {
-    pub(crate) fn state(&self) -> &Path {
+impl RustFolders {
+    pub(super) fn state(&self) -> &Path {
         &self.state
     }
 
-    pub(crate) fn read(&self, id: &Id) -> Result<(PathBuf, Endpoint, Option<PathBuf>), Failure> {
+    pub(super) fn read(&self, id: &SandboxId) -> Result<MachineAccess, Failure> {
         let file = self.state.join(STATE);
-        let state = files::json_if_there::<State>(&file)?;
+        let state = files::json_if_exists::<SandboxState>(&file)?;
         let hypervisor = state.and_then(|state| state.hypervisor);
         let (pid, netns) = hypervisor.map_or((None, None), |h| (h.pid, h.netns));
         // Dragonball, Firecracker and Cloud Hypervisor; QEMU uses the kernel's vsock.
         let hybrid = self.state.join("root/kata.hvsock");
-        let endpoint = if hybrid.exists() {
+        let agent = if hybrid.exists() {
             agent::hybrid(hybrid)
         } else {
             agent::of_process(id, pid, &file)?
@@ -76,7 +74,8 @@ impl Folders {
             Some(netns) => Some(netns),
             None => self.netns_of_bundle()?,
         };
-        Ok((self.monitor(), endpoint, netns))
+        let qmp = self.monitor();
+        Ok(MachineAccess { qmp, agent, netns })
     }
 
     fn netns_of_bundle(&self) -> Result<Option<PathBuf>, Failure> {
@@ -86,8 +85,8 @@ impl Folders {
         }
     }
 
-    /// Where the shim was started: the bundle, or its own folder when it is rootless. A machine
-    /// without either gets the path that should be there, so that its absence is told by name.
+    /// Returns the socket in the shim's working directory: the bundle, or the shim's own folder if
+    /// it is rootless. Without either it is the latter path, for the error message.
     fn monitor(&self) -> PathBuf {
         let own = self.state.join("root").join(QMP);
         let places = self.bundles.iter().map(|bundle| bundle.join(QMP));

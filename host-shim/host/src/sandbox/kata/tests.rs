@@ -1,4 +1,4 @@
-//! Trees as Kata's runtimes and containerd leave them, and what is found in them.
+//! Finding sandboxes in folder trees as Kata's runtimes and containerd create them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const RUST: &str = "b8a0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c
 const CONTAINER: &str = "77aa0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9";
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
-/// A host with nothing on it.
+/// Root folder of a host, empty at first.
 struct Host(TempDir);
 
 impl Host {
@@ -31,7 +31,7 @@ impl Host {
         fs::write(path, text).unwrap();
     }
 
-    /// A sandbox of the Go runtime, as `persist.json` of 3.x has it, less what nobody reads here.
+    /// Adds a sandbox of the Go runtime, with an abridged `persist.json` of 3.x.
     fn go(&self, vc: &str, id: &str) {
         let text = format!(
             r#"{{"PersistVersion":2,"StateDir":"running","SandboxContainer":"{id}",
@@ -44,7 +44,7 @@ impl Host {
         self.write(&format!("{vc}/vm/{id}/qmp.sock"), "");
     }
 
-    /// A sandbox of the Rust runtime with Dragonball's kind of vsock.
+    /// Adds a sandbox of the Rust runtime with the hybrid vsock of Dragonball.
     fn rust(&self, id: &str, hypervisor: &str) {
         let state = format!(r#"{{"sandbox_type":"VIRTCONTAINER","hypervisor":{hypervisor}}}"#);
         self.write(&format!("run/kata/{id}/state.json"), &state);
@@ -57,12 +57,12 @@ impl Host {
     }
 
     fn find(&self, id: &str) -> Result<Sandbox, Failure> {
-        let target = Lookup {
+        let lookup = Lookup {
             machine: None,
             run_dir: self.path("patchbay"),
             kata_roots: vec![self.path(""), self.path("user")],
         };
-        find(&target, id)
+        find(&lookup, id)
     }
 
     fn kind(&self, id: &str) -> Kind {
@@ -75,7 +75,7 @@ fn in_sandbox(key: &str, sandbox: &str) -> String {
 }
 
 #[test]
-fn the_go_runtime_tells_everything() {
+fn go_runtime_files_describe_the_sandbox() {
     let host = Host::new();
     host.go("run/vc", GO);
     let found = host.find("6ec7a98").unwrap();
@@ -83,7 +83,7 @@ fn the_go_runtime_tells_everything() {
     assert_eq!(found.qmp, host.path(&format!("run/vc/vm/{GO}/qmp.sock")));
     assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
-    // Kata's folders are only read: the lock and the journal are ours.
+    // The lock and the journal are kept outside of Kata's folders.
     let state = host.path("patchbay").join(".kata").join(GO);
     assert!(!state.exists());
     assert_eq!(found.state, StateDir::Unregistered(state));
@@ -94,7 +94,7 @@ fn the_go_runtime_tells_everything() {
 }
 
 #[test]
-fn older_and_rootless_runtimes_are_found_too() {
+fn older_and_rootless_runtimes_are_found() {
     for vc in ["var/lib/vc", "user/run/vc"] {
         let host = Host::new();
         host.go(vc, GO);
@@ -109,7 +109,7 @@ fn older_and_rootless_runtimes_are_found_too() {
 }
 
 #[test]
-fn the_rust_runtime_and_its_bundle_tell_everything() {
+fn rust_runtime_and_bundle_describe_the_sandbox() {
     let host = Host::new();
     host.rust(RUST, r#"{"hypervisor_type":"qemu","pid":null}"#);
     let network =
@@ -123,31 +123,31 @@ fn the_rust_runtime_and_its_bundle_tell_everything() {
         format!("hvsock://{}:1061", agent.display())
     );
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-2")));
-    // A newer runtime writes the namespace down itself.
+    // A newer runtime writes the namespace itself.
     host.rust(
         RUST,
         r#"{"hypervisor_type":"qemu","netns":"/run/netns/cni-3"}"#,
     );
     let netns = host.find(RUST).unwrap().netns;
     assert_eq!(netns.as_deref(), Some(Path::new("/run/netns/cni-3")));
-    // Rootless: the shim was started elsewhere.
+    // Rootless: the working directory of the shim is another.
     fs::remove_dir_all(host.path(TASKS)).unwrap();
     let own = host.path(&format!("run/kata/{RUST}/root/qmp.sock"));
     assert_eq!(host.find(RUST).unwrap().qmp, own);
-    // Without the hybrid socket QEMU must be asked, and this one has ended.
+    // Without the hybrid socket the address is that of QEMU, which has ended.
     fs::remove_file(host.path(&format!("run/kata/{RUST}/root/kata.hvsock"))).unwrap();
     let failure = host.find(RUST).unwrap_err();
     assert_eq!(failure.kind(), Kind::NotFound);
     assert!(
         failure
             .to_string()
-            .contains("could not tell the vsock address"),
+            .contains("could not find the vsock address"),
         "{failure}"
     );
 }
 
 #[test]
-fn a_container_leads_to_its_sandbox() {
+fn container_id_finds_its_sandbox() {
     let host = Host::new();
     host.go("run/vc", GO);
     host.write(&format!("run/vc/sbs/{GO}/{CONTAINER}/persist.json"), "{}");
@@ -163,18 +163,18 @@ fn a_container_leads_to_its_sandbox() {
         assert_eq!(host.find("77aa").unwrap().id.as_str(), RUST, "{key}");
         assert_eq!(host.find(CONTAINER).unwrap().id.as_str(), RUST, "{key}");
     }
-    // A container of runc is in no sandbox.
+    // A container of runc does not belong to a sandbox.
     host.bundle("99", "{}");
     assert_eq!(host.kind("99"), Kind::NotFound);
 }
 
 #[test]
-fn what_may_mean_two_names_both() {
+fn ambiguous_prefix_lists_the_sandboxes() {
     let host = Host::new();
     host.go("run/vc", "6ec7a98");
     host.rust("6ec7a99", "null");
     host.write("run/vc/sbs/6ec7a98/6ec7/persist.json", "{}");
-    // Whole ids win, of containers too.
+    // Exact ids win, also those of containers.
     assert_eq!(host.find("6ec7a99").unwrap().id.as_str(), "6ec7a99");
     assert_eq!(host.find("6ec7").unwrap().id.as_str(), "6ec7a98");
     let failure = host.find("6ec7a").unwrap_err();
@@ -191,23 +191,23 @@ fn what_may_mean_two_names_both() {
         failure.to_string(),
         format!("multiple containers found (6ec7a): {named}")
     );
-    // One sandbox with several names is one.
+    // Several matching ids of one sandbox are not ambiguous.
     host.go("run/vc", "77");
     host.write("run/vc/sbs/77/771/persist.json", "{}");
     assert_eq!(host.find("7").unwrap().id.as_str(), "77");
 }
 
 #[test]
-fn a_registration_of_ours_corrects_katas_word() {
+fn registration_overrides_kata_files() {
     let host = Host::new();
     host.go("run/vc", GO);
-    let ours = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
-    host.write(&format!("patchbay/{GO}/sandbox.json"), ours);
+    let registration = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
+    host.write(&format!("patchbay/{GO}/sandbox.json"), registration);
     assert_eq!(host.find("6ec7a98").unwrap().qmp, Path::new("/q"));
 }
 
 #[test]
-fn what_kata_never_writes_is_refused_by_name() {
+fn invalid_kata_files_are_named() {
     let host = Host::new();
     let file = format!("run/vc/sbs/{GO}/persist.json");
     for (text, part, kind) in [
@@ -228,10 +228,10 @@ fn what_kata_never_writes_is_refused_by_name() {
             "NetworkID",
             Kind::Invalid,
         ),
-        ("{}", "could not tell the vsock address", Kind::NotFound),
+        ("{}", "could not find the vsock address", Kind::NotFound),
         (
             r#"{"HypervisorState":{"Pid":-5}}"#,
-            "could not tell the vsock address",
+            "could not find the vsock address",
             Kind::NotFound,
         ),
     ] {
@@ -244,7 +244,7 @@ fn what_kata_never_writes_is_refused_by_name() {
             "{text}: {failure}"
         );
     }
-    // An annotation that would lead out of the folder.
+    // An annotation that points out of the folder.
     host.bundle(
         CONTAINER,
         &in_sandbox("io.kubernetes.cri.sandbox-id", "../../x"),
@@ -255,13 +255,13 @@ fn what_kata_never_writes_is_refused_by_name() {
 }
 
 #[test]
-fn a_folder_that_can_not_be_read_matters_only_to_who_needs_it() {
+fn unreadable_folder_fails_only_prefix_lookups() {
     let host = Host::new();
-    let ours = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
-    host.write("patchbay/vm1/sandbox.json", ours);
+    let registration = r#"{"qmp":"/q","agent":"vsock://8:1061","netns":null}"#;
+    host.write("patchbay/vm1/sandbox.json", registration);
     let sandboxes = host.path("run/vc/sbs");
     fs::create_dir_all(sandboxes.parent().unwrap()).unwrap();
-    // A loop: root may read everything else.
+    // A symbolic link to itself, which not even root can read.
     std::os::unix::fs::symlink("sbs", &sandboxes).unwrap();
     assert_eq!(host.find("vm1").unwrap().qmp, Path::new("/q"));
     let failure = host.find("vm").unwrap_err();

@@ -1,0 +1,13 @@
+//! Phrases of `kata-runtime kata-network`, kept verbatim because scripts of operators match them.
+
+use crate::sandbox::SandboxId;
+
+/// The id matches neither a sandbox nor a container.
+pub(crate) fn no_such_container(wanted: &SandboxId) -> String {
+    format!("no such container ID ({wanted})")
+}
+
+/// The prefix matches several sandboxes.
+pub(crate) fn multiple_containers(wanted: &SandboxId) -> String {
+    format!("multiple containers found ({wanted})")
+}
