@@ -134,10 +134,7 @@ fn flows_are_listed_as_conntrack_lists_them() {
     );
     let wrong = guest.patchbay(&["conntrack", "list", guest.id(), "--dport", "80"]);
     assert_eq!((wrong.status, wrong.out.as_str()), (2, ""), "{wrong}");
-    assert!(
-        wrong.err.contains("--orig-port-dst belongs behind"),
-        "{wrong}"
-    );
+    assert!(wrong.err.contains("--orig-port-dst must follow"), "{wrong}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use patchbay_grammar::ipvsadm::split;
+use patchbay_grammar::split;
 use patchbay_tests::{Guest, Machine};
 use serde_json::Value;
 

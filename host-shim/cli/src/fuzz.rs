@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use patchbay_grammar::ipvsadm::{Names, Resolver};
+use patchbay_grammar::Resolver;
+use patchbay_grammar::ipvsadm::Names;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::Protocol;
 use patchbay_types::{LinkChange, LinkSpec, RoutePattern, RouteSpec};
@@ -14,7 +15,7 @@ use serde_json::Value;
 
 use crate::args::Target;
 use crate::input::{self, route};
-use crate::name_service::Files;
+use crate::name_service::HostsAndServices;
 use crate::output::Routed;
 use patchbay_host::card::CardRequest;
 use patchbay_host::hotplug::Inventory;
@@ -76,7 +77,7 @@ pub fn journal_is_kept(state: &Path) -> Result<bool, Failure> {
 /// The files that have names of hosts and ports.
 #[must_use]
 pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Option<u16>) {
-    let files = Files::parse(hosts, services);
+    let files = HostsAndServices::parse(hosts, services);
     let found = (files.host(wanted), files.service(wanted, "tcp"));
     if let (Some(host), Some(port)) = found {
         files.show(Names::Resolved, Protocol::Tcp, host.into(), port);

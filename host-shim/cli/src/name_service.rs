@@ -5,7 +5,8 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use patchbay_grammar::ipvsadm::{Names, Resolver, numeric};
+use patchbay_grammar::Resolver;
+use patchbay_grammar::ipvsadm::{Names, numeric};
 use patchbay_types::ipvs::Protocol;
 
 /// Largest of these files that is read, in bytes; Debian's services have 13 KiB.
@@ -13,12 +14,12 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// `/etc/hosts` and `/etc/services` as they are now.
 #[derive(Debug, Default)]
-pub(crate) struct Files {
+pub(crate) struct HostsAndServices {
     hosts: Vec<(IpAddr, Vec<String>)>,
     services: Vec<(u16, String, Vec<String>)>,
 }
 
-impl Files {
+impl HostsAndServices {
     /// Reads both; one that is not there has no names.
     pub(crate) fn read() -> Self {
         Self::parse(
@@ -73,7 +74,7 @@ impl Files {
     }
 }
 
-impl Resolver for Files {
+impl Resolver for HostsAndServices {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
         self.hosts.iter().find_map(|(ip, names)| match ip {
             IpAddr::V4(v4) => names
@@ -104,8 +105,8 @@ fn text(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn files() -> Files {
-        Files::parse(
+    fn files() -> HostsAndServices {
+        HostsAndServices::parse(
             "127.0.0.1 localhost\n# 10.0.0.9 none\n10.9.8.7\tTestHost alias # x\n2001:db8::1 six\n",
             "http 80/tcp www # web\ndomain 53/udp\nbad\n",
         )

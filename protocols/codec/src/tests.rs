@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use patchbay_grammar::ipvsadm::{Command, Grammar, NoNames, parse, split};
+use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
+use patchbay_grammar::{NoNames, split};
 use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, ListedService, ServiceId, Stats};
 
 /// The change that a line of ipvsadm's words asks for.
@@ -11,9 +12,8 @@ fn change(line: &str) -> Change {
         forward: Forward::Route,
     };
     let words = split(line).unwrap();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     match parse(&grammar, &words) {
-        Ok(Command::Change(change)) => change,
+        Ok(IpvsCommand::Change(change)) => change,
         other => panic!("{line}: {other:?}"),
     }
 }

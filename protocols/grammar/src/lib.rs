@@ -1,6 +1,16 @@
-//! The command-line grammars of ipvsadm and conntrack.
+//! The command-line grammars of ipvsadm and `conntrack -D`.
 //!
-//! The host turns words into the types of `patchbay-types`; the agent never sees option text.
+//! The host parses option text into the types of `patchbay-types`; the agent never sees it. Each
+//! option is declared once, in a table that the lexer, the parser, the help text and `-S` share.
 
 pub mod conntrack;
+mod error;
 pub mod ipvsadm;
+mod lexer;
+mod option;
+mod parse_num;
+
+pub use error::ParseError;
+pub use lexer::{UnclosedQuote, split};
+pub use option::Spelling;
+pub use parse_num::{NoNames, Resolver, inet_aton};

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 
-use patchbay_grammar::ipvsadm::BadLine;
+use patchbay_grammar::ipvsadm::RuleFileError;
 use patchbay_netlink;
 
 /// Work that could not be measured.
@@ -17,7 +17,7 @@ pub(crate) enum Error {
     Io(#[from] io::Error),
     /// The rule file.
     #[error(transparent)]
-    Rules(#[from] BadLine),
+    Rules(#[from] RuleFileError),
     /// The kernel's tables.
     #[error(transparent)]
     Netlink(#[from] patchbay_netlink::Error),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use patchbay_codec::{Packed as _, RowRef};
-use patchbay_grammar::ipvsadm::{Grammar, NoNames, read_rules};
+use patchbay_grammar::NoNames;
+use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 use patchbay_netcfg::ipvs::{Ipvs, OldLists};
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};

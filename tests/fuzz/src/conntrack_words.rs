@@ -1,7 +1,7 @@
 //! conntrack's words: what is accepted goes over the wire unchanged.
 
 use patchbay_grammar::conntrack::parse;
-use patchbay_grammar::ipvsadm::split;
+use patchbay_grammar::split;
 use patchbay_types::conntrack::Filter;
 use patchbay_wire::proto::conntrack as wire;
 
@@ -13,7 +13,6 @@ pub fn run(data: &[u8]) {
         return;
     };
     let Ok(words) = split(text) else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match parse(&words) {
         Ok(filter) => {
             let sent = wire::DeleteRequest::from(&filter);

@@ -1,8 +1,9 @@
 //! ipvsadm's words: what is accepted is saved as a line that means the same.
 
 use patchbay_grammar::ipvsadm::{
-    Command, Grammar, SaveFormat, numeric, parse, server_line, service_line, split,
+    Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
 };
+use patchbay_grammar::split;
 use patchbay_types::ipvs::{Change, Netmask, Service};
 
 use crate::harmless;
@@ -14,10 +15,9 @@ pub fn run(data: &[u8]) {
         return;
     };
     let Ok(words) = split(text) else { return };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     for grammar in grammars() {
         match parse(&grammar, &words) {
-            Ok(Command::Change(change)) => saved_is_read(&grammar, &change),
+            Ok(IpvsCommand::Change(change)) => saved_is_read(&grammar, &change),
             Ok(_) => {}
             Err(refused) => harmless::text(&refused.to_string()),
         }
@@ -42,7 +42,7 @@ pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
     };
     let words: Vec<&str> = line.split(' ').collect();
     let read = parse(grammar, &words);
-    assert_eq!(read, Ok(Command::Change(meant)), "{line}");
+    assert_eq!(read, Ok(IpvsCommand::Change(meant)), "{line}");
 }
 
 /// ipvsadm's bytes have no name for the third flag of two schedulers, and no mask without `-p`, which

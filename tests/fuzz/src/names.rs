@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use patchbay_grammar::ipvsadm::{Grammar, Resolver};
+use patchbay_grammar::Resolver;
+use patchbay_grammar::ipvsadm::Grammar;
 use patchbay_types::ipvs::{Checksum, Forward, Tunnel};
 
 pub(crate) struct Names;

@@ -1,7 +1,7 @@
 //! Rule files: lines are counted right, and what is read is saved as a file that reads the same.
 
 use patchbay_grammar::ipvsadm::{
-    BadLine, SaveFormat, numeric, read_rules, server_line, service_line,
+    RuleFileError, SaveFormat, numeric, read_rules, server_line, service_line,
 };
 use patchbay_types::ipvs::Change;
 
@@ -26,12 +26,12 @@ pub fn run(data: &[u8]) {
                     Ok(lines.into_iter().map(|line| line.change).collect())
                 });
             }
-            Err(BadLine::Refused { number, refused }) => {
+            Err(RuleFileError::Line { number, error }) => {
                 assert!(within(number, there));
-                harmless::text(&refused.to_string());
+                harmless::text(&error.to_string());
             }
-            Err(BadLine::NoRule { number }) => assert!(within(number, there)),
-            Err(BadLine::TooLong) => panic!("there are only {there} lines"),
+            Err(RuleFileError::NotARule { number }) => assert!(within(number, there)),
+            Err(RuleFileError::TooLong) => panic!("there are only {there} lines"),
         }
     }
 }
@@ -40,7 +40,7 @@ fn within(number: u32, there: usize) -> bool {
     usize::try_from(number).is_ok_and(|number| (1..=there).contains(&number))
 }
 
-fn again(changes: &[Change], read: impl Fn(&str) -> Result<Vec<Change>, BadLine>) {
+fn again(changes: &[Change], read: impl Fn(&str) -> Result<Vec<Change>, RuleFileError>) {
     let (mut text, mut meant) = (String::new(), Vec::new());
     for change in changes {
         match change {

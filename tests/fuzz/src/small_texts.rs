@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 
 use patchbay::fuzz;
-use patchbay_grammar::ipvsadm::inet_aton;
+use patchbay_grammar::inet_aton;
 use patchbay_sandbox::launch::registry::SandboxId;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::ipvs::{Engine, Scheduler};

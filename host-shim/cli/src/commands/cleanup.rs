@@ -1,7 +1,7 @@
 //! `kata-ipvs cleanup` and `conntrack delete`: the words of `conntrack -D`, carried out in a guest that has no conntrack.
 
 use patchbay_grammar::conntrack::parse;
-use patchbay_grammar::ipvsadm::split;
+use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::args::{Cleanup, Target};
@@ -17,7 +17,6 @@ pub(super) fn run(target: &Target, args: &Cleanup) -> Result<Output, Failure> {
 
 /// Deletes the flows that the words mean, and says how many; none is no failure.
 pub(super) fn delete(target: &Target, id: &str, words: &[String]) -> Result<Output, Failure> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let filter = parse(&words)?;
     let agent = Agent::connect(&sandbox::find(&target.lookup(), id)?.agent)?;
     let deleted = agent.conntrack_delete(&filter)?;

@@ -22,7 +22,6 @@ fn filter(words: &[String]) -> Result<Option<Filter>, Failure> {
     if words.is_empty() {
         return Ok(None);
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     Ok(Some(parse(&words)?))
 }
 

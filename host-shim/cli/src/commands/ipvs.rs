@@ -3,13 +3,14 @@
 use std::io::{self, Read};
 
 use patchbay_grammar::ipvsadm::{
-    Command, Format, Grammar, SaveFormat, View, help, parse, read_rules, split,
+    Format, Grammar, IpvsCommand, SaveFormat, View, help, parse, read_rules,
 };
+use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Detail, Forward, MaxRules, RestoreMode, Table};
 
 use crate::args::{Ipvs, IpvsOptions, Ipvsadm, Printing, Target};
-use crate::name_service::Files;
+use crate::name_service::HostsAndServices;
 use crate::output::{Form, Output, Progress, ipvs, ipvs_json, ipvs_table};
 use patchbay_host::agent::Agent;
 use patchbay_host::sandbox;
@@ -22,9 +23,9 @@ const MAX_FILE: u64 = 128 << 20;
 
 /// One line of words, or a rule file; `--restore` wins if both are given.
 pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure> {
-    let files = Files::read();
+    let files = HostsAndServices::read();
     let command = match (&args.restore, &args.parameters) {
-        (Some(place), _) if place == "-" => Command::Restore,
+        (Some(place), _) if place == "-" => IpvsCommand::Restore,
         (Some(_), _) => {
             let rule = "--restore reads standard input only: use --restore -";
             return Err(Failure::new(Kind::Invalid, rule).with_field("--restore"));
@@ -49,7 +50,7 @@ pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure
 
 /// The same words one by one; what is saved is whole.
 pub(super) fn native(target: &Target, args: &Ipvs) -> Result<Output, Failure> {
-    let files = Files::read();
+    let files = HostsAndServices::read();
     let command = read_words(&args.words, &files)?;
     let asked = Asked {
         options: &args.options,
@@ -79,32 +80,36 @@ struct Asked<'a> {
     options: &'a IpvsOptions,
     saved: SaveFormat,
     tables: Tables,
-    files: &'a Files,
+    files: &'a HostsAndServices,
 }
 
-fn read_words(words: &[String], files: &Files) -> Result<Command, Failure> {
+fn read_words(words: &[String], files: &HostsAndServices) -> Result<IpvsCommand, Failure> {
     // The user guide: a single server is reached by NAT if nothing else is said.
     let grammar = Grammar {
         names: files,
         forward: Forward::Masquerade,
     };
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     Ok(parse(&grammar, &words)?)
 }
 
-fn run(target: &Target, id: &str, asked: &Asked<'_>, command: &Command) -> Result<Output, Failure> {
+fn run(
+    target: &Target,
+    id: &str,
+    asked: &Asked<'_>,
+    command: &IpvsCommand,
+) -> Result<Output, Failure> {
     let Asked { options, files, .. } = *asked;
     let connect = || Agent::connect(&sandbox::find(&target.lookup(), id)?.agent);
     match command {
-        Command::Help => Ok(Output::Text(help().into())),
-        Command::Version => Ok(Output::Text(VERSION.into())),
-        Command::Change(change) => {
+        IpvsCommand::Help => Ok(Output::Text(help().into())),
+        IpvsCommand::Version => Ok(Output::Text(VERSION.into())),
+        IpvsCommand::Change(change) => {
             connect()?.ipvs_change(change, options.max_rules)?;
             Ok(Output::Nothing)
         }
-        Command::View(view) if options.json => json(&connect()?, view),
-        Command::View(view) => text(&connect()?, view, asked),
-        Command::Restore => {
+        IpvsCommand::View(view) if options.json => json(&connect()?, view),
+        IpvsCommand::View(view) => text(&connect()?, view, asked),
+        IpvsCommand::Restore => {
             let grammar = Grammar {
                 names: files,
                 forward: Forward::Route,

@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use patchbay_grammar::ipvsadm::{
-    CounterFormat, EngineColumns, Format, Names, Order, SaveFormat, TableView, flag_names, netmask,
-    server_line, service_line,
+    CounterFormat, EngineColumns, Format, Names, SaveFormat, SortOrder, TableView, flag_names,
+    netmask, server_line, service_line,
 };
 use patchbay_types::ipvs::{
     Checksum, Connection, Daemon, Forward, ListedServer, ListedService, Peer, Persistence,
     Protocol, Role, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
 };
 
-use crate::name_service::Files;
+use crate::name_service::HostsAndServices;
 
 /// Where ipvsadm cuts an IPv4 service and server, in characters.
 const SERVICE_WIDTH: usize = 33;
@@ -31,9 +31,9 @@ pub(crate) fn table(
     view: &TableView,
     header: Option<&Status>,
     mut table: Vec<ListedService>,
-    files: &Files,
+    files: &HostsAndServices,
 ) -> String {
-    if view.order == Order::Sorted {
+    if view.order == SortOrder::Sorted {
         sort(&mut table);
     }
     let mut text = String::new();
@@ -237,7 +237,7 @@ pub(crate) fn save(
     names: Names,
     completeness: SaveFormat,
     mut table: Vec<ListedService>,
-    files: &Files,
+    files: &HostsAndServices,
 ) -> String {
     sort(&mut table);
     let show = |protocol, ip, port| files.show(names, protocol, ip, port);
@@ -286,7 +286,7 @@ pub(crate) fn connections(
     names: Names,
     data: EngineColumns,
     rows: &[Connection],
-    files: &Files,
+    files: &HostsAndServices,
 ) -> String {
     let mut text = "IPVS connection entries\n\
         pro expire state       source             virtual            "

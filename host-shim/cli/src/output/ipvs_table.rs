@@ -1,18 +1,22 @@
 //! Virtual services for people: each with its servers beneath it.
 
-use patchbay_grammar::ipvsadm::{Format, Order, TableView};
+use patchbay_grammar::ipvsadm::{Format, SortOrder, TableView};
 use patchbay_types::ipvs::{Forward, ListedServer, ListedService, Stats, Tunnel};
 use serde_json::{Map, Value, json};
 
 use super::ipvs;
-use crate::name_service::Files;
+use crate::name_service::HostsAndServices;
 
 /// In front of a server.
 const BENEATH: &str = "  ";
 
 /// Rows for a table: the columns are those of the view.
-pub(crate) fn rows(view: &TableView, mut table: Vec<ListedService>, files: &Files) -> Value {
-    if view.order == Order::Sorted {
+pub(crate) fn rows(
+    view: &TableView,
+    mut table: Vec<ListedService>,
+    files: &HostsAndServices,
+) -> Value {
+    if view.order == SortOrder::Sorted {
         ipvs::sort(&mut table);
     }
     let rows = table.iter().flat_map(|listed| {
@@ -119,7 +123,7 @@ mod tests {
     /// What a kernel would list of these rules.
     fn listed() -> Vec<ListedService> {
         let grammar = Grammar {
-            names: &Files::default(),
+            names: &HostsAndServices::default(),
             forward: Forward::Route,
         };
         let mut table: Vec<ListedService> = Vec::new();
@@ -153,11 +157,11 @@ mod tests {
         let view = TableView {
             service: None,
             format,
-            order: Order::Sorted,
+            order: SortOrder::Sorted,
             names: Names::Numeric,
             digits: CounterFormat::Short,
         };
-        table::of(&rows(&view, listed(), &Files::default()))
+        table::of(&rows(&view, listed(), &HostsAndServices::default()))
     }
 
     #[test]
@@ -211,10 +215,13 @@ FWM  7                 12     3000000000  4            5         6
         let view = TableView {
             service: None,
             format: Format::Rules,
-            order: Order::Sorted,
+            order: SortOrder::Sorted,
             names: Names::Numeric,
             digits: CounterFormat::Short,
         };
-        assert_eq!(table::of(&rows(&view, Vec::new(), &Files::default())), "");
+        assert_eq!(
+            table::of(&rows(&view, Vec::new(), &HostsAndServices::default())),
+            ""
+        );
     }
 }

@@ -1,32 +1,30 @@
-//! What a line of ipvsadm's words asks for, holding only what is legal.
+//! Parsed command lines, which can't represent an illegal one.
 
 use patchbay_types::ipvs::{Change, ServiceId};
 
-/// How addresses and ports are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Presentation of addresses and ports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Names {
     /// `-n`
     Numeric,
-    /// By the names that the host's files have for them.
+    /// Names from the host's files.
+    #[default]
     Resolved,
 }
 
-/// In which order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// By number.
+/// Order of services and servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SortOrder {
+    /// By address as a number.
+    #[default]
     Sorted,
-    /// `--nosort`: as the kernel has them.
+    /// `--nosort`: the kernel's.
     Kernel,
 }
 
-/// Which columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Columns of the table. If a line has several such options, the smallest of these wins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
-    /// Forwarding, weight, connections.
-    Rules,
-    /// `--tun-info`
-    Tunnels,
     /// `--stats`
     Stats,
     /// `--rate`
@@ -35,42 +33,48 @@ pub enum Format {
     Thresholds,
     /// `--persistent-conn`
     Persistence,
+    /// `--tun-info`
+    Tunnels,
+    /// Forwarding method, weight, connections.
+    #[default]
+    Rules,
 }
 
-/// How large numbers are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Presentation of large numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CounterFormat {
-    /// In thousands, millions and so on.
+    /// With a unit: K, M, G or T.
+    #[default]
     Short,
     /// `--exact`
     Exact,
 }
 
-/// A table to be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// View of the rule table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableView {
-    /// One service alone.
+    /// The only service to show.
     pub service: Option<ServiceId>,
     /// Columns.
     pub format: Format,
     /// Order.
-    pub order: Order,
-    /// Names or numbers.
+    pub order: SortOrder,
+    /// Addresses and ports.
     pub names: Names,
     /// Large numbers.
     pub digits: CounterFormat,
 }
 
-/// Whether connections show what their persistence engine knows of them.
+/// Presence of the persistence engine's columns in the connection list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineColumns {
     /// `--persistent-conn`
     Shown,
-    /// Not asked for.
+    /// Default.
     Hidden,
 }
 
-/// A question.
+/// Command that reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum View {
     /// `-L`
@@ -85,17 +89,23 @@ pub enum View {
     Save(Names),
 }
 
-/// One line of ipvsadm's words.
+/// A command line of ipvsadm.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum IpvsCommand {
     /// Changes the table.
     Change(Change),
-    /// Shows something.
+    /// Prints a view.
     View(View),
-    /// `-R`: what follows on standard input.
+    /// `-R`: applies the rule file on standard input.
     Restore,
     /// `-h`
     Help,
     /// `-v`
     Version,
+}
+
+impl From<Change> for IpvsCommand {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
 }

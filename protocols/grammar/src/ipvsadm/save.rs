@@ -1,59 +1,121 @@
 //! Rules as `ipvsadm -S` prints them.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
-    Checksum, Endpoint, Family, Forward, Netmask, Protocol, SchedFlags, Scheduling, Server,
+    Checksum, Endpoint, Family, Forward, Netmask, NonNegativeInt, Protocol, SchedFlags, Server,
     Service, ServiceId, Tunnel,
 };
 
-/// Whether what ipvsadm forgets to save is saved too.
+use super::options::SAVED;
+use crate::option::ValueKind;
+
+/// Completeness of saved lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveFormat {
-    /// ipvsadm's bytes: without thresholds.
+    /// ipvsadm's bytes, which lack the thresholds.
     Ipvsadm,
-    /// Everything.
+    /// Every option.
     Whole,
 }
 
-/// How an address and port are written; the protocol is that of the service.
+/// Formats an address and port; the protocol is that of the service.
 pub type EndpointText<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
 
-/// An address and port by numbers.
+/// Formats an address and port as numbers.
 #[must_use]
 pub fn numeric(_: Protocol, address: IpAddr, port: u16) -> String {
     Endpoint(address, port).to_string()
 }
 
-/// The words that name a service.
-fn service_words(id: ServiceId, endpoint: EndpointText<'_>) -> String {
-    match id {
-        ServiceId::Address {
-            protocol,
-            address,
-            port,
-        } => {
-            format!(
-                "{} {}",
-                protocol.option(),
-                endpoint(protocol, address, port)
-            )
+/// A rule whose options are printed: a service, or a server of one.
+pub(super) struct SavedRule<'a> {
+    id: ServiceId,
+    pub(super) service: Option<&'a Service>,
+    pub(super) server: Option<&'a Server>,
+    endpoint: EndpointText<'a>,
+    format: SaveFormat,
+}
+
+impl SavedRule<'_> {
+    pub(super) fn service_endpoint(&self, wanted: Protocol) -> Option<String> {
+        match self.id {
+            ServiceId::Address {
+                protocol,
+                address,
+                port,
+            } if protocol == wanted => Some((self.endpoint)(protocol, address, port)),
+            _ => None,
         }
-        ServiceId::Mark { .. } => id.to_string(),
+    }
+
+    pub(super) fn mark(&self) -> Option<(NonZeroU32, Family)> {
+        match self.id {
+            ServiceId::Mark { mark, family } => Some((mark, family)),
+            ServiceId::Address { .. } => None,
+        }
+    }
+
+    /// Ports of a firewall mark's servers have TCP's names.
+    pub(super) fn server_endpoint(&self) -> Option<String> {
+        let protocol = match self.id {
+            ServiceId::Address { protocol, .. } => protocol,
+            ServiceId::Mark { .. } => Protocol::Tcp,
+        };
+        let id = self.server?.id;
+        Some((self.endpoint)(protocol, id.address, id.port))
+    }
+
+    pub(super) fn tunnel(&self) -> Option<Tunnel> {
+        match self.server?.forward {
+            Forward::Tunnel(tunnel) => Some(tunnel),
+            Forward::Masquerade | Forward::Local | Forward::Route => None,
+        }
+    }
+
+    pub(super) fn has_checksum(&self, wanted: Checksum) -> Option<String> {
+        match self.tunnel()? {
+            Tunnel::Gue { checksum, .. } | Tunnel::Gre { checksum } => {
+                (checksum == wanted).then(String::new)
+            }
+            Tunnel::Ipip => None,
+        }
+    }
+
+    pub(super) fn threshold(&self, threshold: NonNegativeInt) -> Option<String> {
+        let printed = self.format == SaveFormat::Whole && threshold.get() != 0;
+        printed.then(|| threshold.get().to_string())
+    }
+
+    fn line(&self, command: &str) -> String {
+        let mut line = command.to_owned();
+        for option in SAVED.iter().copied().flatten() {
+            let Some(value) = (option.action.print)(self) else {
+                continue;
+            };
+            line.push(' ');
+            line += &option.spelling.word();
+            if option.value != ValueKind::None {
+                line.push(' ');
+                line += &value;
+            }
+        }
+        line
     }
 }
 
-/// The mask as text, where it is not the whole address.
+/// Formats the mask, or returns `None` if it covers the whole address.
 #[must_use]
 pub fn netmask(mask: Netmask) -> Option<String> {
     match mask {
-        _ if mask == Netmask::whole(Family::V4) || mask == Netmask::whole(Family::V6) => None,
+        _ if mask == Netmask::whole(mask.family()) => None,
         Netmask::V4(bits) => Some(std::net::Ipv4Addr::from(bits).to_string()),
         Netmask::V6(bits) => Some(bits.to_string()),
     }
 }
 
-/// Names of the flags that are set, with commas.
+/// Returns the names of the flags that are set, separated by commas.
 #[must_use]
 pub fn flag_names(service: &Service) -> String {
     let names = SchedFlags::names(&service.scheduler).iter().enumerate();
@@ -61,84 +123,33 @@ pub fn flag_names(service: &Service) -> String {
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
 }
 
-/// The line that adds a service.
+/// Returns the line that adds a service.
 #[must_use]
 pub fn service_line(service: &Service, endpoint: EndpointText<'_>) -> String {
-    let mut words = vec![
-        format!("-A {}", service_words(service.id, endpoint)),
-        format!("-s {}", service.scheduler),
-    ];
-    if let Some(persistence) = service.persistence {
-        words.push(format!("-p {}", persistence.get()));
-        words.extend(netmask(service.netmask).map(|mask| format!("-M {mask}")));
-    }
-    words.extend(
-        service
-            .engine
-            .as_ref()
-            .map(|engine| format!("--pe {engine}")),
-    );
-    if service.scheduling == Scheduling::Packets {
-        words.push("-o".to_owned());
-    }
-    if service.flags.bits() != 0 {
-        // Alone, a third flag of sh or mh has no name; ipvsadm leaves the blank.
-        words.push(format!("-b {}", flag_names(service)));
-    }
-    words.join(" ")
+    let rule = SavedRule {
+        id: service.id,
+        service: Some(service),
+        server: None,
+        endpoint,
+        format: SaveFormat::Whole,
+    };
+    rule.line("-A")
 }
 
-/// The line that adds a server to a service.
+/// Returns the line that adds a server to a service.
 #[must_use]
 pub fn server_line(
     service: ServiceId,
     server: &Server,
     endpoint: EndpointText<'_>,
-    completeness: SaveFormat,
+    format: SaveFormat,
 ) -> String {
-    let protocol = match service {
-        ServiceId::Address { protocol, .. } => protocol,
-        ServiceId::Mark { .. } => Protocol::Tcp,
+    let rule = SavedRule {
+        id: service,
+        service: None,
+        server: Some(server),
+        endpoint,
+        format,
     };
-    let forward = match server.forward {
-        Forward::Masquerade => "-m",
-        Forward::Tunnel(_) => "-i",
-        Forward::Route | Forward::Local => "-g",
-    };
-    let mut words = vec![
-        format!("-a {}", service_words(service, endpoint)),
-        format!(
-            "-r {}",
-            endpoint(protocol, server.id.address, server.id.port)
-        ),
-        forward.to_owned(),
-        format!("-w {}", server.weight.get()),
-    ];
-    if let Forward::Tunnel(tunnel) = server.forward {
-        words.push(tunnel_words(tunnel));
-    }
-    if completeness == SaveFormat::Whole {
-        let thresholds = [("-x", server.upper), ("-y", server.lower)];
-        let set = thresholds
-            .iter()
-            .filter(|(_, threshold)| threshold.get() != 0);
-        words.extend(set.map(|(option, threshold)| format!("{option} {}", threshold.get())));
-    }
-    words.join(" ")
-}
-
-fn tunnel_words(tunnel: Tunnel) -> String {
-    let checksum_word = |checksum| match checksum {
-        Checksum::No => "--tun-nocsum",
-        Checksum::Full => "--tun-csum",
-        Checksum::Remote => "--tun-remcsum",
-    };
-    match tunnel {
-        Tunnel::Ipip => "--tun-type ipip".to_owned(),
-        Tunnel::Gue { port, checksum } => {
-            let word = checksum_word(checksum);
-            format!("--tun-type gue --tun-port {port} {word}")
-        }
-        Tunnel::Gre { checksum } => format!("--tun-type gre {}", checksum_word(checksum)),
-    }
+    rule.line("-a")
 }

@@ -1,6 +1,6 @@
 //! Every recorded `conntrack -D` against the grammar and the matching: the flows that are left.
 use patchbay_grammar::conntrack::parse;
-use patchbay_grammar::ipvsadm::split;
+use patchbay_grammar::split;
 use patchbay_types::conntrack::{Filter, Flow, Tuple};
 use serde_json::Value;
 
@@ -58,7 +58,6 @@ fn flow(text: &str) -> Flow {
 
 fn read(args: &str) -> Result<Filter, String> {
     let words = split(args).unwrap();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     parse(&words).map_err(|refused| refused.to_string())
 }
 
@@ -107,21 +106,21 @@ fn every_recorded_delete_leaves_the_same_flows() {
 fn a_refusal_names_the_option_and_the_rule() {
     for (args, sentence) in [
         ("", "no filter is given"),
-        ("-L", "option '-L' is not allowed: it is no filter"),
+        ("-L", "option '-L' is not allowed: no such option"),
         ("--orig-dst", "--orig-dst needs a value"),
-        ("-d 10.0.0.1 -d 10.0.0.2", "--orig-dst stands twice"),
+        ("-d 10.0.0.1 -d 10.0.0.2", "--orig-dst given more than once"),
         (
             "-d 10.0.0.1/33",
             "--orig-dst '10.0.0.1/33' is not allowed: a prefix",
         ),
-        ("--dport 80", "--orig-port-dst belongs behind -p/--protonum"),
+        ("--dport 80", "--orig-port-dst must follow -p/--protonum"),
         (
             "-p icmp --dport 80",
-            "--orig-port-dst belongs behind -p/--protonum",
+            "--orig-port-dst must follow -p/--protonum",
         ),
         (
             "-p udp --state CLOSE",
-            "--state belongs behind -p/--protonum tcp",
+            "--state must follow -p/--protonum tcp",
         ),
         ("-p tcp --state OPEN", "--state 'OPEN' is not allowed"),
         ("-d 10.0.0.1 -s ::1", "not all of one family"),
@@ -170,7 +169,7 @@ fn a_translation_is_known_by_what_it_became() {
     ] {
         let refused = read(args).unwrap_err();
         assert!(
-            refused.contains("a port behind a colon"),
+            refused.contains("the format is ADDRESS, :PORT or ADDRESS:PORT"),
             "{args}: {refused}"
         );
     }

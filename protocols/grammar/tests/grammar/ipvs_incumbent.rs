@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use patchbay_grammar::conntrack;
-use patchbay_grammar::ipvsadm::{Grammar, Resolver, parse, read_rules, split};
+use patchbay_grammar::ipvsadm::{Grammar, parse, read_rules};
+use patchbay_grammar::{Resolver, split};
 use patchbay_types::ipvs::Forward;
 use serde_json::Value;
 
@@ -59,7 +60,6 @@ fn accepted(area: &str, line: &str) -> bool {
         return lines.is_ok_and(|lines| !lines.is_empty());
     }
     let words = split(line).unwrap();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     match area {
         "ipvs-cleanup" => conntrack::parse(&words).is_ok(),
         _ => parse(&grammar, &words).is_ok(),

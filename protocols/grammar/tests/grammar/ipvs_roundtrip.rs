@@ -2,8 +2,9 @@
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
+use patchbay_grammar::NoNames;
 use patchbay_grammar::ipvsadm::{
-    Command, Grammar, NoNames, SaveFormat, numeric, parse, server_line, service_line,
+    Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
 };
 use patchbay_types::ipvs::{
     Change, Checksum, Family, Forward, Netmask, NonNegativeInt, Persistence, Protocol, SchedFlags,
@@ -18,7 +19,7 @@ fn read(line: &str) -> Result<Change, String> {
         forward: Forward::Masquerade,
     };
     match parse(&grammar, &line.split(' ').collect::<Vec<_>>()) {
-        Ok(Command::Change(change)) => Ok(change),
+        Ok(IpvsCommand::Change(change)) => Ok(change),
         other => Err(format!("{line}: {other:?}")),
     }
 }
@@ -114,7 +115,6 @@ proptest! {
 
     #[test]
     fn any_words_are_read_or_refused(words in prop::collection::vec("-[A-Za-z=]{0,3}|[0-9.:]{0,12}|--[a-z-]{0,12}|.{0,6}", 0..8)) {
-        let words: Vec<_> = words.iter().map(String::as_str).collect();
         let grammar = Grammar { names: &NoNames, forward: Forward::Route };
         let _ = parse(&grammar, &words);
     }

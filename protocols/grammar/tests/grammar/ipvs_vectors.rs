@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use patchbay_grammar::ipvsadm::{
-    Command, Grammar, Resolver, SaveFormat, numeric, parse, read_rules, server_line, service_line,
-    split,
+    Grammar, IpvsCommand, SaveFormat, numeric, parse, read_rules, server_line, service_line,
 };
+use patchbay_grammar::{Resolver, split};
 use patchbay_types::ipvs::{Change, Forward};
 use serde_json::Value;
 
@@ -49,18 +49,17 @@ fn vectors(file: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn read(grammar: &Grammar<'_>, args: &str) -> Result<Command, String> {
+fn read(grammar: &Grammar<'_>, args: &str) -> Result<IpvsCommand, String> {
     let words = split(args).map_err(|open| open.to_string())?;
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     parse(grammar, &words).map_err(|refused| refused.to_string())
 }
 
-fn saved(command: &Command) -> Option<String> {
+fn saved(command: &IpvsCommand) -> Option<String> {
     match command {
-        Command::Change(Change::AddService(service) | Change::EditService(service)) => {
+        IpvsCommand::Change(Change::AddService(service) | Change::EditService(service)) => {
             Some(service_line(service, &numeric))
         }
-        Command::Change(Change::AddServer(id, server) | Change::EditServer(id, server)) => {
+        IpvsCommand::Change(Change::AddServer(id, server) | Change::EditServer(id, server)) => {
             Some(server_line(*id, server, &numeric, SaveFormat::Ipvsadm))
         }
         _ => None,
@@ -104,15 +103,12 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "-A -t 10.0.0.1:80 -m",
-        "-m/--masquerading is not for -A/--add-service",
+        "-A/--add-service does not take -m/--masquerading",
     ),
-    (
-        "-A -t 10.0.0.1:80 -h",
-        "-h/--help can't stand behind another command",
-    ),
+    ("-A -t 10.0.0.1:80 -h", "-h/--help must be the first option"),
     (
         "-A -t 10.0.0.1:80 -u 10.0.0.1:53",
-        "-u/--udp-service can't stand behind -t/--tcp-service",
+        "-u/--udp-service can't be combined with -t/--tcp-service",
     ),
     ("-A", "-A/--add-service needs a service"),
     (
@@ -128,7 +124,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("-n -L", "the first option must be a command"),
     (
         "-L -c --timeout",
-        "--timeout can't stand beside -c/--connection",
+        "--timeout can't be combined with -c/--connection",
     ),
     (
         "-A -t 10.0.0.1:80 -s rr -b sh-port",
@@ -138,24 +134,21 @@ const SENTENCES: &[(&str, &str)] = &[
         "-A -t 10.0.0.1:80 -s sh -b ,",
         "-b/--sched-flags ,: the scheduler sh has no such flag",
     ),
-    ("-A -6", "-6/--ipv6 belongs behind -f/--fwmark-service"),
+    ("-A -6", "-6/--ipv6 must follow -f/--fwmark-service"),
     ("--set 1 2", "--set needs three timeouts"),
-    ("-C x", "the word 'x' is not allowed"),
-    (
-        "--clea",
-        "option '--clea' is not allowed: there is no such option",
-    ),
+    ("-C x", "argument 'x' is not allowed"),
+    ("--clea", "option '--clea' is not allowed: no such option"),
     (
         "-a -t 10.0.0.1:80 -r 10.0.0.2 -m --tun-csum",
         "--tun-csum needs a tunnel (-i/--ipip)",
     ),
     (
         "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-csum",
-        "--tun-csum is not for ipip tunnels",
+        "--tun-type ipip does not take --tun-csum",
     ),
     (
         "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-type gue",
-        "a gue tunnel needs --tun-port",
+        "--tun-type gue needs --tun-port",
     ),
     ("-a -t 10.0.0.1:80 -r [::1]:80", "of another address family"),
     (

@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use patchbay_grammar::ipvsadm::{
-    Command, Grammar, NoNames, SaveFormat, numeric, parse, server_line, service_line, split,
+    Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
 };
+use patchbay_grammar::{NoNames, split};
 use patchbay_types::ipvs::{Change, Conflict, Deferred, Forward, ListedServer, Stats, Table};
 
 /// The change that a line of ipvsadm's words asks for.
@@ -16,9 +17,8 @@ fn change(line: &str) -> Change {
         forward: Forward::Route,
     };
     let words = split(line).unwrap();
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
     match parse(&grammar, &words) {
-        Ok(Command::Change(change)) => change,
+        Ok(IpvsCommand::Change(change)) => change,
         other => panic!("{line}: {other:?}"),
     }
 }

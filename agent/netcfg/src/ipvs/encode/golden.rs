@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_grammar::ipvsadm::{Command, Grammar, NoNames, parse};
+use patchbay_grammar::NoNames;
+use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
 
 use super::*;
 
@@ -73,7 +74,7 @@ fn what_is_sent_is_what_ipvsadm_sends() {
         );
         let theirs = attributes(&hex::decode(hex.trim_matches('-')).unwrap());
         let split: Vec<_> = words.split(' ').collect();
-        let Ok(Command::Change(what)) = parse(&grammar, &split) else {
+        let Ok(IpvsCommand::Change(what)) = parse(&grammar, &split) else {
             panic!("{words}");
         };
         let mut batch = Batch::default();

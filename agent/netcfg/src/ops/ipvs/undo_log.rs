@@ -132,8 +132,8 @@ impl UndoLog {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_grammar::ipvsadm::Command;
-    use patchbay_grammar::ipvsadm::{Grammar, NoNames, parse};
+    use patchbay_grammar::NoNames;
+    use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
     use patchbay_types::ipvs::{Deferred, Forward};
 
     use super::*;
@@ -145,7 +145,7 @@ mod tests {
         };
         let words: Vec<&str> = words.split(' ').collect();
         match parse(&grammar, &words).unwrap() {
-            Command::Change(change) => change,
+            IpvsCommand::Change(change) => change,
             other => panic!("{other:?}"),
         }
     }

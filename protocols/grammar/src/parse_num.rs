@@ -1,16 +1,16 @@
-//! Numbers, addresses and ports as the C library reads them.
+//! Numbers, addresses and ports as the C library parses them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Names that a host's files know. Never asks a network: that can hang.
+/// Lookup of names in a host's files. Must not ask the network, which can hang.
 pub trait Resolver {
-    /// The IPv4 address of a host.
+    /// Returns the IPv4 address of a host.
     fn host(&self, name: &str) -> Option<Ipv4Addr>;
-    /// The port of a service (`tcp`, `udp` or `sctp`).
+    /// Returns the port of a service; `protocol` is `tcp`, `udp` or `sctp`.
     fn service(&self, name: &str, protocol: &str) -> Option<u16>;
 }
 
-/// A host where nothing has a name: words are numbers, or refused.
+/// Resolver without names: only numeric addresses and ports are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoNames;
 
@@ -24,34 +24,33 @@ impl Resolver for NoNames {
     }
 }
 
-/// `strtol` in base 10, the whole text: blanks before, one sign, leading zeros.
-pub(super) fn number(text: &str) -> Option<i64> {
+/// `strtol` in base 10 over the whole text: leading blanks, one sign, leading zeros.
+fn signed(text: &str) -> Option<i64> {
     let blank = |b: char| matches!(b, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c');
     let digits = text.trim_start_matches(blank);
     let bare = digits.strip_prefix(['+', '-']).unwrap_or(digits);
     if bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    // More than 19 digits are out of every range that we have.
+    // A number that overflows is outside every range here too.
     digits.parse().ok()
 }
 
-/// A number in `low..=high`.
-pub(super) fn within(text: &str, low: u32, high: u32) -> Option<u32> {
-    let number = u32::try_from(number(text)?).ok()?;
-    (low..=high).contains(&number).then_some(number)
+/// The same for numbers from 0 to 4294967295.
+pub(crate) fn unsigned(text: &str) -> Option<u32> {
+    u32::try_from(signed(text)?).ok()
 }
 
-/// `atoi`: as far as there are digits; 0 where there are none.
-pub(super) fn atoi(text: &str) -> u32 {
+/// `atoi`: the leading digits, or 0.
+pub(crate) fn atoi(text: &str) -> u32 {
     let text = text.trim_start_matches([' ', '\t']);
     let text = text.strip_prefix('+').unwrap_or(text);
     let end = text.bytes().position(|b| !b.is_ascii_digit());
     text[..end.unwrap_or(text.len())].parse().unwrap_or(0)
 }
 
-/// `inet_aton`: one to four parts, each decimal, octal (`0`) or hexadecimal (`0x`); the last fills
-/// what is left.
+/// `inet_aton`: one to four parts, each decimal, octal (`0`) or hexadecimal (`0x`); the last part
+/// fills the remaining bytes.
 #[must_use]
 pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<&str> = text.split('.').collect();
@@ -61,10 +60,10 @@ pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     }
     let mut value = 0u32;
     for part in first {
-        value = value << 8 | u32::from(u8::try_from(part_of_address(part)?).ok()?);
+        value = value << 8 | u32::from(u8::try_from(address_part(part)?).ok()?);
     }
     let bits = 32 - 8 * u32::try_from(first.len()).ok()?;
-    let last = part_of_address(last)?;
+    let last = address_part(last)?;
     if u64::from(last) >= 1u64 << bits {
         return None;
     }
@@ -72,7 +71,7 @@ pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(high | last))
 }
 
-fn part_of_address(part: &str) -> Option<u32> {
+fn address_part(part: &str) -> Option<u32> {
     if !part.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
@@ -87,43 +86,43 @@ fn part_of_address(part: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok()
 }
 
-/// An address, and what stands behind it for a port.
-pub(super) fn address<'a>(
-    text: &'a str,
+/// An IPv6 address, or an IPv4 address by [`inet_aton`].
+pub(crate) fn ip(text: &str) -> Option<IpAddr> {
+    let v6 = text.parse().ok().map(IpAddr::V6);
+    v6.or_else(|| inet_aton(text).map(IpAddr::V4))
+}
+
+/// [`inet_aton`], or the name of a host.
+pub(crate) fn ipv4_or_name(text: &str, names: &dyn Resolver) -> Option<Ipv4Addr> {
+    inet_aton(text).or_else(|| names.host(text))
+}
+
+/// An address and optional port. The port is a number or, if the protocol is known, a name.
+pub(crate) fn endpoint(
+    text: &str,
+    protocol: Option<&str>,
     names: &dyn Resolver,
-) -> Option<(IpAddr, Option<&'a str>)> {
-    // A bare number would be an address by inet_aton; it is more likely a forgotten word.
+) -> Option<(IpAddr, Option<u16>)> {
+    let port = |text: &str| match signed(text) {
+        Some(number) => u16::try_from(number).ok(),
+        None => names.service(text, protocol?),
+    };
+    // inet_aton takes a bare number for an address; it is more likely a forgotten word.
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     if let Some(rest) = text.strip_prefix('[') {
-        let (inside, port) = rest.split_once("]:")?;
-        let v6 = inside.parse::<Ipv6Addr>().map(IpAddr::V6).ok();
-        // ipvsadm takes IPv4 in brackets too, and loses its port.
-        let ip = v6.or_else(|| inet_aton(inside).map(IpAddr::V4))?;
-        return Some((ip, Some(port)));
+        let (address, port_text) = rest.split_once("]:")?;
+        // ipvsadm accepts IPv4 in brackets too, and loses its port.
+        return Some((ip(address)?, Some(port(port_text)?)));
     }
     if let Ok(v6) = text.parse::<Ipv6Addr>() {
         return Some((v6.into(), None));
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
+    let Some((host, port_text)) = text.rsplit_once(':') else {
+        return Some((ipv4_or_name(text, names)?.into(), None));
     };
-    Some((host_address(host, names)?.into(), port))
-}
-
-/// `inet_aton`, or a name.
-pub(super) fn host_address(text: &str, names: &dyn Resolver) -> Option<Ipv4Addr> {
-    inet_aton(text).or_else(|| names.host(text))
-}
-
-/// A port by number or, where the protocol is known by now, by name.
-pub(super) fn port(text: &str, protocol: Option<&str>, names: &dyn Resolver) -> Option<u16> {
-    match number(text) {
-        Some(number) => u16::try_from(number).ok(),
-        None => names.service(text, protocol?),
-    }
+    Some((ipv4_or_name(host, names)?.into(), Some(port(port_text)?)))
 }
 
 #[cfg(test)]
@@ -131,9 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_strtols() {
-        assert_eq!(number(" +007"), Some(7));
-        assert_eq!(number("-1"), Some(-1));
+    fn numbers_follow_strtol() {
+        assert_eq!(signed(" +007"), Some(7));
+        assert_eq!(signed("-1"), Some(-1));
         for text in [
             "",
             " ",
@@ -144,10 +143,11 @@ mod tests {
             "1.5",
             "99999999999999999999",
         ] {
-            assert_eq!(number(text), None, "{text}");
+            assert_eq!(signed(text), None, "{text}");
         }
-        assert_eq!(within("-1", 0, 9), None);
-        assert_eq!(within("10", 0, 9), None);
+        assert_eq!(unsigned("-1"), None);
+        assert_eq!(unsigned("4294967295"), Some(u32::MAX));
+        assert_eq!(unsigned("4294967296"), None);
         assert_eq!(
             (atoi("64x"), atoi("abc"), atoi("-1"), atoi(" 7")),
             (64, 0, 0, 7)
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_inet_atons() {
+    fn addresses_follow_inet_aton() {
         let ip = |text| inet_aton(text).map(|ip| ip.to_string());
         for (text, expected) in [
             ("10.0.0.1", "10.0.0.1"),
@@ -191,7 +191,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_an_address_prints_it_reads(bits: u32) {
+        fn inet_aton_parses_printed_address(bits: u32) {
             let ip = Ipv4Addr::from(bits);
             proptest::prop_assert_eq!(inet_aton(&ip.to_string()), Some(ip));
             proptest::prop_assert_eq!(inet_aton(&bits.to_string()), Some(ip));

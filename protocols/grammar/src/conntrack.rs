@@ -1,0 +1,383 @@
+//! The grammar of `conntrack -D`.
+//!
+//! ```
+//! use patchbay_grammar::conntrack::parse;
+//!
+//! let filter = parse(&["-p", "tcp", "--dport", "80", "-d", "10.0.0.0/8"])?;
+//! assert_eq!(filter.parts().orig.dst_port, Some(80));
+//!
+//! let error = parse(&["--dport", "80"]).unwrap_err();
+//! let rule = "must follow -p/--protonum with a protocol that has ports";
+//! assert_eq!(error.to_string(), format!("--orig-port-dst {rule}"));
+//! # Ok::<(), patchbay_grammar::ParseError>(())
+//! ```
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use patchbay_types::conntrack::{
+    Filter, FilterFields, Mark, PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, Translated, UNREPLIED,
+    has_ports,
+};
+use patchbay_types::ipvs::Family;
+
+use crate::lexer::{Dialect, Lexer, Token};
+use crate::option::{OptionSpec, OptionTable, Spelling, Value, ValueKind};
+use crate::{ParseError, inet_aton, parse_num};
+
+/// Parses the words after `conntrack -D`.
+///
+/// # Errors
+/// The first rule that the words break, or that there are none.
+pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Filter, ParseError> {
+    let mut args = Args::default();
+    let mut seen = Vec::new();
+    for token in Lexer::new(OPTIONS, Dialect::Getopt, words) {
+        match token? {
+            Token::Word(word) => return Err(ParseError::argument(word)),
+            Token::Option(option, _) if seen.contains(&option.spelling.long) => {
+                return Err(ParseError::Repeated(option.spelling));
+            }
+            Token::Option(option, value) => {
+                seen.push(option.spelling.long);
+                (option.action)(&mut args, value)?;
+            }
+        }
+    }
+    let Args { mut fields, .. } = args;
+    apply_mask(&mut fields.orig.src, args.mask_src)?;
+    apply_mask(&mut fields.orig.dst, args.mask_dst)?;
+    Ok(Filter::new(fields)?)
+}
+
+/// Returns the help text: one line for each option.
+#[must_use]
+pub fn help() -> String {
+    crate::option::help(OPTIONS)
+}
+
+/// Values of the options so far.
+#[derive(Default)]
+struct Args<'a> {
+    fields: FilterFields,
+    /// Applied at the end, since a mask can precede its address.
+    mask_src: Option<Value<'a>>,
+    mask_dst: Option<Value<'a>>,
+}
+
+type Parse = for<'a> fn(&mut Args<'a>, Value<'a>) -> Result<(), ParseError>;
+type FilterOption = OptionSpec<Parse>;
+
+const NETWORK: ValueKind = ValueKind::Required("ADDRESS[/PREFIX]");
+const MASK: ValueKind = ValueKind::Required("MASK");
+const PORT: ValueKind = ValueKind::Required("PORT");
+const TRANSLATED: ValueKind = ValueKind::Optional("[ADDRESS][:PORT]");
+
+static OPTIONS: OptionTable<Parse> = &[&[
+    option(
+        "s",
+        "orig-src",
+        NETWORK,
+        "source of the first packet",
+        |a, v| net(v).map(|net| a.fields.orig.src = Some(net)),
+    )
+    .alias("src"),
+    option(
+        "d",
+        "orig-dst",
+        NETWORK,
+        "destination of the first packet",
+        |a, v| net(v).map(|net| a.fields.orig.dst = Some(net)),
+    )
+    .alias("dst"),
+    option("r", "reply-src", NETWORK, "source of replies", |a, v| {
+        net(v).map(|net| a.fields.reply.src = Some(net))
+    }),
+    option(
+        "q",
+        "reply-dst",
+        NETWORK,
+        "destination of replies",
+        |a, v| net(v).map(|net| a.fields.reply.dst = Some(net)),
+    ),
+    option("", "mask-src", MASK, "mask of --orig-src", |a, v| {
+        a.mask_src = Some(v);
+        Ok(())
+    }),
+    option("", "mask-dst", MASK, "mask of --orig-dst", |a, v| {
+        a.mask_dst = Some(v);
+        Ok(())
+    }),
+    option(
+        "p",
+        "protonum",
+        ValueKind::Required("PROTOCOL"),
+        "name or number",
+        |a, v| protocol(v).map(|protocol| a.fields.protocol = Some(protocol)),
+    )
+    .alias("proto"),
+    option(
+        "f",
+        "family",
+        ValueKind::Required("ipv4|ipv6"),
+        "address family",
+        |a, v| family(v).map(|family| a.fields.family = Some(family)),
+    ),
+    option(
+        "",
+        "orig-port-src",
+        PORT,
+        "source port of the first packet",
+        |a, v| port(a, v).map(|port| a.fields.orig.src_port = Some(port)),
+    )
+    .alias("sport"),
+    option(
+        "",
+        "orig-port-dst",
+        PORT,
+        "destination port of the first packet",
+        |a, v| port(a, v).map(|port| a.fields.orig.dst_port = Some(port)),
+    )
+    .alias("dport"),
+    option(
+        "",
+        "reply-port-src",
+        PORT,
+        "source port of replies",
+        |a, v| port(a, v).map(|port| a.fields.reply.src_port = Some(port)),
+    ),
+    option(
+        "",
+        "reply-port-dst",
+        PORT,
+        "destination port of replies",
+        |a, v| port(a, v).map(|port| a.fields.reply.dst_port = Some(port)),
+    ),
+    option(
+        "",
+        "state",
+        ValueKind::Required("STATE"),
+        "TCP state",
+        |a, v| tcp_state(a, v).map(|state| a.fields.tcp_state = Some(state)),
+    ),
+    option(
+        "m",
+        "mark",
+        ValueKind::Required("VALUE[/MASK]"),
+        "mark",
+        |a, v| mark(v).map(|mark| a.fields.mark = Some(mark)),
+    ),
+    option(
+        "w",
+        "zone",
+        ValueKind::Required("N"),
+        "zone, 0 to 65535",
+        |a, v| {
+            let zone = v
+                .text()
+                .parse()
+                .map_err(|_| v.invalid("a zone is 0 to 65535"))?;
+            a.fields.zone = Some(zone);
+            Ok(())
+        },
+    ),
+    option(
+        "u",
+        "status",
+        ValueKind::Required("STATUS,..."),
+        "ASSURED, UNREPLIED, ...",
+        statuses,
+    ),
+    option("i", "id", ValueKind::Required("N"), "id", |a, v| {
+        let id = number(v.text()).ok_or_else(|| v.invalid("an id is 0 to 4294967295"))?;
+        a.fields.id = Some(id);
+        Ok(())
+    }),
+    option("n", "src-nat", TRANSLATED, "source translation", |a, v| {
+        translated(v).map(|to| a.fields.nat.source = Some(to))
+    }),
+    option(
+        "g",
+        "dst-nat",
+        TRANSLATED,
+        "destination translation",
+        |a, v| translated(v).map(|to| a.fields.nat.destination = Some(to)),
+    ),
+    option(
+        "j",
+        "any-nat",
+        TRANSLATED,
+        "translation of either",
+        |a, v| translated(v).map(|to| a.fields.nat.any = Some(to)),
+    ),
+]];
+
+const fn option(
+    short: &'static str,
+    long: &'static str,
+    value: ValueKind,
+    help: &'static str,
+    action: Parse,
+) -> FilterOption {
+    FilterOption {
+        spelling: Spelling {
+            short,
+            long,
+            alias: None,
+        },
+        value,
+        help,
+        action,
+    }
+}
+
+impl FilterOption {
+    const fn alias(mut self, word: &'static str) -> Self {
+        self.spelling.alias = Some(word);
+        self
+    }
+}
+
+fn port(args: &Args<'_>, value: Value<'_>) -> Result<u16, ParseError> {
+    if !args.fields.protocol.is_some_and(has_ports) {
+        return Err(ParseError::MustFollow {
+            option: value.option,
+            first: "-p/--protonum with a protocol that has ports",
+        });
+    }
+    let port = value.text().parse();
+    port.map_err(|_| value.invalid("a port is 0 to 65535"))
+}
+
+fn family(value: Value<'_>) -> Result<Family, ParseError> {
+    match value.text() {
+        "ipv4" => Ok(Family::V4),
+        "ipv6" => Ok(Family::V6),
+        _ => Err(value.invalid("the family is ipv4 or ipv6")),
+    }
+}
+
+fn tcp_state(args: &Args<'_>, value: Value<'_>) -> Result<u8, ParseError> {
+    if args.fields.protocol != Some(6) {
+        return Err(ParseError::MustFollow {
+            option: value.option,
+            first: "-p/--protonum tcp",
+        });
+    }
+    let state = TCP_STATES.iter().position(|state| *state == value.text());
+    state
+        .and_then(|state| u8::try_from(state).ok())
+        .ok_or_else(|| value.invalid("it must be a TCP state, such as ESTABLISHED"))
+}
+
+/// Decimal or, after `0x`, hexadecimal.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// `ADDRESS`, `ADDRESS:PORT`, `:PORT` or `[IPV6]:PORT`; any translation without a value.
+fn translated(value: Value<'_>) -> Result<Translated, ParseError> {
+    let Some(text) = value.text else {
+        return Ok(Translated::default());
+    };
+    let bad = || value.invalid("the format is ADDRESS, :PORT or ADDRESS:PORT");
+    if let Some(address) = parse_num::ip(text) {
+        return Ok(Translated {
+            address: Some(address),
+            port: None,
+        });
+    }
+    let (before, port) = text.rsplit_once(':').ok_or_else(bad)?;
+    let inner = before.strip_prefix('[').and_then(|v6| v6.strip_suffix(']'));
+    let address = match (before, inner) {
+        ("", _) => None,
+        (_, Some(v6)) => Some(IpAddr::V6(v6.parse().map_err(|_| bad())?)),
+        (v4, None) => Some(IpAddr::V4(inet_aton(v4).ok_or_else(bad)?)),
+    };
+    let port = Some(port.parse().map_err(|_| bad())?);
+    Ok(Translated { address, port })
+}
+
+/// An address, or a network with a prefix length.
+fn net(value: Value<'_>) -> Result<IpNet, ParseError> {
+    let (address, prefix) = match value.text().split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (value.text(), None),
+    };
+    let ip = parse_num::ip(address)
+        .ok_or_else(|| value.invalid("it must be an IP address or a network"))?;
+    let Some(prefix) = prefix else {
+        return Ok(IpNet::from(ip));
+    };
+    let net = prefix
+        .parse()
+        .ok()
+        .and_then(|prefix| IpNet::new(ip, prefix).ok());
+    net.map(|net| net.trunc())
+        .ok_or_else(|| value.invalid("a prefix length is 0 to 32, or 0 to 128 for IPv6"))
+}
+
+fn apply_mask(net: &mut Option<IpNet>, mask: Option<Value<'_>>) -> Result<(), ParseError> {
+    let Some(value) = mask else { return Ok(()) };
+    let address = net.ok_or_else(|| ParseError::needs(value.option, "an address to mask"))?;
+    let masked = parse_num::ip(value.text())
+        .and_then(|mask| IpNet::with_netmask(address.addr(), mask).ok())
+        .ok_or_else(|| value.invalid("a mask is of the address's family, with its ones first"))?;
+    *net = Some(masked.trunc());
+    Ok(())
+}
+
+fn protocol(value: Value<'_>) -> Result<u8, ParseError> {
+    let known = PROTOCOLS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(value.text()));
+    let rule = "a protocol is tcp, udp, sctp, icmp, icmpv6, gre, dccp, udplite or 0 to 255";
+    match known {
+        Some((_, number)) => Ok(*number),
+        None => value.text().parse().map_err(|_| value.invalid(rule)),
+    }
+}
+
+fn mark(value: Value<'_>) -> Result<Mark, ParseError> {
+    let (bits, mask) = match value.text().split_once('/') {
+        Some((bits, mask)) => (number(bits), number(mask)),
+        None => (number(value.text()), Some(u32::MAX)),
+    };
+    match (bits, mask) {
+        (Some(value), Some(mask)) => Ok(Mark { value, mask }),
+        _ => Err(value.invalid("a mark is VALUE or VALUE/MASK, of 32 bits each")),
+    }
+}
+
+fn statuses(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
+    let status = &mut args.fields.status;
+    for word in value.text().split(',') {
+        let known = STATUSES.iter().find(|(known, _)| *known == word);
+        match (word, known) {
+            (UNREPLIED, _) => status.clear |= SEEN_REPLY,
+            (_, Some((_, bit))) => status.set |= bit,
+            _ => {
+                let word = Value {
+                    text: Some(word),
+                    ..value
+                };
+                return Err(word.invalid("it must be a status, such as ASSURED or UNREPLIED"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn option_spellings_are_unique() {
+        assert!(crate::option::ambiguous(OPTIONS).is_empty());
+    }
+}

@@ -1,0 +1,252 @@
+//! Options of a virtual service.
+
+use std::num::NonZeroU32;
+
+use patchbay_types::ipvs::{
+    Engine, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Service,
+    ServiceId,
+};
+
+use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, flag, option};
+use crate::ipvsadm::args::Args;
+use crate::ipvsadm::compat::{CommandName, Group};
+use crate::ipvsadm::save;
+use crate::option::{Spelling, Value, ValueKind};
+use crate::{ParseError, parse_num};
+
+/// Values of the options.
+#[derive(Default)]
+pub(in crate::ipvsadm) struct ServiceArgs<'a> {
+    scheduler: Option<Scheduler>,
+    persistence: Option<Persistence>,
+    netmask: Option<Netmask>,
+    engine: Option<Engine>,
+    scheduling: Scheduling,
+    /// Parsed at the end, since the names are the scheduler's.
+    flags: &'a str,
+}
+
+const DEFAULT_SCHEDULER: &str = "wlc";
+
+const WITH_SERVICE: &[CommandName] = &[
+    CommandName::AddService,
+    CommandName::EditService,
+    CommandName::DeleteService,
+    CommandName::List,
+    CommandName::AddServer,
+    CommandName::EditServer,
+    CommandName::DeleteServer,
+    CommandName::Zero,
+];
+const PUT_SERVICE: &[CommandName] = &[CommandName::AddService, CommandName::EditService];
+
+/// In the order of saved lines.
+pub(super) static OPTIONS: &[IpvsOption] = &[
+    option("t", "tcp-service", ADDRESS, "TCP service", |a, v| {
+        address(a, v, Protocol::Tcp)
+    })
+    .on(WITH_SERVICE)
+    .group(Group::Service)
+    .print(|rule| rule.service_endpoint(Protocol::Tcp)),
+    option("u", "udp-service", ADDRESS, "UDP service", |a, v| {
+        address(a, v, Protocol::Udp)
+    })
+    .on(WITH_SERVICE)
+    .group(Group::Service)
+    .print(|rule| rule.service_endpoint(Protocol::Udp)),
+    option("", "sctp-service", ADDRESS, "SCTP service", |a, v| {
+        address(a, v, Protocol::Sctp)
+    })
+    .on(WITH_SERVICE)
+    .group(Group::Service)
+    .print(|rule| rule.service_endpoint(Protocol::Sctp)),
+    option(
+        "f",
+        "fwmark-service",
+        NUMBER,
+        "service of a firewall mark, 1 to 4294967295",
+        |a, v| mark(v).map(|id| a.id = Some(id)),
+    )
+    .on(WITH_SERVICE)
+    .group(Group::Service)
+    .print(|rule| rule.mark().map(|(mark, _)| mark.to_string())),
+    option(
+        "6",
+        "ipv6",
+        ValueKind::None,
+        "the firewall mark before it is of IPv6 packets",
+        ipv6,
+    )
+    .group(Group::Repeatable)
+    .print(|rule| {
+        rule.mark()
+            .filter(|(_, family)| *family == Family::V6)
+            .map(|_| String::new())
+    }),
+    option("s", "scheduler", NAME, "scheduler [wlc]", scheduler)
+        .on(PUT_SERVICE)
+        .print(|rule| Some(rule.service?.scheduler.to_string())),
+    option(
+        "p",
+        "persistent",
+        ValueKind::Optional("SECONDS"),
+        "persistence, 1 to 2678400 seconds [360]",
+        |a, v| persistence(v).map(|seconds| a.service.persistence = Some(seconds)),
+    )
+    .on(PUT_SERVICE)
+    .print(|rule| Some(rule.service?.persistence?.get().to_string())),
+    option(
+        "M",
+        "netmask",
+        ValueKind::Required("MASK"),
+        "clients that persistence takes as one: IPv4 mask or IPv6 prefix length",
+        |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)),
+    )
+    .on(PUT_SERVICE)
+    .print(|rule| {
+        let service = rule
+            .service
+            .filter(|service| service.persistence.is_some())?;
+        save::netmask(service.netmask)
+    }),
+    option("", "pe", NAME, "persistence engine", |a, v| {
+        let engine = Engine::cut(v.text()).map_err(|bad| v.in_option(bad))?;
+        a.service.engine = Some(engine);
+        Ok(())
+    })
+    .on(PUT_SERVICE)
+    .print(|rule| Some(rule.service?.engine?.to_string())),
+    flag(
+        "o",
+        "ops",
+        "schedule each packet by itself (UDP and firewall marks)",
+        |a| {
+            a.service.scheduling = Scheduling::Packets;
+        },
+    )
+    .on(PUT_SERVICE)
+    .print(|rule| (rule.service?.scheduling == Scheduling::Packets).then(String::new)),
+    option(
+        "b",
+        "sched-flags",
+        ValueKind::Required("LIST"),
+        "flags of the scheduler, separated by commas",
+        |a, v| {
+            a.service.flags = v.text();
+            Ok(())
+        },
+    )
+    .on(PUT_SERVICE)
+    // The third flag of sh or mh has no name: alone, ipvsadm prints it as an empty value.
+    .print(|rule| {
+        let service = rule.service.filter(|service| service.flags.bits() != 0)?;
+        Some(save::flag_names(service))
+    }),
+];
+
+fn address(args: &mut Args<'_>, value: Value<'_>, protocol: Protocol) -> Result<(), ParseError> {
+    let endpoint = parse_num::endpoint(value.text(), Some(protocol.name()), args.grammar.names);
+    let (address, port) = endpoint.ok_or_else(|| value.invalid(ADDRESS_RULE))?;
+    if Family::of(address) == Family::V6 {
+        args.service.netmask = None;
+    }
+    args.id = Some(ServiceId::Address {
+        protocol,
+        address,
+        port: port.unwrap_or(0),
+    });
+    Ok(())
+}
+
+fn mark(value: Value<'_>) -> Result<ServiceId, ParseError> {
+    let mark: NonZeroU32 = value.number("a firewall mark is 1 to 4294967295")?;
+    Ok(ServiceId::Mark {
+        mark,
+        family: Family::V4,
+    })
+}
+
+fn ipv6(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
+    let Some(ServiceId::Mark { family, .. }) = &mut args.id else {
+        return Err(ParseError::MustFollow {
+            option: value.option,
+            first: "-f/--fwmark-service",
+        });
+    };
+    *family = Family::V6;
+    args.service.netmask = None;
+    Ok(())
+}
+
+fn scheduler(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
+    // ipvsadm takes an empty name for the default.
+    if !value.text().is_empty() {
+        let scheduler = Scheduler::cut(value.text()).map_err(|bad| value.in_option(bad))?;
+        args.service.scheduler = Some(scheduler);
+    }
+    Ok(())
+}
+
+fn persistence(value: Value<'_>) -> Result<Persistence, ParseError> {
+    match value.text {
+        Some(_) => value.number("persistence lasts 1 to 2678400 seconds"),
+        None => Ok(Persistence::DEFAULT),
+    }
+}
+
+/// Without a service before it, the mask is an IPv4 mask; an IPv6 service drops it again.
+fn netmask(args: &Args<'_>, value: Value<'_>) -> Result<Netmask, ParseError> {
+    if args.id.map(ServiceId::family) == Some(Family::V6) {
+        let prefix = Netmask::prefix(parse_num::atoi(value.text()));
+        return prefix.map_err(|bad| value.in_option(bad));
+    }
+    parse_num::ipv4_or_name(value.text(), args.grammar.names)
+        .map(|mask| Netmask::V4(mask.to_bits()))
+        .ok_or_else(|| value.invalid("an IPv4 mask is like 255.255.255.0"))
+}
+
+/// Parses a list separated by commas. Empty items are ignored, but a list of nothing else is
+/// refused, since it crashes ipvsadm.
+fn sched_flags(list: &str, scheduler: &Scheduler) -> Result<SchedFlags, ParseError> {
+    let unknown = |flag: &str| ParseError::SchedFlag {
+        flag: flag.escape_debug().take(32).collect(),
+        scheduler: scheduler.to_string(),
+    };
+    let mut bits = 0;
+    for item in list.split(',').filter(|item| !item.is_empty()) {
+        let names = [
+            &["flag-1", "flag-2", "flag-3"],
+            SchedFlags::names(scheduler),
+        ];
+        let position = |names: &[&str]| names.iter().position(|name| *name == item);
+        bits |= 1
+            << names
+                .into_iter()
+                .find_map(position)
+                .ok_or_else(|| unknown(item))?;
+    }
+    if bits == 0 && !list.is_empty() {
+        return Err(unknown(list));
+    }
+    Ok(SchedFlags::from_bits(bits))
+}
+
+/// Builds the service of `-A` or `-E`.
+pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Service, ParseError> {
+    let id = args.service_id(command)?;
+    let options = &args.service;
+    let scheduler = match options.scheduler {
+        Some(scheduler) => scheduler,
+        None => super::name(command, DEFAULT_SCHEDULER)?,
+    };
+    let service = Service {
+        id,
+        scheduler,
+        persistence: options.persistence,
+        netmask: options.netmask.unwrap_or(Netmask::whole(id.family())),
+        scheduling: options.scheduling,
+        flags: sched_flags(options.flags, &scheduler)?,
+        engine: options.engine,
+    };
+    Ok(service.checked()?)
+}

@@ -1,0 +1,123 @@
+//! The declaration of an option, shared by both grammars.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use patchbay_types::InvalidValue;
+
+use crate::ParseError;
+use crate::parse_num;
+
+/// Spellings of an option. Displays as `-w/--weight`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spelling {
+    /// Letters; messages and saved lines use the first.
+    pub(crate) short: &'static str,
+    /// Word without `--`.
+    pub(crate) long: &'static str,
+    /// Second word.
+    pub(crate) alias: Option<&'static str>,
+}
+
+impl fmt::Display for Spelling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(letter) = self.short.chars().next() {
+            write!(f, "-{letter}/")?;
+        }
+        write!(f, "--{}", self.long)
+    }
+}
+
+impl Spelling {
+    /// The shortest spelling, for saved lines.
+    pub(crate) fn word(self) -> String {
+        match self.short.chars().next() {
+            Some(letter) => format!("-{letter}"),
+            None => format!("--{}", self.long),
+        }
+    }
+}
+
+/// Number of values of an option, with the placeholder for help texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ValueKind {
+    None,
+    Required(&'static str),
+    /// Taken from the next word only if that does not begin with `-`.
+    Optional(&'static str),
+}
+
+/// One option; `action` is the part that differs between the grammars.
+#[derive(Clone, Copy)]
+pub(crate) struct OptionSpec<A> {
+    pub(crate) spelling: Spelling,
+    pub(crate) value: ValueKind,
+    pub(crate) help: &'static str,
+    pub(crate) action: A,
+}
+
+/// The options of a grammar, in groups.
+pub(crate) type OptionTable<A> = &'static [&'static [OptionSpec<A>]];
+
+/// An option on a command line, with its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value<'a> {
+    pub(crate) option: Spelling,
+    pub(crate) text: Option<&'a str>,
+}
+
+impl<'a> Value<'a> {
+    /// The text, empty if the option has none.
+    pub(crate) fn text(self) -> &'a str {
+        self.text.unwrap_or_default()
+    }
+
+    pub(crate) fn invalid(self, rule: &'static str) -> ParseError {
+        self.in_option(InvalidValue::new(self.text(), rule))
+    }
+
+    pub(crate) fn in_option(self, invalid: InvalidValue) -> ParseError {
+        ParseError::Value(invalid.in_field(self.option.to_string()))
+    }
+
+    /// Parses a decimal number and converts it to the type whose range it must be in.
+    pub(crate) fn number<T: TryFrom<u32>>(self, rule: &'static str) -> Result<T, ParseError> {
+        parse_num::unsigned(self.text())
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| self.invalid(rule))
+    }
+}
+
+/// One line of help per option.
+pub(crate) fn help<A>(options: OptionTable<A>) -> String {
+    let mut help = String::new();
+    for option in options.iter().copied().flatten() {
+        let Spelling { short, long, alias } = option.spelling;
+        let letter = short.chars().next();
+        let letter = letter.map_or_else(|| "    ".to_owned(), |letter| format!("-{letter}, "));
+        let value = match option.value {
+            ValueKind::None => String::new(),
+            ValueKind::Required(name) => format!(" {name}"),
+            ValueKind::Optional(name) => format!(" [{name}]"),
+        };
+        let alias = alias.map_or_else(String::new, |alias| format!(", --{alias}"));
+        let words = format!("{letter}--{long}{alias}{value}");
+        // Writing to a String can't fail.
+        let _ = writeln!(help, "  {words:<36}{}", option.help);
+    }
+    help
+}
+
+/// Returns the spellings that two options share.
+#[cfg(test)]
+pub(crate) fn ambiguous<A>(options: OptionTable<A>) -> Vec<String> {
+    let mut seen = std::collections::HashSet::new();
+    let spellings = options.iter().copied().flatten().flat_map(|option| {
+        let letters = option.spelling.short.chars().map(String::from);
+        let words = [Some(option.spelling.long), option.spelling.alias];
+        letters.chain(words.into_iter().flatten().map(str::to_owned))
+    });
+    spellings
+        .filter(|word| !seen.insert(word.clone()))
+        .collect()
+}
