@@ -14,9 +14,9 @@ use patchbay_types::{LinkChange, LinkSpec, RoutePattern, RouteSpec};
 use serde_json::Value;
 
 use crate::args::Target;
-use crate::input::{self, route};
+use crate::input;
+use crate::input::route::{self, RouteText};
 use crate::name_service::HostsAndServices;
-use crate::output::Routed;
 use patchbay_host::card::CardRequest;
 use patchbay_host::hotplug::Inventory;
 use patchbay_host::qmp::Session;
@@ -37,8 +37,8 @@ pub fn name(file: &Path) -> Result<String, Failure> {
     Ok(input::name(&input::interface(file)?)?.to_string())
 }
 
-fn echoes<T>(read: Vec<(T, Routed)>) -> (Vec<T>, Value) {
-    let (read, echoes): (Vec<T>, Vec<Routed>) = read.into_iter().unzip();
+fn echoes<T>(read: Vec<(T, RouteText)>) -> (Vec<T>, Value) {
+    let (read, echoes): (Vec<T>, Vec<RouteText>) = read.into_iter().unzip();
     (read, serde_json::to_value(echoes).unwrap_or_default())
 }
 

@@ -1,6 +1,7 @@
 //! The parts of which values are made.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -97,6 +98,28 @@ impl<'a> Reader<'a> {
         self.0 = rest;
         let none = |_| InvalidValue::new("", "it is no text").in_field(field);
         std::str::from_utf8(bytes).map_err(none)
+    }
+
+    /// Reads text and parses it.
+    pub(super) fn parsed<T>(&mut self, field: &str) -> Result<T, FieldError>
+    where
+        T: FromStr<Err = InvalidValue>,
+    {
+        let text = self.text(field)?;
+        text.parse()
+            .map_err(|bad: InvalidValue| bad.in_field(field))
+    }
+
+    /// Reads text and parses it; the empty text stands for none.
+    pub(super) fn optional_parsed<T>(&mut self, field: &str) -> Result<Option<T>, FieldError>
+    where
+        T: FromStr<Err = InvalidValue>,
+    {
+        if self.0.first() == Some(&0) {
+            self.0 = &self.0[1..];
+            return Ok(None);
+        }
+        self.parsed(field).map(Some)
     }
 }
 

@@ -28,6 +28,8 @@ pub use mtu::Mtu;
 pub use name::IfName;
 pub use pci::{PciAddress, PciPath};
 pub use queues::QueuePairs;
-pub use route::{Destination, MAX_ROUTES, Route, RouteFields, RoutePattern, RouteSpec, Way};
+pub use route::{
+    Destination, MAX_ROUTES, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,
+};
 pub use scope::Scope;
 pub use socket::SocketPath;

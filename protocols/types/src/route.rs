@@ -1,310 +1,251 @@
-//! Routes: as asked for, as the kernel has them, and patterns of them.
+//! Routes: requested, listed by the kernel, and patterns that select listed ones.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::{FieldError, IfName, InvalidValue, Scope};
 
-/// Most routes of one request or answer: at their largest, 86 bytes each, they fit ttrpc's 4 MiB.
+/// Maximum number of routes in one message. With at most 86 bytes each they fit ttrpc's 4 MiB.
 pub const MAX_ROUTES: usize = 32_768;
 
-/// Metric of an IPv6 route for which none is given (`IP6_RT_PRIO_USER`, `linux/ipv6_route.h`).
+/// Metric of an IPv6 route that is requested without one (`IP6_RT_PRIO_USER`, `linux/ipv6_route.h`).
 const IPV6_METRIC: u32 = 1024;
 
-/// Where a route leads, by which router, and from which address of our own: all of one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Way(Family);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Family {
-    V4(Ipv4Net, Option<Ipv4Addr>, Option<Ipv4Addr>),
-    V6(Ipv6Net, Option<Ipv6Addr>, Option<Ipv6Addr>),
+/// Fields of a route. The type parameters are the fields that one form always has and another can
+/// leave open; a field that is optional in every form needs no parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RouteFields<Dest, Device, S = Option<Scope>, Metric = Option<u32>> {
+    /// Destination.
+    pub dest: Dest,
+    /// Next hop; `None`: the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Preferred source address.
+    pub source: Option<IpAddr>,
+    /// Interface in the guest.
+    pub device: Device,
+    /// `rtm_scope`.
+    pub scope: S,
+    /// Order among the routes to one destination, lowest first (`RTA_PRIORITY`).
+    pub metric: Metric,
 }
 
-impl Way {
-    /// Joins the parts; host bits of the destination are dropped, as the kernel has none.
+/// Fields of a route request. Without a scope it is universe through a gateway and link otherwise,
+/// without a metric the kernel's default.
+pub type RouteRequest = RouteFields<IpNet, IfName>;
+
+/// Unicast route of the main table, as the kernel lists it. The name of the device has at most 15
+/// bytes, of any characters.
+pub type Route = RouteFields<IpNet, String, Scope, u32>;
+
+/// Pattern that matches the routes which have all of its fields.
+pub type RoutePattern = RouteFields<Destination, Option<IfName>>;
+
+/// Destination of a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// Default route of either family.
+    Default,
+    /// This network.
+    Net(IpNet),
+}
+
+/// A route request whose fields fit each other.
+///
+/// ```
+/// use patchbay_types::{RouteRequest, RouteSpec};
+///
+/// let request = RouteRequest {
+///     dest: "10.1.2.3/8".parse()?,
+///     gateway: Some("192.0.2.1".parse()?),
+///     source: None,
+///     device: "eth1".parse()?,
+///     scope: None,
+///     metric: None,
+/// };
+/// let spec = RouteSpec::new(request.clone())?;
+/// assert_eq!(spec.resolve().to_string(), "10.0.0.0/8 via 192.0.2.1 dev eth1");
+///
+/// let mixed = RouteRequest { gateway: Some("fd00::1".parse()?), ..request };
+/// assert_eq!(RouteSpec::new(mixed).unwrap_err().field(), "gateway");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec(RouteRequest);
+
+impl<Device, S, Metric> RouteFields<IpNet, Device, S, Metric> {
+    /// Drops the host bits of the destination, as the kernel does, and checks the addresses.
     ///
     /// # Errors
-    /// A gateway or a source that is no unicast address, or not of the destination's family.
-    pub fn new(
-        dest: IpNet,
-        gateway: Option<IpAddr>,
-        source: Option<IpAddr>,
-    ) -> Result<Self, FieldError> {
-        let v4 = |field: &'static str, ip: Option<IpAddr>| match unicast(field, ip)? {
-            Some(IpAddr::V6(v6)) => Err(other_family(&v6, "an IPv4").in_field(field)),
-            Some(IpAddr::V4(v4)) => Ok(Some(v4)),
-            None => Ok(None),
-        };
-        let v6 = |field: &'static str, ip: Option<IpAddr>| match unicast(field, ip)? {
-            Some(IpAddr::V4(v4)) => Err(other_family(&v4, "an IPv6").in_field(field)),
-            Some(IpAddr::V6(v6)) => Ok(Some(v6)),
-            None => Ok(None),
-        };
-        Ok(Self(match dest {
-            IpNet::V4(net) => {
-                Family::V4(net.trunc(), v4("gateway", gateway)?, v4("source", source)?)
-            }
-            IpNet::V6(net) => {
-                Family::V6(net.trunc(), v6("gateway", gateway)?, v6("source", source)?)
-            }
-        }))
+    /// A gateway or source that is not a unicast address of the destination's family.
+    pub fn checked(mut self) -> Result<Self, FieldError> {
+        self.dest = self.dest.trunc();
+        check_address("gateway", self.gateway, self.dest)?;
+        check_address("source", self.source, self.dest)?;
+        Ok(self)
     }
+}
 
-    /// The destination, without host bits.
-    #[must_use]
-    pub fn dest(&self) -> IpNet {
-        match self.0 {
-            Family::V4(dest, ..) => dest.into(),
-            Family::V6(dest, ..) => dest.into(),
-        }
-    }
-
-    /// The router; `None`: the destination is on the link.
-    #[must_use]
-    pub fn gateway(&self) -> Option<IpAddr> {
-        match self.0 {
-            Family::V4(_, gateway, _) => gateway.map(Into::into),
-            Family::V6(_, gateway, _) => gateway.map(Into::into),
-        }
-    }
-
-    /// The address of our own that is preferred; `None`: the kernel chooses.
-    #[must_use]
-    pub fn source(&self) -> Option<IpAddr> {
-        match self.0 {
-            Family::V4(_, _, source) => source.map(Into::into),
-            Family::V6(_, _, source) => source.map(Into::into),
+impl<Dest, Device, S, Metric> RouteFields<Dest, Device, S, Metric> {
+    /// Replaces destination and device, which changes the form of the route.
+    pub fn with_dest_and_device<D, I>(self, dest: D, device: I) -> RouteFields<D, I, S, Metric> {
+        RouteFields {
+            dest,
+            gateway: self.gateway,
+            source: self.source,
+            device,
+            scope: self.scope,
+            metric: self.metric,
         }
     }
 }
 
-fn unicast(field: &'static str, ip: Option<IpAddr>) -> Result<Option<IpAddr>, FieldError> {
-    match ip {
-        Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
-            let rule = "a route needs a unicast address here";
-            Err(InvalidValue::new(&ip.to_string(), rule).in_field(field))
-        }
-        legal => Ok(legal),
+fn check_address(field: &str, ip: Option<IpAddr>, dest: IpNet) -> Result<(), FieldError> {
+    let Some(ip) = ip else {
+        return Ok(());
+    };
+    let invalid = |rule| Err(InvalidValue::new(&ip.to_string(), rule).in_field(field));
+    if ip.is_unspecified() || ip.is_multicast() {
+        return invalid("a route needs a unicast address here");
     }
-}
-
-fn other_family(ip: &impl fmt::Display, of: &str) -> InvalidValue {
-    let rule = format!("the destination is {of} network, and the families must agree");
-    InvalidValue::new(&ip.to_string(), rule)
-}
-
-/// A route that is asked for, each part checked but not yet against the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteFields {
-    /// Where it leads; host bits are allowed and dropped.
-    pub dest: IpNet,
-    /// The router.
-    pub gateway: Option<IpAddr>,
-    /// The preferred address of our own.
-    pub source: Option<IpAddr>,
-    /// The interface of the guest.
-    pub device: IfName,
-    /// `None`: universe through a gateway, else link.
-    pub scope: Option<Scope>,
-    /// `None`: the kernel's default.
-    pub metric: Option<u32>,
-}
-
-/// A route that is asked for, its parts in accord.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteSpec {
-    way: Way,
-    device: IfName,
-    scope: Option<Scope>,
-    metric: Option<u32>,
+    match (dest, ip) {
+        (IpNet::V4(_), IpAddr::V6(_)) => {
+            invalid("the destination is an IPv4 network, and the families must agree")
+        }
+        (IpNet::V6(_), IpAddr::V4(_)) => {
+            invalid("the destination is an IPv6 network, and the families must agree")
+        }
+        _ => Ok(()),
+    }
 }
 
 impl RouteSpec {
-    /// Checks the parts against each other.
+    /// Checks the fields against each other.
     ///
     /// # Errors
-    /// Those of [`Way::new`], and a scope for IPv6, whose routes have none.
-    pub fn new(parts: RouteFields) -> Result<Self, FieldError> {
-        let RouteFields {
-            dest,
-            gateway,
-            source,
-            device,
-            scope,
-            metric,
-        } = parts;
-        let way = Way::new(dest, gateway, source)?;
-        if let Some(scope) = scope.filter(|s| *s != Scope::UNIVERSE && dest.addr().is_ipv6()) {
-            let bad = InvalidValue::new(
-                &scope.get().to_string(),
-                "routes of IPv6 have no scope but 0",
-            );
-            return Err(bad.in_field("scope"));
+    /// Those of [`RouteFields::checked`], and a scope other than 0 for IPv6, whose routes have none.
+    pub fn new(request: RouteRequest) -> Result<Self, FieldError> {
+        let request = request.checked()?;
+        match (request.dest, request.scope) {
+            (IpNet::V6(_), Some(scope)) if scope != Scope::UNIVERSE => {
+                let scope = scope.get().to_string();
+                let invalid = InvalidValue::new(&scope, "an IPv6 route has no scope other than 0");
+                Err(invalid.in_field("scope"))
+            }
+            _ => Ok(Self(request)),
         }
-        Ok(Self {
-            way,
-            device,
-            scope,
-            metric,
-        })
     }
 
-    /// Where it leads.
+    /// The fields, with the host bits of the destination cleared.
     #[must_use]
-    pub fn way(&self) -> &Way {
-        &self.way
+    pub fn fields(&self) -> &RouteRequest {
+        &self.0
     }
 
-    /// The interface.
-    #[must_use]
-    pub fn device(&self) -> &IfName {
-        &self.device
-    }
-
-    /// The scope that was asked for.
-    #[must_use]
-    pub fn scope(&self) -> Option<Scope> {
-        self.scope
-    }
-
-    /// The metric that was asked for.
-    #[must_use]
-    pub fn metric(&self) -> Option<u32> {
-        self.metric
-    }
-
-    /// The route that the kernel makes of it.
+    /// Returns the route that the kernel creates for the request.
     #[must_use]
     pub fn resolve(&self) -> Route {
-        let v6 = self.way.dest().addr().is_ipv6();
-        let by_gateway = match self.way.gateway() {
-            None if !v6 => Scope::LINK,
+        let request = self.0.clone();
+        let default_scope = match (request.dest, request.gateway) {
+            (IpNet::V4(_), None) => Scope::LINK,
             _ => Scope::UNIVERSE,
         };
-        let metric = self.metric.unwrap_or(0);
+        let metric = request.metric.unwrap_or(0);
         Route {
-            way: self.way,
-            device: self.device.to_string(),
-            scope: self.scope.unwrap_or(by_gateway).get(),
-            // The kernel takes an IPv6 metric of 0 for none given.
-            metric: if v6 && metric == 0 {
-                IPV6_METRIC
-            } else {
-                metric
+            dest: request.dest,
+            gateway: request.gateway,
+            source: request.source,
+            device: request.device.to_string(),
+            scope: request.scope.unwrap_or(default_scope),
+            // The kernel treats an IPv6 metric of 0 as none.
+            metric: match request.dest {
+                IpNet::V6(_) if metric == 0 => IPV6_METRIC,
+                _ => metric,
             },
         }
     }
 
-    /// Whether a route is what was asked for: what was not said may be anything, but for the
-    /// metric, which is part of a route's identity.
+    /// Returns the pattern that matches the routes with the fields of the request.
     #[must_use]
-    pub fn agrees(&self, route: &Route) -> bool {
-        let asked = self.resolve();
-        asked.identity() == route.identity()
-            && self.device.as_str() == route.device
-            && self.way.gateway() == route.way.gateway()
-            && said(self.way.source().as_ref(), route.way.source().as_ref())
-            && self.scope.is_none_or(|scope| scope.get() == route.scope)
+    pub fn pattern(&self) -> RoutePattern {
+        let (dest, device) = (Destination::Net(self.0.dest), self.0.device.clone());
+        self.0.clone().with_dest_and_device(dest, Some(device))
     }
-}
 
-fn said<T: PartialEq>(asked: Option<&T>, found: Option<&T>) -> bool {
-    asked.is_none() || asked == found
-}
-
-/// A unicast route of the main table, as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Route {
-    /// Where it leads.
-    pub way: Way,
-    /// The kernel's name for the interface: at most 15 bytes, but of any characters.
-    pub device: String,
-    /// `RT_SCOPE_*`.
-    pub scope: u8,
-    /// The kernel's order among routes to one destination, the least first.
-    pub metric: u32,
+    /// Returns whether `route` satisfies the request. Fields that the request leaves open match any
+    /// value, except gateway and metric.
+    #[must_use]
+    pub fn matches(&self, route: &Route) -> bool {
+        self.pattern().matches(route)
+            && self.resolve().metric == route.metric
+            && self.0.gateway == route.gateway
+    }
 }
 
 impl Route {
-    /// What no two routes of a table share, unless somebody insists.
+    /// Destination and metric, which together are unique in a table that is written without
+    /// `NLM_F_APPEND`.
     #[must_use]
     pub fn identity(&self) -> (IpNet, u32) {
-        (self.way.dest(), self.metric)
+        (self.dest, self.metric)
     }
+}
+
+impl RoutePattern {
+    /// Returns whether `route` has every field of the pattern.
+    #[must_use]
+    pub fn matches(&self, route: &Route) -> bool {
+        let to = match self.dest {
+            Destination::Default => route.dest.prefix_len() == 0,
+            Destination::Net(net) => route.dest == net.trunc(),
+        };
+        let device = self.device.as_ref();
+        to && matches_if_set(self.gateway, route.gateway)
+            && matches_if_set(self.source, route.source)
+            && device.is_none_or(|device| device.as_str() == route.device)
+            && matches_if_set(self.scope, Some(route.scope))
+            && matches_if_set(self.metric, Some(route.metric))
+    }
+}
+
+fn matches_if_set<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+    wanted.is_none() || wanted == found
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::Net(net) => net.trunc().fmt(f),
+        }
+    }
+}
+
+/// The words of iproute2, as far as they identify a route to an operator.
+fn display(
+    f: &mut fmt::Formatter<'_>,
+    dest: impl fmt::Display,
+    gateway: Option<IpAddr>,
+    device: Option<&str>,
+) -> fmt::Result {
+    dest.fmt(f)?;
+    if let Some(gateway) = gateway {
+        write!(f, " via {gateway}")?;
+    }
+    device.map_or(Ok(()), |device| write!(f, " dev {device}"))
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.way.dest().fmt(f)?;
-        if let Some(gateway) = self.way.gateway() {
-            write!(f, " via {gateway}")?;
-        }
-        write!(f, " dev {}", self.device)
-    }
-}
-
-/// Where the routes of a pattern lead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// Everywhere, in either family.
-    Default,
-    /// To this network.
-    Net(IpNet),
-}
-
-/// Some routes, by what is known of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoutePattern {
-    /// Where they lead.
-    pub dest: Destination,
-    /// Their router; `None`: any, or none.
-    pub gateway: Option<IpAddr>,
-    /// Their preferred address; `None`: any.
-    pub source: Option<IpAddr>,
-    /// Their interface; `None`: any.
-    pub device: Option<IfName>,
-    /// Their scope; `None`: any.
-    pub scope: Option<Scope>,
-    /// Their metric; `None`: any.
-    pub metric: Option<u32>,
-}
-
-impl RoutePattern {
-    /// Whether a route agrees with everything that the pattern says.
-    #[must_use]
-    pub fn matches(&self, route: &Route) -> bool {
-        let dest = route.way.dest();
-        let to = match self.dest {
-            Destination::Default => dest.prefix_len() == 0,
-            Destination::Net(net) => dest == net.trunc(),
-        };
-        to && said(self.gateway.as_ref(), route.way.gateway().as_ref())
-            && said(self.source.as_ref(), route.way.source().as_ref())
-            && self
-                .device
-                .as_ref()
-                .is_none_or(|device| device.as_str() == route.device)
-            && self.scope.is_none_or(|scope| scope.get() == route.scope)
-            && self.metric.is_none_or(|metric| metric == route.metric)
+        display(f, self.dest, self.gateway, Some(&self.device))
     }
 }
 
 impl fmt::Display for RoutePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.dest {
-            Destination::Default => write!(f, "default")?,
-            Destination::Net(net) => net.trunc().fmt(f)?,
-        }
-        if let Some(gateway) = self.gateway {
-            write!(f, " via {gateway}")?;
-        }
-        match &self.device {
-            Some(device) => write!(f, " dev {device}"),
-            None => Ok(()),
-        }
+        let device = self.device.as_ref().map(IfName::as_str);
+        display(f, self.dest, self.gateway, device)
     }
 }
 
@@ -317,7 +258,7 @@ mod tests {
         gateway: Option<&str>,
         scope: Option<u64>,
     ) -> Result<RouteSpec, FieldError> {
-        RouteSpec::new(RouteFields {
+        RouteSpec::new(RouteRequest {
             dest: dest.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
             source: None,
@@ -328,20 +269,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_the_kernels_choice() {
+    fn resolve_omitted_fields_uses_kernel_defaults() {
         let on_link = spec("172.17.10.10/24", None, None).unwrap().resolve();
         assert_eq!(on_link.to_string(), "172.17.10.0/24 dev eth1");
-        assert_eq!((on_link.scope, on_link.metric), (253, 0));
+        assert_eq!((on_link.scope.get(), on_link.metric), (253, 0));
         let routed = spec("10.0.0.0/8", Some("10.0.0.1"), None)
             .unwrap()
             .resolve();
-        assert_eq!((routed.scope, routed.metric), (0, 0));
+        assert_eq!((routed.scope.get(), routed.metric), (0, 0));
         let v6 = spec("fd01::/64", None, Some(0)).unwrap().resolve();
-        assert_eq!((v6.scope, v6.metric), (0, 1024));
+        assert_eq!((v6.scope.get(), v6.metric), (0, 1024));
     }
 
     #[test]
-    fn each_discord_names_its_field() {
+    fn spec_conflicting_fields_names_the_field() {
         for (dest, gateway, scope, field, rule) in [
             ("10.0.0.0/8", Some("fd00::1"), None, "gateway", "families"),
             ("fd00::/64", Some("10.0.0.1"), None, "gateway", "families"),
@@ -356,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_goes_by_what_it_says() {
+    fn pattern_matches_only_its_own_fields() {
         let route = spec("172.16.0.0/16", Some("172.16.0.1"), None)
             .unwrap()
             .resolve();

@@ -3,7 +3,7 @@
 use patchbay_codec::pack;
 use patchbay_tests::raw_agent::{RawReply, RawRequest, answer, answer_bytes, end, frame, message};
 use patchbay_types::failure::Kind;
-use patchbay_types::{Route, Way};
+use patchbay_types::{Route, Scope};
 use patchbay_wire::proto::agent::{HelloReply, Interface, ListInterfacesReply, ListRoutesReply};
 use patchbay_wire::proto::ipvs::ConnectionsChunk;
 use ttrpc::proto::MESSAGE_TYPE_DATA;
@@ -111,9 +111,11 @@ const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
 
 fn route(device: &str) -> Route {
     Route {
-        way: Way::new("10.0.0.0/8".parse().unwrap(), None, None).unwrap(),
+        dest: "10.0.0.0/8".parse().unwrap(),
+        gateway: None,
+        source: None,
         device: device.to_owned(),
-        scope: 253,
+        scope: Scope::LINK,
         metric: 0,
     }
 }

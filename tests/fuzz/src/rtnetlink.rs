@@ -44,9 +44,9 @@ fn routes(kernel: &mut FuzzKernel<'_>) {
         let told = bodies(&batch).pop().expect("there is one request");
         let again = route::list(&mut FuzzKernel::Payload(&told)).unwrap_or_default();
         assert_eq!(again.len(), 1, "{listed:?} is told as {told:?}");
-        if let Some(spoken) = listed.spoken(&names) {
-            assert_eq!(again[0].spoken(&names).as_ref(), Some(&spoken));
-            assert_eq!(unpack(&pack(&spoken)), Ok(spoken));
+        if let Some(converted) = listed.to_route(&names) {
+            assert_eq!(again[0].to_route(&names).as_ref(), Some(&converted));
+            assert_eq!(unpack(&pack(&converted)), Ok(converted));
         }
     }
 }

@@ -17,7 +17,7 @@ use patchbay_types::{DadPolicy, InterfaceAddress};
 use super::{Error, Sockets, Step};
 use crate::device;
 use crate::rtnl::address::{self, Progress};
-use crate::rtnl::route::{self, Stored};
+use crate::rtnl::route::{self, RouteMsg};
 use patchbay_netlink::{Batch, KernelError, Transport as _};
 
 /// How long the kernel gets to ask the other hosts about addresses: it begins within a second and
@@ -92,13 +92,13 @@ pub(super) fn leaning(
     kernel: &mut Sockets,
     index: u32,
     addresses: &[InterfaceAddress],
-) -> Result<Vec<Stored>, Error> {
+) -> Result<Vec<RouteMsg>, Error> {
     let ours = |source: IpAddr| addresses.iter().any(|address| address.ip() == source);
     let mut routes = route::list(&mut kernel.route)?;
     routes.retain(|route| {
         !route.made_by_kernel() && (route.uses(index) || route.source().is_some_and(ours))
     });
-    routes.sort_by_key(Stored::has_gateway);
+    routes.sort_by_key(RouteMsg::has_gateway);
     Ok(routes)
 }
 
@@ -112,7 +112,7 @@ pub(super) enum Loss {
 }
 
 /// Puts back those of the routes that are missing.
-pub(super) fn put_back(kernel: &mut Sockets, routes: &[Stored], loss: Loss) -> Result<(), Error> {
+pub(super) fn put_back(kernel: &mut Sockets, routes: &[RouteMsg], loss: Loss) -> Result<(), Error> {
     if routes.is_empty() {
         return Ok(());
     }

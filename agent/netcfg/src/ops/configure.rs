@@ -10,7 +10,7 @@ use super::state::{Admin, State};
 use super::{Error, Sockets, Step, rename};
 use crate::ethtool::Device;
 use crate::rtnl::link::{self, Change};
-use crate::rtnl::route::Stored;
+use crate::rtnl::route::RouteMsg;
 use patchbay_netlink::{Batch, KernelError, Rtnetlink, Transport as _};
 
 /// How a link was before it was changed: enough to go back.
@@ -19,7 +19,7 @@ pub(super) struct Before {
     pub(super) index: u32,
     name: IfName,
     state: State,
-    routes: Vec<Stored>,
+    routes: Vec<RouteMsg>,
 }
 
 impl Before {
@@ -118,7 +118,7 @@ pub(super) fn update(kernel: &mut Sockets, request: &LinkChange) -> Result<Befor
 struct Work<'a> {
     index: u32,
     /// To be kept over it.
-    routes: &'a [Stored],
+    routes: &'a [RouteMsg],
     duplicates: DadPolicy,
 }
 

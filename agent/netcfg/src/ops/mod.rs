@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    DadPolicy, Interface, LinkChange, LinkSpec, PciPath, Route as Spoken, RoutePattern, RouteSpec,
+    DadPolicy, Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
@@ -168,7 +168,7 @@ impl Netcfg {
     }
 
     /// The routes of the main table.
-    pub fn routes(&self) -> Result<Vec<Spoken>, Error> {
+    pub fn routes(&self) -> Result<Vec<Route>, Error> {
         routes::list(&mut self.lock())
     }
 

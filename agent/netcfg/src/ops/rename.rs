@@ -12,14 +12,14 @@ use super::configure::one;
 use super::state::{Admin, State};
 use super::{Error, Sockets, Step};
 use crate::rtnl::link::Change;
-use crate::rtnl::route::Stored;
+use crate::rtnl::route::RouteMsg;
 
 pub(super) fn rename(
     kernel: &mut Sockets,
     index: u32,
     from: &State,
     name: &IfName,
-    routes: &[Stored],
+    routes: &[RouteMsg],
 ) -> Result<(), Error> {
     let change = Change::Name(name.clone());
     let step = Step::Rename(name.clone());

@@ -1,6 +1,6 @@
-//! Routes of the main table: added, deleted and replaced as wholes.
+//! Routes of the main table: add, delete and replace, each as one transaction.
 //!
-//! Every change is two lists, what shall be gone and what shall be there. Undoing it is the same
+//! A change is a list of routes to remove and a list of routes to add. It is rolled back by the same
 //! change with the lists exchanged.
 
 use std::collections::{HashMap, HashSet};
@@ -12,87 +12,84 @@ use patchbay_types::{Destination, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 use super::configure::send;
 use super::{Error, Sockets, Step};
 use crate::rtnl::link;
-use crate::rtnl::route::{self, Stored};
+use crate::rtnl::route::{self, RouteMsg};
 use patchbay_netlink::Batch;
 
-/// A route in both forms.
+/// A route with its netlink message.
 #[derive(Debug, Clone)]
 struct Entry {
     route: Route,
-    stored: Stored,
+    message: RouteMsg,
 }
 
-/// The routes of the main table that our words can say, as they are now.
+/// Snapshot of the main table, as far as [`Route`] can express it.
 #[derive(Debug)]
-struct Table {
-    /// Link numbers by name.
+struct MainTable {
+    /// Link indexes by name.
     links: HashMap<String, u32>,
     entries: Vec<Entry>,
     /// Positions in `entries` by destination.
-    places: HashMap<IpNet, Vec<usize>>,
+    by_dest: HashMap<IpNet, Vec<usize>>,
 }
 
-impl Table {
+impl MainTable {
     fn read(kernel: &mut Sockets) -> Result<Self, Error> {
         let links = link::list(&mut kernel.route)?;
         let names = links.into_iter().map(|link| (link.index, link.name));
         let names: HashMap<u32, String> = names.collect();
-        let stored = route::list(&mut kernel.route)?.into_iter();
-        let entries: Vec<Entry> = stored
-            .filter_map(|stored| {
-                let route = stored.spoken(&names)?;
-                Some(Entry { route, stored })
+        let dumped = route::list(&mut kernel.route)?.into_iter();
+        let entries: Vec<Entry> = dumped
+            .filter_map(|message| {
+                let route = message.to_route(&names)?;
+                Some(Entry { route, message })
             })
             .collect();
-        let mut places: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut by_dest: HashMap<_, Vec<usize>> = HashMap::new();
         for (position, entry) in entries.iter().enumerate() {
-            let to = places.entry(entry.route.way.dest()).or_default();
-            to.push(position);
+            by_dest.entry(entry.route.dest).or_default().push(position);
         }
+        let links = names.into_iter().map(|(index, name)| (name, index));
         Ok(Self {
-            links: names
-                .into_iter()
-                .map(|(index, name)| (name, index))
-                .collect(),
+            links: links.collect(),
             entries,
-            places,
+            by_dest,
         })
     }
 
-    /// The routes to a network, with their positions.
+    /// Returns the routes to a network, with their positions.
     fn to(&self, dest: IpNet) -> impl Iterator<Item = (usize, &Entry)> {
-        let positions = self.places.get(&dest).map_or(&[][..], Vec::as_slice);
+        let positions = self.by_dest.get(&dest).map_or(&[][..], Vec::as_slice);
         positions.iter().map(|at| (*at, &self.entries[*at]))
     }
 
-    /// The routes that stand where this one would.
-    fn rivals(&self, route: &Route) -> impl Iterator<Item = (usize, &Entry)> {
-        let rival = |(_, entry): &(usize, &Entry)| entry.route.metric == route.metric;
-        self.to(route.way.dest()).filter(rival)
+    /// Returns the routes with the identity of this one.
+    fn same_identity(&self, route: &Route) -> impl Iterator<Item = (usize, &Entry)> {
+        let same = |(_, entry): &(usize, &Entry)| entry.route.metric == route.metric;
+        self.to(route.dest).filter(same)
     }
 
     fn new_entry(&self, spec: &RouteSpec) -> Result<Entry, Error> {
-        let device = spec.device();
+        let device = &spec.fields().device;
         let index = self.links.get(device.as_str());
         let index = index.ok_or_else(|| Error::NoDevice {
             device: device.clone(),
         })?;
         let route = spec.resolve();
-        let stored = Stored::new(&route, *index);
-        Ok(Entry { route, stored })
+        let message = RouteMsg::new(&route, *index);
+        Ok(Entry { route, message })
     }
 }
 
-/// Lists the table: all that our words can say, but for what the kernel keeps for itself on every
-/// link and on the loopback (`fe80::/64`, `::1`), as its addresses are left out too.
+/// Lists the table, without the IPv6 routes that the kernel keeps on every link and on the loopback
+/// (`fe80::/64`, `::1`). Their addresses are left out of interface lists as well.
 pub(super) fn list(kernel: &mut Sockets) -> Result<Vec<Route>, Error> {
-    let shown = |entry: &Entry| match entry.route.way.dest().addr() {
-        IpAddr::V6(v6) if entry.stored.made_by_kernel() => {
+    let listed = |entry: &Entry| match entry.route.dest.addr() {
+        IpAddr::V6(v6) if entry.message.made_by_kernel() => {
             !(v6.is_unicast_link_local() || v6.is_loopback())
         }
         _ => true,
     };
-    let entries = Table::read(kernel)?.entries.into_iter().filter(shown);
+    let entries = MainTable::read(kernel)?.entries.into_iter().filter(listed);
     let routes: Vec<Route> = entries.map(|entry| entry.route).collect();
     if routes.len() > MAX_ROUTES {
         return Err(Error::TooManyRoutes {
@@ -103,59 +100,62 @@ pub(super) fn list(kernel: &mut Sockets) -> Result<Vec<Route>, Error> {
     Ok(routes)
 }
 
-/// Adds routes. One that is there already is well; another one in its place is refused.
+/// Adds routes. A route that exists already is accepted; a different one with the same destination
+/// and metric is an error.
 pub(super) fn add(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = Table::read(kernel)?;
-    let mut plan = Plan::default();
+    let table = MainTable::read(kernel)?;
+    let mut additions = Additions::default();
     for (place, spec) in specs.iter().enumerate() {
         let at = at(place);
         let entry = table.new_entry(spec).map_err(at)?;
-        let same = |(_, there): (usize, &Entry)| spec.agrees(&there.route);
-        if table.rivals(&entry.route).any(same) {
+        let exists_already = |(_, found): (usize, &Entry)| spec.matches(&found.route);
+        if table.same_identity(&entry.route).any(exists_already) {
             continue;
         }
-        if let Some((_, there)) = table.rivals(&entry.route).next() {
-            return Err(at(exists(&entry.route, &there.route)));
+        if let Some((_, found)) = table.same_identity(&entry.route).next() {
+            return Err(at(conflict(&entry.route, &found.route)));
         }
-        plan.add(entry).map_err(at)?;
+        additions.push(entry).map_err(at)?;
     }
-    plan.carry_out(kernel, &[])
-        .map_err(|error| placed(error, specs))
+    additions
+        .apply(kernel, &[])
+        .map_err(|error| located(error, specs))
 }
 
-/// Makes these the routes of the table. What the kernel made and what leads through the loopback
-/// stays, and so does what our words can't say: it could not be asked for again.
+/// Makes `specs` the routes of the table. Routes that the kernel made or that use the loopback are
+/// kept, and so are routes that [`Route`] can't express, because a request couldn't restore them.
 pub(super) fn replace(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = Table::read(kernel)?;
-    let ours = |entry: &Entry| !entry.stored.made_by_kernel() && entry.route.device != "lo";
-    let mut stays = HashSet::new();
-    let mut plan = Plan::default();
+    let table = MainTable::read(kernel)?;
+    let managed = |entry: &Entry| !entry.message.made_by_kernel() && entry.route.device != "lo";
+    let mut kept = HashSet::new();
+    let mut additions = Additions::default();
     for (place, spec) in specs.iter().enumerate() {
         let entry = table.new_entry(spec).map_err(at(place))?;
-        let same = table.rivals(&entry.route).find(|(_, there)| {
-            if ours(there) {
-                there.route == entry.route
+        let same = table.same_identity(&entry.route).find(|(_, found)| {
+            if managed(found) {
+                found.route == entry.route
             } else {
-                spec.agrees(&there.route)
+                spec.matches(&found.route)
             }
         });
         if let Some((position, _)) = same {
-            stays.insert(position);
+            kept.insert(position);
         } else {
-            plan.add(entry).map_err(at(place))?;
+            additions.push(entry).map_err(at(place))?;
         }
     }
-    let gone = table.entries.iter().enumerate();
-    let gone = gone.filter(|(position, entry)| ours(entry) && !stays.contains(position));
-    let gone: Vec<Entry> = gone.map(|(_, entry)| entry.clone()).collect();
-    plan.carry_out(kernel, &gone)
-        .map_err(|error| placed(error, specs))
+    let removals = table.entries.iter().enumerate();
+    let removals = removals.filter(|(position, entry)| managed(entry) && !kept.contains(position));
+    let removals: Vec<Entry> = removals.map(|(_, entry)| entry.clone()).collect();
+    additions
+        .apply(kernel, &removals)
+        .map_err(|error| located(error, specs))
 }
 
-/// Deletes every route that agrees with one of the patterns; each pattern must have one.
+/// Deletes every route that matches one of the patterns. A pattern without a match is an error.
 pub(super) fn delete(kernel: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
-    let table = Table::read(kernel)?;
-    let mut gone = HashSet::new();
+    let table = MainTable::read(kernel)?;
+    let mut matched = HashSet::new();
     for (place, pattern) in patterns.iter().enumerate() {
         let nets = match pattern.dest {
             Destination::Net(net) => vec![net.trunc()],
@@ -168,13 +168,10 @@ pub(super) fn delete(kernel: &mut Sockets, patterns: &[RoutePattern]) -> Result<
             let pattern = Box::new(pattern.clone());
             return Err(at(place)(Error::NoRoute { pattern }));
         }
-        gone.extend(matching);
+        matched.extend(matching);
     }
-    let gone: Vec<Entry> = gone
-        .into_iter()
-        .map(|at| table.entries[at].clone())
-        .collect();
-    Plan::default().carry_out(kernel, &gone)
+    let removals = matched.into_iter().map(|at| table.entries[at].clone());
+    Additions::default().apply(kernel, &removals.collect::<Vec<_>>())
 }
 
 fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
@@ -184,8 +181,8 @@ fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
     }
 }
 
-/// Says which of the routes that were asked for the kernel refused.
-fn placed(error: Error, specs: &[RouteSpec]) -> Error {
+/// Adds the position of the request that the kernel refused.
+fn located(error: Error, specs: &[RouteSpec]) -> Error {
     let refused = match &error {
         Error::Refused {
             step: Step::AddRoute(route),
@@ -199,41 +196,42 @@ fn placed(error: Error, specs: &[RouteSpec]) -> Error {
     }
 }
 
-fn exists(asked: &Route, found: &Route) -> Error {
+fn conflict(asked: &Route, found: &Route) -> Error {
     Error::RouteExists {
         asked: asked.clone().into(),
         found: found.clone().into(),
     }
 }
 
-/// The routes that are to be made, each once.
+/// Routes to add, without duplicates.
 #[derive(Debug, Default)]
-struct Plan {
-    there: Vec<Entry>,
-    identities: HashMap<(IpNet, u32), usize>,
+struct Additions {
+    entries: Vec<Entry>,
+    positions: HashMap<(IpNet, u32), usize>,
 }
 
-impl Plan {
-    fn add(&mut self, entry: Entry) -> Result<(), Error> {
+impl Additions {
+    fn push(&mut self, entry: Entry) -> Result<(), Error> {
         let identity = entry.route.identity();
-        if let Some(position) = self.identities.get(&identity) {
-            let planned = &self.there[*position].route;
-            return if *planned == entry.route {
+        if let Some(position) = self.positions.get(&identity) {
+            let earlier = &self.entries[*position].route;
+            return if *earlier == entry.route {
                 Ok(())
             } else {
-                Err(exists(&entry.route, planned))
+                Err(conflict(&entry.route, earlier))
             };
         }
-        self.identities.insert(identity, self.there.len());
-        self.there.push(entry);
+        self.positions.insert(identity, self.entries.len());
+        self.entries.push(entry);
         Ok(())
     }
 
-    fn carry_out(&self, kernel: &mut Sockets, gone: &[Entry]) -> Result<(), Error> {
-        let Err(first) = settle(kernel, gone, &self.there) else {
+    /// Removes `removals` and adds the entries, or restores the table.
+    fn apply(&self, kernel: &mut Sockets, removals: &[Entry]) -> Result<(), Error> {
+        let Err(first) = exchange(kernel, removals, &self.entries) else {
             return Ok(());
         };
-        match settle(kernel, &self.there, gone) {
+        match exchange(kernel, &self.entries, removals) {
             Ok(()) => Err(first),
             Err(undo) => Err(Error::NotUndone {
                 first: first.into(),
@@ -243,25 +241,26 @@ impl Plan {
     }
 }
 
-/// Makes the ones gone and the others there, whatever of that is so already. A router is reached by
-/// a route without one, so those come first.
-fn settle(kernel: &mut Sockets, gone: &[Entry], there: &[Entry]) -> Result<(), Error> {
-    let now = Table::read(kernel)?.entries;
+/// Removes and adds what the table still has and lacks. Routes without a gateway are added first,
+/// because the kernel needs them to reach the gateways.
+fn exchange(kernel: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Result<(), Error> {
+    let now = MainTable::read(kernel)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
-    let gone: Vec<_> = gone.iter().filter(|old| now.contains(&old.route)).collect();
+    let present = removals.iter().filter(|old| now.contains(&old.route));
+    let present: Vec<_> = present.collect();
     let mut batch = Batch::default();
-    for old in &gone {
-        route::remove(&mut batch, &old.stored);
+    for old in &present {
+        route::remove(&mut batch, &old.message);
     }
     send(kernel, &batch, |position| {
-        Step::RemoveRoute(gone[position].route.clone().into())
+        Step::RemoveRoute(present[position].route.clone().into())
     })?;
-    let missing = there.iter().filter(|new| !now.contains(&new.route));
-    let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.stored.has_gateway());
+    let missing = additions.iter().filter(|new| !now.contains(&new.route));
+    let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.has_gateway());
     for group in [near, far] {
         let mut batch = Batch::default();
         for new in &group {
-            route::add(&mut batch, &new.stored);
+            route::add(&mut batch, &new.message);
         }
         send(kernel, &batch, |position| {
             Step::AddRoute(group[position].route.clone().into())

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::bench::{Dice, address, ip, json, services};
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
-use patchbay_types::{Destination, LinkChange, Route, RouteFields, RoutePattern, RouteSpec};
+use patchbay_types::{Destination, LinkChange, Route, RoutePattern, RouteRequest, RouteSpec};
 
 const STEPS: usize = 400;
 const DEVICES: [&str; 2] = ["eth1", "eth2"];
@@ -74,11 +74,11 @@ impl Model {
     }
 
     fn identity(route: &Route) -> (String, u64) {
-        (route.way.dest().to_string(), route.metric.into())
+        (route.dest.to_string(), route.metric.into())
     }
 
     fn way(route: &Route) -> (Option<String>, String) {
-        let gateway = route.way.gateway().map(|ip| ip.to_string());
+        let gateway = route.gateway.map(|ip| ip.to_string());
         (gateway, route.device.clone())
     }
 
@@ -143,7 +143,7 @@ fn a_route(dice: &mut Dice) -> RouteSpec {
     if dice.below(12) == 0 {
         gateway = Some(if v4 { "192.0.2.1" } else { "2001:db8:ffff::1" });
     }
-    let parts = RouteFields {
+    let parts = RouteRequest {
         dest: dest.parse().unwrap(),
         gateway: gateway.map(|ip| ip.parse().unwrap()),
         source: None,
@@ -162,7 +162,7 @@ fn routes(dice: &mut Dice) -> Vec<RouteSpec> {
 fn reachable(specs: &[RouteSpec], there: &Model) -> bool {
     let lost = |ip: IpAddr| ["192.0.2.1", "2001:db8:ffff::1"].contains(&ip.to_string().as_str());
     specs.iter().all(|spec| {
-        !spec.way().gateway().is_some_and(lost)
+        !spec.fields().gateway.is_some_and(lost)
             || there.routes.contains_key(&Model::identity(&spec.resolve()))
     })
 }
@@ -180,12 +180,12 @@ fn add_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, boo
 fn delete_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
     let spec = a_route(dice);
     let pattern = RoutePattern {
-        dest: Destination::Net(spec.way().dest()),
-        gateway: spec.way().gateway().filter(|_| dice.below(3) == 0),
+        dest: Destination::Net(spec.fields().dest),
+        gateway: spec.fields().gateway.filter(|_| dice.below(3) == 0),
         source: None,
-        device: (dice.below(3) == 0).then(|| spec.device().clone()),
+        device: (dice.below(3) == 0).then(|| spec.fields().device.clone()),
         scope: None,
-        metric: spec.metric(),
+        metric: spec.fields().metric,
     };
     let legal = model.delete(&pattern).is_ok();
     (services.delete_routes(&[pattern]).is_ok(), legal)

@@ -4,10 +4,10 @@
 use crate::bench::{Dice, batch, ip, json, services, table};
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Destination, RouteFields, RoutePattern, RouteSpec, Scope};
+use patchbay_types::{Destination, RoutePattern, RouteRequest, RouteSpec, Scope};
 
-fn parts(dest: &str, gateway: &str, device: &str) -> RouteFields {
-    RouteFields {
+fn parts(dest: &str, gateway: &str, device: &str) -> RouteRequest {
+    RouteRequest {
         dest: dest.parse().unwrap(),
         gateway: gateway.parse().ok(),
         source: None,
@@ -79,7 +79,7 @@ fn routes_of_both_families_are_added_in_any_order() {
 #[test]
 fn source_scope_and_metric_are_honoured() {
     let services = routed();
-    let route = RouteFields {
+    let route = RouteRequest {
         source: "172.16.0.3".parse().ok(),
         scope: Scope::try_from(200).ok(),
         metric: Some(77),
@@ -246,7 +246,7 @@ fn what_cannot_be_said_is_neither_listed_nor_touched() {
     oddities();
     let before = table();
     let listed = services.routes().unwrap();
-    let dests: Vec<String> = listed.iter().map(|r| r.way.dest().to_string()).collect();
+    let dests: Vec<String> = listed.iter().map(|r| r.dest.to_string()).collect();
     assert_eq!(dests, ["10.9.0.0/16", "172.16.0.0/16", "fd00::/64"]);
     services.replace_routes(&[]).unwrap();
     assert_eq!(table(), before);
@@ -337,7 +337,7 @@ fn a_route(dice: &mut Dice) -> (RouteSpec, String) {
         gateway
     };
     let metric = (dice.below(3) == 0).then(|| 1 + u32::try_from(dice.below(9)).unwrap());
-    let route = RouteFields {
+    let route = RouteRequest {
         metric,
         ..parts(&dest, &gateway, device)
     };
@@ -384,7 +384,7 @@ fn a_thousand_random_routes_come_out_as_ip_batch_makes_them() {
     batch(["-batch", "-"].into_iter(), &lines);
     assert_eq!(state(), ours);
     let dests = specs.iter().map(|spec| RoutePattern {
-        dest: Destination::Net(spec.way().dest()),
+        dest: Destination::Net(spec.fields().dest),
         ..pattern("default")
     });
     services.delete_routes(&dests.collect::<Vec<_>>()).unwrap();

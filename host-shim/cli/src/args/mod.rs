@@ -11,7 +11,8 @@ use patchbay_host::sandbox::{Lookup, MachineAccess};
 use patchbay_types::endpoint::Endpoint;
 
 pub use native::{
-    NativeList, Nic, NicAdd, NicName, NicSet, Printing, Route, RouteWords, SysctlSet, SysctlWords,
+    NativeList, Nic, NicAdd, NicName, NicSet, Printing, RouteArgs, RouteCommand, SysctlSet,
+    SysctlWords,
 };
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
@@ -89,7 +90,7 @@ pub enum Command {
     Nic(Nic),
     /// Routes of a sandbox
     #[command(subcommand)]
-    Route(Route),
+    Route(RouteCommand),
     /// IPVS and conntrack, in the incumbent's words
     #[command(subcommand)]
     KataIpvs(KataIpvs),

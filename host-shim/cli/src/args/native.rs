@@ -1,13 +1,11 @@
 //! The words of the native commands: flags where the incumbent takes JSON.
 
-use std::net::IpAddr;
-
 use clap::{Args, Subcommand};
 use patchbay_types::{
-    IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, QueuePairs, Scope, SocketPath,
+    IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, QueuePairs, SocketPath,
 };
 
-use crate::input::route::{self, Dest};
+use crate::input::route::RouteText;
 use patchbay_host::card::{Backend, Listener};
 
 /// The sub-commands of `nic`.
@@ -136,40 +134,24 @@ pub struct NativeList {
     pub(crate) printing: Printing,
 }
 
-/// The sub-commands of `route`.
+/// Subcommands of `route`.
 #[derive(Debug, Subcommand)]
-pub enum Route {
+pub enum RouteCommand {
     /// Add a route to the guest
-    Add(RouteWords),
-    /// Delete every route of the guest that agrees with all that is given
-    Del(RouteWords),
+    Add(RouteArgs),
+    /// Delete every route of the guest that matches all given flags
+    Del(RouteArgs),
     /// List the routes of the guest
     List(NativeList),
 }
 
-/// A route, or what is known of one.
+/// Arguments of `route add` and `route del`.
 #[derive(Debug, Args)]
-pub struct RouteWords {
+pub struct RouteArgs {
     /// Sandbox or container: its id, or a prefix of it that no other has
     pub(crate) id: String,
-    /// Where it leads: ADDRESS, ADDRESS/PREFIX or default
-    #[arg(long, value_parser = dest)]
-    pub(crate) dest: Dest,
-    /// The router; none means that the destination is on the link
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) via: Option<IpAddr>,
-    /// The interface of the guest
-    #[arg(long, value_name = "NAME")]
-    pub(crate) dev: Option<IfName>,
-    /// Address of the guest that is preferred as a source
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) src: Option<IpAddr>,
-    /// 0 universe, 200 site, 253 link, 254 host [default: by the router]
-    #[arg(long, value_name = "NUMBER", value_parser = scope)]
-    pub(crate) scope: Option<Scope>,
-    /// Order among routes to one destination, the least first
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) metric: Option<u32>,
+    #[command(flatten)]
+    pub(crate) route: RouteText,
     #[command(flatten)]
     pub(crate) printing: Printing,
 }
@@ -205,14 +187,6 @@ fn mtu(text: &str) -> Result<Mtu, InvalidValue> {
 
 fn queues(text: &str) -> Result<QueuePairs, InvalidValue> {
     number(text, "a card has 1 to 256 queue pairs").and_then(QueuePairs::try_from)
-}
-
-fn scope(text: &str) -> Result<Scope, InvalidValue> {
-    number(text, "a scope is 0 to 254").and_then(Scope::try_from)
-}
-
-fn dest(text: &str) -> Result<Dest, InvalidValue> {
-    route::dest(text)
 }
 
 fn address(text: &str) -> Result<InterfaceAddress, InvalidValue> {

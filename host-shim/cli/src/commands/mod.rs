@@ -1,21 +1,17 @@
 //! The commands, one file each.
 
 mod add_iface;
-mod add_route;
 mod cleanup;
 mod conntrack;
 mod del_iface;
-mod del_route;
 mod doctor;
 mod ipvs;
 mod list_ifaces;
-mod list_routes;
 mod manual;
 mod nic;
-mod route;
+mod routes;
 mod sysctl;
 mod update_iface;
-mod update_routes;
 
 use std::thread;
 
@@ -35,7 +31,7 @@ pub fn run(cli: &Cli) -> Ended {
     match &cli.command {
         Command::KataNetwork(words) => kata_network(target, words),
         Command::Nic(words) => nic::run(target, words),
-        Command::Route(words) => route::run(target, words),
+        Command::Route(words) => routes::native(target, words),
         Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
         Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
         Command::Ipvs(args) => or_nothing(ipvs::native(target, args)),
@@ -55,10 +51,10 @@ fn kata_network(target: &Target, words: &KataNetwork) -> Ended {
         KataNetwork::UpdateIface(args) => {
             or_null(update_iface::run(target, args).map(Output::Updated))
         }
-        KataNetwork::AddRoute(args) => or_null(add_route::run(target, args)),
-        KataNetwork::DelRoute(args) => or_null(del_route::run(target, args)),
-        KataNetwork::ListRoutes(args) => or_null(list_routes::run(target, args)),
-        KataNetwork::UpdateRoutes(args) => or_null(update_routes::run(target, args)),
+        KataNetwork::AddRoute(args) => or_null(routes::add(target, args)),
+        KataNetwork::DelRoute(args) => or_null(routes::delete(target, args)),
+        KataNetwork::ListRoutes(args) => or_null(routes::list(target, args)),
+        KataNetwork::UpdateRoutes(args) => or_null(routes::update(target, args)),
     }
 }
 

@@ -1,80 +1,108 @@
-//! Routes in the incumbent's JSON: one object, or an array of them.
+//! Text form of routes: JSON documents (one object or an array), command-line flags and output.
 
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
 use std::path::Path;
 
+use clap::Args;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    Destination, FieldError, IfName, InvalidValue, MAX_ROUTES, RouteFields, RoutePattern,
-    RouteSpec, Scope, Way,
+    Destination, FieldError, IfName, InvalidValue, MAX_ROUTES, Route, RoutePattern, RouteSpec,
+    Scope,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::Document;
-use crate::output::Routed;
-
-/// A route as it was written, nothing checked but JSON types.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct RawRoute {
-    dest: Option<String>,
-    gateway: Option<String>,
-    device: Option<String>,
-    source: Option<String>,
-    scope: Option<u32>,
-    metric: Option<u32>,
-}
 
 const DEFAULT: &str = "default";
 const MISSING: &str = "device and destination must be specified";
 const BAD_DEST: &str = "invalid input of IP: a destination is 'default', or an IPv4 or IPv6 address with or without a prefix";
 const BAD_IP: &str = "invalid IP: an IPv4 or IPv6 address is needed";
 
-/// Reads routes for `add-route`, each with its echo.
-pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, Routed)>, Failure> {
-    some(&Document::read(path)?, |raw| {
-        let text = given(raw.dest.as_deref());
-        let text = text.ok_or_else(|| InvalidValue::new("", MISSING).in_field("dest"))?;
-        Asked::read(raw, text)?.new_route()
-    })
+/// Route as text: an object of a JSON document, the flags of `route add` and `route del`, and an
+/// object of the output. Keys and their order are the incumbent's, except for the added `metric`.
+/// JSON input is unchecked; each flag is checked and normalized by its parser.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
+pub struct RouteText {
+    /// Destination: ADDRESS, ADDRESS/PREFIX or default
+    #[arg(long, required = true, value_parser = flag_dest)]
+    dest: Option<String>,
+    /// Gateway; without one the destination is on the link
+    #[arg(long = "via", value_name = "ADDRESS", value_parser = flag_address)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
+    /// Interface in the guest
+    #[arg(long = "dev", value_name = "NAME", value_parser = flag_device)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// Preferred source address
+    #[arg(long = "src", value_name = "ADDRESS", value_parser = flag_address)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// 0 universe, 200 site, 253 link, 254 host [default: universe with a gateway, else link]
+    #[arg(long, value_name = "NUMBER", value_parser = flag_scope)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<u32>,
+    /// Order among the routes to one destination, lowest first
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metric: Option<u32>,
 }
 
-/// Reads patterns for `del-route`, each with its echo.
-pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, Routed)>, Failure> {
-    some(&Document::read(path)?, |raw| {
-        let rule = "destination must be specified when remove route";
-        let text = given(raw.dest.as_deref());
-        let text = text.ok_or_else(|| InvalidValue::new("", rule).in_field("dest"))?;
-        Asked::read(raw, text)?.pattern()
-    })
+fn flag_dest(text: &str) -> Result<String, InvalidValue> {
+    Dest::parse(text).map(|dest| dest.text)
 }
 
-/// Reads all the routes that there shall be, for `update-routes`; `None` for JSON `null`. Here, as
-/// for the incumbent, an address without a prefix is no destination, and none is the default.
-pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, Routed)>>, Failure> {
+fn flag_address(text: &str) -> Result<String, AddrParseError> {
+    text.parse().map(|address: IpAddr| address.to_string())
+}
+
+fn flag_device(text: &str) -> Result<String, InvalidValue> {
+    text.parse().map(|name: IfName| name.to_string())
+}
+
+fn flag_scope(text: &str) -> Result<u32, InvalidValue> {
+    let number: Result<u64, _> = text.parse();
+    let number = number.map_err(|_| InvalidValue::new(text, "a scope is 0 to 254"))?;
+    Scope::try_from(number).map(|scope| scope.get().into())
+}
+
+/// Reads the routes of `add-route`, each with its echo.
+pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, RouteText)>, Failure> {
+    each(&Document::read(path)?, |text| text.new_route())
+}
+
+/// Reads the patterns of `del-route`, each with its echo.
+pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, RouteText)>, Failure> {
+    each(&Document::read(path)?, |text| text.pattern())
+}
+
+/// Reads the complete list of `update-routes`; `None` for JSON `null`. As for the incumbent, a
+/// destination needs a prefix here, and a missing one is the default.
+pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, RouteText)>>, Failure> {
     let document = Document::read(path)?;
     match document.value() {
         Value::Null => Ok(None),
-        Value::Array(_) => some(&document, |raw| {
-            let text = given(raw.dest.as_deref()).unwrap_or(DEFAULT);
-            if text != DEFAULT && !text.contains('/') {
+        Value::Array(_) => each(&document, |text| {
+            let dest = given(text.dest.as_deref()).unwrap_or(DEFAULT);
+            if dest != DEFAULT && !dest.contains('/') {
                 let rule = "Could not parse route destination: it needs a prefix";
-                return Err(InvalidValue::new(text, rule).in_field("dest"));
+                return Err(InvalidValue::new(dest, rule).in_field("dest"));
             }
-            Asked::read(raw, text)?.route()
+            text.checked(dest)?.spec()
         })
         .map(Some),
         _ => Err(document.holds_no("routes", "a JSON array is needed")),
     }
 }
 
-/// Reads each route of an array, or the one that the document is; a refusal names its place.
-fn some<T>(
+/// Reads each route of an array, or the single route of the document. Errors name the position.
+fn each<T>(
     document: &Document,
-    read: impl Fn(&RawRoute) -> Result<T, FieldError>,
+    read: impl Fn(&RouteText) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, Failure> {
-    let one = |value: &Value| -> Result<RawRoute, Failure> {
+    let one = |value: &Value| -> Result<RouteText, Failure> {
         match value {
             Value::Object(_) => document.read_as(value, "routes"),
             _ => Err(document.holds_no("routes", "a route is a JSON object")),
@@ -84,154 +112,166 @@ fn some<T>(
         return Ok(vec![read(&one(document.value())?)?]);
     };
     if values.len() > MAX_ROUTES {
-        let cause = format!(
-            "it has {} routes, and a request at most {MAX_ROUTES}",
-            values.len()
-        );
+        let count = values.len();
+        let cause = format!("it has {count} routes, and a request at most {MAX_ROUTES}");
         return Err(document.holds_no("routes", cause));
     }
-    let place = |(index, value)| {
-        let place = format!("[{index}]");
-        let raw = one(value).map_err(|failure| failure.with_cause(format!("at {place}")))?;
-        read(&raw).map_err(|invalid| invalid.nested_in(&place).into())
+    let at_position = |(index, value)| {
+        let position = format!("[{index}]");
+        let text = one(value).map_err(|failure| failure.with_cause(format!("at {position}")))?;
+        read(&text).map_err(|invalid| invalid.nested_in(&position).into())
     };
-    values.iter().enumerate().map(place).collect()
+    values.iter().enumerate().map(at_position).collect()
 }
 
-/// Go can't tell absent from empty, and blanks around a value mean nothing.
+/// Trims text and drops an empty one: Go can't distinguish absent from empty.
 fn given(text: Option<&str>) -> Option<&str> {
     text.map(str::trim).filter(|text| !text.is_empty())
 }
 
-fn ip(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, FieldError> {
-    let parse = |text: &str| {
-        text.parse()
-            .map_err(|_| InvalidValue::new(text, BAD_IP).in_field(field))
-    };
+fn address(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, FieldError> {
+    let invalid = |text: &str| InvalidValue::new(text, BAD_IP).in_field(field);
+    let parse = |text: &str| text.parse().map_err(|_| invalid(text));
     given(text).map(parse).transpose()
 }
 
-/// A destination, and how it is repeated: host bits and spelling are kept, a missing prefix added.
-#[derive(Debug, Clone)]
-pub(crate) struct Dest {
+/// Destination with its echo, which keeps host bits and spelling and always has a prefix.
+struct Dest {
     destination: Destination,
     text: String,
 }
 
-/// Reads `default`, an address, or an address with a prefix length.
-pub(crate) fn dest(text: &str) -> Result<Dest, InvalidValue> {
-    if text == DEFAULT {
-        return Ok(Dest {
-            destination: Destination::Default,
-            text: text.to_owned(),
-        });
-    }
-    let bad = || InvalidValue::new(text, BAD_DEST);
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| bad())?;
-    let host = if address.is_ipv4() { 32 } else { 128 };
-    // CounterFormat only: u8::from_str would take a sign.
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let bits = match prefix {
-        None => host,
-        Some(prefix) if digits(prefix) => prefix.parse().map_err(|_| bad())?,
-        Some(_) => return Err(bad()),
-    };
-    let net = IpNet::new(address, bits).map_err(|_| bad())?;
-    Ok(Dest {
-        destination: Destination::Net(net),
-        text: match prefix {
-            Some(_) => text.to_owned(),
-            None => format!("{text}/{host}"),
-        },
-    })
-}
-
-/// A route, or what is known of one, each value checked but not yet against the others.
-#[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) dest: Dest,
-    pub(crate) gateway: Option<IpAddr>,
-    pub(crate) source: Option<IpAddr>,
-    pub(crate) device: Option<IfName>,
-    pub(crate) scope: Option<Scope>,
-    pub(crate) metric: Option<u32>,
-}
-
-impl Asked {
-    fn read(raw: &RawRoute, text: &str) -> Result<Self, FieldError> {
-        let device = raw.device.as_deref().filter(|text| !text.is_empty());
-        let device = device.map(str::parse).transpose();
-        let scope = raw.scope.map(|number| Scope::try_from(u64::from(number)));
+impl Dest {
+    /// Parses `default`, an address, or an address with a prefix length.
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        if text == DEFAULT {
+            return Ok(Self {
+                destination: Destination::Default,
+                text: text.to_owned(),
+            });
+        }
+        let bad = || InvalidValue::new(text, BAD_DEST);
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let host = if address.is_ipv4() { 32 } else { 128 };
+        // Digits only: u8::from_str would accept a sign.
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let bits = match prefix {
+            None => host,
+            Some(prefix) if digits(prefix) => prefix.parse().map_err(|_| bad())?,
+            Some(_) => return Err(bad()),
+        };
         Ok(Self {
-            dest: dest(text).map_err(|bad| bad.in_field("dest"))?,
-            gateway: ip(raw.gateway.as_deref(), "gateway")?,
-            source: ip(raw.source.as_deref(), "source")?,
-            device: device.map_err(|bad: InvalidValue| bad.in_field("device"))?,
-            scope: scope.transpose().map_err(|bad| bad.in_field("scope"))?,
-            metric: raw.metric,
+            destination: Destination::Net(IpNet::new(address, bits).map_err(|_| bad())?),
+            text: match prefix {
+                Some(_) => text.to_owned(),
+                None => format!("{text}/{host}"),
+            },
         })
     }
+}
 
-    /// A route to add: by the guide a default route has a gateway.
-    pub(crate) fn new_route(self) -> Result<(RouteSpec, Routed), FieldError> {
-        if self.dest.text == DEFAULT && self.gateway.is_none() {
+impl RouteText {
+    /// Checks a route to add; as in the user guide, a default route needs a gateway.
+    pub(crate) fn new_route(&self) -> Result<(RouteSpec, Self), FieldError> {
+        let checked = self.checked(self.required_dest(MISSING)?)?;
+        if checked.pattern.dest == Destination::Default && checked.pattern.gateway.is_none() {
             let rule = "gateway must be specified when destination is \"default\"";
             return Err(InvalidValue::new("", rule).in_field("gateway"));
         }
-        self.route()
+        checked.spec()
     }
 
-    fn route(self) -> Result<(RouteSpec, Routed), FieldError> {
-        let echo = self.echo();
-        let dest = match (self.dest.destination, self.gateway.or(self.source)) {
+    /// Checks a pattern of routes to delete.
+    pub(crate) fn pattern(&self) -> Result<(RoutePattern, Self), FieldError> {
+        let rule = "destination must be specified when remove route";
+        let Checked { pattern, echo } = self.checked(self.required_dest(rule)?)?;
+        if let Destination::Net(net) = pattern.dest {
+            // No route could match addresses of several families.
+            let as_route = pattern.clone().with_dest_and_device(net, ());
+            as_route.checked()?;
+        }
+        Ok((pattern, echo))
+    }
+
+    fn required_dest(&self, rule: &'static str) -> Result<&str, FieldError> {
+        let missing = || InvalidValue::new("", rule).in_field("dest");
+        given(self.dest.as_deref()).ok_or_else(missing)
+    }
+
+    /// Checks each field by itself.
+    fn checked(&self, dest: &str) -> Result<Checked, FieldError> {
+        let Dest { destination, text } =
+            Dest::parse(dest).map_err(|invalid| invalid.in_field("dest"))?;
+        let device = self.device.as_deref().filter(|text| !text.is_empty());
+        let device = device.map(str::parse).transpose();
+        let scope = self.scope.map(|number| Scope::try_from(u64::from(number)));
+        let pattern = RoutePattern {
+            dest: destination,
+            gateway: address(self.gateway.as_deref(), "gateway")?,
+            source: address(self.source.as_deref(), "source")?,
+            device: device.map_err(|invalid: InvalidValue| invalid.in_field("device"))?,
+            scope: scope.transpose().map_err(|bad| bad.in_field("scope"))?,
+            metric: self.metric,
+        };
+        let echo = Self {
+            dest: Some(text),
+            gateway: pattern.gateway.map(|ip| ip.to_string()),
+            device: pattern.device.as_ref().map(ToString::to_string),
+            source: pattern.source.map(|ip| ip.to_string()),
+            ..self.clone()
+        };
+        Ok(Checked { pattern, echo })
+    }
+
+    /// The route as `route list` prints it, with every field.
+    pub(crate) fn complete(route: Route) -> Self {
+        Self {
+            source: route.source.map(|source| source.to_string()),
+            scope: Some(route.scope.get().into()),
+            metric: Some(route.metric),
+            ..Self::from(route)
+        }
+    }
+}
+
+impl From<Route> for RouteText {
+    /// The route as `list-routes` prints it: the incumbent leaves out source and scope.
+    fn from(route: Route) -> Self {
+        Self {
+            dest: Some(match route.dest.prefix_len() {
+                0 => DEFAULT.to_owned(),
+                _ => route.dest.to_string(),
+            }),
+            gateway: route.gateway.map(|gateway| gateway.to_string()),
+            device: Some(route.device),
+            ..Self::default()
+        }
+    }
+}
+
+/// Route with each field checked, but not against the others, and its echo: the request in the keys
+/// in which it can be repeated.
+struct Checked {
+    pattern: RoutePattern,
+    echo: RouteText,
+}
+
+impl Checked {
+    fn spec(self) -> Result<(RouteSpec, RouteText), FieldError> {
+        let Self { pattern, echo } = self;
+        let dest = match (pattern.dest, pattern.gateway.or(pattern.source)) {
             (Destination::Net(net), _) => net,
             (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
             (Destination::Default, _) => Ipv4Net::default().into(),
         };
-        let needed = || InvalidValue::new("", MISSING).in_field("device");
-        let spec = RouteSpec::new(RouteFields {
-            dest,
-            gateway: self.gateway,
-            source: self.source,
-            device: self.device.ok_or_else(needed)?,
-            scope: self.scope,
-            metric: self.metric,
-        })?;
+        let missing = || InvalidValue::new("", MISSING).in_field("device");
+        let device = pattern.device.clone().ok_or_else(missing)?;
+        let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
         Ok((spec, echo))
-    }
-
-    /// Routes to delete.
-    pub(crate) fn pattern(self) -> Result<(RoutePattern, Routed), FieldError> {
-        let echo = self.echo();
-        if let Destination::Net(net) = self.dest.destination {
-            // Nothing could ever agree with a way that no route can have.
-            Way::new(net, self.gateway, self.source)?;
-        }
-        let pattern = RoutePattern {
-            dest: self.dest.destination,
-            gateway: self.gateway,
-            source: self.source,
-            device: self.device,
-            scope: self.scope,
-            metric: self.metric,
-        };
-        Ok((pattern, echo))
-    }
-
-    /// What was asked, in the keys in which it can be asked again.
-    fn echo(&self) -> Routed {
-        Routed {
-            dest: self.dest.text.clone(),
-            gateway: self.gateway.map(|ip| ip.to_string()),
-            device: self.device.as_ref().map(ToString::to_string),
-            source: self.source.map(|ip| ip.to_string()),
-            scope: self.scope.map(Scope::get),
-            metric: self.metric,
-        }
     }
 }
 
@@ -255,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_echo_is_what_was_written_and_can_be_given_again() {
+    fn add_echo_can_be_added_again() {
         for (text, echo) in [
             (
                 r#"{"dest":"default","gateway":"172.16.0.1","device":"eth-test"}"#,
@@ -284,7 +324,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn faulty(cases: &[(&str, &str, &str)]) {
+    fn assert_invalid(cases: &[(&str, &str, &str)]) {
         for (text, field, rule) in cases {
             let failure = added(text).unwrap_err();
             assert_eq!(failure.kind(), Kind::Invalid, "{text}");
@@ -294,8 +334,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_its_place() {
-        faulty(&[
+    fn add_missing_field_names_its_position() {
+        assert_invalid(&[
             (r#"{"device":"e"}"#, "dest", MISSING),
             (r#"{"dest":"10.0.0.0/8"}"#, "device", MISSING),
             (r#"{"dest":"default","device":"e"}"#, "gateway", "specified"),
@@ -304,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_rule() {
+    fn add_invalid_field_names_its_rule() {
         let ip = "invalid IP: ";
         let net = "invalid input of IP";
         let name = "15 characters";
-        faulty(&[
+        assert_invalid(&[
             (r#"{"dest":"10.0.0.0/33","device":"e"}"#, "dest", net),
             (r#"{"dest":"10.0.0.0/+8","device":"e"}"#, "dest", net),
             (r#"{"dest":"10.0.0/8","device":"e"}"#, "dest", net),
@@ -338,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_holds_no_routes_is_refused() {
+    fn add_document_without_routes_fails() {
         for text in ["null", "7", "[null]", "[[]]", r#"{"dest":5}"#, "", "{"] {
             assert_eq!(added(text).unwrap_err().kind(), Kind::Invalid, "{text}");
         }
@@ -346,12 +386,12 @@ mod tests {
     }
 
     #[test]
-    fn an_update_reads_null_and_wants_prefixes() {
+    fn update_accepts_null_and_requires_prefixes() {
         let wanted = |text| wanted(file(text).path());
         assert_eq!(wanted("null").unwrap(), None);
         assert_eq!(wanted("[]").unwrap(), Some(vec![]));
         let default = wanted(r#"[{"device":"eth1","scope":1}]"#).unwrap().unwrap();
-        assert_eq!(default[0].0.way().dest().to_string(), "0.0.0.0/0");
+        assert_eq!(default[0].0.fields().dest.to_string(), "0.0.0.0/0");
         let failure = wanted(r#"[{"dest":"10.1.2.3","device":"eth1"}]"#).unwrap_err();
         assert_eq!(failure.field(), Some("[0].dest"));
         assert!(

@@ -14,7 +14,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs, Route};
+use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
 use serde::Serialize;
 
 pub use flows::FlowRow;
@@ -22,6 +22,7 @@ pub(crate) use progress::Progress;
 pub use sysctl::SysctlRow;
 
 use crate::args::Printing;
+use crate::input::route::RouteText;
 use crate::input::{RawAddress, RawInterface};
 use crate::output::report::Report;
 use crate::timings::Timings;
@@ -46,7 +47,7 @@ pub enum Output {
     /// An interface that was changed.
     Updated(Updated),
     /// Routes.
-    Routes(Vec<Routed>),
+    Routes(Vec<RouteText>),
     /// Cards, for a native command.
     Cards(Vec<Row>),
     /// Tracked flows.
@@ -85,7 +86,7 @@ impl From<&Printing> for Form {
 
 impl Output {
     /// Routes; the incumbent prints `null` for none.
-    pub(crate) fn routes(routes: Vec<Routed>) -> Self {
+    pub(crate) fn routes(routes: Vec<RouteText>) -> Self {
         if routes.is_empty() {
             Self::Null
         } else {
@@ -274,52 +275,6 @@ impl From<&LinkChange> for Updated {
             name: change.name().to_string(),
             addresses: addresses.iter().map(Address::from).collect(),
             mtu: change.mtu().map(Mtu::get),
-        }
-    }
-}
-
-/// A route; keys and their order are the incumbent's, and `metric` is ours.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Routed {
-    pub(crate) dest: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) gateway: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) device: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) source: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scope: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) metric: Option<u32>,
-}
-
-impl Routed {
-    /// With everything that is known of it.
-    pub(crate) fn whole(route: Route) -> Self {
-        Self {
-            source: route.way.source().map(|source| source.to_string()),
-            scope: Some(route.scope),
-            metric: Some(route.metric),
-            ..Self::from(route)
-        }
-    }
-}
-
-impl From<Route> for Routed {
-    /// As `list-routes` shows it: the incumbent leaves source and scope out.
-    fn from(route: Route) -> Self {
-        let dest = route.way.dest();
-        Self {
-            dest: match dest.prefix_len() {
-                0 => "default".to_owned(),
-                _ => dest.to_string(),
-            },
-            gateway: route.way.gateway().map(|gateway| gateway.to_string()),
-            device: Some(route.device),
-            source: None,
-            scope: None,
-            metric: None,
         }
     }
 }

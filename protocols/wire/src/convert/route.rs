@@ -80,7 +80,7 @@ mod tests {
     use protobuf::Message;
 
     use super::*;
-    use patchbay_types::{Destination, RouteFields, Scope};
+    use patchbay_types::{Destination, RouteRequest, Scope};
 
     prop_compose! {
         fn a_route()(
@@ -91,7 +91,7 @@ mod tests {
             let [dest, router, own] = ips.map(|ip| {
                 if v4 { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) } else { IpAddr::from(ip) }
             });
-            RouteSpec::new(RouteFields {
+            RouteSpec::new(RouteRequest {
                 dest: IpNet::new(dest, bits).unwrap(),
                 gateway: gateway.then_some(router),
                 source: source.then_some(own),
@@ -119,12 +119,12 @@ mod tests {
         fn patterns_survive_the_wire(route in a_route(), named: bool) {
             let Some(route) = route else { return Ok(()) };
             let pattern = RoutePattern {
-                dest: if named { Destination::Net(route.way().dest()) } else { Destination::Default },
-                gateway: route.way().gateway(),
-                source: route.way().source(),
-                device: named.then(|| route.device().clone()),
-                scope: route.scope(),
-                metric: route.metric(),
+                dest: if named { Destination::Net(route.fields().dest) } else { Destination::Default },
+                gateway: route.fields().gateway,
+                source: route.fields().source,
+                device: named.then(|| route.fields().device.clone()),
+                scope: route.fields().scope,
+                metric: route.fields().metric,
             };
             let bytes = delete_request(std::slice::from_ref(&pattern)).write_to_bytes().unwrap();
             let read = wire::DeleteRoutesRequest::parse_from_bytes(&bytes).unwrap();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn route() -> RouteSpec {
-        RouteSpec::new(RouteFields {
+        RouteSpec::new(RouteRequest {
             dest: "10.0.0.0/8".parse().unwrap(),
             gateway: Some("10.0.0.1".parse().unwrap()),
             source: None,
@@ -196,14 +196,11 @@ mod tests {
     #[test]
     fn the_most_and_largest_routes_fit_one_message() {
         let large = Route {
-            way: patchbay_types::Way::new(
-                "2001:db8::ffff/128".parse().unwrap(),
-                Some("2001:db8::1".parse().unwrap()),
-                Some("2001:db8::2".parse().unwrap()),
-            )
-            .unwrap(),
+            dest: "2001:db8::ffff/128".parse().unwrap(),
+            gateway: Some("2001:db8::1".parse().unwrap()),
+            source: Some("2001:db8::2".parse().unwrap()),
             device: "a".repeat(15),
-            scope: 254,
+            scope: Scope::try_from(254).unwrap(),
             metric: u32::MAX,
         };
         let mut listed = vec![large.clone(); MAX_ROUTES];

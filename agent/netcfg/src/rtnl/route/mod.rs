@@ -1,10 +1,10 @@
-//! Routes.
+//! Routes as rtnetlink messages.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use patchbay_types::{Route as Spoken, Way};
+use patchbay_types::{Route, Scope};
 
 use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{
@@ -15,14 +15,14 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
-/// `rtmsg`: family, lengths of destination and source, type of service, table, protocol, scope, type,
-/// each a byte, and flags u32.
+/// Size of `rtmsg`: family, lengths of destination and source, type of service, table, protocol,
+/// scope, type (a byte each) and flags (u32).
 const HEADER: usize = 12;
 
-/// `rtattr`: length u16, kind u16.
+/// Size of `rtattr`: length and kind, u16 each.
 const ATTRIBUTE: usize = 4;
 
-/// The kernel counts what is left of a route's life in these (`USER_HZ`), but is told seconds.
+/// `USER_HZ`, the unit in which a dump reports a route's remaining lifetime. Requests use seconds.
 const TICKS_PER_SECOND: u32 = 100;
 
 /// Kinds of attributes: `rtattr_type_t` of `linux/rtnetlink.h`.
@@ -53,75 +53,98 @@ mod protocol {
     pub(super) const RA: u8 = 9;
 }
 
-/// `RTNH_F_DEAD | RTNH_F_LINKDOWN`: the kernel reports them and refuses to be told.
-const DOWN: u8 = 1 | 1 << 4;
+/// `RTNH_F_DEAD | RTNH_F_LINKDOWN`: the kernel reports these flags and rejects them in a request.
+const DEAD_FLAGS: u8 = 1 | 1 << 4;
 
-/// A route as the kernel can be told it.
+/// Body of an `RTM_NEWROUTE` message. One that was dumped keeps every attribute, known or not, so
+/// that the route can be restored; only state that the kernel rejects in a request is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// A new one.
-    New(New),
-    /// One that the kernel listed, so that it can be made again whatever it has.
-    Listed(Listed),
-}
+pub struct RouteMsg(Vec<u8>);
 
-/// A new route through a link, in the main table and with protocol boot, as iproute2 makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct New {
-    way: Way,
-    scope: u8,
-    metric: u32,
-    index: u32,
-}
-
-/// The kernel's own message, but for what it reports of a route and refuses to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed(Vec<u8>);
-
-/// Every route of every table. One that can't be read is not for us to touch, and is passed over.
-pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Stored>, Error> {
+/// Dumps the routes of every table. A malformed one is skipped, so it is never changed.
+pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| body.raw(&[0; HEADER]));
     dump(kernel, &request, |payload| {
-        Ok(Listed::read(payload).ok().map(Stored::Listed))
+        Ok(RouteMsg::dumped(payload).ok())
     })
 }
 
-/// Adds to a batch: the route, unless there is one to its destination with its metric.
-pub fn add(batch: &mut Batch<Rtnetlink>, route: &Stored) {
-    batch.push(RTM_NEWROUTE, Flags::Create, |body| route.tell(body));
+/// Appends a request that adds the route and fails if its destination and metric are taken.
+pub fn add(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
+    batch.push(RTM_NEWROUTE, Flags::Create, |body| body.raw(&route.0));
 }
 
-/// Adds to a batch: exactly this route goes.
-pub fn remove(batch: &mut Batch<Rtnetlink>, route: &Stored) {
-    batch.push(RTM_DELROUTE, Flags::Plain, |body| route.tell(body));
+/// Appends a request that deletes exactly this route.
+pub fn remove(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
+    batch.push(RTM_DELROUTE, Flags::Plain, |body| body.raw(&route.0));
 }
 
-impl New {
-    fn tell(&self, body: &mut Body<'_>) {
-        let dest = self.way.dest();
+/// Size of `rtnexthop`: length (u16), flags and weight (u8 each), and the link's index (u32). Its
+/// attributes follow.
+const NEXT_HOP: usize = 8;
+
+/// Length of the first next hop in `hops`.
+fn next_hop(hops: &[u8]) -> Option<Result<usize, Error>> {
+    let length = hops.get(..2)?;
+    let length = read_u16(length).map(usize::from);
+    let fits = |length: usize| (NEXT_HOP..=hops.len()).contains(&length).then_some(length);
+    let torn = Error::Malformed("a next hop is longer than its route");
+    Some(length.and_then(|length| fits(length).ok_or(torn)))
+}
+
+/// Clears [`DEAD_FLAGS`] in the next hops of a multipath route.
+fn clear_dead_flags(mut hops: &mut [u8]) -> Result<(), Error> {
+    while let Some(length) = next_hop(hops).transpose()? {
+        hops[2] &= !DEAD_FLAGS;
+        let next = length.next_multiple_of(4).min(hops.len());
+        hops = &mut hops[next..];
+    }
+    Ok(())
+}
+
+/// Returns the indexes of the links that the next hops use.
+fn next_hop_links(mut hops: &[u8]) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let length = next_hop(hops)?.ok()?;
+        let index = hops
+            .get(4..NEXT_HOP)
+            .and_then(|bytes| read_u32(bytes).ok())?;
+        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(index)
+    })
+}
+
+impl RouteMsg {
+    /// Builds a route through link `index` in the main table, with protocol boot as iproute2 does.
+    #[must_use]
+    pub fn new(route: &Route, index: u32) -> Self {
+        let mut bytes = Vec::new();
+        let mut body = Body::new(&mut bytes);
+        let dest = route.dest;
         let [family, bits] = [family(dest.addr()), dest.prefix_len()];
+        let scope = route.scope.get();
         let (table, protocol) = (TABLE_MAIN, protocol::BOOT);
         body.raw(&[
-            family, bits, 0, 0, table, protocol, self.scope, UNICAST, 0, 0, 0, 0,
+            family, bits, 0, 0, table, protocol, scope, UNICAST, 0, 0, 0, 0,
         ]);
-        put_ip(body, rta::DST, dest.addr());
-        body.u32(rta::OIF, self.index);
-        body.u32(rta::PRIORITY, self.metric);
-        if let Some(gateway) = self.way.gateway() {
-            put_ip(body, rta::GATEWAY, gateway);
+        put_ip(&mut body, rta::DST, dest.addr());
+        body.u32(rta::OIF, index);
+        body.u32(rta::PRIORITY, route.metric);
+        if let Some(gateway) = route.gateway {
+            put_ip(&mut body, rta::GATEWAY, gateway);
         }
-        if let Some(source) = self.way.source() {
-            put_ip(body, rta::PREFSRC, source);
+        if let Some(source) = route.source {
+            put_ip(&mut body, rta::PREFSRC, source);
         }
+        Self(bytes)
     }
-}
 
-impl Listed {
-    fn read(payload: &[u8]) -> Result<Self, Error> {
-        let mut told = header::<HEADER>(payload)?.to_vec();
-        // All of those flags are in the lowest byte of the number.
-        let flags = read_u32(&told[8..])? & !u32::from(DOWN);
-        told[8..].copy_from_slice(&flags.to_ne_bytes());
+    /// Takes a route from a dump.
+    fn dumped(payload: &[u8]) -> Result<Self, Error> {
+        let mut bytes = header::<HEADER>(payload)?.to_vec();
+        // All of DEAD_FLAGS are in the lowest byte.
+        let flags = read_u32(&bytes[8..])? & !u32::from(DEAD_FLAGS);
+        bytes[8..].copy_from_slice(&flags.to_ne_bytes());
         let mut expires = 0;
         for attribute in Attrs::after(HEADER, payload)?.raw_attrs() {
             let Attribute {
@@ -130,28 +153,28 @@ impl Listed {
                 encoded,
             } = attribute?;
             match kind {
-                // rta_cacheinfo: references, last use, what is left of its life, each u32, and more.
+                // rta_cacheinfo: reference count, last use, remaining lifetime (u32 each), and more.
                 rta::CACHEINFO => expires = value.get(8..12).map_or(Ok(0), read_u32)?,
                 rta::MULTIPATH => {
-                    let hops = told.len() + ATTRIBUTE;
-                    told.extend_from_slice(encoded);
-                    revive(&mut told[hops..hops + value.len()])?;
+                    let hops = bytes.len() + ATTRIBUTE;
+                    bytes.extend_from_slice(encoded);
+                    clear_dead_flags(&mut bytes[hops..hops + value.len()])?;
                 }
-                _ => told.extend_from_slice(encoded),
+                _ => bytes.extend_from_slice(encoded),
             }
         }
-        told.resize(told.len().next_multiple_of(4), 0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
         if expires != 0 {
-            Body::new(&mut told).u32(rta::EXPIRES, expires / TICKS_PER_SECOND);
+            Body::new(&mut bytes).u32(rta::EXPIRES, expires / TICKS_PER_SECOND);
         }
-        Ok(Self(told))
+        Ok(Self(bytes))
     }
 
     fn header(&self) -> [u8; HEADER] {
         self.0.first_chunk().copied().unwrap_or_default()
     }
 
-    /// They were looked through when they were read.
+    /// The attributes, which were validated when the message was built or dumped.
     fn attributes(&self) -> impl Iterator<Item = (u16, &[u8])> {
         Attrs::after(HEADER, &self.0)
             .into_iter()
@@ -159,118 +182,45 @@ impl Listed {
             .flatten()
     }
 
-    fn value(&self, wanted: u16) -> Option<&[u8]> {
-        let mut attributes = self.attributes();
-        attributes.find_map(|(kind, value)| (kind == wanted).then_some(value))
-    }
-}
-
-/// `rtnexthop`: length u16, flags u8, weight u8, link's index u32, and attributes.
-const HOP: usize = 8;
-
-/// The first hop, and those behind it.
-fn hop(hops: &[u8]) -> Option<Result<usize, Error>> {
-    let length = hops.get(..2)?;
-    let length = read_u16(length).map(usize::from);
-    let within = |length: usize| (HOP..=hops.len()).contains(&length).then_some(length);
-    let torn = Error::Malformed("a hop is longer than its route");
-    Some(length.and_then(|length| within(length).ok_or(torn)))
-}
-
-/// Takes the flags from the hops of a route that are not to be told.
-fn revive(mut hops: &mut [u8]) -> Result<(), Error> {
-    while let Some(length) = hop(hops).transpose()? {
-        hops[2] &= !DOWN;
-        let next = length.next_multiple_of(4).min(hops.len());
-        hops = &mut hops[next..];
-    }
-    Ok(())
-}
-
-/// The links through which hops lead.
-fn hop_links(mut hops: &[u8]) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let length = hop(hops)?.ok()?;
-        let index = hops.get(4..HOP).and_then(|bytes| read_u32(bytes).ok())?;
-        hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(index)
-    })
-}
-
-impl Stored {
-    /// A new one through link `index`.
-    #[must_use]
-    pub fn new(route: &Spoken, index: u32) -> Self {
-        Self::New(New {
-            way: route.way,
-            scope: route.scope,
-            metric: route.metric,
-            index,
-        })
-    }
-
-    fn tell(&self, body: &mut Body<'_>) {
-        match self {
-            Self::New(new) => new.tell(body),
-            Self::Listed(listed) => body.raw(&listed.0),
-        }
-    }
-
-    /// Whether the kernel made it by itself: from an address, a redirect or a router's
-    /// advertisement. It makes such a route again when it sees fit.
+    /// Returns whether the kernel made the route by itself, from an address, a redirect or a router
+    /// advertisement. It recreates such a route when needed.
     #[must_use]
     pub fn made_by_kernel(&self) -> bool {
-        let Self::Listed(listed) = self else {
-            return false;
-        };
-        let [_, _, _, _, _, protocol, ..] = listed.header();
-        let kernels = [protocol::KERNEL, protocol::REDIRECT, protocol::RA];
-        kernels.contains(&protocol)
+        let [_, _, _, _, _, protocol, ..] = self.header();
+        [protocol::KERNEL, protocol::REDIRECT, protocol::RA].contains(&protocol)
     }
 
-    /// Whether packets go through link `index`, on one of several ways perhaps.
+    /// Returns whether the route, or one of its next hops, uses link `index`.
     #[must_use]
     pub fn uses(&self, index: u32) -> bool {
-        let listed = match self {
-            Self::New(new) => return new.index == index,
-            Self::Listed(listed) => listed,
-        };
-        listed.attributes().any(|(kind, value)| match kind {
+        self.attributes().any(|(kind, value)| match kind {
             rta::OIF => read_u32(value).is_ok_and(|oif| oif == index),
-            rta::MULTIPATH => hop_links(value).any(|link| link == index),
+            rta::MULTIPATH => next_hop_links(value).any(|link| link == index),
             _ => false,
         })
     }
 
-    /// Whether packets go to a router, to which there must be a route before this one.
+    /// Returns whether the route has a gateway, which another route must reach first.
     #[must_use]
     pub fn has_gateway(&self) -> bool {
-        let listed = match self {
-            Self::New(new) => return new.way.gateway().is_some(),
-            Self::Listed(listed) => listed,
-        };
-        let routers = [rta::GATEWAY, rta::VIA, rta::MULTIPATH];
-        listed.attributes().any(|(kind, _)| routers.contains(&kind))
+        let gateways = [rta::GATEWAY, rta::VIA, rta::MULTIPATH];
+        self.attributes().any(|(kind, _)| gateways.contains(&kind))
     }
 
-    /// The preferred address of our own.
+    /// Returns the preferred source address.
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
-        match self {
-            Self::New(new) => new.way.source(),
-            Self::Listed(listed) => read_ip(listed.value(rta::PREFSRC)?).ok(),
-        }
+        let mut attributes = self.attributes();
+        let (_, value) = attributes.find(|(kind, _)| *kind == rta::PREFSRC)?;
+        read_ip(value).ok()
     }
 
-    /// A listed one in the words that we share with the host, given the names of the links. `None`
-    /// for what they can't say: other tables, other types than unicast, several ways or a way of
-    /// the other family, encapsulation, a type of service, nexthop objects, IPv6 subtrees.
+    /// Converts the message, given the names of the links by index. `None` if the shared type can't
+    /// express the route: other tables, other types than unicast, several next hops or one of the
+    /// other family, encapsulation, a type of service, nexthop objects, IPv6 subtrees.
     #[must_use]
-    pub fn spoken(&self, names: &HashMap<u32, String>) -> Option<Spoken> {
-        let Self::Listed(listed) = self else {
-            return None;
-        };
-        let [family, bits, source_bits, tos, table, _, scope, kind, ..] = listed.header();
+    pub fn to_route(&self, names: &HashMap<u32, String>) -> Option<Route> {
+        let [family, bits, source_bits, tos, table, _, scope, kind, ..] = self.header();
         if kind != UNICAST || table != TABLE_MAIN || tos != 0 || source_bits != 0 {
             return None;
         }
@@ -280,7 +230,7 @@ impl Stored {
             _ => return None,
         };
         let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
-        for (kind, value) in listed.attributes() {
+        for (kind, value) in self.attributes() {
             match kind {
                 rta::DST => dest = read_ip(value).ok()?,
                 rta::GATEWAY => gateway = Some(read_ip(value).ok()?),
@@ -291,13 +241,15 @@ impl Stored {
                 _ => {}
             }
         }
-        let dest = IpNet::new(dest, bits).ok()?;
-        Some(Spoken {
-            way: Way::new(dest, gateway, source).ok()?,
+        let route = Route {
+            dest: IpNet::new(dest, bits).ok()?,
+            gateway,
+            source,
             device: names.get(&index?)?.clone(),
-            scope,
+            scope: Scope::try_from(u64::from(scope)).ok()?,
             metric,
-        })
+        };
+        route.checked().ok()
     }
 }
 

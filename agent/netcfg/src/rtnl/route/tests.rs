@@ -1,22 +1,22 @@
-//! Routes as the kernel lists them and is told them.
+//! Requests built for routes, and dumped routes.
 
-use patchbay_types::{RouteFields, RouteSpec, Scope};
+use patchbay_types::{RouteRequest, RouteSpec};
 
 use super::*;
 
-fn told(stored: &Stored) -> Vec<u8> {
+fn encoded(route: &RouteMsg) -> Vec<u8> {
     let mut batch = Batch::default();
-    add(&mut batch, stored);
+    add(&mut batch, route);
     batch.bytes()[16..].to_vec()
 }
 
-fn listed(payload: &[u8]) -> Stored {
-    Stored::Listed(Listed::read(payload).unwrap())
+fn dumped(payload: &[u8]) -> RouteMsg {
+    RouteMsg::dumped(payload).unwrap()
 }
 
-/// The route `10.1.0.0/16 dev eth1`, with what is added to it.
-fn with(more: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let spec = RouteSpec::new(RouteFields {
+/// Message for `10.1.0.0/16 dev eth1`, after `change`.
+fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let spec = RouteSpec::new(RouteRequest {
         dest: "10.1.0.0/16".parse().unwrap(),
         gateway: None,
         source: None,
@@ -24,8 +24,8 @@ fn with(more: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         scope: None,
         metric: None,
     });
-    let mut payload = told(&Stored::new(&spec.unwrap().resolve(), 3));
-    more(&mut payload);
+    let mut payload = encoded(&RouteMsg::new(&spec.unwrap().resolve(), 3));
+    change(&mut payload);
     payload
 }
 
@@ -35,91 +35,95 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_route_is_told_and_read_alike() {
+fn route_built_reads_back_the_same() {
     for (dest, gateway, source) in [
         ("0.0.0.0/0", Some("10.0.0.1"), None),
         ("10.1.0.0/16", None, Some("10.0.0.2")),
         ("::/0", Some("fe80::1"), Some("fd01::2")),
         ("fd01::/64", None, None),
     ] {
-        let spec = RouteSpec::new(RouteFields {
+        let spec = RouteSpec::new(RouteRequest {
             dest: dest.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
             source: source.map(|ip: &str| ip.parse().unwrap()),
             device: "eth1".parse().unwrap(),
-            scope: None::<Scope>,
+            scope: None,
             metric: Some(7),
         });
         let route = spec.unwrap().resolve();
-        let stored = Stored::new(&route, 3);
+        let built = RouteMsg::new(&route, 3);
         let names = HashMap::from([(3, "eth1".to_owned())]);
-        let listed = listed(&told(&stored));
-        assert_eq!(told(&listed), told(&stored));
-        assert_eq!(listed.spoken(&names), Some(route));
-        assert_eq!(stored.has_gateway(), gateway.is_some());
-        assert!(stored.uses(3) && !stored.uses(4) && !stored.made_by_kernel());
+        let dumped = dumped(&encoded(&built));
+        assert_eq!(dumped, built);
+        assert_eq!(dumped.to_route(&names), Some(route));
+        assert_eq!(built.has_gateway(), gateway.is_some());
+        assert!(built.uses(3) && !built.uses(4) && !built.made_by_kernel());
     }
 }
 
 #[test]
-fn an_encapsulation_that_nobody_knows_is_told_again() {
+fn dumped_unknown_encapsulation_is_kept() {
     let encap = attribute(rta::ENCAP, &[5, 0, 77, 0, 1, 0, 0, 0]);
-    let payload = with(|payload| payload.extend(&encap));
-    assert_eq!(told(&listed(&payload)), payload);
+    let payload = changed(|payload| payload.extend(&encap));
+    assert_eq!(encoded(&dumped(&payload)), payload);
 }
 
 #[test]
-fn what_the_kernel_refuses_is_not_told() {
+fn dumped_dead_flags_are_cleared() {
     let hop = |flags: u8, index: u8| [8, 0, flags, 0, index, 0, 0, 0];
     let several = |flags| attribute(rta::MULTIPATH, &[hop(flags, 4), hop(0, 5)].concat());
-    let down = listed(&with(|payload| {
-        payload[8] = DOWN | 4;
-        payload.extend(several(DOWN | 4));
+    let down = dumped(&changed(|payload| {
+        payload[8] = DEAD_FLAGS | 4;
+        payload.extend(several(DEAD_FLAGS | 4));
     }));
-    let up = with(|payload| {
+    let up = changed(|payload| {
         payload[8] = 4;
         payload.extend(several(4));
     });
-    assert_eq!(told(&down), up);
+    assert_eq!(encoded(&down), up);
     assert!(down.uses(4) && down.uses(5) && !down.uses(6) && down.has_gateway());
 }
 
 #[test]
-fn what_is_left_of_a_life_is_told_in_seconds() {
+fn dumped_lifetime_becomes_seconds() {
     let mut info = [0; 32];
     info[8..12].copy_from_slice(&6000u32.to_ne_bytes());
-    let dying = listed(&with(|p| p.extend(attribute(rta::CACHEINFO, &info))));
+    let expiring = dumped(&changed(|p| p.extend(attribute(rta::CACHEINFO, &info))));
     let expires = attribute(rta::EXPIRES, &60u32.to_ne_bytes());
-    assert_eq!(told(&dying), with(|p| p.extend(expires)));
+    assert_eq!(encoded(&expiring), changed(|p| p.extend(expires)));
 }
 
 #[test]
-fn what_is_torn_is_passed_over() {
+fn dumped_malformed_message_is_rejected() {
     for torn in [&[9, 0, 4, 0, 0][..], &[2, 0, 4, 0]] {
-        let payload = with(|payload| payload.extend(torn));
-        assert!(Listed::read(&payload).is_err(), "{torn:?}");
+        let payload = changed(|payload| payload.extend(torn));
+        assert!(RouteMsg::dumped(&payload).is_err(), "{torn:?}");
     }
-    let hops = with(|p| p.extend(attribute(rta::MULTIPATH, &[9, 0, 0, 0, 1, 0, 0, 0])));
-    assert!(Listed::read(&hops).is_err());
-    assert!(Listed::read(&[2; 11]).is_err());
+    let hops = changed(|p| p.extend(attribute(rta::MULTIPATH, &[9, 0, 0, 0, 1, 0, 0, 0])));
+    assert!(RouteMsg::dumped(&hops).is_err());
+    assert!(RouteMsg::dumped(&[2; 11]).is_err());
 }
 
 #[test]
-fn what_cannot_be_said_is_left_out() {
+fn to_route_unsupported_attribute_returns_none() {
     let names = HashMap::from([(3, "eth1".to_owned())]);
-    let spoken = |change: &dyn Fn(&mut Vec<u8>)| listed(&with(change)).spoken(&names);
-    let adding = |kind| {
+    let converted = |change: &dyn Fn(&mut Vec<u8>)| dumped(&changed(change)).to_route(&names);
+    let with_attribute = |kind| {
         let attribute = attribute(kind, &9u32.to_ne_bytes());
-        spoken(&|payload| payload.extend(&attribute))
+        converted(&|payload| payload.extend(&attribute))
     };
-    assert!(spoken(&|_| {}).is_some());
-    // Type of service, table, type of the route.
-    for (place, value) in [(3, 16), (4, 100), (7, 6)] {
-        assert_eq!(spoken(&|payload| payload[place] = value), None, "{place}");
+    assert!(converted(&|_| {}).is_some());
+    // tos, table, type
+    for (offset, value) in [(3, 16), (4, 100), (7, 6)] {
+        assert_eq!(
+            converted(&|payload| payload[offset] = value),
+            None,
+            "{offset}"
+        );
     }
     for kind in [rta::ENCAP, rta::NH_ID, rta::OIF, rta::VIA, rta::IIF] {
-        assert_eq!(adding(kind), None, "{kind}");
+        assert_eq!(with_attribute(kind), None, "{kind}");
     }
     let none = attribute(rta::MULTIPATH, &[]);
-    assert_eq!(spoken(&|payload| payload.extend(&none)), None);
+    assert_eq!(converted(&|payload| payload.extend(&none)), None);
 }
