@@ -8,7 +8,7 @@ QEMU_MIN=10
 SUITE=bookworm-backports
 
 say() { printf 'setup: %s\n' "$*" >&2; }
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
 
 apt_update() {
   [ -n "${UPDATED:-}" ] || apt-get -qq update
@@ -65,7 +65,7 @@ if [ "${1:-run}" = fuzz ]; then
 fi
 
 missing=()
-for pair in ip:iproute2 ping:iputils-ping; do
+for pair in ip:iproute2 ping:iputils-ping depmod:kmod; do
   have "${pair%%:*}" || missing+=("${pair#*:}")
 done
 [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"

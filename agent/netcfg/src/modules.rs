@@ -84,8 +84,10 @@ fn underscores(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// A row of `modules.dep` is `file: dependency dependency`, the most basic one last.
-pub(crate) fn files_of(index: &str, name: &str) -> Option<Vec<String>> {
+/// Returns the file of a module after those of its dependencies, in the order of loading. `index` is
+/// `modules.dep`, with rows `file: dependency dependency`, the most basic one last.
+#[must_use]
+pub fn files_of(index: &str, name: &str) -> Option<Vec<String>> {
     let wanted = underscores(name);
     let row = index.lines().find_map(|row| {
         let (file, needs) = row.split_once(':')?;

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-/// Prints one line on the console.
-pub(crate) fn say(message: &str) {
-    // `eprintln!` panics when the console is gone, and process 1 must not.
+/// Prints a line on the console.
+pub(crate) fn print(message: &str) {
+    // `eprintln!` panics when the console fails, which would end process 1.
     let _ = writeln!(std::io::stderr(), "patchbay-init: {message}");
 }

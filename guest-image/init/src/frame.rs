@@ -1,66 +1,65 @@
-//! The frames that `patchbay-sandbox exec` and `patchbay-execd` exchange: kind (one byte), payload
-//! length (four bytes, big-endian), payload.
+//! Protocol between `patchbay-sandbox exec` and `patchbay-execd`. A frame is its kind (one byte), the
+//! payload's length (four bytes, big-endian) and the payload.
 //!
-//! The host opens with one [`Frame::Command`], then sends [`Frame::Stdin`] and at last
-//! [`Frame::StdinEnd`]; the guest answers with output and exactly one of [`Frame::Exited`] and
-//! [`Frame::Failed`]. The end of the input is a frame, not a half-closed socket, so that a closed
-//! socket always means "the other side is gone".
+//! The host sends one [`Frame::Command`], any number of [`Frame::Stdin`] and one [`Frame::StdinEnd`].
+//! The guest sends output and, at last, either [`Frame::Exited`] or [`Frame::Failed`]. The end of
+//! input is a frame rather than a half-closed socket, so a closed socket means a lost peer.
 
 use std::io::{self, Read, Write};
 
-/// The most bytes that one frame carries.
-pub const MAX_PAYLOAD: usize = 64 * 1024;
+/// Maximum length of a payload.
+pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
 const HEADER_LEN: usize = 5;
 
-/// One message between the host and the command server.
+/// Message between the host and the command server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
-    /// Start this program with these arguments; the first is the program.
+    /// Program to start and its arguments.
     Command(Vec<Vec<u8>>),
-    /// Bytes for the program's standard input.
+    /// Data for the program's standard input.
     Stdin(Vec<u8>),
-    /// The standard input has ended.
+    /// End of the standard input.
     StdinEnd,
-    /// Bytes from the program's standard output.
+    /// Data from the program's standard output.
     Stdout(Vec<u8>),
-    /// Bytes from the program's standard error.
+    /// Data from the program's standard error.
     Stderr(Vec<u8>),
-    /// The program ended with this status, or with 128 + the signal that killed it.
+    /// Exit status of the program, or 128 + the signal that killed it.
     Exited(i32),
-    /// The program could not be started, for this reason.
+    /// Reason why the program could not be started.
     Failed(String),
 }
 
-/// A frame that can't be read or written.
+/// Error of reading or writing a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The first byte names no kind of frame.
-    #[error("The frame kind {0} is unknown.")]
+    /// The kind is unknown.
+    #[error("unknown frame kind {0}")]
     UnknownKind(u8),
-    /// More bytes than one frame may carry.
-    #[error("A frame of {length} bytes is longer than the allowed {MAX_PAYLOAD}.")]
+    /// The payload is longer than [`MAX_PAYLOAD_BYTES`].
+    #[error("frame of {length} bytes, the limit is {MAX_PAYLOAD_BYTES}")]
     TooLong {
-        /// The payload's length as announced or asked for.
+        /// Length of the payload.
         length: usize,
     },
-    /// The connection ended inside a frame.
-    #[error("The connection ended in the middle of a frame.")]
+    /// The connection ended within a frame.
+    #[error("the connection ended within a frame")]
     Truncated,
-    /// The payload doesn't have the form that its kind asks for.
-    #[error("The payload of a frame of kind {kind} is malformed.")]
+    /// The payload does not match the kind.
+    #[error("malformed payload in a frame of kind {kind}")]
     MalformedPayload {
-        /// The kind whose payload it is.
+        /// Kind of the frame.
         kind: u8,
     },
-    /// A command without a program.
-    #[error("A command needs at least the name of a program.")]
+    /// The command has no program.
+    #[error("empty command")]
     EmptyCommand,
-    /// Arguments are separated by NUL, so none may hold one.
-    #[error("An argument of a command holds a NUL byte.")]
+    /// NUL separates arguments, so they can't contain it.
+    #[error("an argument contains a NUL byte")]
     NulInArgument,
-    /// The connection failed.
-    #[error("The connection failed.")]
+    /// Reading or writing failed.
+    #[error("the connection failed")]
     Connection(#[from] io::Error),
 }
 
@@ -73,13 +72,13 @@ const EXITED: u8 = 6;
 const FAILED: u8 = 7;
 
 impl Frame {
-    /// Writes the frame in one call of `write_all`, so that a lock around it keeps frames whole.
+    /// Writes the frame by one call of `write_all`, so that a lock around it keeps frames whole.
     pub fn write_to(&self, writer: &mut impl Write) -> Result<(), FrameError> {
         let (kind, payload) = self.encode()?;
         let too_long = || FrameError::TooLong {
             length: payload.len(),
         };
-        if payload.len() > MAX_PAYLOAD {
+        if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(too_long());
         }
         let length = u32::try_from(payload.len()).map_err(|_| too_long())?;
@@ -92,7 +91,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Reads one frame; `None` when the connection ended between two frames.
+    /// Reads a frame; `None` if the connection ended between frames.
     pub fn read_from(reader: &mut impl Read) -> Result<Option<Self>, FrameError> {
         let mut header = [0; HEADER_LEN];
         if read_first_byte(reader, &mut header)? == 0 {
@@ -104,7 +103,7 @@ impl Frame {
             return Err(FrameError::UnknownKind(kind));
         }
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-        if length > MAX_PAYLOAD {
+        if length > MAX_PAYLOAD_BYTES {
             return Err(FrameError::TooLong { length });
         }
         let mut payload = vec![0; length];
@@ -203,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn frames_written_are_read_back(frames in prop::collection::vec(any_frame(), 0..5)) {
+        fn frames_round_trip(frames in prop::collection::vec(any_frame(), 0..5)) {
             let buffer: Vec<u8> = frames.iter().flat_map(encoded).collect();
             let mut rest = buffer.as_slice();
             for frame in frames {
@@ -213,28 +212,28 @@ mod tests {
         }
 
         #[test]
-        fn frame_cut_short_is_truncated(frame in any_frame(), cut in any::<prop::sample::Index>()) {
+        fn frame_prefix_is_truncated(frame in any_frame(), cut in any::<prop::sample::Index>()) {
             let buffer = encoded(&frame);
             let mut short = &buffer[..=cut.index(buffer.len() - 1)];
             prop_assert!(matches!(Frame::read_from(&mut short), Err(FrameError::Truncated)));
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(input in bytes()) {
+        fn read_arbitrary_bytes_does_not_panic(input in bytes()) {
             let mut rest = input.as_slice();
             while let Ok(Some(_)) = Frame::read_from(&mut rest) {}
         }
     }
 
     #[test]
-    fn command_is_nul_separated() {
+    fn command_arguments_are_nul_separated() {
         let frame = Frame::Command(vec![b"ls".to_vec(), Vec::new(), b"-l".to_vec()]);
         assert_eq!(encoded(&frame), b"\x01\0\0\0\x06ls\0\0-l");
     }
 
     #[test]
-    fn payload_over_the_limit_is_refused_both_ways() {
-        let length = MAX_PAYLOAD + 1;
+    fn oversized_payload_fails_in_both_directions() {
+        let length = MAX_PAYLOAD_BYTES + 1;
         let written = Frame::Stdout(vec![0; length]).write_to(&mut Vec::new());
         assert!(matches!(written, Err(FrameError::TooLong { length: l }) if l == length));
         let read = Frame::read_from(&mut b"\x04\x00\x01\x00\x01".as_slice());
@@ -242,13 +241,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kind_is_refused() {
+    fn read_unknown_kind_fails() {
         let read = Frame::read_from(&mut b"\x09\0\0\0\0".as_slice());
         assert!(matches!(read, Err(FrameError::UnknownKind(9))));
     }
 
     #[test]
-    fn malformed_payloads_are_refused() {
+    fn read_malformed_payload_fails() {
         for bytes in [
             b"\x06\0\0\0\x01x",
             b"\x03\0\0\0\x01x",
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn command_that_cannot_be_encoded_is_refused() {
+    fn write_empty_or_nul_command_fails() {
         let empty = Frame::Command(Vec::new()).write_to(&mut Vec::new());
         assert!(matches!(empty, Err(FrameError::EmptyCommand)));
         let nul = Frame::Command(vec![b"a\0b".to_vec()]).write_to(&mut Vec::new());

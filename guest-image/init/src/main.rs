@@ -1,20 +1,43 @@
-//! `patchbay-init`: process 1 of the sandbox image. It mounts what the kernel offers, loads the
-//! modules of the boot list, brings the loopback link up, and keeps the agent running.
+//! `patchbay-init`: process 1 of the sandbox image. It mounts file systems, loads modules, brings the
+//! loopback link up, and keeps the agent running.
 //!
-//! The kernel panics when process 1 ends, so nothing here gives up: a step that fails is said on
-//! the console and the next one goes on.
+//! The kernel panics when process 1 ends, so errors are printed on the console and never fatal.
 
 mod console;
-mod loopback;
-mod modules;
 mod mounts;
 mod services;
 
+use console::print;
+use patchbay_init::BOOT_MODULES;
+use patchbay_netcfg::modules::Modules;
+use patchbay_netcfg::rtnl::link::{self, Change};
+use patchbay_netlink::{Batch, Transport as _, Error, RecvBuffer, Socket};
+
+/// Index of `lo` in every network namespace.
+const LOOPBACK_INDEX: u32 = 1;
+
 fn main() {
     mounts::mount_all();
-    modules::load_boot_list();
-    if let Err(error) = loopback::bring_up() {
-        console::say(&format!("the loopback link can't be brought up: {error}"));
+    let modules = Modules::of_this_kernel();
+    for name in BOOT_MODULES {
+        if let Err(error) = modules.load(name) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            print(&format!("{error}: {}", cause.unwrap_or_default()));
+        }
     }
-    services::Services::of_image().keep_running()
+    if let Err(error) = bring_loopback_up() {
+        print(&format!("could not bring lo up: {error}"));
+    }
+    services::Supervisor::of_image().run()
+}
+
+/// Sets `IFF_UP` on `lo`: IPVS accepts no server address while it is down.
+fn bring_loopback_up() -> Result<(), Error> {
+    let mut batch = Batch::default();
+    link::change(&mut batch, LOOPBACK_INDEX, &Change::Up);
+    let refused = Socket::open(RecvBuffer::Small)?.send(&batch)?;
+    match refused.into_iter().next() {
+        Some((_, error)) => Err(Error::Refused(error)),
+        None => Ok(()),
+    }
 }

@@ -1,64 +1,26 @@
-//! The file systems that every program in the guest expects.
+//! File systems of the guest.
 
 use nix::mount::{MsFlags, mount};
 
-use crate::console::say;
+use crate::console::print;
 
-const QUIET: MsFlags = MsFlags::MS_NOSUID
-    .union(MsFlags::MS_NODEV)
-    .union(MsFlags::MS_NOEXEC);
+const NO_SUID_DEV: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+const NO_SUID_DEV_EXEC: MsFlags = NO_SUID_DEV.union(MsFlags::MS_NOEXEC);
 
-struct Mount {
-    kind: &'static str,
-    target: &'static str,
-    flags: MsFlags,
-    options: Option<&'static str>,
-}
-
-const MOUNTS: [Mount; 5] = [
-    Mount {
-        kind: "proc",
-        target: "/proc",
-        flags: QUIET,
-        options: None,
-    },
-    Mount {
-        kind: "sysfs",
-        target: "/sys",
-        flags: QUIET,
-        options: None,
-    },
-    Mount {
-        kind: "devtmpfs",
-        target: "/dev",
-        flags: MsFlags::MS_NOSUID,
-        options: Some("mode=0755"),
-    },
-    Mount {
-        kind: "tmpfs",
-        target: "/run",
-        flags: MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
-        options: Some("mode=0755"),
-    },
-    Mount {
-        kind: "tmpfs",
-        target: "/tmp",
-        flags: MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
-        options: Some("mode=1777"),
-    },
+/// Type, mount point, flags and options.
+const MOUNTS: [(&str, &str, MsFlags, Option<&str>); 5] = [
+    ("proc", "/proc", NO_SUID_DEV_EXEC, None),
+    ("sysfs", "/sys", NO_SUID_DEV_EXEC, None),
+    ("devtmpfs", "/dev", MsFlags::MS_NOSUID, Some("mode=0755")),
+    ("tmpfs", "/run", NO_SUID_DEV, Some("mode=0755")),
+    ("tmpfs", "/tmp", NO_SUID_DEV, Some("mode=1777")),
 ];
 
-/// Mounts all of them.
+/// Mounts all file systems.
 pub(crate) fn mount_all() {
-    for Mount {
-        kind,
-        target,
-        flags,
-        options,
-    } in MOUNTS
-    {
+    for (kind, target, flags, options) in MOUNTS {
         if let Err(error) = mount(Some(kind), target, Some(kind), flags, options) {
-            say(&format!("{kind} can't be mounted on {target}: {error}"));
+            print(&format!("could not mount {kind} on {target}: {error}"));
         }
     }
 }

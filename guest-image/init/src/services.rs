@@ -1,5 +1,4 @@
-//! Keeping the agent and, in an image with tools, the command server and the echo running; and
-//! reaping what they leave behind.
+//! Supervises the agent and, in an image with tools, the command server and the TCP echo server.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,106 +10,91 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use patchbay_init::{AGENT_PATH, ECHO_PATH, EXECD_PATH};
 
-use crate::console::say;
+use crate::console::print;
 
-/// A program is started at most once in this time.
+/// A program is started at most once per interval.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
-const PATH: &str = "/sbin:/bin:/usr/sbin:/usr/bin";
+/// `PATH` for commands run by exec. A single malloc arena lets the agent's threads share freed
+/// memory: with one arena each, it grew by a third over its first hundred rule files.
+const ENVIRONMENT: [(&str, &str); 2] = [
+    ("PATH", "/sbin:/bin:/usr/sbin:/usr/bin"),
+    ("MALLOC_ARENA_MAX", "1"),
+];
 
-/// For glibc's `malloc`: what a large request needed is used again by the next, whichever thread serves
-/// it; with an arena for each thread the agent grew by a third over its first hundred rule files.
-const ONE_ARENA: [(&str, &str); 1] = [("MALLOC_ARENA_MAX", "1")];
+/// `/run` is a tmpfs, as the undo log requires.
+const AGENT_ARGS: &[&str] = &["--undo-log", "/run/patchbay-agent.undo"];
 
-enum State {
-    Waiting,
-    Running { pid: Pid, since: Instant },
-}
-
-/// What leads back should the agent be killed at a rule file; gone when the kernel is.
-const AGENT_WORDS: &[&str] = &["--undo-log", "/run/patchbay-agent.undo"];
-
-struct Service {
+struct Supervised {
     program: &'static str,
-    words: &'static [&'static str],
-    state: State,
+    args: &'static [&'static str],
+    /// Process id and time of the start; `None` while it has to be started.
+    running: Option<(Pid, Instant)>,
     restarts: u32,
 }
 
-/// The programs that process 1 keeps running.
-pub(crate) struct Services(Vec<Service>);
+/// Keeps the image's programs running and reaps orphans.
+pub(crate) struct Supervisor(Vec<Supervised>);
 
-impl Services {
-    /// The agent, and whatever else this image holds.
+impl Supervisor {
+    /// Supervises the agent and those optional programs that the image has.
     pub(crate) fn of_image() -> Self {
         let optional = [ECHO_PATH, EXECD_PATH]
             .into_iter()
             .filter(|program| Path::new(program).exists());
-        // The agent last: who finds it answering finds the others started.
-        let services = optional.map(|program| Service::new(program, &[]));
-        let agent = Service::new(AGENT_PATH, AGENT_WORDS);
-        Self(services.chain([agent]).collect())
+        // The agent is last: once it answers, the others have been started.
+        let programs = optional.map(|program| Supervised::new(program, &[]));
+        let agent = Supervised::new(AGENT_PATH, AGENT_ARGS);
+        Self(programs.chain([agent]).collect())
     }
 
-    /// Starts them, reaps children, restarts what died, for ever.
-    pub(crate) fn keep_running(mut self) -> ! {
+    /// Starts programs, reaps children and restarts programs, forever.
+    pub(crate) fn run(mut self) -> ! {
         loop {
-            for service in &mut self.0 {
-                service.start_if_waiting();
+            for supervised in &mut self.0 {
+                supervised.start();
             }
-            match waitpid(None, self.wait_flag()) {
+            // Blocks only while all programs run.
+            let all_run = self.0.iter().all(|supervised| supervised.running.is_some());
+            let flag = (!all_run).then_some(WaitPidFlag::WNOHANG);
+            match waitpid(None, flag) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => thread::sleep(RESTART_INTERVAL),
-                Ok(status) => self.note(status),
+                Ok(status) => self
+                    .0
+                    .iter_mut()
+                    .for_each(|supervised| supervised.reap(status)),
                 Err(_) => {}
             }
         }
     }
-
-    /// Waiting blocks only while nothing is left to be started.
-    fn wait_flag(&self) -> Option<WaitPidFlag> {
-        let all_run = self
-            .0
-            .iter()
-            .all(|service| matches!(service.state, State::Running { .. }));
-        (!all_run).then_some(WaitPidFlag::WNOHANG)
-    }
-
-    fn note(&mut self, status: WaitStatus) {
-        for service in &mut self.0 {
-            service.note(status);
-        }
-    }
 }
 
-impl Service {
-    fn new(program: &'static str, words: &'static [&'static str]) -> Self {
+impl Supervised {
+    fn new(program: &'static str, args: &'static [&'static str]) -> Self {
         Self {
             program,
-            words,
-            state: State::Waiting,
+            args,
+            running: None,
             restarts: 0,
         }
     }
 
-    fn start_if_waiting(&mut self) {
-        if matches!(self.state, State::Running { .. }) {
+    fn start(&mut self) {
+        if self.running.is_some() {
             return;
         }
         let mut command = Command::new(self.program);
-        command.args(self.words).env("PATH", PATH).envs(ONE_ARENA);
-        match command.spawn() {
+        match command.args(self.args).envs(ENVIRONMENT).spawn() {
             Ok(child) => {
-                self.state = State::Running {
-                    pid: pid_of(child.id()),
-                    since: Instant::now(),
-                }
+                let pid = Pid::from_raw(child.id().cast_signed());
+                self.running = Some((pid, Instant::now()));
             }
-            Err(error) => say(&format!("{} can't be started: {error}", self.program)),
+            Err(error) => print(&format!("could not start {}: {error}", self.program)),
         }
     }
 
-    fn note(&mut self, status: WaitStatus) {
-        let State::Running { pid, since } = self.state else {
+    fn reap(&mut self, status: WaitStatus) {
+        let Some((pid, since)) = self.running else {
             return;
         };
         let how = match status {
@@ -119,18 +103,14 @@ impl Service {
             _ => return,
         };
         self.restarts = self.restarts.saturating_add(1);
-        self.state = State::Waiting;
-        let lived = since.elapsed();
-        say(&format!(
+        self.running = None;
+        let uptime = since.elapsed();
+        print(&format!(
             "{} ended {how} after {:.1} s; restart {}",
             self.program,
-            lived.as_secs_f32(),
+            uptime.as_secs_f32(),
             self.restarts
         ));
-        thread::sleep(RESTART_INTERVAL.saturating_sub(lived));
+        thread::sleep(RESTART_INTERVAL.saturating_sub(uptime));
     }
-}
-
-fn pid_of(id: u32) -> Pid {
-    Pid::from_raw(id.cast_signed())
 }

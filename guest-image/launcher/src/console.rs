@@ -1,37 +1,37 @@
-//! `console`: what a sandbox's guest has printed, made safe for a terminal.
+//! `console`: output of the guest's console, escaped for a terminal.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::launch::registry::Sandbox;
-use crate::text::escaped;
+use crate::launch::registry::RegisteredSandbox;
+use crate::text::escape_lines;
 
-/// Whether to go on when all is printed.
+/// Behavior at the end of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
-    /// Until the sandbox's QEMU ends.
+    /// Wait for more until the sandbox ends.
     Yes,
-    /// Print what is there.
+    /// Return.
     No,
 }
 
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints the console of `sandbox` to `out`.
-pub fn show(sandbox: &Sandbox, follow: Follow, out: &mut impl Write) -> io::Result<()> {
+/// Prints the console of a sandbox.
+pub fn show(sandbox: &RegisteredSandbox, follow: Follow, out: &mut impl Write) -> io::Result<()> {
     let mut log = File::open(sandbox.folder.console())?;
     loop {
-        // Asked first: what was printed before the end is read after it.
-        let runs = sandbox.qemu().is_some();
+        // Checked before the read, which then gets all output of a sandbox that has ended.
+        let running = sandbox.qemu().is_some();
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
-        out.write_all(escaped(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+        out.write_all(escape_lines(&bytes).as_bytes())?;
         out.flush()?;
-        if follow == Follow::No || !runs {
+        if follow == Follow::No || !running {
             return Ok(());
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
 }

@@ -1,85 +1,86 @@
-//! What can go wrong in a command, and the exit code that says it.
+//! Errors of commands and their exit codes.
 
 use std::io;
 
-use patchbay_types::failure::Kind;
+use patchbay_types::failure::{Failure, Kind};
 
 use crate::exec::ExecError;
 use crate::image::ImageError;
-use crate::launch::{Failure, LaunchError};
+use crate::launch::{LaunchError, StartError};
 
-/// The failure of a command.
+/// Error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// While building an image.
+    /// Error of building an image.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// While starting, finding or stopping a sandbox.
+    /// Error of starting, finding or stopping a sandbox.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// While running a command in the guest.
+    /// Error of running a command in a sandbox.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// While printing.
-    #[error("The output can't be written.")]
+    /// Error of reading or writing the output.
+    #[error("could not print the output")]
     Output(#[from] io::Error),
 }
 
 impl Error {
-    /// Its kind, whose exit code tells a script what happened; the same as `patchbay`'s.
+    /// Returns the kind, which determines the exit code as for `patchbay`.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
             Self::Launch(error) | Self::Exec(ExecError::Sandbox(error)) => launch_kind(error),
             Self::Exec(ExecError::NoTools(_)) => Kind::Unsupported,
+            Self::Exec(ExecError::SandboxFile(failure)) => failure.kind(),
             Self::Image(_) | Self::Exec(_) | Self::Output(_) => Kind::Other,
         }
     }
 
-    /// The message with its causes, as one sentence.
+    /// Returns the lines to print: the message with its causes, then details of a failed start.
     #[must_use]
-    pub fn sentence(&self) -> String {
-        sentence(self)
-    }
-
-    /// More lines that help to understand it.
-    #[must_use]
-    pub fn evidence(&self) -> Vec<String> {
-        let Self::Launch(LaunchError::NotStarted { left, evidence, .. }) = self else {
-            return Vec::new();
-        };
-        let undoing = left
-            .iter()
-            .map(|error| format!("It could not be undone: {}", sentence(error.as_ref())));
-        undoing.chain(evidence.iter().cloned()).collect()
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![chain(self)];
+        if let Self::Launch(LaunchError::NotStarted {
+            undo_error,
+            evidence,
+            ..
+        }) = self
+        {
+            let undo_error = undo_error.iter().map(|error| chain(error.as_ref()));
+            lines.extend(undo_error.map(|error| format!("could not undo the start: {error}")));
+            lines.extend(evidence.iter().cloned());
+        }
+        lines
     }
 }
 
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut sentence = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        sentence = format!("{}: {error}", sentence.trim_end_matches('.'));
-        cause = error.source();
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut messages = Vec::new();
+    for cause in std::iter::successors(Some(error), |error| error.source()) {
+        messages.push(cause.to_string());
+        let failure = cause.downcast_ref::<Failure>();
+        let causes = failure.into_iter().flat_map(Failure::chain);
+        messages.extend(causes.map(str::to_owned));
     }
-    sentence
+    messages.join(": ")
 }
 
 fn launch_kind(error: &LaunchError) -> Kind {
     match error {
-        LaunchError::BadId(_)
-        | LaunchError::Ambiguous { .. }
-        | LaunchError::PathTooLong(_)
-        | LaunchError::Netns { .. } => Kind::Invalid,
+        LaunchError::Ambiguous { .. } | LaunchError::PathTooLong(_) | LaunchError::Netns { .. } => {
+            Kind::Invalid
+        }
         LaunchError::NotFound(_) | LaunchError::NotRunning(_) => Kind::NotFound,
         LaunchError::Exists(_) => Kind::Exists,
         LaunchError::NotStarted {
-            source: Failure::Timeout(_),
+            source: StartError::Timeout(_),
             ..
         } => Kind::Timeout,
         LaunchError::MissingProgram { .. }
         | LaunchError::Signals(_)
         | LaunchError::Image(_)
+        | LaunchError::Registry(_)
         | LaunchError::Io { .. }
         | LaunchError::NotStarted { .. }
         | LaunchError::Stuck { .. } => Kind::Other,
@@ -90,18 +91,19 @@ fn launch_kind(error: &LaunchError) -> Kind {
 mod tests {
     use std::time::Duration;
 
+    use patchbay_host::sandbox::SandboxId;
+
     use super::*;
-    use crate::launch::registry::SandboxId;
 
     #[test]
-    fn exit_codes_say_what_happened() {
+    fn exit_code_follows_kind() {
         let code = |error| Error::Launch(error).kind().exit_code();
         assert_eq!(code(LaunchError::NotFound("x".into())), 3);
         assert_eq!(code(LaunchError::Exists("x".parse().unwrap())), 4);
         let timeout = LaunchError::NotStarted {
             id: "x".parse().unwrap(),
-            source: Failure::Timeout(Duration::from_secs(1)),
-            left: None,
+            source: StartError::Timeout(Duration::from_secs(1)),
+            undo_error: None,
             evidence: Vec::new(),
         };
         assert_eq!(code(timeout), 9);
@@ -110,31 +112,29 @@ mod tests {
     }
 
     #[test]
-    fn sentence_holds_the_causes() {
+    fn message_includes_causes() {
         let error = Error::Launch(LaunchError::Netns {
             path: "/run/netns/x".into(),
             source: io::ErrorKind::NotFound.into(),
         });
-        let expected = "The network namespace /run/netns/x can't be opened: entity not found";
-        assert_eq!(error.sentence(), expected);
+        let expected = "could not open the network namespace /run/netns/x: entity not found";
+        assert_eq!(error.lines(), [expected]);
     }
+
     #[test]
-    fn a_failure_and_what_kept_it_from_being_undone_are_both_told() {
+    fn failed_start_prints_undo_error_and_logs() {
         let id: SandboxId = "x".parse().unwrap();
         let error = Error::Launch(LaunchError::NotStarted {
             id: id.clone(),
-            source: Failure::Interrupted,
-            left: Some(Box::new(LaunchError::Stuck { id, pid: 7 })),
+            source: StartError::Interrupted,
+            undo_error: Some(Box::new(LaunchError::Stuck { id, pid: 7 })),
             evidence: vec!["console.log: panic".into()],
         });
-        let told = [
-            "It could not be undone: The process 7 of the sandbox x does not end.",
+        let expected = [
+            "could not start sandbox x: interrupted",
+            "could not undo the start: process 7 of sandbox x does not end",
             "console.log: panic",
         ];
-        assert_eq!(
-            error.sentence(),
-            "The sandbox x did not start: It was interrupted."
-        );
-        assert_eq!(error.evidence(), told);
+        assert_eq!(error.lines(), expected);
     }
 }

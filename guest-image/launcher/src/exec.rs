@@ -1,4 +1,4 @@
-//! `exec`: a command in the guest, with this process's input and output.
+//! `exec`: runs a command in the guest with this process's standard streams.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,90 +8,91 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::Duration;
 
+use patchbay_host::sandbox::{SandboxFile, SandboxId};
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
 use patchbay_init::frame::{Frame, FrameError};
-use patchbay_types::InvalidValue;
-use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::Failure;
+use patchbay_types::text::escape_controls;
 
 use crate::image::Tools;
 use crate::launch::LaunchError;
-use crate::launch::registry::{Sandbox, SandboxId};
+use crate::launch::registry::RegisteredSandbox;
 
-/// A command that could not be run to its end.
+/// Error of running a command in the guest.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// Only an image with tools has a command server.
-    #[error("The sandbox {0} was started without --tools, so it can run no commands.")]
+    /// The sandbox has no command server.
+    #[error("sandbox {0} can't run commands: it was started without --tools")]
     NoTools(SandboxId),
     /// The command server can't be reached.
-    #[error("The command server of the sandbox {id} can't be reached.")]
+    #[error("could not connect to the command server of sandbox {id}")]
     Unreachable {
-        /// The sandbox.
+        /// Id of the sandbox.
         id: SandboxId,
-        /// Why.
+        /// Error of the connection.
         source: io::Error,
     },
-    /// The guest can't start it.
-    #[error("The guest can't start {program}: {reason}")]
+    /// The guest can't start the program.
+    #[error("the guest could not start {program}: {reason}")]
     NotStarted {
-        /// The command's program.
+        /// Name of the program.
         program: String,
-        /// The guest's words, made safe for a terminal.
+        /// Error message of the guest, escaped.
         reason: String,
     },
-    /// The connection ended first.
-    #[error("The connection to the guest ended before the command did.")]
-    Cut,
-    /// The guest speaks something else.
-    #[error("The guest's answer can't be read.")]
+    /// The connection ended before the command.
+    #[error("the connection to the guest ended before the command")]
+    ConnectionLost,
+    /// A frame can't be sent or received.
+    #[error("could not exchange data with the guest")]
     Frame(#[from] FrameError),
-    /// Our own output can't be written.
-    #[error("The command's output can't be written.")]
+    /// The command's output can't be written.
+    #[error("could not write the command's output")]
     Output(#[source] io::Error),
-    /// The sandbox isn't there, or doesn't run.
+    /// The sandbox is not running.
     #[error(transparent)]
     Sandbox(#[from] LaunchError),
-    /// The sandbox's own description is wrong.
-    #[error("The address in the sandbox's own description is wrong.")]
-    Address(#[from] InvalidValue),
+    /// `sandbox.json` is missing because the sandbox is starting, or it is invalid.
+    #[error("could not read the sandbox's address")]
+    SandboxFile(#[from] Failure),
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const STEP: usize = 32 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const INPUT_CHUNK_BYTES: usize = 32 * 1024;
 
-/// Runs `command` in the guest; its status, or 128 + the signal that killed it.
-pub fn exec(sandbox: &Sandbox, command: Vec<OsString>) -> Result<i32, ExecError> {
+/// Runs a command in the guest; returns its exit status, or 128 + the signal that killed it.
+pub fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, ExecError> {
     let mut connection = connect(sandbox)?;
     let program = command.first().cloned().unwrap_or_default();
     let words = command.into_iter().map(OsString::into_vec).collect();
     Frame::Command(words).write_to(&mut connection)?;
     let mut input = connection.try_clone().map_err(FrameError::from)?;
-    // Left behind when the command ends first: nothing can wake it from reading our input.
+    // Never joined: if the command ends first, the thread is still blocked in its read.
     thread::spawn(move || send_input(&mut input));
     receive(&mut connection, &program.to_string_lossy())
 }
 
-fn connect(sandbox: &Sandbox) -> Result<File, ExecError> {
+fn connect(sandbox: &RegisteredSandbox) -> Result<File, ExecError> {
     let not_running = || LaunchError::NotRunning(sandbox.id.clone());
     let record = sandbox.record.as_ref().ok_or_else(not_running)?;
     sandbox.qemu().ok_or_else(not_running)?;
-    let description = sandbox.folder.read_description()?.ok_or_else(not_running)?;
     if record.tools == Tools::Without {
         return Err(ExecError::NoTools(sandbox.id.clone()));
     }
-    let agent: Endpoint = description.agent.parse()?;
+    let agent = SandboxFile::read(sandbox.folder.path())?.endpoint()?;
     let unreachable = |source| ExecError::Unreachable {
         id: sandbox.id.clone(),
         source,
     };
-    let stream = vsock_stream::connect(&agent.at_port(EXEC_PORT), PATIENCE).map_err(unreachable)?;
-    // Any descriptor can become a file, and a file reads and writes.
+    let stream =
+        vsock_stream::connect(&agent.at_port(EXEC_PORT), CONNECT_TIMEOUT).map_err(unreachable)?;
+    // A `File` reads and writes any descriptor.
     Ok(OwnedFd::from(stream).into())
 }
 
 fn send_input(connection: &mut File) {
-    let mut buffer = vec![0; STEP];
+    let mut buffer = vec![0; INPUT_CHUNK_BYTES];
     loop {
         let frame = match io::stdin().lock().read(&mut buffer) {
             Ok(0) => Frame::StdinEnd,
@@ -99,7 +100,7 @@ fn send_input(connection: &mut File) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => Frame::StdinEnd,
         };
-        // A command that has ended takes no more input; the other side says so itself.
+        // A failed write means that the command has ended; `receive` gets its status.
         if frame.write_to(connection).is_err() || frame == Frame::StdinEnd {
             return;
         }
@@ -111,23 +112,23 @@ fn receive(connection: &mut File, program: &str) -> Result<i32, ExecError> {
     let mut stderr = io::stderr().lock();
     loop {
         match Frame::read_from(connection)? {
-            Some(Frame::Stdout(bytes)) => put(&mut stdout, &bytes)?,
-            Some(Frame::Stderr(bytes)) => put(&mut stderr, &bytes)?,
+            Some(Frame::Stdout(bytes)) => write_all(&mut stdout, &bytes)?,
+            Some(Frame::Stderr(bytes)) => write_all(&mut stderr, &bytes)?,
             Some(Frame::Exited(status)) => return Ok(status),
             Some(Frame::Failed(reason)) => {
                 return Err(ExecError::NotStarted {
                     program: program.to_owned(),
-                    reason: crate::text::escaped(&reason),
+                    reason: escape_controls(&reason),
                 });
             }
             Some(Frame::Command(_) | Frame::Stdin(_) | Frame::StdinEnd) | None => {
-                return Err(ExecError::Cut);
+                return Err(ExecError::ConnectionLost);
             }
         }
     }
 }
 
-fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), ExecError> {
+fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), ExecError> {
     out.write_all(bytes)
         .and_then(|()| out.flush())
         .map_err(ExecError::Output)

@@ -1,13 +1,13 @@
-//! Sandboxes for trying and testing patchbay: [`image`] builds what they boot, [`launch`] starts,
-//! finds and stops them, [`exec`] runs a command in one, [`console`] shows what one has printed.
+//! Sandboxes for development and tests: [`image`] builds their images, [`launch`] starts, finds and
+//! stops them, [`exec`] runs commands in them, [`console`] shows their output.
 
 pub mod cli;
 pub mod console;
 pub mod error;
 pub mod exec;
-#[cfg(fuzzing)]
-pub mod fuzz;
 pub mod image;
 pub mod launch;
 pub mod list;
 pub mod text;
+
+mod paths;

@@ -1,98 +1,48 @@
 //! `patchbay-sandbox`: builds, starts, stops and lists sandboxes.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process;
 
 use clap::Parser;
-use patchbay_sandbox::cli::{BuildArgs, Cli, Command, StartArgs};
+use patchbay_sandbox::cli::{LauncherArgs, LauncherCommand};
 use patchbay_sandbox::console::{self, Follow};
 use patchbay_sandbox::error::Error;
 use patchbay_sandbox::exec::exec;
-use patchbay_sandbox::image::{self, BuildOptions, Image, overlay};
+use patchbay_sandbox::image::{self, overlay};
+use patchbay_sandbox::launch;
 use patchbay_sandbox::launch::registry::RunDir;
-use patchbay_sandbox::launch::{self, StartOptions};
-use patchbay_sandbox::list::{self, Form};
+use patchbay_sandbox::list;
 
 fn main() {
-    let Cli { run_dir, command } = Cli::parse();
-    let code = match run(run_dir, command) {
-        Ok(code) => code,
-        Err(error) => report(&error),
-    };
+    let code = run(LauncherArgs::parse()).unwrap_or_else(|error| {
+        error.lines().iter().for_each(|line| print_note(line));
+        error.kind().exit_code().into()
+    });
     process::exit(code)
 }
 
-fn run(run_dir: PathBuf, command: Command) -> Result<i32, Error> {
-    let run_dir = RunDir::new(std::path::absolute(run_dir)?);
+fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
+    let run_dir = RunDir::new(run_dir);
+    let mut out = io::stdout();
     match command {
-        Command::Build(args) => build(args)?,
-        Command::Overlay(args) => overlay::write(&args.folder, &programs(args.bin_dir)?)?,
-        Command::Start(args) => start(&run_dir, args)?,
-        Command::Stop(args) => drop(launch::stop(&run_dir, &args.id)?),
-        Command::List(args) => {
-            let form = if args.json { Form::Json } else { Form::Table };
-            list::print(&run_dir.list()?, form, &mut io::stdout())?;
-        }
-        Command::Console(args) => {
+        LauncherCommand::Build(options) => image::build(&options)?,
+        LauncherCommand::Overlay(options) => overlay::write(&options)?,
+        LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
+        LauncherCommand::Stop(sandbox) => launch::stop(&run_dir, &sandbox.id)?,
+        LauncherCommand::List(args) if args.json => list::print_json(&run_dir.list()?, &mut out)?,
+        LauncherCommand::List(_) => list::print_table(&run_dir.list()?, &mut out)?,
+        LauncherCommand::Console(args) => {
             let follow = if args.follow { Follow::Yes } else { Follow::No };
-            let sandbox = run_dir.find(&args.sandbox.id)?;
-            console::show(&sandbox, follow, &mut io::stdout())?;
+            console::show(&run_dir.find(&args.sandbox.id)?, follow, &mut out)?;
         }
-        Command::Exec(args) => return Ok(exec(&run_dir.find(&args.sandbox.id)?, args.words)?),
+        LauncherCommand::Exec(args) => {
+            return Ok(exec(&run_dir.find(&args.sandbox.id)?, args.command)?);
+        }
     }
     Ok(0)
 }
 
-/// Where the programs of the guest are.
-fn programs(given: Option<PathBuf>) -> Result<PathBuf, Error> {
-    let beside_us = || {
-        let program = std::env::current_exe()?;
-        Ok(program.parent().map(PathBuf::from).unwrap_or_default())
-    };
-    given.map_or_else(beside_us, Ok)
-}
-
-fn build(args: BuildArgs) -> Result<(), Error> {
-    let tools = args.tools();
-    let programs = programs(args.bin_dir)?;
-    let folder = std::path::absolute(args.image.image)?;
-    Ok(image::build(&BuildOptions {
-        folder,
-        programs,
-        kernel: args.kernel,
-        tools,
-    })?)
-}
-
-fn start(run_dir: &RunDir, args: StartArgs) -> Result<(), Error> {
-    let options = StartOptions {
-        netns: args.netns().map(std::path::absolute).transpose()?,
-        tools: args.image.tools(),
-        timeout: args.timeout(),
-        id: args.id,
-        machine: args.machine,
-        accel: args.accel,
-        cpus: args.cpus,
-        memory_mib: args.memory,
-        ports: args.ports,
-        image: Image::new(std::path::absolute(args.image.image)?),
-        extra: args.extra,
-    };
-    let mut note = |line: &str| say(line);
-    launch::start(run_dir, &options, &mut note)?;
-    Ok(())
-}
-
-fn report(error: &Error) -> i32 {
-    say(&error.sentence());
-    for line in error.evidence() {
-        say(&line);
-    }
-    error.kind().exit_code().into()
-}
-
-fn say(line: &str) {
-    // Nobody is left to be told when standard error is gone.
+fn print_note(line: &str) {
+    // A failed standard error leaves nowhere to report it.
     let _ = writeln!(io::stderr(), "patchbay-sandbox: {line}");
 }

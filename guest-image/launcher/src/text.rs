@@ -1,29 +1,18 @@
-//! Text that a guest or another program wrote, made safe for a terminal.
+//! Escaping of logs and console output for terminals.
 
-/// Replaces control characters, except line ends and tabs, by their escapes.
+use patchbay_types::text::escape_controls;
+
+/// Escapes terminal controls other than line ends and tabs.
 #[must_use]
-pub fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.replace("\r\n", "\n").chars() {
-        match character {
-            '\n' | '\t' => safe.push(character),
-            control if control.is_control() => safe.extend(control.escape_default()),
-            other => safe.push(other),
-        }
+pub fn escape_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let mut escaped = String::with_capacity(text.len());
+    for piece in text.split_inclusive(['\n', '\t']) {
+        let body = piece.trim_end_matches(['\n', '\t']);
+        escaped.push_str(&escape_controls(body));
+        escaped.push_str(&piece[body.len()..]);
     }
-    safe
-}
-
-/// The last `count` lines, made safe.
-#[must_use]
-pub fn last_lines(bytes: &[u8], count: usize) -> Vec<String> {
-    let text = escaped(&String::from_utf8_lossy(bytes));
-    let lines: Vec<&str> = text.lines().collect();
-    let first = lines.len().saturating_sub(count);
-    lines[first..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    escaped
 }
 
 #[cfg(test)]
@@ -31,14 +20,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(escaped("a\x1b[2Jb\r\nc\td\x07"), "a\\u{1b}[2Jb\nc\td\\u{7}");
-    }
-
-    #[test]
-    fn last_lines_takes_the_end() {
-        assert_eq!(last_lines(b"1\n2\n3\n", 2), ["2", "3"]);
-        assert_eq!(last_lines(b"1", 2), ["1"]);
-        assert!(last_lines(b"", 2).is_empty());
+    fn escape_lines_keeps_line_ends_and_tabs() {
+        let escaped = escape_lines(b"a\x1b[2Jb\r\nc\td\x07\n\n");
+        assert_eq!(escaped, "a\\u{1b}[2Jb\nc\td\\u{7}\n\n");
     }
 }

@@ -3,10 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use patchbay_sandbox::fuzz::module_depends;
 use patchbay_sandbox::image::archive::Archive;
 use patchbay_sandbox::image::elf::needs_of;
-use patchbay_sandbox::image::kernel::vmlinux_of;
+use patchbay_sandbox::image::bzimage::vmlinux_of;
 
 use crate::pick;
 
@@ -20,7 +19,6 @@ pub fn run(data: &[u8]) {
             }
         }
         b'1' => drop(needs_of(Path::new("program"), bytes)),
-        b'2' => drop(module_depends(bytes)),
         b'3' => archive(bytes),
         _ => {}
     }

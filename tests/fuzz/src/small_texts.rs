@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use patchbay::fuzz;
 use patchbay_grammar::inet_aton;
-use patchbay_sandbox::launch::registry::SandboxId;
+use patchbay_host::sandbox::SandboxId;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::ipvs::{Engine, Scheduler};
 use patchbay_types::{IfName, MacAddr, SocketPath};

@@ -1,4 +1,4 @@
-//! A started command that two threads share: one waits for it, one may have to kill it.
+//! A running command shared by two threads: one waits for it, the other can kill it.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -10,22 +10,17 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// The three ends of the command's standard streams.
+/// Parent's ends of the command's standard streams.
 pub(crate) struct Streams {
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
     pub(crate) stderr: ChildStderr,
 }
 
-enum State {
-    Running,
-    Reaped,
-}
-
-/// A command in a process group of its own.
+/// Command in its own process group.
 pub(crate) struct SharedChild {
     pid: Pid,
-    state: Mutex<State>,
+    reaped: Mutex<bool>,
 }
 
 impl SharedChild {
@@ -40,33 +35,34 @@ impl SharedChild {
         let pid = Pid::from_raw(child.id().cast_signed());
         let shared = Self {
             pid,
-            state: Mutex::new(State::Running),
+            reaped: Mutex::new(false),
         };
         let streams =
             streams_of(child).ok_or_else(|| io::Error::other("a standard stream is missing"))?;
         Ok((shared, streams))
     }
 
-    /// Waits for the end; the status, or 128 + the signal.
+    /// Waits for the end and returns the exit status, or 128 + the signal.
     pub(crate) fn wait(&self) -> io::Result<i32> {
-        // Waits without reaping, so that the id stays taken until the lock is held: a kill from
-        // another thread can't hit a stranger that got the same id.
+        // Reaps under the lock only, so that `kill` never meets a reused process id.
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         retry_interrupted(|| waitid(Id::Pid(self.pid), flags))?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State::Reaped;
+        let mut reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        *reaped = true;
         match retry_interrupted(|| waitpid(self.pid, None))? {
             WaitStatus::Exited(_, status) => Ok(status),
             WaitStatus::Signaled(_, signal, _) => Ok(128 + signal as i32),
-            other => Err(io::Error::other(format!("unexpected end {other:?}"))),
+            other => Err(io::Error::other(format!(
+                "unexpected wait status {other:?}"
+            ))),
         }
     }
 
-    /// Kills the command with its process group, unless it has ended.
+    /// Kills the process group, unless the command has been reaped.
     pub(crate) fn kill(&self) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Running) {
-            // Fails only when the group is gone, which is what is wanted.
+        let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*reaped {
+            // Fails only if the group has ended already.
             let _ = killpg(self.pid, Signal::SIGKILL);
         }
     }

@@ -1,5 +1,5 @@
-//! `patchbay-execd`: runs commands in the guest for the host, over vsock. Only an image with tools
-//! holds it: whoever reaches it is root in the guest, so it serves the host alone.
+//! `patchbay-execd`: runs commands in the guest for the host, over vsock. It gives root access, so only
+//! images with tools have it, and it serves the host alone.
 
 mod child;
 mod session;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let listener = match VsockListener::bind_with_cid_port(VMADDR_CID_ANY, EXEC_PORT) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("patchbay-execd: vsock port {EXEC_PORT} can't be served: {error}");
+            eprintln!("patchbay-execd: could not listen on vsock port {EXEC_PORT}: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -29,10 +29,10 @@ fn main() -> ExitCode {
                 });
             }
             Ok((_, peer)) => {
-                eprintln!("patchbay-execd: refused the peer with CID {}", peer.cid());
+                eprintln!("patchbay-execd: rejected the peer with CID {}", peer.cid());
             }
             Err(error) => {
-                eprintln!("patchbay-execd: a connection can't be accepted: {error}");
+                eprintln!("patchbay-execd: could not accept a connection: {error}");
                 thread::sleep(Duration::from_millis(100));
             }
         }

@@ -1,4 +1,4 @@
-//! One connection: one command, its input, its output, its end.
+//! A connection runs one command and relays its input, output and exit status.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -15,26 +15,26 @@ use vsock::VsockStream;
 
 use crate::child::{SharedChild, Streams};
 
-/// A pipe that polls as writable takes at least this much (`PIPE_BUF`) without blocking.
-const STDIN_STEP: usize = 4096;
+/// Bytes that a writable pipe accepts without blocking: `PIPE_BUF`.
+const STDIN_CHUNK_BYTES: usize = 4096;
 
-const OUTPUT_STEP: usize = 32 * 1024;
+const OUTPUT_CHUNK_BYTES: usize = 32 * 1024;
 
-/// Why a session ended early.
+/// Error that ends a session early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// The first frame isn't a command.
-    #[error("A session did not begin with a command.")]
+    /// The first frame is not a command.
+    #[error("the session does not start with a command")]
     NoCommand,
-    /// The host's frames can't be read, or ours can't be sent.
-    #[error("A session broke: {0}")]
+    /// A frame can't be read or sent.
+    #[error("the session broke off: {0}")]
     Frame(#[from] FrameError),
-    /// The end of the command can't be waited for.
-    #[error("The end of a command can't be waited for: {0}")]
+    /// Waiting for the command failed.
+    #[error("could not wait for a command: {0}")]
     Wait(#[source] io::Error),
 }
 
-/// Serves the connection to its end.
+/// Serves a connection to its end.
 pub(crate) fn serve(stream: &VsockStream) -> Result<(), SessionError> {
     let arguments = match Frame::read_from(&mut &*stream)? {
         Some(Frame::Command(arguments)) => arguments,
@@ -43,11 +43,11 @@ pub(crate) fn serve(stream: &VsockStream) -> Result<(), SessionError> {
     };
     let out = Mutex::new(stream);
     let end = match start(&arguments) {
-        Ok((child, streams)) => Frame::Exited(attend(stream, &out, &child, streams)?),
+        Ok((child, streams)) => Frame::Exited(relay(stream, &out, &child, streams)?),
         Err(error) => Frame::Failed(error.to_string()),
     };
     send(&out, &end)?;
-    // The host closes when it has read the end: closing first could cut off what it hasn't read.
+    // Closing before the host does could discard data that it has not read yet.
     while Frame::read_from(&mut &*stream)?.is_some() {}
     Ok(())
 }
@@ -61,8 +61,8 @@ fn start(arguments: &[Vec<u8>]) -> io::Result<(SharedChild, Streams)> {
     SharedChild::start(&mut command)
 }
 
-/// Carries input and output until the command has ended and its output is sent.
-fn attend(
+/// Relays input and output until the command has ended and its output is sent.
+fn relay(
     stream: &VsockStream,
     out: &Mutex<&VsockStream>,
     child: &SharedChild,
@@ -76,7 +76,7 @@ fn attend(
     let (ended, end_of_session) = io::pipe().map_err(SessionError::Wait)?;
     thread::scope(|scope| {
         scope.spawn(|| {
-            if let Input::Cut = feed(stream, stdin, &ended) {
+            if feed(stream, stdin, &ended).is_err() {
                 child.kill();
             }
         });
@@ -88,85 +88,62 @@ fn attend(
     })
 }
 
-enum Input {
-    /// The command has ended, or all its input has been passed on.
-    Ended,
-    /// The host went away or spoke nonsense.
-    Cut,
-}
+/// The host has closed the connection or broken the protocol.
+struct HostLost;
 
-/// Passes the input on and watches for the host's going away, until the command has ended.
-fn feed(stream: &VsockStream, stdin: ChildStdin, ended: &impl AsFd) -> Input {
+/// Relays the input and watches for the loss of the host until the command has ended.
+fn feed(stream: &VsockStream, stdin: ChildStdin, ended: &impl AsFd) -> Result<(), HostLost> {
     let mut stdin = Some(stdin);
     loop {
-        match wait_for_host(stream, ended) {
-            Ready::Ended => return Input::Ended,
-            Ready::HungUp => return Input::Cut,
-            Ready::Readable => {}
+        let mut fds = [
+            PollFd::new(stream.as_fd(), PollFlags::POLLIN | PEER_GONE),
+            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
+        ];
+        wait(&mut fds);
+        if hung_up(&fds[1]) {
+            return Ok(());
+        }
+        if hung_up(&fds[0]) {
+            return Err(HostLost);
         }
         match Frame::read_from(&mut &*stream) {
             Ok(Some(Frame::Stdin(bytes))) => {
                 let Some(pipe) = &mut stdin else { continue };
-                match write_all(pipe, &bytes, stream) {
-                    Written::All => {}
-                    // The command doesn't read on: what is left of its input goes nowhere.
-                    Written::Closed => stdin = None,
-                    Written::HungUp => return Input::Cut,
+                // The rest of the input is discarded once the command has closed its end.
+                if write_all(pipe, &bytes, stream)?.is_err() {
+                    stdin = None;
                 }
             }
             Ok(Some(Frame::StdinEnd)) => stdin = None,
-            Ok(_) | Err(_) => return Input::Cut,
+            Ok(_) | Err(_) => return Err(HostLost),
         }
     }
 }
 
-enum Ready {
-    Readable,
-    HungUp,
-    Ended,
-}
-
-fn wait_for_host(stream: &VsockStream, ended: &impl AsFd) -> Ready {
-    let mut fds = [
-        PollFd::new(stream.as_fd(), PollFlags::POLLIN | PEER_GONE),
-        PollFd::new(ended.as_fd(), PollFlags::POLLIN),
-    ];
-    wait(&mut fds);
-    if hung_up(&fds[1]) {
-        Ready::Ended
-    } else if hung_up(&fds[0]) {
-        Ready::HungUp
-    } else {
-        Ready::Readable
-    }
-}
-
-enum Written {
-    All,
-    Closed,
-    HungUp,
-}
-
-/// Writes without blocking for longer than the host is there.
-fn write_all(pipe: &mut ChildStdin, bytes: &[u8], stream: &VsockStream) -> Written {
-    for step in bytes.chunks(STDIN_STEP) {
+/// Writes to the command; the inner error is that of its pipe. Ends early if the host is lost.
+fn write_all(
+    pipe: &mut ChildStdin,
+    bytes: &[u8],
+    stream: &VsockStream,
+) -> Result<io::Result<()>, HostLost> {
+    for chunk in bytes.chunks(STDIN_CHUNK_BYTES) {
         let mut fds = [
             PollFd::new(pipe.as_fd(), PollFlags::POLLOUT),
             PollFd::new(stream.as_fd(), PEER_GONE),
         ];
         wait(&mut fds);
         if hung_up(&fds[1]) {
-            return Written::HungUp;
+            return Err(HostLost);
         }
-        if pipe.write_all(step).is_err() {
-            return Written::Closed;
+        if let Err(error) = pipe.write_all(chunk) {
+            return Ok(Err(error));
         }
     }
-    Written::All
+    Ok(Ok(()))
 }
 
-/// nix has no name for it. The host never half-closes, so it means that the host is gone; plain
-/// `POLLHUP` comes for a vsock only when both sides have closed.
+/// `POLLRDHUP`, which nix does not name. The host never half-closes, so it means that the host is gone;
+/// a vsock reports `POLLHUP` only after both sides have closed.
 const PEER_GONE: PollFlags = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
 
 fn wait(fds: &mut [PollFd<'_>]) {
@@ -174,17 +151,17 @@ fn wait(fds: &mut [PollFd<'_>]) {
 }
 
 fn hung_up(fd: &PollFd<'_>) -> bool {
-    // nix gives `None` for flags it has no name for, and `PEER_GONE` is the one that was asked for.
+    // nix returns `None` for flags without a name, which here can only be `PEER_GONE`.
     fd.revents()
         .is_none_or(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
 fn pump(out: &Mutex<&VsockStream>, mut source: impl Read, frame: fn(Vec<u8>) -> Frame) {
-    let mut buffer = vec![0; OUTPUT_STEP];
+    let mut buffer = vec![0; OUTPUT_CHUNK_BYTES];
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return,
-            // When the host is gone, dropping the source ends the command by its next write.
+            // Dropping the source ends the command by SIGPIPE at its next write.
             Ok(length) if send(out, &frame(buffer[..length].to_vec())).is_err() => return,
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return,
             Ok(_) | Err(_) => {}

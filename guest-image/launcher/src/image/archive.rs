@@ -1,4 +1,4 @@
-//! Writing cpio archives (`newc`) that come out the same for the same content.
+//! Reproducible cpio archives in the `newc` format.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,48 +15,38 @@ enum Node {
     Symlink { target: String },
 }
 
-/// An archive in the making: entries by path, without leading slash.
+/// Archive under construction: entries by path, without a leading slash.
 #[derive(Debug, Clone, Default)]
 pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
-/// The name that ends an archive: what comes behind it is not unpacked.
+/// Name of the entry that ends an archive; the kernel ignores the rest.
 const TRAILER: &str = "TRAILER!!!";
 
-/// Archives that the kernel unpacks one after the other begin at a multiple of this.
+/// Alignment, in bytes, of concatenated archives.
 const ALIGNMENT: usize = 4;
 
 impl Archive {
-    /// Adds an empty directory and the ones above it.
+    /// Adds an empty directory and its parents.
     pub fn directory(&mut self, path: &str) {
         self.parents(path);
         self.nodes.insert(relative(path), Node::Directory);
     }
 
-    /// Adds a program.
+    /// Adds an executable file.
     pub fn program(&mut self, path: &str, content: Vec<u8>) {
-        self.node(
-            path,
-            Node::File {
-                mode: 0o755,
-                content,
-            },
-        );
+        let mode = 0o755;
+        self.node(path, Node::File { mode, content });
     }
 
-    /// Adds a file that isn't a program.
+    /// Adds a file.
     pub fn file(&mut self, path: &str, content: Vec<u8>) {
-        self.node(
-            path,
-            Node::File {
-                mode: 0o644,
-                content,
-            },
-        );
+        let mode = 0o644;
+        self.node(path, Node::File { mode, content });
     }
 
-    /// Adds a symbolic link, unless the path is taken.
+    /// Adds a symbolic link, unless the path exists.
     pub fn link_if_free(&mut self, path: &str, target: &str) {
         if !self.nodes.contains_key(&relative(path)) {
             let target = target.to_owned();
@@ -64,15 +54,15 @@ impl Archive {
         }
     }
 
-    /// The bytes of the archive, padded so that another one may follow.
+    /// Encodes the archive, padded so that another one can follow.
     ///
     /// # Errors
-    /// A path that an archive can't hold: one with NUL, and the name of its own end.
+    /// A path contains NUL or is the name of the end entry.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
-        let cannot_hold = |path: &&String| path.contains('\0') || *path == TRAILER;
-        if let Some(path) = self.nodes.keys().find(cannot_hold) {
-            let sentence = format!("an archive can't hold {path:?}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
+        let invalid = |path: &&String| path.contains('\0') || *path == TRAILER;
+        if let Some(path) = self.nodes.keys().find(invalid) {
+            let message = format!("the cpio format can't represent the path {path:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let mut bytes = Vec::new();
         for (inode, (path, node)) in (1..).zip(&self.nodes) {
@@ -83,19 +73,19 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// The same tree in a folder; what is there already is replaced, or kept if it is a directory.
+    /// Writes the tree into a folder, replacing files and keeping directories.
     pub fn unpack(&self, folder: &Path) -> io::Result<()> {
         for (path, node) in &self.nodes {
             let path = folder.join(path);
             match node {
                 Node::Directory => fs::create_dir_all(&path)?,
                 Node::File { mode, content } => {
-                    remove_if_there(&path)?;
+                    remove_if_present(&path)?;
                     fs::write(&path, content)?;
                     fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
                 }
                 Node::Symlink { target } => {
-                    remove_if_there(&path)?;
+                    remove_if_present(&path)?;
                     symlink(target, &path)?;
                 }
             }
@@ -118,7 +108,7 @@ impl Archive {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+fn remove_if_present(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -164,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_sorted_and_follow_their_directories() {
+    fn encode_sorts_entries_after_their_directories() {
         let mut archive = Archive::default();
         archive.program("/init", b"i".to_vec());
         archive.file("/lib/modules/boot.list", b"x".to_vec());
@@ -176,12 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_is_what_the_archive_holds() {
+    fn unpack_twice_writes_the_tree() {
         let mut archive = Archive::default();
         archive.program("/usr/bin/a", b"a".to_vec());
         archive.link_if_free("/usr/lib/wants/a", "../a");
         let folder = tempfile::tempdir().unwrap();
-        // Twice: the second time everything is there.
+        // The second pass replaces existing entries.
         for _ in 0..2 {
             archive.unpack(folder.path()).unwrap();
             let program = folder.path().join("usr/bin/a");
@@ -194,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_would_end_the_archive_is_refused() {
+    fn encode_rejects_nul_and_trailer_paths() {
         for path in ["/TRAILER!!!", "/TRAILER!!!/a", "/a\0b"] {
             let mut archive = Archive::default();
             archive.program(path, b"a".to_vec());
@@ -207,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn link_does_not_replace_a_program() {
+    fn link_if_free_keeps_existing_program() {
         let mut archive = Archive::default();
         archive.program("/bin/ip", b"real".to_vec());
         let before = archive.encode().unwrap();

@@ -1,4 +1,4 @@
-//! The order of building an image: fetch and cut the kernel (once per package), then pack.
+//! Builds an image: downloads a kernel package once, then packs archives.
 
 use std::fs;
 use std::io::Write;
@@ -7,141 +7,70 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::packages::PackageName;
-use super::{Image, ImageError, at, initrd, kernel, modules, packages};
+use super::kernel_package::KernelPackage;
+use super::packages::{self, PackageName};
+use super::programs::{self, BinDir};
+use super::{Image, ImageError, KERNEL_PACKAGE, Tools, VMLINUX, at, initrd, tools};
+use crate::paths::absolute_path;
 
-/// What to build and from where.
-#[derive(Debug, Clone)]
+/// Arguments of `build`.
+#[derive(Debug, clap::Args)]
 pub struct BuildOptions {
-    /// The image folder; made when it isn't there.
-    pub folder: PathBuf,
-    /// Where the static programs of the guest are.
-    pub programs: PathBuf,
-    /// The package of the kernel.
+    /// Image to build; its folder is created if it is missing.
+    #[command(flatten)]
+    pub image: Image,
+    /// Debian package of the kernel
+    #[arg(long, value_name = "PACKAGE", default_value = KERNEL_PACKAGE)]
     pub kernel: PackageName,
-    /// The programs for trying and testing.
-    pub tools: ToolsFrom,
+    /// Take the tools from the image in this folder instead of downloading them
+    #[arg(long, value_name = "DIR", conflicts_with = "tools", value_parser = absolute_path())]
+    pub tools_of: Option<PathBuf>,
+    /// Folder of the guest's programs.
+    #[command(flatten)]
+    pub bin_dir: BinDir,
 }
 
-/// Where an image gets its tools.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ToolsFrom {
-    /// It has none.
-    Nowhere,
-    /// Their packages.
-    Packages,
-    /// Another image, built of the same programs.
-    Image(PathBuf),
-}
-
-/// A kernel package, unpacked and cut, in the image folder's cache.
-pub(super) struct KernelFiles {
-    folder: PathBuf,
-}
-
-const MODULES: &str = "modules";
-
-impl KernelFiles {
-    fn vmlinux(&self) -> PathBuf {
-        self.folder.join("vmlinux")
-    }
-
-    /// The folder that becomes `/lib/modules` in the guest.
-    pub(super) fn modules(&self) -> PathBuf {
-        self.folder.join(MODULES)
-    }
-}
-
-/// Builds the image, replacing its files one by one, each at once.
+/// Builds the image. Each of its files is replaced atomically.
 pub fn build(options: &BuildOptions) -> Result<(), ImageError> {
-    let BuildOptions {
-        folder,
-        programs,
-        kernel,
-        tools,
-    } = options;
+    let folder = &options.image.folder;
     fs::create_dir_all(folder).map_err(at(folder))?;
-    // What is built from local files comes first: its mistakes shall not cost a download.
-    let guest = initrd::Programs::read(programs, tools)?;
-    let kernel = cached_kernel(folder, kernel)?;
-    let base = initrd::base(&guest, &kernel)?;
+    let download_tools = options.image.tools() == Tools::With;
+    // Local files come first: their errors must not cost a download.
+    let base_programs = options.bin_dir.read_all(&programs::BASE)?;
+    let tool_programs = if download_tools {
+        options.bin_dir.read_all(&programs::FOR_TOOLS)?
+    } else {
+        Vec::new()
+    };
+    let kernel = KernelPackage::open(folder, &options.kernel)?;
+    let modules = kernel.modules()?;
+    let base = initrd::base(&base_programs, &modules)?;
     write(folder, initrd::BASE, &base)?;
-    let tools = match tools {
-        ToolsFrom::Nowhere => None,
-        ToolsFrom::Packages => Some(initrd::tools(&guest, tools_tree(folder)?.path())?),
-        ToolsFrom::Image(other) => {
-            let path = Image::new(other.clone()).existing(initrd::TOOLS, "build --tools")?;
+    let tools = match &options.tools_of {
+        Some(other) => {
+            let path = Image::in_folder(other).existing(initrd::TOOLS, "build --tools")?;
             Some(fs::read(&path).map_err(at(&path))?)
         }
+        None if download_tools => Some(initrd::tools(&tool_programs, tools_tree(folder)?.path())?),
+        None => None,
     };
     if let Some(tools) = tools {
-        let all = [&base[..], &initrd::extra_modules(&kernel)?, &tools].concat();
+        let all = [&base[..], &initrd::modules_for_tools(&modules)?, &tools].concat();
         write(folder, initrd::TOOLS, &tools)?;
         write(folder, initrd::BASE_AND_TOOLS, &all)?;
     }
-    let vmlinux = kernel.vmlinux();
-    write(
-        folder,
-        "vmlinux",
-        &fs::read(&vmlinux).map_err(at(&vmlinux))?,
-    )
-}
-
-fn cached_kernel(folder: &Path, package: &PackageName) -> Result<KernelFiles, ImageError> {
-    let cache = folder.join("cache");
-    let files = KernelFiles {
-        folder: cache.join(package.as_str()),
-    };
-    if files.folder.is_dir() {
-        return Ok(files);
-    }
-    fs::create_dir_all(&cache).map_err(at(&cache))?;
-    let fresh = fetch_kernel(&cache, package)?;
-    match fs::rename(fresh.path(), &files.folder) {
-        Ok(()) => drop(fresh.keep()),
-        // Another build was faster: its files are as good.
-        Err(_) if files.folder.is_dir() => {}
-        Err(error) => return Err(at(&files.folder)(error)),
-    }
-    Ok(files)
-}
-
-fn fetch_kernel(cache: &Path, package: &PackageName) -> Result<TempDir, ImageError> {
-    let work = TempDir::new_in(cache).map_err(at(cache))?;
-    packages::download(package, work.path())?;
-    let tree = work.path().join("tree");
-    packages::unpack_all(work.path(), &tree)?;
-    let bzimage = only_entry(&tree.join("boot"), "vmlinuz-")?;
-    let vmlinux = kernel::vmlinux_of(&fs::read(&bzimage).map_err(at(&bzimage))?)?;
-    let fresh = TempDir::new_in(cache).map_err(at(cache))?;
-    let target = fresh.path().join("vmlinux");
-    fs::write(&target, vmlinux).map_err(at(&target))?;
-    let modules = fresh.path().join(MODULES);
-    fs::rename(tree.join("lib/modules"), &modules).map_err(at(&modules))?;
-    modules::unpack(&modules)?;
-    Ok(fresh)
-}
-
-fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf, ImageError> {
-    let entries = fs::read_dir(folder).map_err(at(folder))?;
-    let mut found = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    match (found.next(), found.next()) {
-        (Some(entry), None) => Ok(entry.path()),
-        _ => Err(ImageError::NoKernel),
-    }
+    write(folder, VMLINUX, &kernel.vmlinux()?)
 }
 
 fn tools_tree(folder: &Path) -> Result<TempDir, ImageError> {
     let downloads = TempDir::new_in(folder).map_err(at(folder))?;
-    packages::download_with_dependencies(&super::tools::PACKAGES, downloads.path())?;
+    packages::download_with_dependencies(&tools::PACKAGES, downloads.path())?;
     let tree = TempDir::new_in(folder).map_err(at(folder))?;
     packages::unpack_all(downloads.path(), tree.path())?;
     Ok(tree)
 }
 
-/// Readers, and sandboxes that boot right now, see the old file or the new one.
+/// Replaces a file atomically: readers, and sandboxes that are booting, see the old or the new one.
 pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), ImageError> {
     let path = folder.join(name);
     let mode = fs::Permissions::from_mode(0o644);

@@ -1,56 +1,34 @@
-//! What the image builder needs to know of ELF programs: is it static, what does it link to.
+//! Run-time needs of ELF files: the loader and shared libraries.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use goblin::elf::Elf;
 
-/// A program that can't be put into the image.
-#[derive(Debug, thiserror::Error)]
-pub enum ElfError {
-    /// Not an ELF file at all.
-    #[error("{} is not an ELF program.", .0.display())]
-    NotElf(PathBuf),
-    /// The base image holds no shared libraries.
-    #[error(
-        "{} is not linked statically (it wants the loader {loader}): build it with \
-         RUSTFLAGS=\"-C target-feature=+crt-static\" and an explicit --target.",
-        .path.display()
-    )]
-    NotStatic {
-        /// The program.
-        path: PathBuf,
-        /// The loader it asks for.
-        loader: String,
-    },
-}
+use super::ImageError;
 
-/// What a program needs at run time.
+/// Run-time needs of a program or a library.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// The loader's path; `None` for a static program and for most libraries.
+    /// Path of the loader; `None` for static programs and most libraries.
     pub loader: Option<String>,
-    /// The names of shared libraries.
+    /// Names of shared libraries.
     pub libraries: Vec<String>,
 }
 
-/// Reads what the ELF file needs; `path` is for the message only.
-pub fn needs_of(path: &Path, content: &[u8]) -> Result<Needs, ElfError> {
-    let elf = Elf::parse(content).map_err(|_| ElfError::NotElf(path.to_owned()))?;
+/// Reads the needs of an ELF file; `path` is for the error only.
+pub fn needs_of(path: &Path, content: &[u8]) -> Result<Needs, ImageError> {
+    let elf = Elf::parse(content).map_err(|_| ImageError::NotElf(path.to_owned()))?;
     Ok(Needs {
         loader: elf.interpreter.map(str::to_owned),
-        libraries: elf
-            .libraries
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect(),
+        libraries: elf.libraries.into_iter().map(str::to_owned).collect(),
     })
 }
 
-/// Checks that the program runs without a loader.
-pub fn require_static(path: &Path, content: &[u8]) -> Result<(), ElfError> {
+/// Checks that a program runs without a loader.
+pub(super) fn require_static(path: &Path, content: &[u8]) -> Result<(), ImageError> {
     match needs_of(path, content)?.loader {
         None => Ok(()),
-        Some(loader) => Err(ElfError::NotStatic {
+        Some(loader) => Err(ImageError::NotStatic {
             path: path.to_owned(),
             loader,
         }),
@@ -62,15 +40,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_not_elf() {
+    fn static_check_rejects_text() {
         let error = require_static(Path::new("x"), b"#!/bin/sh").unwrap_err();
-        assert!(matches!(error, ElfError::NotElf(path) if path == Path::new("x")));
+        assert!(matches!(error, ImageError::NotElf(path) if path == Path::new("x")));
     }
 
     #[test]
-    fn this_test_is_not_static() {
+    fn static_check_rejects_dynamic_program() {
         let path = std::env::current_exe().unwrap();
         let error = require_static(&path, &std::fs::read(&path).unwrap()).unwrap_err();
-        assert!(matches!(error, ElfError::NotStatic { loader, .. } if loader.contains("ld-linux")));
+        assert!(
+            matches!(error, ImageError::NotStatic { loader, .. } if loader.contains("ld-linux"))
+        );
     }
 }

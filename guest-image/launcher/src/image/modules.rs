@@ -1,276 +1,136 @@
-//! Choosing kernel modules: the wanted ones and everything they depend on, in loading order.
+//! Selects kernel modules with their dependencies by depmod's index, `modules.dep`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use goblin::elf::Elf;
+use patchbay_init::BOOT_MODULES;
+use patchbay_netcfg::modules::files_of;
 use xz4rust::XzReader;
 
-/// Loaded at boot: the PCI transport, network cards, and the way to the host.
-pub const BOOT: [&str; 3] = ["virtio_pci", "virtio_net", "vmw_vsock_virtio_transport"];
+use super::archive::Archive;
+use super::{ImageError, at};
 
-/// In the image for the agent to load when they are asked for. The IPVS schedulers come with it.
-pub const ON_DEMAND: [&str; 3] = ["ip_vs", "nf_conntrack", "nf_conntrack_netlink"];
+/// Loaded by the agent on demand. Schedulers are found by [`IPVS_PREFIX`].
+const ON_DEMAND: [&str; 3] = ["ip_vs", "nf_conntrack", "nf_conntrack_netlink"];
+const IPVS_PREFIX: &str = "ip_vs_";
 
-/// For trying vsock inside of one guest, and for conntrack to make flows that are translated; only
-/// beside the tools. What they depend on is in the base.
-pub const WITH_TOOLS: [&str; 2] = ["vsock_loopback", "nf_nat"];
+/// For tests only: vsock within one guest, and flows with translated addresses.
+const FOR_TOOLS: [&str; 2] = ["vsock_loopback", "nf_nat"];
 
-const IPVS_SCHEDULER_PREFIX: &str = "ip_vs_";
-
-/// A module that can't be put into the image.
-#[derive(Debug, thiserror::Error)]
-pub enum ModuleError {
-    /// The kernel package doesn't hold it.
-    #[error("The kernel package has no module {0}.")]
-    Unknown(String),
-    /// Modules that need each other can't be ordered.
-    #[error("The module {0} depends on itself.")]
-    Cycle(String),
-    /// The file isn't an ELF file with a `.modinfo` section, or not what its compression says.
-    #[error("The module file {} is malformed.", .0.display())]
-    Malformed(PathBuf),
-    /// The file or folder can't be read or written.
-    #[error("{} can't be read or written.", .path.display())]
-    Unusable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+/// Modules of one kernel release.
+#[derive(Debug)]
+pub(super) struct Modules {
+    folder: PathBuf,
+    /// `modules.dep`: one row `file: dependency dependency` per module.
+    index: String,
+    /// `modules.builtin`: one path per module that is part of the kernel.
+    builtin: String,
 }
 
-/// The list of modules that the kernel has in itself, in depmod's and the package's format.
-const BUILT_IN: &str = "modules.builtin";
-const COMPRESSED: &str = "xz";
-
-/// The modules of one kernel package by name.
-#[derive(Debug, Default)]
-pub struct ModuleIndex {
-    paths: BTreeMap<String, PathBuf>,
-    built_in: BTreeSet<String>,
-}
-
-impl ModuleIndex {
-    /// Finds every module file below `folder`.
-    pub fn scan(folder: &Path) -> Result<Self, ModuleError> {
-        let mut index = Self::default();
-        for path in files_below(folder).map_err(unusable(folder))? {
-            if let Some(name) = module_name(&path) {
-                index.paths.insert(name, path);
-            } else if path.ends_with(BUILT_IN) {
-                let list = fs::read_to_string(&path).map_err(unusable(&path))?;
-                let names = list.lines().map(Path::new).filter_map(module_name);
-                index.built_in.extend(names);
-            }
-        }
-        Ok(index)
+impl Modules {
+    /// Reads depmod's index in `folder`, which is named after the kernel release.
+    pub(super) fn open(folder: PathBuf) -> Result<Self, ImageError> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).map_err(at(&path))
+        };
+        Ok(Self {
+            index: read("modules.dep")?,
+            builtin: read("modules.builtin")?,
+            folder,
+        })
     }
 
-    /// Those of the names that are files: one kernel has in itself what another loads.
-    #[must_use]
-    pub fn files<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
-        let is_file = |name: &&&str| !self.built_in.contains(**name);
-        names.iter().filter(is_file).copied().collect()
-    }
-
-    /// Where the module's file lies.
-    pub fn path(&self, name: &str) -> Result<&Path, ModuleError> {
-        self.paths
-            .get(name)
-            .map(PathBuf::as_path)
-            .ok_or_else(|| ModuleError::Unknown(name.to_owned()))
-    }
-
-    /// The IPVS scheduler modules (and its FTP and SIP helpers).
-    pub fn ipvs_family(&self) -> impl Iterator<Item = &str> {
-        self.paths
-            .keys()
-            .map(String::as_str)
-            .filter(|name| name.starts_with(IPVS_SCHEDULER_PREFIX))
-    }
-
-    /// The names that the module's own file says it depends on.
-    pub fn depends(&self, name: &str) -> Result<Vec<String>, ModuleError> {
-        let path = self.path(name)?;
-        let bytes = fs::read(path).map_err(unusable(path))?;
-        depends_of(&bytes).ok_or_else(|| ModuleError::Malformed(path.to_owned()))
-    }
-}
-
-/// Makes plain files of the compressed modules below `folder`: the guest's init and agent then load
-/// those of every package alike.
-pub fn unpack(folder: &Path) -> Result<(), ModuleError> {
-    for path in files_below(folder).map_err(unusable(folder))? {
-        if path
-            .extension()
-            .is_none_or(|extension| extension != COMPRESSED)
-        {
-            continue;
-        }
-        let file = File::open(&path).map_err(unusable(&path))?;
-        let mut content = Vec::new();
-        XzReader::new(file)
-            .read_to_end(&mut content)
-            .map_err(|_| ModuleError::Malformed(path.clone()))?;
-        let plain = path.with_extension("");
-        fs::write(&plain, content).map_err(unusable(&plain))?;
-        fs::remove_file(&path).map_err(unusable(&path))?;
-    }
-    Ok(())
-}
-
-fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
-}
-
-fn unusable(path: &Path) -> impl FnOnce(io::Error) -> ModuleError + use<> {
-    let path = path.to_owned();
-    move |source| ModuleError::Unusable { path, source }
-}
-
-fn module_name(path: &Path) -> Option<String> {
-    let stem = path.file_stem()?.to_str()?;
-    path.extension()
-        .is_some_and(|extension| extension == "ko")
-        .then(|| canonical(stem))
-}
-
-/// The kernel treats `-` and `_` in module names as one.
-fn canonical(name: &str) -> String {
-    name.replace('-', "_")
-}
-
-/// Reads the `depends=` entry of the section `.modinfo`; `None` when there is none.
-pub(crate) fn depends_of(module: &[u8]) -> Option<Vec<String>> {
-    let elf = Elf::parse(module).ok()?;
-    let section = elf
-        .section_headers
-        .iter()
-        .find(|header| elf.shdr_strtab.get_at(header.sh_name) == Some(".modinfo"))?;
-    let info = module.get(section.file_range()?)?;
-    let depends = info
-        .split(|byte| *byte == 0)
-        .find_map(|entry| entry.strip_prefix(b"depends="))?;
-    let names = std::str::from_utf8(depends).ok()?.split(',');
-    Some(
-        names
-            .filter(|name| !name.is_empty())
-            .map(canonical)
-            .collect(),
-    )
-}
-
-/// `wanted` and all they depend on, each after what it needs, each once.
-pub fn loading_order<'a>(
-    wanted: impl IntoIterator<Item = &'a str>,
-    depends: impl Fn(&str) -> Result<Vec<String>, ModuleError>,
-) -> Result<Vec<String>, ModuleError> {
-    let mut order = Order {
-        depends,
-        done: Vec::new(),
-        seen: BTreeSet::new(),
-        open: Vec::new(),
-    };
-    for name in wanted {
-        order.visit(name)?;
-    }
-    Ok(order.done)
-}
-
-struct Order<F> {
-    depends: F,
-    done: Vec<String>,
-    seen: BTreeSet<String>,
-    open: Vec<String>,
-}
-
-impl<F: Fn(&str) -> Result<Vec<String>, ModuleError>> Order<F> {
-    fn visit(&mut self, name: &str) -> Result<(), ModuleError> {
-        if self.open.iter().any(|above| above == name) {
-            return Err(ModuleError::Cycle(name.to_owned()));
-        }
-        if !self.seen.insert(name.to_owned()) {
-            return Ok(());
-        }
-        self.open.push(name.to_owned());
-        for needed in (self.depends)(name)? {
-            self.visit(&needed)?;
-        }
-        self.open.pop();
-        self.done.push(name.to_owned());
+    /// Adds the modules of every sandbox, and an index of them for the agent and for init.
+    pub(super) fn add_base(&self, archive: &mut Archive) -> Result<(), ImageError> {
+        let files = self.base()?;
+        self.add(archive, &files)?;
+        let included = |row: &&str| {
+            files
+                .iter()
+                .any(|file| row.starts_with(&format!("{file}:")))
+        };
+        let index: String = self
+            .index
+            .lines()
+            .filter(included)
+            .map(|row| row.replace(".ko.xz", ".ko") + "\n")
+            .collect();
+        archive.file(&self.guest_path("modules.dep"), index.into_bytes());
         Ok(())
     }
+
+    /// Adds the further modules of sandboxes with tools.
+    pub(super) fn add_for_tools(&self, archive: &mut Archive) -> Result<(), ImageError> {
+        let all = self.select(FOR_TOOLS)?;
+        self.add(archive, &(&all - &self.base()?))
+    }
+
+    fn base(&self) -> Result<BTreeSet<String>, ImageError> {
+        let files = self.index.lines().filter_map(|row| row.split_once(':'));
+        let names: Vec<String> = files.map(|(file, _)| module_name(file)).collect();
+        let ipvs = names.iter().filter(|name| name.starts_with(IPVS_PREFIX));
+        let fixed = BOOT_MODULES.into_iter().chain(ON_DEMAND);
+        self.select(fixed.chain(ipvs.map(String::as_str)))
+    }
+
+    /// Returns the files of these modules and of all their dependencies, relative to the folder.
+    fn select<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<BTreeSet<String>, ImageError> {
+        let mut files = BTreeSet::new();
+        for name in names {
+            match files_of(&self.index, name) {
+                Some(found) => files.extend(found),
+                None if self.builtin.lines().any(|file| module_name(file) == name) => {}
+                None => return Err(ImageError::MissingModule(name.to_owned())),
+            }
+        }
+        Ok(files)
+    }
+
+    /// Adds files uncompressed: not every kernel decompresses modules, and emulated it takes long.
+    fn add(&self, archive: &mut Archive, files: &BTreeSet<String>) -> Result<(), ImageError> {
+        for file in files {
+            let path = self.folder.join(file);
+            let plain = file.strip_suffix(".xz");
+            let content = match plain {
+                None => fs::read(&path),
+                Some(_) => File::open(&path).and_then(decompress),
+            };
+            let content = content.map_err(at(&path))?;
+            archive.file(&self.guest_path(plain.unwrap_or(file)), content);
+        }
+        Ok(())
+    }
+
+    fn guest_path(&self, file: &str) -> String {
+        let release = self.folder.file_name().unwrap_or_default();
+        format!("/lib/modules/{}/{file}", release.display())
+    }
+}
+
+fn decompress(xz: File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    XzReader::new(xz).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Returns the module's name as the kernel shows it, with `_` for `-`.
+fn module_name(file: &str) -> String {
+    let base = file.rsplit('/').next().unwrap_or(file);
+    let stem = base.split(".ko").next().unwrap_or(base);
+    stem.replace('-', "_")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn depends(name: &str) -> Result<Vec<String>, ModuleError> {
-        let needed: &[&str] = match name {
-            "virtio" | "crc" | "ring" => &[],
-            "pci" => &["ring", "virtio"],
-            "net" => &["virtio", "ring"],
-            "a" => &["b"],
-            "b" => &["a"],
-            other => return Err(ModuleError::Unknown(other.to_owned())),
-        };
-        Ok(needed.iter().map(|name| (*name).to_owned()).collect())
-    }
-
-    #[test]
-    fn dependencies_come_first_and_once() {
-        let order = loading_order(["pci", "net", "crc"], depends).unwrap();
-        assert_eq!(order, ["ring", "virtio", "pci", "net", "crc"]);
-    }
-
-    #[test]
-    fn unknown_module_is_named() {
-        let error = loading_order(["net", "nothing"], depends).unwrap_err();
-        assert!(matches!(error, ModuleError::Unknown(name) if name == "nothing"));
-    }
-
-    #[test]
-    fn cycle_is_named() {
-        let error = loading_order(["a"], depends).unwrap_err();
-        assert!(matches!(error, ModuleError::Cycle(name) if name == "a"));
-    }
-
-    #[test]
-    fn scan_finds_modules_by_canonical_name() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("net")).unwrap();
-        fs::write(folder.path().join("net/nf-nat.ko"), b"").unwrap();
-        fs::write(folder.path().join("net/README"), b"").unwrap();
-        let index = ModuleIndex::scan(folder.path()).unwrap();
-        assert!(index.path("nf_nat").unwrap().ends_with("net/nf-nat.ko"));
-        let error = index.depends("nf_nat").unwrap_err();
-        assert!(matches!(error, ModuleError::Malformed(path) if path.ends_with("nf-nat.ko")));
-    }
-
-    #[test]
-    fn what_a_kernel_has_in_itself_is_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("6.12")).unwrap();
-        let list = "kernel/drivers/virtio/virtio-pci.ko\n";
-        fs::write(folder.path().join("6.12/modules.builtin"), list).unwrap();
-        let index = ModuleIndex::scan(folder.path()).unwrap();
-        assert_eq!(index.files(&["virtio_pci", "ip_vs"]), ["ip_vs"]);
-    }
-
-    /// `printf 'a module' | xz --check=crc32 --lzma2=dict=1MiB`, as the kernel's build has it.
+    /// `printf 'a module' | xz --check=crc32 --lzma2=dict=1MiB`, as in the kernel's build.
     const XZ: [u8; 60] = [
         0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x01, 0x69, 0x22, 0xde, 0x36, 0x02, 0x00, 0x21,
         0x01, 0x10, 0x00, 0x00, 0x00, 0xa8, 0x70, 0x8e, 0x86, 0x01, 0x00, 0x07, 0x61, 0x20, 0x6d,
@@ -278,26 +138,105 @@ mod tests {
         0x60, 0x2a, 0xc8, 0x90, 0x42, 0x99, 0x0d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x01, 0x59, 0x5a,
     ];
 
-    #[test]
-    fn compressed_modules_become_plain_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let [plain, packed] = ["a.ko", "a.ko.xz"].map(|name| folder.path().join(name));
-        fs::write(&packed, XZ).unwrap();
-        unpack(folder.path()).unwrap();
-        assert_eq!(fs::read(&plain).unwrap(), b"a module");
-        assert!(!packed.exists());
+    const INDEX: &str = "k/ring.ko:\nk/virtio-pci.ko: k/virtio.ko k/ring.ko\nk/virtio.ko: k/ring.ko\n\
+                         k/virtio_net.ko.xz: k/virtio.ko k/ring.ko\nk/ip_vs.ko:\nk/ip_vs_rr.ko: k/ip_vs.ko\n\
+                         k/nf_nat.ko: k/ring.ko\nk/other.ko:\n";
+    const BUILTIN: &str = "k/vmw_vsock_virtio_transport.ko\nk/nf-conntrack.ko\n\
+                           k/nf_conntrack_netlink.ko\nk/vsock_loopback.ko\n";
+
+    /// Kernel package whose plain modules are empty.
+    fn package(index: &str, xz: &[u8]) -> (tempfile::TempDir, Modules) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("6.12");
+        fs::create_dir_all(folder.join("k")).unwrap();
+        for row in index.lines() {
+            let (file, _) = row.split_once(':').unwrap();
+            let content = if file.ends_with(".xz") { xz } else { b"" };
+            fs::write(folder.join(file), content).unwrap();
+        }
+        fs::write(folder.join("modules.dep"), index).unwrap();
+        fs::write(folder.join("modules.builtin"), BUILTIN).unwrap();
+        let modules = Modules::open(folder).unwrap();
+        (root, modules)
+    }
+
+    fn unpacked(fill: impl FnOnce(&mut Archive) -> Result<(), ImageError>) -> tempfile::TempDir {
+        let mut archive = Archive::default();
+        fill(&mut archive).unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        archive.unpack(tree.path()).unwrap();
+        tree
     }
 
     #[test]
-    fn a_module_that_is_cut_short_or_altered_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let packed = folder.path().join("a.ko.xz");
+    fn base_has_boot_ipvs_and_dependencies_but_no_others() {
+        let (_root, modules) = package(INDEX, &XZ);
+        let tree = unpacked(|archive| modules.add_base(archive));
+        let folder = tree.path().join("lib/modules/6.12");
+        for module in [
+            "ring",
+            "virtio",
+            "virtio-pci",
+            "virtio_net",
+            "ip_vs",
+            "ip_vs_rr",
+        ] {
+            assert!(folder.join(format!("k/{module}.ko")).is_file(), "{module}");
+        }
+        for absent in ["other", "nf_nat"] {
+            assert!(!folder.join(format!("k/{absent}.ko")).exists(), "{absent}");
+        }
+        let index = fs::read_to_string(folder.join("modules.dep")).unwrap();
+        assert_eq!(index.lines().count(), 6);
+        let order = files_of(&index, "virtio_net").unwrap();
+        assert_eq!(order, ["k/ring.ko", "k/virtio.ko", "k/virtio_net.ko"]);
+    }
+
+    #[test]
+    fn tools_add_only_what_base_lacks() {
+        let (_root, modules) = package(INDEX, &XZ);
+        let tree = unpacked(|archive| modules.add_for_tools(archive));
+        let folder = tree.path().join("lib/modules/6.12/k");
+        let names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["nf_nat.ko"]);
+    }
+
+    #[test]
+    fn unknown_module_is_named() {
+        let (_root, modules) = package(INDEX, &XZ);
+        let error = modules.select(["virtio_net", "nothing"]).unwrap_err();
+        assert!(matches!(error, ImageError::MissingModule(name) if name == "nothing"));
+    }
+
+    #[test]
+    fn builtin_module_has_no_file() {
+        let (_root, modules) = package(INDEX, &XZ);
+        let files = modules.select(["nf_conntrack", "ip_vs"]).unwrap();
+        assert_eq!(files.into_iter().collect::<Vec<_>>(), ["k/ip_vs.ko"]);
+    }
+
+    #[test]
+    fn compressed_module_becomes_plain_file() {
+        let (_root, modules) = package(INDEX, &XZ);
+        let tree = unpacked(|archive| modules.add_base(archive));
+        let plain = tree.path().join("lib/modules/6.12/k/virtio_net.ko");
+        assert_eq!(fs::read(&plain).unwrap(), b"a module");
+        assert!(!plain.with_extension("ko.xz").exists());
+    }
+
+    #[test]
+    fn truncated_or_altered_module_is_named() {
         let mut altered = XZ;
         altered[30] ^= 1;
         for bytes in [&XZ[..40], &altered] {
-            fs::write(&packed, bytes).unwrap();
-            let error = unpack(folder.path()).unwrap_err();
-            assert!(matches!(error, ModuleError::Malformed(path) if path == packed));
+            let (_root, modules) = package(INDEX, bytes);
+            let error = modules.add_base(&mut Archive::default()).unwrap_err();
+            assert!(
+                matches!(error, ImageError::Io { path, .. } if path.ends_with("virtio_net.ko.xz"))
+            );
         }
     }
 }

@@ -1,29 +1,38 @@
-//! What makes somebody else's guest one of ours: the agent and its systemd unit, as a tree to copy
-//! into a root file system and as an archive to append to an initial one.
+//! The agent and its systemd unit for guests that were not built here, as a tree to copy into a root
+//! file system and as an archive to append to an initrd.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
-use super::{ImageError, at, build, initrd};
+use super::programs::BinDir;
+use super::{ImageError, at, build};
 
 const UNIT: &str = include_str!("../../../overlay/patchbay-agent.service");
 const UNITS: &str = "/usr/lib/systemd/system";
-/// What Kata's guests boot into, and what others do: links as `systemctl enable` makes them.
+/// Boot targets of Kata's and of other guests; linked as by `systemctl enable`.
 const TARGETS: [&str; 2] = ["kata-containers.target", "multi-user.target"];
 
-/// The tree, in the overlay's folder.
-pub const TREE: &str = "rootfs";
-/// The archive.
-pub const ARCHIVE: &str = "overlay.cpio";
+const TREE: &str = "rootfs";
+const ARCHIVE: &str = "overlay.cpio";
 
-/// Writes tree and archive into `folder`, with the static agent out of `programs`.
+/// Arguments of `overlay`.
+#[derive(Debug, clap::Args)]
+pub struct OverlayOptions {
+    /// Folder in which to create `rootfs` and `overlay.cpio`
+    pub folder: PathBuf,
+    /// Folder of the guest's programs.
+    #[command(flatten)]
+    pub bin_dir: BinDir,
+}
+
+/// Writes the tree and the archive.
 ///
 /// # Errors
-/// No agent there, one that isn't static, or a file that can't be written.
-pub fn write(folder: &Path, programs: &Path) -> Result<(), ImageError> {
-    let agent = initrd::program(programs, "patchbay-agent")?;
+/// The agent is missing or not static, or a file can't be written.
+pub fn write(options: &OverlayOptions) -> Result<(), ImageError> {
     let mut archive = Archive::default();
+    let agent = options.bin_dir.read("patchbay-agent")?;
     archive.program("/usr/bin/patchbay-agent", agent);
     archive.file(
         &format!("{UNITS}/patchbay-agent.service"),
@@ -33,9 +42,9 @@ pub fn write(folder: &Path, programs: &Path) -> Result<(), ImageError> {
         let link = format!("{UNITS}/{target}.wants/patchbay-agent.service");
         archive.link_if_free(&link, "../patchbay-agent.service");
     }
-    let tree = folder.join(TREE);
+    let tree = options.folder.join(TREE);
     fs::create_dir_all(&tree).map_err(at(&tree))?;
     archive.unpack(&tree).map_err(at(&tree))?;
     let bytes = archive.encode().map_err(at(Path::new(ARCHIVE)))?;
-    build::write(folder, ARCHIVE, &bytes)
+    build::write(&options.folder, ARCHIVE, &bytes)
 }

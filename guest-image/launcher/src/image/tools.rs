@@ -1,16 +1,14 @@
-//! The second archive, for trying and testing: programs out of Debian packages with the shared
-//! libraries they need, the command server, the TCP echo and the program that measures the floor.
+//! Test tools of the guest: programs from Debian packages with their shared libraries.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::image::archive::Archive;
-use crate::image::elf::{self, ElfError};
+use super::archive::Archive;
+use super::{ImageError, at, elf};
 
-/// The packages that hold the programs.
-pub const PACKAGES: [&str; 6] = [
+/// Packages of the programs.
+pub(super) const PACKAGES: [&str; 6] = [
     "iproute2",
     "ipvsadm",
     "conntrack",
@@ -29,7 +27,7 @@ const PROGRAMS: [&str; 7] = [
     "busybox",
 ];
 
-/// The commands of busybox that get a name of their own, where no real program has it.
+/// Busybox commands that get a link, unless one of the programs has the name.
 const APPLETS: &str = "\
     [ arp arping ash awk base64 basename bc brctl cat chgrp chmod chown chroot clear cmp cp \
     cut date dd df diff dirname dmesg du echo egrep env expr false fgrep find fold free grep \
@@ -43,30 +41,11 @@ const APPLETS: &str = "\
 
 const PROGRAM_FOLDERS: [&str; 4] = ["bin", "sbin", "usr/bin", "usr/sbin"];
 const LIBRARY_FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
-/// One of the folders in which Debian's loader looks without being told.
+/// Folder in the default search path of Debian's loader.
 const LIBRARY_TARGET: &str = "/lib/x86_64-linux-gnu";
 
-/// A program that can't be taken out of the packages.
-#[derive(Debug, thiserror::Error)]
-pub enum ToolError {
-    /// Neither the programs' nor the libraries' folders hold it.
-    #[error("The packages of the tools hold no {0}.")]
-    Missing(String),
-    /// The file can't be read.
-    #[error("{} can't be read.", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no program or library.
-    #[error(transparent)]
-    Elf(#[from] ElfError),
-}
-
-/// Adds the programs from the tree of unpacked packages, their libraries, and busybox's names.
-pub fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), ToolError> {
+/// Adds the programs from a tree of unpacked packages, their libraries, and links to busybox.
+pub(super) fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), ImageError> {
     let mut wanted = BTreeSet::new();
     for program in PROGRAMS {
         let content = find(tree, &PROGRAM_FOLDERS, program)?;
@@ -88,7 +67,7 @@ fn add_libraries(
     archive: &mut Archive,
     tree: &Path,
     mut wanted: BTreeSet<String>,
-) -> Result<(), ToolError> {
+) -> Result<(), ImageError> {
     let mut added = BTreeSet::new();
     while let Some(library) = wanted.pop_first() {
         if !added.insert(library.clone()) {
@@ -101,24 +80,20 @@ fn add_libraries(
     Ok(())
 }
 
-fn find(tree: &Path, folders: &[&str], name: &str) -> Result<Vec<u8>, ToolError> {
+fn find(tree: &Path, folders: &[&str], name: &str) -> Result<Vec<u8>, ImageError> {
     let found = folders
         .iter()
         .map(|folder| Path::new(folder).join(name))
         .find(|path| tree.join(path).symlink_metadata().is_ok());
-    let path = found.ok_or_else(|| ToolError::Missing(name.to_owned()))?;
+    let path = found.ok_or_else(|| ImageError::MissingTool(name.to_owned()))?;
     read_in_tree(tree, &path)
 }
 
-/// Reads a file of the tree. A link with an absolute target means a place in the tree, not here.
-fn read_in_tree(tree: &Path, path: &Path) -> Result<Vec<u8>, ToolError> {
+/// Reads a file of the tree. Absolute targets of links are relative to the tree.
+fn read_in_tree(tree: &Path, path: &Path) -> Result<Vec<u8>, ImageError> {
     let inside = tree.join(path.strip_prefix("/").unwrap_or(path));
-    let unreadable = |source| ToolError::Unreadable {
-        path: inside.clone(),
-        source,
-    };
     match fs::read_link(&inside) {
         Ok(target) if target.is_absolute() => read_in_tree(tree, &target),
-        _ => fs::read(&inside).map_err(unreadable),
+        _ => fs::read(&inside).map_err(at(&inside)),
     }
 }

@@ -1,37 +1,37 @@
-//! Choosing between KVM and software emulation.
+//! Chooses between KVM and software emulation.
 
 use std::fs::{self, OpenOptions};
 
-/// What the user asked for.
+/// Value of `--accel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AccelChoice {
-    /// KVM where it can work, else software emulation.
+    /// KVM if it is usable, else software emulation
     Auto,
-    /// KVM.
+    /// KVM
     Kvm,
-    /// Software emulation.
+    /// Software emulation
     Tcg,
 }
 
-/// What QEMU is told.
+/// QEMU's accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
-    /// Hardware virtualisation.
+    /// Hardware virtualization.
     Kvm,
     /// Software emulation.
     Tcg,
 }
 
-/// The decision, and a line for the user when it isn't the one that was hoped for.
+/// The accelerator, and a message for the user if KVM is not usable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What to use.
+    /// Accelerator to use.
     pub accel: Accel,
-    /// Why it is not KVM.
+    /// Reason against KVM.
     pub note: Option<String>,
 }
 
-/// Decides by this machine's `/dev/kvm` and `/proc/cpuinfo`.
+/// Decides by `/dev/kvm` and `/proc/cpuinfo`.
 #[must_use]
 pub fn decide_here(choice: AccelChoice) -> Decision {
     let kvm = OpenOptions::new()
@@ -44,28 +44,24 @@ pub fn decide_here(choice: AccelChoice) -> Decision {
     decide(choice, kvm, &cpuinfo)
 }
 
-/// `kvm` says whether `/dev/kvm` opens, or why it doesn't.
-///
-/// The device node alone proves nothing: inside of some virtual machines it opens and no kernel
-/// boots on it. The processor's own flag is the cheap second witness.
+/// Decides by the result of opening `/dev/kvm` and by the CPU flags. The device alone is not enough:
+/// within some virtual machines it opens, but no kernel boots on it.
 fn decide(choice: AccelChoice, kvm: Result<(), String>, cpuinfo: &str) -> Decision {
     let without_note = |accel| Decision { accel, note: None };
     let emulate = |reason: String| Decision {
         accel: Accel::Tcg,
-        note: Some(format!("KVM is not used because {reason}.")),
+        note: Some(format!("KVM is not used: {reason}")),
     };
     match (choice, kvm) {
         (AccelChoice::Kvm, _) => without_note(Accel::Kvm),
         (AccelChoice::Tcg, _) => without_note(Accel::Tcg),
-        (AccelChoice::Auto, Err(reason)) => emulate(format!("/dev/kvm can't be opened: {reason}")),
-        (AccelChoice::Auto, Ok(())) if has_virtualisation(cpuinfo) => without_note(Accel::Kvm),
-        (AccelChoice::Auto, Ok(())) => {
-            emulate("the processor shows neither vmx nor svm".to_owned())
-        }
+        (AccelChoice::Auto, Err(reason)) => emulate(format!("could not open /dev/kvm: {reason}")),
+        (AccelChoice::Auto, Ok(())) if has_virtualization(cpuinfo) => without_note(Accel::Kvm),
+        (AccelChoice::Auto, Ok(())) => emulate("the CPU flags have neither vmx nor svm".to_owned()),
     }
 }
 
-fn has_virtualisation(cpuinfo: &str) -> bool {
+fn has_virtualization(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -82,27 +78,27 @@ mod tests {
     const WITHOUT: &str = "model name\t: vmx svm\nflags\t\t: fpu vmx_like sse\nvmx flags\t: ept\n";
 
     #[test]
-    fn device_and_flag_give_kvm() {
+    fn auto_with_device_and_flag_is_kvm() {
         let decision = decide(AccelChoice::Auto, Ok(()), WITH_VMX);
         assert_eq!((decision.accel, decision.note), (Accel::Kvm, None));
     }
 
     #[test]
-    fn device_without_flag_gives_tcg_and_says_why() {
+    fn auto_without_flag_is_tcg_with_note() {
         let decision = decide(AccelChoice::Auto, Ok(()), WITHOUT);
         assert_eq!(decision.accel, Accel::Tcg);
         assert!(decision.note.unwrap().contains("neither vmx nor svm"));
     }
 
     #[test]
-    fn closed_device_gives_tcg_and_says_why() {
+    fn auto_without_device_is_tcg_with_note() {
         let decision = decide(AccelChoice::Auto, Err("no permission".into()), WITH_VMX);
         assert_eq!(decision.accel, Accel::Tcg);
         assert!(decision.note.unwrap().contains("no permission"));
     }
 
     #[test]
-    fn forced_choice_is_obeyed_silently() {
+    fn explicit_choice_has_no_note() {
         let kvm = decide(AccelChoice::Kvm, Err("gone".into()), WITHOUT);
         assert_eq!((kvm.accel, kvm.note), (Accel::Kvm, None));
         let tcg = decide(AccelChoice::Tcg, Ok(()), WITH_VMX);

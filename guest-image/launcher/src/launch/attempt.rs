@@ -1,93 +1,89 @@
-//! One attempt to start a sandbox: spawn, wait for the agent, or undo everything and say why.
+//! One attempt to start a sandbox: starts the processes, waits for the agent, or undoes everything.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
+use patchbay_host::sandbox::{SandboxFile, SandboxId};
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
 use patchbay_types::endpoint::Endpoint;
 
 use super::LaunchError;
-use super::folder::{Description, Folder};
+use super::folder::Folder;
 use super::interrupt::Interrupts;
 use super::logs;
-use super::processes::{ProcessRecord, Role};
-use super::qemu::QemuConfig;
-use super::registry::{Record, RunDir, Sandbox, SandboxId};
-use super::spawn::{Gated, Program};
+use super::processes::{ProcessRecord, ProcessRole};
+use super::record::Record;
+use super::registry::{RegisteredSandbox, RunDir};
+use super::spawn::{GatedChild, ProgramSpec};
 use super::stop::end_all;
 use crate::image::Tools;
 
-/// Everything that was decided before the first process.
-pub(super) struct Plan {
+/// Decisions made before the first process starts.
+pub(super) struct StartPlan {
     pub(super) qemu: PathBuf,
-    pub(super) config: QemuConfig,
+    pub(super) arguments: Vec<OsString>,
+    /// Program that serves vsock if the kernel does not.
     pub(super) daemon: Option<PathBuf>,
     pub(super) agent: Endpoint,
-    pub(super) netns: Option<PathBuf>,
     pub(super) timeout: Duration,
 }
 
-/// Why a sandbox that was begun did not come up.
+/// Reason why a sandbox did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum StartError {
     /// A program can't be started.
-    #[error("{} can't be started.", .program.display())]
+    #[error("could not start {}", .program.display())]
     NotSpawned {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// Why.
+        /// Error of the operation.
         source: io::Error,
     },
-    /// QEMU or the vsock daemon ended by itself.
-    #[error("{} ended ({status}).", .program.display())]
+    /// QEMU or the vsock daemon has ended.
+    #[error("{} ended ({status})", .program.display())]
     Ended {
-        /// The program.
+        /// Path of the program.
         program: PathBuf,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
-    /// The time is up.
-    #[error("The agent did not answer within {} seconds.", .0.as_secs())]
+    /// The agent did not answer in time.
+    #[error("the agent did not answer within {} seconds", .0.as_secs())]
     Timeout(Duration),
     /// Ctrl-C or SIGTERM.
-    #[error("It was interrupted.")]
+    #[error("interrupted")]
     Interrupted,
-    /// The size of its logs can't be limited.
-    #[error("The size of its logs can't be limited.")]
-    Unlimited(#[source] io::Error),
-    /// The sandbox's own files can't be written.
+    /// The size of the logs can't be limited.
+    #[error("could not limit the size of the logs")]
+    LogLimit(#[source] io::Error),
+    /// A file of the sandbox can't be written.
     #[error(transparent)]
     Files(Box<LaunchError>),
 }
 
-impl From<LaunchError> for Failure {
+impl From<LaunchError> for StartError {
     fn from(error: LaunchError) -> Self {
         Self::Files(Box::new(error))
     }
 }
 
-const RETRY: Duration = Duration::from_millis(10);
-/// What the agent's log says once it listens.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Log message of a listening agent.
 const AGENT_SERVES: &str = "the agent serves";
-/// How long one question to the guest may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const EVIDENCE_LINES: usize = 20;
-
-struct Running {
-    program: PathBuf,
-    child: Child,
-}
 
 pub(super) struct Attempt {
     id: SandboxId,
     folder: Folder,
     record: Record,
     interrupts: Interrupts,
-    running: Vec<Running>,
+    children: Vec<(PathBuf, Child)>,
 }
 
 impl Attempt {
@@ -102,128 +98,124 @@ impl Attempt {
             folder,
             record,
             interrupts,
-            running: Vec::new(),
+            children: Vec::new(),
         }
     }
 
-    pub(super) fn run(mut self, run_dir: &RunDir, plan: &Plan) -> Result<Description, LaunchError> {
-        match self.bring_up(plan) {
-            Ok(description) => Ok(description),
-            Err(failure) => Err(self.undo(run_dir, failure)),
-        }
+    pub(super) fn run(mut self, run_dir: &RunDir, plan: &StartPlan) -> Result<(), LaunchError> {
+        let result = self.bring_up(plan);
+        result.map_err(|error| self.undo(run_dir, error))
     }
 
-    fn bring_up(&mut self, plan: &Plan) -> Result<Description, Failure> {
+    fn bring_up(&mut self, plan: &StartPlan) -> Result<(), StartError> {
         let deadline = Instant::now() + plan.timeout;
         if let Some(daemon) = &plan.daemon {
-            self.spawn(Role::Vsock, &self.daemon(daemon))?;
+            self.spawn_daemon(daemon)?;
             let socket = self.folder.vhost();
             self.wait_until(plan, deadline, || socket.exists())?;
         }
-        let qemu = Program {
+        let netns = self.record.netns.clone();
+        let qemu = ProgramSpec {
             path: &plan.qemu,
-            arguments: plan.config.arguments(),
+            arguments: &plan.arguments,
             log: self.folder.qemu_log(),
-            netns: plan.netns.as_deref(),
+            netns: netns.as_deref(),
         };
-        let pid = self.spawn(Role::Qemu, &qemu)?;
-        // vhost-device-vsock 0.3 can lose a connection that comes before the guest has its driver,
-        // and every later one with it; so the first comes when the agent has said that it serves.
+        let pid = self.spawn(ProcessRole::Qemu, &qemu)?;
+        // vhost-device-vsock 0.3 can lose a connection made before the guest has its driver, and all
+        // later ones with it. So wait for the agent's log message before the first connection.
         let console = self.folder.console();
-        self.wait_until(plan, deadline, || logs::says(&console, AGENT_SERVES))?;
+        self.wait_until(plan, deadline, || logs::contains(&console, AGENT_SERVES))?;
         let greeting = || Agent::connect(&plan.agent).and_then(|agent| agent.greeting());
         self.wait_until(plan, deadline, || greeting().is_ok())?;
         if self.record.tools == Tools::With {
             let execd = plan.agent.clone().at_port(EXEC_PORT);
-            let executes = || vsock_stream::connect(&execd, PATIENCE).is_ok();
-            self.wait_until(plan, deadline, executes)?;
+            let execd_answers = || vsock_stream::connect(&execd, CONNECT_TIMEOUT).is_ok();
+            self.wait_until(plan, deadline, execd_answers)?;
         }
-        let description = Description {
-            qmp: self.folder.qmp(),
-            agent: plan.agent.to_string(),
-            netns: plan.netns.clone(),
-            pid,
-        };
         self.record
             .processes
-            .retain(|process| process.role != Role::Launcher);
+            .retain(|process| process.role != ProcessRole::Launcher);
         for process in &self.record.processes {
-            logs::limit(process).map_err(Failure::Unlimited)?;
+            logs::limit(process).map_err(StartError::LogLimit)?;
         }
-        self.folder.write_description(&description)?;
-        self.folder.write_record(&self.record)?;
-        Ok(description)
+        self.folder.write_sandbox_file(&SandboxFile {
+            qmp: self.folder.qmp(),
+            agent: plan.agent.to_string(),
+            netns,
+            pid: Some(pid),
+        })?;
+        Ok(self.folder.write_record(&self.record)?)
     }
 
-    fn daemon<'a>(&self, path: &'a Path) -> Program<'a> {
-        let arguments = vec![
-            "--socket".into(),
-            self.folder.vhost().into(),
-            "--uds-path".into(),
-            self.folder.vsock().into(),
-        ];
-        Program {
+    fn spawn_daemon(&mut self, path: &Path) -> Result<u32, StartError> {
+        let daemon = ProgramSpec {
             path,
-            arguments,
+            arguments: &[
+                "--socket".into(),
+                self.folder.vhost().into(),
+                "--uds-path".into(),
+                self.folder.vsock().into(),
+            ],
             log: self.folder.vsock_log(),
             netns: None,
-        }
+        };
+        self.spawn(ProcessRole::Vsock, &daemon)
     }
 
-    fn spawn(&mut self, role: Role, program: &Program<'_>) -> Result<u32, Failure> {
-        let failed = |source| Failure::NotSpawned {
+    fn spawn(&mut self, role: ProcessRole, program: &ProgramSpec<'_>) -> Result<u32, StartError> {
+        let failed = |source| StartError::NotSpawned {
             program: program.path.to_owned(),
             source,
         };
-        let gated = Gated::spawn(program).map_err(failed)?;
+        let gated = GatedChild::spawn(program).map_err(failed)?;
         let pid = gated.id();
         self.record.processes.extend(ProcessRecord::of(role, pid));
         self.folder.write_record(&self.record)?;
         let child = gated.release().map_err(failed)?;
-        let program = program.path.to_owned();
-        self.running.push(Running { program, child });
+        self.children.push((program.path.to_owned(), child));
         Ok(pid)
     }
 
     fn wait_until(
         &mut self,
-        plan: &Plan,
+        plan: &StartPlan,
         deadline: Instant,
         condition: impl Fn() -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StartError> {
         while !condition() {
-            for Running { program, child } in &mut self.running {
+            for (program, child) in &mut self.children {
                 if let Ok(Some(status)) = child.try_wait() {
                     let program = program.clone();
-                    return Err(Failure::Ended { program, status });
+                    return Err(StartError::Ended { program, status });
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Failure::Timeout(plan.timeout));
+                return Err(StartError::Timeout(plan.timeout));
             }
-            if self.interrupts.interrupted_within(RETRY) {
-                return Err(Failure::Interrupted);
+            if self.interrupts.interrupted_within(POLL_INTERVAL) {
+                return Err(StartError::Interrupted);
             }
         }
         Ok(())
     }
 
-    fn undo(mut self, run_dir: &RunDir, failure: Failure) -> LaunchError {
+    fn undo(mut self, run_dir: &RunDir, error: StartError) -> LaunchError {
         let evidence = self.evidence();
-        let others = |process: &ProcessRecord| process.role != Role::Launcher;
-        let ours: Vec<_> = self
+        let not_launcher = |process: &&ProcessRecord| process.role != ProcessRole::Launcher;
+        let processes: Vec<_> = self
             .record
             .processes
             .iter()
+            .filter(not_launcher)
             .copied()
-            .filter(others)
             .collect();
-        let ended = end_all(&self.id, &ours);
-        for Running { child, .. } in &mut self.running {
-            // Reaps a process that has just been ended.
+        let ended = end_all(&self.id, &processes);
+        for (_, child) in &mut self.children {
+            // Reaps the process that has been ended.
             let _ = child.try_wait();
         }
-        let sandbox = Sandbox {
+        let sandbox = RegisteredSandbox {
             id: self.id.clone(),
             folder: self.folder,
             record: Some(self.record),
@@ -231,24 +223,19 @@ impl Attempt {
         let undone = ended.and_then(|()| run_dir.remove(&sandbox));
         LaunchError::NotStarted {
             id: self.id,
-            source: failure,
-            left: undone.err().map(Box::new),
+            source: error,
+            undo_error: undone.err().map(Box::new),
             evidence,
         }
     }
 
     fn evidence(&self) -> Vec<String> {
-        let logs = [
-            self.folder.console(),
-            self.folder.qemu_log(),
-            self.folder.vsock_log(),
-        ];
+        let folder = &self.folder;
         let mut lines = Vec::new();
-        for log in logs {
+        for log in [folder.console(), folder.qemu_log(), folder.vsock_log()] {
             let name = log.file_name().unwrap_or_default().to_string_lossy();
-            for line in logs::end_of(&log, EVIDENCE_LINES) {
-                lines.push(format!("{name}: {line}"));
-            }
+            let last = logs::last_lines(&log, EVIDENCE_LINES);
+            lines.extend(last.into_iter().map(|line| format!("{name}: {line}")));
         }
         lines
     }

@@ -1,105 +1,109 @@
-//! Starting, finding and stopping sandboxes.
+//! Starts, finds and stops sandboxes.
 
 pub mod accel;
 pub mod folder;
+pub mod options;
 pub mod processes;
-pub mod qemu;
+pub mod record;
 pub mod registry;
-pub mod vsock;
 
 mod attempt;
 mod interrupt;
 mod logs;
+mod qemu;
 mod spawn;
 mod start;
 mod stop;
+mod vsock;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use attempt::Failure;
-pub use start::{StartOptions, start};
+pub use attempt::StartError;
+pub use start::start;
 pub use stop::stop;
 
-use crate::image::ImageError;
-use registry::{BadId, SandboxId};
+use patchbay_host::sandbox::SandboxId;
+use patchbay_types::failure::Failure;
 
-/// Something that keeps a sandbox from being started, found or stopped.
+use crate::image::ImageError;
+
+/// Error of starting, finding or stopping a sandbox.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The id breaks the rule.
-    #[error(transparent)]
-    BadId(#[from] BadId),
-    /// The name is taken by a sandbox that runs.
-    #[error("The sandbox {0} exists and is running.")]
+    /// The id belongs to a running sandbox.
+    #[error("sandbox {0} is running already")]
     Exists(SandboxId),
     /// No sandbox has this id or prefix.
-    #[error("There is no sandbox {0:?}.")]
+    #[error("no sandbox {0:?}")]
     NotFound(String),
-    /// The sandbox is known but doesn't run.
-    #[error("The sandbox {0} is not running.")]
+    /// The sandbox is registered but does not run.
+    #[error("sandbox {0} is not running")]
     NotRunning(SandboxId),
-    /// More than one id begins so.
-    #[error("{prefix:?} could be {first} or {second}.")]
+    /// The prefix is not unique.
+    #[error("{prefix:?} matches several sandboxes, among them {first} and {second}")]
     Ambiguous {
-        /// What was asked for.
+        /// The prefix.
         prefix: String,
-        /// One of those that match.
+        /// The first match.
         first: SandboxId,
-        /// Another one.
+        /// The second match.
         second: SandboxId,
     },
-    /// A program that isn't part of patchbay isn't installed.
-    #[error("{program} is not installed ({hint}).")]
+    /// A required program is not installed.
+    #[error("{program} is not installed ({hint})")]
     MissingProgram {
-        /// The program.
+        /// Name of the program.
         program: &'static str,
-        /// How to get it.
+        /// How to install it.
         hint: &'static str,
     },
-    /// The namespace isn't there.
-    #[error("The network namespace {} can't be opened.", .path.display())]
+    /// The network namespace can't be opened.
+    #[error("could not open the network namespace {}", .path.display())]
     Netns {
-        /// Its path.
+        /// Path of the namespace.
         path: PathBuf,
-        /// Why.
+        /// Error of the operation.
         source: io::Error,
     },
-    /// Unix sockets have short paths.
-    #[error("The socket path {} is longer than the kernel allows.", .0.display())]
+    /// The path of a Unix socket is too long.
+    #[error("the socket path {} is longer than 107 bytes: choose a shorter --run-dir", .0.display())]
     PathTooLong(PathBuf),
-    /// The launcher can't watch for signals.
-    #[error("Signals can't be watched for.")]
+    /// Signals can't be caught.
+    #[error("could not catch signals")]
     Signals(#[source] io::Error),
     /// The image can't be used.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A file of the sandbox, or the run directory, can't be read.
+    #[error("could not read the registered sandboxes")]
+    Registry(#[from] Failure),
     /// A file or folder can't be read or written.
-    #[error("{} can't be read or written.", .path.display())]
+    #[error("could not read or write {}", .path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the operation.
         source: io::Error,
     },
-    /// It was begun, failed, and was undone, as far as that could be done.
-    #[error("The sandbox {id} did not start.")]
+    /// The start failed and was undone as far as possible.
+    #[error("could not start sandbox {id}")]
     NotStarted {
-        /// Its name.
+        /// Id of the sandbox.
         id: SandboxId,
-        /// Why.
-        source: Failure,
-        /// What kept it from being undone wholly.
-        left: Option<Box<LaunchError>>,
-        /// The last lines of its console and of its programs, made safe for a terminal.
+        /// Reason.
+        source: StartError,
+        /// Error of undoing the start.
+        undo_error: Option<Box<LaunchError>>,
+        /// Last lines of its console and its programs' logs, escaped.
         evidence: Vec<String>,
     },
-    /// A process of the sandbox doesn't end.
-    #[error("The process {pid} of the sandbox {id} does not end.")]
+    /// A process of the sandbox survives SIGKILL.
+    #[error("process {pid} of sandbox {id} does not end")]
     Stuck {
-        /// Its name.
+        /// Id of the sandbox.
         id: SandboxId,
-        /// The process.
+        /// Process id.
         pid: u32,
     },
 }

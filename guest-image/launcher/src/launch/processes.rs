@@ -1,4 +1,4 @@
-//! The processes of a sandbox, told apart from strangers that got the same id later.
+//! Processes of a sandbox, identified beyond the reuse of process ids.
 
 use std::fs;
 use std::thread;
@@ -8,11 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-/// What a process does for the sandbox.
+/// Role of a process in its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// `patchbay-sandbox start`, until the agent answers.
+pub enum ProcessRole {
+    /// `patchbay-sandbox start`, until the agent has answered.
     Launcher,
     /// The vsock daemon.
     Vsock,
@@ -20,23 +20,23 @@ pub enum Role {
     Qemu,
 }
 
-/// One process.
+/// Identity of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRecord {
-    /// What it does.
-    pub role: Role,
-    /// Its id.
+    /// Its role.
+    pub role: ProcessRole,
+    /// Process id.
     pub pid: u32,
-    /// When it started, in clock ticks since the machine's boot: with the id unique.
+    /// Start time in clock ticks since boot; unique together with the process id.
     pub start_time: u64,
 }
 
-const POLL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl ProcessRecord {
-    /// Records a process that runs now; `None` when it doesn't.
+    /// Identifies a running process; `None` if there is none.
     #[must_use]
-    pub fn of(role: Role, pid: u32) -> Option<Self> {
+    pub fn of(role: ProcessRole, pid: u32) -> Option<Self> {
         let start_time = start_time_of(pid)?;
         Some(Self {
             role,
@@ -45,13 +45,13 @@ impl ProcessRecord {
         })
     }
 
-    /// Whether this very process still runs. A zombie doesn't.
+    /// `true` if this process still runs. A zombie does not.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         start_time_of(self.pid) == Some(self.start_time)
     }
 
-    /// Waits for the end, at most `timeout`; whether it came.
+    /// Waits for the end; returns `false` after `timeout`.
     #[must_use]
     pub fn wait_for_end(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
@@ -59,21 +59,21 @@ impl ProcessRecord {
             if Instant::now() >= deadline {
                 return false;
             }
-            thread::sleep(POLL);
+            thread::sleep(POLL_INTERVAL);
         }
         true
     }
 
-    /// Ends the process: asks, waits, forces. Whether it has ended.
+    /// Ends the process by SIGTERM, then SIGKILL; returns `false` if it survives both.
     #[must_use]
     pub fn end(&self) -> bool {
-        for (signal, patience) in [(Signal::SIGTERM, 2), (Signal::SIGKILL, 5)] {
+        for (signal, timeout_s) in [(Signal::SIGTERM, 2), (Signal::SIGKILL, 5)] {
             if !self.is_alive() {
                 return true;
             }
-            // Fails only when it ended meanwhile or isn't ours to end; the wait tells.
+            // If it has ended meanwhile, the wait below returns at once.
             let _ = kill(Pid::from_raw(self.pid.cast_signed()), signal);
-            if self.wait_for_end(Duration::from_secs(patience)) {
+            if self.wait_for_end(Duration::from_secs(timeout_s)) {
                 return true;
             }
         }
@@ -85,13 +85,13 @@ fn start_time_of(pid: u32) -> Option<u64> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The start time in `/proc/PID/stat`, unless the process is a zombie or dead.
+/// Reads the start time from `/proc/PID/stat`; `None` for a zombie.
 fn parse_stat(stat: &str) -> Option<u64> {
-    // The name, in parentheses, can hold anything, parentheses and spaces included.
+    // The name, in parentheses, can contain parentheses and spaces.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?;
-    // proc(5) counts from 1: the state is field 3, the start time field 22.
+    // Numbered from 1 in proc(5), the state is field 3 and the start time field 22.
     let start_time = fields.nth(18)?;
     (!matches!(state, "Z" | "X")).then(|| start_time.parse().ok())?
 }
@@ -107,31 +107,31 @@ mod tests {
     }
 
     #[test]
-    fn start_time_is_field_22_whatever_the_name() {
+    fn stat_with_parentheses_in_name_is_parsed() {
         assert_eq!(parse_stat(&stat('S')), Some(987));
     }
 
     #[test]
-    fn zombie_is_not_alive() {
+    fn stat_of_zombie_has_no_start_time() {
         assert_eq!(parse_stat(&stat('Z')), None);
         assert_eq!(parse_stat("12 (cat"), None);
     }
 
     #[test]
-    fn process_ends_once_and_a_later_one_is_another() {
+    fn end_spares_process_with_reused_id() {
         let mut child = Command::new("sleep")
             .arg("60")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let record = ProcessRecord::of(Role::Qemu, child.id()).unwrap();
+        let record = ProcessRecord::of(ProcessRole::Qemu, child.id()).unwrap();
         let older = ProcessRecord {
             start_time: record.start_time - 1,
             ..record
         };
         assert!(record.is_alive());
-        assert!(older.end(), "a stranger with the id counts as ended");
-        assert!(record.is_alive(), "and is not touched");
+        assert!(older.end(), "another process with the id counts as ended");
+        assert!(record.is_alive(), "the other process survives");
         assert!(record.end());
         child.wait().unwrap();
         assert!(!record.is_alive());

@@ -1,132 +1,64 @@
-//! The folder of sandboxes: one sub-folder each, found by id or unique prefix.
+//! The run directory of sandboxes, with one folder each.
 //!
-//! Nothing here is believed without asking the kernel: a sandbox is as alive as its processes.
+//! A folder alone does not mean that the sandbox runs: the kernel is asked for its processes.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
+use patchbay_host::sandbox::{SandboxId, ids};
 
 use super::LaunchError;
 use super::folder::Folder;
-use super::processes::{ProcessRecord, Role};
-use super::qemu::Machine;
-use crate::image::Tools;
-
-/// Where sandboxes live when nothing else is said.
-pub const DEFAULT_RUN_DIR: &str = "/run/patchbay";
+use super::processes::{ProcessRecord, ProcessRole};
+use super::record::Record;
 
 const LOCK: &str = ".lock";
 
-const MAX_ID: usize = 64;
-
-/// A sandbox's name: a letter or digit, then at most 63 of letters, digits, `_`, `.` and `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SandboxId(String);
-
-/// Text that is no sandbox's name.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{0:?} is no sandbox id: it takes a letter or digit, then at most 63 letters, digits, '_', \
-     '.' or '-'."
-)]
-pub struct BadId(String);
-
-impl FromStr for SandboxId {
-    type Err = BadId;
-
-    fn from_str(text: &str) -> Result<Self, BadId> {
-        let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        if starts_well && text.len() <= MAX_ID && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadId(text.to_owned()))
-        }
-    }
-}
-
-impl fmt::Display for SandboxId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// What a sandbox was started as, and with which processes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The machine's kind.
-    pub machine: Machine,
-    /// Whether `exec` works.
-    pub tools: Tools,
-    /// The network namespace of QEMU, when it isn't the launcher's.
-    pub netns: Option<PathBuf>,
-    /// Everything that runs for it.
-    pub processes: Vec<ProcessRecord>,
-}
-
-impl Record {
-    /// Whether any of its processes runs.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.processes.iter().any(ProcessRecord::is_alive)
-    }
-
-    /// Its process of this role, when it runs.
-    #[must_use]
-    pub fn running(&self, role: Role) -> Option<&ProcessRecord> {
-        let mut with_role = self.processes.iter().filter(|found| found.role == role);
-        with_role.find(|found| found.is_alive())
-    }
-}
-
-/// A sandbox that has a folder.
+/// Sandbox in the run directory, running or not.
 #[derive(Debug, Clone)]
-pub struct Sandbox {
-    /// Its name.
+pub struct RegisteredSandbox {
+    /// Its id.
     pub id: SandboxId,
     /// Its files.
     pub folder: Folder,
-    /// What it was started as; `None` when its launcher died before it could say.
+    /// Its properties; `None` if its launcher died before it recorded them.
     pub record: Option<Record>,
 }
 
-impl Sandbox {
+impl RegisteredSandbox {
     fn read(id: SandboxId, folder: Folder) -> Result<Self, LaunchError> {
         let record = folder.read_record()?;
         Ok(Self { id, folder, record })
     }
 
-    /// Its QEMU, when it runs.
+    /// Returns the QEMU process if it runs.
     #[must_use]
     pub fn qemu(&self) -> Option<&ProcessRecord> {
-        self.record.as_ref()?.running(Role::Qemu)
+        self.record.as_ref()?.running(ProcessRole::Qemu)
     }
 }
 
-/// The folder of all sandboxes.
+/// The run directory.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
 }
 
 impl RunDir {
-    /// The sandboxes below `path`.
+    /// Opens the run directory `path`, which need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
     pub(super) fn folder(&self, id: &SandboxId) -> Folder {
-        Folder::new(self.path.join(&id.0))
+        Folder::new(self.path.join(id.as_str()))
     }
 
-    /// Makes the folder of a new sandbox, in place of a dead one of that name.
+    /// Creates the folder of a new sandbox, replacing one that does not run.
     pub fn claim(&self, id: &SandboxId, record: &Record) -> Result<Folder, LaunchError> {
         fs::create_dir_all(&self.path).map_err(at(&self.path))?;
         let lock = self.lock()?;
@@ -145,8 +77,8 @@ impl RunDir {
         Ok(folder)
     }
 
-    /// Removes a sandbox's folder, unless somebody has claimed the name anew meanwhile.
-    pub fn remove(&self, sandbox: &Sandbox) -> Result<(), LaunchError> {
+    /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile.
+    pub fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), LaunchError> {
         let lock = self.lock()?;
         let path = sandbox.folder.path();
         if sandbox.folder.read_record()? == sandbox.record && path.exists() {
@@ -156,11 +88,11 @@ impl RunDir {
         Ok(())
     }
 
-    /// The sandbox of this id or, when there is none, the only one whose id begins with it.
-    pub fn find(&self, prefix: &str) -> Result<Sandbox, LaunchError> {
-        let ids = self.ids()?;
-        let mut matching = ids.iter().filter(|id| id.0.starts_with(prefix));
-        let exact = ids.iter().find(|id| id.0 == prefix);
+    /// Finds the sandbox with this id or, if there is none, this unique prefix.
+    pub fn find(&self, prefix: &str) -> Result<RegisteredSandbox, LaunchError> {
+        let ids = ids(&self.path)?;
+        let mut matching = ids.iter().filter(|id| id.as_str().starts_with(prefix));
+        let exact = ids.iter().find(|id| id.as_str() == prefix);
         let found = match (exact, matching.next(), matching.next()) {
             (Some(id), _, _) | (None, Some(id), None) => id,
             (None, Some(first), Some(second)) => {
@@ -172,34 +104,16 @@ impl RunDir {
             }
             (None, None, _) => return Err(LaunchError::NotFound(prefix.to_owned())),
         };
-        Sandbox::read(found.clone(), self.folder(found))
+        RegisteredSandbox::read(found.clone(), self.folder(found))
     }
 
-    /// All sandboxes, sorted by id.
-    pub fn list(&self) -> Result<Vec<Sandbox>, LaunchError> {
+    /// Lists all sandboxes, sorted by id.
+    pub fn list(&self) -> Result<Vec<RegisteredSandbox>, LaunchError> {
         let read = |id: SandboxId| {
             let folder = self.folder(&id);
-            Sandbox::read(id, folder)
+            RegisteredSandbox::read(id, folder)
         };
-        self.ids()?.into_iter().map(read).collect()
-    }
-
-    fn ids(&self) -> Result<Vec<SandboxId>, LaunchError> {
-        let entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(at(&self.path)(error)),
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(at(&self.path))?;
-            let name = entry.file_name();
-            if let Some(id) = name.to_str().and_then(|name| name.parse().ok()) {
-                ids.push(id);
-            }
-        }
-        ids.sort();
-        Ok(ids)
+        ids(&self.path)?.into_iter().map(read).collect()
     }
 
     fn lock(&self) -> Result<Flock<File>, LaunchError> {
@@ -217,6 +131,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LaunchError + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::Tools;
+    use crate::launch::options::MachineType;
 
     fn id(text: &str) -> SandboxId {
         text.parse().unwrap()
@@ -224,7 +140,7 @@ mod tests {
 
     fn record(processes: Vec<ProcessRecord>) -> Record {
         Record {
-            machine: Machine::Q35,
+            machine: MachineType::Q35,
             tools: Tools::Without,
             netns: None,
             processes,
@@ -233,32 +149,12 @@ mod tests {
 
     fn alive() -> Record {
         record(vec![
-            ProcessRecord::of(Role::Qemu, std::process::id()).unwrap(),
+            ProcessRecord::of(ProcessRole::Qemu, std::process::id()).unwrap(),
         ])
     }
 
     #[test]
-    fn ids_follow_the_rule() {
-        for good in ["a", "0", "A_b.c-d", &"x".repeat(64)] {
-            assert_eq!(id(good).to_string(), *good);
-        }
-        for bad in [
-            "",
-            ".a",
-            "-a",
-            "_a",
-            "a/b",
-            "a b",
-            "ä",
-            "a\n",
-            &"x".repeat(65),
-        ] {
-            assert_eq!(bad.parse::<SandboxId>(), Err(BadId(bad.to_string())));
-        }
-    }
-
-    #[test]
-    fn living_name_is_refused_and_dead_one_replaced() {
+    fn claim_replaces_dead_sandbox_only() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().join("run"));
         let folder = run_dir.claim(&id("a"), &record(Vec::new())).unwrap();
@@ -270,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_finds_the_only_one() {
+    fn find_needs_id_or_unique_prefix() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
         for name in ["ab", "abc", "b"] {
@@ -286,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_claimed_anew_is_not_removed() {
+    fn remove_keeps_folder_of_new_claim() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
         run_dir.claim(&id("a"), &record(Vec::new())).unwrap();
@@ -299,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn no_run_dir_means_no_sandboxes() {
+    fn list_without_run_dir_is_empty() {
         let run_dir = RunDir::new("/nonexistent/run".into());
         assert!(run_dir.list().unwrap().is_empty());
     }

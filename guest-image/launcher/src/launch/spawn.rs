@@ -1,4 +1,4 @@
-//! Starting a process that is on record before it does anything.
+//! Starts processes that are recorded before they run their program.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -11,45 +11,45 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
 
-/// What to start.
+/// Program to start.
 #[derive(Debug)]
-pub(super) struct Program<'a> {
+pub(super) struct ProgramSpec<'a> {
     pub(super) path: &'a Path,
-    pub(super) arguments: Vec<OsString>,
-    /// Where its standard output and error go.
+    pub(super) arguments: &'a [OsString],
+    /// File for its standard output and error.
     pub(super) log: PathBuf,
-    /// The network namespace to run in, when it isn't ours.
+    /// Network namespace of the process; `None`: the launcher's.
     pub(super) netns: Option<&'a Path>,
 }
 
-/// Waits for one line, then becomes the program. When the launcher dies before it has written down
-/// the process id, the line never comes, and no process is left that nobody knows of.
-/// A log that may not grow any more must not end the program: hence the ignored signal.
+/// Waits for a line, then executes the program. If the launcher dies before it has recorded the process
+/// id, the line never arrives and the process ends. SIGXFSZ is ignored because a log at its size limit
+/// must not end the program.
 const GATE: &str = r#"trap '' XFSZ && read -r line && exec "$0" "$@" </dev/null"#;
 
-/// A process that waits to become the program.
-pub(super) struct Gated(Child);
+/// Process that waits before it executes its program.
+pub(super) struct GatedChild(Child);
 
-impl Gated {
+impl GatedChild {
     /// Starts the process.
-    pub(super) fn spawn(program: &Program<'_>) -> io::Result<Self> {
+    pub(super) fn spawn(program: &ProgramSpec<'_>) -> io::Result<Self> {
         let log = File::create(&program.log)?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", GATE]).arg(program.path);
-        command.args(&program.arguments);
+        command.args(program.arguments);
         command.stdin(Stdio::piped());
         command.stdout(log.try_clone()?).stderr(log);
-        // A Ctrl-C at the launcher's terminal is not meant for a sandbox.
+        // Ctrl-C in the launcher's terminal must not reach the sandbox.
         command.process_group(0);
         spawn_inside(&mut command, program.netns).map(Self)
     }
 
-    /// The process id, the same before and after.
+    /// Process id; it does not change on release.
     pub(super) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// Lets it become the program.
+    /// Lets the process execute its program.
     pub(super) fn release(mut self) -> io::Result<Child> {
         if let Some(mut gate) = self.0.stdin.take() {
             gate.write_all(b"go\n")?;
@@ -58,7 +58,7 @@ impl Gated {
     }
 }
 
-/// Spawns from a thread of its own: a child inherits the thread's namespace and signal mask.
+/// Spawns from a separate thread, whose namespace and signal mask the child inherits.
 fn spawn_inside(command: &mut Command, netns: Option<&Path>) -> io::Result<Child> {
     let spawn = || {
         if let Some(netns) = netns {
@@ -71,7 +71,7 @@ fn spawn_inside(command: &mut Command, netns: Option<&Path>) -> io::Result<Child
         .unwrap_or_else(|_| Err(io::Error::other("the spawning thread panicked")))
 }
 
-/// Looks a program up like a shell does.
+/// Finds a program in `PATH`.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH")?;
     std::env::split_paths(&folders)
@@ -84,44 +84,42 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::launch::processes::{ProcessRecord, Role};
+    use crate::launch::processes::{ProcessRecord, ProcessRole};
 
-    fn touch(folder: &Path) -> Program<'static> {
-        Program {
+    /// Starts `touch marker` in `folder`.
+    fn spawn_touch(folder: &Path, netns: Option<&Path>) -> io::Result<GatedChild> {
+        GatedChild::spawn(&ProgramSpec {
             path: Path::new("/usr/bin/touch"),
-            arguments: vec![folder.join("marker").into()],
+            arguments: &[folder.join("marker").into()],
             log: folder.join("log"),
-            netns: None,
-        }
+            netns,
+        })
     }
 
     #[test]
-    fn program_runs_once_released() {
+    fn released_child_runs_program() {
         let folder = tempfile::tempdir().unwrap();
-        let gated = Gated::spawn(&touch(folder.path())).unwrap();
+        let gated = spawn_touch(folder.path(), None).unwrap();
         assert!(!folder.path().join("marker").exists());
         assert!(gated.release().unwrap().wait().unwrap().success());
         assert!(folder.path().join("marker").exists());
     }
 
     #[test]
-    fn program_never_runs_when_the_launcher_goes_away() {
+    fn dropped_child_ends_without_program() {
         let folder = tempfile::tempdir().unwrap();
-        let gated = Gated::spawn(&touch(folder.path())).unwrap();
-        let process = ProcessRecord::of(Role::Qemu, gated.id()).unwrap();
+        let gated = spawn_touch(folder.path(), None).unwrap();
+        let process = ProcessRecord::of(ProcessRole::Qemu, gated.id()).unwrap();
         drop(gated);
         assert!(process.wait_for_end(Duration::from_secs(10)));
         assert!(!folder.path().join("marker").exists());
     }
 
     #[test]
-    fn missing_namespace_is_an_error() {
+    fn spawn_in_missing_namespace_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let program = Program {
-            netns: Some(Path::new("/nonexistent/netns")),
-            ..touch(folder.path())
-        };
-        let error = Gated::spawn(&program).map(|_| ()).unwrap_err();
+        let netns = Some(Path::new("/nonexistent/netns"));
+        let error = spawn_touch(folder.path(), netns).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,19 +1,17 @@
-//! Which way this host has to reach a new guest over vsock.
+//! Chooses the vsock transport of a new guest.
 
 use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
-use patchbay_types::endpoint::DEFAULT_PORT;
-use patchbay_types::endpoint::Endpoint;
+use patchbay_types::endpoint::{DEFAULT_PORT, Endpoint};
 
-/// The program that stands in for the kernel's vhost-vsock.
-pub const DAEMON: &str = "vhost-device-vsock";
+/// Program that replaces the kernel's vhost-vsock.
+pub(super) const DAEMON: &str = "vhost-device-vsock";
 
-/// Where the agent of a new sandbox will be: behind the kernel's device when it opens, else behind
-/// the daemon's `socket`.
-#[must_use]
-pub fn choose(socket: &Path) -> Endpoint {
+/// Returns the address for the agent of a new sandbox: the kernel's vsock if its device can be opened,
+/// else hybrid vsock over the daemon's `socket`.
+pub(super) fn choose(socket: &Path) -> Endpoint {
     let device = OpenOptions::new()
         .read(true)
         .write(true)
@@ -31,10 +29,10 @@ pub fn choose(socket: &Path) -> Endpoint {
     }
 }
 
-/// CIDs are shared by the whole host, and nobody hands them out: chance avoids the others.
+/// Returns a random CID: the host's CIDs have no allocator.
 fn random_cid() -> u32 {
     let random = RandomState::new().build_hasher().finish();
-    // 0 to 2 and the highest are taken by the kernel.
+    // 0 to 2 and the highest are reserved.
     let offset = random % u64::from(u32::MAX - 3);
     u32::try_from(offset).unwrap_or_default() + 3
 }

@@ -17,7 +17,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 ///
 /// # Errors
 /// A folder that can't be read, because the uniqueness of a prefix would be unknown.
-pub(super) fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
+pub fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
     let read = || -> io::Result<Vec<SandboxId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -73,7 +73,10 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 }
 
 /// Reads a JSON document; `None` if the file does not exist.
-pub(super) fn json_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+///
+/// # Errors
+/// As for [`SandboxFile::read`](super::SandboxFile::read).
+pub fn json_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     match fs::metadata(path) {
         Err(error) if is_absent(&error) => Ok(None),
         _ => json(path).map(Some),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use patchbay_types::endpoint::Endpoint;
 
+pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub use journal::Phase;

@@ -1,35 +1,35 @@
-//! Cutting the ELF kernel out of a bzImage, so that QEMU can enter it directly (PVH): emulated, that
-//! saves the seconds that the kernel takes to decompress itself.
+//! Extracts the ELF kernel from a bzImage. QEMU enters it directly (PVH), which under emulation saves
+//! the seconds that the kernel takes to decompress itself.
 
 use std::io::Read;
 
 use ruzstd::decoding::StreamingDecoder;
 
-/// A kernel file that can't be used.
+/// Error of extracting a kernel.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum KernelError {
+pub enum BzImageError {
     /// The signature of the setup header is missing.
-    #[error("The kernel file is not a bzImage.")]
+    #[error("not a bzImage")]
     NotBzImage,
-    /// The setup header says nothing about the payload before protocol 2.08.
-    #[error("The kernel file's boot protocol {major}.{minor:02} is older than 2.08.")]
+    /// Setup headers before protocol 2.08 don't describe the payload.
+    #[error("boot protocol {major}.{minor:02} is older than 2.08")]
     OldProtocol {
-        /// Upper half of the protocol version.
+        /// Major number of the protocol version.
         major: u8,
-        /// Lower half of the protocol version.
+        /// Minor number of the protocol version.
         minor: u8,
     },
-    /// The payload lies outside of the file.
-    #[error("The kernel file is cut short.")]
+    /// The payload extends past the end of the file.
+    #[error("the file is truncated")]
     Truncated,
-    /// Compressed by something else than LZ4 or Zstandard.
-    #[error("The kernel file is compressed in an unknown way (it begins with {0:02x?}).")]
+    /// The compression is neither LZ4 nor Zstandard.
+    #[error("unknown compression with magic {0:02x?}")]
     UnknownCompression([u8; 4]),
-    /// The payload can't be decompressed, or to another size than it says.
-    #[error("The kernel file's compressed part is damaged.")]
+    /// The payload can't be decompressed, or not to the size in its trailer.
+    #[error("the compressed payload is damaged")]
     Damaged,
-    /// What was compressed isn't an ELF file.
-    #[error("The kernel file holds no ELF kernel.")]
+    /// The decompressed payload is not an ELF file.
+    #[error("the payload is not an ELF file")]
     NotElf,
 }
 
@@ -41,43 +41,43 @@ const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
 const SECTOR: usize = 512;
-/// What a `setup_sects` of zero means.
+/// Value of a `setup_sects` of zero.
 const DEFAULT_SETUP_SECTS: u8 = 4;
 
-/// The magic of LZ4's legacy frame, which `lz4 -l` writes for the kernel's build.
+/// Magic of LZ4's legacy frame; the kernel's build runs `lz4 -l`.
 const LZ4_LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
-/// Every block but the last decompresses to this much.
-const LZ4_BLOCK: usize = 8 << 20;
+/// Decompressed bytes of every block but the last.
+const LZ4_BLOCK_BYTES: usize = 8 << 20;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Much more than any kernel: a few bytes of Zstandard may stand for any number.
-const MAX_VMLINUX: u64 = 256 << 20;
+/// Limit of decompression, far above any kernel's size.
+const MAX_VMLINUX_BYTES: u64 = 256 << 20;
 
-/// The ELF kernel inside of `bzimage`.
-pub fn vmlinux_of(bzimage: &[u8]) -> Result<Vec<u8>, KernelError> {
+/// Extracts the ELF kernel from `bzimage`.
+pub fn vmlinux_of(bzimage: &[u8]) -> Result<Vec<u8>, BzImageError> {
     let payload = payload_of(bzimage)?;
-    // The kernel's build appends the decompressed size to whatever it compresses with.
-    let (frame, length) = payload.split_last_chunk().ok_or(KernelError::Truncated)?;
+    // The kernel's build appends the decompressed size, whatever the compression.
+    let (frame, length) = payload.split_last_chunk().ok_or(BzImageError::Truncated)?;
     let vmlinux = match field(payload, 0)? {
         LZ4_LEGACY_MAGIC => unpack_lz4(frame)?,
         ZSTD_MAGIC => unpack_zstd(frame)?,
-        magic => return Err(KernelError::UnknownCompression(magic)),
+        magic => return Err(BzImageError::UnknownCompression(magic)),
     };
     if vmlinux.len() != size(*length)? {
-        return Err(KernelError::Damaged);
+        return Err(BzImageError::Damaged);
     }
     if !vmlinux.starts_with(b"\x7fELF") {
-        return Err(KernelError::NotElf);
+        return Err(BzImageError::NotElf);
     }
     Ok(vmlinux)
 }
 
-fn payload_of(bzimage: &[u8]) -> Result<&[u8], KernelError> {
+fn payload_of(bzimage: &[u8]) -> Result<&[u8], BzImageError> {
     if bzimage.get(SIGNATURE..SIGNATURE + 4) != Some(b"HdrS") {
-        return Err(KernelError::NotBzImage);
+        return Err(BzImageError::NotBzImage);
     }
     let [minor, major] = field(bzimage, VERSION)?;
     if (major, minor) < (2, 8) {
-        return Err(KernelError::OldProtocol { major, minor });
+        return Err(BzImageError::OldProtocol { major, minor });
     }
     let [sectors] = field(bzimage, SETUP_SECTS)?;
     let sectors = match sectors {
@@ -87,48 +87,48 @@ fn payload_of(bzimage: &[u8]) -> Result<&[u8], KernelError> {
     let setup = (usize::from(sectors) + 1) * SECTOR;
     let offset = size(field(bzimage, PAYLOAD_OFFSET)?)?;
     let length = size(field(bzimage, PAYLOAD_LENGTH)?)?;
-    let start = setup.checked_add(offset).ok_or(KernelError::Truncated)?;
-    let end = start.checked_add(length).ok_or(KernelError::Truncated)?;
-    bzimage.get(start..end).ok_or(KernelError::Truncated)
+    let start = setup.checked_add(offset).ok_or(BzImageError::Truncated)?;
+    let end = start.checked_add(length).ok_or(BzImageError::Truncated)?;
+    bzimage.get(start..end).ok_or(BzImageError::Truncated)
 }
 
-fn unpack_lz4(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
+fn unpack_lz4(frame: &[u8]) -> Result<Vec<u8>, BzImageError> {
     let mut vmlinux = Vec::new();
-    let mut block = vec![0; LZ4_BLOCK];
+    let mut block = vec![0; LZ4_BLOCK_BYTES];
     let mut rest = frame
         .strip_prefix(&LZ4_LEGACY_MAGIC)
-        .ok_or(KernelError::Damaged)?;
+        .ok_or(BzImageError::Damaged)?;
     while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk().ok_or(KernelError::Damaged)?;
-        let compressed = after.get(..size(*length)?).ok_or(KernelError::Damaged)?;
+        let (length, after) = rest.split_first_chunk().ok_or(BzImageError::Damaged)?;
+        let compressed = after.get(..size(*length)?).ok_or(BzImageError::Damaged)?;
         let written = lz4_flex::block::decompress_into(compressed, &mut block)
-            .map_err(|_| KernelError::Damaged)?;
+            .map_err(|_| BzImageError::Damaged)?;
         vmlinux.extend_from_slice(&block[..written]);
         rest = &after[compressed.len()..];
     }
     Ok(vmlinux)
 }
 
-fn unpack_zstd(frame: &[u8]) -> Result<Vec<u8>, KernelError> {
+fn unpack_zstd(frame: &[u8]) -> Result<Vec<u8>, BzImageError> {
     let mut vmlinux = Vec::new();
-    let unpacked = StreamingDecoder::new(frame).map_err(|_| KernelError::Damaged)?;
+    let unpacked = StreamingDecoder::new(frame).map_err(|_| BzImageError::Damaged)?;
     unpacked
-        .take(MAX_VMLINUX)
+        .take(MAX_VMLINUX_BYTES)
         .read_to_end(&mut vmlinux)
-        .map_err(|_| KernelError::Damaged)?;
+        .map_err(|_| BzImageError::Damaged)?;
     Ok(vmlinux)
 }
 
-fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], KernelError> {
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], BzImageError> {
     bytes
         .get(offset..)
         .and_then(|rest| rest.first_chunk())
         .copied()
-        .ok_or(KernelError::Truncated)
+        .ok_or(BzImageError::Truncated)
 }
 
-fn size(bytes: [u8; 4]) -> Result<usize, KernelError> {
-    usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| KernelError::Truncated)
+fn size(bytes: [u8; 4]) -> Result<usize, BzImageError> {
+    usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| BzImageError::Truncated)
 }
 
 #[cfg(test)]
@@ -168,65 +168,65 @@ mod tests {
     }
 
     #[test]
-    fn elf_is_cut_out() {
+    fn vmlinux_of_each_compression_returns_elf() {
         for payload in [lz4(ELF), zstandard(ELF)] {
             assert_eq!(vmlinux_of(&bzimage(&payload)).unwrap(), ELF);
         }
     }
 
     #[test]
-    fn other_files_are_not_a_bzimage() {
-        assert_eq!(vmlinux_of(b"MZ"), Err(KernelError::NotBzImage));
-        assert_eq!(vmlinux_of(&[0; 4096]), Err(KernelError::NotBzImage));
+    fn vmlinux_of_other_file_is_not_bzimage() {
+        assert_eq!(vmlinux_of(b"MZ"), Err(BzImageError::NotBzImage));
+        assert_eq!(vmlinux_of(&[0; 4096]), Err(BzImageError::NotBzImage));
     }
 
     #[test]
-    fn protocol_without_payload_fields_is_old() {
+    fn vmlinux_of_old_protocol_fails() {
         let mut image = bzimage(&lz4(ELF));
         image[VERSION] = 7;
-        let old = KernelError::OldProtocol { major: 2, minor: 7 };
+        let old = BzImageError::OldProtocol { major: 2, minor: 7 };
         assert_eq!(vmlinux_of(&image), Err(old));
     }
 
     #[test]
-    fn payload_beyond_the_end_is_truncated() {
+    fn vmlinux_of_payload_past_end_is_truncated() {
         let mut image = bzimage(&lz4(ELF));
         image.pop();
-        assert_eq!(vmlinux_of(&image), Err(KernelError::Truncated));
+        assert_eq!(vmlinux_of(&image), Err(BzImageError::Truncated));
         image.truncate(PAYLOAD_LENGTH + 2);
-        assert_eq!(vmlinux_of(&image), Err(KernelError::Truncated));
+        assert_eq!(vmlinux_of(&image), Err(BzImageError::Truncated));
     }
 
     #[test]
-    fn other_compression_is_named() {
+    fn vmlinux_of_unknown_compression_names_magic() {
         let xz = [0xfd, b'7', b'z', b'X'];
         let error = vmlinux_of(&bzimage(&xz));
-        assert_eq!(error, Err(KernelError::UnknownCompression(xz)));
+        assert_eq!(error, Err(BzImageError::UnknownCompression(xz)));
     }
 
     #[test]
-    fn wrong_size_and_wrong_block_length_are_damage() {
+    fn lz4_wrong_size_or_block_length_is_damage() {
         let mut payload = lz4(ELF);
         *payload.last_mut().unwrap() = 1;
-        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(BzImageError::Damaged));
         let mut payload = lz4(ELF);
         payload[5] = 0xff;
-        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(BzImageError::Damaged));
     }
 
     #[test]
-    fn wrong_size_and_a_frame_cut_short_are_damage() {
+    fn zstd_wrong_size_or_short_frame_is_damage() {
         let mut payload = zstandard(ELF);
         *payload.last_mut().unwrap() = 1;
-        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(BzImageError::Damaged));
         let mut payload = zstandard(ELF);
         payload.drain(12..20);
-        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(KernelError::Damaged));
+        assert_eq!(vmlinux_of(&bzimage(&payload)), Err(BzImageError::Damaged));
     }
 
     #[test]
-    fn payload_that_is_no_elf_is_refused() {
+    fn vmlinux_of_non_elf_payload_fails() {
         let image = bzimage(&lz4(b"hello"));
-        assert_eq!(vmlinux_of(&image), Err(KernelError::NotElf));
+        assert_eq!(vmlinux_of(&image), Err(BzImageError::NotElf));
     }
 }

@@ -1,0 +1,58 @@
+//! Static programs for guests.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use patchbay_init::{AGENT_PATH, BASELINE_PATH, ECHO_PATH, EXECD_PATH, HAMMER_PATH};
+
+use super::{ImageError, at, elf};
+
+/// Programs of every sandbox: file name and path in the guest.
+pub(super) const BASE: [(&str, &str); 2] =
+    [("patchbay-init", "/init"), ("patchbay-agent", AGENT_PATH)];
+
+/// Programs of sandboxes with tools.
+pub(super) const FOR_TOOLS: [(&str, &str); 4] = [
+    ("patchbay-execd", EXECD_PATH),
+    ("patchbay-echo", ECHO_PATH),
+    ("patchbay-hammer", HAMMER_PATH),
+    ("patchbay-baseline", BASELINE_PATH),
+];
+
+/// A program in memory, with its path in the guest.
+pub(super) type GuestProgram = (&'static str, Vec<u8>);
+
+/// Folder of the static programs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BinDir {
+    /// Folder of the guest's static programs [default: the folder of this program]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+impl BinDir {
+    pub(super) fn read_all(
+        &self,
+        programs: &[(&str, &'static str)],
+    ) -> Result<Vec<GuestProgram>, ImageError> {
+        let read = |(name, target): &(&str, &'static str)| Ok((*target, self.read(name)?));
+        programs.iter().map(read).collect()
+    }
+
+    /// Reads a program and checks that it is static: the base image has no shared libraries.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
+        let path = match &self.bin_dir {
+            Some(folder) => folder.join(name),
+            None => std::env::current_exe()
+                .map_err(at(&PathBuf::from("/proc/self/exe")))?
+                .with_file_name(name),
+        };
+        let content = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ImageError::MissingProgram(path.clone()),
+            _ => at(&path)(error),
+        })?;
+        elf::require_static(&path, &content)?;
+        Ok(content)
+    }
+}

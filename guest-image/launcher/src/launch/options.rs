@@ -1,0 +1,79 @@
+//! Options of a new sandbox.
+
+use std::ffi::OsString;
+use std::num::ParseIntError;
+use std::path::{self, PathBuf};
+use std::time::Duration;
+
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use patchbay_host::sandbox::{SandboxId, netns_path};
+use serde::{Deserialize, Serialize};
+
+use super::accel::AccelChoice;
+use crate::image::Image;
+
+/// QEMU machine type; it determines where cards can be plugged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineType {
+    /// PCI Express, with a root port for every card
+    Q35,
+    /// Conventional PCI, with one bridge for all cards
+    Pc,
+}
+
+impl MachineType {
+    /// QEMU's name of the type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q35 => "q35",
+            Self::Pc => "pc",
+        }
+    }
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StartOptions {
+    /// Id of the new sandbox
+    pub id: SandboxId,
+    /// QEMU machine type
+    #[arg(long, value_enum, default_value = "q35")]
+    pub machine: MachineType,
+    /// Number of virtual CPUs
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
+    pub cpus: u8,
+    /// Memory in MiB
+    #[arg(long = "memory", default_value_t = 256, value_name = "MIB",
+          value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
+    pub memory_mib: u32,
+    /// Number of root ports of a q35 machine, one per card
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=28))]
+    pub ports: u8,
+    /// Network namespace of QEMU: a name in /run/netns, or a path
+    #[arg(long, value_name = "NAME|PATH",
+          value_parser = PathBufValueParser::new().map(|netns| netns_path(&netns)).try_map(path::absolute))]
+    pub netns: Option<PathBuf>,
+    /// Hardware virtualization or software emulation
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+    /// Image to boot.
+    #[command(flatten)]
+    pub image: Image,
+    /// Seconds until the agent has to answer
+    #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Duration,
+    /// Further argument for QEMU; can be repeated
+    #[arg(
+        long = "extra-qemu-arg",
+        value_name = "ARG",
+        allow_hyphen_values = true
+    )]
+    pub extra: Vec<OsString>,
+}
+
+fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse::<u32>()
+        .map(|seconds| Duration::from_secs(seconds.into()))
+}
