@@ -11,7 +11,7 @@ use console::print;
 use patchbay_init::BOOT_MODULES;
 use patchbay_netcfg::modules::Modules;
 use patchbay_netcfg::rtnl::link::{self, Change};
-use patchbay_netlink::{Batch, Transport as _, Error, RecvBuffer, Socket};
+use patchbay_netlink::{Batch, Error, RecvBuffer, Socket, Transport as _};
 
 /// Index of `lo` in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
