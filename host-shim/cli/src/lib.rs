@@ -1,12 +1,28 @@
-//! The `patchbay` command: arguments, documents, commands and output on top of `patchbay-host`.
+//! The `patchbay` command: arguments, JSON documents, commands and output on top of
+//! `patchbay-host`.
 
-pub mod args;
+mod args;
 mod commands;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod input;
+mod kata_messages;
 mod name_service;
-pub mod output;
-pub mod timings;
+mod output;
+mod timings;
 
-pub use commands::run;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Parses the command line, runs the command and prints its outcome.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = args::CommandLine::parse();
+    let timings = args.timings.then(timings::Timings::begin);
+    let code = commands::run(&args).print();
+    if let Some(timings) = timings {
+        output::print_timings(&timings);
+    }
+    code
+}

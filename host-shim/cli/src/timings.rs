@@ -23,15 +23,15 @@ struct Phases {
     /// Names of the spans by their number, from 1.
     names: Vec<&'static str>,
     /// What runs on each thread: since when, and how much of that was other phases.
-    running: HashMap<ThreadId, Vec<Running>>,
+    running: HashMap<ThreadId, Vec<RunningPhase>>,
     /// In the order in which they ended first.
     done: Vec<(String, Duration, u32)>,
 }
 
-type Running = (&'static str, Instant, Duration);
+type RunningPhase = (&'static str, Instant, Duration);
 
 impl Phases {
-    fn running(&mut self) -> &mut Vec<Running> {
+    fn running(&mut self) -> &mut Vec<RunningPhase> {
         self.running.entry(thread::current().id()).or_default()
     }
 
@@ -62,20 +62,19 @@ impl Phases {
 
 /// Listens from when it is made.
 #[derive(Debug, Clone)]
-pub struct Timings {
+pub(crate) struct Timings {
     begun: Instant,
     phases: Arc<Mutex<Phases>>,
 }
 
 impl Timings {
     /// Begins to listen to the phases of this process.
-    #[must_use]
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let timings = Self {
             begun: Instant::now(),
             phases: Arc::default(),
         };
-        let listener = Listener {
+        let listener = PhaseSubscriber {
             phases: Arc::clone(&timings.phases),
             last: AtomicU64::new(0),
         };
@@ -112,12 +111,12 @@ impl fmt::Display for Timings {
 }
 
 /// Takes what spans and events tell.
-struct Listener {
+struct PhaseSubscriber {
     phases: Arc<Mutex<Phases>>,
     last: AtomicU64,
 }
 
-impl Subscriber for Listener {
+impl Subscriber for PhaseSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().split("::").next() == Some(OWN)
     }

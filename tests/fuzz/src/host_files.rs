@@ -1,10 +1,9 @@
 //! What others keep in run directories, each file in its place.
 
 use std::path::Path;
-use std::time::Duration;
 
-use patchbay::args::Target;
 use patchbay::fuzz;
+use patchbay_host::sandbox::{Lookup, find};
 
 use crate::harmless;
 use crate::pick;
@@ -36,7 +35,7 @@ pub fn run(data: &[u8]) {
         }
         b'5' => {
             journal.write("cards/eth0.json", bytes);
-            match fuzz::journal_is_kept(journal.path()) {
+            match fuzz::journal_round_trips(journal.path()) {
                 Ok(kept) => assert!(kept, "a card is another when it is written and read again"),
                 Err(failure) => harmless::failure(&failure),
             }
@@ -48,18 +47,15 @@ pub fn run(data: &[u8]) {
 
 fn found(root: &Scratch, file: &str, bytes: &[u8], id: &str) {
     root.write(file, bytes);
-    if let Err(failure) = fuzz::find(&target(root.path()), id) {
+    if let Err(failure) = find(&lookup(root.path()), id) {
         harmless::failure(&failure);
     }
 }
 
-fn target(root: &Path) -> Target {
-    Target {
-        qmp: None,
-        agent: None,
-        netns: None,
+fn lookup(root: &Path) -> Lookup {
+    Lookup {
         run_dir: root.join("patchbay"),
         kata_roots: vec![root.to_owned()],
-        timeout: Duration::from_secs(1),
+        machine: None,
     }
 }

@@ -1,4 +1,4 @@
-//! The words of the command line.
+//! Command-line arguments.
 
 mod native;
 
@@ -7,60 +7,59 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use patchbay_host::sandbox::{Lookup, MachineAccess};
+use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::Failure;
 
-pub use native::{
-    NativeList, Nic, NicAdd, NicName, NicSet, Printing, RouteArgs, RouteCommand, SysctlSet,
-    SysctlWords,
+pub(crate) use native::{
+    FormatArg, ListArgs, NicAddArgs, NicArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
+    SysctlSetArgs,
 };
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
 #[derive(Debug, Parser)]
 #[command(name = "patchbay", version, propagate_version = true)]
-pub struct Cli {
-    /// Which sandbox, and how it is reached.
+pub(crate) struct CommandLine {
     #[command(flatten)]
-    pub target: Target,
-    /// Print on standard error how long each phase took
+    pub(crate) global: GlobalArgs,
+    /// Print the duration of each phase on standard error
     #[arg(long, global = true)]
-    pub timings: bool,
-    /// What to do.
+    pub(crate) timings: bool,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: PatchbayCommand,
 }
 
-/// Which sandbox, and how it is reached.
+/// Options that locate sandboxes and their guests.
 #[derive(Debug, Args)]
-pub struct Target {
-    /// QMP socket of a machine that no run directory knows
+pub(crate) struct GlobalArgs {
+    /// QMP socket of a machine that is not in any run directory
     #[arg(long, global = true, value_name = "PATH", requires = "agent")]
-    pub qmp: Option<PathBuf>,
-    /// Its agent: `vsock://CID:PORT`, `hvsock:///PATH:PORT` or `unix:///PATH`
+    qmp: Option<PathBuf>,
+    /// Agent of that machine: `vsock://CID:PORT`, `hvsock:///PATH:PORT` or `unix:///PATH`
     #[arg(long, global = true, value_name = "URL", requires = "qmp")]
-    pub agent: Option<Endpoint>,
+    agent: Option<Endpoint>,
     /// Network namespace of its TAP devices: a name or a path [default: the caller's]
     #[arg(long, global = true, value_name = "NETNS", requires = "qmp")]
-    pub netns: Option<PathBuf>,
-    /// Where sandboxes are registered
+    netns: Option<PathBuf>,
+    /// Directory in which sandboxes are registered
     #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
     #[arg(default_value = "/run/patchbay")]
-    pub run_dir: PathBuf,
-    /// Where the folders of Kata are looked for, instead of / and the user's runtime directory
+    run_dir: PathBuf,
+    /// Roots to search for Kata's directories, instead of / and the user's runtime directory
     #[arg(long = "kata-root", global = true, value_name = "DIR", hide = true)]
     #[arg(env = "PATCHBAY_KATA_ROOTS", value_delimiter = ':')]
-    pub kata_roots: Vec<PathBuf>,
-    /// Seconds that the guest gets to show and configure a card, 1 to 300
+    kata_roots: Vec<PathBuf>,
+    /// Timeout for the guest to detect and configure a card, 1 to 300 seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
-impl Target {
-    /// The lookup that the options describe.
-    pub(crate) fn lookup(&self) -> Lookup {
+impl GlobalArgs {
+    /// Finds the sandbox that `arg` names.
+    pub(crate) fn find(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
         let machine = self.qmp.clone().zip(self.agent.clone());
-        Lookup {
+        let lookup = Lookup {
             run_dir: self.run_dir.clone(),
             kata_roots: self.kata_roots.clone(),
             machine: machine.map(|(qmp, agent)| MachineAccess {
@@ -68,196 +67,194 @@ impl Target {
                 agent,
                 netns: self.netns.clone(),
             }),
-        }
+        };
+        sandbox::find(&lookup, &arg.id)
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(number @ 1..=300) => Ok(Duration::from_secs(number)),
-        _ => Err("a timeout is 1 to 300 seconds".to_owned()),
+        _ => Err("must be 1 to 300 seconds".to_owned()),
     }
 }
 
-/// The commands.
+/// Sandbox that a command works on.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArg {
+    /// Sandbox or container ID, or a unique prefix
+    pub(crate) id: String,
+}
+
+/// Commands of `patchbay`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Network cards and routes, in the incumbent's words and JSON
+pub(crate) enum PatchbayCommand {
+    /// Manage network cards and routes with the JSON documents of kata-runtime
     #[command(subcommand)]
-    KataNetwork(KataNetwork),
-    /// Network cards of a sandbox
+    KataNetwork(KataNetworkCommand),
+    /// Manage network cards of a sandbox
     #[command(subcommand)]
-    Nic(Nic),
-    /// Routes of a sandbox
+    Nic(NicCommand),
+    /// Manage routes of a sandbox
     #[command(subcommand)]
     Route(RouteCommand),
-    /// IPVS and conntrack, in the incumbent's words
+    /// Manage IPVS and conntrack with the command line of kata-runtime
     #[command(subcommand)]
-    KataIpvs(KataIpvs),
-    /// Virtual services, in ipvsadm's words one by one; without any they are listed
-    Ipvs(Ipvs),
-    /// Tracked connections
+    KataIpvs(KataIpvsCommand),
+    /// Manage IPVS virtual services with ipvsadm options; lists them if there are none
+    Ipvs(IpvsArgs),
+    /// List or delete tracked connections
     #[command(subcommand)]
-    Conntrack(Conntrack),
-    /// Settings of IPVS in a sandbox: net.ipv4.vs and nothing else
+    Conntrack(ConntrackCommand),
+    /// List or change IPVS settings of a sandbox (net.ipv4.vs only)
     #[command(subcommand)]
-    Sysctl(SysctlWords),
-    /// Tell what of plugging works on a sandbox, what is missing, and what each costs
-    Doctor(Doctor),
-    /// Print the completions of these commands for a shell
+    Sysctl(SysctlCommand),
+    /// Check whether hot-plug works for a sandbox and explain what is missing
+    Doctor(DoctorArgs),
+    /// Print a shell completion script
     Completions {
-        /// Which shell
+        /// Shell to complete for
         shell: Shell,
     },
-    /// Write the manual pages of these commands
+    /// Write the manual pages
     Man {
-        /// Folder that gets one page for each command
+        /// Directory to write to, one page for each command
         dir: PathBuf,
     },
 }
 
-/// What `ipvs` takes.
+/// Arguments of `ipvs`.
 #[derive(Debug, Args)]
-pub struct Ipvs {
-    /// How it is carried out
+pub(crate) struct IpvsArgs {
     #[command(flatten)]
-    pub options: IpvsOptions,
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
-    /// ipvsadm's words; none or -L prints a table on a terminal; -R reads a rule file from standard input, -S saves thresholds too
+    pub(crate) options: IpvsOptions,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// ipvsadm options; without any, or with -L, prints a table on a terminal; -R restores from standard input, -S also saves thresholds
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
-/// The sub-commands of `conntrack`.
+/// Sub-commands of `conntrack`.
 #[derive(Debug, Subcommand)]
-pub enum Conntrack {
-    /// Delete the flows that the words mean, and say how many there were
-    Delete(ConntrackDelete),
-    /// List the flows that the words mean; all without any
-    List(ConntrackList),
+pub(crate) enum ConntrackCommand {
+    /// Delete the flows that match a filter and print how many there were
+    Delete(ConntrackDeleteArgs),
+    /// List the flows that match a filter, or all flows
+    List(ConntrackListArgs),
 }
 
-/// What `conntrack delete` takes.
+/// Arguments of `conntrack delete`.
 #[derive(Debug, Args)]
-pub struct ConntrackDelete {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
-    /// The words that stand behind conntrack -D
+pub(crate) struct ConntrackDeleteArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Filter options of conntrack -D
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
-/// What `conntrack list` takes.
+/// Arguments of `conntrack list`.
 #[derive(Debug, Args)]
-pub struct ConntrackList {
-    /// How to print
+pub(crate) struct ConntrackListArgs {
     #[command(flatten)]
-    pub printing: Printing,
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
-    /// The words of conntrack delete
+    pub(crate) format: FormatArg,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Filter options of conntrack -D
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
 }
 
-/// The sub-commands of `kata-ipvs`.
+/// Sub-commands of `kata-ipvs`.
 #[derive(Debug, Subcommand)]
-pub enum KataIpvs {
-    /// Change or show the virtual services, in ipvsadm's words
-    Ipvsadm(Ipvsadm),
-    /// Delete tracked connections, in the words that stand behind conntrack -D
-    Cleanup(Cleanup),
+pub(crate) enum KataIpvsCommand {
+    /// Change or show virtual services with ipvsadm options
+    Ipvsadm(IpvsadmArgs),
+    /// Delete tracked connections with the filter options of conntrack -D
+    Cleanup(CleanupArgs),
 }
 
-/// What `kata-ipvs cleanup` takes.
+/// Arguments of `kata-ipvs cleanup`.
 #[derive(Debug, Args)]
-pub struct Cleanup {
-    /// Which flows: --orig-dst ADDRESS --protonum PROTOCOL and conntrack's other filters
+pub(crate) struct CleanupArgs {
+    /// Filter options of conntrack -D in one argument, such as "--orig-dst ADDRESS --protonum PROTOCOL"
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub parameters: String,
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
-}
-
-/// What `kata-ipvs ipvsadm` takes.
-#[derive(Debug, Args)]
-pub struct Ipvsadm {
-    /// ipvsadm's words, in one argument; --help among them lists them
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub parameters: Option<String>,
-    /// Restore a rule file: - for standard input
-    #[arg(long, value_name = "-", allow_hyphen_values = true)]
-    pub restore: Option<String>,
-    /// How it is carried out
+    pub(crate) parameters: String,
     #[command(flatten)]
-    pub options: IpvsOptions,
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
+    pub(crate) sandbox: SandboxArg,
 }
 
-/// How ipvsadm's words are carried out, beyond those words.
+/// Arguments of `kata-ipvs ipvsadm`.
 #[derive(Debug, Args)]
-pub struct IpvsOptions {
-    /// Restore: what the file does not name goes, what it does name is not touched
+pub(crate) struct IpvsadmArgs {
+    /// ipvsadm options in one argument; "--help" lists them
+    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
+    pub(crate) parameters: Option<String>,
+    /// Restore a rule file; - reads standard input
+    #[arg(long, value_name = "-", allow_hyphen_values = true)]
+    pub(crate) restore: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: IpvsOptions,
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+}
+
+/// Options of `ipvs` and `kata-ipvs ipvsadm` that ipvsadm does not have.
+#[derive(Debug, Args)]
+pub(crate) struct IpvsOptions {
+    /// With --restore: delete rules not in the file, keep unchanged ones
     #[arg(long, conflicts_with = "merge")]
-    pub replace: bool,
-    /// Restore: what the file does not name stays
+    pub(crate) replace: bool,
+    /// With --restore: keep rules not in the file
     #[arg(long)]
-    pub merge: bool,
-    /// Most services and servers that there may be
+    pub(crate) merge: bool,
+    /// Maximum number of services and servers
     #[arg(long, value_name = "N", default_value_t = 20_000)]
-    pub max_rules: u32,
-    /// Show as JSON, counters in full
+    pub(crate) max_rules: u32,
+    /// Print JSON with full counters
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// A sandbox, and how to print.
+/// Arguments of `doctor`.
 #[derive(Debug, Args)]
-pub struct Doctor {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Print JSON
     #[arg(long)]
-    #[doc = "Print one line of JSON"]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
-/// The sub-commands of `kata-network`.
+/// Sub-commands of `kata-network`.
 #[derive(Debug, Subcommand)]
-pub enum KataNetwork {
-    /// Plug a card into a running sandbox and configure it inside
-    AddIface(WithFile),
-    /// Unplug a card, by the name that it has inside
-    DelIface(WithFile),
-    /// List the cards that were plugged, as the guest has them now
-    ListIfaces(Plain),
-    /// Change the addresses and the MTU of an interface inside, by difference
-    UpdateIface(WithFile),
-    /// Add a route, or an array of them, to the guest
-    AddRoute(WithFile),
-    /// Delete every route of the guest that agrees with all that is given
-    DelRoute(WithFile),
+pub(crate) enum KataNetworkCommand {
+    /// Plug a card into a running sandbox and configure it in the guest
+    AddIface(FileArgs),
+    /// Unplug the card with this name in the guest
+    DelIface(FileArgs),
+    /// List plugged cards as the guest has them now
+    ListIfaces(SandboxArg),
+    /// Replace the addresses and set the MTU of an interface in the guest
+    UpdateIface(FileArgs),
+    /// Add a route, or an array of routes, to the guest
+    AddRoute(FileArgs),
+    /// Delete all routes of the guest that match
+    DelRoute(FileArgs),
     /// List the routes of the guest
-    ListRoutes(Plain),
-    /// Make an array of routes the routes of the guest, by difference
-    UpdateRoutes(WithFile),
+    ListRoutes(SandboxArg),
+    /// Replace the routes of the guest with an array of routes
+    UpdateRoutes(FileArgs),
 }
 
-/// A sandbox and a JSON document.
+/// Sandbox and JSON document.
 #[derive(Debug, Args)]
-pub struct WithFile {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
+pub(crate) struct FileArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
     /// File with the JSON document, or - for standard input
-    pub file: PathBuf,
-}
-
-/// A sandbox alone.
-#[derive(Debug, Args)]
-pub struct Plain {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub id: String,
+    pub(crate) file: PathBuf,
 }
 
 #[cfg(test)]
@@ -267,19 +264,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_are_consistent() {
-        Cli::command().debug_assert();
+    fn command_line_is_consistent() {
+        CommandLine::command().debug_assert();
     }
 
     #[test]
-    fn a_missing_id_is_a_usage_error() {
-        let error = Cli::try_parse_from(["kata-runtime", "kata-network", "add-iface"]).unwrap_err();
+    fn parse_missing_id_is_usage_error() {
+        let words = ["patchbay", "kata-network", "add-iface"];
+        let error = CommandLine::try_parse_from(words).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("<ID>"), "{error}");
     }
 
     #[test]
-    fn the_timeout_has_a_range() {
+    fn parse_timeout_out_of_range_fails() {
         for seconds in ["0", "301", "x", "-1"] {
             let words = [
                 "patchbay",
@@ -289,7 +287,7 @@ mod tests {
                 "list-ifaces",
                 "a",
             ];
-            assert!(Cli::try_parse_from(words).is_err(), "{seconds}");
+            assert!(CommandLine::try_parse_from(words).is_err(), "{seconds}");
         }
     }
 }

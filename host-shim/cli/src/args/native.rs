@@ -1,178 +1,183 @@
-//! The words of the native commands: flags where the incumbent takes JSON.
+//! Arguments of the native commands, which take flags instead of JSON documents.
+
+use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
+use patchbay_host::card::{Backend, Listener};
 use patchbay_types::{
     IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, QueuePairs, SocketPath,
 };
 
+use super::SandboxArg;
 use crate::input::route::RouteText;
-use patchbay_host::card::{Backend, Listener};
+use crate::output::OutputFormat;
 
-/// The sub-commands of `nic`.
+/// Sub-commands of `nic`.
 #[derive(Debug, Subcommand)]
-pub enum Nic {
-    /// Plug a card into a running sandbox and configure it inside
-    Add(NicAdd),
+pub(crate) enum NicCommand {
+    /// Plug a card into a running sandbox and configure it in the guest
+    Add(NicAddArgs),
     /// Unplug a card
-    Del(NicName),
-    /// List the cards that were plugged, as the guest has them now
-    List(NativeList),
-    /// Change the addresses or the MTU of an interface inside
-    Set(NicSet),
+    Del(NicArgs),
+    /// List plugged cards as the guest has them now
+    List(ListArgs),
+    /// Replace the addresses or set the MTU of an interface in the guest
+    Set(NicSetArgs),
 }
 
-/// How to print; by default a table on a terminal and JSON elsewhere.
+/// Choice of the output format.
 #[derive(Debug, Args)]
-pub struct Printing {
-    /// Print JSON, also on a terminal
+pub(crate) struct FormatArg {
+    /// Print JSON even on a terminal
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What shall be behind a card on the host: one of these.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct BehindWords {
-    /// TAP device on the host; one that is missing is made
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) tap: Option<IfName>,
-    /// Socket of a vhost-user backend to which QEMU connects
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) vhost_user: Option<SocketPath>,
-    /// Socket on which QEMU waits for a vhost-user backend
-    #[arg(long, value_name = "SOCKET")]
-    pub(crate) vhost_user_server: Option<SocketPath>,
-}
-
-impl BehindWords {
-    /// The host's device and the way to it. A socket has no device name: the card's serves.
-    pub(crate) fn backend(&self, name: &IfName) -> (IfName, Backend) {
-        let client = self
-            .vhost_user
-            .as_ref()
-            .map(|socket| (socket, Listener::Backend));
-        let server = self
-            .vhost_user_server
-            .as_ref()
-            .map(|socket| (socket, Listener::Qemu));
-        match client.or(server) {
-            Some((socket, listener)) => {
-                (name.clone(), Backend::VhostUser(socket.clone(), listener))
-            }
-            None => (
-                self.tap.clone().unwrap_or_else(|| name.clone()),
-                Backend::Tap,
-            ),
+impl FormatArg {
+    /// Returns the format: by default a table on a terminal and JSON elsewhere.
+    pub(crate) fn format(&self) -> OutputFormat {
+        if self.json || !io::stdout().is_terminal() {
+            OutputFormat::Json
+        } else {
+            OutputFormat::Table
         }
     }
 }
 
-/// What `nic add` needs.
+/// Backend of a card on the host, exactly one of these.
 #[derive(Debug, Args)]
-pub struct NicAdd {
+#[group(required = true, multiple = false)]
+pub(crate) struct BackendArgs {
+    /// TAP device on the host, created if it doesn't exist
+    #[arg(long, value_name = "DEVICE")]
+    tap: Option<IfName>,
+    /// Socket of a vhost-user backend that QEMU connects to
+    #[arg(long, value_name = "SOCKET")]
+    vhost_user: Option<SocketPath>,
+    /// Socket on which QEMU listens for a vhost-user backend
+    #[arg(long, value_name = "SOCKET")]
+    vhost_user_server: Option<SocketPath>,
+}
+
+impl BackendArgs {
+    /// Returns the device on the host and its backend. A vhost-user socket has no device name, so
+    /// the name of the card is used.
+    pub(crate) fn backend(&self, name: &IfName) -> (IfName, Backend) {
+        let (socket, listener) = match (&self.tap, &self.vhost_user, &self.vhost_user_server) {
+            (_, Some(socket), _) => (socket, Listener::Backend),
+            (_, None, Some(socket)) => (socket, Listener::Qemu),
+            (tap, None, None) => return (tap.as_ref().unwrap_or(name).clone(), Backend::Tap),
+        };
+        (name.clone(), Backend::VhostUser(socket.clone(), listener))
+    }
+}
+
+/// Arguments of `nic add`.
+#[derive(Debug, Args)]
+pub(crate) struct NicAddArgs {
     #[command(flatten)]
-    pub(crate) nic: NicName,
+    pub(crate) nic: NicArgs,
     #[command(flatten)]
-    pub(crate) behind: BehindWords,
+    pub(crate) backend: BackendArgs,
     /// MAC address
     #[arg(long)]
     pub(crate) mac: MacAddr,
     /// MTU in bytes, 68 to 9600
     #[arg(long, value_name = "BYTES", default_value = "1500", value_parser = mtu)]
     pub(crate) mtu: Mtu,
-    /// Address with its prefix length; once for each
+    /// Address with its prefix length; can be repeated
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = address)]
     pub(crate) ip: Vec<InterfaceAddress>,
-    /// Queue pairs, 1 to 256
+    /// Number of queue pairs, 1 to 256
     #[arg(long, value_name = "PAIRS", value_parser = queues)]
     pub(crate) queues: Option<QueuePairs>,
-    /// Ask the other hosts on the link first whether they have one of the IPv6 addresses
+    /// Perform duplicate address detection for the IPv6 addresses
     #[arg(long)]
     pub(crate) dad: bool,
     #[command(flatten)]
-    pub(crate) printing: Printing,
+    pub(crate) format: FormatArg,
 }
 
-/// A card.
+/// Card of a sandbox.
 #[derive(Debug, Args)]
-pub struct NicName {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub(crate) id: String,
-    /// Name of the card in the guest
+pub(crate) struct NicArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Name of the interface in the guest
     #[arg(long)]
     pub(crate) name: IfName,
 }
 
-/// What `nic set` needs.
+/// Arguments of `nic set`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
-pub struct NicSet {
+pub(crate) struct NicSetArgs {
     #[command(flatten)]
-    pub(crate) nic: NicName,
-    /// Address with its prefix length; all that the interface shall have, once for each
+    pub(crate) nic: NicArgs,
+    /// Address with its prefix length, can be repeated; replaces all addresses
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = address, group = "change")]
     pub(crate) ip: Vec<InterfaceAddress>,
-    /// Take all addresses off the interface
+    /// Remove all addresses from the interface
     #[arg(long, conflicts_with = "ip", group = "change")]
     pub(crate) no_ip: bool,
     /// MTU in bytes, 68 to 9600
     #[arg(long, value_name = "BYTES", value_parser = mtu, group = "change")]
     pub(crate) mtu: Option<Mtu>,
-    /// Ask the other hosts on the link first whether they have one of the new IPv6 addresses
+    /// Perform duplicate address detection for the new IPv6 addresses
     #[arg(long)]
     pub(crate) dad: bool,
     #[command(flatten)]
-    pub(crate) printing: Printing,
+    pub(crate) format: FormatArg,
 }
 
-/// A sandbox, and how to print what it has.
+/// Arguments of the native list commands.
 #[derive(Debug, Args)]
-pub struct NativeList {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub(crate) id: String,
+pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub(crate) printing: Printing,
+    pub(crate) sandbox: SandboxArg,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
 }
 
-/// Subcommands of `route`.
+/// Sub-commands of `route`.
 #[derive(Debug, Subcommand)]
-pub enum RouteCommand {
+pub(crate) enum RouteCommand {
     /// Add a route to the guest
     Add(RouteArgs),
-    /// Delete every route of the guest that matches all given flags
+    /// Delete all routes of the guest that match
     Del(RouteArgs),
     /// List the routes of the guest
-    List(NativeList),
+    List(ListArgs),
 }
 
 /// Arguments of `route add` and `route del`.
 #[derive(Debug, Args)]
-pub struct RouteArgs {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub(crate) id: String,
+pub(crate) struct RouteArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
     #[command(flatten)]
     pub(crate) route: RouteText,
     #[command(flatten)]
-    pub(crate) printing: Printing,
+    pub(crate) format: FormatArg,
 }
 
-/// The sub-commands of `sysctl`.
+/// Sub-commands of `sysctl`.
 #[derive(Debug, Subcommand)]
-pub enum SysctlWords {
-    /// List the settings that the guest's kernel has, what they may be, and what they do
-    List(NativeList),
-    /// Set one of them
-    Set(SysctlSet),
+pub(crate) enum SysctlCommand {
+    /// List the settings of the guest's kernel with their ranges and purposes
+    List(ListArgs),
+    /// Change a setting
+    Set(SysctlSetArgs),
 }
 
-/// What `sysctl set` needs.
+/// Arguments of `sysctl set`.
 #[derive(Debug, Args)]
-pub struct SysctlSet {
-    /// Sandbox or container: its id, or a prefix of it that no other has
-    pub(crate) id: String,
-    /// Which, as sysctl list names it; net.ipv4.vs. may stand before
+pub(crate) struct SysctlSetArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Name as in sysctl list, optionally with the prefix net.ipv4.vs.
     pub(crate) name: String,
-    /// A number; for `sync_threshold` two
+    /// A number, or two for `sync_threshold`
     #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
     pub(crate) value: Vec<String>,
 }

@@ -6,32 +6,33 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, PciPath, QueuePairs};
 
 use super::look;
-use crate::args::{Target, WithFile};
+use crate::args::{FileArgs, GlobalArgs, SandboxArg};
 use crate::input;
-use crate::output::Added;
+use crate::output::{AddedJson, json_line};
 use patchbay_host::card::{Backend, CardRequest};
 use patchbay_host::hotplug::{self, Bench, Inventory};
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, CardRecord, Journal, Lock};
+use patchbay_host::sandbox::{CardRecord, Journal, Lock};
 
-pub(super) fn run(target: &Target, args: &WithFile) -> Result<Added, Failure> {
-    plug(
-        target,
-        &args.id,
-        &CardRequest::try_from(input::interface(&args.file)?)?,
-    )
+pub(super) fn run(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let request = CardRequest::try_from(input::interface(&args.file)?)?;
+    json_line(&plug(global, &args.sandbox, &request)?)
 }
 
 /// Plugs the card, if it isn't there already.
-pub(super) fn plug(target: &Target, id: &str, request: &CardRequest) -> Result<Added, Failure> {
-    let sandbox = sandbox::find(&target.lookup(), id)?;
+pub(super) fn plug(
+    global: &GlobalArgs,
+    sandbox: &SandboxArg,
+    request: &CardRequest,
+) -> Result<AddedJson, Failure> {
+    let sandbox = global.find(sandbox)?;
     let _lock = Lock::take(&sandbox.state)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let journal = Journal::at(sandbox.state.path());
     hotplug::recover(&sandbox, &mut qmp, &journal)?;
     let (inventory, agent, interfaces) = look(&sandbox, || Inventory::read(&mut qmp))?;
     if let Some(path) = same_again(&inventory, &journal, &interfaces, request)? {
-        return Ok(Added::new(request, &path));
+        return Ok(AddedJson::new(request, &path));
     }
     let parts = request.link.parts();
     if interfaces
@@ -50,10 +51,10 @@ pub(super) fn plug(target: &Target, id: &str, request: &CardRequest) -> Result<A
         qmp: &mut qmp,
         agent: &agent,
         journal: &journal,
-        wait: target.timeout,
+        wait: global.timeout,
     };
     let path = hotplug::attach(&mut bench, &inventory, request)?;
-    Ok(Added::new(request, &path))
+    Ok(AddedJson::new(request, &path))
 }
 
 /// Where the card sits when this very request was carried out before.

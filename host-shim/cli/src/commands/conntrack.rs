@@ -4,16 +4,14 @@ use patchbay_grammar::conntrack::parse;
 use patchbay_types::conntrack::Filter;
 use patchbay_types::failure::Failure;
 
-use super::{cleanup, or_nothing};
-use crate::args::{Conntrack, ConntrackList, Target};
-use crate::output::{Ended, Output};
-use patchbay_host::agent::Agent;
-use patchbay_host::sandbox;
+use super::{cleanup, connect};
+use crate::args::{ConntrackCommand, ConntrackListArgs, GlobalArgs};
+use crate::output::FlowJson;
 
-pub(super) fn run(target: &Target, words: &Conntrack) -> Ended {
-    match words {
-        Conntrack::Delete(words) => or_nothing(cleanup::delete(target, &words.id, &words.words)),
-        Conntrack::List(words) => or_nothing(list(target, words)).printed(&words.printing),
+pub(super) fn run(global: &GlobalArgs, command: &ConntrackCommand) -> Result<String, Failure> {
+    match command {
+        ConntrackCommand::Delete(args) => cleanup::delete(global, &args.sandbox, &args.words),
+        ConntrackCommand::List(args) => list(global, args),
     }
 }
 
@@ -25,9 +23,9 @@ fn filter(words: &[String]) -> Result<Option<Filter>, Failure> {
     Ok(Some(parse(&words)?))
 }
 
-fn list(target: &Target, args: &ConntrackList) -> Result<Output, Failure> {
+fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure> {
     let only = filter(&args.words)?;
-    let agent = Agent::connect(&sandbox::find(&target.lookup(), &args.id)?.agent)?;
-    let flows = agent.conntrack_list(only.as_ref())?;
-    Ok(Output::Flows(flows.iter().map(Into::into).collect()))
+    let flows = connect(global, &args.sandbox)?.conntrack_list(only.as_ref())?;
+    let flows: Vec<FlowJson> = flows.iter().map(FlowJson::from).collect();
+    args.format.format().render(&flows)
 }

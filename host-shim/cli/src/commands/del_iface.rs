@@ -3,26 +3,29 @@
 use patchbay_types::IfName;
 use patchbay_types::failure::Failure;
 
-use crate::args::{Target, WithFile};
+use crate::args::{FileArgs, GlobalArgs};
 use crate::input;
-use crate::output::{Ended, Output};
+use crate::output::{Outcome, json_line};
 use patchbay_host::hotplug::{self, Inventory};
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
+use patchbay_host::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
 
 /// Goes by `name` alone. A card that is not there is success; a failure repeats the request.
-pub(super) fn run(target: &Target, args: &WithFile) -> Ended {
+pub(super) fn run(global: &GlobalArgs, args: &FileArgs) -> Outcome {
     let read = input::interface(&args.file).and_then(|raw| {
-        let name = input::name(&raw)?;
-        Ok((raw, name, sandbox::find(&target.lookup(), &args.id)?))
+        let name = raw.name()?;
+        Ok((raw, name, global.find(&args.sandbox)?))
     });
     let (raw, name, sandbox) = match read {
         Ok(read) => read,
-        Err(failure) => return Ended::badly(Output::Null, failure),
+        Err(failure) => return Outcome::json_null_or(Err(failure)),
     };
     match remove(&sandbox, &name) {
-        Ok(()) => Ended::with(Output::Null),
-        Err(failure) => Ended::badly(Output::Echo(raw.into()), failure),
+        Ok(()) => Outcome::succeeded("null\n"),
+        Err(failure) => match json_line(&raw.echo()) {
+            Ok(echo) => Outcome::failed(echo, failure),
+            Err(_) => Outcome::json_null_or(Err(failure)),
+        },
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use patchbay_types::failure::{Failure, Kind};
 
-use crate::args::{Doctor, Target};
+use crate::args::{DoctorArgs, GlobalArgs};
 use crate::output::report::{self, Blocker, CardLine, Lack, Machine, Monitor, Report, Slots};
-use crate::output::{Ended, Output};
+use crate::output::{Outcome, json_line};
 use patchbay_host::agent::Agent;
 use patchbay_host::hotplug::{self, Inventory, Mechanism, Nic};
 use patchbay_host::qmp::command::{QomGet, QueryStatus, QueryVersion};
 use patchbay_host::qmp::{Error, Session};
-use patchbay_host::sandbox::{self, CardRecord, Journal, Phase, Sandbox};
+use patchbay_host::sandbox::{CardRecord, Journal, Phase, Sandbox};
 
 const MONITOR: &str = "no card can be plugged, unplugged or listed without QEMU's monitor";
 const RUNNING: &str = "a guest that stands neither answers nor lets a card go";
@@ -29,22 +29,22 @@ const VHOST_NET: &str = "QEMU carries each packet of a TAP card itself, which co
                          time: load the module vhost_net on the host";
 const ACPI: &str = "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator";
 
-pub(super) fn run(target: &Target, args: &Doctor) -> Ended {
-    let sandbox = match sandbox::find(&target.lookup(), &args.id) {
+pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Outcome {
+    let sandbox = match global.find(&args.sandbox) {
         Ok(sandbox) => sandbox,
-        Err(failure) if args.json => return Ended::badly(Output::Null, failure),
-        Err(failure) => return Ended::badly(Output::Nothing, failure),
+        Err(failure) if args.json => return Outcome::json_null_or(Err(failure)),
+        Err(failure) => return Outcome::silent_or(Err(failure)),
     };
     let report = Examination::default().of(&sandbox);
     let blocker = report.blocker().cloned();
-    let output = if args.json {
-        Output::Report(Box::new(report))
+    let text = if args.json {
+        json_line(&report)
     } else {
-        Output::Text(report.to_string().into_bytes())
+        Ok(report.to_string())
     };
-    match blocker {
-        None => Ended::with(output),
-        Some(failure) => Ended::badly(output, failure),
+    match (text, blocker) {
+        (Ok(text), Some(failure)) => Outcome::failed(text, failure),
+        (text, _) => Outcome::silent_or(text),
     }
 }
 

@@ -9,11 +9,11 @@ use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Detail, Forward, MaxRules, RestoreMode, Table};
 
-use crate::args::{Ipvs, IpvsOptions, Ipvsadm, Printing, Target};
+use super::connect;
+use crate::args::{FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg};
 use crate::name_service::HostsAndServices;
-use crate::output::{Form, Output, Progress, ipvs, ipvs_json, ipvs_table};
+use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, json_line, table};
 use patchbay_host::agent::Agent;
-use patchbay_host::sandbox;
 
 /// What ipvsadm 1.31 says of itself: scripts look for it.
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
@@ -22,7 +22,7 @@ const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.
 const MAX_FILE: u64 = 128 << 20;
 
 /// One line of words, or a rule file; `--restore` wins if both are given.
-pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure> {
+pub(super) fn ipvsadm(global: &GlobalArgs, args: &IpvsadmArgs) -> Result<String, Failure> {
     let files = HostsAndServices::read();
     let command = match (&args.restore, &args.parameters) {
         (Some(place), _) if place == "-" => IpvsCommand::Restore,
@@ -45,25 +45,27 @@ pub(super) fn ipvsadm(target: &Target, args: &Ipvsadm) -> Result<Output, Failure
         tables: Tables::Ipvsadm,
         files: &files,
     };
-    run(target, &args.id, &asked, &command)
+    run(global, &args.sandbox, &asked, &command)
 }
 
 /// The same words one by one; what is saved is whole.
-pub(super) fn native(target: &Target, args: &Ipvs) -> Result<Output, Failure> {
+pub(super) fn native(global: &GlobalArgs, args: &IpvsArgs) -> Result<String, Failure> {
     let files = HostsAndServices::read();
     let command = read_words(&args.words, &files)?;
     let asked = Asked {
         options: &args.options,
         saved: SaveFormat::Whole,
-        tables: match Form::from(&Printing {
+        tables: match (FormatArg {
             json: args.options.json,
-        }) {
-            Form::Table => Tables::People,
-            Form::Json => Tables::Ipvsadm,
+        })
+        .format()
+        {
+            OutputFormat::Table => Tables::People,
+            OutputFormat::Json => Tables::Ipvsadm,
         },
         files: &files,
     };
-    run(target, &args.id, &asked, &command)
+    run(global, &args.sandbox, &asked, &command)
 }
 
 /// How the whole table is shown.
@@ -93,19 +95,19 @@ fn read_words(words: &[String], files: &HostsAndServices) -> Result<IpvsCommand,
 }
 
 fn run(
-    target: &Target,
-    id: &str,
+    global: &GlobalArgs,
+    sandbox: &SandboxArg,
     asked: &Asked<'_>,
     command: &IpvsCommand,
-) -> Result<Output, Failure> {
+) -> Result<String, Failure> {
     let Asked { options, files, .. } = *asked;
-    let connect = || Agent::connect(&sandbox::find(&target.lookup(), id)?.agent);
+    let connect = || connect(global, sandbox);
     match command {
-        IpvsCommand::Help => Ok(Output::Text(help().into())),
-        IpvsCommand::Version => Ok(Output::Text(VERSION.into())),
+        IpvsCommand::Help => Ok(help()),
+        IpvsCommand::Version => Ok(VERSION.to_owned()),
         IpvsCommand::Change(change) => {
             connect()?.ipvs_change(change, options.max_rules)?;
-            Ok(Output::Nothing)
+            Ok(String::new())
         }
         IpvsCommand::View(view) if options.json => json(&connect()?, view),
         IpvsCommand::View(view) => text(&connect()?, view, asked),
@@ -121,10 +123,10 @@ fn run(
                 Table::of_file(&lines, MaxRules(options.max_rules))?;
             }
             let agent = connect()?;
-            let progress = Progress::of(lines.len());
-            let sent = &mut |rules| progress.sent(rules);
+            let progress = RestoreProgress::new(lines.len());
+            let sent = &mut |rules| progress.set_sent(rules);
             agent.ipvs_restore(&lines, mode, options.max_rules, sent)?;
-            Ok(Output::Nothing)
+            Ok(String::new())
         }
     }
 }
@@ -166,12 +168,12 @@ fn detail(format: Format) -> Detail {
     }
 }
 
-fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure> {
+fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<String, Failure> {
     let files = asked.files;
     let text = match view {
         View::Table(view) if view.service.is_none() && asked.tables == Tables::People => {
             let table = agent.ipvs_table(None, detail(view.format))?;
-            return Ok(Output::Rows(ipvs_table::rows(view, table, files)));
+            return Ok(table::render(&ipvs_table::rows(view, table, files)));
         }
         View::Table(view) => {
             let header = match view.service {
@@ -191,19 +193,19 @@ fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<Output, Failure
             ipvs::save(*names, asked.saved, table, files)
         }
     };
-    Ok(Output::Text(text.into_bytes()))
+    Ok(text)
 }
 
-fn json(agent: &Agent, view: &View) -> Result<Output, Failure> {
+fn json(agent: &Agent, view: &View) -> Result<String, Failure> {
     let sorted = |service| {
         let mut table = agent.ipvs_table(service, Detail::Full)?;
         ipvs::sort(&mut table);
         Ok::<_, Failure>(ipvs_json::table(&table))
     };
-    Ok(Output::Document(match view {
+    json_line(&match view {
         View::Table(view) => sorted(view.service)?,
         View::Save(_) => sorted(None)?,
         View::Connections(..) => ipvs_json::connections(&agent.ipvs_connections()?),
         View::Timeouts | View::Daemons => ipvs_json::status(&agent.ipvs_status()?),
-    }))
+    })
 }

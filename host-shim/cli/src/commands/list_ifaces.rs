@@ -4,15 +4,15 @@ use patchbay_types::Interface;
 use patchbay_types::failure::Failure;
 
 use super::look;
-use crate::args::{Plain, Target};
-use crate::output::{Listed, Output};
+use crate::args::{GlobalArgs, SandboxArg};
+use crate::output::{ListedJson, json_line_or_null};
 use patchbay_host::hotplug::Inventory;
 use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::{self, CardRecord};
+use patchbay_host::sandbox::CardRecord;
 
 /// The cards that we plugged, by QEMU's word, with what the guest's kernel says of them now.
-pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure> {
-    let sandbox = sandbox::find(&target.lookup(), id)?;
+pub(super) fn cards(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Vec<Interface>, Failure> {
+    let sandbox = global.find(sandbox)?;
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let (ours, _, mut interfaces) = look(&sandbox, || {
         Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
@@ -24,12 +24,7 @@ pub(super) fn cards(target: &Target, id: &str) -> Result<Vec<Interface>, Failure
     Ok(interfaces)
 }
 
-pub(super) fn run(target: &Target, args: &Plain) -> Result<Output, Failure> {
-    let cards = cards(target, &args.id)?;
-    let listed: Vec<Listed> = cards.into_iter().map(Listed::from).collect();
-    Ok(if listed.is_empty() {
-        Output::Null
-    } else {
-        Output::Listed(listed)
-    })
+pub(super) fn run(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
+    let cards = cards(global, sandbox)?.into_iter();
+    json_line_or_null(&cards.map(ListedJson::from).collect::<Vec<_>>())
 }

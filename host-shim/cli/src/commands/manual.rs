@@ -1,4 +1,4 @@
-//! `completions` and `man`: what the command line says of itself, for shells and readers.
+//! `completions` and `man`.
 
 use std::fs;
 use std::path::Path;
@@ -7,25 +7,22 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::or_nothing;
-use crate::args::Cli;
-use crate::output::{Ended, Output};
+use crate::args::CommandLine;
 
-/// The completions for a shell.
-pub(super) fn completions(shell: Shell) -> Output {
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "patchbay", &mut text);
-    Output::Text(text)
+/// Returns the completion script for a shell.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "patchbay", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes a page for each command.
-pub(super) fn pages(dir: &Path) -> Ended {
-    let written =
-        fs::create_dir_all(dir).and_then(|()| clap_mangen::generate_to(Cli::command(), dir));
-    let told = written.map_err(|error| {
+/// Writes a manual page for each command to `dir`, which is created if it doesn't exist.
+pub(super) fn write_pages(dir: &Path) -> Result<String, Failure> {
+    let written = fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(CommandLine::command(), dir));
+    written.map(|()| String::new()).map_err(|error| {
         let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-        let sentence = format!("could not write the manual pages to {}", dir.display());
-        Failure::new(kind, sentence).with_cause(error.to_string())
-    });
-    or_nothing(told.map(|()| Output::Nothing))
+        let message = format!("could not write the manual pages to {}", dir.display());
+        Failure::new(kind, message).with_cause(error.to_string())
+    })
 }

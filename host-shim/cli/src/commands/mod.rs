@@ -18,44 +18,53 @@ use std::thread;
 use patchbay_types::Interface;
 use patchbay_types::failure::{Failure, Kind};
 
-use crate::args::{Cli, Command, KataIpvs, KataNetwork, Target};
-use crate::output::{Ended, Output};
+use crate::args::{
+    CommandLine, GlobalArgs, KataIpvsCommand, KataNetworkCommand, PatchbayCommand, SandboxArg,
+};
+use crate::output::Outcome;
 use patchbay_host::agent::Agent;
 use patchbay_host::qmp;
 use patchbay_host::sandbox::Sandbox;
 
-/// Carries out what the command line says.
-#[must_use]
-pub fn run(cli: &Cli) -> Ended {
-    let target = &cli.target;
-    match &cli.command {
-        Command::KataNetwork(words) => kata_network(target, words),
-        Command::Nic(words) => nic::run(target, words),
-        Command::Route(words) => routes::native(target, words),
-        Command::KataIpvs(KataIpvs::Ipvsadm(args)) => or_nothing(ipvs::ipvsadm(target, args)),
-        Command::KataIpvs(KataIpvs::Cleanup(args)) => or_nothing(cleanup::run(target, args)),
-        Command::Ipvs(args) => or_nothing(ipvs::native(target, args)),
-        Command::Conntrack(words) => conntrack::run(target, words),
-        Command::Sysctl(words) => sysctl::run(target, words),
-        Command::Doctor(args) => doctor::run(target, args),
-        Command::Completions { shell } => Ended::with(manual::completions(*shell)),
-        Command::Man { dir } => manual::pages(dir),
+/// Runs the command.
+pub(crate) fn run(args: &CommandLine) -> Outcome {
+    let global = &args.global;
+    let silent_or = Outcome::silent_or;
+    match &args.command {
+        PatchbayCommand::KataNetwork(command) => kata_network(global, command),
+        PatchbayCommand::Nic(command) => silent_or(nic::run(global, command)),
+        PatchbayCommand::Route(command) => silent_or(routes::native(global, command)),
+        PatchbayCommand::KataIpvs(KataIpvsCommand::Ipvsadm(args)) => {
+            silent_or(ipvs::ipvsadm(global, args))
+        }
+        PatchbayCommand::KataIpvs(KataIpvsCommand::Cleanup(args)) => {
+            silent_or(cleanup::run(global, args))
+        }
+        PatchbayCommand::Ipvs(args) => silent_or(ipvs::native(global, args)),
+        PatchbayCommand::Conntrack(command) => silent_or(conntrack::run(global, command)),
+        PatchbayCommand::Sysctl(command) => silent_or(sysctl::run(global, command)),
+        PatchbayCommand::Doctor(args) => doctor::run(global, args),
+        PatchbayCommand::Completions { shell } => Outcome::succeeded(manual::completions(*shell)),
+        PatchbayCommand::Man { dir } => silent_or(manual::write_pages(dir)),
     }
 }
 
-fn kata_network(target: &Target, words: &KataNetwork) -> Ended {
-    match words {
-        KataNetwork::AddIface(args) => or_null(add_iface::run(target, args).map(Output::Added)),
-        KataNetwork::DelIface(args) => del_iface::run(target, args),
-        KataNetwork::ListIfaces(args) => or_null(list_ifaces::run(target, args)),
-        KataNetwork::UpdateIface(args) => {
-            or_null(update_iface::run(target, args).map(Output::Updated))
-        }
-        KataNetwork::AddRoute(args) => or_null(routes::add(target, args)),
-        KataNetwork::DelRoute(args) => or_null(routes::delete(target, args)),
-        KataNetwork::ListRoutes(args) => or_null(routes::list(target, args)),
-        KataNetwork::UpdateRoutes(args) => or_null(routes::update(target, args)),
-    }
+fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
+    Outcome::json_null_or(match command {
+        KataNetworkCommand::AddIface(args) => add_iface::run(global, args),
+        KataNetworkCommand::DelIface(args) => return del_iface::run(global, args),
+        KataNetworkCommand::ListIfaces(sandbox) => list_ifaces::run(global, sandbox),
+        KataNetworkCommand::UpdateIface(args) => update_iface::run(global, args),
+        KataNetworkCommand::AddRoute(args) => routes::add(global, args),
+        KataNetworkCommand::DelRoute(args) => routes::delete(global, args),
+        KataNetworkCommand::ListRoutes(sandbox) => routes::list(global, sandbox),
+        KataNetworkCommand::UpdateRoutes(args) => routes::update(global, args),
+    })
+}
+
+/// Connects to the agent of a sandbox.
+fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
+    Agent::connect(&global.find(sandbox)?.agent)
 }
 
 /// What the machine has and what the guest has, asked at once.
@@ -73,23 +82,12 @@ fn look<T>(
         (machine(), guest.join())
     });
     let machine = machine?;
-    let died = |_| Failure::new(Kind::Other, "asking the agent came to a sudden end");
+    let died = |_| {
+        Failure::new(
+            Kind::Other,
+            "internal error: the thread that queries the agent panicked",
+        )
+    };
     let (agent, interfaces) = guest.map_err(died)??;
     Ok((machine, agent, interfaces))
-}
-
-/// The user guide: a command that fails prints `null`.
-fn or_null(done: Result<Output, Failure>) -> Ended {
-    match done {
-        Ok(output) => Ended::with(output),
-        Err(failure) => Ended::badly(Output::Null, failure),
-    }
-}
-
-/// A native command that fails prints nothing on standard output, and neither does `kata-ipvs`.
-fn or_nothing(done: Result<Output, Failure>) -> Ended {
-    match done {
-        Ok(output) => Ended::with(output),
-        Err(failure) => Ended::badly(Output::Nothing, failure),
-    }
 }

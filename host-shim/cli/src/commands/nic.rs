@@ -1,54 +1,52 @@
-//! `nic`: the cards, with flags instead of JSON.
+//! `nic`.
 
 use patchbay_types::failure::Failure;
 use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
 
-use super::{add_iface, del_iface, list_ifaces, or_nothing, update_iface};
-use crate::args::{Nic, NicAdd, NicName, NicSet, Target};
-use crate::output::{Ended, Output, Row};
+use super::{add_iface, del_iface, list_ifaces, update_iface};
+use crate::args::{GlobalArgs, NicAddArgs, NicArgs, NicCommand, NicSetArgs};
+use crate::output::{AddedJson, CardJson, UpdatedJson};
 use patchbay_host::card::CardRequest;
-use patchbay_host::sandbox;
 
-pub(super) fn run(target: &Target, words: &Nic) -> Ended {
-    match words {
-        Nic::Add(words) => or_nothing(add(target, words)).printed(&words.printing),
-        Nic::Del(words) => or_nothing(del(target, words)),
-        Nic::List(words) => {
-            let cards = list_ifaces::cards(target, &words.id);
-            let rows = cards.map(|cards| Output::Cards(cards.iter().map(Row::from).collect()));
-            or_nothing(rows).printed(&words.printing)
+pub(super) fn run(global: &GlobalArgs, command: &NicCommand) -> Result<String, Failure> {
+    match command {
+        NicCommand::Add(args) => args.format.format().render(&add(global, args)?),
+        NicCommand::Del(args) => del(global, args),
+        NicCommand::List(args) => {
+            let cards = list_ifaces::cards(global, &args.sandbox)?.into_iter();
+            let cards: Vec<CardJson> = cards.map(CardJson::from).collect();
+            args.format.format().render(&cards)
         }
-        Nic::Set(words) => or_nothing(set(target, words)).printed(&words.printing),
+        NicCommand::Set(args) => args.format.format().render(&set(global, args)?),
     }
 }
 
-fn add(target: &Target, words: &NicAdd) -> Result<Output, Failure> {
+fn add(global: &GlobalArgs, args: &NicAddArgs) -> Result<AddedJson, Failure> {
     let parts = LinkFields {
-        name: words.nic.name.clone(),
-        mac: words.mac,
-        mtu: words.mtu,
-        addresses: words.ip.clone(),
-        queues: words.queues,
+        name: args.nic.name.clone(),
+        mac: args.mac,
+        mtu: args.mtu,
+        addresses: args.ip.clone(),
+        queues: args.queues,
         arp: Arp::On,
     };
-    let (device, backend) = words.behind.backend(&words.nic.name);
+    let (device, backend) = args.backend.backend(&args.nic.name);
     let request = CardRequest {
         device,
         backend,
-        link: LinkSpec::new(parts, "ip")?.with_dad(words.dad.into()),
+        link: LinkSpec::new(parts, "ip")?.with_dad(args.dad.into()),
     };
-    add_iface::plug(target, &words.nic.id, &request).map(Output::Added)
+    add_iface::plug(global, &args.nic.sandbox, &request)
 }
 
-fn del(target: &Target, words: &NicName) -> Result<Output, Failure> {
-    let sandbox = sandbox::find(&target.lookup(), &words.id)?;
-    del_iface::remove(&sandbox, &words.name)?;
-    Ok(Output::Nothing)
+fn del(global: &GlobalArgs, args: &NicArgs) -> Result<String, Failure> {
+    del_iface::remove(&global.find(&args.sandbox)?, &args.name)?;
+    Ok(String::new())
 }
 
-fn set(target: &Target, words: &NicSet) -> Result<Output, Failure> {
-    let addresses = (words.no_ip || !words.ip.is_empty()).then(|| words.ip.clone());
-    let change = LinkChange::new(words.nic.name.clone(), addresses, words.mtu, "ip")?;
-    let change = change.with_dad(words.dad.into());
-    update_iface::set(target, &words.nic.id, &change).map(Output::Updated)
+fn set(global: &GlobalArgs, args: &NicSetArgs) -> Result<UpdatedJson, Failure> {
+    let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
+    let change = LinkChange::new(args.nic.name.clone(), addresses, args.mtu, "ip")?;
+    let change = change.with_dad(args.dad.into());
+    update_iface::set(global, &args.nic.sandbox, &change)
 }

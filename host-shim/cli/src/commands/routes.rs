@@ -1,91 +1,93 @@
-//! Routes: the `kata-network` commands, and `route` with flags instead of JSON.
+//! `route` and the route commands of `kata-network`.
 
-use patchbay_types::failure::Failure;
-use patchbay_types::{Route, RouteSpec};
-
-use super::or_nothing;
-use crate::args::{Plain, RouteCommand, Target, WithFile};
-use crate::input::route::{self, RouteText};
-use crate::output::{Ended, Output};
 use patchbay_host::agent::Agent;
-use patchbay_host::sandbox::{self, Lock};
+use patchbay_host::sandbox::Lock;
+use patchbay_types::RouteSpec;
+use patchbay_types::failure::Failure;
+
+use super::connect;
+use crate::args::{FileArgs, GlobalArgs, RouteCommand, SandboxArg};
+use crate::input::route::{self, RouteText};
+use crate::output::table::Cells;
+use crate::output::{Show, json_line_or_null};
 
 /// `kata-network add-route`.
-pub(super) fn add(target: &Target, args: &WithFile) -> Result<Output, Failure> {
-    change(
-        target,
-        &args.id,
-        route::to_add(&args.file)?,
-        Agent::add_routes,
-    )
+pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let routes = route::to_add(&args.file)?;
+    json_line_or_null(&change(global, &args.sandbox, routes, Agent::add_routes)?)
 }
 
 /// `kata-network del-route`.
-pub(super) fn delete(target: &Target, args: &WithFile) -> Result<Output, Failure> {
-    change(
-        target,
-        &args.id,
-        route::to_delete(&args.file)?,
+pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let routes = route::to_delete(&args.file)?;
+    json_line_or_null(&change(
+        global,
+        &args.sandbox,
+        routes,
         Agent::delete_routes,
-    )
+    )?)
 }
 
 /// `kata-network list-routes`.
-pub(super) fn list(target: &Target, args: &Plain) -> Result<Output, Failure> {
-    let routes = read(target, &args.id)?.into_iter();
-    Ok(Output::routes(routes.map(RouteText::from).collect()))
+pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
+    let routes = connect(global, sandbox)?.routes()?.into_iter();
+    json_line_or_null(&routes.map(RouteText::from).collect::<Vec<_>>())
 }
 
 /// `kata-network update-routes`. An empty array removes every route that patchbay manages; `null`
 /// changes nothing, but needs a sandbox with an agent.
-pub(super) fn update(target: &Target, args: &WithFile) -> Result<Output, Failure> {
-    match route::wanted(&args.file)? {
-        Some(routes) => change(target, &args.id, routes, Agent::replace_routes),
-        None => change::<RouteSpec>(target, &args.id, Vec::new(), |_, _| Ok(())),
-    }
+pub(super) fn update(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let echo = match route::wanted(&args.file)? {
+        Some(routes) => change(global, &args.sandbox, routes, Agent::replace_routes)?,
+        None => change::<RouteSpec>(global, &args.sandbox, Vec::new(), |_, _| Ok(()))?,
+    };
+    json_line_or_null(&echo)
 }
 
 /// `route`.
-pub(super) fn native(target: &Target, command: &RouteCommand) -> Ended {
-    let (done, printing) = match command {
+pub(super) fn native(global: &GlobalArgs, command: &RouteCommand) -> Result<String, Failure> {
+    let (routes, format) = match command {
         RouteCommand::Add(args) => {
-            let route = args.route.new_route();
-            let done = route
-                .map_err(Failure::from)
-                .and_then(|route| change(target, &args.id, vec![route], Agent::add_routes));
-            (done, &args.printing)
+            let routes = vec![args.route.new_route()?];
+            let echo = change(global, &args.sandbox, routes, Agent::add_routes)?;
+            (echo, &args.format)
         }
         RouteCommand::Del(args) => {
-            let pattern = args.route.pattern();
-            let done = pattern
-                .map_err(Failure::from)
-                .and_then(|pattern| change(target, &args.id, vec![pattern], Agent::delete_routes));
-            (done, &args.printing)
+            let patterns = vec![args.route.pattern()?];
+            let echo = change(global, &args.sandbox, patterns, Agent::delete_routes)?;
+            (echo, &args.format)
         }
         RouteCommand::List(args) => {
-            let routes = read(target, &args.id);
-            let rows = routes.map(|routes| routes.into_iter().map(RouteText::complete).collect());
-            (rows.map(Output::Routes), &args.printing)
+            let routes = connect(global, &args.sandbox)?.routes()?.into_iter();
+            (routes.map(RouteText::complete).collect(), &args.format)
         }
     };
-    or_nothing(done).printed(printing)
-}
-
-fn read(target: &Target, id: &str) -> Result<Vec<Route>, Failure> {
-    let sandbox = sandbox::find(&target.lookup(), id)?;
-    Agent::connect(&sandbox.agent)?.routes()
+    format.format().render(&routes)
 }
 
 /// Changes the routes of a sandbox while holding its lock, and returns their echo.
 fn change<T>(
-    target: &Target,
-    id: &str,
+    global: &GlobalArgs,
+    sandbox: &SandboxArg,
     routes: Vec<(T, RouteText)>,
     send: impl FnOnce(&Agent, &[T]) -> Result<(), Failure>,
-) -> Result<Output, Failure> {
-    let sandbox = sandbox::find(&target.lookup(), id)?;
+) -> Result<Vec<RouteText>, Failure> {
+    let sandbox = global.find(sandbox)?;
     let _lock = Lock::take(&sandbox.state)?;
     let (routes, echo): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
     send(&Agent::connect(&sandbox.agent)?, &routes)?;
-    Ok(Output::routes(echo))
+    Ok(echo)
+}
+
+impl Show for RouteText {
+    fn rows(&self) -> Vec<Cells> {
+        let cells = Cells::default()
+            .with_some("DEST", self.dest.as_ref())
+            .with_some("GATEWAY", self.gateway.as_ref())
+            .with_some("DEVICE", self.device.as_ref())
+            .with_some("SOURCE", self.source.as_ref())
+            .with_some("SCOPE", self.scope)
+            .with_some("METRIC", self.metric);
+        vec![cells]
+    }
 }

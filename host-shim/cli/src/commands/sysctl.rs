@@ -4,37 +4,33 @@ use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 
-use super::or_nothing;
-use crate::args::{NativeList, SysctlSet, SysctlWords, Target};
-use crate::output::{Ended, Output, SysctlRow};
-use patchbay_host::agent::Agent;
-use patchbay_host::sandbox;
+use super::connect;
+use crate::args::{GlobalArgs, ListArgs, SysctlCommand, SysctlSetArgs};
+use crate::output::SysctlJson;
 
-pub(super) fn run(target: &Target, words: &SysctlWords) -> Ended {
-    match words {
-        SysctlWords::List(words) => or_nothing(list(target, words)).printed(&words.printing),
-        SysctlWords::Set(words) => or_nothing(set(target, words)),
+pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
+    match command {
+        SysctlCommand::List(args) => list(global, args),
+        SysctlCommand::Set(args) => set(global, args),
     }
 }
 
-fn list(target: &Target, words: &NativeList) -> Result<Output, Failure> {
-    let agent = Agent::connect(&sandbox::find(&target.lookup(), &words.id)?.agent)?;
-    let readings = agent.sysctls()?;
-    Ok(Output::Sysctls(
-        readings.iter().map(SysctlRow::from).collect(),
-    ))
+fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
+    let readings = connect(global, &args.sandbox)?.sysctls()?;
+    let settings: Vec<SysctlJson> = readings.iter().map(SysctlJson::from).collect();
+    args.format.format().render(&settings)
 }
 
-fn set(target: &Target, words: &SysctlSet) -> Result<Output, Failure> {
-    let sysctl: Sysctl = words.name.parse().map_err(|bad| field(bad, "NAME"))?;
-    let value = words
+fn set(global: &GlobalArgs, args: &SysctlSetArgs) -> Result<String, Failure> {
+    let sysctl: Sysctl = args.name.parse().map_err(|bad| field(bad, "NAME"))?;
+    let value = args
         .value
         .join(" ")
         .parse()
         .map_err(|bad| field(bad, "VALUE"))?;
     let setting = Setting::new(Reading { sysctl, value }).map_err(|bad| field(bad, "VALUE"))?;
-    Agent::connect(&sandbox::find(&target.lookup(), &words.id)?.agent)?.set_sysctl(&setting)?;
-    Ok(Output::Nothing)
+    connect(global, &args.sandbox)?.set_sysctl(&setting)?;
+    Ok(String::new())
 }
 
 fn field(bad: InvalidValue, name: &str) -> Failure {

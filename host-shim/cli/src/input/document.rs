@@ -1,5 +1,6 @@
-//! A document in JSON, read as Go reads it: keys in any case, unknown keys passed over, `null` as
-//! absent, the last of a repeated key, types strict, and only the first value of the document.
+//! JSON documents, read as Go's `encoding/json` reads them: keys match in any case, unknown keys are
+//! ignored, a `null` member is the same as an absent one, the last of repeated keys wins, types are
+//! strict, and only the first value of the document is read.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,15 +8,16 @@ use std::path::Path;
 
 use patchbay_types::failure::{Failure, Kind};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// Largest file that is read: 1 MiB, as for the incumbent.
-const MAX_FILE: u64 = 1 << 20;
-/// Most that is read of standard input, which the incumbent does not limit: 16 MiB, more than all
-/// the routes of one request need.
-const MAX_INPUT: u64 = 16 << 20;
+use crate::kata_messages::FILE_TOO_BIG;
 
-/// The keys that mean something, as the user guide spells them.
+/// Size limit of files, the same as kata's.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Size limit of standard input, for which kata has none; more than the routes of one request need.
+const MAX_STDIN_BYTES: u64 = 16 << 20;
+
+/// Known keys in the spelling of kata's user guide.
 const KEYS: [&str; 19] = [
     "device",
     "name",
@@ -38,16 +40,16 @@ const KEYS: [&str; 19] = [
     "metric",
 ];
 
-/// A JSON document, its keys spelled as in the guide.
+/// JSON document with keys in canonical spelling.
 #[derive(Debug)]
 pub(super) struct Document {
-    /// What to call it in a message.
+    /// Name in error messages.
     name: String,
     value: Value,
 }
 
 impl Document {
-    /// Reads the file at the path, or standard input for `-`.
+    /// Reads the file at `path`, or standard input for `-`.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let name = if path == Path::new("-") {
             "standard input".to_owned()
@@ -61,70 +63,86 @@ impl Document {
         Self::parse(name, &bytes)
     }
 
-    /// Reads the first value of the bytes.
+    /// Parses the first value of `bytes`.
     pub(super) fn parse(name: String, bytes: &[u8]) -> Result<Self, Failure> {
         let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
         let cause = match values.next() {
             Some(Ok(value)) => {
-                let value = canonical(value);
-                return Ok(Self { name, value });
+                return Ok(Self {
+                    name,
+                    value: canonical(value),
+                });
             }
-            None => "it is empty".to_owned(),
-            Some(Err(error)) => format!("it is not JSON ({error})"),
+            None => "empty input".to_owned(),
+            Some(Err(error)) => format!("invalid JSON: {error}"),
         };
-        let sentence = format!("could not read {name}");
-        Err(Failure::new(Kind::Invalid, sentence).with_cause(cause))
+        let message = format!("could not read {name}");
+        Err(Failure::new(Kind::Invalid, message).with_cause(cause))
     }
 
-    /// The value, its keys spelled as in the guide.
+    /// Returns the value with keys in canonical spelling.
     pub(super) fn value(&self) -> &Value {
         &self.value
     }
 
-    /// Says that what was expected isn't there.
-    pub(super) fn holds_no(&self, what: &str, cause: impl AsRef<str>) -> Failure {
-        let sentence = format!("{} holds no {what}", self.name);
-        Failure::new(Kind::Invalid, sentence).with_cause(cause)
+    /// Returns the failure of a document that does not contain `expected`.
+    pub(super) fn missing(&self, expected: &str, cause: impl AsRef<str>) -> Failure {
+        let message = format!("{} does not contain valid {expected}", self.name);
+        Failure::new(Kind::Invalid, message).with_cause(cause)
     }
 
-    /// Reads the value, or a part of it, as what is expected.
+    /// Deserializes `value`, which is the value of the document or a part of it.
     pub(super) fn read_as<'a, T: Deserialize<'a>>(
         &self,
         value: &'a Value,
-        what: &str,
+        expected: &str,
     ) -> Result<T, Failure> {
-        serde_path_to_error::deserialize(value)
-            .map_err(|error| self.holds_no(what, format!("{}: {}", error.path(), error.inner())))
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let cause = format!("{}: {}", error.path(), without_rust_types(error.inner()));
+            self.missing(expected, cause)
+        })
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut source, most): (Box<dyn Read>, _) = match path.to_str() {
-        Some("-") => (Box::new(io::stdin()), MAX_INPUT),
-        _ => (Box::new(File::open(path)?), MAX_FILE),
+/// Replaces the names that serde has for the types of Rust and of its data model.
+fn without_rust_types(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message;
     };
-    source.by_ref().take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        let sentence = "network file too big: a file has at most 1 MiB, standard input 16 MiB";
-        return Err(io::Error::other(sentence));
+    let expected = match expected {
+        "u32" => "an integer from 0 to 4294967295",
+        "u64" => "a non-negative integer",
+        "a sequence" => "an array",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (source, limit): (Box<dyn Read>, _) = match path.to_str() {
+        Some("-") => (Box::new(io::stdin()), MAX_STDIN_BYTES),
+        _ => (Box::new(File::open(path)?), MAX_FILE_BYTES),
+    };
+    let mut bytes = Vec::new();
+    source.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(FILE_TOO_BIG));
     }
     Ok(bytes)
 }
 
-/// Spells the keys as the guide does.
+/// Spells known keys as the guide does; drops unknown keys and `null` members.
 fn canonical(value: Value) -> Value {
+    let spelling = |key: &str| KEYS.iter().find(|known| known.eq_ignore_ascii_case(key));
+    let member = |(key, value): (String, Value)| Some((*spelling(&key)?, canonical(value)));
     match value {
         Value::Object(map) => {
-            let mut spelled = Map::new();
-            for (key, value) in map {
-                if let Some(known) = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&key)) {
-                    spelled.insert((*known).to_owned(), canonical(value));
-                }
-            }
-            Value::Object(spelled)
+            let members = map.into_iter().filter(|(_, value)| !value.is_null());
+            members.filter_map(member).collect()
         }
-        Value::Array(values) => Value::Array(values.into_iter().map(canonical).collect()),
-        plain => plain,
+        Value::Array(values) => values.into_iter().map(canonical).collect(),
+        scalar => scalar,
     }
 }

@@ -1,4 +1,4 @@
-//! The incumbent's JSON: what was written, and what it means.
+//! JSON documents of kata-runtime.
 
 mod document;
 pub(crate) mod route;
@@ -7,169 +7,180 @@ mod tests;
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::str::FromStr;
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, DadPolicy, FieldError, IfName, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
-    LinkSpec, MacAddr, Mtu, QueuePairs,
+    Arp, FieldError, IfName, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
+    QueuePairs,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::kata_messages::FIXED_FIELD;
 use document::Document;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;
 
-/// An interface as it was written, nothing checked but JSON types.
+/// Interface document of `add-iface`, `del-iface` and `update-iface`, of which only the JSON types
+/// have been checked. As in Go, an absent member is the same as an empty one or 0.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RawInterface {
-    pub(crate) device: Option<String>,
-    pub(crate) name: Option<String>,
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct InterfaceDocument {
+    device: String,
+    name: String,
+    /// Absent and empty differ in `update-iface`: an empty array removes all addresses.
     #[serde(rename = "IPAddresses")]
-    pub(crate) addresses: Option<Vec<Option<RawAddress>>>,
-    pub(crate) mtu: Option<u64>,
+    addresses: Option<Vec<Option<AddressDocument>>>,
+    mtu: u64,
     #[serde(rename = "hwAddr")]
-    pub(crate) mac: Option<String>,
-    pub(crate) link_type: Option<String>,
-    pub(crate) vhost_user_socket: Option<String>,
-    /// Our own: which side listens on the socket.
-    pub(crate) vhost_user_mode: Option<String>,
-    pub(crate) queues: Option<u32>,
-    pub(crate) raw_flags: Option<u32>,
-    /// Our own: whether duplicates of its IPv6 addresses are looked for.
-    pub(crate) dad: Option<bool>,
+    mac: String,
+    link_type: String,
+    vhost_user_socket: String,
+    /// QEMU's role on the socket: `client`, which is the default, or `server`. Not in kata.
+    vhost_user_mode: String,
+    queues: u32,
+    raw_flags: u32,
+    /// Enables duplicate address detection for IPv6 addresses. Not in kata, which disables it.
+    dad: bool,
 }
 
-/// An address as it was written.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct RawAddress {
-    pub(crate) address: Option<String>,
-    pub(crate) mask: Option<String>,
-    pub(crate) family: Option<u32>,
+/// Member of `IPAddresses`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct AddressDocument {
+    address: String,
+    mask: String,
+    family: u32,
 }
 
-/// Reads the interface at the path, or from standard input for `-`.
-pub(crate) fn interface(path: &Path) -> Result<RawInterface, Failure> {
-    of(&Document::read(path)?)
+/// Reads the interface document at `path`, or from standard input for `-`.
+pub(crate) fn interface(path: &Path) -> Result<InterfaceDocument, Failure> {
+    InterfaceDocument::of(&Document::read(path)?)
 }
 
-fn of(document: &Document) -> Result<RawInterface, Failure> {
-    match document.value() {
-        Value::Object(_) => document.read_as(document.value(), "interface"),
-        _ => Err(document.holds_no("interface", "a JSON object is needed")),
+impl InterfaceDocument {
+    fn of(document: &Document) -> Result<Self, Failure> {
+        match document.value() {
+            Value::Object(_) => document.read_as(document.value(), "interface"),
+            _ => Err(document.missing("interface", "expected a JSON object")),
+        }
+    }
+
+    /// Returns the name of the interface in the guest.
+    pub(crate) fn name(&self) -> Result<IfName, Failure> {
+        required(&self.name, "name")
+    }
+
+    /// Returns the echo that kata prints when `del-iface` fails: without empty members and with a
+    /// link type.
+    pub(crate) fn echo(&self) -> Value {
+        let addresses = self.addresses.iter().flatten().flatten();
+        let address =
+            |a: &AddressDocument| json!({"Family": a.family, "Address": a.address, "Mask": a.mask});
+        let link_type = if self.link_type.is_empty() {
+            "tap"
+        } else {
+            &self.link_type
+        };
+        let members = [
+            ("device", json!(self.device)),
+            ("name", json!(self.name)),
+            ("IPAddresses", addresses.map(address).collect()),
+            ("mtu", json!(self.mtu)),
+            ("hwAddr", json!(self.mac)),
+            ("linkType", json!(link_type)),
+        ];
+        let empty = [json!(""), json!(0), json!([])];
+        members
+            .into_iter()
+            .filter(|(_, value)| !empty.contains(value))
+            .collect()
     }
 }
 
-/// A mandatory text; Go can't tell absent from empty, and scripts rely on neither.
-fn given(text: Option<String>, field: &str) -> Result<String, FieldError> {
-    text.filter(|text| !text.is_empty())
-        .ok_or_else(|| InvalidValue::new("", "it must be given").in_field(field))
+fn missing(field: &str) -> Failure {
+    Failure::new(Kind::Invalid, format!("missing field {field}")).with_field(field)
 }
 
-/// The name by which `del-iface` goes.
-pub(crate) fn name(raw: &RawInterface) -> Result<IfName, FieldError> {
-    given(raw.name.clone(), "name")?
+fn required<T: FromStr<Err = InvalidValue>>(text: &str, field: &str) -> Result<T, Failure> {
+    if text.is_empty() {
+        return Err(missing(field));
+    }
+    Ok(text
         .parse()
-        .map_err(|bad: InvalidValue| bad.in_field("name"))
+        .map_err(|invalid: InvalidValue| invalid.in_field(field))?)
 }
 
-impl TryFrom<RawInterface> for CardRequest {
+impl TryFrom<InterfaceDocument> for CardRequest {
     type Error = Failure;
 
-    fn try_from(raw: RawInterface) -> Result<Self, Failure> {
-        let RawInterface {
-            device,
-            name: _,
-            addresses,
-            mtu,
-            mac,
-            link_type,
-            vhost_user_socket,
-            vhost_user_mode,
-            queues,
-            raw_flags,
-            dad,
-        } = &raw;
-        let link_type = link_type.as_deref().unwrap_or_default();
-        if !["", "tap"].contains(&link_type) {
+    fn try_from(document: InterfaceDocument) -> Result<Self, Failure> {
+        if !["", "tap"].contains(&document.link_type.as_str()) {
             let rule = "only cards of type tap can be plugged";
-            return Err(InvalidValue::new(link_type, rule)
-                .in_field("linkType")
-                .into());
+            let invalid = InvalidValue::new(&document.link_type, rule);
+            return Err(invalid.in_field("linkType").into());
         }
-        let backend = backend(vhost_user_socket.as_deref(), vhost_user_mode.as_deref())?;
-        let device = given(device.clone(), "device")?;
-        let mac = given(mac.clone(), "hwAddr")?;
-        let mtu = mtu.filter(|mtu| *mtu != 0);
-        let mtu = mtu.ok_or_else(|| InvalidValue::new("0", "it must be given").in_field("mtu"))?;
-        let queues = queues
-            .filter(|queues| *queues != 0)
-            .map(|q| QueuePairs::try_from(u64::from(q)));
-        let no_arp = raw_flags.unwrap_or_default() & IFF_NOARP != 0;
-        let parts = LinkFields {
-            name: name(&raw)?,
-            mac: mac
-                .parse::<MacAddr>()
-                .map_err(|bad| bad.in_field("hwAddr"))?,
-            mtu: Mtu::try_from(mtu).map_err(|bad| bad.in_field("mtu"))?,
-            addresses: read_addresses(addresses.as_deref().unwrap_or_default())?,
-            queues: queues.transpose().map_err(|bad| bad.in_field("queues"))?,
+        let backend = backend(&document.vhost_user_socket, &document.vhost_user_mode)?;
+        let queues = match document.queues {
+            0 => Ok(None),
+            queues => QueuePairs::try_from(u64::from(queues)).map(Some),
+        };
+        let no_arp = document.raw_flags & IFF_NOARP != 0;
+        let link = LinkFields {
+            name: document.name()?,
+            mac: required(&document.mac, "hwAddr")?,
+            mtu: mtu(document.mtu)?.ok_or_else(|| missing("mtu"))?,
+            addresses: read_addresses(document.addresses.as_deref().unwrap_or_default())?,
+            queues: queues.map_err(|invalid| invalid.in_field("queues"))?,
             arp: if no_arp { Arp::Off } else { Arp::On },
         };
         Ok(Self {
-            device: device
-                .parse()
-                .map_err(|bad: InvalidValue| bad.in_field("device"))?,
+            device: required(&document.device, "device")?,
             backend,
-            link: LinkSpec::new(parts, "IPAddresses")?.with_dad(duplicates(*dad)),
+            link: LinkSpec::new(link, "IPAddresses")?.with_dad(document.dad.into()),
         })
     }
 }
 
-/// Without a socket it is a TAP. The incumbent's QEMU is always the client.
-fn backend(socket: Option<&str>, mode: Option<&str>) -> Result<Backend, FieldError> {
-    let mode = mode.filter(|mode| !mode.is_empty());
-    let Some(socket) = socket.filter(|socket| !socket.is_empty()) else {
-        return match mode {
-            Some(mode) => {
-                let rule = "it goes with a vhostUserSocket alone";
-                Err(InvalidValue::new(mode, rule).in_field("vhostUserMode"))
-            }
-            None => Ok(Backend::Tap),
-        };
-    };
+/// Returns the MTU, `None` for 0.
+fn mtu(bytes: u64) -> Result<Option<Mtu>, FieldError> {
+    match bytes {
+        0 => Ok(None),
+        bytes => Mtu::try_from(bytes)
+            .map(Some)
+            .map_err(|invalid| invalid.in_field("mtu")),
+    }
+}
+
+/// Returns the backend: a TAP device, or a vhost-user socket if there is one. As in kata, QEMU is
+/// the client unless `mode` changes that.
+fn backend(socket: &str, mode: &str) -> Result<Backend, FieldError> {
+    let invalid_mode = |rule| Err(InvalidValue::new(mode, rule).in_field("vhostUserMode"));
     let listener = match mode {
-        None | Some("client") => Listener::Backend,
-        Some("server") => Listener::Qemu,
-        Some(other) => {
-            let rule = "QEMU is the client of the backend's socket or its server";
-            return Err(InvalidValue::new(other, rule).in_field("vhostUserMode"));
-        }
+        "" if socket.is_empty() => return Ok(Backend::Tap),
+        _ if socket.is_empty() => return invalid_mode("it needs a vhostUserSocket"),
+        "" | "client" => Listener::Backend,
+        "server" => Listener::Qemu,
+        _ => return invalid_mode("it must be client or server"),
     };
-    let socket = socket
-        .parse()
-        .map_err(|bad: InvalidValue| bad.in_field("vhostUserSocket"))?;
+    let socket = socket.parse();
+    let socket = socket.map_err(|invalid: InvalidValue| invalid.in_field("vhostUserSocket"))?;
     Ok(Backend::VhostUser(socket, listener))
 }
 
-/// The incumbent never looks for duplicates, and waits for nobody: so unless that is asked.
-fn duplicates(dad: Option<bool>) -> DadPolicy {
-    dad.unwrap_or_default().into()
-}
+impl TryFrom<InterfaceDocument> for LinkChange {
+    type Error = Failure;
 
-impl TryFrom<RawInterface> for LinkChange {
-    type Error = FieldError;
-
-    fn try_from(raw: RawInterface) -> Result<Self, FieldError> {
-        let name = name(&raw)?;
-        let RawInterface {
+    fn try_from(document: InterfaceDocument) -> Result<Self, Failure> {
+        let name = document.name()?;
+        let InterfaceDocument {
             device,
             name: _,
             addresses,
-            mtu,
+            mtu: bytes,
             mac,
             link_type,
             vhost_user_socket,
@@ -177,60 +188,61 @@ impl TryFrom<RawInterface> for LinkChange {
             queues,
             raw_flags: _,
             dad,
-        } = raw;
-        let queues = queues.filter(|queues| *queues != 0);
+        } = document;
+        let queues = (queues != 0)
+            .then(|| queues.to_string())
+            .unwrap_or_default();
         let fixed = [
             ("device", device),
             ("hwAddr", mac),
             ("linkType", link_type),
             ("vhostUserSocket", vhost_user_socket),
             ("vhostUserMode", vhost_user_mode),
-            ("queues", queues.map(|queues| queues.to_string())),
+            ("queues", queues),
         ];
-        for (field, value) in fixed {
-            if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let rule = "it should be 0 or empty: an update changes only IPAddresses and mtu";
-                return Err(InvalidValue::new(&value, rule).in_field(field));
-            }
+        if let Some((field, value)) = fixed.iter().find(|(_, value)| !value.is_empty()) {
+            return Err(InvalidValue::new(value, FIXED_FIELD)
+                .in_field(*field)
+                .into());
         }
-        let mtu = mtu.filter(|mtu| *mtu != 0).map(Mtu::try_from);
-        let mtu = mtu.transpose().map_err(|bad| bad.in_field("mtu"))?;
-        let addresses = addresses.map(|raw| read_addresses(&raw)).transpose()?;
-        let change = LinkChange::new(name, addresses, mtu, "IPAddresses")?;
-        Ok(change.with_dad(duplicates(dad)))
+        let addresses = addresses
+            .map(|documents| read_addresses(&documents))
+            .transpose()?;
+        let change = LinkChange::new(name, addresses, mtu(bytes)?, "IPAddresses")?;
+        Ok(change.with_dad(dad.into()))
     }
 }
 
-fn read_addresses(raw: &[Option<RawAddress>]) -> Result<Vec<InterfaceAddress>, FieldError> {
-    let one = |(index, raw): (usize, &Option<RawAddress>)| {
-        let at = |part: &str| format!("IPAddresses[{index}]{part}");
-        let raw = raw.as_ref().ok_or_else(|| {
-            InvalidValue::new("null", "an address has the keys address and mask").in_field(at(""))
-        })?;
-        let text = raw.address.as_deref().unwrap_or_default().trim();
-        let ip: IpAddr = text.parse().map_err(|_| {
-            InvalidValue::new(text, "an address is IPv4 or IPv6 text").in_field(at(".address"))
-        })?;
-        let mask = raw.mask.as_deref().unwrap_or_default();
-        // CounterFormat only: u8::from_str would take a sign.
-        let digits = mask
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| mask.parse().ok());
-        let prefix: u8 = digits.flatten().ok_or_else(|| {
-            let rule = "a mask is the prefix length, in decimal digits as text";
-            InvalidValue::new(mask, rule).in_field(at(".mask"))
-        })?;
+fn read_addresses(
+    documents: &[Option<AddressDocument>],
+) -> Result<Vec<InterfaceAddress>, FieldError> {
+    let read = |(index, document): (usize, &Option<AddressDocument>)| {
+        let invalid = |value: &str, rule: &'static str, member: &str| {
+            InvalidValue::new(value, rule).in_field(format!("IPAddresses[{index}]{member}"))
+        };
+        let document = document
+            .as_ref()
+            .ok_or_else(|| invalid("null", "an address has the keys address and mask", ""))?;
+        let text = document.address.trim();
+        let ip: IpAddr = text
+            .parse()
+            .map_err(|_| invalid(text, "it must be an IPv4 or IPv6 address", ".address"))?;
+        let mask = &document.mask;
+        let rule = "it must be the prefix length as decimal digits in a string";
+        let prefix = prefix_length(mask).ok_or_else(|| invalid(mask, rule, ".mask"))?;
         let family = if ip.is_ipv4() { 2 } else { 10 };
-        if raw
-            .family
-            .is_some_and(|given| given != 0 && given != family)
-        {
-            let rule = "a family is 2 for an IPv4 and 10 for an IPv6 address";
-            let given = raw.family.unwrap_or_default().to_string();
-            return Err(InvalidValue::new(&given, rule).in_field(at(".family")));
+        if ![0, family].contains(&document.family) {
+            let rule = "it must be 2 for an IPv4 and 10 for an IPv6 address";
+            return Err(invalid(&document.family.to_string(), rule, ".family"));
         }
-        InterfaceAddress::new(ip, prefix).map_err(|bad| bad.in_field(at("")))
+        InterfaceAddress::new(ip, prefix)
+            .map_err(|invalid| invalid.in_field(format!("IPAddresses[{index}]")))
     };
-    raw.iter().enumerate().map(one).collect()
+    documents.iter().enumerate().map(read).collect()
+}
+
+/// Parses decimal digits; unlike `u8::from_str`, rejects a sign.
+fn prefix_length(text: &str) -> Option<u8> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::document::Document;
+use super::prefix_length;
 
 const DEFAULT: &str = "default";
 const MISSING: &str = "device and destination must be specified";
@@ -24,30 +25,30 @@ const BAD_IP: &str = "invalid IP: an IPv4 or IPv6 address is needed";
 /// object of the output. Keys and their order are the incumbent's, except for the added `metric`.
 /// JSON input is unchecked; each flag is checked and normalized by its parser.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
-pub struct RouteText {
+pub(crate) struct RouteText {
     /// Destination: ADDRESS, ADDRESS/PREFIX or default
     #[arg(long, required = true, value_parser = flag_dest)]
-    dest: Option<String>,
+    pub(crate) dest: Option<String>,
     /// Gateway; without one the destination is on the link
     #[arg(long = "via", value_name = "ADDRESS", value_parser = flag_address)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    gateway: Option<String>,
+    pub(crate) gateway: Option<String>,
     /// Interface in the guest
     #[arg(long = "dev", value_name = "NAME", value_parser = flag_device)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<String>,
+    pub(crate) device: Option<String>,
     /// Preferred source address
     #[arg(long = "src", value_name = "ADDRESS", value_parser = flag_address)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
+    pub(crate) source: Option<String>,
     /// 0 universe, 200 site, 253 link, 254 host [default: universe with a gateway, else link]
     #[arg(long, value_name = "NUMBER", value_parser = flag_scope)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<u32>,
+    pub(crate) scope: Option<u32>,
     /// Order among the routes to one destination, lowest first
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    metric: Option<u32>,
+    pub(crate) metric: Option<u32>,
 }
 
 fn flag_dest(text: &str) -> Result<String, InvalidValue> {
@@ -93,7 +94,7 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, RouteText)>>,
             text.checked(dest)?.spec()
         })
         .map(Some),
-        _ => Err(document.holds_no("routes", "a JSON array is needed")),
+        _ => Err(document.missing("routes", "a JSON array is needed")),
     }
 }
 
@@ -105,7 +106,7 @@ fn each<T>(
     let one = |value: &Value| -> Result<RouteText, Failure> {
         match value {
             Value::Object(_) => document.read_as(value, "routes"),
-            _ => Err(document.holds_no("routes", "a route is a JSON object")),
+            _ => Err(document.missing("routes", "a route is a JSON object")),
         }
     };
     let Value::Array(values) = document.value() else {
@@ -114,7 +115,7 @@ fn each<T>(
     if values.len() > MAX_ROUTES {
         let count = values.len();
         let cause = format!("it has {count} routes, and a request at most {MAX_ROUTES}");
-        return Err(document.holds_no("routes", cause));
+        return Err(document.missing("routes", cause));
     }
     let at_position = |(index, value)| {
         let position = format!("[{index}]");
@@ -157,12 +158,9 @@ impl Dest {
         };
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let host = if address.is_ipv4() { 32 } else { 128 };
-        // Digits only: u8::from_str would accept a sign.
-        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
         let bits = match prefix {
             None => host,
-            Some(prefix) if digits(prefix) => prefix.parse().map_err(|_| bad())?,
-            Some(_) => return Err(bad()),
+            Some(prefix) => prefix_length(prefix).ok_or_else(bad)?,
         };
         Ok(Self {
             destination: Destination::Net(IpNet::new(address, bits).map_err(|_| bad())?),

@@ -1,12 +1,8 @@
-//! The document of an interface, good and bad.
-
-use patchbay_types::failure::Kind;
-
-use patchbay_host::card::CardRequest;
+//! Valid and invalid interface documents.
 
 use super::*;
 
-/// The user guide's first example, less its DPDK socket.
+/// First example of kata's user guide, without its DPDK socket.
 const GUIDE: &str = r#"{
     "device": "tap-test",
     "name": "eth-test",
@@ -20,12 +16,12 @@ fn read(text: &str) -> Result<CardRequest, Failure> {
     parse(text.as_bytes()).and_then(CardRequest::try_from)
 }
 
-fn parse(bytes: &[u8]) -> Result<RawInterface, Failure> {
-    of(&Document::parse("the text".to_owned(), bytes)?)
+fn parse(bytes: &[u8]) -> Result<InterfaceDocument, Failure> {
+    InterfaceDocument::of(&Document::parse("the text".to_owned(), bytes)?)
 }
 
 #[test]
-fn the_guides_example_is_read() {
+fn read_example_of_user_guide() {
     let request = read(GUIDE).unwrap();
     let parts = request.link.parts();
     assert_eq!(request.device.as_str(), "tap-test");
@@ -39,12 +35,13 @@ fn the_guides_example_is_read() {
 }
 
 #[test]
-fn it_is_read_as_go_reads_it() {
+fn read_matches_go_semantics() {
     let same = read(GUIDE).unwrap();
     for (from, to) in [
         ("\"hwAddr\"", "\"HWADDR\""),
         ("\"address\"", "\"Address\""),
         ("\"mtu\": 1500,", "\"mtu\": 9, \"MTU\": 1500,"),
+        ("\"mtu\": 1500,", "\"mtu\": 1500, \"MTU\": null,"),
         (
             "\"mtu\": 1500,",
             "\"mtu\": 1500, \"unknown\": [{}], \"linkType\": null,",
@@ -58,26 +55,43 @@ fn it_is_read_as_go_reads_it() {
 }
 
 #[test]
-fn no_arp_is_a_bit_of_raw_flags() {
+fn raw_flags_noarp_disables_arp() {
     let text = GUIDE.replace("\"queues\":5", "\"rawFlags\":128");
     assert_eq!(read(&text).unwrap().link.parts().arp, Arp::Off);
 }
 
 #[test]
-fn each_bad_field_is_named_with_its_rule() {
+fn echo_omits_empty_members_and_has_link_type() {
+    for (text, echo) in [
+        (
+            GUIDE,
+            r#"{"device":"tap-test","name":"eth-test","IPAddresses":[{"Family":0,"Address":"172.16.0.3","Mask":"16"}],"mtu":1500,"hwAddr":"02:42:20:6f:a3:69","linkType":"tap"}"#,
+        ),
+        (
+            r#"{"name":"eth1","IPAddresses":[null],"mtu":0,"linkType":"veth"}"#,
+            r#"{"name":"eth1","linkType":"veth"}"#,
+        ),
+    ] {
+        assert_eq!(parse(text.as_bytes()).unwrap().echo().to_string(), echo);
+    }
+}
+
+#[test]
+fn read_invalid_field_names_field_and_rule() {
     for (from, to, field, rule) in [
         ("\"tap-test\"", "\"1tap\"", "device", "starts with a letter"),
-        ("\"tap-test\"", "\"\"", "device", "must be given"),
+        ("\"tap-test\"", "\"\"", "device", "missing field device"),
         (
             "\"eth-test\"",
             "\"eth test\"",
             "name",
             "starts with a letter",
         ),
-        ("\"name\"", "\"noname\"", "name", "must be given"),
+        ("\"name\"", "\"noname\"", "name", "missing field name"),
+        ("\"hwAddr\"", "\"mac\"", "hwAddr", "missing field hwAddr"),
         ("02:42:20", "01:42:20", "hwAddr", "unicast"),
         ("1500", "46", "mtu", "kernel's minimum"),
-        ("1500", "0", "mtu", "must be given"),
+        ("1500", "0", "mtu", "missing field mtu"),
         ("1500", "9601", "mtu", "68 to 9600"),
         ("\"queues\":5", "\"queues\":257", "queues", "1 to 256"),
         ("\"16\"", "\"33\"", "IPAddresses[0]", "at most 32 bits"),
@@ -112,6 +126,18 @@ fn each_bad_field_is_named_with_its_rule() {
             "linkType",
             "type tap",
         ),
+        (
+            "\"queues\":5",
+            "\"vhostUserMode\":\"client\"",
+            "vhostUserMode",
+            "vhostUserSocket",
+        ),
+        (
+            "\"queues\":5",
+            "\"vhostUserSocket\":\"/s\",\"vhostUserMode\":\"both\"",
+            "vhostUserMode",
+            "client or server",
+        ),
     ] {
         let text = GUIDE.replace(from, to);
         assert_ne!(text, GUIDE, "{from}");
@@ -126,30 +152,45 @@ fn each_bad_field_is_named_with_its_rule() {
 }
 
 #[test]
-fn what_is_no_such_document_is_told() {
+fn parse_invalid_document_explains_cause() {
     for (text, cause) in [
-        ("", "it is empty"),
-        ("null", "a JSON object is needed"),
-        ("[]", "a JSON object is needed"),
-        ("{\"device\":", "it is not JSON"),
+        ("", "empty input"),
+        ("null", "expected a JSON object"),
+        ("[]", "expected a JSON object"),
+        ("{\"device\":", "invalid JSON"),
         ("{\"mtu\":\"1500\"}", "mtu: invalid type"),
+        ("{\"mtu\":\"1500\"}", "expected a non-negative integer"),
         ("{\"mtu\":-1}", "mtu: invalid value"),
+        ("{\"queues\":4294967296}", "expected an integer from 0 to"),
+        (
+            "{\"name\":5}",
+            "name: invalid type: integer `5`, expected a string",
+        ),
+        (
+            "{\"IPAddresses\":{}}",
+            "IPAddresses: invalid type: map, expected an array",
+        ),
+        ("{\"IPAddresses\":[5]}", "expected an object"),
+        ("{\"dad\":1}", "expected a boolean"),
         (
             "{\"IPAddresses\":[{\"mask\":24}]}",
             "IPAddresses[0].mask: invalid type",
         ),
     ] {
         let failure = parse(text.as_bytes()).unwrap_err();
-        let told: String = failure.chain().collect();
-        assert!(told.contains(cause), "{text}: {told}");
+        let causes: String = failure.chain().collect();
+        assert!(causes.contains(cause), "{text}: {causes}");
+        for rust_type in ["struct", "Document", "u32", "u64"] {
+            assert!(!causes.contains(rust_type), "{text}: {causes}");
+        }
     }
 }
 
 proptest::proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-        if let Ok(raw) = parse(&bytes) {
-            let _ = CardRequest::try_from(raw);
+    fn parse_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
+        if let Ok(document) = parse(&bytes) {
+            let _ = CardRequest::try_from(document);
         }
     }
 }

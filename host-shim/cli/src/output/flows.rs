@@ -5,16 +5,19 @@ use patchbay_types::conntrack::{
 };
 use serde::Serialize;
 
+use super::Show;
+use super::table::Cells;
+
 /// A flow of `conntrack list`.
 #[derive(Debug, Serialize)]
-pub struct FlowRow {
+pub(crate) struct FlowJson {
     protocol: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
     #[serde(flatten)]
-    orig: Orig,
+    orig: OriginalDirection,
     #[serde(flatten)]
-    reply: Reply,
+    reply: ReplyDirection,
     mark: u32,
     zone: u16,
     status: Vec<&'static str>,
@@ -25,7 +28,7 @@ pub struct FlowRow {
 
 /// As the first packet went.
 #[derive(Debug, Serialize)]
-struct Orig {
+struct OriginalDirection {
     src: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sport: Option<u16>,
@@ -37,7 +40,7 @@ struct Orig {
 /// As answers come.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Reply {
+struct ReplyDirection {
     reply_src: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_sport: Option<u16>,
@@ -46,7 +49,7 @@ struct Reply {
     reply_dport: Option<u16>,
 }
 
-impl From<&Tuple> for Orig {
+impl From<&Tuple> for OriginalDirection {
     fn from(tuple: &Tuple) -> Self {
         Self {
             src: tuple.src.to_string(),
@@ -57,7 +60,7 @@ impl From<&Tuple> for Orig {
     }
 }
 
-impl From<&Tuple> for Reply {
+impl From<&Tuple> for ReplyDirection {
     fn from(tuple: &Tuple) -> Self {
         Self {
             reply_src: tuple.src.to_string(),
@@ -68,7 +71,7 @@ impl From<&Tuple> for Reply {
     }
 }
 
-impl From<&Flow> for FlowRow {
+impl From<&Flow> for FlowJson {
     fn from(flow: &Flow) -> Self {
         let named =
             |name: Option<&str>, number: u8| name.map_or_else(|| number.to_string(), str::to_owned);
@@ -89,5 +92,27 @@ impl From<&Flow> for FlowRow {
             timeout: flow.timeout,
             id: flow.id,
         }
+    }
+}
+
+impl Show for FlowJson {
+    fn rows(&self) -> Vec<Cells> {
+        let cells = Cells::default()
+            .with("PROTOCOL", &self.protocol)
+            .with_some("STATE", self.state.as_ref())
+            .with("SRC", &self.orig.src)
+            .with_some("SPORT", self.orig.sport)
+            .with("DST", &self.orig.dst)
+            .with_some("DPORT", self.orig.dport)
+            .with("REPLYSRC", &self.reply.reply_src)
+            .with_some("REPLYSPORT", self.reply.reply_sport)
+            .with("REPLYDST", &self.reply.reply_dst)
+            .with_some("REPLYDPORT", self.reply.reply_dport)
+            .with("MARK", self.mark)
+            .with("ZONE", self.zone)
+            .with("STATUS", self.status.join(" "))
+            .with_some("TIMEOUT", self.timeout)
+            .with("ID", self.id);
+        vec![cells]
     }
 }

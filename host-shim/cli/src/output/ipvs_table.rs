@@ -2,9 +2,9 @@
 
 use patchbay_grammar::ipvsadm::{Format, SortOrder, TableView};
 use patchbay_types::ipvs::{Forward, ListedServer, ListedService, Stats, Tunnel};
-use serde_json::{Map, Value, json};
 
 use super::ipvs;
+use super::table::Cells;
 use crate::name_service::HostsAndServices;
 
 /// In front of a server.
@@ -15,7 +15,7 @@ pub(crate) fn rows(
     view: &TableView,
     mut table: Vec<ListedService>,
     files: &HostsAndServices,
-) -> Value {
+) -> Vec<Cells> {
     if view.order == SortOrder::Sorted {
         ipvs::sort(&mut table);
     }
@@ -24,74 +24,68 @@ pub(crate) fn rows(
         let servers = listed.servers.iter().map(move |server| {
             let id = server.server.id;
             let place = files.show(view.names, protocol, id.address, id.port);
-            row(
-                format!("{BENEATH}{place}"),
-                server_columns(view.format, server),
-            )
+            let cells = Cells::default().with("SERVICE", format!("{BENEATH}{place}"));
+            server_cells(cells, view.format, server)
         });
         let show = |protocol, ip, port| files.show(view.names, protocol, ip, port);
         let name = ipvs::service_name(listed.service.id, &show);
-        let service = row(name, service_columns(view.format, listed));
+        let cells = Cells::default().with("SERVICE", name);
+        let service = service_cells(cells, view.format, listed);
         std::iter::once(service).chain(servers)
     });
     rows.collect()
 }
 
-fn row(place: String, columns: Value) -> Value {
-    let mut row = Map::from_iter([("service".to_owned(), place.into())]);
-    if let Value::Object(columns) = columns {
-        row.extend(columns);
-    }
-    Value::Object(row)
-}
-
-fn service_columns(format: Format, listed: &ListedService) -> Value {
+fn service_cells(cells: Cells, format: Format, listed: &ListedService) -> Cells {
     match format {
-        Format::Stats | Format::Rates => counters(format, listed.stats),
+        Format::Stats | Format::Rates => counters(cells, format, listed.stats),
         Format::Rules | Format::Tunnels | Format::Thresholds | Format::Persistence => {
-            json!({ "scheduler": ipvs::service_words(&listed.service) })
+            cells.with("SCHEDULER", ipvs::service_words(&listed.service))
         }
     }
 }
 
-fn server_columns(format: Format, listed: &ListedServer) -> Value {
-    let ListedServer {
-        server,
-        active,
-        inactive,
-        persistent,
-        stats,
-    } = listed;
-    let weight = server.weight.get();
-    match format {
-        Format::Stats | Format::Rates => counters(format, *stats),
-        Format::Rules | Format::Tunnels => json!({
-            "forward": forward(server.forward), "weight": weight,
-            "active": active, "inactive": inactive,
-        }),
-        Format::Thresholds => json!({
-            "upper": server.upper.get(), "lower": server.lower.get(),
-            "active": active, "inactive": inactive,
-        }),
-        Format::Persistence => json!({
-            "weight": weight, "persistent": persistent, "active": active, "inactive": inactive,
-        }),
-    }
+fn server_cells(cells: Cells, format: Format, listed: &ListedServer) -> Cells {
+    let server = &listed.server;
+    let cells = match format {
+        Format::Stats | Format::Rates => return counters(cells, format, listed.stats),
+        Format::Rules | Format::Tunnels => cells
+            .with("FORWARD", forward(server.forward))
+            .with("WEIGHT", server.weight.get()),
+        Format::Thresholds => cells
+            .with("UPPER", server.upper.get())
+            .with("LOWER", server.lower.get()),
+        Format::Persistence => cells
+            .with("WEIGHT", server.weight.get())
+            .with("PERSISTENT", listed.persistent),
+    };
+    cells
+        .with("ACTIVE", listed.active)
+        .with("INACTIVE", listed.inactive)
 }
 
-fn counters(format: Format, stats: Stats) -> Value {
-    if format == Format::Rates {
-        let [conns, packets_in, packets_out, bytes_in, bytes_out] = stats.rates;
-        return json!({
-            "conns/s": conns, "packets in/s": packets_in, "packets out/s": packets_out,
-            "bytes in/s": bytes_in, "bytes out/s": bytes_out,
-        });
-    }
-    let [conns, packets_in, packets_out, bytes_in, bytes_out] = stats.counters;
-    json!({
-        "conns": conns, "packets in": packets_in, "packets out": packets_out,
-        "bytes in": bytes_in, "bytes out": bytes_out,
-    })
+fn counters(cells: Cells, format: Format, stats: Stats) -> Cells {
+    let (titles, values) = if format == Format::Rates {
+        let titles = [
+            "CONNS/S",
+            "PACKETS IN/S",
+            "PACKETS OUT/S",
+            "BYTES IN/S",
+            "BYTES OUT/S",
+        ];
+        (titles, stats.rates)
+    } else {
+        let titles = [
+            "CONNS",
+            "PACKETS IN",
+            "PACKETS OUT",
+            "BYTES IN",
+            "BYTES OUT",
+        ];
+        (titles, stats.counters)
+    };
+    let columns = titles.into_iter().zip(values);
+    columns.fold(cells, |cells, (title, value)| cells.with(title, value))
 }
 
 fn forward(forward: Forward) -> String {
@@ -161,7 +155,7 @@ mod tests {
             names: Names::Numeric,
             digits: CounterFormat::Short,
         };
-        table::of(&rows(&view, listed(), &HostsAndServices::default()))
+        table::render(&rows(&view, listed(), &HostsAndServices::default()))
     }
 
     #[test]
@@ -220,7 +214,7 @@ FWM  7                 12     3000000000  4            5         6
             digits: CounterFormat::Short,
         };
         assert_eq!(
-            table::of(&rows(&view, Vec::new(), &HostsAndServices::default())),
+            table::render(&rows(&view, Vec::new(), &HostsAndServices::default())),
             ""
         );
     }

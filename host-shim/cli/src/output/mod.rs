@@ -1,342 +1,150 @@
-//! The only place that prints.
+//! Everything that is printed: JSON, tables, progress, timings and errors.
 
+mod cards;
 mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 pub(crate) mod ipvs_table;
-mod print;
 mod progress;
 pub(crate) mod report;
 mod sysctl;
-mod table;
+pub(crate) mod table;
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use patchbay_types::failure::Failure;
-use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::text::is_terminal_control;
 use serde::Serialize;
 
-pub use flows::FlowRow;
-pub(crate) use progress::Progress;
-pub use sysctl::SysctlRow;
+pub(crate) use cards::{AddedJson, CardJson, ListedJson, UpdatedJson};
+pub(crate) use flows::FlowJson;
+pub(crate) use progress::RestoreProgress;
+pub(crate) use sysctl::SysctlJson;
 
-use crate::args::Printing;
-use crate::input::route::RouteText;
-use crate::input::{RawAddress, RawInterface};
-use crate::output::report::Report;
 use crate::timings::Timings;
-use patchbay_host::card::{Backend, CardRequest, Listener};
+use table::Cells;
 
-/// What goes to standard output: one compact line of JSON, but where it says otherwise.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub enum Output {
-    /// `null`: nothing to tell, or a failure.
-    Null,
-    /// A document of ours.
-    Document(serde_json::Value),
-    /// Rows for people.
-    Rows(serde_json::Value),
-    /// A card that was plugged.
-    Added(Added),
-    /// The cards that are plugged.
-    Listed(Vec<Listed>),
-    /// A request that failed, as it was made.
-    Echo(Echo),
-    /// An interface that was changed.
-    Updated(Updated),
-    /// Routes.
-    Routes(Vec<RouteText>),
-    /// Cards, for a native command.
-    Cards(Vec<Row>),
-    /// Tracked flows.
-    Flows(Vec<FlowRow>),
-    /// Settings of IPVS.
-    Sysctls(Vec<SysctlRow>),
-    /// What a sandbox can do.
-    Report(Box<Report>),
-    /// No line at all.
-    #[serde(skip)]
-    Nothing,
-    /// This, as it is.
-    #[serde(skip)]
-    Text(Vec<u8>),
-}
-
-/// How output is printed.
+/// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// For programs.
+pub(crate) enum OutputFormat {
+    /// One compact line of JSON.
     Json,
-    /// For people.
+    /// Columns for people.
     Table,
 }
 
-impl From<&Printing> for Form {
-    /// A table where a person reads it, unless JSON is asked for.
-    fn from(printing: &Printing) -> Self {
-        if printing.json || !io::stdout().is_terminal() {
-            Self::Json
-        } else {
-            Self::Table
+/// Value that is printed as JSON or as a table.
+pub(crate) trait Show: Serialize {
+    /// Returns the rows of the table.
+    fn rows(&self) -> Vec<Cells>;
+}
+
+impl<T: Show> Show for Vec<T> {
+    fn rows(&self) -> Vec<Cells> {
+        self.iter().flat_map(Show::rows).collect()
+    }
+}
+
+impl OutputFormat {
+    /// Renders `value` in this format.
+    pub(crate) fn render(self, value: &impl Show) -> Result<String, Failure> {
+        match self {
+            Self::Json => json_line(value),
+            Self::Table => Ok(table::render(&value.rows())),
         }
     }
 }
 
-impl Output {
-    /// Routes; the incumbent prints `null` for none.
-    pub(crate) fn routes(routes: Vec<RouteText>) -> Self {
-        if routes.is_empty() {
-            Self::Null
+/// Renders `value` as a line of JSON. Terminal controls above U+001F, which JSON allows in strings
+/// and names of interfaces can contain, are escaped too.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    let line = serde_json::to_string(value).map_err(|error| Failure::of(Kind::Other, &error))?;
+    if !line.contains(is_terminal_control) {
+        return Ok(line + "\n");
+    }
+    let mut escaped = String::with_capacity(line.len() + 1);
+    for c in line.chars() {
+        if is_terminal_control(c) {
+            // Writing to a String can't fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
-            Self::Routes(routes)
+            escaped.push(c);
         }
     }
+    escaped.push('\n');
+    Ok(escaped)
 }
 
-/// How a command ended.
+/// Renders `values` as a line of JSON; `null` if there are none, as Go prints a nil slice.
+pub(crate) fn json_line_or_null<T: Serialize>(values: &[T]) -> Result<String, Failure> {
+    json_line(&(!values.is_empty()).then_some(values))
+}
+
+/// Outcome of a command: the text for standard output, and the failure if it failed.
 #[derive(Debug)]
-pub struct Ended {
-    output: Output,
-    form: Form,
+pub(crate) struct Outcome {
+    stdout: String,
     failure: Option<Failure>,
 }
 
-impl Ended {
-    /// Well, with something to print.
-    #[must_use]
-    pub fn with(output: Output) -> Self {
-        Self {
-            output,
-            form: Form::Json,
-            failure: None,
-        }
+impl Outcome {
+    /// Succeeds with this text, or fails and prints `null`, as the user guide of `kata-network`
+    /// promises.
+    pub(crate) fn json_null_or(result: Result<String, Failure>) -> Self {
+        result.map_or_else(|failure| Self::failed("null\n", failure), Self::succeeded)
     }
 
-    /// Badly; `output` is what the incumbent prints then.
-    #[must_use]
-    pub fn badly(output: Output, failure: Failure) -> Self {
+    /// Succeeds with this text, or fails and prints nothing on standard output.
+    pub(crate) fn silent_or(result: Result<String, Failure>) -> Self {
+        result.map_or_else(|failure| Self::failed("", failure), Self::succeeded)
+    }
+
+    /// Fails, with something on standard output nevertheless.
+    pub(crate) fn failed(stdout: impl Into<String>, failure: Failure) -> Self {
         Self {
-            output,
-            form: Form::Json,
+            stdout: stdout.into(),
             failure: Some(failure),
         }
     }
 
-    /// The same, printed in another form.
-    pub(crate) fn printed(self, printing: &Printing) -> Self {
-        let form = printing.into();
-        Self { form, ..self }
-    }
-}
-
-/// The reply of `add-iface`; keys and their order are the incumbent's.
-#[derive(Debug, Serialize)]
-pub struct Added {
-    device: String,
-    name: String,
-    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<Address>,
-    mtu: u16,
-    #[serde(rename = "hwAddr")]
-    mac: String,
-    #[serde(rename = "pciAddr")]
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queues: Option<u16>,
-    #[serde(rename = "vhostUserSocket", skip_serializing_if = "Option::is_none")]
-    socket: Option<String>,
-    #[serde(rename = "vhostUserMode", skip_serializing_if = "Option::is_none")]
-    mode: Option<&'static str>,
-}
-
-impl Added {
-    pub(crate) fn new(request: &CardRequest, path: &PciPath) -> Self {
-        let parts = request.link.parts();
+    /// Succeeds with this text.
+    pub(crate) fn succeeded(stdout: impl Into<String>) -> Self {
         Self {
-            device: request.device.to_string(),
-            name: parts.name.to_string(),
-            addresses: parts.addresses.iter().map(Address::from).collect(),
-            mtu: parts.mtu.get(),
-            mac: parts.mac.to_string(),
-            path: path.to_string(),
-            queues: parts.queues.map(QueuePairs::get),
-            socket: match &request.backend {
-                Backend::Tap => None,
-                Backend::VhostUser(socket, _) => Some(socket.to_string()),
-            },
-            mode: match &request.backend {
-                Backend::Tap | Backend::VhostUser(_, Listener::Backend) => None,
-                Backend::VhostUser(_, Listener::Qemu) => Some("server"),
-            },
+            stdout: stdout.into(),
+            failure: None,
+        }
+    }
+
+    /// Prints the text on standard output and the failure as one line on standard error; returns
+    /// the exit code.
+    pub(crate) fn print(self) -> ExitCode {
+        let printed = io::stdout().write_all(self.stdout.as_bytes());
+        match self.failure {
+            Some(failure) => {
+                print_error(&format!("patchbay: {}\n", error_line(&failure)));
+                ExitCode::from(failure.kind().exit_code())
+            }
+            None if printed.is_ok() => ExitCode::SUCCESS,
+            None => ExitCode::FAILURE,
         }
     }
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Address {
-    family: u32,
-    address: String,
-    mask: String,
+/// Prints the duration of each phase on standard error.
+pub(crate) fn print_timings(timings: &Timings) {
+    print_error(&timings.to_string());
 }
 
-impl From<&InterfaceAddress> for Address {
-    fn from(address: &InterfaceAddress) -> Self {
-        Self {
-            family: if address.ip().is_ipv4() { 2 } else { 10 },
-            address: address.ip().to_string(),
-            mask: address.prefix().to_string(),
-        }
-    }
+fn print_error(text: &str) {
+    // Nothing can be reported if standard error is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
-impl From<RawAddress> for Address {
-    fn from(raw: RawAddress) -> Self {
-        Self {
-            family: raw.family.unwrap_or_default(),
-            address: raw.address.unwrap_or_default(),
-            mask: raw.mask.unwrap_or_default(),
-        }
-    }
-}
-
-/// A card of `list-ifaces`; keys and their order are the incumbent's.
-#[derive(Debug, Serialize)]
-pub struct Listed {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ip: Vec<String>,
-    mtu: u32,
-}
-
-impl From<Interface> for Listed {
-    fn from(interface: Interface) -> Self {
-        Self {
-            name: interface.name,
-            mac: interface.mac.map(|mac| mac.to_string()),
-            ip: interface
-                .addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            mtu: interface.mtu,
-        }
-    }
-}
-
-/// A card of `nic list`.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    name: String,
-    #[serde(rename = "hwAddr", skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    mtu: u32,
-    up: bool,
-    #[serde(rename = "IPAddresses")]
-    addresses: Vec<Address>,
-    #[serde(rename = "pciAddr", skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queues: Option<u16>,
-}
-
-impl From<&Interface> for Row {
-    fn from(interface: &Interface) -> Self {
-        Self {
-            name: interface.name.clone(),
-            mac: interface.mac.map(|mac| mac.to_string()),
-            mtu: interface.mtu,
-            up: interface.up,
-            addresses: interface.addresses.iter().map(Address::from).collect(),
-            path: interface.path.as_ref().map(ToString::to_string),
-            queues: interface.queues.map(QueuePairs::get),
-        }
-    }
-}
-
-/// The reply of `update-iface`: what was asked, in the incumbent's keys.
-#[derive(Debug, Serialize)]
-pub struct Updated {
-    name: String,
-    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<Address>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u16>,
-}
-
-impl From<&LinkChange> for Updated {
-    fn from(change: &LinkChange) -> Self {
-        let addresses = change.addresses().unwrap_or_default();
-        Self {
-            name: change.name().to_string(),
-            addresses: addresses.iter().map(Address::from).collect(),
-            mtu: change.mtu().map(Mtu::get),
-        }
-    }
-}
-
-/// A request of `del-iface` that failed; the incumbent repeats it with a link type.
-#[derive(Debug, Serialize)]
-pub struct Echo {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<Address>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u64>,
-    #[serde(rename = "hwAddr", skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    #[serde(rename = "linkType")]
-    link_type: String,
-}
-
-impl From<RawInterface> for Echo {
-    fn from(raw: RawInterface) -> Self {
-        let addresses = raw.addresses.unwrap_or_default().into_iter().flatten();
-        Self {
-            device: raw.device,
-            name: raw.name,
-            addresses: addresses.map(Address::from).collect(),
-            mtu: raw.mtu,
-            mac: raw.mac,
-            link_type: raw.link_type.unwrap_or_else(|| "tap".to_owned()),
-        }
-    }
-}
-
-/// Prints a command's end: JSON on standard output, a failure as one line on standard error.
-/// Text of a guest inside the JSON is escaped by JSON, inside a failure by [`Failure`].
-#[must_use]
-pub fn finish(ended: Ended) -> ExitCode {
-    let printed = print::print(&ended.output, ended.form);
-    let Some(failure) = ended.failure else {
-        return match printed {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
-    };
-    let sentence = sentence(&failure);
-    // Nobody is left to be told that standard error is closed.
-    let _ = writeln!(io::stderr(), "patchbay: {sentence}");
-    ExitCode::from(failure.kind().exit_code())
-}
-
-/// Prints where the time went.
-pub fn timings(timings: &Timings) {
-    // Nobody is left to be told that standard error is closed.
-    let _ = write!(io::stderr(), "{timings}");
-}
-
-/// A failure and its causes as one sentence, in which a terminal finds nothing to obey: words of
-/// QEMU's are in it too, and an operator's own path may have any byte.
-pub(crate) fn sentence(failure: &Failure) -> String {
-    let causes = failure.chain().map(str::to_owned);
-    let parts: Vec<String> = [failure.to_string()].into_iter().chain(causes).collect();
-    parts.join(": ")
+/// Joins a failure and its causes. [`Failure`] has escaped the controls of untrusted text.
+pub(crate) fn error_line(failure: &Failure) -> String {
+    failure
+        .chain()
+        .fold(failure.to_string(), |line, cause| line + ": " + cause)
 }

@@ -14,7 +14,7 @@ use patchbay_host::sandbox::Phase;
 /// A sandbox, and what plugging needs of it. What could not be asked is absent.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub(crate) struct Report {
     pub(crate) id: String,
     pub(crate) monitor: Monitor,
     pub(crate) machine: Option<Machine>,
@@ -114,7 +114,7 @@ pub(crate) struct Blocker(pub(crate) Failure);
 
 impl Serialize for Blocker {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&output::sentence(&self.0))
+        to.serialize_str(&output::error_line(&self.0))
     }
 }
 
@@ -154,7 +154,7 @@ impl fmt::Display for Report {
         {
             writeln!(f, "missing    {part}: {cost}")?;
             if let Some(Blocker(failure)) = blocker {
-                writeln!(f, "           {}", output::sentence(failure))?;
+                writeln!(f, "           {}", output::error_line(failure))?;
             }
         }
         let verdict = match self.blocker() {

@@ -3,16 +3,19 @@
 use patchbay_types::ipvs::Reading;
 use serde::Serialize;
 
+use super::Show;
+use super::table::Cells;
+
 /// A setting of `sysctl list`.
 #[derive(Debug, Serialize)]
-pub struct SysctlRow {
+pub(crate) struct SysctlJson {
     name: &'static str,
     value: String,
     range: String,
     purpose: &'static str,
 }
 
-impl From<&Reading> for SysctlRow {
+impl From<&Reading> for SysctlJson {
     fn from(reading: &Reading) -> Self {
         Self {
             name: reading.sysctl.name(),
@@ -20,5 +23,16 @@ impl From<&Reading> for SysctlRow {
             range: reading.sysctl.legal(),
             purpose: reading.sysctl.purpose(),
         }
+    }
+}
+
+impl Show for SysctlJson {
+    fn rows(&self) -> Vec<Cells> {
+        let cells = Cells::default()
+            .with("NAME", self.name)
+            .with("VALUE", &self.value)
+            .with("RANGE", &self.range)
+            .with("PURPOSE", self.purpose);
+        vec![cells]
     }
 }
