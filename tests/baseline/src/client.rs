@@ -1,4 +1,4 @@
-//! The host's end: a connection through a Unix socket with the handshake of hybrid vsock.
+//! Client on the host: connects over hybrid vsock and exchanges bytes with [`serve`](crate::serve).
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
-/// What is done with the connection.
+/// Exchange on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// The bytes come back.
+pub(crate) enum Exchange {
+    /// The server returns the bytes.
     Echo,
-    /// The bytes are answered by one.
+    /// The server replies with one byte.
     Send,
-    /// The bytes come.
+    /// The server sends the bytes.
     Receive,
 }
 
-impl FromStr for Work {
+impl FromStr for Exchange {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self, Error> {
@@ -30,10 +30,10 @@ impl FromStr for Work {
     }
 }
 
-impl Work {
+impl Exchange {
     const ALL: [Self; 3] = [Self::Echo, Self::Send, Self::Receive];
 
-    /// Its byte on the wire.
+    /// Code in the request.
     fn byte(self) -> u8 {
         match self {
             Self::Echo => b'e',
@@ -42,43 +42,45 @@ impl Work {
         }
     }
 
-    /// The work of this byte.
-    pub(crate) fn of(byte: u8) -> Result<Self, Error> {
-        let found = Self::ALL.into_iter().find(|work| work.byte() == byte);
-        found.ok_or(Error::Protocol)
+    /// Returns the exchange with this code.
+    pub(crate) fn from_byte(byte: u8) -> Result<Self, Error> {
+        let exchange = Self::ALL
+            .into_iter()
+            .find(|exchange| exchange.byte() == byte);
+        exchange.ok_or(Error::Protocol)
     }
 }
 
-/// Longest answer to the handshake.
-const LONGEST: usize = 32;
+/// Maximum length of the handshake's reply.
+const MAX_REPLY_BYTES: usize = 32;
 
-/// Connects and works.
-pub(crate) fn run(socket: &str, port: u32, work: Work, bytes: u32) -> Result<(), Error> {
+/// Connects to `port` in the guest and runs one exchange.
+pub(crate) fn run(socket: &str, port: u32, exchange: Exchange, bytes: u32) -> Result<(), Error> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
-    let mut answer = [0; LONGEST];
-    // Nothing else comes before the request, so the line may be read in one go.
-    let length = stream.read(&mut answer)?;
-    if !answer[..length].starts_with(b"OK ") {
+    let mut reply = [0; MAX_REPLY_BYTES];
+    // The server sends nothing before the request, so one read gets the line and no more.
+    let length = stream.read(&mut reply)?;
+    if !reply[..length].starts_with(b"OK ") {
         return Err(Error::Protocol);
     }
-    let mut request = vec![work.byte()];
+    let mut request = vec![exchange.byte()];
     request.extend_from_slice(&bytes.to_le_bytes());
     let payload = usize::try_from(bytes).map_err(|_| Error::Usage)?;
-    let back = match work {
-        Work::Echo => {
+    let expected = match exchange {
+        Exchange::Echo => {
             request.resize(request.len() + payload, 0);
             u64::from(bytes)
         }
-        Work::Send => {
+        Exchange::Send => {
             request.resize(request.len() + payload, 0);
             1
         }
-        Work::Receive => u64::from(bytes),
+        Exchange::Receive => u64::from(bytes),
     };
     stream.write_all(&request)?;
-    let received = io::copy(&mut (&stream).take(back), &mut io::sink())?;
-    if received == back {
+    let received = io::copy(&mut (&stream).take(expected), &mut io::sink())?;
+    if received == expected {
         Ok(())
     } else {
         Err(Error::Protocol)

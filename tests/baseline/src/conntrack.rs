@@ -1,4 +1,4 @@
-//! Tracked connections without traffic.
+//! Creates tracked flows without traffic.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use crate::error::Error;
 use crate::raw;
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW`.
-const NEW: u16 = 0x100;
+const CT_NEW: u16 = 0x100;
 /// `nfgenmsg`: `AF_INET`.
 const HEADER: [u8; 4] = [2, 0, 0, 0];
+/// `CTA_*`.
 const ORIG: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
@@ -24,12 +25,13 @@ const PROTOCOL: u16 = 1;
 const SRC_PORT: u16 = 2;
 const DST_PORT: u16 = 3;
 
-/// Seen a reply, assured, confirmed.
+/// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`.
 const ESTABLISHED: u32 = 14;
-const SECONDS: u32 = 3600;
+const TIMEOUT_SECONDS: u32 = 3600;
+/// `IPPROTO_UDP`.
 const UDP: u8 = 17;
-const SERVICE: u16 = 53;
-const FIRST: Ipv4Addr = Ipv4Addr::new(30, 0, 0, 1);
+const DESTINATION_PORT: u16 = 53;
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(30, 0, 0, 1);
 
 fn tuple(body: &mut Body<'_>, kind: u16, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) {
     body.nest(kind, |tuple| {
@@ -45,19 +47,19 @@ fn tuple(body: &mut Body<'_>, kind: u16, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u
     });
 }
 
-/// As many as `count`, each from an address of its own.
+/// Creates `count` flows to one address, each from another address.
 pub(crate) fn fill(count: u32, to: Ipv4Addr) -> Result<Duration, Error> {
     let mut batch = Batch::<Netfilter>::default();
     for number in 0..count {
-        let from = (Ipv4Addr::from(u32::from(FIRST) + number), 4000);
-        let to = (to, SERVICE);
-        batch.push(NEW, Flags::Create, |body| {
+        let from = (Ipv4Addr::from(u32::from(FIRST_SOURCE) + number), 4000);
+        let to = (to, DESTINATION_PORT);
+        batch.push(CT_NEW, Flags::Create, |body| {
             body.raw(&HEADER);
             tuple(body, ORIG, from, to);
             tuple(body, REPLY, to, from);
             body.bytes(STATUS, ESTABLISHED.to_be_bytes());
-            body.bytes(TIMEOUT, SECONDS.to_be_bytes());
+            body.bytes(TIMEOUT, TIMEOUT_SECONDS.to_be_bytes());
         });
     }
-    raw::carry_out(&batch)
+    raw::send_timed(&batch)
 }

@@ -1,34 +1,33 @@
-//! What can go wrong.
+//! Errors of the measurements.
 
 use std::io;
 use std::process::ExitStatus;
 
 use patchbay_grammar::ipvsadm::RuleFileError;
-use patchbay_netlink;
 
-/// Work that could not be measured.
+/// Error of a measurement.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Words that are not known.
+    /// The arguments are invalid.
     #[error("{}", crate::USAGE)]
     Usage,
-    /// A file, a socket or a program.
+    /// A file, a socket or a program failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The rule file.
+    /// The rule file is invalid.
     #[error(transparent)]
     Rules(#[from] RuleFileError),
-    /// The kernel's tables.
+    /// A table could not be read.
     #[error(transparent)]
     Netlink(#[from] patchbay_netlink::Error),
-    /// The kernel refused a request.
-    #[error("the kernel refused a request: {0}")]
+    /// The kernel rejected a request.
+    #[error("the kernel rejected a request: {0}")]
     Refused(io::Error),
-    /// The program that was measured failed.
+    /// The measured program failed.
     #[error("the program ended with {0}")]
     Program(ExitStatus),
-    /// The other side of a connection did something else.
-    #[error("the other side said something else")]
+    /// The peer or the kernel sent an unexpected reply.
+    #[error("unexpected reply")]
     Protocol,
 }
 

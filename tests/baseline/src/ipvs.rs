@@ -1,4 +1,4 @@
-//! IPVS: a table made and read.
+//! Fills and reads the IPVS table.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
 use crate::error::Error;
 use crate::raw;
 
+/// Generic netlink family, and `IPVS_CMD_GET_SERVICE`.
 const FAMILY: &str = "IPVS";
 const GET_SERVICE: u8 = 4;
 
@@ -26,8 +27,7 @@ fn lines(file: &str) -> Result<Vec<Line>, Error> {
     Ok(read_rules(&grammar, &fs::read_to_string(file)?)?)
 }
 
-/// Bytes that a rule file takes on its way to the agent, and a fresh table of the same rules on its
-/// way back.
+/// Returns the encoded size, in bytes, of a rule file and of a fresh table with its rules.
 pub(crate) fn packed(file: &str) -> Result<(usize, usize), Error> {
     let lines = lines(file)?;
     let (mut sent, mut received) = (Vec::new(), Vec::new());
@@ -51,7 +51,7 @@ pub(crate) fn packed(file: &str) -> Result<(usize, usize), Error> {
     Ok((sent.len(), received.len()))
 }
 
-/// A rule file, read and encoded before the clock starts.
+/// Creates the rules of a file.
 pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
     let lines = lines(file)?;
     let mut socket = Socket::<Generic>::open(RecvBuffer::Small)?;
@@ -60,11 +60,10 @@ pub(crate) fn fill(file: &str) -> Result<Duration, Error> {
     for line in &lines {
         ipvs.push(&mut batch, &line.change);
     }
-    raw::carry_out(&batch)
+    raw::send_timed(&batch)
 }
 
-/// Every service by netlink, every server by the older lists, as `patchbay` reads them, and nothing
-/// done with it.
+/// Reads services by netlink and servers by the getsockopt lists, as the agent does, and discards them.
 pub(crate) fn read() -> Result<Duration, Error> {
     let mut socket = Socket::<Generic>::open(RecvBuffer::Large)?;
     let request = FamilyId::resolve(&mut socket, FAMILY)?.dump(GET_SERVICE, |_| {});

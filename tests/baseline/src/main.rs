@@ -1,7 +1,7 @@
-//! `patchbay-baseline`: what a piece of work needs at least, for `make bench` to compare with. Requests
-//! are encoded before the clock starts, answers are not looked into, nothing is formatted.
+//! `patchbay-baseline`: measures lower bounds for `make bench`. Requests are encoded before the clock
+//! starts, replies are not decoded, nothing is formatted.
 //!
-//! Times are printed in microseconds.
+//! Prints times in microseconds.
 
 mod client;
 mod conntrack;
@@ -17,19 +17,19 @@ use std::time::{Duration, Instant};
 use error::Error;
 
 const USAGE: &str = "\
-patchbay-baseline time PROGRAM [WORD]...            run it, output thrown away
-patchbay-baseline ipvs-fill FILE                    make the rules of a file of ipvsadm's
-patchbay-baseline ipvs-read                         read the table
-patchbay-baseline packed FILE                       bytes of these rules, to the agent and back
-patchbay-baseline routes-fill COUNT DEVICE GATEWAY  make routes 20.0.0.0/32 and on
-patchbay-baseline conntrack-fill COUNT ADDRESS      make flows to this address
-patchbay-baseline serve PORT                        answer on vsock
-patchbay-baseline client SOCKET PORT echo|send|receive BYTES";
+usage: patchbay-baseline time PROGRAM [ARG]...            run a program without its output
+       patchbay-baseline ipvs-fill FILE                   create the rules of an ipvsadm file
+       patchbay-baseline ipvs-read                        read the IPVS table
+       patchbay-baseline packed FILE                      print the encoded size of rules and table
+       patchbay-baseline routes-fill COUNT DEVICE GATEWAY create routes from 20.0.0.0/32 on
+       patchbay-baseline conntrack-fill COUNT ADDRESS     create flows to an address
+       patchbay-baseline serve PORT                       serve byte exchanges on vsock
+       patchbay-baseline client SOCKET PORT echo|send|receive BYTES";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match run(&words) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args) {
         Ok(Some(time)) => println!("{}", time.as_micros()),
         Ok(None) => {}
         Err(error) => {
@@ -40,10 +40,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The time that is to be told, if the caller doesn't measure by itself.
-fn run(words: &[&str]) -> Result<Option<Duration>, Error> {
-    match words {
-        ["time", program, words @ ..] => time(program, words).map(Some),
+/// Runs a subcommand; returns the time unless the caller measures it.
+fn run(args: &[&str]) -> Result<Option<Duration>, Error> {
+    match args {
+        ["time", program, args @ ..] => time(program, args).map(Some),
         ["ipvs-fill", file] => ipvs::fill(file).map(Some),
         ["ipvs-read"] => ipvs::read().map(Some),
         ["packed", file] => {
@@ -52,27 +52,27 @@ fn run(words: &[&str]) -> Result<Option<Duration>, Error> {
             Ok(None)
         }
         ["routes-fill", count, device, gateway] => {
-            routes::fill(parsed(count)?, device, parsed(gateway)?).map(Some)
+            routes::fill(parse(count)?, device, parse(gateway)?).map(Some)
         }
         ["conntrack-fill", count, address] => {
-            conntrack::fill(parsed(count)?, parsed(address)?).map(Some)
+            conntrack::fill(parse(count)?, parse(address)?).map(Some)
         }
-        ["serve", port] => serve::serve(parsed(port)?),
-        ["client", socket, port, work, bytes] => {
-            client::run(socket, parsed(port)?, work.parse()?, parsed(bytes)?).map(|()| None)
+        ["serve", port] => serve::serve(parse(port)?),
+        ["client", socket, port, exchange, bytes] => {
+            client::run(socket, parse(port)?, exchange.parse()?, parse(bytes)?).map(|()| None)
         }
         _ => Err(Error::Usage),
     }
 }
 
-fn parsed<T: std::str::FromStr>(word: &str) -> Result<T, Error> {
-    word.parse().map_err(|_| Error::Usage)
+fn parse<T: std::str::FromStr>(arg: &str) -> Result<T, Error> {
+    arg.parse().map_err(|_| Error::Usage)
 }
 
-fn time(program: &str, words: &[&str]) -> Result<Duration, Error> {
+fn time(program: &str, args: &[&str]) -> Result<Duration, Error> {
     let start = Instant::now();
     let status = Command::new(program)
-        .args(words)
+        .args(args)
         .stdout(Stdio::null())
         .status()?;
     let time = start.elapsed();

@@ -1,4 +1,4 @@
-//! Requests on their way to the kernel with nothing around them.
+//! Sends netlink requests with the least possible work.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,67 +8,69 @@ use patchbay_netlink::{Batch, NetlinkProtocol};
 
 use crate::error::Error;
 
-/// Bytes of one `sendmsg`. The kernel takes 64 KiB and 1 MiB in the same time.
-const PIECE: usize = 64 * 1024;
+/// Bytes per `sendmsg`. The kernel handles 64 KiB and 1 MiB in the same time.
+const CHUNK_BYTES: usize = 64 * 1024;
 
-/// `nlmsghdr`, and where it has its type and flags.
-const HEADER: usize = 16;
-const KIND: usize = 4;
-const FLAGS: usize = 6;
-const ACK: u8 = 4;
-const ERROR: u8 = 2;
+/// Length of `nlmsghdr`, and offsets of its type and flags.
+const HEADER_BYTES: usize = 16;
+const TYPE_OFFSET: usize = 4;
+const FLAGS_OFFSET: usize = 6;
+const NLM_F_ACK: u8 = 4;
+const NLMSG_ERROR: u8 = 2;
 
-/// Cuts the requests into pieces; only the last of each asks for an answer.
-fn pieces<P: NetlinkProtocol>(batch: &Batch<P>) -> Vec<Vec<u8>> {
-    let mut pieces: Vec<Vec<u8>> = Vec::new();
+/// Splits the requests into chunks; only the last request of each asks for an ACK.
+fn chunks<P: NetlinkProtocol>(batch: &Batch<P>) -> Vec<Vec<u8>> {
+    let mut chunks: Vec<Vec<u8>> = Vec::new();
     let mut last = 0;
     for request in batch.requests() {
-        match pieces.last_mut() {
-            Some(piece) if piece.len() + request.len() <= PIECE => {
-                last = piece.len();
-                piece.extend_from_slice(request);
+        match chunks.last_mut() {
+            Some(chunk) if chunk.len() + request.len() <= CHUNK_BYTES => {
+                last = chunk.len();
+                chunk.extend_from_slice(request);
             }
             full => {
-                if let Some(piece) = full {
-                    piece[last + FLAGS] |= ACK;
+                if let Some(chunk) = full {
+                    chunk[last + FLAGS_OFFSET] |= NLM_F_ACK;
                 }
                 last = 0;
-                pieces.push(request.to_vec());
+                chunks.push(request.to_vec());
             }
         }
     }
-    if let Some(piece) = pieces.last_mut() {
-        piece[last + FLAGS] |= ACK;
+    if let Some(chunk) = chunks.last_mut() {
+        chunk[last + FLAGS_OFFSET] |= NLM_F_ACK;
     }
-    pieces
+    chunks
 }
 
-/// Sends every request, and times only that.
-pub(crate) fn carry_out<P: NetlinkProtocol>(batch: &Batch<P>) -> Result<Duration, Error> {
-    let pieces = pieces(batch);
+/// Sends all requests and returns the time that it took.
+pub(crate) fn send_timed<P: NetlinkProtocol>(batch: &Batch<P>) -> Result<Duration, Error> {
+    let chunks = chunks(batch);
     let mut socket = Socket::new(P::PROTOCOL)?;
     socket.bind_auto()?;
     let kernel = SocketAddr::new(0, 0);
-    let mut answer = Vec::with_capacity(PIECE);
+    let mut reply = Vec::with_capacity(CHUNK_BYTES);
     let start = Instant::now();
-    for piece in &pieces {
-        socket.send_to(piece, &kernel, 0)?;
-        answer.clear();
-        socket.recv(&mut answer, 0)?;
-        check(&answer)?;
+    for chunk in &chunks {
+        socket.send_to(chunk, &kernel, 0)?;
+        reply.clear();
+        socket.recv(&mut reply, 0)?;
+        check(&reply)?;
     }
     Ok(start.elapsed())
 }
 
-/// The first answer to a piece is a refusal, or the last request's ACK.
-fn check(answer: &[u8]) -> Result<(), Error> {
-    let errno = answer.get(HEADER..).and_then(<[u8]>::first_chunk::<4>);
+/// Checks the first reply to a chunk: an error, or the ACK of the last request.
+fn check(reply: &[u8]) -> Result<(), Error> {
+    let errno = reply.get(HEADER_BYTES..).and_then(<[u8]>::first_chunk::<4>);
     match (
-        answer.get(KIND),
+        reply.get(TYPE_OFFSET),
         errno.map(|bytes| i32::from_ne_bytes(*bytes)),
     ) {
-        (Some(&ERROR), Some(0)) => Ok(()),
-        (Some(&ERROR), Some(errno)) => Err(Error::Refused(io::Error::from_raw_os_error(-errno))),
+        (Some(&NLMSG_ERROR), Some(0)) => Ok(()),
+        (Some(&NLMSG_ERROR), Some(errno)) => {
+            Err(Error::Refused(io::Error::from_raw_os_error(-errno)))
+        }
         _ => Err(Error::Protocol),
     }
 }
@@ -80,20 +82,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_request_of_each_piece_asks_for_an_ack() {
+    fn chunks_request_ack_for_last_request_only() {
         let mut batch = Batch::<Rtnetlink>::default();
         for _ in 0..3 {
             batch.push(24, Flags::Create, |body| body.raw(&vec![0; 30_000]));
         }
-        let pieces = pieces(&batch);
-        let flags = |piece: usize, request: usize| {
+        let chunks = chunks(&batch);
+        let flags = |chunk: usize, request: usize| {
             u16::from_ne_bytes([
-                pieces[piece][request * 30_016 + FLAGS],
-                pieces[piece][request * 30_016 + FLAGS + 1],
+                chunks[chunk][request * 30_016 + FLAGS_OFFSET],
+                chunks[chunk][request * 30_016 + FLAGS_OFFSET + 1],
             ])
         };
         assert_eq!(
-            pieces.iter().map(Vec::len).collect::<Vec<_>>(),
+            chunks.iter().map(Vec::len).collect::<Vec<_>>(),
             [60_032, 30_016]
         );
         assert_eq!(

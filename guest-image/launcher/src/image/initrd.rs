@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::archive::Archive;
-use super::modules::Modules;
+use super::modules::KernelModules;
 use super::programs::GuestProgram;
 use super::{ImageError, at, tools};
 
@@ -14,7 +14,10 @@ pub(super) const BASE_AND_TOOLS: &str = "initrd-with-tools.cpio";
 const EMPTY_FOLDERS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 
 /// Returns the archive of every sandbox.
-pub(super) fn base(programs: &[GuestProgram], modules: &Modules) -> Result<Vec<u8>, ImageError> {
+pub(super) fn base(
+    programs: &[GuestProgram],
+    modules: &KernelModules,
+) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive::default();
     for folder in EMPTY_FOLDERS {
         archive.directory(folder);
@@ -25,7 +28,7 @@ pub(super) fn base(programs: &[GuestProgram], modules: &Modules) -> Result<Vec<u
 }
 
 /// Returns the archive that follows the base in a sandbox with tools.
-pub(super) fn modules_for_tools(modules: &Modules) -> Result<Vec<u8>, ImageError> {
+pub(super) fn modules_for_tools(modules: &KernelModules) -> Result<Vec<u8>, ImageError> {
     let mut archive = Archive::default();
     modules.add_for_tools(&mut archive)?;
     encode(&archive, BASE_AND_TOOLS)

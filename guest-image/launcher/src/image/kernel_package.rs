@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::modules::Modules;
+use super::modules::KernelModules;
 use super::packages::{self, PackageName};
 use super::{ImageError, at, bzimage};
 
@@ -43,8 +43,8 @@ impl KernelPackage {
         fs::read(&path).map_err(at(&path))
     }
 
-    pub(super) fn modules(&self) -> Result<Modules, ImageError> {
-        Modules::open(only_entry(&self.folder.join(MODULES), "")?)
+    pub(super) fn modules(&self) -> Result<KernelModules, ImageError> {
+        KernelModules::open(only_entry(&self.folder.join(MODULES), "")?)
     }
 }
 

@@ -21,7 +21,7 @@ const FOR_TOOLS: [&str; 2] = ["vsock_loopback", "nf_nat"];
 
 /// Modules of one kernel release.
 #[derive(Debug)]
-pub(super) struct Modules {
+pub(super) struct KernelModules {
     folder: PathBuf,
     /// `modules.dep`: one row `file: dependency dependency` per module.
     index: String,
@@ -29,7 +29,7 @@ pub(super) struct Modules {
     builtin: String,
 }
 
-impl Modules {
+impl KernelModules {
     /// Reads depmod's index in `folder`, which is named after the kernel release.
     pub(super) fn open(folder: PathBuf) -> Result<Self, ImageError> {
         let read = |name: &str| {
@@ -145,7 +145,7 @@ mod tests {
                            k/nf_conntrack_netlink.ko\nk/vsock_loopback.ko\n";
 
     /// Kernel package whose plain modules are empty.
-    fn package(index: &str, xz: &[u8]) -> (tempfile::TempDir, Modules) {
+    fn package(index: &str, xz: &[u8]) -> (tempfile::TempDir, KernelModules) {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("6.12");
         fs::create_dir_all(folder.join("k")).unwrap();
@@ -156,7 +156,7 @@ mod tests {
         }
         fs::write(folder.join("modules.dep"), index).unwrap();
         fs::write(folder.join("modules.builtin"), BUILTIN).unwrap();
-        let modules = Modules::open(folder).unwrap();
+        let modules = KernelModules::open(folder).unwrap();
         (root, modules)
     }
 

@@ -1,5 +1,4 @@
-//! `patchbay-echo`: a TCP echo on port 7 of every address of the guest, for trying a card with
-//! real traffic.
+//! `patchbay-echo`: TCP echo server on port 7 of all addresses, for tests with real traffic.
 
 use std::io;
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -10,11 +9,11 @@ use std::time::Duration;
 const PORT: u16 = 7;
 
 fn main() -> ExitCode {
-    // An IPv6 socket takes IPv4 too unless the sysctl bindv6only says otherwise.
+    // Accepts IPv4 too, unless the sysctl bindv6only is set.
     let listener = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)) {
         Ok(listener) => listener,
         Err(error) => {
-            eprintln!("patchbay-echo: port {PORT} can't be served: {error}");
+            eprintln!("patchbay-echo: could not listen on port {PORT}: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
         match listener.accept() {
             Ok((stream, _)) => drop(thread::spawn(move || echo(&stream))),
             Err(error) => {
-                eprintln!("patchbay-echo: a connection can't be accepted: {error}");
+                eprintln!("patchbay-echo: could not accept a connection: {error}");
                 thread::sleep(Duration::from_millis(100));
             }
         }
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn echo(stream: &TcpStream) {
-    // Ends when the peer closes or resets; neither is worth a line on the console.
+    // A reset by the peer is not worth a line on the console.
     let mut reader = io::BufReader::with_capacity(256 * 1024, stream);
     let _ = io::copy(&mut reader, &mut &*stream);
 }

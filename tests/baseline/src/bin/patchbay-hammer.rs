@@ -1,6 +1,6 @@
-//! `patchbay-hammer CID PORT CONNECTIONS`: what a hostile container of the guest may do to the agent's
-//! port. Connects as often as it is told to, holds the last connections open, sends bytes that mean
-//! nothing, and prints how many connections it got and how many bytes came back on them.
+//! `patchbay-hammer CID PORT CONNECTIONS`: attacks the agent's port like a hostile container. Opens
+//! connections, keeps the last ones open, sends garbage, and prints the number of connections, of
+//! refusals and of received bytes.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use vsock::VsockStream;
 
-/// Most that are held open at once.
-const HELD: usize = 200;
-/// How long an answer is waited for at the end.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Maximum number of open connections.
+const MAX_OPEN: usize = 200;
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let numbers: Vec<u32> = std::env::args()
@@ -20,35 +19,35 @@ fn main() -> ExitCode {
         .filter_map(|word| word.parse().ok())
         .collect();
     let [cid, port, connections] = numbers[..] else {
-        eprintln!("patchbay-hammer takes CID PORT CONNECTIONS");
+        eprintln!("usage: patchbay-hammer CID PORT CONNECTIONS");
         return ExitCode::FAILURE;
     };
     let (mut connected, mut refused, mut bytes) = (0u32, 0u32, 0usize);
-    let mut held = VecDeque::new();
+    let mut open = VecDeque::new();
     for _ in 0..connections {
         match VsockStream::connect_with_cid_port(cid, port) {
             Ok(mut stream) => {
                 connected += 1;
-                // Closed by the agent already, or not yet: either is fine.
+                // Fails if the agent has closed the connection already.
                 let _ = stream.write_all(&[0xff; 512]);
-                held.push_back(stream);
+                open.push_back(stream);
             }
             Err(_) => refused += 1,
         }
-        if held.len() > HELD {
-            bytes += held.pop_front().map_or(0, answer);
+        if open.len() > MAX_OPEN {
+            bytes += open.pop_front().map_or(0, drain);
         }
     }
-    bytes += held.into_iter().map(answer).sum::<usize>();
+    bytes += open.into_iter().map(drain).sum::<usize>();
     println!("connected {connected} refused {refused} bytes {bytes}");
     ExitCode::SUCCESS
 }
 
-/// Number of bytes that came back before the end.
-fn answer(mut stream: VsockStream) -> usize {
+/// Reads until the end or the timeout; returns the number of bytes.
+fn drain(mut stream: VsockStream) -> usize {
     let mut buffer = [0; 256];
     let mut bytes = 0;
-    if stream.set_read_timeout(Some(PATIENCE)).is_err() {
+    if stream.set_read_timeout(Some(READ_TIMEOUT)).is_err() {
         return 0;
     }
     loop {
