@@ -13,6 +13,7 @@
 //! ```
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -22,8 +23,8 @@ use patchbay_types::conntrack::{
 };
 use patchbay_types::ipvs::Family;
 
-use crate::lexer::{Dialect, Lexer, Token};
-use crate::option::{OptionSpec, OptionTable, Spelling, Value, ValueKind};
+use crate::lexer::{Dialect, Token, tokens};
+use crate::option::{OptionSpec, OptionTable, Value, ValueKind};
 use crate::{ParseError, inet_aton, parse_num};
 
 /// Parses the words after `conntrack -D`.
@@ -33,7 +34,7 @@ use crate::{ParseError, inet_aton, parse_num};
 pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Filter, ParseError> {
     let mut args = Args::default();
     let mut seen = Vec::new();
-    for token in Lexer::new(OPTIONS, Dialect::Getopt, words) {
+    for token in tokens(OPTIONS, Dialect::Getopt, words) {
         match token? {
             Token::Word(word) => return Err(ParseError::argument(word)),
             Token::Option(option, _) if seen.contains(&option.spelling.long) => {
@@ -59,7 +60,7 @@ pub fn help() -> String {
 
 /// Values of the options so far.
 #[derive(Default)]
-struct Args<'a> {
+pub(crate) struct Args<'a> {
     fields: FilterFields,
     /// Applied at the end, since a mask can precede its address.
     mask_src: Option<Value<'a>>,
@@ -71,166 +72,49 @@ type FilterOption = OptionSpec<Parse>;
 
 const NETWORK: ValueKind = ValueKind::Required("ADDRESS[/PREFIX]");
 const MASK: ValueKind = ValueKind::Required("MASK");
+const NUMBER: ValueKind = ValueKind::Required("N");
 const PORT: ValueKind = ValueKind::Required("PORT");
 const TRANSLATED: ValueKind = ValueKind::Optional("[ADDRESS][:PORT]");
 
-static OPTIONS: OptionTable<Parse> = &[&[
-    option(
-        "s",
-        "orig-src",
-        NETWORK,
-        "source of the first packet",
-        |a, v| net(v).map(|net| a.fields.orig.src = Some(net)),
-    )
-    .alias("src"),
-    option(
-        "d",
-        "orig-dst",
-        NETWORK,
-        "destination of the first packet",
-        |a, v| net(v).map(|net| a.fields.orig.dst = Some(net)),
-    )
-    .alias("dst"),
-    option("r", "reply-src", NETWORK, "source of replies", |a, v| {
-        net(v).map(|net| a.fields.reply.src = Some(net))
-    }),
-    option(
-        "q",
-        "reply-dst",
-        NETWORK,
-        "destination of replies",
-        |a, v| net(v).map(|net| a.fields.reply.dst = Some(net)),
-    ),
-    option("", "mask-src", MASK, "mask of --orig-src", |a, v| {
-        a.mask_src = Some(v);
-        Ok(())
-    }),
-    option("", "mask-dst", MASK, "mask of --orig-dst", |a, v| {
-        a.mask_dst = Some(v);
-        Ok(())
-    }),
-    option(
-        "p",
-        "protonum",
-        ValueKind::Required("PROTOCOL"),
-        "name or number",
-        |a, v| protocol(v).map(|protocol| a.fields.protocol = Some(protocol)),
-    )
-    .alias("proto"),
-    option(
-        "f",
-        "family",
-        ValueKind::Required("ipv4|ipv6"),
-        "address family",
-        |a, v| family(v).map(|family| a.fields.family = Some(family)),
-    ),
-    option(
-        "",
-        "orig-port-src",
-        PORT,
-        "source port of the first packet",
-        |a, v| port(a, v).map(|port| a.fields.orig.src_port = Some(port)),
-    )
-    .alias("sport"),
-    option(
-        "",
-        "orig-port-dst",
-        PORT,
-        "destination port of the first packet",
-        |a, v| port(a, v).map(|port| a.fields.orig.dst_port = Some(port)),
-    )
-    .alias("dport"),
-    option(
-        "",
-        "reply-port-src",
-        PORT,
-        "source port of replies",
-        |a, v| port(a, v).map(|port| a.fields.reply.src_port = Some(port)),
-    ),
-    option(
-        "",
-        "reply-port-dst",
-        PORT,
-        "destination port of replies",
-        |a, v| port(a, v).map(|port| a.fields.reply.dst_port = Some(port)),
-    ),
-    option(
-        "",
-        "state",
-        ValueKind::Required("STATE"),
-        "TCP state",
-        |a, v| tcp_state(a, v).map(|state| a.fields.tcp_state = Some(state)),
-    ),
-    option(
-        "m",
-        "mark",
-        ValueKind::Required("VALUE[/MASK]"),
-        "mark",
-        |a, v| mark(v).map(|mark| a.fields.mark = Some(mark)),
-    ),
-    option(
-        "w",
-        "zone",
-        ValueKind::Required("N"),
-        "zone, 0 to 65535",
-        |a, v| {
-            let zone = v
-                .text()
-                .parse()
-                .map_err(|_| v.invalid("a zone is 0 to 65535"))?;
-            a.fields.zone = Some(zone);
-            Ok(())
-        },
-    ),
-    option(
-        "u",
-        "status",
-        ValueKind::Required("STATUS,..."),
-        "ASSURED, UNREPLIED, ...",
-        statuses,
-    ),
-    option("i", "id", ValueKind::Required("N"), "id", |a, v| {
-        let id = number(v.text()).ok_or_else(|| v.invalid("an id is 0 to 4294967295"))?;
-        a.fields.id = Some(id);
-        Ok(())
-    }),
-    option("n", "src-nat", TRANSLATED, "source translation", |a, v| {
-        translated(v).map(|to| a.fields.nat.source = Some(to))
-    }),
-    option(
-        "g",
-        "dst-nat",
-        TRANSLATED,
-        "destination translation",
-        |a, v| translated(v).map(|to| a.fields.nat.destination = Some(to)),
-    ),
-    option(
-        "j",
-        "any-nat",
-        TRANSLATED,
-        "translation of either",
-        |a, v| translated(v).map(|to| a.fields.nat.any = Some(to)),
-    ),
+#[rustfmt::skip]
+pub(crate) static OPTIONS: OptionTable<Parse> = &[&[
+    FilterOption::new("s", "orig-src", NETWORK, "source of the first packet",
+        |a, v| net(v).map(|net| a.fields.orig.src = Some(net))).alias("src"),
+    FilterOption::new("d", "orig-dst", NETWORK, "destination of the first packet",
+        |a, v| net(v).map(|net| a.fields.orig.dst = Some(net))).alias("dst"),
+    FilterOption::new("r", "reply-src", NETWORK, "source of replies",
+        |a, v| net(v).map(|net| a.fields.reply.src = Some(net))),
+    FilterOption::new("q", "reply-dst", NETWORK, "destination of replies",
+        |a, v| net(v).map(|net| a.fields.reply.dst = Some(net))),
+    FilterOption::new("", "mask-src", MASK, "mask of --orig-src", |a, v| { a.mask_src = Some(v); Ok(()) }),
+    FilterOption::new("", "mask-dst", MASK, "mask of --orig-dst", |a, v| { a.mask_dst = Some(v); Ok(()) }),
+    FilterOption::new("p", "protonum", ValueKind::Required("PROTOCOL"), "name or number of the protocol",
+        |a, v| protocol(v).map(|number| a.fields.protocol = Some(number))).alias("proto"),
+    FilterOption::new("f", "family", ValueKind::Required("ipv4|ipv6"), "address family",
+        |a, v| family(v).map(|family| a.fields.family = Some(family))),
+    FilterOption::new("", "orig-port-src", PORT, "source port of the first packet",
+        |a, v| port(a, v).map(|port| a.fields.orig.src_port = Some(port))).alias("sport"),
+    FilterOption::new("", "orig-port-dst", PORT, "destination port of the first packet",
+        |a, v| port(a, v).map(|port| a.fields.orig.dst_port = Some(port))).alias("dport"),
+    FilterOption::new("", "reply-port-src", PORT, "source port of replies",
+        |a, v| port(a, v).map(|port| a.fields.reply.src_port = Some(port))),
+    FilterOption::new("", "reply-port-dst", PORT, "destination port of replies",
+        |a, v| port(a, v).map(|port| a.fields.reply.dst_port = Some(port))),
+    FilterOption::new("", "state", ValueKind::Required("STATE"), "TCP state, such as ESTABLISHED",
+        |a, v| tcp_state(a, v).map(|state| a.fields.tcp_state = Some(state))),
+    FilterOption::new("m", "mark", ValueKind::Required("VALUE[/MASK]"), "mark, decimal or hexadecimal",
+        |a, v| mark(v).map(|mark| a.fields.mark = Some(mark))),
+    FilterOption::new("w", "zone", NUMBER, "zone, 0 to 65535",
+        |a, v| parsed(v, "a zone is 0 to 65535").map(|zone| a.fields.zone = Some(zone))),
+    FilterOption::new("u", "status", ValueKind::Required("LIST"), "statuses, such as ASSURED,UNREPLIED", statuses),
+    FilterOption::new("i", "id", NUMBER, "id, 0 to 4294967295", |a, v| id(v).map(|id| a.fields.id = Some(id))),
+    FilterOption::new("n", "src-nat", TRANSLATED, "translated source",
+        |a, v| translated(v).map(|nat| a.fields.nat.source = Some(nat))),
+    FilterOption::new("g", "dst-nat", TRANSLATED, "translated destination",
+        |a, v| translated(v).map(|nat| a.fields.nat.destination = Some(nat))),
+    FilterOption::new("j", "any-nat", TRANSLATED, "translated source or destination",
+        |a, v| translated(v).map(|nat| a.fields.nat.any = Some(nat))),
 ]];
-
-const fn option(
-    short: &'static str,
-    long: &'static str,
-    value: ValueKind,
-    help: &'static str,
-    action: Parse,
-) -> FilterOption {
-    FilterOption {
-        spelling: Spelling {
-            short,
-            long,
-            alias: None,
-        },
-        value,
-        help,
-        action,
-    }
-}
 
 impl FilterOption {
     const fn alias(mut self, word: &'static str) -> Self {
@@ -239,15 +123,20 @@ impl FilterOption {
     }
 }
 
+fn parsed<T: FromStr>(value: Value<'_>, rule: &'static str) -> Result<T, ParseError> {
+    value.text().parse().map_err(|_| value.invalid(rule))
+}
+
 fn port(args: &Args<'_>, value: Value<'_>) -> Result<u16, ParseError> {
-    if !args.fields.protocol.is_some_and(has_ports) {
-        return Err(ParseError::MustFollow {
-            option: value.option,
-            first: "-p/--protonum with a protocol that has ports",
-        });
+    if args.fields.protocol.is_some_and(has_ports) {
+        return parsed(value, "a port is 0 to 65535");
     }
-    let port = value.text().parse();
-    port.map_err(|_| value.invalid("a port is 0 to 65535"))
+    let first = "-p/--protonum with a protocol that has ports";
+    Err(ParseError::MustFollow(value.option, first))
+}
+
+fn id(value: Value<'_>) -> Result<u32, ParseError> {
+    number(value.text()).ok_or_else(|| value.invalid("an id is 0 to 4294967295"))
 }
 
 fn family(value: Value<'_>) -> Result<Family, ParseError> {
@@ -260,10 +149,7 @@ fn family(value: Value<'_>) -> Result<Family, ParseError> {
 
 fn tcp_state(args: &Args<'_>, value: Value<'_>) -> Result<u8, ParseError> {
     if args.fields.protocol != Some(6) {
-        return Err(ParseError::MustFollow {
-            option: value.option,
-            first: "-p/--protonum tcp",
-        });
+        return Err(ParseError::MustFollow(value.option, "-p/--protonum tcp"));
     }
     let state = TCP_STATES.iter().position(|state| *state == value.text());
     state
@@ -323,7 +209,7 @@ fn net(value: Value<'_>) -> Result<IpNet, ParseError> {
 
 fn apply_mask(net: &mut Option<IpNet>, mask: Option<Value<'_>>) -> Result<(), ParseError> {
     let Some(value) = mask else { return Ok(()) };
-    let address = net.ok_or_else(|| ParseError::needs(value.option, "an address to mask"))?;
+    let address = net.ok_or(ParseError::Needs(value.option, "an address to mask"))?;
     let masked = parse_num::ip(value.text())
         .and_then(|mask| IpNet::with_netmask(address.addr(), mask).ok())
         .ok_or_else(|| value.invalid("a mask is of the address's family, with its ones first"))?;
@@ -338,7 +224,7 @@ fn protocol(value: Value<'_>) -> Result<u8, ParseError> {
     let rule = "a protocol is tcp, udp, sctp, icmp, icmpv6, gre, dccp, udplite or 0 to 255";
     match known {
         Some((_, number)) => Ok(*number),
-        None => value.text().parse().map_err(|_| value.invalid(rule)),
+        None => parsed(value, rule),
     }
 }
 
@@ -370,14 +256,4 @@ fn statuses(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn option_spellings_are_unique() {
-        assert!(crate::option::ambiguous(OPTIONS).is_empty());
-    }
 }

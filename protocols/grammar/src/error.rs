@@ -2,7 +2,7 @@
 
 use patchbay_types::conntrack::NoFilter;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{ServerRule, ServiceRule};
+use patchbay_types::ipvs::{Scheduler, ServerRule, ServiceRule};
 use patchbay_types::{FieldError, InvalidValue};
 
 use crate::Spelling;
@@ -31,49 +31,24 @@ pub enum ParseError {
     /// The same option twice.
     #[error("{0} given more than once")]
     Repeated(Spelling),
-    /// Two options that exclude each other.
-    #[error("{second} can't be combined with {first}")]
-    Conflict {
-        /// Option that comes first on the line.
-        first: Spelling,
-        /// Option that follows it.
-        second: Spelling,
-    },
+    /// An option that excludes one before it.
+    #[error("{1} can't be combined with {0}")]
+    Conflict(Spelling, Spelling),
     /// A value breaks a rule.
     #[error(transparent)]
     Value(#[from] FieldError),
-    /// An option that a command or a kind of tunnel does not have.
-    #[error("{command} does not take {option}")]
-    NotTaken {
-        /// Command or kind of tunnel.
-        command: String,
-        /// Option.
-        option: Spelling,
-    },
-    /// An option requires something that is missing.
-    #[error("{option} needs {needed}")]
-    Needs {
-        /// Option or command.
-        option: String,
-        /// Missing part.
-        needed: &'static str,
-    },
-    /// An option depends on the value of one before it.
-    #[error("{option} must follow {first}")]
-    MustFollow {
-        /// Option.
-        option: Spelling,
-        /// Option that must come before it.
-        first: &'static str,
-    },
-    /// A flag of another scheduler.
-    #[error("-b/--sched-flags {flag}: the scheduler {scheduler} has no such flag")]
-    SchedFlag {
-        /// Flag, escaped.
-        flag: String,
-        /// Scheduler.
-        scheduler: String,
-    },
+    /// A command or tunnel type with an option that it does not have.
+    #[error("{0} does not take {1}")]
+    NotTaken(String, Spelling),
+    /// An option or command without something that it requires.
+    #[error("{0} needs {1}")]
+    Needs(Spelling, &'static str),
+    /// An option that depends on one before it.
+    #[error("{0} must follow {1}")]
+    MustFollow(Spelling, &'static str),
+    /// A flag that the scheduler does not have.
+    #[error("-b/--sched-flags {0}: the scheduler {1} has no such flag")]
+    SchedFlag(String, Scheduler),
     /// Options of a service that contradict each other.
     #[error(transparent)]
     Service(#[from] ServiceRule),
@@ -93,13 +68,6 @@ impl ParseError {
 
     pub(crate) fn argument(word: &str) -> Self {
         Self::Argument(InvalidValue::new(word, "no option takes it as a value"))
-    }
-
-    pub(crate) fn needs(option: impl ToString, needed: &'static str) -> Self {
-        Self::Needs {
-            option: option.to_string(),
-            needed,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The lexer of both grammars, and the splitting of text into words.
 
+use std::iter::Peekable;
+
 use crate::ParseError;
 use crate::option::{OptionSpec, OptionTable, Spelling, Value, ValueKind};
 
@@ -21,27 +23,32 @@ pub(crate) enum Token<'a, A: 'static> {
 }
 
 /// Iterator over the tokens of a command line.
-pub(crate) struct Lexer<'a, A: 'static, S> {
+pub(crate) struct Lexer<'a, A: 'static, I: Iterator> {
     options: OptionTable<A>,
     dialect: Dialect,
-    words: std::slice::Iter<'a, S>,
+    words: Peekable<I>,
     /// Rest of a word with several short options.
     bundle: &'a str,
     /// Set by `--`.
     options_ended: bool,
 }
 
-impl<'a, A: 'static, S: AsRef<str>> Lexer<'a, A, S> {
-    pub(crate) fn new(options: OptionTable<A>, dialect: Dialect, words: &'a [S]) -> Self {
-        Self {
-            options,
-            dialect,
-            words: words.iter(),
-            bundle: "",
-            options_ended: false,
-        }
+/// Splits a command line into tokens.
+pub(crate) fn tokens<A, S: AsRef<str>>(
+    options: OptionTable<A>,
+    dialect: Dialect,
+    words: &[S],
+) -> Lexer<'_, A, impl Iterator<Item = &str>> {
+    Lexer {
+        options,
+        dialect,
+        words: words.iter().map(AsRef::as_ref).peekable(),
+        bundle: "",
+        options_ended: false,
     }
+}
 
+impl<'a, A: 'static, I: Iterator<Item = &'a str>> Lexer<'a, A, I> {
     fn lookup(&self, matches: impl Fn(Spelling) -> bool) -> Option<&'static OptionSpec<A>> {
         let mut options = self.options.iter().copied().flatten();
         options.find(|option| matches(option.spelling))
@@ -52,66 +59,58 @@ impl<'a, A: 'static, S: AsRef<str>> Lexer<'a, A, S> {
         let letter = letters.next();
         let option = letter.and_then(|letter| self.lookup(|word| word.short.contains(letter)));
         let option = option.ok_or_else(|| {
-            ParseError::unknown(&format!(
-                "-{}",
-                letter.map(String::from).unwrap_or_default()
-            ))
+            let letter = letter.map(String::from).unwrap_or_default();
+            ParseError::unknown(&format!("-{letter}"))
         })?;
         let rest = letters.as_str();
-        match (option.value, self.dialect) {
-            (ValueKind::None, _) if rest.starts_with('=') => {
-                Err(ParseError::UnwantedValue(option.spelling))
-            }
-            (ValueKind::None, _) => {
+        let attached = match (option.value, self.dialect) {
+            (ValueKind::None, _) if !rest.starts_with('=') => {
                 self.bundle = rest;
-                Ok(token(option, None))
+                None
             }
-            _ if rest.is_empty() => self.value(option),
-            (_, Dialect::Popt) => Ok(token(option, Some(rest.strip_prefix('=').unwrap_or(rest)))),
-            (_, Dialect::Getopt) => Ok(token(option, Some(rest))),
-        }
+            (_, Dialect::Popt) => Some(rest.strip_prefix('=').unwrap_or(rest)),
+            (_, Dialect::Getopt) => Some(rest),
+        };
+        self.value(option, attached.filter(|_| !rest.is_empty()))
     }
 
     fn long(&mut self, text: &'a str) -> Result<Token<'a, A>, ParseError> {
-        let (name, value) = match text.split_once('=') {
+        let (name, attached) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
         let option = self.lookup(|word| word.long == name || word.alias == Some(name));
         let option = option.ok_or_else(|| ParseError::unknown(&format!("--{name}")))?;
-        match (option.value, value) {
-            (ValueKind::None, Some(_)) => Err(ParseError::UnwantedValue(option.spelling)),
-            (ValueKind::None, None) | (_, Some(_)) => Ok(token(option, value)),
-            (_, None) => self.value(option),
-        }
+        self.value(option, attached)
     }
 
     /// A required value is the next word even if that begins with `-`.
-    fn value(&mut self, option: &'static OptionSpec<A>) -> Result<Token<'a, A>, ParseError> {
-        let next = self.words.as_slice().first().map(AsRef::as_ref);
-        match (option.value, next) {
-            (ValueKind::Optional(_), None) => Ok(token(option, None)),
-            (ValueKind::Optional(_), Some(word)) if word.starts_with('-') => {
-                Ok(token(option, None))
-            }
-            (_, None) => Err(ParseError::MissingValue(option.spelling)),
-            (_, Some(_)) => {
-                self.words.next();
-                Ok(token(option, next))
-            }
-        }
+    fn value(
+        &mut self,
+        option: &'static OptionSpec<A>,
+        attached: Option<&'a str>,
+    ) -> Result<Token<'a, A>, ParseError> {
+        let spelling = option.spelling;
+        let text = match (option.value, attached) {
+            (ValueKind::None, Some(_)) => return Err(ParseError::UnwantedValue(spelling)),
+            (ValueKind::None, None) => None,
+            (_, Some(text)) => Some(text),
+            (ValueKind::Optional(_), None) => self.words.next_if(|word| !word.starts_with('-')),
+            (ValueKind::Required(_), None) => Some(
+                self.words
+                    .next()
+                    .ok_or(ParseError::MissingValue(spelling))?,
+            ),
+        };
+        let value = Value {
+            option: spelling,
+            text,
+        };
+        Ok(Token::Option(option, value))
     }
 }
 
-fn token<'a, A>(option: &'static OptionSpec<A>, text: Option<&'a str>) -> Token<'a, A> {
-    let value = Value {
-        option: option.spelling,
-        text,
-    };
-    Token::Option(option, value)
-}
-
-impl<'a, A: 'static, S: AsRef<str>> Iterator for Lexer<'a, A, S> {
+impl<'a, A: 'static, I: Iterator<Item = &'a str>> Iterator for Lexer<'a, A, I> {
     type Item = Result<Token<'a, A>, ParseError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -119,7 +118,7 @@ impl<'a, A: 'static, S: AsRef<str>> Iterator for Lexer<'a, A, S> {
         if !bundle.is_empty() {
             return Some(self.short(bundle));
         }
-        let word = self.words.next()?.as_ref();
+        let word = self.words.next()?;
         if word == "--" && !self.options_ended {
             self.options_ended = true;
             return self.next();
@@ -198,7 +197,7 @@ mod tests {
         #[test]
         fn lexer_any_text_ends(text: String) {
             if let Ok(words) = split(&text) {
-                let lexer = Lexer::new(crate::ipvsadm::OPTIONS, Dialect::Popt, &words);
+                let lexer = tokens(crate::ipvsadm::OPTIONS, Dialect::Popt, &words);
                 let tokens = lexer.take(text.len() + 2).count();
                 proptest::prop_assert!(tokens <= text.len() + 1);
             }

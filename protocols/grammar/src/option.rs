@@ -56,6 +56,28 @@ pub(crate) struct OptionSpec<A> {
     pub(crate) action: A,
 }
 
+impl<A> OptionSpec<A> {
+    pub(crate) const fn new(
+        short: &'static str,
+        long: &'static str,
+        value: ValueKind,
+        help: &'static str,
+        action: A,
+    ) -> Self {
+        let spelling = Spelling {
+            short,
+            long,
+            alias: None,
+        };
+        Self {
+            spelling,
+            value,
+            help,
+            action,
+        }
+    }
+}
+
 /// The options of a grammar, in groups.
 pub(crate) type OptionTable<A> = &'static [&'static [OptionSpec<A>]];
 
@@ -108,16 +130,26 @@ pub(crate) fn help<A>(options: OptionTable<A>) -> String {
     help
 }
 
-/// Returns the spellings that two options share.
 #[cfg(test)]
-pub(crate) fn ambiguous<A>(options: OptionTable<A>) -> Vec<String> {
-    let mut seen = std::collections::HashSet::new();
-    let spellings = options.iter().copied().flatten().flat_map(|option| {
-        let letters = option.spelling.short.chars().map(String::from);
-        let words = [Some(option.spelling.long), option.spelling.alias];
-        letters.chain(words.into_iter().flatten().map(str::to_owned))
-    });
-    spellings
-        .filter(|word| !seen.insert(word.clone()))
-        .collect()
+mod tests {
+    use super::*;
+
+    fn assert_unique<A>(options: OptionTable<A>) {
+        let mut seen = std::collections::HashSet::new();
+        for Spelling { short, long, alias } in options.iter().copied().flatten().map(|o| o.spelling)
+        {
+            let words = [Some(long), alias].into_iter().flatten().map(str::to_owned);
+            for word in words.chain(short.chars().map(String::from)) {
+                assert!(seen.insert(word.clone()), "{word}");
+            }
+        }
+        let count = options.iter().map(|group| group.len()).sum::<usize>();
+        assert_eq!(help(options).lines().count(), count);
+    }
+
+    #[test]
+    fn option_spellings_are_unique() {
+        assert_unique(crate::ipvsadm::OPTIONS);
+        assert_unique(crate::conntrack::OPTIONS);
+    }
 }

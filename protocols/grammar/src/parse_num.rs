@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Lookup of names in a host's files. Must not ask the network, which can hang.
-pub trait Resolver {
+pub trait Resolver: std::fmt::Debug {
     /// Returns the IPv4 address of a host.
     fn host(&self, name: &str) -> Option<Ipv4Addr>;
     /// Returns the port of a service; `protocol` is `tcp`, `udp` or `sctp`.

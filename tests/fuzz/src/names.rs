@@ -6,6 +6,7 @@ use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::Grammar;
 use patchbay_types::ipvs::{Checksum, Forward, Tunnel};
 
+#[derive(Debug)]
 pub(crate) struct Names;
 
 impl Resolver for Names {

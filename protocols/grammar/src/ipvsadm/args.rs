@@ -1,29 +1,21 @@
 //! A command line while it is parsed. Values are checked in order, since some depend on those
 //! before them.
 
-use patchbay_types::ipvs::{Forward, ServiceId};
+use patchbay_types::ipvs::{Daemon, Forward, ServiceId};
 
-use super::IpvsCommand;
 use super::compat::{self, CommandName};
-use super::options::{Apply, DaemonArgs, IpvsOption, LIST, ServerArgs, ServiceArgs, ViewArgs};
+use super::options::{self, Apply, IpvsOption, LIST, ServerArgs, ServiceArgs};
+use super::{IpvsCommand, TableView, View};
 use crate::option::{Spelling, Value};
 use crate::{ParseError, Resolver};
 
 /// Parameters of the grammar.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Grammar<'n> {
     /// Names of hosts and ports.
     pub names: &'n dyn Resolver,
     /// Forwarding method of a server for which the line has none.
     pub forward: Forward,
-}
-
-impl std::fmt::Debug for Grammar<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grammar")
-            .field("forward", &self.forward)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Values of the options so far, by option group.
@@ -36,13 +28,14 @@ pub(super) struct Args<'a> {
     pub(super) id: Option<ServiceId>,
     pub(super) service: ServiceArgs<'a>,
     pub(super) server: ServerArgs,
-    pub(super) view: ViewArgs,
-    pub(super) daemon: DaemonArgs,
+    pub(super) view: fn(TableView) -> View,
+    pub(super) table: TableView,
+    pub(super) daemon: Daemon,
 }
 
 impl<'a> Args<'a> {
-    pub(super) fn new(grammar: Grammar<'a>) -> Self {
-        Self {
+    pub(super) fn new(grammar: Grammar<'a>) -> Result<Self, ParseError> {
+        Ok(Self {
             grammar,
             command: None,
             seen: Vec::new(),
@@ -50,9 +43,10 @@ impl<'a> Args<'a> {
             id: None,
             service: ServiceArgs::default(),
             server: ServerArgs::default(),
-            view: ViewArgs::default(),
-            daemon: DaemonArgs::default(),
-        }
+            view: View::Table,
+            table: TableView::default(),
+            daemon: options::default_daemon()?,
+        })
     }
 
     pub(super) fn option(
@@ -98,16 +92,16 @@ impl<'a> Args<'a> {
             !commands.is_empty() && !commands.contains(&name)
         });
         match refused {
-            Some(option) => Err(ParseError::NotTaken {
-                command: command.spelling.to_string(),
-                option: option.spelling,
-            }),
+            Some(option) => {
+                let command = command.spelling.to_string();
+                Err(ParseError::NotTaken(command, option.spelling))
+            }
             None => build(&self, command.spelling),
         }
     }
 
     pub(super) fn service_id(&self, command: Spelling) -> Result<ServiceId, ParseError> {
         let needed = "a service: -t, -u, --sctp-service or -f";
-        self.id.ok_or_else(|| ParseError::needs(command, needed))
+        self.id.ok_or(ParseError::Needs(command, needed))
     }
 }

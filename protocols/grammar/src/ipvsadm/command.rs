@@ -51,7 +51,7 @@ pub enum CounterFormat {
 }
 
 /// View of the rule table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableView {
     /// The only service to show.
     pub service: Option<ServiceId>,
@@ -65,22 +65,13 @@ pub struct TableView {
     pub digits: CounterFormat,
 }
 
-/// Presence of the persistence engine's columns in the connection list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineColumns {
-    /// `--persistent-conn`
-    Shown,
-    /// Default.
-    Hidden,
-}
-
 /// Command that reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum View {
     /// `-L`
     Table(TableView),
-    /// `-L -c`
-    Connections(Names, EngineColumns),
+    /// `-L -c`; [`Format::Persistence`] adds the columns of the persistence engine.
+    Connections(TableView),
     /// `-L --timeout`
     Timeouts,
     /// `-L --daemon`

@@ -83,10 +83,7 @@ pub(super) fn check(
             return Err(ParseError::Repeated(option.spelling));
         }
         if group.excludes(before.action.group) || before.action.group.excludes(group) {
-            return Err(ParseError::Conflict {
-                first: before.spelling,
-                second: option.spelling,
-            });
+            return Err(ParseError::Conflict(before.spelling, option.spelling));
         }
     }
     Ok(())

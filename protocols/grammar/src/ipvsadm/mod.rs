@@ -44,23 +44,21 @@ mod save;
 
 use args::Args;
 pub use args::Grammar;
-pub use command::{
-    CounterFormat, EngineColumns, Format, IpvsCommand, Names, SortOrder, TableView, View,
-};
+pub use command::{CounterFormat, Format, IpvsCommand, Names, SortOrder, TableView, View};
 pub(crate) use options::OPTIONS;
 pub use restore::{RuleFileError, read_rules};
 pub use save::{EndpointText, SaveFormat, flag_names, netmask, numeric, server_line, service_line};
 
 use crate::ParseError;
-use crate::lexer::{Dialect, Lexer, Token};
+use crate::lexer::{Dialect, Token, tokens};
 
 /// Parses the words of one command line, without the program's name.
 ///
 /// # Errors
 /// The first rule that the line breaks.
 pub fn parse<S: AsRef<str>>(grammar: &Grammar<'_>, words: &[S]) -> Result<IpvsCommand, ParseError> {
-    let mut args = Args::new(*grammar);
-    for token in Lexer::new(OPTIONS, Dialect::Popt, words) {
+    let mut args = Args::new(*grammar)?;
+    for token in tokens(OPTIONS, Dialect::Popt, words) {
         match token? {
             Token::Word(word) => args.words.push(word),
             Token::Option(option, value) => {

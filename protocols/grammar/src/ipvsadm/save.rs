@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
     Checksum, Endpoint, Family, Forward, Netmask, NonNegativeInt, Protocol, SchedFlags, Server,
-    Service, ServiceId, Tunnel,
+    ServerId, Service, ServiceId, Tunnel,
 };
 
 use super::options::SAVED;
@@ -58,13 +58,12 @@ impl SavedRule<'_> {
     }
 
     /// Ports of a firewall mark's servers have TCP's names.
-    pub(super) fn server_endpoint(&self) -> Option<String> {
+    pub(super) fn server_endpoint(&self, id: ServerId) -> String {
         let protocol = match self.id {
             ServiceId::Address { protocol, .. } => protocol,
             ServiceId::Mark { .. } => Protocol::Tcp,
         };
-        let id = self.server?.id;
-        Some((self.endpoint)(protocol, id.address, id.port))
+        (self.endpoint)(protocol, id.address, id.port)
     }
 
     pub(super) fn tunnel(&self) -> Option<Tunnel> {

@@ -8,6 +8,7 @@ use patchbay_grammar::{Resolver, split};
 use patchbay_types::ipvs::Forward;
 use serde_json::Value;
 
+#[derive(Debug)]
 struct Ports;
 
 impl Resolver for Ports {

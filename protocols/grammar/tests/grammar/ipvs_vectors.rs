@@ -10,6 +10,7 @@ use patchbay_types::ipvs::{Change, Forward};
 use serde_json::Value;
 
 /// The files of the machine on which the vectors were recorded.
+#[derive(Debug)]
 struct Recorded;
 
 impl Resolver for Recorded {
@@ -148,7 +149,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "-a -t 10.0.0.1:80 -r 10.0.0.2 -i --tun-type gue",
-        "--tun-type gue needs --tun-port",
+        "--tun-type needs --tun-port for a gue tunnel",
     ),
     ("-a -t 10.0.0.1:80 -r [::1]:80", "of another address family"),
     (

@@ -8,10 +8,9 @@ mod service;
 mod view;
 
 pub(super) use commands::LIST;
-pub(super) use daemon::DaemonArgs;
+pub(super) use daemon::default_daemon;
 pub(super) use server::ServerArgs;
 pub(super) use service::ServiceArgs;
-pub(super) use view::ViewArgs;
 
 use std::num::NonZeroU16;
 
@@ -75,22 +74,14 @@ const fn flag(
     help: &'static str,
     set: fn(&mut Args<'_>),
 ) -> IpvsOption {
-    IpvsOption {
-        spelling: Spelling {
-            short,
-            long,
-            alias: None,
-        },
-        value: ValueKind::None,
-        help,
-        action: Action {
-            command: None,
-            commands: &[],
-            group: Group::Single,
-            apply: Apply::Flag(set),
-            print: |_| None,
-        },
-    }
+    let action = Action {
+        command: None,
+        commands: &[],
+        group: Group::Single,
+        apply: Apply::Flag(set),
+        print: |_| None,
+    };
+    IpvsOption::new(short, long, ValueKind::None, help, action)
 }
 
 /// An option whose parser can fail.
@@ -124,25 +115,17 @@ impl IpvsOption {
     }
 }
 
-/// Parses the default value of an option that a line can leave out.
-fn name<const MAX: usize>(command: Spelling, text: &str) -> Result<ShortName<MAX>, ParseError> {
+/// Parses a name that is cut to the kernel's limit, as ipvsadm does.
+fn name<const MAX: usize>(value: Value<'_>) -> Result<ShortName<MAX>, ParseError> {
+    ShortName::cut(value.text()).map_err(|bad| value.in_option(bad))
+}
+
+fn default_name<const MAX: usize>(option: &str, text: &str) -> Result<ShortName<MAX>, ParseError> {
     let name = text.parse::<ShortName<MAX>>();
-    name.map_err(|bad| ParseError::Value(bad.in_field(command.to_string())))
+    name.map_err(|bad| ParseError::Value(bad.in_field(option)))
 }
 
 fn udp_port(value: Value<'_>) -> Result<NonZeroU16, ParseError> {
     let rule = "a UDP port is 1 to 65535";
     NonZeroU16::new(value.number(rule)?).ok_or_else(|| value.invalid(rule))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn option_spellings_are_unique() {
-        assert!(crate::option::ambiguous(OPTIONS).is_empty());
-        let options = OPTIONS.iter().map(|group| group.len()).sum::<usize>();
-        assert_eq!(crate::ipvsadm::help().lines().count(), options);
-    }
 }

@@ -6,7 +6,7 @@ use patchbay_types::ipvs::{
     Checksum, Forward, NonNegativeInt, Protocol, Server, ServerId, ServiceId, Tunnel,
 };
 
-use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, flag, option};
+use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, flag, option, udp_port};
 use crate::ipvsadm::args::Args;
 use crate::ipvsadm::compat::{CommandName, Group};
 use crate::option::{Spelling, Value, ValueKind};
@@ -33,124 +33,63 @@ enum TunnelKind {
     Gre,
 }
 
-const WITH_SERVER: &[CommandName] = &[
-    CommandName::AddServer,
-    CommandName::EditServer,
-    CommandName::DeleteServer,
-];
+#[rustfmt::skip]
+const WITH_SERVER: &[CommandName] =
+    &[CommandName::AddServer, CommandName::EditServer, CommandName::DeleteServer];
 const PUT_SERVER: &[CommandName] = &[CommandName::AddServer, CommandName::EditServer];
 
 /// In the order of saved lines.
+#[rustfmt::skip]
 pub(super) static OPTIONS: &[IpvsOption] = &[
-    option(
-        "r",
-        "real-server",
-        ADDRESS,
-        "server; its port defaults to that of the service",
-        |a, v| address(a, v).map(|id| a.server.id = Some(id)),
-    )
-    .on(WITH_SERVER)
-    .print(|rule| rule.server_endpoint()),
-    flag("g", "gatewaying", "forward by direct routing", |a| {
-        a.server.forward = Some(Forward::Route);
-    })
-    .on(PUT_SERVER)
-    .group(Group::Forwarding)
-    .print(|rule| {
-        matches!(rule.server?.forward, Forward::Route | Forward::Local).then(String::new)
-    }),
-    flag("i", "ipip", "forward through a tunnel", |a| {
-        a.server.forward = Some(Forward::Tunnel(Tunnel::Ipip));
-    })
-    .on(PUT_SERVER)
-    .group(Group::Forwarding)
-    .print(|rule| matches!(rule.server?.forward, Forward::Tunnel(_)).then(String::new)),
-    flag("m", "masquerading", "forward by NAT", |a| {
-        a.server.forward = Some(Forward::Masquerade);
-    })
-    .on(PUT_SERVER)
-    .group(Group::Forwarding)
-    .print(|rule| (rule.server?.forward == Forward::Masquerade).then(String::new)),
-    option("w", "weight", NUMBER, "weight [1]", |a, v| {
-        count(v).map(|weight| a.server.weight = Some(weight))
-    })
-    .on(PUT_SERVER)
-    .print(|rule| Some(rule.server?.weight.get().to_string())),
-    option(
-        "",
-        "tun-type",
-        ValueKind::Required("ipip|gue|gre"),
-        "type of tunnel [ipip]",
-        |a, v| tunnel_kind(v).map(|kind| a.server.tunnel = Some((v.option, kind))),
-    )
-    .on(PUT_SERVER)
-    .print(|rule| {
-        let kind = match rule.tunnel()? {
-            Tunnel::Ipip => "ipip",
-            Tunnel::Gue { .. } => "gue",
-            Tunnel::Gre { .. } => "gre",
-        };
-        Some(kind.to_owned())
-    }),
-    option(
-        "",
-        "tun-port",
-        NUMBER,
-        "UDP port of a gue tunnel",
-        |a, v| super::udp_port(v).map(|port| a.server.tunnel_port = Some((v.option, port))),
-    )
-    .on(PUT_SERVER)
-    .print(|rule| match rule.tunnel()? {
-        Tunnel::Gue { port, .. } => Some(port.to_string()),
-        Tunnel::Ipip | Tunnel::Gre { .. } => None,
-    }),
-    checksum(
-        "tun-nocsum",
-        "tunnel without checksum (gue, gre)",
-        |a, v| {
-            a.server.checksum = Some((v.option, Checksum::No));
-            Ok(())
-        },
-    )
-    .print(|rule| rule.has_checksum(Checksum::No)),
-    checksum("tun-csum", "tunnel with checksum (gue, gre)", |a, v| {
-        a.server.checksum = Some((v.option, Checksum::Full));
-        Ok(())
-    })
-    .print(|rule| rule.has_checksum(Checksum::Full)),
-    checksum(
-        "tun-remcsum",
-        "tunnel with remote checksum offload (gue)",
-        |a, v| {
-            a.server.checksum = Some((v.option, Checksum::Remote));
-            Ok(())
-        },
-    )
-    .print(|rule| rule.has_checksum(Checksum::Remote)),
-    option(
-        "x",
-        "u-threshold",
-        NUMBER,
-        "upper connection threshold [0: none]",
-        |a, v| count(v).map(|upper| a.server.upper = upper),
-    )
-    .on(PUT_SERVER)
-    .print(|rule| rule.threshold(rule.server?.upper)),
-    option(
-        "y",
-        "l-threshold",
-        NUMBER,
-        "lower connection threshold [0: none]",
-        |a, v| count(v).map(|lower| a.server.lower = lower),
-    )
-    .on(PUT_SERVER)
-    .print(|rule| rule.threshold(rule.server?.lower)),
+    option("r", "real-server", ADDRESS, "server; its port defaults to that of the service",
+        |a, v| address(a, v).map(|id| a.server.id = Some(id)))
+        .on(WITH_SERVER).print(|rule| Some(rule.server_endpoint(rule.server?.id))),
+    flag("g", "gatewaying", "forward by direct routing", |a| a.server.forward = Some(Forward::Route))
+        .on(PUT_SERVER).group(Group::Forwarding)
+        .print(|rule| matches!(rule.server?.forward, Forward::Route | Forward::Local).then(String::new)),
+    flag("i", "ipip", "forward through a tunnel", |a| a.server.forward = Some(Forward::Tunnel(Tunnel::Ipip)))
+        .on(PUT_SERVER).group(Group::Forwarding).print(|rule| rule.tunnel().map(|_| String::new())),
+    flag("m", "masquerading", "forward by NAT", |a| a.server.forward = Some(Forward::Masquerade))
+        .on(PUT_SERVER).group(Group::Forwarding)
+        .print(|rule| (rule.server?.forward == Forward::Masquerade).then(String::new)),
+    option("w", "weight", NUMBER, "weight [1]", |a, v| count(v).map(|n| a.server.weight = Some(n)))
+        .on(PUT_SERVER).print(|rule| Some(rule.server?.weight.get().to_string())),
+    option("", "tun-type", ValueKind::Required("ipip|gue|gre"), "type of tunnel [ipip]",
+        |a, v| tunnel_kind(v).map(|kind| a.server.tunnel = Some((v.option, kind))))
+        .on(PUT_SERVER).print(|rule| Some(kind_name(rule.tunnel()?).to_owned())),
+    option("", "tun-port", NUMBER, "UDP port of a gue tunnel",
+        |a, v| udp_port(v).map(|port| a.server.tunnel_port = Some((v.option, port))))
+        .on(PUT_SERVER)
+        .print(|rule| match rule.tunnel()? { Tunnel::Gue { port, .. } => Some(port.to_string()), _ => None }),
+    checksum("tun-nocsum", "tunnel without checksum (gue, gre)",
+        |a, v| { a.server.checksum = Some((v.option, Checksum::No)); Ok(()) })
+        .print(|rule| rule.has_checksum(Checksum::No)),
+    checksum("tun-csum", "tunnel with checksum (gue, gre)",
+        |a, v| { a.server.checksum = Some((v.option, Checksum::Full)); Ok(()) })
+        .print(|rule| rule.has_checksum(Checksum::Full)),
+    checksum("tun-remcsum", "tunnel with remote checksum offload (gue)",
+        |a, v| { a.server.checksum = Some((v.option, Checksum::Remote)); Ok(()) })
+        .print(|rule| rule.has_checksum(Checksum::Remote)),
+    option("x", "u-threshold", NUMBER, "upper connection threshold [0: none]",
+        |a, v| count(v).map(|n| a.server.upper = n))
+        .on(PUT_SERVER).print(|rule| rule.threshold(rule.server?.upper)),
+    option("y", "l-threshold", NUMBER, "lower connection threshold [0: none]",
+        |a, v| count(v).map(|n| a.server.lower = n))
+        .on(PUT_SERVER).print(|rule| rule.threshold(rule.server?.lower)),
 ];
 
 const fn checksum(long: &'static str, help: &'static str, parse: super::Parse) -> IpvsOption {
     option("", long, ValueKind::None, help, parse)
         .on(PUT_SERVER)
         .group(Group::Checksum)
+}
+
+fn kind_name(tunnel: Tunnel) -> &'static str {
+    match tunnel {
+        Tunnel::Ipip => "ipip",
+        Tunnel::Gue { .. } => "gue",
+        Tunnel::Gre { .. } => "gre",
+    }
 }
 
 /// The port defaults to that of the service, if the service comes before the server.
@@ -185,7 +124,7 @@ fn tunnel_kind(value: Value<'_>) -> Result<TunnelKind, ParseError> {
 /// The server of `-d`.
 pub(super) fn id(args: &Args<'_>, command: Spelling) -> Result<ServerId, ParseError> {
     let id = args.server.id;
-    id.ok_or_else(|| ParseError::needs(command, "-r/--real-server"))
+    id.ok_or(ParseError::Needs(command, "-r/--real-server"))
 }
 
 /// Builds the server of `-a` or `-e`.
@@ -202,7 +141,7 @@ pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Server, ParseE
         options.tunnel_option(),
         matches!(forward, Forward::Tunnel(_)),
     ) {
-        return Err(ParseError::needs(option, "a tunnel (-i/--ipip)"));
+        return Err(ParseError::Needs(option, "a tunnel (-i/--ipip)"));
     }
     let server = Server {
         id,
@@ -222,24 +161,21 @@ impl ServerArgs {
     }
 
     fn tunnel(&self) -> Result<Tunnel, ParseError> {
-        let not_taken = |kind: &str, option| ParseError::NotTaken {
-            command: format!("--tun-type {kind}"),
-            option,
-        };
-        let kind = self.tunnel.map_or(TunnelKind::Ipip, |(_, kind)| kind);
+        let not_taken =
+            |kind: &str, option| ParseError::NotTaken(format!("--tun-type {kind}"), option);
         let checksum = self.checksum.map_or(Checksum::No, |(_, checksum)| checksum);
-        match (kind, self.tunnel_port, self.checksum) {
-            (TunnelKind::Ipip, None, None) => Ok(Tunnel::Ipip),
-            (TunnelKind::Ipip, Some((option, _)), _) | (TunnelKind::Ipip, _, Some((option, _))) => {
-                Err(not_taken("ipip", option))
+        match (self.tunnel, self.tunnel_port, self.checksum) {
+            (Some((_, TunnelKind::Gue)), Some((_, port)), _) => Ok(Tunnel::Gue { port, checksum }),
+            (Some((option, TunnelKind::Gue)), None, _) => {
+                Err(ParseError::Needs(option, "--tun-port for a gue tunnel"))
             }
-            (TunnelKind::Gue, Some((_, port)), _) => Ok(Tunnel::Gue { port, checksum }),
-            (TunnelKind::Gue, None, _) => Err(ParseError::needs("--tun-type gue", "--tun-port")),
-            (TunnelKind::Gre, Some((option, _)), _)
-            | (TunnelKind::Gre, _, Some((option, Checksum::Remote))) => {
+            (Some((_, TunnelKind::Gre)), Some((option, _)), _)
+            | (Some((_, TunnelKind::Gre)), _, Some((option, Checksum::Remote))) => {
                 Err(not_taken("gre", option))
             }
-            (TunnelKind::Gre, None, _) => Ok(Tunnel::Gre { checksum }),
+            (Some((_, TunnelKind::Gre)), None, _) => Ok(Tunnel::Gre { checksum }),
+            (_, Some((option, _)), _) | (_, _, Some((option, _))) => Err(not_taken("ipip", option)),
+            (_, None, None) => Ok(Tunnel::Ipip),
         }
     }
 }

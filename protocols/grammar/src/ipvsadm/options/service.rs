@@ -7,7 +7,7 @@ use patchbay_types::ipvs::{
     ServiceId,
 };
 
-use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, flag, option};
+use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, default_name, flag, name, option};
 use crate::ipvsadm::args::Args;
 use crate::ipvsadm::compat::{CommandName, Group};
 use crate::ipvsadm::save;
@@ -26,122 +26,48 @@ pub(in crate::ipvsadm) struct ServiceArgs<'a> {
     flags: &'a str,
 }
 
-const DEFAULT_SCHEDULER: &str = "wlc";
-
+#[rustfmt::skip]
 const WITH_SERVICE: &[CommandName] = &[
-    CommandName::AddService,
-    CommandName::EditService,
-    CommandName::DeleteService,
-    CommandName::List,
-    CommandName::AddServer,
-    CommandName::EditServer,
-    CommandName::DeleteServer,
-    CommandName::Zero,
+    CommandName::AddService, CommandName::EditService, CommandName::DeleteService,
+    CommandName::AddServer, CommandName::EditServer, CommandName::DeleteServer,
+    CommandName::List, CommandName::Zero,
 ];
 const PUT_SERVICE: &[CommandName] = &[CommandName::AddService, CommandName::EditService];
 
 /// In the order of saved lines.
+#[rustfmt::skip]
 pub(super) static OPTIONS: &[IpvsOption] = &[
-    option("t", "tcp-service", ADDRESS, "TCP service", |a, v| {
-        address(a, v, Protocol::Tcp)
-    })
-    .on(WITH_SERVICE)
-    .group(Group::Service)
-    .print(|rule| rule.service_endpoint(Protocol::Tcp)),
-    option("u", "udp-service", ADDRESS, "UDP service", |a, v| {
-        address(a, v, Protocol::Udp)
-    })
-    .on(WITH_SERVICE)
-    .group(Group::Service)
-    .print(|rule| rule.service_endpoint(Protocol::Udp)),
-    option("", "sctp-service", ADDRESS, "SCTP service", |a, v| {
-        address(a, v, Protocol::Sctp)
-    })
-    .on(WITH_SERVICE)
-    .group(Group::Service)
-    .print(|rule| rule.service_endpoint(Protocol::Sctp)),
-    option(
-        "f",
-        "fwmark-service",
-        NUMBER,
-        "service of a firewall mark, 1 to 4294967295",
-        |a, v| mark(v).map(|id| a.id = Some(id)),
-    )
-    .on(WITH_SERVICE)
-    .group(Group::Service)
-    .print(|rule| rule.mark().map(|(mark, _)| mark.to_string())),
-    option(
-        "6",
-        "ipv6",
-        ValueKind::None,
-        "the firewall mark before it is of IPv6 packets",
-        ipv6,
-    )
-    .group(Group::Repeatable)
-    .print(|rule| {
-        rule.mark()
-            .filter(|(_, family)| *family == Family::V6)
-            .map(|_| String::new())
-    }),
+    option("t", "tcp-service", ADDRESS, "TCP service", |a, v| address(a, v, Protocol::Tcp))
+        .on(WITH_SERVICE).group(Group::Service).print(|rule| rule.service_endpoint(Protocol::Tcp)),
+    option("u", "udp-service", ADDRESS, "UDP service", |a, v| address(a, v, Protocol::Udp))
+        .on(WITH_SERVICE).group(Group::Service).print(|rule| rule.service_endpoint(Protocol::Udp)),
+    option("", "sctp-service", ADDRESS, "SCTP service", |a, v| address(a, v, Protocol::Sctp))
+        .on(WITH_SERVICE).group(Group::Service).print(|rule| rule.service_endpoint(Protocol::Sctp)),
+    option("f", "fwmark-service", NUMBER, "service of a firewall mark, 1 to 4294967295",
+        |a, v| mark(v).map(|id| a.id = Some(id)))
+        .on(WITH_SERVICE).group(Group::Service).print(|rule| Some(rule.mark()?.0.to_string())),
+    option("6", "ipv6", ValueKind::None, "the firewall mark before it is of IPv6 packets", ipv6)
+        .group(Group::Repeatable).print(|rule| (rule.mark()?.1 == Family::V6).then(String::new)),
     option("s", "scheduler", NAME, "scheduler [wlc]", scheduler)
+        .on(PUT_SERVICE).print(|rule| Some(rule.service?.scheduler.to_string())),
+    option("p", "persistent", ValueKind::Optional("SECONDS"), "persistence, 1 to 2678400 seconds [360]",
+        |a, v| persistence(v).map(|seconds| a.service.persistence = Some(seconds)))
+        .on(PUT_SERVICE).print(|rule| Some(rule.service?.persistence?.get().to_string())),
+    option("M", "netmask", ValueKind::Required("MASK"), "mask of the clients that persistence takes as one",
+        |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)))
         .on(PUT_SERVICE)
-        .print(|rule| Some(rule.service?.scheduler.to_string())),
-    option(
-        "p",
-        "persistent",
-        ValueKind::Optional("SECONDS"),
-        "persistence, 1 to 2678400 seconds [360]",
-        |a, v| persistence(v).map(|seconds| a.service.persistence = Some(seconds)),
-    )
-    .on(PUT_SERVICE)
-    .print(|rule| Some(rule.service?.persistence?.get().to_string())),
-    option(
-        "M",
-        "netmask",
-        ValueKind::Required("MASK"),
-        "clients that persistence takes as one: IPv4 mask or IPv6 prefix length",
-        |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)),
-    )
-    .on(PUT_SERVICE)
-    .print(|rule| {
-        let service = rule
-            .service
-            .filter(|service| service.persistence.is_some())?;
-        save::netmask(service.netmask)
-    }),
-    option("", "pe", NAME, "persistence engine", |a, v| {
-        let engine = Engine::cut(v.text()).map_err(|bad| v.in_option(bad))?;
-        a.service.engine = Some(engine);
-        Ok(())
-    })
-    .on(PUT_SERVICE)
-    .print(|rule| Some(rule.service?.engine?.to_string())),
-    flag(
-        "o",
-        "ops",
-        "schedule each packet by itself (UDP and firewall marks)",
-        |a| {
-            a.service.scheduling = Scheduling::Packets;
-        },
-    )
-    .on(PUT_SERVICE)
-    .print(|rule| (rule.service?.scheduling == Scheduling::Packets).then(String::new)),
-    option(
-        "b",
-        "sched-flags",
-        ValueKind::Required("LIST"),
-        "flags of the scheduler, separated by commas",
-        |a, v| {
-            a.service.flags = v.text();
-            Ok(())
-        },
-    )
-    .on(PUT_SERVICE)
-    // The third flag of sh or mh has no name: alone, ipvsadm prints it as an empty value.
-    .print(|rule| {
-        let service = rule.service.filter(|service| service.flags.bits() != 0)?;
-        Some(save::flag_names(service))
-    }),
+        .print(|rule| rule.service?.persistence.and_then(|_| save::netmask(rule.service?.netmask))),
+    option("", "pe", NAME, "persistence engine", |a, v| name(v).map(|engine| a.service.engine = Some(engine)))
+        .on(PUT_SERVICE).print(|rule| Some(rule.service?.engine?.to_string())),
+    flag("o", "ops", "schedule each packet by itself (UDP and firewall marks)",
+        |a| a.service.scheduling = Scheduling::Packets)
+        .on(PUT_SERVICE)
+        .print(|rule| (rule.service?.scheduling == Scheduling::Packets).then(String::new)),
+    option("b", "sched-flags", ValueKind::Required("LIST"), "flags of the scheduler, separated by commas",
+        |a, v| { a.service.flags = v.text(); Ok(()) })
+        // The third flag of sh or mh has no name: alone, ipvsadm prints it as an empty value.
+        .on(PUT_SERVICE)
+        .print(|rule| (rule.service?.flags.bits() != 0).then(|| rule.service.map(save::flag_names))?),
 ];
 
 fn address(args: &mut Args<'_>, value: Value<'_>, protocol: Protocol) -> Result<(), ParseError> {
@@ -168,10 +94,7 @@ fn mark(value: Value<'_>) -> Result<ServiceId, ParseError> {
 
 fn ipv6(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
     let Some(ServiceId::Mark { family, .. }) = &mut args.id else {
-        return Err(ParseError::MustFollow {
-            option: value.option,
-            first: "-f/--fwmark-service",
-        });
+        return Err(ParseError::MustFollow(value.option, "-f/--fwmark-service"));
     };
     *family = Family::V6;
     args.service.netmask = None;
@@ -181,8 +104,7 @@ fn ipv6(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
 fn scheduler(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
     // ipvsadm takes an empty name for the default.
     if !value.text().is_empty() {
-        let scheduler = Scheduler::cut(value.text()).map_err(|bad| value.in_option(bad))?;
-        args.service.scheduler = Some(scheduler);
+        args.service.scheduler = Some(name(value)?);
     }
     Ok(())
 }
@@ -208,10 +130,8 @@ fn netmask(args: &Args<'_>, value: Value<'_>) -> Result<Netmask, ParseError> {
 /// Parses a list separated by commas. Empty items are ignored, but a list of nothing else is
 /// refused, since it crashes ipvsadm.
 fn sched_flags(list: &str, scheduler: &Scheduler) -> Result<SchedFlags, ParseError> {
-    let unknown = |flag: &str| ParseError::SchedFlag {
-        flag: flag.escape_debug().take(32).collect(),
-        scheduler: scheduler.to_string(),
-    };
+    let unknown =
+        |flag: &str| ParseError::SchedFlag(flag.escape_debug().take(32).collect(), *scheduler);
     let mut bits = 0;
     for item in list.split(',').filter(|item| !item.is_empty()) {
         let names = [
@@ -237,7 +157,7 @@ pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Service, Parse
     let options = &args.service;
     let scheduler = match options.scheduler {
         Some(scheduler) => scheduler,
-        None => super::name(command, DEFAULT_SCHEDULER)?,
+        None => default_name("-s/--scheduler", "wlc")?,
     };
     let service = Service {
         id,
