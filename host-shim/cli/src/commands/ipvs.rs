@@ -183,9 +183,7 @@ fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<String, Failure
             let table = agent.ipvs_table(view.service, detail(view.format))?;
             ipvs::table(view, header.as_ref(), table, files)
         }
-        View::Connections(names, data) => {
-            ipvs::connections(*names, *data, &agent.ipvs_connections()?, files)
-        }
+        View::Connections(view) => ipvs::connections(view, &agent.ipvs_connections()?, files),
         View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
         View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
         View::Save(names) => {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use patchbay_grammar::ipvsadm::{
-    CounterFormat, EngineColumns, Format, Names, SaveFormat, SortOrder, TableView, flag_names,
-    netmask, server_line, service_line,
+    CounterFormat, Format, Names, SaveFormat, SortOrder, TableView, flag_names, netmask,
+    server_line, service_line,
 };
 use patchbay_types::ipvs::{
     Checksum, Connection, Daemon, Forward, ListedServer, ListedService, Peer, Persistence,
@@ -283,17 +283,16 @@ pub(crate) fn daemons(daemons: &[Daemon]) -> String {
 
 /// `-L -c`.
 pub(crate) fn connections(
-    names: Names,
-    data: EngineColumns,
+    view: &TableView,
     rows: &[Connection],
     files: &HostsAndServices,
 ) -> String {
     let mut text = "IPVS connection entries\n\
         pro expire state       source             virtual            "
         .to_owned();
-    text += match data {
-        EngineColumns::Hidden => "destination\n",
-        EngineColumns::Shown => "destination        pe name          pe_data\n",
+    text += match view.format {
+        Format::Persistence => "destination        pe name          pe_data\n",
+        _ => "destination\n",
     };
     for row in rows {
         let protocol = match row.protocol.as_str() {
@@ -301,14 +300,14 @@ pub(crate) fn connections(
             "SCT" => Protocol::Sctp,
             _ => Protocol::Tcp,
         };
-        let show = |peer: Peer| files.show(names, protocol, peer.address, peer.port);
+        let show = |peer: Peer| files.show(view.names, protocol, peer.address, peer.port);
         let expire = format!("{:02}:{:02}", row.expires / 60, row.expires % 60);
         let (source, place) = (show(row.client), show(row.virtual_end));
         let server = show(row.server);
         // Writing to a String can't fail.
         let _ = write!(text, "{:<3} {expire:<6} {:<11} ", row.protocol, row.state);
-        let _ = match (&row.engine, data) {
-            (Some((engine, data)), EngineColumns::Shown) => {
+        let _ = match (&row.engine, view.format) {
+            (Some((engine, data)), Format::Persistence) => {
                 writeln!(
                     text,
                     "{source:<18} {place:<18} {server:<18} {engine:<16} {data}"
