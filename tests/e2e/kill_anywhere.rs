@@ -253,7 +253,7 @@ fn table(guest: &Guest) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Netcfg without servers: those that are deleted slow later ones down for two minutes.
+/// Services without servers: those that are deleted slow later ones down for two minutes.
 fn rules(network: u8) -> String {
     let service = |number| {
         format!(

@@ -269,7 +269,7 @@ fn vectors_of_del_route(guest: &Guest) {
             bad(
                 r#"{"dest":"10.99.0.0/24"}"#,
                 3,
-                "no route of the guest agrees with 10.99.0.0/24",
+                "no route in the guest matches 10.99.0.0/24",
             ),
         ],
     );

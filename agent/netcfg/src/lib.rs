@@ -1,14 +1,31 @@
-//! What is asked of a guest's kernel, and how it is told: the agent without its wire.
+//! Network configuration of a guest: links, addresses, routes, IPVS and connection tracking.
 //!
-//! `service` (decide, order, undo) → `rtnl`, `ethtool`, `ipvs`, `conntrack` (domain type ↔ attributes) →
-//! `netlink` (sockets, batches). `device` finds the card. Tens of thousands of rules pass through here,
-//! so this package is optimised for speed; the agent around it, for size.
+//! This is the agent without its RPC transport. [`ops`] holds the operations, which validate, order
+//! and roll back; below it, [`rtnl`], [`ethtool`], [`ipvs`] and [`conntrack`] convert between domain
+//! types and netlink attributes, and [`device`] finds a card by its PCI path. Everything acts on the
+//! network namespace of the thread that opened it.
+//!
+//! ```no_run
+//! use patchbay_netcfg::device::Sysfs;
+//! use patchbay_netcfg::ethtool::EthtoolBackend;
+//! use patchbay_netcfg::ops::Netcfg;
+//!
+//! let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None)?;
+//! for interface in netcfg.list()? {
+//!     println!("{}: {} mtu {}", interface.index, interface.name, interface.mtu);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Tens of thousands of rules and routes pass through this crate, so it is compiled for speed; the
+//! rest of the agent is compiled for size.
 
 pub mod conntrack;
 pub mod device;
 pub mod ethtool;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod inet;
 pub mod ipvs;
 pub mod modules;
 pub mod ops;

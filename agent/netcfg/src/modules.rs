@@ -1,4 +1,4 @@
-//! Loading kernel modules in a guest that has no `modprobe`: `modules.dep` and `finit_module`.
+//! Kernel module loader for guests without `modprobe`: `modules.dep` and `finit_module`.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,12 +8,12 @@ use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::sys::utsname::uname;
 
-/// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks it (since 5.17).
+/// `MODULE_INIT_COMPRESSED_FILE`: the kernel decompresses the file (Linux 5.17 and later).
 const COMPRESSED: u32 = 4;
-/// Largest `modules.dep` that is read, in bytes; distributions have 400 KiB.
-const MAX_INDEX: u64 = 4 << 20;
+/// Maximum size of `modules.dep`; distributions ship 400 KiB.
+const MAX_INDEX_BYTES: u64 = 4 << 20;
 
-/// Why a module could not be loaded.
+/// Failure to load a kernel module.
 #[derive(Debug, thiserror::Error)]
 #[error("could not load the kernel module {name}")]
 pub struct Error {
@@ -21,23 +21,14 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Whether a module is there to be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// It is loaded, now or already.
-    Loaded,
-    /// The folder has none of this name: it may be built in, or missing.
-    Unknown,
-}
-
-/// The module folder of the running kernel.
+/// Module directory of the running kernel.
 #[derive(Debug)]
 pub struct Modules {
     folder: PathBuf,
 }
 
 impl Modules {
-    /// `/lib/modules` of the kernel that runs.
+    /// Uses `/lib/modules/RELEASE` of the running kernel.
     #[must_use]
     pub fn of_this_kernel() -> Self {
         let release = uname().map(|name| name.release().to_owned());
@@ -46,40 +37,39 @@ impl Modules {
         }
     }
 
-    /// Loads a module with what it depends on.
-    pub fn load(&self, name: &str) -> Result<Found, Error> {
+    /// Loads a module and its dependencies. Does nothing if the module is loaded already or isn't in
+    /// `modules.dep`: it can be built in.
+    pub fn load(&self, name: &str) -> Result<(), Error> {
         if Path::new("/sys/module").join(underscores(name)).exists() {
-            return Ok(Found::Loaded);
+            return Ok(());
         }
-        let failed = |source| Error {
+        let load_all = || {
+            let files = self.files(name)?;
+            let mut files = files.iter();
+            files.try_for_each(|file| load_file(&self.folder.join(file)))
+        };
+        load_all().map_err(|source| Error {
             name: name.to_owned(),
             source,
-        };
-        let Some(files) = self.files(name).map_err(failed)? else {
-            return Ok(Found::Unknown);
-        };
-        for file in files {
-            insert(&self.folder.join(file)).map_err(failed)?;
-        }
-        Ok(Found::Loaded)
+        })
     }
 
-    /// The module's file and those that it needs, in the order in which they must be loaded.
-    fn files(&self, name: &str) -> io::Result<Option<Vec<String>>> {
+    /// Returns the files of a module and its dependencies in load order.
+    fn files(&self, name: &str) -> io::Result<Vec<String>> {
         let index = self.folder.join("modules.dep");
         let length = match fs::metadata(&index) {
             Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        if length > MAX_INDEX {
+        if length > MAX_INDEX_BYTES {
             return Err(io::Error::other("modules.dep is too large"));
         }
-        Ok(files_of(&fs::read_to_string(index)?, name))
+        Ok(files_of(&fs::read_to_string(index)?, name).unwrap_or_default())
     }
 }
 
-/// Modules are found under either spelling, and loaded ones shown under this.
+/// Normalizes a module's name, as `/sys/module` does.
 fn underscores(name: &str) -> String {
     name.replace('-', "_")
 }
@@ -99,10 +89,11 @@ pub fn files_of(index: &str, name: &str) -> Option<Vec<String>> {
     Some(needs.chain([file]).map(str::to_owned).collect())
 }
 
-fn insert(path: &Path) -> io::Result<()> {
+/// Loads a module from a file; the kernel decompresses it unless its name ends in `.ko`. A module
+/// that is loaded already is not an error.
+fn load_file(path: &Path) -> io::Result<()> {
     let plain = path.extension().is_some_and(|extension| extension == "ko");
-    let flags = if plain { 0 } else { COMPRESSED };
-    let flags = ModuleInitFlags::from_bits_retain(flags);
+    let flags = ModuleInitFlags::from_bits_retain(if plain { 0 } else { COMPRESSED });
     match finit_module(File::open(path)?, c"", flags) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
@@ -119,7 +110,7 @@ mod tests {
         kernel/net/nf_conntrack.ko kernel/lib/libcrc32c.ko\n";
 
     #[test]
-    fn dependencies_come_first() {
+    fn module_files_list_dependencies_first() {
         assert_eq!(
             files_of(INDEX, "ip-vs-rr").unwrap(),
             [
@@ -133,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_no_path_and_no_prefix() {
+    fn module_name_matches_neither_path_nor_prefix() {
         for name in ["ip_vs_r", "../lib/libcrc32c", "kernel/lib/libcrc32c", ""] {
             assert_eq!(files_of(INDEX, name), None, "{name}");
         }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use patchbay_codec::{Packed as _, RowRef};
 use patchbay_grammar::NoNames;
 use patchbay_grammar::ipvsadm::{Grammar, read_rules};
-use patchbay_netcfg::ipvs::{Ipvs, OldLists};
+use patchbay_netcfg::ipvs::{Ipvs, SockoptLists};
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
@@ -69,7 +69,7 @@ pub(crate) fn read() -> Result<Duration, Error> {
     let request = FamilyId::resolve(&mut socket, FAMILY)?.dump(GET_SERVICE, |_| {});
     let start = Instant::now();
     socket.dump(&request, &mut |_| Ok(()))?;
-    let mut lists = OldLists::open()?;
+    let mut lists = SockoptLists::open()?;
     while lists.dump().is_some() {}
     Ok(start.elapsed())
 }

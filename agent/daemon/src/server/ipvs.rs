@@ -15,7 +15,7 @@ use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::chunks::{Chunks, relay};
 use super::handlers::Handlers;
-use patchbay_netcfg::ops::ipvs::Pieces;
+use patchbay_netcfg::ops::ipvs::RuleFile;
 
 /// Most connections in one message.
 const CONNECTIONS: usize = 256;
@@ -26,7 +26,7 @@ const MAX_FILE: usize = 32 << 20;
 struct Received {
     mode: RestoreMode,
     max: MaxRules,
-    file: Pieces,
+    file: RuleFile,
     bytes: usize,
     whole: bool,
 }

@@ -1,9 +1,9 @@
-//! Connection tracking by nfnetlink: find flows, list or delete those that are meant.
+//! Connection tracking over nfnetlink: lists or deletes the flows that match a filter.
 //!
-//! The kernel's own filter is asked only for IPv4: its IPv6 half matches the flows that it should
-//! not on Linux 6.1. What it lets through is matched again here, so a kernel without the filter
-//! costs time and nothing else.
+//! The kernel's own filter is used for IPv4 only: on Linux 6.1 its IPv6 part also matches other flows.
+//! Every flow is matched again here, so a kernel without the filter only costs time.
 
+mod consts;
 mod decode;
 mod request;
 #[cfg(test)]
@@ -13,148 +13,158 @@ use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 
 use patchbay_netlink::{Batch, Dump, Error, KernelError, Netfilter, Transport, collect_dump};
-use request::Sieve;
+use request::KernelFilter;
 
-/// What a kernel answers that lacks the filter, or lacks it for this message.
-fn no_filter(refusal: &KernelError) -> bool {
-    refusal.is(Errno::EINVAL) || refusal.is(Errno::EOPNOTSUPP)
+/// Returns whether the kernel lacks the filter, or lacks it for this type of message.
+fn is_unsupported(error: &KernelError) -> bool {
+    error.is(Errno::EINVAL) || error.is(Errno::EOPNOTSUPP)
 }
 
-/// Flows that are looked at before one message deletes them all. To list 10,000 takes the kernel
-/// three times as long as to delete them.
-const LOOKED_AT: usize = 512;
+/// Maximum number of flows to list before a single request deletes all matching ones. Listing 10,000
+/// flows takes the kernel three times as long as deleting them.
+const SCAN_LIMIT: usize = 512;
 
-/// Requests that delete the flows that are meant, one each.
+/// Result of matching listed flows against a filter.
 #[derive(Default)]
-struct Found {
+struct Matches {
+    /// One delete request per matching flow.
     deletes: Batch<Netfilter>,
-    /// Flows that the kernel let through and the filter does not mean.
-    strays: usize,
+    /// Number of flows that don't match.
+    unmatched: usize,
 }
 
-impl Found {
-    fn take(&mut self, filter: &Filter, payload: &[u8]) -> Result<(), Error> {
+impl Matches {
+    fn add(&mut self, filter: &Filter, payload: &[u8]) -> Result<(), Error> {
         match decode::flow(payload)? {
-            Some(tracked) if filter.matches(&tracked.flow) => {
-                request::push_delete(&mut self.deletes, &tracked);
+            Some(listed) if filter.matches(&listed.flow) => {
+                request::push_delete(&mut self.deletes, &listed);
             }
-            _ => self.strays += 1,
+            _ => self.unmatched += 1,
         }
         Ok(())
     }
 }
 
-/// Deletes every flow that agrees with the whole filter, and returns how many there were: those
-/// that were found, less those that ended by themselves before their turn. Where the kernel deletes
-/// by the filter itself, flows that began after the count go too and are not in it. If it deletes
-/// more than `LOOKED_AT` that way, the number is by how much the whole table shrank.
-pub fn delete(kernel: &mut impl Transport<Netfilter>, filter: &Filter) -> Result<usize, Error> {
-    let listing = request::listing(filter.parts().family);
-    let Some(sieve) = Sieve::of(filter) else {
-        return listed(kernel, &listing, filter);
-    };
-    match sifted(kernel, &sieve, filter) {
-        Err(Error::Refused(refusal)) if no_filter(&refusal) => listed(kernel, &listing, filter),
-        done => done,
+/// Deletes every flow that matches `filter` and returns their number.
+///
+/// Flows that end by themselves before their deletion don't count. If the kernel deletes by its own
+/// filter (Linux 6.12 and later), flows that begin after the count are deleted too and don't count,
+/// and above 512 flows the number is the difference in size of the whole table.
+///
+/// # Errors
+/// Fails if the transport fails, or the kernel refuses to list or delete.
+pub fn delete(socket: &mut impl Transport<Netfilter>, filter: &Filter) -> Result<usize, Error> {
+    if let Some(kernel_filter) = KernelFilter::of(filter) {
+        match delete_filtered(socket, &kernel_filter, filter) {
+            Err(Error::Refused(error)) if is_unsupported(&error) => {}
+            result => return result,
+        }
     }
+    list_and_delete(socket, &request::list(filter.parts().family), filter)
 }
 
-/// By the kernel's own filter, or its refusal of that.
-fn sifted(
-    kernel: &mut impl Transport<Netfilter>,
-    sieve: &Sieve,
+/// Deletes with the kernel's filter; fails if the kernel doesn't support it.
+fn delete_filtered(
+    socket: &mut impl Transport<Netfilter>,
+    kernel_filter: &KernelFilter,
     filter: &Filter,
 ) -> Result<usize, Error> {
-    let listing = sieve.listing();
-    if !sieve.deletes_all(filter) {
-        return listed(kernel, &listing, filter);
+    let list = kernel_filter.list();
+    if !kernel_filter.can_delete(filter) {
+        return list_and_delete(socket, &list, filter);
     }
-    let mut found = Found::default();
-    let take = &mut |payload: &[u8]| found.take(filter, payload);
-    let extent = kernel.dump_first(&listing, LOOKED_AT, take)?;
-    // One message may delete for the kernel only what its filter was just seen to mean.
-    if found.strays == 0
-        && found.deletes.len() > 1
-        && let Some(shrunk) = at_once(kernel, sieve)?
+    let mut matches = Matches::default();
+    let add = &mut |payload: &[u8]| matches.add(filter, payload);
+    let dump = socket.dump_first(&list, SCAN_LIMIT, add)?;
+    // The kernel's filter may delete only if it has just listed nothing but matching flows.
+    if matches.unmatched == 0
+        && matches.deletes.len() > 1
+        && let Some(shrunk) = delete_at_once(socket, kernel_filter)?
     {
-        return Ok(match extent {
-            Dump::Complete => found.deletes.len(),
-            Dump::Truncated => shrunk.max(found.deletes.len()),
+        return Ok(match dump {
+            Dump::Complete => matches.deletes.len(),
+            Dump::Truncated => shrunk.max(matches.deletes.len()),
         });
     }
-    match extent {
-        Dump::Complete => one_by_one(kernel, &found.deletes),
-        Dump::Truncated => listed(kernel, &listing, filter),
+    match dump {
+        Dump::Complete => delete_each(socket, &matches.deletes),
+        Dump::Truncated => list_and_delete(socket, &list, filter),
     }
 }
 
-/// Deletes what the sieve lets through by one message, and returns how many flows the table has
-/// fewer; `None` where the kernel can't and has deleted nothing: before Linux 6.12.
-fn at_once(kernel: &mut impl Transport<Netfilter>, sieve: &Sieve) -> Result<Option<usize>, Error> {
-    let before = tracked(kernel)?;
-    match kernel.send(&sieve.delete())?.pop() {
-        None => Ok(Some(before.saturating_sub(tracked(kernel)?))),
-        Some((_, refusal)) if no_filter(&refusal) => Ok(None),
-        Some((_, refusal)) => Err(Error::Refused(refusal)),
+/// Deletes by the kernel's filter with a single request, and returns by how many flows the table
+/// shrank. `None` if the kernel doesn't support that (Linux before 6.12) and has deleted nothing.
+fn delete_at_once(
+    socket: &mut impl Transport<Netfilter>,
+    kernel_filter: &KernelFilter,
+) -> Result<Option<usize>, Error> {
+    let before = count(socket)?;
+    match socket.send(&kernel_filter.delete())?.pop() {
+        None => Ok(Some(before.saturating_sub(count(socket)?))),
+        Some((_, error)) if is_unsupported(&error) => Ok(None),
+        Some((_, error)) => Err(Error::Refused(error)),
     }
 }
 
-/// Number of flows in the whole table.
-fn tracked(kernel: &mut impl Transport<Netfilter>) -> Result<usize, Error> {
-    let mut entries = 0;
-    kernel.dump(&request::totals(), &mut |payload| {
-        entries = decode::entries(payload)?;
+/// Returns the number of flows in the whole table.
+fn count(socket: &mut impl Transport<Netfilter>) -> Result<usize, Error> {
+    let mut count = 0;
+    socket.dump(&request::count(), &mut |payload| {
+        count = decode::count(payload)?;
         Ok(())
     })?;
-    Ok(usize::try_from(entries).unwrap_or(usize::MAX))
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-fn listed(
-    kernel: &mut impl Transport<Netfilter>,
-    listing: &Batch<Netfilter>,
+fn list_and_delete(
+    socket: &mut impl Transport<Netfilter>,
+    list: &Batch<Netfilter>,
     filter: &Filter,
 ) -> Result<usize, Error> {
-    let found = collect_dump(kernel, listing, |found: &mut Found, payload| {
-        found.take(filter, payload)
+    let matches = collect_dump(socket, list, |matches: &mut Matches, payload| {
+        matches.add(filter, payload)
     })?;
-    one_by_one(kernel, &found.deletes)
+    delete_each(socket, &matches.deletes)
 }
 
-fn one_by_one(
-    kernel: &mut impl Transport<Netfilter>,
-    requests: &Batch<Netfilter>,
+fn delete_each(
+    socket: &mut impl Transport<Netfilter>,
+    deletes: &Batch<Netfilter>,
 ) -> Result<usize, Error> {
-    let mut deleted = requests.len();
-    for (_, refusal) in kernel.send(requests)? {
-        if !refusal.is(Errno::ENOENT) {
-            return Err(Error::Refused(refusal));
+    let mut deleted = deletes.len();
+    for (_, error) in socket.send(deletes)? {
+        if !error.is(Errno::ENOENT) {
+            return Err(Error::Refused(error));
         }
         deleted -= 1;
     }
     Ok(deleted)
 }
 
-/// Hands over every flow, or those that agree with the whole filter. The table goes on changing
-/// meanwhile, and the kernel says nothing of that.
+/// Passes every flow, or those that match `filter`, to `each`. Not a snapshot: the table changes
+/// during the dump and the kernel doesn't report it.
+///
+/// # Errors
+/// Fails if the transport fails, or the kernel refuses to list.
 pub fn each(
-    kernel: &mut impl Transport<Netfilter>,
+    socket: &mut impl Transport<Netfilter>,
     filter: Option<&Filter>,
-    flow: &mut dyn FnMut(&Flow),
+    each: &mut dyn FnMut(&Flow),
 ) -> Result<(), Error> {
     let mut matching = |payload: &[u8]| {
-        let tracked = decode::flow(payload)?;
-        let meant = tracked.filter(|tracked| filter.is_none_or(|f| f.matches(&tracked.flow)));
-        if let Some(tracked) = meant {
-            flow(&tracked.flow);
+        if let Some(listed) = decode::flow(payload)?
+            && filter.is_none_or(|filter| filter.matches(&listed.flow))
+        {
+            each(&listed.flow);
         }
         Ok(())
     };
-    if let Some(sieve) = filter.and_then(Sieve::of) {
-        match kernel.dump(&sieve.listing(), &mut matching) {
-            Err(Error::Refused(refusal)) if no_filter(&refusal) => {}
-            done => return done,
+    if let Some(kernel_filter) = filter.and_then(KernelFilter::of) {
+        match socket.dump(&kernel_filter.list(), &mut matching) {
+            Err(Error::Refused(error)) if is_unsupported(&error) => {}
+            result => return result,
         }
     }
     let family = filter.and_then(|filter| filter.parts().family);
-    kernel.dump(&request::listing(family), &mut matching)
+    socket.dump(&request::list(family), &mut matching)
 }

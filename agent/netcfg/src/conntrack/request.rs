@@ -1,79 +1,57 @@
-//! Requests about flows.
+//! Conntrack requests, and the part of a filter that the kernel applies.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+use patchbay_netlink::{Batch, Body, Flags, Netfilter};
 use patchbay_types::conntrack::{Ends, Filter, FilterFields};
 use patchbay_types::ipvs::Family;
 
-use super::decode::{self, Tracked};
-use patchbay_netlink::{Batch, Body, Flags, Netfilter};
+use super::consts::{
+    BY_DST, BY_DST_PORT, BY_PROTOCOL, BY_SRC, BY_SRC_PORT, CTA_FILTER, CTA_FILTER_ORIG_FLAGS,
+    CTA_FILTER_REPLY_FLAGS, CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_PROTO_DST_PORT,
+    CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_ZONE,
+    DELETE, GET, GET_STATS, HEADER,
+};
+use super::decode::ListedFlow;
+use crate::inet::{AF_INET, af};
 
-/// `NFNL_SUBSYS_CTNETLINK << 8`, and its messages.
-const GET: u16 = 0x101;
-const DELETE: u16 = 0x102;
-const GET_STATS: u16 = 0x105;
+/// Protocols with ports that every kernel reads from a filter: TCP and UDP. For a protocol that it
+/// doesn't track a kernel takes the ports for 0, which matches all flows of that protocol.
+const PROTOCOLS_WITH_PORTS: [u8; 2] = [6, 17];
 
-pub(super) const CTA_TUPLE_ORIG: u16 = 1;
-pub(super) const CTA_ID: u16 = 12;
-pub(super) const CTA_ZONE: u16 = 18;
-const CTA_FILTER: u16 = 25;
-const CTA_FILTER_ORIG_FLAGS: u16 = 1;
-const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-
-/// Bits of `CTA_FILTER_ORIG_FLAGS`.
-const BY_SRC: u32 = 1;
-const BY_DST: u32 = 2;
-const BY_PROTOCOL: u32 = 8;
-const BY_SRC_PORT: u32 = 16;
-const BY_DST_PORT: u32 = 32;
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
-/// Protocols of which every kernel reads the ports that a filter has. Of one that it does not
-/// track it would take them for 0, which all flows of that protocol have.
-const PORTS_READ: [u8; 2] = [6, 17];
-
-/// `nfgenmsg`: family, version 0, resource 0.
-fn header(family: u8) -> [u8; 4] {
+fn header(family: u8) -> [u8; HEADER] {
     [family, 0, 0, 0]
 }
 
-/// A list of all flows of one family, or of both.
-pub(super) fn listing(family: Option<Family>) -> Batch<Netfilter> {
-    let family = match family {
-        None => 0,
-        Some(Family::V4) => AF_INET,
-        Some(Family::V6) => AF_INET6,
-    };
-    Batch::of(GET, Flags::Dump, |body| body.raw(&header(family)))
+/// Builds a dump of the flows of one family, or of both.
+pub(super) fn list(family: Option<Family>) -> Batch<Netfilter> {
+    Batch::of(GET, Flags::Dump, |body| {
+        body.raw(&header(family.map_or(0, af)))
+    })
 }
 
-/// What is told of the table as a whole.
-pub(super) fn totals() -> Batch<Netfilter> {
+/// Builds a request for the number of flows in the table.
+pub(super) fn count() -> Batch<Netfilter> {
     Batch::of(GET_STATS, Flags::Plain, |body| body.raw(&header(0)))
 }
 
-/// Adds the deletion of one flow. The id keeps a new flow of the same addresses alive.
-pub(super) fn push_delete(batch: &mut Batch<Netfilter>, tracked: &Tracked<'_>) {
-    let family = match tracked.flow.orig.src {
-        IpAddr::V4(_) => AF_INET,
-        IpAddr::V6(_) => AF_INET6,
-    };
+/// Appends a request that deletes a flow. It includes the id, so that it can't delete a new flow with
+/// the same addresses.
+pub(super) fn push_delete(batch: &mut Batch<Netfilter>, listed: &ListedFlow<'_>) {
     batch.push(DELETE, Flags::Plain, |body| {
-        body.raw(&header(family));
-        body.nest(CTA_TUPLE_ORIG, |nest| nest.raw(tracked.orig));
-        body.bytes(CTA_ID, tracked.flow.id.to_be_bytes());
-        if tracked.flow.zone != 0 {
-            body.bytes(CTA_ZONE, tracked.flow.zone.to_be_bytes());
+        body.raw(&header(af(Family::of(listed.flow.orig.src))));
+        body.nest(CTA_TUPLE_ORIG, |nest| nest.raw(listed.orig));
+        body.bytes(CTA_ID, listed.flow.id.to_be_bytes());
+        if listed.flow.zone != 0 {
+            body.bytes(CTA_ZONE, listed.flow.zone.to_be_bytes());
         }
     });
 }
 
-/// What of a filter the kernel can sift by.
+/// Part of a filter that the kernel applies itself (`CTA_FILTER`).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sieve {
+pub(super) struct KernelFilter {
     src: Option<Ipv4Addr>,
     dst: Option<Ipv4Addr>,
     protocol: Option<u8>,
@@ -81,32 +59,32 @@ pub(super) struct Sieve {
     dst_port: Option<u16>,
 }
 
-impl Sieve {
-    /// Whole IPv4 addresses, the protocol, ports; `None` without an address, where it would hold
-    /// back little.
+impl KernelFilter {
+    /// Takes IPv4 host addresses, the protocol and ports from a filter. `None` without an address,
+    /// because then the kernel would skip few flows.
     pub(super) fn of(filter: &Filter) -> Option<Self> {
-        let parts = filter.parts();
-        let whole = |net: Option<IpNet>| match net {
+        let fields = filter.parts();
+        let host = |net: Option<IpNet>| match net {
             Some(IpNet::V4(net)) if net.prefix_len() == 32 => Some(net.addr()),
             _ => None,
         };
-        let read = |number| PORTS_READ.contains(&number);
-        let readable = parts.protocol.is_some_and(read);
-        let sieve = Self {
-            src: whole(parts.orig.src),
-            dst: whole(parts.orig.dst),
-            protocol: parts.protocol,
-            src_port: parts.orig.src_port.filter(|_| readable),
-            dst_port: parts.orig.dst_port.filter(|_| readable),
+        let has_ports = |number| PROTOCOLS_WITH_PORTS.contains(&number);
+        let has_ports = fields.protocol.is_some_and(has_ports);
+        let kernel_filter = Self {
+            src: host(fields.orig.src),
+            dst: host(fields.orig.dst),
+            protocol: fields.protocol,
+            src_port: fields.orig.src_port.filter(|_| has_ports),
+            dst_port: fields.orig.dst_port.filter(|_| has_ports),
         };
-        (sieve.src.is_some() || sieve.dst.is_some()).then_some(sieve)
+        (kernel_filter.src.is_some() || kernel_filter.dst.is_some()).then_some(kernel_filter)
     }
 
-    /// Whether one message may delete what the filter means: that is what the sieve lets through,
-    /// nothing narrower, and no kernel takes it for something else.
-    pub(super) fn deletes_all(&self, filter: &Filter) -> bool {
+    /// Returns whether a single request can delete the flows of `filter`: this part is the whole
+    /// filter, and no kernel takes it for anything else.
+    pub(super) fn can_delete(&self, filter: &Filter) -> bool {
         let net = |address: Option<Ipv4Addr>| address.map(|ip| IpNet::from(IpAddr::V4(ip)));
-        let said = FilterFields {
+        let whole = FilterFields {
             family: Some(Family::V4),
             orig: Ends {
                 src: net(self.src),
@@ -117,27 +95,27 @@ impl Sieve {
             protocol: self.protocol,
             ..FilterFields::default()
         };
-        *filter.parts() == said && !self.is_tuple()
+        *filter.parts() == whole && !self.is_tuple()
     }
 
-    /// Whether it has a whole tuple: Linux before 6.12 then deletes the one flow of zone 0 that has
-    /// it, looks at no filter, and reports success.
+    /// Returns whether it is a complete tuple. Linux before 6.12 then ignores the filter, deletes only
+    /// the flow of zone 0 with this tuple, and reports success.
     fn is_tuple(&self) -> bool {
-        let without_ports = |number| !PORTS_READ.contains(&number);
+        let without_ports = |number| !PROTOCOLS_WITH_PORTS.contains(&number);
         self.src.is_some()
             && self.dst.is_some()
             && (self.protocol.is_some_and(without_ports)
                 || self.src_port.is_some() && self.dst_port.is_some())
     }
 
-    /// A list of what it lets through.
-    pub(super) fn listing(&self) -> Batch<Netfilter> {
-        Batch::of(GET, Flags::Dump, |body| self.write(body))
+    /// Builds a dump of the matching flows.
+    pub(super) fn list(&self) -> Batch<Netfilter> {
+        Batch::of(GET, Flags::Dump, |body| self.encode(body))
     }
 
-    /// Deletes all that it lets through, on Linux 6.12 and later.
+    /// Builds a request that deletes all matching flows (Linux 6.12 and later).
     pub(super) fn delete(&self) -> Batch<Netfilter> {
-        Batch::of(DELETE, Flags::Plain, |body| self.write(body))
+        Batch::of(DELETE, Flags::Plain, |body| self.encode(body))
     }
 
     pub(super) fn flags(&self) -> u32 {
@@ -148,15 +126,11 @@ impl Sieve {
             | self.dst_port.map_or(0, |_| BY_DST_PORT)
     }
 
-    fn write(&self, body: &mut Body<'_>) {
+    fn encode(&self, body: &mut Body<'_>) {
         body.raw(&header(AF_INET));
         body.nest(CTA_TUPLE_ORIG, |tuple| {
-            tuple.nest(decode::CTA_TUPLE_IP, |ip| {
-                let ends = [
-                    (decode::CTA_IP_V4_SRC, self.src),
-                    (decode::CTA_IP_V4_DST, self.dst),
-                ];
-                for (kind, address) in ends {
+            tuple.nest(CTA_TUPLE_IP, |ip| {
+                for (kind, address) in [(CTA_IP_V4_SRC, self.src), (CTA_IP_V4_DST, self.dst)] {
                     if let Some(address) = address {
                         ip.bytes(kind, address.octets());
                     }
@@ -165,13 +139,10 @@ impl Sieve {
             let Some(protocol) = self.protocol else {
                 return;
             };
-            tuple.nest(decode::CTA_TUPLE_PROTO, |proto| {
-                proto.u8(decode::CTA_PROTO_NUM, protocol);
-                let ports = [
-                    (decode::CTA_PROTO_SRC_PORT, self.src_port),
-                    (decode::CTA_PROTO_DST_PORT, self.dst_port),
-                ];
-                for (kind, port) in ports {
+            tuple.nest(CTA_TUPLE_PROTO, |proto| {
+                proto.u8(CTA_PROTO_NUM, protocol);
+                let (src, dst) = (self.src_port, self.dst_port);
+                for (kind, port) in [(CTA_PROTO_SRC_PORT, src), (CTA_PROTO_DST_PORT, dst)] {
                     if let Some(port) = port {
                         proto.bytes(kind, port.to_be_bytes());
                     }

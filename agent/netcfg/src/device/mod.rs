@@ -1,4 +1,4 @@
-//! Finding a card by where it sits.
+//! Lookup of a card by its PCI path, and waiting for it.
 
 mod sysfs;
 mod wait;
@@ -6,4 +6,4 @@ mod wait;
 pub use sysfs::Sysfs;
 #[cfg(fuzzing)]
 pub(crate) use sysfs::device_path;
-pub use wait::until;
+pub use wait::wait_until;

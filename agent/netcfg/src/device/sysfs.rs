@@ -1,48 +1,48 @@
-//! Where the kernel says that a network device sits.
+//! PCI paths of network devices, from sysfs.
 
 use std::fs;
 use std::path::PathBuf;
 
 use patchbay_types::{PciAddress, PciPath};
 
-/// A mounted sysfs.
+/// Mounted sysfs.
 #[derive(Debug, Clone)]
 pub struct Sysfs {
     root: PathBuf,
 }
 
 impl Sysfs {
-    /// The one at this path; `/sys` but in tests.
+    /// Uses the sysfs mounted at `root`, usually `/sys`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// The PCI path of the link with this name and index; `None` for what is no PCI device, and for
-    /// a link that has gone or was renamed meanwhile.
+    /// Returns the PCI path of the link with this name and index. `None` if it isn't a PCI device, or
+    /// if the link was removed or renamed in the meantime.
     #[must_use]
     pub fn path_of(&self, name: &str, index: u32) -> Option<PciPath> {
         let link = self.root.join("class/net").join(name);
         let target = fs::read_link(&link).ok()?;
-        // The name may belong to another link by now; its index tells.
-        let now: u32 = fs::read_to_string(link.join("ifindex"))
+        // Another link can have the name now; the index is never reused.
+        let current: u32 = fs::read_to_string(link.join("ifindex"))
             .ok()?
             .trim()
             .parse()
             .ok()?;
-        (now == index).then(|| device_path(target.to_str()?))?
+        (current == index).then(|| device_path(target.to_str()?))?
     }
 }
 
-/// Reads `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio0/net/eth0`. Bus numbers are the
-/// guest's choice and are passed over; what counts is slot and function of each level. Only the
-/// first root bus is known: QEMU's machines have no other unless told so.
+/// Parses `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio0/net/eth0`. The path consists of
+/// the slot and function of each level; bus numbers are assigned by the guest and ignored. Only the
+/// first root bus is supported: QEMU's machines have no other by default.
 pub(crate) fn device_path(target: &str) -> Option<PciPath> {
     let (_, below) = target.split_once("/pci0000:00/")?;
     let steps = below.split('/').map_while(pci_address).collect();
     PciPath::new(steps).ok()
 }
 
-/// Reads `DDDD:BB:SS.F`.
+/// Parses `DDDD:BB:SS.F`.
 fn pci_address(component: &str) -> Option<PciAddress> {
     let [domain, bus, device] = component.split(':').collect::<Vec<_>>().try_into().ok()?;
     let (slot, function) = device.split_once('.')?;
@@ -59,25 +59,25 @@ fn pci_address(component: &str) -> Option<PciAddress> {
 mod tests {
     use super::*;
 
-    fn text(target: &str) -> Option<String> {
+    fn path_text(target: &str) -> Option<String> {
         device_path(target).map(|path| path.to_string())
     }
 
     #[test]
-    fn the_way_down_is_read_whatever_the_bus_numbers() {
+    fn device_path_ignores_bus_numbers() {
         let behind_port = "../../devices/pci0000:00/0000:00:03.0/0000:01:00.0/virtio0/net/eth0";
-        assert_eq!(text(behind_port).unwrap(), "03.0/00");
+        assert_eq!(path_text(behind_port).unwrap(), "03.0/00");
         let behind_two =
             "../../devices/pci0000:00/0000:00:1e.1/0000:0a:00.0/0000:0b:05.0/virtio2/net/eth0";
-        assert_eq!(text(behind_two).unwrap(), "1e.1/00.0/05");
+        assert_eq!(path_text(behind_two).unwrap(), "1e.1/00.0/05");
         let on_root = "../../devices/pci0000:00/0000:00:05.0/virtio1/net/eth0";
-        assert_eq!(text(on_root).unwrap(), "05");
+        assert_eq!(path_text(on_root).unwrap(), "05");
         let arm = "../../devices/platform/4010000000.pcie/pci0000:00/0000:00:01.0/0000:01:00.0/virtio3/net/a";
-        assert_eq!(text(arm).unwrap(), "01.0/00");
+        assert_eq!(path_text(arm).unwrap(), "01.0/00");
     }
 
     #[test]
-    fn what_is_no_pci_device_has_no_path() {
+    fn device_path_of_other_devices_is_none() {
         for target in [
             "",
             "../../devices/virtual/net/lo",
@@ -86,7 +86,7 @@ mod tests {
             "../../devices/pci0000:00/0000:00:3f.0/net/eth0",
             "../../devices/pci0000:01/0000:01:03.0/net/eth0",
         ] {
-            assert_eq!(text(target), None, "{target}");
+            assert_eq!(path_text(target), None, "{target}");
         }
     }
 }

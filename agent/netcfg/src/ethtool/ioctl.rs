@@ -1,4 +1,4 @@
-//! `SIOCETHTOOL`, for kernels before 5.7.
+//! `SIOCETHTOOL`, for Linux before 5.7.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -25,13 +25,13 @@ struct EthtoolChannels {
     combined_count: u32,
 }
 
-/// Combined channels: in use, and offered.
+/// Returns the combined channels in use and their maximum.
 pub(super) fn channels(name: &str) -> Result<(u32, u32), Error> {
     let got = get(&control()?, name)?;
     Ok((got.combined_count, got.max_combined))
 }
 
-/// Sets the combined channels and leaves the other kinds as they are.
+/// Sets the combined channels and keeps the other kinds.
 pub(super) fn set_channels(name: &str, pairs: u32) -> Result<(), Error> {
     let control = control()?;
     let mut channels = get(&control, name)?;
@@ -55,27 +55,24 @@ fn control() -> Result<OwnedFd, Error> {
 }
 
 fn refused(errno: Errno) -> Error {
-    Error::Refused(KernelError {
-        errno: errno as i32,
-        text: None,
-    })
+    Error::Refused(KernelError::from(errno))
 }
 
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "ioctl with a pointer in its argument")]
 fn call(control: &OwnedFd, name: &str, channels: &mut EthtoolChannels) -> Result<(), Error> {
-    // SAFETY: ifreq is plain data of the kernel, for which all zeroes are a value.
+    // SAFETY: ifreq is plain data, for which all zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays the closing NUL.
-    let room = request.ifr_name.len() - 1;
-    if name.len() > room {
+    // The last byte stays the terminating NUL.
+    let max_len = request.ifr_name.len() - 1;
+    if name.len() > max_len {
         return Err(refused(Errno::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(channels).cast();
-    // SAFETY: `request` and the structure that it points to live until the call returns, and the
-    // kernel reads and writes no more than their sizes for these two commands.
-    let done = unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    Errno::result(done).map(drop).map_err(refused)
+    // SAFETY: `request` and the structure that it points to outlive the call, and for these two
+    // commands the kernel accesses no more than their sizes.
+    let result = unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    Errno::result(result).map(drop).map_err(refused)
 }

@@ -1,7 +1,6 @@
-//! The number of queue pairs of a card, by ethtool's netlink family or its ioctl.
+//! Number of queue pairs of a card, over the ethtool netlink family or its ioctl.
 //!
-//! The family came with Linux 5.7; an older kernel answers the lookup with ENOENT, and there the
-//! ioctl does the same.
+//! Linux has the family since 5.7. Older kernels answer its lookup with ENOENT and have the ioctl.
 
 mod ioctl;
 
@@ -9,7 +8,7 @@ use nix::errno::Errno;
 use patchbay_types::QueuePairs;
 
 use patchbay_netlink::genl::{FamilyId, HEADER};
-use patchbay_netlink::{Attrs, Error, Generic, RecvBuffer, Socket, Transport, read_u32};
+use patchbay_netlink::{Attrs, Body, Error, Generic, RecvBuffer, Socket, Transport, read_u32};
 
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_MSG_CHANNELS_SET: u8 = 18;
@@ -18,34 +17,34 @@ const ETHTOOL_A_CHANNELS_HEADER: u16 = 1;
 const ETHTOOL_A_CHANNELS_COMBINED_MAX: u16 = 5;
 const ETHTOOL_A_CHANNELS_COMBINED_COUNT: u16 = 9;
 
-/// How queues are counted and set.
+/// Choice between the two interfaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EthtoolBackend {
-    /// By netlink where the kernel has that family, else by the ioctl.
+    /// Netlink if the kernel has the family, the ioctl otherwise.
     Auto,
-    /// By the ioctl.
+    /// The ioctl.
     Ioctl,
 }
 
-/// The link that is meant: netlink goes by its index, the ioctl by its name of the moment.
+/// Link by index, for netlink, and by name, for the ioctl.
 #[derive(Debug, Clone, Copy)]
-pub struct Device<'a> {
-    /// The kernel's index.
+pub struct EthtoolLink<'a> {
+    /// Interface index.
     pub index: u32,
-    /// The kernel's name for it just now.
+    /// Current name.
     pub name: &'a str,
 }
 
-/// Combined channels of a card: `ethtool -l`'s "Combined".
+/// Combined channels of a card ("Combined" of `ethtool -l`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channels {
     /// In use.
     pub count: QueuePairs,
-    /// What the device offers.
+    /// Maximum that the device supports.
     pub max: QueuePairs,
 }
 
-/// The way in which this kernel is asked.
+/// Interface of the running kernel.
 #[derive(Debug)]
 pub enum Ethtool {
     /// The netlink family.
@@ -55,68 +54,71 @@ pub enum Ethtool {
 }
 
 impl Ethtool {
-    /// Finds out which way this kernel has.
-    pub fn open(way: EthtoolBackend) -> Result<Self, Error> {
-        if way == EthtoolBackend::Ioctl {
+    /// Opens the netlink family, or falls back to the ioctl.
+    pub fn open(backend: EthtoolBackend) -> Result<Self, Error> {
+        if backend == EthtoolBackend::Ioctl {
             return Ok(Self::Ioctl);
         }
         let mut socket = Socket::open(RecvBuffer::Large)?;
         match FamilyId::resolve(&mut socket, "ethtool") {
             Ok(id) => Ok(Self::Family(socket, id)),
-            Err(Error::Refused(refusal)) if refusal.is(Errno::ENOENT) => Ok(Self::Ioctl),
+            Err(Error::Refused(error)) if error.is(Errno::ENOENT) => Ok(Self::Ioctl),
             Err(error) => Err(error),
         }
     }
 
-    /// The channels of a link; `None` where its driver knows no combined ones.
-    pub fn channels(&mut self, device: Device<'_>) -> Result<Option<Channels>, Error> {
-        let counted = match self {
-            Self::Family(socket, id) => get(socket, *id, device.index),
-            Self::Ioctl => ioctl::channels(device.name),
+    /// Returns the channels of a link; `None` if its driver has no combined ones.
+    pub fn channels(&mut self, link: EthtoolLink<'_>) -> Result<Option<Channels>, Error> {
+        let channels = match self {
+            Self::Family(socket, id) => get(socket, *id, link.index),
+            Self::Ioctl => ioctl::channels(link.name),
         };
-        match counted {
+        match channels {
             Ok((count, max)) => {
                 let pairs = |number| QueuePairs::try_from(u64::from(number)).ok();
                 Ok(pairs(count)
                     .zip(pairs(max))
                     .map(|(count, max)| Channels { count, max }))
             }
-            Err(Error::Refused(refusal)) if refusal.is(Errno::EOPNOTSUPP) => Ok(None),
+            Err(Error::Refused(error)) if error.is(Errno::EOPNOTSUPP) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Switches on this many queue pairs.
-    pub fn set_channels(&mut self, device: Device<'_>, pairs: QueuePairs) -> Result<(), Error> {
+    /// Sets the number of queue pairs in use.
+    pub fn set_channels(&mut self, link: EthtoolLink<'_>, pairs: QueuePairs) -> Result<(), Error> {
         let pairs = u32::from(pairs.get());
         match self {
-            Self::Family(socket, id) => set(socket, *id, device.index, pairs),
-            Self::Ioctl => ioctl::set_channels(device.name, pairs),
+            Self::Family(socket, id) => set(socket, *id, link.index, pairs),
+            Self::Ioctl => ioctl::set_channels(link.name, pairs),
         }
     }
 }
 
+fn header(body: &mut Body<'_>, index: u32) {
+    body.nest(ETHTOOL_A_CHANNELS_HEADER, |nest| {
+        nest.u32(ETHTOOL_A_HEADER_DEV_INDEX, index);
+    });
+}
+
+/// Returns the combined channels in use and their maximum.
 pub(crate) fn get(
     socket: &mut impl Transport<Generic>,
     id: FamilyId,
     index: u32,
 ) -> Result<(u32, u32), Error> {
-    let request = id.request(ETHTOOL_MSG_CHANNELS_GET, |body| {
-        body.nest(ETHTOOL_A_CHANNELS_HEADER, |nest| {
-            nest.u32(ETHTOOL_A_HEADER_DEV_INDEX, index);
-        });
-    });
-    let mut counted = (0, 0);
+    let request = id.request(ETHTOOL_MSG_CHANNELS_GET, |body| header(body, index));
+    let mut channels = (0, 0);
     socket.dump(&request, &mut |payload| {
         let attrs = Attrs::after(HEADER, payload)?;
         let number = |kind| Ok(attrs.find(kind)?.map(read_u32).transpose()?.unwrap_or(0));
-        counted = (
+        channels = (
             number(ETHTOOL_A_CHANNELS_COMBINED_COUNT)?,
             number(ETHTOOL_A_CHANNELS_COMBINED_MAX)?,
         );
         Ok(())
     })?;
-    Ok(counted)
+    Ok(channels)
 }
 
 fn set(
@@ -126,13 +128,11 @@ fn set(
     pairs: u32,
 ) -> Result<(), Error> {
     let request = id.request(ETHTOOL_MSG_CHANNELS_SET, |body| {
-        body.nest(ETHTOOL_A_CHANNELS_HEADER, |nest| {
-            nest.u32(ETHTOOL_A_HEADER_DEV_INDEX, index);
-        });
+        header(body, index);
         body.u32(ETHTOOL_A_CHANNELS_COMBINED_COUNT, pairs);
     });
     match socket.send(&request)?.pop() {
-        Some((_, refusal)) => Err(Error::Refused(refusal)),
+        Some((_, error)) => Err(Error::Refused(error)),
         None => Ok(()),
     }
 }

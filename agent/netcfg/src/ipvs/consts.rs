@@ -1,4 +1,4 @@
-//! Numbers of `linux/ip_vs.h`.
+//! Constants of `linux/ip_vs.h`.
 
 pub(super) const FAMILY: &str = "IPVS";
 
@@ -19,7 +19,7 @@ pub(super) const CMD_GET_INFO: u8 = 15;
 pub(super) const CMD_ZERO: u8 = 16;
 pub(super) const CMD_FLUSH: u8 = 17;
 
-/// Attributes of a request or answer.
+/// Top-level attributes (`IPVS_CMD_ATTR_*`).
 pub(super) mod top {
     pub(crate) const SERVICE: u16 = 1;
     pub(crate) const DEST: u16 = 2;
@@ -29,13 +29,13 @@ pub(super) mod top {
     pub(crate) const TIMEOUT_UDP: u16 = 6;
 }
 
-/// Attributes of the answer to `CMD_GET_INFO`.
+/// Attributes of the reply to `CMD_GET_INFO` (`IPVS_INFO_ATTR_*`).
 pub(super) mod info {
     pub(crate) const VERSION: u16 = 1;
     pub(crate) const CONN_TAB_SIZE: u16 = 2;
 }
 
-/// Attributes in `top::SERVICE`.
+/// Attributes in `top::SERVICE` (`IPVS_SVC_ATTR_*`).
 pub(super) mod svc {
     pub(crate) const AF: u16 = 1;
     pub(crate) const PROTOCOL: u16 = 2;
@@ -51,7 +51,7 @@ pub(super) mod svc {
     pub(crate) const STATS64: u16 = 12;
 }
 
-/// Attributes in `top::DEST`.
+/// Attributes in `top::DEST` (`IPVS_DEST_ATTR_*`).
 pub(super) mod dest {
     pub(crate) const ADDR: u16 = 1;
     pub(crate) const PORT: u16 = 2;
@@ -70,7 +70,7 @@ pub(super) mod dest {
     pub(crate) const TUN_FLAGS: u16 = 15;
 }
 
-/// Attributes in `top::DAEMON`.
+/// Attributes in `top::DAEMON` (`IPVS_DAEMON_ATTR_*`).
 pub(super) mod daemon {
     pub(crate) const STATE: u16 = 1;
     pub(crate) const MCAST_IFN: u16 = 2;
@@ -82,15 +82,11 @@ pub(super) mod daemon {
     pub(crate) const MCAST_TTL: u16 = 8;
 }
 
-/// `IP_VS_SVC_F_*`. The kernel adds `HASHED` (2) to what it tells.
+/// `IP_VS_SVC_F_*`. The kernel adds `HASHED` (2) in its replies.
 pub(super) const SVC_PERSISTENT: u32 = 1;
 pub(super) const SVC_ONEPACKET: u32 = 4;
-/// The first of the scheduler's three flags is this bit.
+/// Bit of the first of the scheduler's three flags.
 pub(super) const SVC_SCHED_SHIFT: u32 = 3;
 
 /// `IP_VS_CONN_F_FWD_MASK`.
 pub(super) const FWD_MASK: u32 = 7;
-
-/// `AF_INET`, `AF_INET6`.
-pub(super) const AF_INET: u16 = 2;
-pub(super) const AF_INET6: u16 = 10;

@@ -1,7 +1,20 @@
-//! IPVS by its generic netlink family: domain types to attributes and back.
+//! IPVS: its generic netlink family, its older socket options, and its files in `/proc`.
 //!
-//! The kernel checks little of what it is told (protocols, ports, flags and ways of forwarding that
-//! do not exist are all taken), so only values that the domain types can hold are sent.
+//! The kernel validates little (it accepts unknown protocols, ports, flags and forwarding methods),
+//! so requests are built from domain types only.
+//!
+//! ```no_run
+//! use patchbay_netcfg::ipvs::Ipvs;
+//! use patchbay_netlink::{RecvBuffer, Socket};
+//!
+//! let mut socket = Socket::open(RecvBuffer::Large)?;
+//! if let Some(ipvs) = Ipvs::resolve(&mut socket)? {
+//!     for listed in ipvs.services(&mut socket)? {
+//!         println!("{} {}", listed.service.id, listed.service.scheduler);
+//!     }
+//! }
+//! # Ok::<(), patchbay_netlink::Error>(())
+//! ```
 
 mod consts;
 mod decode;
@@ -16,20 +29,20 @@ use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Error, Generic, Transport, dump};
 
 pub use proc::{connections, count_rules};
-pub use sockopt::OldLists;
+pub use sockopt::SockoptLists;
 #[cfg(fuzzing)]
-pub(crate) use {proc::connection_row, sockopt::entries};
+pub(crate) use {proc::connection, sockopt::entries};
 
-/// The family on this kernel.
+/// IPVS family of the running kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipvs(FamilyId);
 
 impl Ipvs {
-    /// Asks for the family; `None` where the kernel has none, or not yet.
-    pub fn resolve(kernel: &mut impl Transport<Generic>) -> Result<Option<Self>, Error> {
-        match FamilyId::resolve(kernel, consts::FAMILY) {
+    /// Looks up the family; `None` if the kernel has no IPVS or its module isn't loaded.
+    pub fn resolve(socket: &mut impl Transport<Generic>) -> Result<Option<Self>, Error> {
+        match FamilyId::resolve(socket, consts::FAMILY) {
             Ok(id) => Ok(Some(Self(id))),
-            Err(Error::Refused(refusal)) if refusal.is(nix::errno::Errno::ENOENT) => Ok(None),
+            Err(Error::Refused(error)) if error.is(nix::errno::Errno::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -39,54 +52,54 @@ impl Ipvs {
         encode::change(self.0, batch, change);
     }
 
-    /// Every service, in the kernel's order and without its servers.
+    /// Lists the services in the kernel's order, without their servers.
     pub fn services(
         self,
-        kernel: &mut impl Transport<Generic>,
+        socket: &mut impl Transport<Generic>,
     ) -> Result<Vec<ListedService>, Error> {
         let request = self.0.dump(consts::CMD_GET_SERVICE, |_| {});
-        dump(kernel, &request, |payload| {
+        dump(socket, &request, |payload| {
             decode::service(payload).map(Some)
         })
     }
 
-    /// One service, without its servers.
+    /// Gets a service, without its servers.
     ///
     /// # Errors
-    /// ESRCH as a refusal where there is none.
+    /// Fails with ESRCH if there is no such service.
     pub fn service(
         self,
-        kernel: &mut impl Transport<Generic>,
+        socket: &mut impl Transport<Generic>,
         id: ServiceId,
     ) -> Result<ListedService, Error> {
-        let request = self
-            .0
-            .request(consts::CMD_GET_SERVICE, |body| encode::which(body, id));
-        one(kernel, &request, decode::service)
+        let request = self.0.request(consts::CMD_GET_SERVICE, |body| {
+            encode::service_nest(body, id)
+        });
+        get(socket, &request, decode::service)
     }
 
-    /// The servers of a service, in the kernel's order; none where there is no such service.
+    /// Lists the servers of a service in the kernel's order; empty if there is no such service.
     pub fn servers(
         self,
-        kernel: &mut impl Transport<Generic>,
+        socket: &mut impl Transport<Generic>,
         id: ServiceId,
     ) -> Result<Vec<ListedServer>, Error> {
         let request = self
             .0
-            .dump(consts::CMD_GET_DEST, |body| encode::which(body, id));
-        dump(kernel, &request, |payload| {
+            .dump(consts::CMD_GET_DEST, |body| encode::service_nest(body, id));
+        dump(socket, &request, |payload| {
             decode::server(payload, id.family()).map(Some)
         })
     }
 
-    /// Version, timeouts and daemons.
-    pub fn status(self, kernel: &mut impl Transport<Generic>) -> Result<Status, Error> {
+    /// Gets the version, timeouts and daemons.
+    pub fn status(self, socket: &mut impl Transport<Generic>) -> Result<Status, Error> {
         let request = self.0.request(consts::CMD_GET_INFO, |_| {});
-        let (version, table_size) = one(kernel, &request, decode::info)?;
+        let (version, table_size) = get(socket, &request, decode::info)?;
         let request = self.0.request(consts::CMD_GET_CONFIG, |_| {});
-        let timeouts = one(kernel, &request, decode::timeouts)?;
+        let timeouts = get(socket, &request, decode::timeouts)?;
         let request = self.0.dump(consts::CMD_GET_DAEMON, |_| {});
-        let mut daemons: Vec<Daemon> = dump(kernel, &request, |payload| {
+        let mut daemons: Vec<Daemon> = dump(socket, &request, |payload| {
             decode::daemon(payload).map(Some)
         })?;
         daemons.sort_by_key(|daemon| daemon.role);
@@ -99,16 +112,16 @@ impl Ipvs {
     }
 }
 
-/// The one answer to a question.
-fn one<T>(
-    kernel: &mut impl Transport<Generic>,
+/// Sends a request with a single reply.
+fn get<T>(
+    socket: &mut impl Transport<Generic>,
     request: &Batch<Generic>,
     parse: impl Fn(&[u8]) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut found = None;
-    kernel.dump(request, &mut |payload| {
-        found = Some(parse(payload)?);
+    let mut reply = None;
+    socket.dump(request, &mut |payload| {
+        reply = Some(parse(payload)?);
         Ok(())
     })?;
-    found.ok_or(Error::Malformed("a question has no answer"))
+    reply.ok_or(Error::Malformed("a request has no reply"))
 }

@@ -1,8 +1,7 @@
-//! The servers of IPv4 services by IPVS's older interface, socket options (`linux/ip_vs.h`).
+//! Servers of IPv4 services, over the socket options that precede netlink (`linux/ip_vs.h`).
 //!
-//! One call answers for a service with all its servers, thresholds too, in a fifth of the time of a
-//! dump by netlink. It knows nothing of IPv6, tunnels' details and counters of 64 bits: netlink
-//! tells those.
+//! A single call returns all servers of a service in a fifth of the time of a netlink dump. The
+//! interface has no IPv6, no tunnel attributes and no counters of 64 bits.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,45 +20,43 @@ const GET_INFO: libc::c_int = 64 + 1024 + 64 + 1;
 const GET_SERVICES: libc::c_int = GET_INFO + 1;
 const GET_DESTS: libc::c_int = GET_INFO + 3;
 
-/// `ip_vs_getinfo`: version u32, size of the connection table u32, number of IPv4 services u32.
+/// Size of `ip_vs_getinfo`: version u32, size of connection table u32, number of IPv4 services u32.
 const INFO: usize = 12;
-/// `ip_vs_get_services`: their number u32, padding, then each.
+/// Size of the header of `ip_vs_get_services`: number of entries u32, padding.
 const SERVICES: usize = 8;
-/// `ip_vs_service_entry`: protocol u16, padding, address, port, mark u32, name of the scheduler [16],
-/// flags u32, timeout u32, netmask, number of servers u32, and counters.
+/// Size of `ip_vs_service_entry`: protocol u16, padding, address, port, mark u32, scheduler [u8; 16],
+/// flags u32, timeout u32, netmask, number of servers u32, counters.
 const SERVICE: usize = 104;
-/// What names the service in it, and before its servers.
-const WHICH: usize = 16;
-/// Where it says how many it has.
-const SERVERS_OF: usize = 44;
-/// `ip_vs_get_dests`: which, number of servers u32, padding, then each.
+/// Size of the fields that identify a service, in its entry and in `ip_vs_get_dests`.
+const SERVICE_ID: usize = 16;
+/// Offset of the number of servers.
+const SERVER_COUNT: usize = 44;
+/// Size of the header of `ip_vs_get_dests`: service, number of entries u32, padding.
 const SERVERS: usize = 24;
-/// `ip_vs_dest_entry`: address, port and padding, flags u32, weight, upper and lower threshold,
-/// active, inactive and persistent connections u32, and counters.
+/// Size of `ip_vs_dest_entry`: address, port and padding, flags u32, weight, thresholds u32 x 2,
+/// active, inactive and persistent connections u32, counters.
 const SERVER: usize = 96;
 
-/// Room for what comes between a question for the size of a list and the list.
-const MORE: usize = 16;
-/// Most services of one list, in bytes: the kernel takes a length of 31 bits.
-const MAX_LIST: usize = 1 << 30;
+/// Number of services that can be added between the calls for their number and for the list.
+const SPARE_ENTRIES: usize = 16;
+/// Maximum size of a buffer; the kernel allows a length of 31 bits.
+const MAX_LIST_BYTES: usize = 1 << 30;
 
-/// The servers of every IPv4 service, in the order in which netlink lists services too: read beside
-/// such a list they need no lookup.
+/// Cursor over the servers of all IPv4 services, in the order in which netlink lists the services.
 #[derive(Debug)]
-pub struct OldLists {
+pub struct SockoptLists {
     socket: OwnedFd,
-    /// Those that are not asked for yet.
     services: Vec<u8>,
     next: usize,
     buffer: Vec<u8>,
     servers: Vec<ListedServer>,
 }
 
-impl OldLists {
-    /// Begins with the first service.
+impl SockoptLists {
+    /// Lists the services and starts before the first.
     ///
     /// # Errors
-    /// The kernel has no such interface, or no IPVS.
+    /// Fails if the kernel has no IPVS or doesn't have these socket options.
     pub fn open() -> io::Result<Self> {
         let kind = SockType::Datagram;
         let socket = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
@@ -72,8 +69,10 @@ impl OldLists {
         };
         let mut info = vec![0; INFO];
         get(&lists.socket, GET_INFO, &mut info)?;
-        let count = usize::try_from(number(&info, 8)).unwrap_or(usize::MAX);
-        let room = count.saturating_add(MORE).min(MAX_LIST / SERVICE);
+        let count = usize::try_from(read_u32(&info, 8)).unwrap_or(usize::MAX);
+        let room = count
+            .saturating_add(SPARE_ENTRIES)
+            .min(MAX_LIST_BYTES / SERVICE);
         lists.services = vec![0; SERVICES + room * SERVICE];
         let room = u32::try_from(room).unwrap_or_default();
         lists.services[..4].copy_from_slice(&room.to_ne_bytes());
@@ -81,18 +80,18 @@ impl OldLists {
         Ok(lists)
     }
 
-    /// The servers of the next IPv4 service, if it is this one and all is told of them. After a
-    /// change of the table meanwhile the next one is another, or has other servers.
+    /// Returns the servers of the next service if it is service `id` and the interface can represent
+    /// them all. `None` also if the table has changed since the services were listed.
     pub fn of(&mut self, id: ServiceId) -> Option<&[ListedServer]> {
         let entry = self.services.get(self.next..self.next + SERVICE)?;
         if service(entry) != Some(id) {
             return None;
         }
-        let count = number(entry, SERVERS_OF);
+        let count = read_u32(entry, SERVER_COUNT);
         let mut servers = std::mem::take(&mut self.servers);
         servers.clear();
         let (entries, _) = self.dump()?.as_chunks::<SERVER>();
-        // Behind the last one all is zero; a server of the other family is not told.
+        // The rest of the buffer stays zero. Servers of the other family are missing.
         for entry in entries.iter().take_while(|entry| entry[..4] != [0; 4]) {
             servers.push(server(entry)?);
         }
@@ -100,18 +99,18 @@ impl OldLists {
         (self.servers.len() as u64 == u64::from(count)).then_some(&self.servers)
     }
 
-    /// Goes on to the next service, and asks for its servers and one more: their entries as the
-    /// kernel has them.
+    /// Advances to the next service and returns its servers as `ip_vs_dest_entry`. The buffer has
+    /// room for one more server than expected, so that an added one is noticed.
     pub fn dump(&mut self) -> Option<&[u8]> {
         let entry = self.services.get(self.next..self.next + SERVICE)?;
         self.next += SERVICE;
-        let room = number(entry, SERVERS_OF).checked_add(1)?;
+        let room = read_u32(entry, SERVER_COUNT).checked_add(1)?;
         let size = usize::try_from(room).ok()?.checked_mul(SERVER)?;
-        if size > MAX_LIST {
+        if size > MAX_LIST_BYTES {
             return None;
         }
         self.buffer.clear();
-        self.buffer.extend_from_slice(&entry[..WHICH]);
+        self.buffer.extend_from_slice(&entry[..SERVICE_ID]);
         self.buffer.extend_from_slice(&room.to_ne_bytes());
         self.buffer.resize(SERVERS + size, 0);
         get(&self.socket, GET_DESTS, &mut self.buffer).ok()?;
@@ -119,12 +118,12 @@ impl OldLists {
     }
 }
 
-/// Reads an option into the whole buffer, which says how much room there is.
+/// Reads a socket option into the buffer, whose header holds the number of entries that fit.
 fn get(socket: &OwnedFd, option: libc::c_int, buffer: &mut [u8]) -> io::Result<()> {
     let mut length = libc::socklen_t::try_from(buffer.len()).map_err(io::Error::other)?;
-    #[allow(unsafe_code)]
-    // SAFETY: the buffer is as long as the length says, and any bytes are valid in it.
-    let done = unsafe {
+    #[expect(unsafe_code, reason = "getsockopt with options of IPVS")]
+    // SAFETY: `length` is the size of the buffer, in which any bytes are valid.
+    let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_IP,
@@ -133,32 +132,32 @@ fn get(socket: &OwnedFd, option: libc::c_int, buffer: &mut [u8]) -> io::Result<(
             &raw mut length,
         )
     };
-    match done {
+    match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// A number in host order at this place; 0 where the entry is too short.
-fn number(entry: &[u8], at: usize) -> u32 {
+/// Reads a u32 in host order; 0 if the entry is too short.
+fn read_u32(entry: &[u8], at: usize) -> u32 {
     let bytes = entry.get(at..).and_then(<[u8]>::first_chunk);
     bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
 }
 
-/// A port in network order at this place, and an address before it.
-fn end(entry: &[u8], address: usize) -> Option<(IpAddr, u16)> {
+/// Reads an IPv4 address and the port after it.
+fn endpoint(entry: &[u8], address: usize) -> Option<(IpAddr, u16)> {
     let octets: [u8; 4] = *entry.get(address..)?.first_chunk()?;
     let port: [u8; 2] = *entry.get(address + 4..)?.first_chunk()?;
     Some((Ipv4Addr::from(octets).into(), u16::from_be_bytes(port)))
 }
 
 fn service(entry: &[u8]) -> Option<ServiceId> {
-    if let Some(mark) = NonZeroU32::new(number(entry, 12)) {
+    if let Some(mark) = NonZeroU32::new(read_u32(entry, 12)) {
         let family = Family::V4;
         return Some(ServiceId::Mark { mark, family });
     }
     let protocol = u16::from_ne_bytes(*entry.first_chunk()?);
-    let (address, port) = end(entry, 4)?;
+    let (address, port) = endpoint(entry, 4)?;
     Some(ServiceId::Address {
         protocol: Protocol::try_from(u32::from(protocol)).ok()?,
         address,
@@ -167,25 +166,25 @@ fn service(entry: &[u8]) -> Option<ServiceId> {
 }
 
 fn server(entry: &[u8; SERVER]) -> Option<ListedServer> {
-    let count = |at| NonNegativeInt::try_from(number(entry, at)).ok();
-    let (address, port) = end(entry, 0)?;
+    let count = |at| NonNegativeInt::try_from(read_u32(entry, at)).ok();
+    let (address, port) = endpoint(entry, 0)?;
     Some(ListedServer {
         server: Server {
             id: ServerId { address, port },
-            // A tunnel's details are not told.
-            forward: Forward::plain(number(entry, 8) & FWD_MASK).ok()?,
+            // Fails for a tunnel, whose attributes are missing here.
+            forward: Forward::plain(read_u32(entry, 8) & FWD_MASK).ok()?,
             weight: count(12)?,
             upper: count(16)?,
             lower: count(20)?,
         },
-        active: number(entry, 24),
-        inactive: number(entry, 28),
-        persistent: number(entry, 32),
+        active: read_u32(entry, 24),
+        inactive: read_u32(entry, 28),
+        persistent: read_u32(entry, 32),
         stats: Stats::default(),
     })
 }
 
-/// For fuzzing: these bytes as a service and as a server.
+/// Decodes bytes as a service and as a server.
 #[cfg(fuzzing)]
 pub(crate) fn entries(bytes: &[u8]) -> (Option<ServiceId>, Option<ListedServer>) {
     (service(bytes), bytes.first_chunk().and_then(server))
@@ -195,7 +194,7 @@ pub(crate) fn entries(bytes: &[u8]) -> (Option<ServiceId>, Option<ListedServer>)
 mod tests {
     use super::*;
 
-    /// With the zeros behind it.
+    /// Pads an entry with zeros.
     fn entry(hex: &str, length: usize) -> Vec<u8> {
         let digits: String = hex.split_whitespace().collect();
         let mut bytes = hex::decode(digits).unwrap();
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_linux_6_1_are_read() {
+    fn read_entries_of_linux_6_1() {
         // 10.0.0.1:80 tcp rr with two servers; mark 12 wrr.
         let by_address = entry(
             "06000000 0a000001 00500000 00000000 72720000 00000000 00000000 00000000
@@ -213,12 +212,12 @@ mod tests {
         );
         let id = service(&by_address).unwrap();
         assert_eq!(id.to_string(), "-t 10.0.0.1:80");
-        assert_eq!(number(&by_address, SERVERS_OF), 2);
+        assert_eq!(read_u32(&by_address, SERVER_COUNT), 2);
         let by_mark = entry("00000000 00000000 00000000 0c000000", SERVICE);
         let mark = NonZeroU32::new(12).unwrap();
         let family = Family::V4;
         assert_eq!(service(&by_mark), Some(ServiceId::Mark { mark, family }));
-        assert_eq!(service(&[0; SERVICE]), None, "behind the last");
+        assert_eq!(service(&[0; SERVICE]), None, "after the last");
         // 10.0.0.12:8080, masquerading, weight 70000, thresholds 9 and 5, 2 active, 31 inactive.
         let entry = entry(
             "0a00000c 1f900000 00010000 70110100 09000000 05000000 02000000 1f000000 01000000",
@@ -238,15 +237,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_is_left_to_netlink() {
+    fn read_tunnel_is_none() {
         let entry = entry("0a00000c 1f900000 02000000 01000000", SERVER);
         assert_eq!(server(entry.first_chunk().unwrap()), None);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_entry_ends(bytes: Vec<u8>) {
-            let _ = (service(&bytes), number(&bytes, SERVERS_OF));
+        fn decode_of_any_entry_terminates(bytes: Vec<u8>) {
+            let _ = (service(&bytes), read_u32(&bytes, SERVER_COUNT));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The files of IPVS's settings.
+//! IPVS settings in `/proc/sys`.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -6,33 +6,32 @@ use std::io::{self, Read as _};
 use patchbay_types::ipvs::{Setting, Sysctl, SysctlValue};
 
 const FOLDER: &str = "/proc/sys/net/ipv4/vs";
-/// Longer than any two numbers.
-const MAX_FILE: u64 = 64;
+/// Maximum size of a file; a setting has at most two integers.
+const MAX_FILE_BYTES: u64 = 64;
 
 fn path(sysctl: Sysctl) -> String {
     format!("{FOLDER}/{}", sysctl.name())
 }
 
-/// What stands in the file; `None` where this kernel has no such setting.
+/// Reads a setting; `None` if the kernel doesn't have it.
 pub fn read(sysctl: Sysctl) -> io::Result<Option<SysctlValue>> {
     let file = match File::open(path(sysctl)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
     let value = text.parse();
     value
         .map(Some)
-        .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad))
+        .map_err(|invalid| io::Error::new(io::ErrorKind::InvalidData, invalid))
 }
 
-/// Writes the file.
+/// Writes a setting.
 ///
 /// # Errors
-/// `NotFound` where this kernel has no such setting.
+/// Fails with `NotFound` if the kernel doesn't have the setting.
 pub fn write(setting: &Setting) -> io::Result<()> {
-    let wanted = setting.get();
-    // No file is made where there is none: /proc has no room for one.
-    fs::write(path(wanted.sysctl), wanted.value.to_string())
+    let setting = setting.get();
+    fs::write(path(setting.sysctl), setting.value.to_string())
 }

@@ -1,4 +1,4 @@
-//! Connection tracking: listing and deleting the flows that are meant.
+//! Operations on connection tracking: list and delete flows.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,93 +10,86 @@ use crate::conntrack;
 use crate::modules::{self, Modules};
 use patchbay_netlink::{Netfilter, RecvBuffer, Socket};
 
-/// Why flows were not listed or deleted.
+/// Failure to list or delete flows.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither built in nor a module.
+    /// The kernel has no conntrack netlink, neither built in nor as a module.
     #[error("this guest's kernel has no conntrack over netlink (module nf_conntrack_netlink)")]
     NoConntrack,
-    /// A module is there, but does not load.
+    /// The module exists and can't be loaded.
     #[error(transparent)]
     Module(#[from] modules::Error),
-    /// The transport to the kernel failed, or the kernel refused.
-    #[error("the kernel could not be asked about flows")]
-    Netlink(#[from] patchbay_netlink::Error),
+    /// The netlink socket failed, or the kernel refused the request.
+    #[error("conntrack netlink request failed")]
+    Netlink(#[source] patchbay_netlink::Error),
+}
+
+impl From<patchbay_netlink::Error> for Error {
+    fn from(error: patchbay_netlink::Error) -> Self {
+        match &error {
+            // nfnetlink's error for a subsystem that isn't registered.
+            patchbay_netlink::Error::Refused(refused) if refused.is(Errno::EINVAL) => {
+                Self::NoConntrack
+            }
+            // The kernel has no nfnetlink.
+            patchbay_netlink::Error::Open(source)
+                if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
+            {
+                Self::NoConntrack
+            }
+            _ => Self::Netlink(error),
+        }
+    }
 }
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         match error {
             Error::NoConntrack => Failure::of(Kind::Unsupported, error),
-            Error::Netlink(patchbay_netlink::Error::Refused(refusal)) => {
-                let kind = Kind::from_errno(refusal.errno);
-                Failure::of(kind, error).with_errno(refusal.errno)
+            Error::Netlink(patchbay_netlink::Error::Refused(refused)) => {
+                let kind = Kind::from_errno(refused.errno);
+                Failure::of(kind, error).with_errno(refused.errno)
             }
             Error::Module(_) | Error::Netlink(_) => Failure::of(Kind::Other, error),
         }
     }
 }
 
-/// The socket of the conntrack interface, under its lock. A guest that has not loaded nfnetlink
-/// has not even its protocol, so it is opened by the first request.
+/// Operations on the flows of a network namespace.
 #[derive(Debug)]
-pub struct ConntrackService {
+pub struct ConntrackOps {
+    /// Opened by the first request: without nfnetlink the kernel lacks even the protocol.
     socket: Mutex<Option<Socket<Netfilter>>>,
     modules: Modules,
 }
 
-impl ConntrackService {
-    /// Nothing is opened or loaded yet.
-    #[must_use]
-    pub fn new() -> Self {
+impl Default for ConntrackOps {
+    /// Opens and loads nothing yet.
+    fn default() -> Self {
         Self {
             socket: Mutex::new(None),
             modules: Modules::of_this_kernel(),
         }
     }
+}
 
-    /// Deletes every flow that agrees with the whole filter; how many there were.
+impl ConntrackOps {
+    /// Deletes every flow that matches the filter and returns their number.
     pub fn delete(&self, filter: &Filter) -> Result<usize, Error> {
         self.modules.load("nf_conntrack_netlink")?;
-        let mut room = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let socket = match &mut *room {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = match &mut *socket {
             Some(socket) => socket,
-            None => room.insert(open()?),
+            None => socket.insert(Socket::open(RecvBuffer::Large)?),
         };
-        conntrack::delete(socket, filter).map_err(asked)
+        Ok(conntrack::delete(socket, filter)?)
     }
 
-    /// Hands over every flow that agrees with the whole filter, or all. By a socket of its own: who
-    /// takes the flows may be slow.
-    pub fn list(&self, only: Option<&Filter>, each: &mut dyn FnMut(&Flow)) -> Result<(), Error> {
+    /// Passes every flow, or those that match the filter, to `each`. Uses a separate socket, because
+    /// the receiver can be slow.
+    pub fn list(&self, filter: Option<&Filter>, each: &mut dyn FnMut(&Flow)) -> Result<(), Error> {
         self.modules.load("nf_conntrack_netlink")?;
-        conntrack::each(&mut open()?, only, each).map_err(asked)
+        let mut socket = Socket::open(RecvBuffer::Large)?;
+        Ok(conntrack::each(&mut socket, filter, each)?)
     }
-}
-
-impl Default for ConntrackService {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn asked(error: patchbay_netlink::Error) -> Error {
-    match error {
-        // nfnetlink's answer for a subsystem that nobody has registered.
-        patchbay_netlink::Error::Refused(refusal) if refusal.is(Errno::EINVAL) => {
-            Error::NoConntrack
-        }
-        other => other.into(),
-    }
-}
-
-fn open() -> Result<Socket<Netfilter>, Error> {
-    Socket::open(RecvBuffer::Large).map_err(|error| match error {
-        patchbay_netlink::Error::Open(source)
-            if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
-        {
-            Error::NoConntrack
-        }
-        other => other.into(),
-    })
 }

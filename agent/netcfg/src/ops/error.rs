@@ -1,232 +1,207 @@
-//! Why a request was not carried out.
+//! Errors of operations on links, addresses and routes.
 
 use std::fmt;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs, Route, RoutePattern};
 
+use crate::rtnl::link::SetLink;
 use patchbay_netlink::KernelError;
 
-/// One step of a configuration, for the sentence that says where it stopped.
+/// Change that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// The name.
-    Rename(IfName),
-    /// The MTU in bytes.
-    Mtu(u32),
-    /// The number of queue pairs.
+pub enum Action {
+    /// Change a setting of the link.
+    SetLink(SetLink),
+    /// Set the number of queue pairs.
     Queues(QueuePairs),
-    /// Answering ARP or not.
-    Arp,
-    /// A new address.
+    /// Add an address.
     AddAddress(InterfaceAddress),
-    /// An address that is not wanted.
+    /// Remove an address.
     RemoveAddress(InterfaceAddress),
-    /// Up.
-    Up,
-    /// Down.
-    Down,
-    /// A new route.
+    /// Add a route.
     AddRoute(Box<Route>),
-    /// A route that is not wanted.
+    /// Delete a route.
     RemoveRoute(Box<Route>),
-    /// A route that was lost with an address, or while the link was down for its new name.
-    PutBackRoute,
+    /// Restore a route that was lost with an address or while the link was down.
+    RestoreRoute,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Rename(name) => write!(f, "rename the card to {name}"),
-            Step::Mtu(mtu) => write!(f, "set the card's mtu to {mtu}"),
-            Step::Queues(pairs) => write!(f, "set the card's queues to {pairs}"),
-            Step::Arp => write!(f, "set whether the card answers ARP"),
-            Step::AddAddress(address) => write!(f, "add the address {address}"),
-            Step::RemoveAddress(address) => write!(f, "remove the address {address}"),
-            Step::Up => write!(f, "set the card up"),
-            Step::Down => write!(f, "set the card down"),
-            Step::AddRoute(route) => write!(f, "add the route {route}"),
-            Step::RemoveRoute(route) => write!(f, "delete the route {route}"),
-            Step::PutBackRoute => write!(f, "put back a route that was lost meanwhile"),
+            Self::SetLink(SetLink::Name(name)) => write!(f, "rename the card to {name}"),
+            Self::SetLink(SetLink::Mtu(mtu)) => write!(f, "set the card's mtu to {mtu}"),
+            Self::SetLink(SetLink::Arp(_)) => write!(f, "set whether the card answers ARP"),
+            Self::SetLink(SetLink::Up) => write!(f, "set the card up"),
+            Self::SetLink(SetLink::Down) => write!(f, "set the card down"),
+            Self::Queues(pairs) => write!(f, "set the card's queues to {pairs}"),
+            Self::AddAddress(address) => write!(f, "add the address {address}"),
+            Self::RemoveAddress(address) => write!(f, "remove the address {address}"),
+            Self::AddRoute(route) => write!(f, "add the route {route}"),
+            Self::RemoveRoute(route) => write!(f, "delete the route {route}"),
+            Self::RestoreRoute => write!(f, "restore a route that was lost with the change"),
         }
     }
 }
 
-/// Why a request was not carried out.
+/// Failure of an operation on links, addresses or routes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The card never appeared.
+    /// The card did not appear before the deadline.
     #[error("no card with MAC {mac} appeared at PCI path {path} in time")]
     NoCard {
-        /// Where it was expected.
+        /// Expected PCI path.
         path: PciPath,
-        /// The address that it should have.
+        /// Expected MAC address.
         mac: MacAddr,
     },
-    /// The host has asked again for this place, and means that.
-    #[error("a later request configures the card at PCI path {path}")]
-    Superseded {
-        /// Where it sits.
-        path: PciPath,
-    },
-    /// There is a card, but not the one that was meant.
+    /// A later request has claimed the PCI path.
+    #[error("a later request configures the card at PCI path {0}")]
+    Superseded(PciPath),
+    /// The card at the PCI path has another MAC address.
     #[error("the card at PCI path {path} has MAC {found}, not {wanted}")]
     OtherMac {
-        /// Where it sits.
+        /// PCI path.
         path: PciPath,
-        /// What was asked for.
+        /// MAC address in the request.
         wanted: MacAddr,
-        /// What is there.
+        /// MAC address of the card.
         found: MacAddr,
     },
-    /// The name belongs to a link that is not the card.
-    #[error("the name {name} is taken by another interface of the guest")]
-    NameTaken {
-        /// The name.
-        name: IfName,
-    },
-    /// The card went away while it was configured.
-    #[error("the card for {name} went away while it was configured")]
-    Gone {
-        /// The name that it should get.
-        name: IfName,
-    },
-    /// No interface has the name.
-    #[error("can not find the network interface {name} in the guest")]
-    NoInterface {
-        /// The name.
-        name: IfName,
-    },
-    /// With this MTU the kernel takes IPv6 off the interface.
+    /// Another link has the name.
+    #[error("the name {0} is taken by another interface of the guest")]
+    NameTaken(IfName),
+    /// The link was removed during its configuration.
+    #[error("the card for {0} was removed while it was configured")]
+    Gone(IfName),
+    /// No interface has the name. The incumbent's words.
+    #[error("can not find the network interface {0} in the guest")]
+    NoInterface(IfName),
+    /// Below an MTU of 1280 the kernel disables IPv6 on the interface.
     #[error("{address} needs an mtu of at least 1280 bytes, not {mtu}")]
     SmallMtu {
-        /// The address that would go.
+        /// IPv6 address that would be lost.
         address: InterfaceAddress,
-        /// Bytes.
+        /// MTU in bytes.
         mtu: u32,
     },
-    /// Another host on the link answered for an address.
-    #[error("the address {address} belongs to another host on the link")]
-    Duplicate {
-        /// The address.
-        address: InterfaceAddress,
-    },
-    /// The kernel could not yet find out whether another host has an address.
-    #[error("whether another host has the address {address} was not settled in time")]
-    Tentative {
-        /// The address.
-        address: InterfaceAddress,
-    },
-    /// A route names an interface that isn't there.
-    #[error("Could not find link from device {device}")]
-    NoDevice {
-        /// The name.
-        device: IfName,
-    },
-    /// There is a route to the same destination with the same metric, and it is another one.
+    /// Duplicate address detection found another host with the address.
+    #[error("the address {0} belongs to another host on the link")]
+    Duplicate(InterfaceAddress),
+    /// Duplicate address detection did not finish.
+    #[error("duplicate address detection for {0} timed out")]
+    Tentative(InterfaceAddress),
+    /// The device of a route does not exist. The incumbent's words.
+    #[error("Could not find link from device {0}")]
+    NoDevice(IfName),
+    /// Another route has the same destination and metric.
     #[error("could not add the route {asked}: there is {found}")]
     RouteExists {
-        /// The one that was asked for.
+        /// Route in the request.
         asked: Box<Route>,
-        /// The one that is there, or was asked for as well.
+        /// Other route, from the table or from the same request.
         found: Box<Route>,
     },
-    /// No route agrees.
-    #[error("no route of the guest agrees with {pattern}")]
-    NoRoute {
-        /// What was asked for.
-        pattern: Box<RoutePattern>,
-    },
-    /// The main table is too large for one answer.
+    /// No route matches a pattern.
+    #[error("no route in the guest matches {0}")]
+    NoRoute(Box<RoutePattern>),
+    /// The main table has more routes than a response can hold.
     #[error("the guest has {count} routes, and at most {most} can be listed")]
     TooManyRoutes {
-        /// Routes.
+        /// Number of routes.
         count: usize,
-        /// Routes.
+        /// Maximum number.
         most: usize,
     },
-    /// Something of a list.
+    /// Error of an element of the request's list.
     #[error("{inner}")]
     At {
-        /// Its place in the list, from 0.
+        /// Position in the list, from 0.
         place: usize,
-        /// Why that one was refused.
+        /// Its error.
         inner: Box<Error>,
     },
-    /// The kernel refused a step.
-    #[error("could not {step}")]
+    /// The kernel refused a change.
+    #[error("could not {action}")]
     Refused {
-        /// Which.
-        step: Step,
-        /// Why.
-        refusal: KernelError,
+        /// Change.
+        action: Action,
+        /// Kernel's error.
+        error: KernelError,
     },
-    /// The device offers fewer queues than were asked for.
+    /// The device supports fewer queue pairs than requested.
     #[error("could not set the card's queues to {wanted}: it offers {offered}")]
     Queues {
-        /// Pairs.
+        /// Number in the request.
         wanted: QueuePairs,
-        /// Pairs.
+        /// Maximum of the device.
         offered: QueuePairs,
     },
-    /// The transport to the kernel failed.
-    #[error("the kernel could not be asked")]
+    /// A netlink socket failed, or the kernel refused a dump.
+    #[error("netlink request failed")]
     Netlink(#[from] patchbay_netlink::Error),
-    /// A request failed, and so did undoing it.
+    /// A request failed, and its rollback failed too.
     #[error("{first}")]
     NotUndone {
-        /// Why the request failed.
+        /// Error of the request.
         first: Box<Error>,
-        /// Why undoing did.
+        /// Error of the rollback.
         undo: Box<Error>,
     },
 }
 
+impl Error {
+    /// Returns this error of a request, with that of its rollback if that failed too.
+    pub(super) fn after_undo(self, undone: Result<(), Self>) -> Self {
+        match undone {
+            Ok(()) => self,
+            Err(undo) => Self::NotUndone {
+                first: self.into(),
+                undo: undo.into(),
+            },
+        }
+    }
+}
+
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
+        let of_field = |kind, field| Failure::of(kind, error).with_field(field);
         match error {
             Error::NoCard { .. }
-            | Error::Superseded { .. }
+            | Error::Superseded(_)
             | Error::OtherMac { .. }
-            | Error::Gone { .. } => Failure::of(Kind::NotYet, error),
-            Error::Tentative { .. } => Failure::of(Kind::NotYet, error).with_field("addresses"),
-            Error::Duplicate { .. } => Failure::of(Kind::Exists, error).with_field("addresses"),
-            Error::NoInterface { .. } => Failure::of(Kind::NotFound, error).with_field("name"),
-            Error::SmallMtu { .. } => Failure::of(Kind::Invalid, error).with_field("mtu"),
-            Error::NoDevice { .. } => Failure::of(Kind::NotFound, error).with_field("device"),
-            Error::RouteExists { .. } => Failure::of(Kind::Exists, error).with_field("dest"),
-            Error::NoRoute { .. } => Failure::of(Kind::NotFound, error).with_field("dest"),
+            | Error::Gone(_) => Failure::of(Kind::NotYet, error),
+            Error::Tentative(_) => of_field(Kind::NotYet, "addresses"),
+            Error::Duplicate(_) => of_field(Kind::Exists, "addresses"),
+            Error::NoInterface(_) => of_field(Kind::NotFound, "name"),
+            Error::NameTaken(_) => of_field(Kind::Exists, "name"),
+            Error::SmallMtu { .. } => of_field(Kind::Invalid, "mtu"),
+            Error::Queues { .. } => of_field(Kind::Invalid, "queues"),
+            Error::NoDevice(_) => of_field(Kind::NotFound, "device"),
+            Error::RouteExists { .. } => of_field(Kind::Exists, "dest"),
+            Error::NoRoute(_) => of_field(Kind::NotFound, "dest"),
             Error::TooManyRoutes { .. } => Failure::of(Kind::Unsupported, error),
             Error::At { place, inner } => {
                 let failure = Failure::from(&**inner);
                 let field = failure.field().map(|field| format!(".{field}"));
                 failure.with_field(format!("[{place}]{}", field.unwrap_or_default()))
             }
-            Error::NameTaken { .. } => Failure::of(Kind::Exists, error).with_field("name"),
-            Error::Queues { .. } => Failure::of(Kind::Invalid, error).with_field("queues"),
-            Error::Refused { refusal, .. } => {
-                refused(Failure::of(kind(refusal), error), refusal).with_cause(refusal.to_string())
+            Error::Refused { error: refused, .. } => {
+                of_kernel(error, refused).with_cause(refused.to_string())
             }
-            Error::Netlink(patchbay_netlink::Error::Refused(refusal)) => {
-                refused(Failure::of(kind(refusal), error), refusal)
-            }
+            Error::Netlink(patchbay_netlink::Error::Refused(refused)) => of_kernel(error, refused),
             Error::Netlink(_) => Failure::of(Kind::Other, error),
             Error::NotUndone { first, undo } => {
                 let undo = Failure::from(&**undo);
-                let sentence = format!("and it could not be undone: {undo}");
-                undo.chain().fold(
-                    Failure::from(&**first).with_cause(sentence),
-                    Failure::with_cause,
-                )
+                let cause = format!("and it could not be undone: {undo}");
+                let first = Failure::from(&**first).with_cause(cause);
+                undo.chain().fold(first, Failure::with_cause)
             }
         }
     }
 }
 
-fn kind(refusal: &KernelError) -> Kind {
-    Kind::from_errno(refusal.errno)
-}
-
-fn refused(failure: Failure, refusal: &KernelError) -> Failure {
-    failure.with_errno(refusal.errno)
+fn of_kernel(error: &Error, refused: &KernelError) -> Failure {
+    Failure::of(Kind::from_errno(refused.errno), error).with_errno(refused.errno)
 }

@@ -1,14 +1,17 @@
-//! What the agent does: decide, order, undo. The rooms below know the domain and no wire.
+//! Operations behind the agent's requests: each validates, orders its netlink changes, and rolls back
+//! on failure. Lower modules know nothing of the RPC layer.
 
 mod addresses;
+mod claims;
 mod configure;
 pub mod conntrack;
 mod error;
 pub mod ipvs;
-mod places;
+mod link_state;
+mod queues;
 mod rename;
 mod routes;
-mod state;
+mod step;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,90 +23,117 @@ use patchbay_types::{
 };
 
 use crate::device::{self, Sysfs};
-use crate::ethtool::{Device, Ethtool, EthtoolBackend};
+use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolLink};
 use crate::rtnl::{address, link};
-use configure::Before;
+use claims::{Claim, Claims};
+use configure::SavedLink;
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
 
-use conntrack::ConntrackService;
-pub use error::{Error, Step};
-use ipvs::IpvsService;
-use places::{Place, Places};
+use conntrack::ConntrackOps;
+pub use error::{Action, Error};
+use ipvs::IpvsOps;
 
-/// Longest wait for the carrier of a card that has come up.
-const CARRIER: Duration = Duration::from_secs(1);
+/// Maximum wait for the carrier of a card that was set up.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The sockets of the one rtnetlink interface, under one lock: who changes links does so alone.
+/// Sockets for links, addresses, routes and queues. A single lock guards them, so that changes of
+/// links exclude each other.
 #[derive(Debug)]
 struct Sockets {
     route: Socket<Rtnetlink>,
     ethtool: Ethtool,
 }
 
-/// Everything that the agent can be asked, over the kernel of its network namespace.
+/// All operations on a network namespace.
+///
+/// ```no_run
+/// use std::time::{Duration, Instant};
+///
+/// use patchbay_netcfg::device::Sysfs;
+/// use patchbay_netcfg::ethtool::EthtoolBackend;
+/// use patchbay_netcfg::ops::Netcfg;
+/// use patchbay_types::{Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath};
+///
+/// let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None)?;
+/// let fields = LinkFields {
+///     name: "eth1".parse()?,
+///     mac: "02:42:20:6f:a3:69".parse()?,
+///     mtu: Mtu::try_from(1500)?,
+///     addresses: vec![InterfaceAddress::new("172.16.0.3".parse()?, 16)?],
+///     queues: None,
+///     arp: Arp::On,
+/// };
+/// let spec = LinkSpec::new(fields, "addresses")?;
+/// let deadline = Instant::now() + Duration::from_secs(10);
+/// let path = PciPath::new(vec![PciAddress::new(1, 0)?, PciAddress::new(0, 0)?])?;
+/// let configured = netcfg.configure(&path, &spec, deadline)?;
+/// println!("{} is up: {}", configured.interface.name, configured.interface.up);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Netcfg {
     sysfs: Sysfs,
-    /// The feature's word for the way in which queues are set: told without waiting for the lock.
+    /// Feature name of the ethtool backend; kept here so that reading it needs no lock.
     ethtool: &'static str,
-    kernel: Mutex<Sockets>,
-    places: Places,
-    ipvs: IpvsService,
-    conntrack: ConntrackService,
+    sockets: Mutex<Sockets>,
+    claims: Claims,
+    ipvs: IpvsOps,
+    conntrack: ConntrackOps,
 }
 
-/// A card that was configured, and what that took.
+/// Result of [`Netcfg::configure`].
 #[derive(Debug)]
 pub struct Configured {
-    /// As the kernel has it now.
+    /// Interface as the kernel reports it afterwards.
     pub interface: Interface,
-    /// Until the card was there.
+    /// Time until the card appeared.
     pub discovery: Duration,
-    /// From then on.
+    /// Time for its configuration.
     pub netlink: Duration,
 }
 
 impl Netcfg {
-    /// Opens the sockets in the network namespace of the calling thread.
+    /// Opens the sockets in the network namespace of the calling thread. `undo_log` is the path of
+    /// the IPVS undo log; without one a crash during a restore leaves the rules half changed.
     pub fn open(
         sysfs: Sysfs,
         ethtool: EthtoolBackend,
         undo_log: Option<PathBuf>,
     ) -> Result<Self, patchbay_netlink::Error> {
-        let kernel = Sockets {
+        let sockets = Sockets {
             route: Socket::open(RecvBuffer::Large)?,
             ethtool: Ethtool::open(ethtool)?,
         };
-        let ethtool = match kernel.ethtool {
+        let ethtool = match sockets.ethtool {
             Ethtool::Family(..) => "ethtool-netlink",
             Ethtool::Ioctl => "ethtool-ioctl",
         };
         Ok(Self {
             sysfs,
             ethtool,
-            kernel: Mutex::new(kernel),
-            places: Places::default(),
-            ipvs: IpvsService::open(undo_log)?,
-            conntrack: ConntrackService::new(),
+            sockets: Mutex::new(sockets),
+            claims: Claims::default(),
+            ipvs: IpvsOps::open(undo_log)?,
+            conntrack: ConntrackOps::default(),
         })
     }
 
-    /// What this agent can do on this kernel, in words that a host may look for.
+    /// Returns the names of the features that this agent has on this kernel.
     pub fn features(&self) -> Vec<&'static str> {
         vec!["interfaces", "routes", "ipvs", "conntrack", self.ethtool]
     }
 
-    /// IPVS.
-    pub fn ipvs(&self) -> &IpvsService {
+    /// Returns the IPVS operations.
+    pub fn ipvs(&self) -> &IpvsOps {
         &self.ipvs
     }
 
-    /// Connection tracking.
-    pub fn conntrack(&self) -> &ConntrackService {
+    /// Returns the connection tracking operations.
+    pub fn conntrack(&self) -> &ConntrackOps {
         &self.conntrack
     }
 
-    /// The kernel's release, as `uname -r` prints it.
+    /// Returns the kernel's release (`uname -r`).
     pub fn kernel_release(&self) -> String {
         uname().map_or_else(
             |_| String::new(),
@@ -111,122 +141,125 @@ impl Netcfg {
         )
     }
 
-    /// Waits for the card, then gives it the whole configuration, or undoes what it did.
+    /// Waits until a card with the MAC address of `spec` is at `path`, then configures it completely
+    /// or leaves it unchanged.
+    ///
+    /// # Errors
+    /// Fails if the card doesn't appear before `deadline`, if a later call has claimed `path`, or if
+    /// the kernel refuses a setting.
     pub fn configure(
         &self,
         path: &PciPath,
         spec: &LinkSpec,
         deadline: Instant,
     ) -> Result<Configured, Error> {
-        let begun = Instant::now();
-        let place = self.places.take(path);
-        let index = self.find(&place, spec, deadline)?;
-        let discovery = begun.elapsed();
-        let before = {
-            let mut kernel = self.lock();
-            place.check()?;
-            configure::apply(&mut kernel, index, spec)?
+        let start = Instant::now();
+        let claim = self.claims.claim(path);
+        let index = self.wait_for_card(&claim, spec, deadline)?;
+        let discovery = start.elapsed();
+        let saved = {
+            let mut sockets = self.lock();
+            claim.check()?;
+            configure::apply(&mut sockets, index, spec)?
         };
         let finished = match self.wait_for_carrier(index) {
-            Ok(()) => self.finish(&before, spec.duplicates()),
+            Ok(()) => self.finish(&saved, spec.duplicates()),
             Err(error) => Err(error.into()),
         };
-        let interface = finished.map_err(|first| {
-            let mut kernel = self.lock();
-            match place.check() {
-                Ok(()) => before.restore(&mut kernel, first),
-                Err(lost) => lost,
+        let interface = finished.map_err(|error| {
+            let mut sockets = self.lock();
+            match claim.check() {
+                Ok(()) => saved.roll_back(&mut sockets, error),
+                Err(superseded) => superseded,
             }
         })?;
         Ok(Configured {
             interface,
             discovery,
-            netlink: begun.elapsed().saturating_sub(discovery),
+            netlink: start.elapsed().saturating_sub(discovery),
         })
     }
 
-    /// Changes an interface by difference, or leaves it as it was.
+    /// Changes an interface, or leaves it unchanged.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Error> {
-        let before = configure::update(&mut self.lock(), change)?;
-        let finished = self.finish(&before, change.duplicates());
-        finished.map_err(|first| before.restore(&mut self.lock(), first))
+        let saved = configure::update(&mut self.lock(), change)?;
+        let finished = self.finish(&saved, change.duplicates());
+        finished.map_err(|error| saved.roll_back(&mut self.lock(), error))
     }
 
-    /// Adds routes, or none of them.
+    /// Adds all routes, or none.
     pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
         routes::add(&mut self.lock(), specs)
     }
 
-    /// Deletes every route that agrees with a pattern, or none.
+    /// Deletes every route that matches a pattern; none if a pattern matches no route.
     pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Error> {
         routes::delete(&mut self.lock(), patterns)
     }
 
-    /// Makes these the routes of the main table, besides those that the kernel makes.
+    /// Replaces the routes of the main table, except those that the kernel made.
     pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
         routes::replace(&mut self.lock(), specs)
     }
 
-    /// The routes of the main table.
+    /// Lists the routes of the main table.
     pub fn routes(&self) -> Result<Vec<Route>, Error> {
         routes::list(&mut self.lock())
     }
 
-    /// Waits for the new addresses if that was asked, and shows what became of the interface. The
-    /// kernel is not locked while it asks the other hosts.
-    fn finish(&self, before: &Before, duplicates: DadPolicy) -> Result<Interface, Error> {
+    /// Waits for duplicate address detection if requested, and reads the interface. The sockets aren't
+    /// locked while the kernel probes for duplicates.
+    fn finish(&self, saved: &SavedLink, duplicates: DadPolicy) -> Result<Interface, Error> {
         if duplicates == DadPolicy::Detect {
-            addresses::settled(before.index, || self.lock())?;
+            addresses::wait_for_dad(saved.index, || self.lock())?;
         }
-        let listed = self.list()?;
-        listed
-            .into_iter()
-            .find(|interface| interface.index == before.index)
-            .ok_or_else(|| before.gone())
+        let mut interfaces = self.list()?.into_iter();
+        let interface = interfaces.find(|interface| interface.index == saved.index);
+        interface.ok_or_else(|| saved.gone())
     }
 
-    /// Every interface of the namespace.
-    pub fn list(&self) -> Result<Vec<Interface>, Error> {
-        Ok(self.interfaces(&mut self.lock())?)
-    }
-
-    /// A panic while it was held leaves nothing of the kernel's half done in memory.
+    /// A panic in another thread leaves the sockets usable.
     fn lock(&self) -> MutexGuard<'_, Sockets> {
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, place: &Place<'_>, spec: &LinkSpec, deadline: Instant) -> Result<u32, Error> {
-        let path = place.path;
+    /// Returns the index of the card's link.
+    fn wait_for_card(
+        &self,
+        claim: &Claim<'_>,
+        spec: &LinkSpec,
+        deadline: Instant,
+    ) -> Result<u32, Error> {
         let mac = spec.parts().mac;
         let mut other_mac = None;
-        let found = device::until(deadline, || {
-            place.check()?;
+        let found = device::wait_until(deadline, || {
+            claim.check()?;
             let links = link::list(&mut self.lock().route)?;
-            let here = links
-                .iter()
-                .find(|link| self.sysfs.path_of(&link.name, link.index).as_ref() == Some(path));
-            other_mac = here.and_then(|link| link.mac).filter(|found| *found != mac);
-            let matching = here.filter(|link| link.mac == Some(mac));
+            let at_path = links.iter().find(|link| {
+                self.sysfs.path_of(&link.name, link.index).as_ref() == Some(claim.path)
+            });
+            other_mac = at_path
+                .and_then(|link| link.mac)
+                .filter(|found| *found != mac);
+            let matching = at_path.filter(|link| link.mac == Some(mac));
             Ok::<_, Error>(matching.map(|link| link.index))
         })?;
+        let path = claim.path.clone();
         found.ok_or(match other_mac {
             Some(found) => Error::OtherMac {
-                path: path.clone(),
+                path,
                 wanted: mac,
                 found,
             },
-            None => Error::NoCard {
-                path: path.clone(),
-                mac,
-            },
+            None => Error::NoCard { path, mac },
         })
     }
 
-    /// The driver switches the carrier on a moment after its probe, and what is sent before is
-    /// dropped. A card whose other end is unplugged stays without one: that is no error. Not
-    /// waited for is `IFF_RUNNING`, which the kernel holds back for up to a second.
+    /// Waits for the carrier, because packets before it are dropped. The driver reports it a moment
+    /// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
+    /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
     fn wait_for_carrier(&self, index: u32) -> Result<(), patchbay_netlink::Error> {
-        device::until(Instant::now() + CARRIER, || {
+        device::wait_until(Instant::now() + CARRIER_TIMEOUT, || {
             let links = link::list(&mut self.lock().route)?;
             let link = links.iter().find(|link| link.index == index);
             Ok::<_, patchbay_netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
@@ -234,28 +267,31 @@ impl Netcfg {
         Ok(())
     }
 
-    fn interfaces(&self, kernel: &mut Sockets) -> Result<Vec<Interface>, patchbay_netlink::Error> {
-        let links = link::list(&mut kernel.route)?;
-        let addresses = address::list(&mut kernel.route)?;
+    /// Lists the interfaces of the network namespace.
+    pub fn list(&self) -> Result<Vec<Interface>, Error> {
+        let mut sockets = self.lock();
+        let links = link::list(&mut sockets.route)?;
+        let addresses = address::list(&mut sockets.route)?;
         let mut interfaces = Vec::with_capacity(links.len());
         for link in links {
             let path = self.sysfs.path_of(&link.name, link.index);
-            let device = Device {
+            let ethtool_link = EthtoolLink {
                 index: link.index,
                 name: &link.name,
             };
-            // Only cards have queues that are ours to tell; a virtual link may be gone by now.
+            // Only cards have queues that a request can set. A link that was removed in the meantime
+            // must not fail the list.
             let channels = match path {
-                Some(_) => kernel.ethtool.channels(device).unwrap_or(None),
+                Some(_) => sockets.ethtool.channels(ethtool_link).unwrap_or(None),
                 None => None,
             };
-            let here = addresses.iter().filter(|listed| listed.index == link.index);
+            let own = addresses.iter().filter(|listed| listed.index == link.index);
             interfaces.push(Interface {
                 index: link.index,
                 name: link.name,
                 mac: link.mac,
                 mtu: link.mtu,
-                addresses: here.map(|listed| listed.address).collect(),
+                addresses: own.map(|listed| listed.address).collect(),
                 path,
                 queues: channels.map(|channels| channels.count),
                 up: link.up,

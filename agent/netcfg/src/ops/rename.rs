@@ -1,40 +1,37 @@
-//! A new name for a link, also where the kernel wants it down for that.
+//! Renaming a link, also on kernels that require it to be down.
 //!
-//! Linux before 6.2 answers EBUSY while the link is up. Going down costs its routes and its global
-//! IPv6 addresses; coming up again brings back only the connected IPv4 routes. So what was there is
-//! known before and what is missing is put back.
+//! Linux before 6.2 answers EBUSY while the link is up. Setting it down costs its routes and its global
+//! IPv6 addresses; setting it up brings back only the connected IPv4 routes. The rest is restored.
 
 use nix::errno::Errno;
 use patchbay_types::{DadPolicy, IfName};
 
-use super::addresses::{self, Loss};
-use super::configure::one;
-use super::state::{Admin, State};
-use super::{Error, Sockets, Step};
-use crate::rtnl::link::Change;
+use super::addresses::{self, OnFailure};
+use super::link_state::{AdminState, LinkState};
+use super::step::set_link;
+use super::{Error, Sockets};
+use crate::rtnl::link::SetLink;
 use crate::rtnl::route::RouteMsg;
 
 pub(super) fn rename(
-    kernel: &mut Sockets,
+    sockets: &mut Sockets,
     index: u32,
-    from: &State,
+    from: &LinkState,
     name: &IfName,
     routes: &[RouteMsg],
 ) -> Result<(), Error> {
-    let change = Change::Name(name.clone());
-    let step = Step::Rename(name.clone());
-    match one(kernel, index, &change, step.clone()) {
-        Err(Error::Refused { refusal, .. })
-            if refusal.is(Errno::EBUSY) && from.admin == Admin::Up =>
+    match set_link(sockets, index, SetLink::Name(name.clone())) {
+        Err(Error::Refused { error, .. })
+            if error.is(Errno::EBUSY) && from.admin == AdminState::Up =>
         {
-            one(kernel, index, &Change::Down, Step::Down)?;
-            let renamed = one(kernel, index, &change, step);
-            let up = one(kernel, index, &Change::Up, Step::Up);
-            // They were there before: nobody else has them.
-            let back = addresses::set(kernel, index, &from.addresses, DadPolicy::Skip)
-                .and_then(|()| addresses::put_back(kernel, routes, Loss::Refused));
-            renamed.and(up).and(back)
+            set_link(sockets, index, SetLink::Down)?;
+            let renamed = set_link(sockets, index, SetLink::Name(name.clone()));
+            let up = set_link(sockets, index, SetLink::Up);
+            // The link had these addresses before, so they aren't duplicates.
+            let restored = addresses::set(sockets, index, &from.addresses, DadPolicy::Skip)
+                .and_then(|()| addresses::restore_routes(sockets, routes, OnFailure::Fail));
+            renamed.and(up).and(restored)
         }
-        done => done,
+        result => result,
     }
 }

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::{Destination, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
-use super::configure::send;
-use super::{Error, Sockets, Step};
+use super::step::send;
+use super::{Action, Error, Sockets};
 use crate::rtnl::link;
 use crate::rtnl::route::{self, RouteMsg};
 use patchbay_netlink::Batch;
@@ -33,11 +33,11 @@ struct MainTable {
 }
 
 impl MainTable {
-    fn read(kernel: &mut Sockets) -> Result<Self, Error> {
-        let links = link::list(&mut kernel.route)?;
+    fn read(sockets: &mut Sockets) -> Result<Self, Error> {
+        let links = link::list(&mut sockets.route)?;
         let names = links.into_iter().map(|link| (link.index, link.name));
         let names: HashMap<u32, String> = names.collect();
-        let dumped = route::list(&mut kernel.route)?.into_iter();
+        let dumped = route::list(&mut sockets.route)?.into_iter();
         let entries: Vec<Entry> = dumped
             .filter_map(|message| {
                 let route = message.to_route(&names)?;
@@ -71,9 +71,7 @@ impl MainTable {
     fn new_entry(&self, spec: &RouteSpec) -> Result<Entry, Error> {
         let device = &spec.fields().device;
         let index = self.links.get(device.as_str());
-        let index = index.ok_or_else(|| Error::NoDevice {
-            device: device.clone(),
-        })?;
+        let index = index.ok_or_else(|| Error::NoDevice(device.clone()))?;
         let route = spec.resolve();
         let message = RouteMsg::new(&route, *index);
         Ok(Entry { route, message })
@@ -82,14 +80,14 @@ impl MainTable {
 
 /// Lists the table, without the IPv6 routes that the kernel keeps on every link and on the loopback
 /// (`fe80::/64`, `::1`). Their addresses are left out of interface lists as well.
-pub(super) fn list(kernel: &mut Sockets) -> Result<Vec<Route>, Error> {
+pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
     let listed = |entry: &Entry| match entry.route.dest.addr() {
         IpAddr::V6(v6) if entry.message.made_by_kernel() => {
             !(v6.is_unicast_link_local() || v6.is_loopback())
         }
         _ => true,
     };
-    let entries = MainTable::read(kernel)?.entries.into_iter().filter(listed);
+    let entries = MainTable::read(sockets)?.entries.into_iter().filter(listed);
     let routes: Vec<Route> = entries.map(|entry| entry.route).collect();
     if routes.len() > MAX_ROUTES {
         return Err(Error::TooManyRoutes {
@@ -102,8 +100,8 @@ pub(super) fn list(kernel: &mut Sockets) -> Result<Vec<Route>, Error> {
 
 /// Adds routes. A route that exists already is accepted; a different one with the same destination
 /// and metric is an error.
-pub(super) fn add(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = MainTable::read(kernel)?;
+pub(super) fn add(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
+    let table = MainTable::read(sockets)?;
     let mut additions = Additions::default();
     for (place, spec) in specs.iter().enumerate() {
         let at = at(place);
@@ -118,14 +116,14 @@ pub(super) fn add(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error
         additions.push(entry).map_err(at)?;
     }
     additions
-        .apply(kernel, &[])
+        .apply(sockets, &[])
         .map_err(|error| located(error, specs))
 }
 
 /// Makes `specs` the routes of the table. Routes that the kernel made or that use the loopback are
 /// kept, and so are routes that [`Route`] can't express, because a request couldn't restore them.
-pub(super) fn replace(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = MainTable::read(kernel)?;
+pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
+    let table = MainTable::read(sockets)?;
     let managed = |entry: &Entry| !entry.message.made_by_kernel() && entry.route.device != "lo";
     let mut kept = HashSet::new();
     let mut additions = Additions::default();
@@ -148,13 +146,13 @@ pub(super) fn replace(kernel: &mut Sockets, specs: &[RouteSpec]) -> Result<(), E
     let removals = removals.filter(|(position, entry)| managed(entry) && !kept.contains(position));
     let removals: Vec<Entry> = removals.map(|(_, entry)| entry.clone()).collect();
     additions
-        .apply(kernel, &removals)
+        .apply(sockets, &removals)
         .map_err(|error| located(error, specs))
 }
 
 /// Deletes every route that matches one of the patterns. A pattern without a match is an error.
-pub(super) fn delete(kernel: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
-    let table = MainTable::read(kernel)?;
+pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
+    let table = MainTable::read(sockets)?;
     let mut matched = HashSet::new();
     for (place, pattern) in patterns.iter().enumerate() {
         let nets = match pattern.dest {
@@ -166,12 +164,12 @@ pub(super) fn delete(kernel: &mut Sockets, patterns: &[RoutePattern]) -> Result<
         let matching: Vec<usize> = matching.map(|(position, _)| position).collect();
         if matching.is_empty() {
             let pattern = Box::new(pattern.clone());
-            return Err(at(place)(Error::NoRoute { pattern }));
+            return Err(at(place)(Error::NoRoute(pattern)));
         }
         matched.extend(matching);
     }
     let removals = matched.into_iter().map(|at| table.entries[at].clone());
-    Additions::default().apply(kernel, &removals.collect::<Vec<_>>())
+    Additions::default().apply(sockets, &removals.collect::<Vec<_>>())
 }
 
 fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
@@ -185,7 +183,7 @@ fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
 fn located(error: Error, specs: &[RouteSpec]) -> Error {
     let refused = match &error {
         Error::Refused {
-            step: Step::AddRoute(route),
+            action: Action::AddRoute(route),
             ..
         } => specs.iter().position(|spec| spec.resolve() == **route),
         _ => None,
@@ -227,24 +225,16 @@ impl Additions {
     }
 
     /// Removes `removals` and adds the entries, or restores the table.
-    fn apply(&self, kernel: &mut Sockets, removals: &[Entry]) -> Result<(), Error> {
-        let Err(first) = exchange(kernel, removals, &self.entries) else {
-            return Ok(());
-        };
-        match exchange(kernel, &self.entries, removals) {
-            Ok(()) => Err(first),
-            Err(undo) => Err(Error::NotUndone {
-                first: first.into(),
-                undo: undo.into(),
-            }),
-        }
+    fn apply(&self, sockets: &mut Sockets, removals: &[Entry]) -> Result<(), Error> {
+        exchange(sockets, removals, &self.entries)
+            .map_err(|error| error.after_undo(exchange(sockets, &self.entries, removals)))
     }
 }
 
 /// Removes and adds what the table still has and lacks. Routes without a gateway are added first,
 /// because the kernel needs them to reach the gateways.
-fn exchange(kernel: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Result<(), Error> {
-    let now = MainTable::read(kernel)?.entries;
+fn exchange(sockets: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Result<(), Error> {
+    let now = MainTable::read(sockets)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
     let present = removals.iter().filter(|old| now.contains(&old.route));
     let present: Vec<_> = present.collect();
@@ -252,8 +242,8 @@ fn exchange(kernel: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Re
     for old in &present {
         route::remove(&mut batch, &old.message);
     }
-    send(kernel, &batch, |position| {
-        Step::RemoveRoute(present[position].route.clone().into())
+    send(sockets, &batch, |position| {
+        Action::RemoveRoute(present[position].route.clone().into())
     })?;
     let missing = additions.iter().filter(|new| !now.contains(&new.route));
     let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.has_gateway());
@@ -262,8 +252,8 @@ fn exchange(kernel: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Re
         for new in &group {
             route::add(&mut batch, &new.message);
         }
-        send(kernel, &batch, |position| {
-            Step::AddRoute(group[position].route.clone().into())
+        send(sockets, &batch, |position| {
+            Action::AddRoute(group[position].route.clone().into())
         })?;
     }
     Ok(())

@@ -11,7 +11,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
-/// `ifaddrmsg`: family u8, prefix's length u8, flags u8, scope u8, link's index u32.
+/// Size of `ifaddrmsg`: family u8, prefix length u8, flags u8, scope u8, interface index u32.
 const HEADER: usize = 8;
 /// `RT_SCOPE_LINK`.
 const SCOPE_LINK: u8 = 253;
@@ -23,55 +23,53 @@ mod ifa {
     pub(super) const BROADCAST: u16 = 4;
 }
 
-/// `IFA_F_*`; these are among the eight of the header.
+/// `IFA_F_*` that fit in the header's 8 bits.
 mod flag {
     pub(super) const NODAD: u8 = 1 << 1;
     pub(super) const DADFAILED: u8 = 1 << 3;
     pub(super) const TENTATIVE: u8 = 1 << 6;
 }
 
-/// How far an address is on its way to being used (RFC 4862).
+/// State of duplicate address detection (RFC 4862).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// In use.
+pub enum DadState {
+    /// Finished, or not performed.
     Usable,
-    /// The other hosts on the link are being asked.
+    /// In progress.
     Tentative,
-    /// One of them has it.
+    /// Another host has the address.
     Duplicate,
 }
 
-/// An address of a link.
+/// Address of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The link.
+pub struct LinkAddress {
+    /// Index of the link.
     pub index: u32,
-    /// The address.
+    /// Address and prefix length.
     pub address: InterfaceAddress,
-    /// Whether it is used yet.
-    pub progress: Progress,
+    /// State of duplicate address detection.
+    pub dad: DadState,
 }
 
-/// The addresses of one link.
+/// Lists the addresses of one link; see [`list`].
 pub fn of(
-    kernel: &mut impl Transport<Rtnetlink>,
+    socket: &mut impl Transport<Rtnetlink>,
     index: u32,
 ) -> Result<Vec<InterfaceAddress>, Error> {
-    let listed = list(kernel)?.into_iter();
-    Ok(listed
-        .filter(|listed| listed.index == index)
-        .map(|listed| listed.address)
-        .collect())
+    let mut addresses = list(socket)?;
+    addresses.retain(|listed| listed.index == index);
+    Ok(addresses.iter().map(|listed| listed.address).collect())
 }
 
-/// Every address of the namespace. Left out are the IPv6 link-local ones, which belong to the
-/// kernel, and any that an interface of ours could not have.
-pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Listed>, Error> {
+/// Lists the addresses of all links in the network namespace. Skips the IPv6 link-local addresses,
+/// which the kernel manages, and any that [`InterfaceAddress`] doesn't allow.
+pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<LinkAddress>, Error> {
     let request = Batch::of(RTM_GETADDR, Flags::Dump, |body| body.raw(&[0; HEADER]));
-    dump(kernel, &request, read)
+    dump(socket, &request, read)
 }
 
-fn read(payload: &[u8]) -> Result<Option<Listed>, Error> {
+fn read(payload: &[u8]) -> Result<Option<LinkAddress>, Error> {
     let [family, prefix, flags, scope, index @ ..] = *header::<HEADER>(payload)?;
     if family == AF_INET6 && scope == SCOPE_LINK {
         return Ok(None);
@@ -83,22 +81,21 @@ fn read(payload: &[u8]) -> Result<Option<Listed>, Error> {
         return Ok(None);
     };
     let address = InterfaceAddress::new(read_ip(own)?, prefix).ok();
-    Ok(address.map(|address| Listed {
+    Ok(address.map(|address| LinkAddress {
         index: u32::from_ne_bytes(index),
         address,
-        progress: if flags & flag::DADFAILED != 0 {
-            Progress::Duplicate
+        dad: if flags & flag::DADFAILED != 0 {
+            DadState::Duplicate
         } else if flags & flag::TENTATIVE != 0 {
-            Progress::Tentative
+            DadState::Tentative
         } else {
-            Progress::Usable
+            DadState::Usable
         },
     }))
 }
 
-/// Adds to a batch: link `index` gets the address.
-///
-/// An IPv4 network gets its broadcast address as `ip addr add … brd +` would.
+/// Appends a request that adds an address to link `index`. IPv4 addresses get the broadcast address
+/// of their network, as with `ip addr add ... brd +`.
 pub fn add(
     batch: &mut Batch<Rtnetlink>,
     index: u32,
@@ -110,25 +107,24 @@ pub fn add(
         _ => 0,
     };
     batch.push(RTM_NEWADDR, Flags::Create, |body| {
-        tell(body, index, address, flags);
+        encode(body, index, address, flags);
         if let IpAddr::V4(v4) = address.ip()
             && address.prefix() < 31
         {
-            let hosts = u32::MAX >> address.prefix();
-            let broadcast = u32::from(v4) | hosts;
+            let broadcast = u32::from(v4) | u32::MAX >> address.prefix();
             body.bytes(ifa::BROADCAST, broadcast.to_be_bytes());
         }
     });
 }
 
-/// Adds to a batch: link `index` loses the address.
+/// Appends a request that removes an address from link `index`.
 pub fn remove(batch: &mut Batch<Rtnetlink>, index: u32, address: InterfaceAddress) {
     batch.push(RTM_DELADDR, Flags::Plain, |body| {
-        tell(body, index, address, 0);
+        encode(body, index, address, 0);
     });
 }
 
-fn tell(body: &mut Body<'_>, index: u32, address: InterfaceAddress, flags: u8) {
+fn encode(body: &mut Body<'_>, index: u32, address: InterfaceAddress, flags: u8) {
     body.raw(&[family(address.ip()), address.prefix(), flags, 0]);
     body.raw(&index.to_ne_bytes());
     put_ip(body, ifa::LOCAL, address.ip());

@@ -1,4 +1,4 @@
-//! Links.
+//! Links: listing, and changes of one setting each.
 
 use patchbay_types::{Arp, IfName, MacAddr, Mtu};
 
@@ -8,7 +8,7 @@ use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, d
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 
-/// `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, mask of changes u32.
+/// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
 const HEADER: usize = 16;
 
 /// `IFLA_*` of `linux/if_link.h`.
@@ -19,7 +19,7 @@ mod ifla {
     pub(super) const EXT_MASK: u16 = 29;
 }
 
-/// `RTEXT_FILTER_SKIP_STATS`: counters, which nobody here reads, are most of what a link is.
+/// `RTEXT_FILTER_SKIP_STATS`: the unused counters make up most of a link message.
 const SKIP_STATS: u32 = 1 << 3;
 
 /// `IFF_*` of `linux/if.h`.
@@ -29,20 +29,20 @@ mod iff {
     pub(super) const LOWER_UP: u32 = 1 << 16;
 }
 
-/// A link as the kernel has it.
+/// Link as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its index, never reused while the kernel runs.
+    /// Interface index; not reused while the kernel runs.
     pub index: u32,
-    /// Its name of the moment.
+    /// Current name.
     pub name: String,
-    /// Its present MAC address, where it has a proper one.
+    /// Current MAC address; `None` if it isn't a unicast Ethernet address.
     pub mac: Option<MacAddr>,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// `IFF_UP`.
     pub up: bool,
-    /// `IFF_LOWER_UP`: up, and its device has a carrier.
+    /// `IFF_LOWER_UP`: the link is up and its device has a carrier.
     pub carrier: bool,
     /// `IFF_NOARP`.
     pub arp: Arp,
@@ -84,44 +84,44 @@ impl Link {
     }
 }
 
-/// Every link of the namespace.
-pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> {
+/// Lists the links of the network namespace.
+pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> {
     let request = Batch::of(RTM_GETLINK, Flags::Dump, |body| {
         body.raw(&[0; HEADER]);
         body.u32(ifla::EXT_MASK, SKIP_STATS);
     });
-    dump(kernel, &request, |payload| Link::read(payload).map(Some))
+    dump(socket, &request, |payload| Link::read(payload).map(Some))
 }
 
-/// One change of a link.
+/// New value of one setting of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// To this name.
+pub enum SetLink {
+    /// Name.
     Name(IfName),
-    /// To this MTU.
+    /// MTU.
     Mtu(Mtu),
-    /// To answer ARP or not.
+    /// Whether the link answers ARP (`IFF_NOARP`).
     Arp(Arp),
-    /// Up.
+    /// Administratively up.
     Up,
-    /// Down.
+    /// Administratively down.
     Down,
 }
 
-/// Adds the change of link `index` to a batch.
-pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &Change) {
+/// Appends a request that changes a setting of link `index`.
+pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
     let (flags, mask) = match change {
-        Change::Up => (iff::UP, iff::UP),
-        Change::Down => (0, iff::UP),
-        Change::Arp(Arp::Off) => (iff::NOARP, iff::NOARP),
-        Change::Arp(Arp::On) => (0, iff::NOARP),
-        Change::Name(_) | Change::Mtu(_) => (0, 0),
+        SetLink::Up => (iff::UP, iff::UP),
+        SetLink::Down => (0, iff::UP),
+        SetLink::Arp(Arp::Off) => (iff::NOARP, iff::NOARP),
+        SetLink::Arp(Arp::On) => (0, iff::NOARP),
+        SetLink::Name(_) | SetLink::Mtu(_) => (0, 0),
     };
     batch.push(RTM_SETLINK, Flags::Plain, |body| {
         ifinfo(body, index, flags, mask);
         match change {
-            Change::Name(name) => body.str_z(ifla::IFNAME, name.as_str()),
-            Change::Mtu(mtu) => body.u32(ifla::MTU, u32::from(mtu.get())),
+            SetLink::Name(name) => body.str_z(ifla::IFNAME, name.as_str()),
+            SetLink::Mtu(mtu) => body.u32(ifla::MTU, u32::from(mtu.get())),
             _ => {}
         }
     });
@@ -138,13 +138,13 @@ fn ifinfo(body: &mut Body<'_>, index: u32, flags: u32, mask: u32) {
 mod tests {
     use super::*;
 
-    /// What Linux 6.1 said of a virtio card that is up, without its counters; in part.
+    /// Part of a message of Linux 6.1 about a virtio card that is up, without counters.
     const ETH0: &str = "00000100020000004310010000000000\
         09000300657468300000000008000d00e80300000500100006000000\
         08000400dc0500000a00010002422020010300000a000200ffffffffffff0000";
 
     #[test]
-    fn a_link_is_read() {
+    fn read_link() {
         let link = Link::read(&hex::decode(ETH0).unwrap()).unwrap();
         assert_eq!(
             (link.index, link.name.as_str(), link.mtu),
@@ -155,24 +155,24 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_as_iproute2_tells_it() {
-        let told = |asked: &Change| {
+    fn change_is_encoded_like_iproute2() {
+        let encoded = |setting: &SetLink| {
             let mut batch = Batch::default();
-            change(&mut batch, 2, asked);
+            change(&mut batch, 2, setting);
             batch.bytes()[16..].to_vec()
         };
         let up = hex::decode("00000000020000000100000001000000").unwrap();
-        assert_eq!(told(&Change::Up), up);
+        assert_eq!(encoded(&SetLink::Up), up);
         let name =
             hex::decode("000000000200000000000000000000000a0003006574682d310000000000").unwrap();
         let eth_1 = "eth-1".parse().unwrap();
-        assert_eq!(told(&Change::Name(eth_1)), name[..28]);
+        assert_eq!(encoded(&SetLink::Name(eth_1)), name[..28]);
         let arp = hex::decode("00000000020000000000000080000000").unwrap();
-        assert_eq!(told(&Change::Arp(Arp::On)), arp);
+        assert_eq!(encoded(&SetLink::Arp(Arp::On)), arp);
     }
 
     #[test]
-    fn what_is_cut_short_is_refused() {
+    fn read_truncated_link_fails() {
         let whole = hex::decode(ETH0).unwrap();
         for length in [0, 15, 20, 49] {
             let error = Link::read(&whole[..length]).unwrap_err();

@@ -1,4 +1,4 @@
-//! Our attributes beside those that the real ipvsadm was seen to send for the same words.
+//! Comparison with the attributes that ipvsadm sends for the same arguments (recorded).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
 
 use super::*;
 
-/// By the kinds of the nest (0 for none) and of the attribute; their order means nothing.
+/// Values by types of nest (0: top level) and attribute; their order has no meaning.
 type Attributes = BTreeMap<(u16, u16), Vec<u8>>;
 
 fn each(mut bytes: &[u8], mut found: impl FnMut(u16, &[u8])) {
@@ -34,11 +34,11 @@ fn attributes(bytes: &[u8]) -> Attributes {
     all
 }
 
-/// What ipvsadm sends though it says nothing there, so that it is left out here: the rest of a
-/// service that is only named, a tunnel's attributes for a server without one, the rest of a
-/// server that goes, the rest of a daemon that is stopped.
-fn says_nothing(command: u8, (nest, kind): (u16, u16), value: &[u8]) -> bool {
-    let names = !matches!(command, CMD_NEW_SERVICE | CMD_SET_SERVICE);
+/// Returns whether an attribute of ipvsadm has no effect: settings of a service that is only
+/// identified, tunnel attributes of a server without a tunnel, settings of a server or daemon that is
+/// deleted.
+fn is_redundant(command: u8, (nest, kind): (u16, u16), value: &[u8]) -> bool {
+    let only_identified = !matches!(command, CMD_NEW_SERVICE | CMD_SET_SERVICE);
     let service = [svc::SCHED_NAME, svc::FLAGS, svc::TIMEOUT, svc::NETMASK];
     let tunnel = [dest::TUN_TYPE, dest::TUN_PORT, dest::TUN_FLAGS];
     let server = [
@@ -49,7 +49,7 @@ fn says_nothing(command: u8, (nest, kind): (u16, u16), value: &[u8]) -> bool {
     ];
     let daemon = [daemon::MCAST_IFN, daemon::SYNC_ID];
     match nest {
-        top::SERVICE => names && service.contains(&kind),
+        top::SERVICE => only_identified && service.contains(&kind),
         top::DEST if tunnel.contains(&kind) => value.iter().all(|byte| *byte == 0),
         top::DEST => command == CMD_DEL_DEST && server.contains(&kind),
         top::DAEMON => command == CMD_DEL_DAEMON && daemon.contains(&kind),
@@ -58,7 +58,7 @@ fn says_nothing(command: u8, (nest, kind): (u16, u16), value: &[u8]) -> bool {
 }
 
 #[test]
-fn what_is_sent_is_what_ipvsadm_sends() {
+fn change_is_encoded_like_ipvsadm() {
     let lines = include_str!("ipvsadm.txt").lines();
     let grammar = Grammar {
         names: &NoNames,
@@ -85,8 +85,8 @@ fn what_is_sent_is_what_ipvsadm_sends() {
             assert_eq!(Some(value), theirs.get(kind), "{words}: {kind:?}");
         }
         for (kind, value) in theirs.iter().filter(|(kind, _)| !ours.contains_key(kind)) {
-            let left_out = says_nothing(number, *kind, value);
-            assert!(left_out, "{words}: {kind:?} {value:02x?} is missing");
+            let redundant = is_redundant(number, *kind, value);
+            assert!(redundant, "{words}: {kind:?} {value:02x?} is missing");
         }
         compared += 1;
     }

@@ -1,4 +1,4 @@
-//! Domain types to attributes.
+//! Requests from domain types.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,11 @@ use patchbay_types::ipvs::{
 };
 
 use super::consts::{
-    AF_INET, AF_INET6, CMD_DEL_DAEMON, CMD_DEL_DEST, CMD_DEL_SERVICE, CMD_FLUSH, CMD_NEW_DAEMON,
-    CMD_NEW_DEST, CMD_NEW_SERVICE, CMD_SET_CONFIG, CMD_SET_DEST, CMD_SET_SERVICE, CMD_ZERO,
-    SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
+    CMD_DEL_DAEMON, CMD_DEL_DEST, CMD_DEL_SERVICE, CMD_FLUSH, CMD_NEW_DAEMON, CMD_NEW_DEST,
+    CMD_NEW_SERVICE, CMD_SET_CONFIG, CMD_SET_DEST, CMD_SET_SERVICE, CMD_ZERO, SVC_ONEPACKET,
+    SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
 };
+use crate::inet::af;
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Body, Generic, IntAttr};
 
@@ -20,22 +21,24 @@ pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) 
     match change {
         Change::AddService(new) => id.push(batch, CMD_NEW_SERVICE, |body| service(body, new)),
         Change::EditService(new) => id.push(batch, CMD_SET_SERVICE, |body| service(body, new)),
-        Change::DeleteService(old) => id.push(batch, CMD_DEL_SERVICE, |body| which(body, *old)),
+        Change::DeleteService(old) => {
+            id.push(batch, CMD_DEL_SERVICE, |body| service_nest(body, *old))
+        }
         Change::Clear => id.push(batch, CMD_FLUSH, |_| {}),
         Change::AddServer(of, new) => id.push(batch, CMD_NEW_DEST, |body| {
-            which(body, *of);
+            service_nest(body, *of);
             server(body, new);
         }),
         Change::EditServer(of, new) => id.push(batch, CMD_SET_DEST, |body| {
-            which(body, *of);
+            service_nest(body, *of);
             server(body, new);
         }),
         Change::DeleteServer(of, old) => id.push(batch, CMD_DEL_DEST, |body| {
-            which(body, *of);
+            service_nest(body, *of);
             body.nest(top::DEST, |nest| server_id(nest, *old));
         }),
         Change::Zero(None) => id.push(batch, CMD_ZERO, |_| {}),
-        Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| which(body, *one)),
+        Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| service_nest(body, *one)),
         Change::SetTimeouts(new) => id.push(batch, CMD_SET_CONFIG, |body| timeouts(body, *new)),
         Change::StartDaemon(new) => id.push(batch, CMD_NEW_DAEMON, |body| daemon(body, new)),
         Change::StopDaemon(role) => id.push(batch, CMD_DEL_DAEMON, |body| {
@@ -44,19 +47,12 @@ pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) 
     }
 }
 
-/// Names a service.
-pub(super) fn which(body: &mut Body<'_>, id: ServiceId) {
+/// Appends the nest that identifies a service.
+pub(super) fn service_nest(body: &mut Body<'_>, id: ServiceId) {
     body.nest(top::SERVICE, |nest| service_id(nest, id));
 }
 
-fn family(family: Family) -> u16 {
-    match family {
-        Family::V4 => AF_INET,
-        Family::V6 => AF_INET6,
-    }
-}
-
-/// `union nf_inet_addr`: 16 bytes, an IPv4 address in the first four.
+/// Appends a `union nf_inet_addr`: 16 bytes, of which IPv4 uses the first four.
 fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
     let mut union = [0; 16];
     match address {
@@ -67,7 +63,7 @@ fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
 }
 
 fn service_id(nest: &mut Body<'_>, id: ServiceId) {
-    let family = IntAttr::u16(svc::AF, family(id.family()));
+    let family = IntAttr::u16(svc::AF, af(id.family()).into());
     match id {
         ServiceId::Address {
             protocol,
@@ -79,7 +75,7 @@ fn service_id(nest: &mut Body<'_>, id: ServiceId) {
             address(nest, svc::ADDR, ip);
             nest.ints([IntAttr::be16(svc::PORT, port)]);
         }
-        // The kernel ignores an address beside it.
+        // The kernel ignores the address of a service with a mark.
         ServiceId::Mark { mark, .. } => {
             nest.ints([family, IntAttr::u32(svc::FWMARK, mark.get())]);
         }
@@ -100,10 +96,10 @@ fn service(body: &mut Body<'_>, service: &Service) {
         if let Some(engine) = &service.engine {
             nest.str_z(svc::PE_NAME, engine.as_str());
         }
-        // struct ip_vs_flags: the flags, and which of them are meant: all.
-        let mut words = [u8::MAX; 8];
-        words[..4].copy_from_slice(&flags.to_ne_bytes());
-        nest.bytes(svc::FLAGS, words);
+        // struct ip_vs_flags: the flags u32 and a mask u32.
+        let mut flags_and_mask = [u8::MAX; 8];
+        flags_and_mask[..4].copy_from_slice(&flags.to_ne_bytes());
+        nest.bytes(svc::FLAGS, flags_and_mask);
         nest.u32(
             svc::TIMEOUT,
             service.persistence.map_or(0, Persistence::get),
@@ -116,7 +112,7 @@ fn service(body: &mut Body<'_>, service: &Service) {
 }
 
 fn server_id(nest: &mut Body<'_>, id: ServerId) {
-    nest.u16(dest::ADDR_FAMILY, family(Family::of(id.address)));
+    nest.u16(dest::ADDR_FAMILY, af(Family::of(id.address)).into());
     address(nest, dest::ADDR, id.address);
     nest.ints([IntAttr::be16(dest::PORT, id.port)]);
 }
@@ -128,7 +124,7 @@ fn server(body: &mut Body<'_>, server: &Server) {
             IntAttr::u32(dest::FWD_METHOD, server.forward.number()),
             IntAttr::u32(dest::WEIGHT, server.weight.get()),
         ]);
-        // Older kernels know none of these, so they are sent only where they say something.
+        // Old kernels have none of these attributes, so only a tunnel gets them.
         if let Forward::Tunnel(tunnel) = server.forward {
             let (kind, port, checksum) = tunnel.numbers();
             nest.u8(dest::TUN_TYPE, kind);

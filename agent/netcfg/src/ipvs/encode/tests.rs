@@ -1,4 +1,4 @@
-//! Bytes as `linux/ip_vs.h` lays them out, attribute by attribute.
+//! Encoded requests, compared byte by byte with the layout of `linux/ip_vs.h`.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
@@ -14,7 +14,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What follows `nlmsghdr` and `genlmsghdr`, and the command.
+/// Returns the command, and the bytes after `nlmsghdr` and `genlmsghdr`.
 fn encoded(what: &Change) -> (u8, String) {
     let mut batch = Batch::default();
     change(FamilyId::EXAMPLE, &mut batch, what);
@@ -29,14 +29,14 @@ fn web() -> ServiceId {
     }
 }
 
-/// AF 2, protocol 6, 10.0.0.1 in a union of 16 bytes, port 80.
+/// Address family 2, protocol 6, 10.0.0.1 in a union of 16 bytes, port 80.
 const WEB: &str = "0600010002000000\
     0600020006000000\
     140003000a000001000000000000000000000000\
     0600040000500000";
 
 #[test]
-fn a_service_by_its_address() {
+fn encode_add_service_with_address() {
     let service = Service {
         id: web(),
         scheduler: "rr".parse().unwrap(),
@@ -57,7 +57,7 @@ fn a_service_by_its_address() {
 }
 
 #[test]
-fn a_mark_and_nothing_else() {
+fn encode_delete_service_has_only_its_mark() {
     let id = ServiceId::Mark {
         mark: NonZeroU32::MAX,
         family: Family::V6,
@@ -68,7 +68,7 @@ fn a_mark_and_nothing_else() {
 }
 
 #[test]
-fn a_server_in_a_tunnel() {
+fn encode_add_server_with_tunnel() {
     let server = Server {
         id: ServerId {
             address: [10, 0, 0, 2].into(),

@@ -1,4 +1,4 @@
-//! Why a request about IPVS was not carried out.
+//! Errors of IPVS operations.
 
 use std::num::NonZeroU32;
 
@@ -10,82 +10,82 @@ use patchbay_types::ipvs::{Change, Conflict, Role, Scheduler, Sysctl, TooManyRul
 use crate::modules;
 use patchbay_netlink::KernelError;
 
-/// Why a request about IPVS was not carried out.
+/// Failure of an IPVS operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither built in nor a module.
+    /// The kernel has no IPVS, neither built in nor as a module.
     #[error("this guest's kernel has no IPVS (module ip_vs)")]
     NoIpvs,
-    /// A module is there, but does not load.
+    /// A module exists and can't be loaded.
     #[error(transparent)]
     Module(#[from] modules::Error),
-    /// The transport to the kernel failed.
-    #[error("the kernel could not be asked")]
+    /// The netlink socket failed, or the kernel refused a dump or get.
+    #[error("IPVS netlink request failed")]
     Netlink(#[from] patchbay_netlink::Error),
-    /// `/proc` could not be read.
-    #[error("could not read IPVS's tables in /proc")]
+    /// A table in `/proc` could not be read.
+    #[error("could not read the IPVS tables in /proc")]
     Proc(#[source] std::io::Error),
-    /// The kernel has no such setting.
+    /// The kernel doesn't have the setting.
     #[error("this guest's kernel has no setting net.ipv4.vs.{}", .0.name())]
     NoSysctl(Sysctl),
-    /// The kernel refused a setting, or its file could not be read.
+    /// The setting could not be read or changed.
     #[error("the kernel refused net.ipv4.vs.{}", .0.name())]
     Sysctl(Sysctl, #[source] std::io::Error),
     /// The kernel refused a change.
     #[error("could not {step}: {reason}")]
     Refused {
-        /// What.
+        /// Description of the change.
         step: String,
-        /// Why, in words for people.
+        /// Explanation of the errno.
         reason: String,
-        /// What sort of refusal.
+        /// Kind of the failure.
         kind: Kind,
-        /// The kernel's word.
-        refusal: KernelError,
+        /// Kernel's error.
+        error: KernelError,
     },
-    /// A rule contradicts those before.
+    /// A rule conflicts with earlier ones.
     #[error("{0}")]
     Conflict(Conflict),
-    /// A line of a rule file is at fault.
+    /// Error of a line of the rule file.
     #[error("line {line}: {source}")]
     Line {
-        /// Counted from 1.
+        /// Line number, from 1.
         line: NonZeroU32,
-        /// What is wrong with it.
+        /// Its error.
         source: Box<Error>,
     },
-    /// Too many rules.
+    /// The table would exceed the limit.
     #[error(transparent)]
     TooMany(#[from] TooManyRules),
-    /// The host sent something that it should have refused.
+    /// The request is invalid, though the host should have checked it.
     #[error(transparent)]
     Request(#[from] FieldError),
-    /// Rules are there already.
+    /// The table is not empty.
     #[error(
         "there are {rules} rules already: clear them first (-C), or restore with --replace or --merge"
     )]
     NotEmpty {
-        /// Netcfg and servers.
+        /// Number of services and servers.
         rules: usize,
     },
-    /// The undo log can't be written, or not be read.
-    #[error("could not keep what leads back should the agent be killed")]
+    /// The undo log could not be read, written or removed.
+    #[error("could not access the IPVS undo log")]
     UndoLog(#[source] std::io::Error),
-    /// Nothing to do.
+    /// The rule file has no rules.
     #[error("the rule file has no effective rule")]
     NoRules,
-    /// A request failed, and so did undoing it.
+    /// A request failed, and its rollback failed too.
     #[error("{first}")]
     NotUndone {
-        /// Why the request failed.
+        /// Error of the request.
         first: Box<Error>,
-        /// Why undoing did.
+        /// Error of the rollback.
         undo: Box<Error>,
     },
 }
 
 impl Error {
-    /// Names the line of a rule file, if it came from one.
+    /// Adds the line of the rule file, if the change is from one.
     pub(super) fn at_line(self, line: Option<NonZeroU32>) -> Self {
         match line {
             Some(line) => Self::Line {
@@ -96,27 +96,36 @@ impl Error {
         }
     }
 
-    /// The kernel's refusal of a change, in words for people.
-    pub(super) fn refused(change: &Change, refusal: KernelError) -> Self {
-        let (kind, reason) = explain(change, &refusal);
+    /// Returns this error of a request, with that of its rollback if that failed too.
+    pub(super) fn after_undo<T>(self, undone: Result<T, Self>) -> Self {
+        match undone {
+            Ok(_) => self,
+            Err(undo) => Self::NotUndone {
+                first: self.into(),
+                undo: undo.into(),
+            },
+        }
+    }
+
+    /// Explains the kernel's error for a change.
+    pub(super) fn refused(change: &Change, error: KernelError) -> Self {
+        let (kind, reason) = explain(change, &error);
         Self::Refused {
             step: step(change),
             reason,
             kind,
-            refusal,
+            error,
         }
     }
 
     fn kind(&self) -> Kind {
         match self {
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
-            Self::Netlink(patchbay_netlink::Error::Refused(refusal)) => {
-                Kind::from_errno(refusal.errno)
-            }
+            Self::Netlink(patchbay_netlink::Error::Refused(error)) => Kind::from_errno(error.errno),
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
             Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
             Self::Refused { kind, .. } => *kind,
-            Self::Conflict(clash) => clash.kind(),
+            Self::Conflict(conflict) => conflict.kind(),
             Self::Line { source, .. } => source.kind(),
             Self::NotEmpty { .. } => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,
@@ -126,8 +135,8 @@ impl Error {
 
     fn errno(&self) -> Option<i32> {
         match self {
-            Self::Refused { refusal, .. }
-            | Self::Netlink(patchbay_netlink::Error::Refused(refusal)) => Some(refusal.errno),
+            Self::Refused { error, .. }
+            | Self::Netlink(patchbay_netlink::Error::Refused(error)) => Some(error.errno),
             Self::Line { source, .. } | Self::NotUndone { first: source, .. } => source.errno(),
             _ => None,
         }
@@ -137,7 +146,7 @@ impl Error {
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let failure = match error {
-            // A line's sentence holds its source's.
+            // The message of a line includes its source.
             Error::Line { .. } => Failure::new(error.kind(), error.to_string()),
             _ => Failure::of(error.kind(), error),
         };
@@ -154,7 +163,7 @@ impl From<&Error> for Failure {
     }
 }
 
-/// What a change does, for the sentence that says where it stopped.
+/// Describes a change, for messages of the form "could not ...".
 fn step(change: &Change) -> String {
     match change {
         Change::AddService(service) => format!("add the service {}", service.id),
@@ -179,12 +188,12 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// What an errno means for this change: IPVS gives no sentence of its own.
-fn explain(change: &Change, refusal: &KernelError) -> (Kind, String) {
+/// Explains an errno for a change: IPVS sends no extended ACKs.
+fn explain(change: &Change, error: &KernelError) -> (Kind, String) {
     let plain = |kind, text: &str| (kind, text.to_owned());
     let about_service = matches!(change, Change::AddService(_) | Change::EditService(_));
-    match (Errno::from_raw(refusal.errno), change) {
-        (Errno::EEXIST, Change::StartDaemon(_)) => plain(Kind::Exists, "it runs already"),
+    match (Errno::from_raw(error.errno), change) {
+        (Errno::EEXIST, Change::StartDaemon(_)) => plain(Kind::Exists, "it is already running"),
         (Errno::EEXIST, _) => plain(Kind::Exists, "it exists"),
         (Errno::ENOENT, Change::AddService(service) | Change::EditService(service)) => {
             (Kind::Unsupported, no_scheduler(&service.scheduler))
@@ -192,27 +201,28 @@ fn explain(change: &Change, refusal: &KernelError) -> (Kind, String) {
         (Errno::ENODEV, Change::StartDaemon(daemon)) => {
             (Kind::NotFound, format!("there is no link {}", daemon.link))
         }
-        (Errno::ESRCH, Change::StopDaemon(_)) => plain(Kind::NotFound, "it does not run"),
+        (Errno::ESRCH, Change::StopDaemon(_)) => plain(Kind::NotFound, "it is not running"),
         (Errno::ESRCH, _) => plain(Kind::NotFound, "there is no such service"),
         (Errno::ENOENT, _) => plain(Kind::NotFound, "there is no such server"),
-        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => {
-            plain(Kind::Unsupported, "this kernel's IPVS has no IPv6")
-        }
+        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => plain(
+            Kind::Unsupported,
+            "this kernel's IPVS does not support IPv6",
+        ),
         (Errno::EINVAL, Change::AddServer(..) | Change::EditServer(..)) => plain(
             Kind::Invalid,
-            "its address is not unicast, or its family does not go with the service and the sync daemons",
+            "its address is not unicast, or its family differs from that of the service, which requires a tunnel and no sync daemon",
         ),
         (Errno::EINVAL, Change::StartDaemon(_)) => plain(
             Kind::Invalid,
-            "a server of another family than its service and sync daemons exclude each other, or the link can't carry the group",
+            "a real server has a different address family from its service, or the interface does not support the multicast group",
         ),
         (Errno::EINVAL, _) if about_service => {
-            plain(Kind::Invalid, "the kernel takes no such service")
+            plain(Kind::Invalid, "the kernel does not accept such a service")
         }
-        (errno, _) => (Kind::from_errno(refusal.errno), errno.desc().to_owned()),
+        (errno, _) => (Kind::from_errno(error.errno), errno.desc().to_owned()),
     }
 }
 
 fn no_scheduler(scheduler: &Scheduler) -> String {
-    format!("this kernel has no scheduler {scheduler}, or not the persistence engine")
+    format!("this kernel does not have the scheduler {scheduler} or the persistence engine")
 }

@@ -1,9 +1,9 @@
-//! IPVS: one change, a whole rule file, and what there is.
+//! Operations on IPVS: single changes, rule files, and lists.
 
+mod batcher;
 mod error;
 mod restore;
-mod rules;
-mod sender;
+mod rule_count;
 mod undo_log;
 
 use std::io::ErrorKind;
@@ -18,84 +18,85 @@ use patchbay_types::ipvs::{
     RestoreMode, Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
 };
 
-use crate::ipvs::{self, Ipvs, OldLists, sysctl};
+use crate::ipvs::{self, Ipvs, SockoptLists, sysctl};
 use crate::modules::Modules;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
-use rules::Rules;
+use rule_count::RuleCount;
+use undo_log::UndoLogPath;
 
 pub use error::Error;
-pub use restore::Pieces;
+pub use restore::RuleFile;
 
-/// The socket of IPVS's interface, under one lock.
+/// State of the operations; a single lock guards it.
 #[derive(Debug)]
-struct Room {
+struct IpvsContext {
     socket: Socket<Generic>,
-    /// For the servers of one service, of which there may be thousands.
+    /// For lists of servers, of which there can be thousands of short ones.
     lists: Socket<Generic>,
     family: Option<Ipvs>,
     modules: Modules,
-    rules: Rules,
-    log: undo_log::Place,
+    rule_count: RuleCount,
+    undo_log: UndoLogPath,
 }
 
-/// Everything that can be asked of IPVS, in the network namespace where it was opened.
+/// Operations on the IPVS table of a network namespace.
 #[derive(Debug)]
-pub struct IpvsService {
-    room: Mutex<Room>,
+pub struct IpvsOps {
+    context: Mutex<IpvsContext>,
 }
 
-impl IpvsService {
-    /// Opens the socket; IPVS itself is looked for, and loaded, at the first request.
-    /// What leads back from a rule file is logged at this path, if there is one.
-    pub fn open(log: Option<PathBuf>) -> Result<Self, patchbay_netlink::Error> {
+impl IpvsOps {
+    /// Opens the sockets. The IPVS module is loaded by the first request. `undo_log` is the path of the
+    /// log that undoes a rule file after a crash; it must be on tmpfs.
+    pub fn open(undo_log: Option<PathBuf>) -> Result<Self, patchbay_netlink::Error> {
         Ok(Self {
-            room: Mutex::new(Room {
+            context: Mutex::new(IpvsContext {
                 socket: Socket::open(RecvBuffer::Large)?,
                 lists: Socket::open(RecvBuffer::Small)?,
                 family: None,
                 modules: Modules::of_this_kernel(),
-                rules: Rules::default(),
-                log: undo_log::Place::new(log),
+                rule_count: RuleCount::default(),
+                undo_log: UndoLogPath::new(undo_log),
             }),
         })
     }
 
-    /// One change. An add is refused where there are as many rules as there may be.
+    /// Applies a single change. Adding fails if there are `max` rules already.
     pub fn change(&self, change: &Change, max: MaxRules) -> Result<(), Error> {
-        let mut room = self.lock();
-        let ipvs = room.ipvs()?;
+        let mut context = self.lock();
+        let ipvs = context.ipvs()?;
         if matches!(change, Change::AddService(_) | Change::AddServer(..)) {
-            room.rules.one_more(max)?;
+            context.rule_count.add_one(max)?;
         }
         if let Change::AddService(service) | Change::EditService(service) = change {
-            room.load_for(service)?;
+            context.load_for(service)?;
         }
         let mut batch = Batch::default();
         ipvs.push(&mut batch, change);
-        match room.socket.send(&batch)?.pop() {
-            Some((_, refusal)) => Err(Error::refused(change, refusal)),
+        match context.socket.send(&batch)?.pop() {
+            Some((_, error)) => Err(Error::refused(change, error)),
             None => Ok(()),
         }
     }
 
-    /// A whole rule file: all of it, or nothing.
+    /// Applies a rule file as a whole, or leaves the table unchanged.
     pub fn restore(
         &self,
-        file: &Pieces,
+        file: &RuleFile,
         mode: RestoreMode,
         max: MaxRules,
     ) -> Result<Restored, Error> {
         restore::restore(&mut self.lock(), file, mode, max)
     }
 
-    /// Goes back from a rule file at which an agent was killed; says whether there was one.
+    /// Undoes a rule file that a killed agent left half applied. `None` if there is none.
     pub fn recover(&self) -> Result<Option<Restored>, Error> {
         restore::recover(&mut self.lock())
     }
 
-    /// One service or all, each followed by its servers, in the kernel's order. The lock is given up
-    /// between services: who takes them may be slow, and the kernel's own lists are no snapshot
-    /// either.
+    /// Passes one service or all, each followed by its servers, to `each` in the kernel's order. The
+    /// lock is released between services, because the receiver can be slow. The list isn't a
+    /// snapshot, and neither are the kernel's own.
     pub fn table(
         &self,
         only: Option<ServiceId>,
@@ -103,19 +104,19 @@ impl IpvsService {
         each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let services = self.lock().services(only)?;
-        // A kernel without them tells the same by netlink.
+        // Netlink serves as fallback.
         let mut lists = match (detail, only) {
-            (Detail::Rules, None) => OldLists::open().ok(),
+            (Detail::Rules, None) => SockoptLists::open().ok(),
             _ => None,
         };
         for ListedService { service, stats, .. } in &services {
-            let known = lists.as_mut().and_then(|lists| lists.of(service.id));
-            let asked = match known {
+            let by_sockopt = lists.as_mut().and_then(|lists| lists.of(service.id));
+            let by_netlink = match by_sockopt {
                 Some(_) => Vec::new(),
                 None => self.lock().servers(service.id)?,
             };
             let mut rows = std::iter::once(RowRef::Service(service, stats))
-                .chain(known.unwrap_or(&asked).iter().map(RowRef::Server));
+                .chain(by_sockopt.unwrap_or(&by_netlink).iter().map(RowRef::Server));
             if rows.try_for_each(&mut *each).is_break() {
                 break;
             }
@@ -123,20 +124,20 @@ impl IpvsService {
         Ok(())
     }
 
-    /// Version, timeouts, daemons.
+    /// Returns the version, timeouts and daemons.
     pub fn status(&self) -> Result<Status, Error> {
-        let mut room = self.lock();
-        let ipvs = room.ipvs()?;
-        Ok(ipvs.status(&mut room.socket)?)
+        let mut context = self.lock();
+        let ipvs = context.ipvs()?;
+        Ok(ipvs.status(&mut context.socket)?)
     }
 
-    /// The connection table, row by row.
+    /// Passes the rows of the connection table to `each`.
     pub fn connections(&self, each: &mut dyn FnMut(Connection)) -> Result<(), Error> {
         self.lock().ipvs()?;
         ipvs::connections(each).map_err(Error::Proc)
     }
 
-    /// The settings that this kernel has.
+    /// Returns the settings that this kernel has.
     pub fn sysctls(&self) -> Result<Vec<Reading>, Error> {
         self.lock().ipvs()?;
         let read = |sysctl| match sysctl::read(sysctl) {
@@ -146,7 +147,7 @@ impl IpvsService {
         Sysctl::all().filter_map(read).collect()
     }
 
-    /// Sets one of them.
+    /// Changes a setting.
     pub fn set_sysctl(&self, setting: &Setting) -> Result<(), Error> {
         self.lock().ipvs()?;
         let sysctl = setting.get().sysctl;
@@ -156,14 +157,14 @@ impl IpvsService {
         })
     }
 
-    /// A panic while it was held leaves nothing of the kernel's half done in memory.
-    fn lock(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic in another thread leaves the sockets usable.
+    fn lock(&self) -> MutexGuard<'_, IpvsContext> {
+        self.context.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Room {
-    /// IPVS's family; the module is loaded where the kernel does not load it by itself.
+impl IpvsContext {
+    /// Returns the IPVS family. Loads the module if the kernel doesn't load it by itself.
     fn ipvs(&mut self) -> Result<Ipvs, Error> {
         if let Some(family) = self.family {
             return Ok(family);
@@ -176,8 +177,8 @@ impl Room {
         Ok(*self.family.insert(family))
     }
 
-    /// Loads the scheduler and the persistence engine that a service needs. One that is no module
-    /// may be built in: the kernel will say.
+    /// Loads the scheduler and persistence engine of a service. One without a module can be built in;
+    /// otherwise the kernel refuses the service.
     fn load_for(&self, service: &Service) -> Result<(), Error> {
         self.modules.load(&format!("ip_vs_{}", service.scheduler))?;
         if let Some(engine) = &service.engine {
@@ -186,7 +187,7 @@ impl Room {
         Ok(())
     }
 
-    /// One service or all, without servers.
+    /// Lists one service or all, without servers.
     fn services(&mut self, only: Option<ServiceId>) -> Result<Vec<ListedService>, Error> {
         let ipvs = self.ipvs()?;
         let Some(id) = only else {
@@ -194,7 +195,7 @@ impl Room {
         };
         match ipvs.service(&mut self.socket, id) {
             Ok(listed) => Ok(vec![listed]),
-            Err(patchbay_netlink::Error::Refused(refusal)) if refusal.is(Errno::ESRCH) => {
+            Err(patchbay_netlink::Error::Refused(error)) if error.is(Errno::ESRCH) => {
                 Err(Error::Conflict(Conflict::NoService(id)))
             }
             Err(error) => Err(error.into()),
@@ -206,16 +207,17 @@ impl Room {
         Ok(ipvs.servers(&mut self.lists, id)?)
     }
 
+    /// Reads the rules.
     fn table(&mut self) -> Result<Table, Error> {
         let mut table = Table::default();
         let services = self.services(None)?;
-        let mut lists = OldLists::open().ok();
+        let mut lists = SockoptLists::open().ok();
         for ListedService { service, .. } in services {
-            if let Some(known) = lists.as_mut().and_then(|lists| lists.of(service.id)) {
-                table.insert(service, known);
+            if let Some(servers) = lists.as_mut().and_then(|lists| lists.of(service.id)) {
+                table.insert(service, servers);
             } else {
-                let asked = self.servers(service.id)?;
-                table.insert(service, &asked);
+                let servers = self.servers(service.id)?;
+                table.insert(service, &servers);
             }
         }
         Ok(table)

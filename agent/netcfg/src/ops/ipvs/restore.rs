@@ -1,4 +1,4 @@
-//! Rule files: all of it, or nothing.
+//! Applies a rule file as a whole, or leaves the table unchanged.
 
 use std::num::NonZeroU32;
 
@@ -9,20 +9,20 @@ use patchbay_types::ipvs::{
     Change, Deferred, Line, MaxRules, RestoreMode, Restored, ServiceId, Table,
 };
 
-use super::Room;
+use super::IpvsContext;
+use super::batcher::Batcher;
 use super::error::Error;
-use super::sender::Sender;
 use super::undo_log::UndoLog;
 use crate::ipvs;
 use patchbay_netlink::{Batch, KernelError, Transport as _};
 
-/// A rule file as it came: packed lines, in pieces that each end with one.
-pub type Pieces = Vec<Vec<u8>>;
+/// Rule file as received: packed lines in pieces, each of which ends with a whole line.
+pub type RuleFile = Vec<Vec<u8>>;
 
-/// Makes the table what the file and the mode say, or leaves it as it was.
+/// Applies a rule file in the given mode, or leaves the table unchanged.
 pub(super) fn restore(
-    room: &mut Room,
-    file: &Pieces,
+    context: &mut IpvsContext,
+    file: &RuleFile,
     mode: RestoreMode,
     max: MaxRules,
 ) -> Result<Restored, Error> {
@@ -30,182 +30,180 @@ pub(super) fn restore(
         return Err(Error::NoRules);
     }
     match mode {
-        RestoreMode::Empty => fill(room, file),
-        RestoreMode::Replace => change(room, file, &|_| Table::default(), max),
-        RestoreMode::Merge => change(room, file, &Table::clone, max),
+        RestoreMode::Empty => fill(context, file),
+        RestoreMode::Replace => change(context, file, &|_| Table::default(), max),
+        RestoreMode::Merge => change(context, file, &Table::clone, max),
     }
 }
 
-fn lines(file: &Pieces) -> impl Iterator<Item = Result<Line, FieldError>> {
+fn lines(file: &RuleFile) -> impl Iterator<Item = Result<Line, FieldError>> {
     file.iter().flat_map(|piece| {
         let mut reader = Reader::new(piece);
         std::iter::from_fn(move || (!reader.is_empty()).then(|| Line::unpack(&mut reader)))
     })
 }
 
-/// Carries a file out line by line where there is nothing yet: the host has folded it already, so
-/// what is wrong with it only the kernel can say.
-fn fill(room: &mut Room, file: &Pieces) -> Result<Restored, Error> {
-    room.ipvs()?;
+/// Applies a file line by line to an empty table. The host has checked the lines against each other, so
+/// the remaining errors are the kernel's.
+fn fill(context: &mut IpvsContext, file: &RuleFile) -> Result<Restored, Error> {
+    context.ipvs()?;
     let rules = ipvs::count_rules().map_err(Error::Proc)?;
     if rules > 0 {
         return Err(Error::NotEmpty { rules });
     }
-    let mut made = Vec::new();
-    logged(room, |room, log| {
-        let done = send(room, file, &mut made, log);
-        done.map_err(|first| undone(first, remove(room, &made)))
+    let mut added = Vec::new();
+    with_undo_log(context, |context, log| {
+        let result = add_lines(context, file, &mut added, log);
+        result.map_err(|error| error.after_undo(delete_services(context, &added)))
     })
 }
 
-/// Carries something out, or undoes it, with a log of what leads back meanwhile.
-fn logged(
-    room: &mut Room,
-    work: impl FnOnce(&mut Room, &mut UndoLog) -> Result<Restored, Error>,
+/// Runs `work`, which applies changes or rolls them back, with an undo log.
+fn with_undo_log(
+    context: &mut IpvsContext,
+    work: impl FnOnce(&mut IpvsContext, &mut UndoLog) -> Result<Restored, Error>,
 ) -> Result<Restored, Error> {
-    let mut log = room.log.begin().map_err(Error::UndoLog)?;
-    let done = work(room, &mut log);
-    log.end().map_err(Error::UndoLog)?;
-    done
+    let mut log = context.undo_log.create().map_err(Error::UndoLog)?;
+    let result = work(context, &mut log);
+    log.remove().map_err(Error::UndoLog)?;
+    result
 }
 
-/// Goes back from a file at which an agent was killed; says whether there was one.
-pub(super) fn recover(room: &mut Room) -> Result<Option<Restored>, Error> {
-    let back = room.log.left().map_err(Error::UndoLog)?;
-    if back.is_empty() {
+/// Applies the undo log of a killed agent. `None` if there is none.
+pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Error> {
+    let undo = context.undo_log.read().map_err(Error::UndoLog)?;
+    if undo.is_empty() {
         return Ok(None);
     }
-    let now = room.table()?;
-    let mut wanted = now.clone();
-    let mut afterwards = Deferred::default();
-    for change in back {
+    let current = context.table()?;
+    let mut wanted = current.clone();
+    let mut deferred = Deferred::default();
+    for change in undo {
         match change {
-            // It may not have been made yet.
-            Change::DeleteService(_) => drop(wanted.apply(change, None, &mut afterwards)),
+            // The service may not have been added yet.
+            Change::DeleteService(_) => drop(wanted.apply(change, None, &mut deferred)),
             _ => wanted
-                .apply(change, None, &mut afterwards)
+                .apply(change, None, &mut deferred)
                 .map_err(Error::Conflict)?,
         }
     }
-    let restored = walk(room, &now, &wanted, &mut UndoLog::default())?;
-    finish(room, &afterwards, &mut UndoLog::default())?;
-    room.log.forget().map_err(Error::UndoLog)?;
+    let restored = apply_diff(context, &current, &wanted, &mut UndoLog::default())?;
+    apply_deferred(context, &deferred, &mut UndoLog::default())?;
+    context.undo_log.remove().map_err(Error::UndoLog)?;
     Ok(Some(restored))
 }
 
-/// The services that it adds are noted, whether the kernel takes them or not.
-fn send(
-    room: &mut Room,
-    file: &Pieces,
-    made: &mut Vec<ServiceId>,
+/// Sends the lines of a file. Collects the services that it adds in `added`, for the rollback.
+fn add_lines(
+    context: &mut IpvsContext,
+    file: &RuleFile,
+    added: &mut Vec<ServiceId>,
     log: &mut UndoLog,
 ) -> Result<Restored, Error> {
-    let mut afterwards = Deferred::default();
-    let nothing = Table::default();
-    let mut sender = Sender::new(room, &nothing, log)?;
+    let mut deferred = Deferred::default();
+    let empty = Table::default();
+    let mut batcher = Batcher::new(context, &empty, log)?;
     for line in lines(file) {
         let Line { number, change } = line?;
         match change {
-            // No rule: its turn comes when the table stands.
             Change::SetTimeouts(timeouts) => {
-                afterwards.timeouts = Some(timeouts);
+                deferred.timeouts = Some(timeouts);
                 continue;
             }
-            Change::AddService(ref service) => made.push(service.id),
+            Change::AddService(ref service) => added.push(service.id),
             _ => {}
         }
-        sender.push(change, NonZeroU32::new(number))?;
+        batcher.push(change, NonZeroU32::new(number))?;
     }
-    let restored = sender.finish()?;
-    finish(room, &afterwards, log)?;
-    // At most: what the file itself takes back is counted too.
-    room.rules
-        .know(restored.added.try_into().unwrap_or(usize::MAX));
+    let restored = batcher.finish()?;
+    apply_deferred(context, &deferred, log)?;
+    // An upper bound: the file can delete some of its own rules.
+    let count = restored.added.try_into().unwrap_or(usize::MAX);
+    context.rule_count.set(count);
     Ok(restored)
 }
 
-/// Deletes the services that are there of these.
-fn remove(room: &mut Room, made: &[ServiceId]) -> Result<(), Error> {
-    let ipvs = room.ipvs()?;
+/// Deletes those of the services that exist.
+fn delete_services(context: &mut IpvsContext, services: &[ServiceId]) -> Result<(), Error> {
+    let ipvs = context.ipvs()?;
     let mut batch = Batch::default();
-    for id in made {
+    for id in services {
         ipvs.push(&mut batch, &Change::DeleteService(*id));
     }
-    let refusals = room.socket.send(&batch)?;
-    let other = |(_, refusal): &(usize, KernelError)| !refusal.is(Errno::ESRCH);
-    match refusals.into_iter().find(other) {
+    let mut errors = context.socket.send(&batch)?.into_iter();
+    let unexpected = |(_, error): &(usize, KernelError)| !error.is(Errno::ESRCH);
+    match errors.find(unexpected) {
         None => Ok(()),
-        Some((position, refusal)) => {
-            let change = Change::DeleteService(made[position]);
-            Err(Error::refused(&change, refusal))
+        Some((position, error)) => {
+            let change = Change::DeleteService(services[position]);
+            Err(Error::refused(&change, error))
         }
     }
 }
 
-/// Carries out the difference between what there is and what the file makes of `base`'s table.
+/// Applies the file to the table that `base` derives from the current one, and sends the difference.
 fn change(
-    room: &mut Room,
-    file: &Pieces,
+    context: &mut IpvsContext,
+    file: &RuleFile,
     base: &dyn Fn(&Table) -> Table,
     max: MaxRules,
 ) -> Result<Restored, Error> {
-    let before = room.table()?;
+    let before = context.table()?;
     let mut wanted = base(&before);
-    let mut afterwards = Deferred::default();
+    let mut deferred = Deferred::default();
     for line in lines(file) {
         let Line { number, change } = line?;
         let line = NonZeroU32::new(number);
-        let applied = wanted.apply(change, line, &mut afterwards);
-        applied.map_err(|clash| Error::Conflict(clash).at_line(line))?;
+        let applied = wanted.apply(change, line, &mut deferred);
+        applied.map_err(|conflict| Error::Conflict(conflict).at_line(line))?;
     }
     max.check(wanted.rules())?;
-    logged(room, |room, log| {
-        let done = walk(room, &before, &wanted, log).and_then(|restored| {
-            finish(room, &afterwards, log)?;
-            room.rules.know(wanted.rules());
+    with_undo_log(context, |context, log| {
+        let result = apply_diff(context, &before, &wanted, log).and_then(|restored| {
+            apply_deferred(context, &deferred, log)?;
+            context.rule_count.set(wanted.rules());
             Ok(restored)
         });
-        done.map_err(|first| {
-            let now = room.table();
-            let back = |now| walk(room, &now, &before, &mut UndoLog::default());
-            undone(first, now.and_then(back))
+        result.map_err(|error| {
+            let current = context.table();
+            error.after_undo(current.and_then(|current| {
+                apply_diff(context, &current, &before, &mut UndoLog::default())
+            }))
         })
     })
 }
 
-/// Carries out what leads from one table to the other, up to the first refusal.
-fn walk(room: &mut Room, from: &Table, to: &Table, log: &mut UndoLog) -> Result<Restored, Error> {
-    let mut sender = Sender::new(room, from, log)?;
+/// Sends the difference between two tables, up to the first error.
+fn apply_diff(
+    context: &mut IpvsContext,
+    from: &Table,
+    to: &Table,
+    log: &mut UndoLog,
+) -> Result<Restored, Error> {
+    let mut batcher = Batcher::new(context, from, log)?;
     for (change, line) in from.diff(to) {
-        sender.push(change, line)?;
+        batcher.push(change, line)?;
     }
-    sender.finish()
+    batcher.finish()
 }
 
-/// Counters and timeouts, which nothing refuses once the table stands.
-fn finish(room: &mut Room, afterwards: &Deferred, log: &mut UndoLog) -> Result<(), Error> {
-    if afterwards.timeouts.is_some() {
-        let ipvs = room.ipvs()?;
-        let timeouts = ipvs.status(&mut room.socket)?.timeouts;
+/// Zeroes counters and sets timeouts. The kernel refuses neither, so this comes last.
+fn apply_deferred(
+    context: &mut IpvsContext,
+    deferred: &Deferred,
+    log: &mut UndoLog,
+) -> Result<(), Error> {
+    if deferred.timeouts.is_some() {
+        let ipvs = context.ipvs()?;
+        let timeouts = ipvs.status(&mut context.socket)?.timeouts;
         log.push(&Change::SetTimeouts(timeouts));
     }
-    let timeouts = afterwards.timeouts.map(Change::SetTimeouts);
-    let zero = afterwards.zero.iter().map(|id| Change::Zero(*id));
-    let nothing = Table::default();
-    let mut sender = Sender::new(room, &nothing, log)?;
+    let timeouts = deferred.timeouts.map(Change::SetTimeouts);
+    let zero = deferred.zero.iter().map(|id| Change::Zero(*id));
+    let empty = Table::default();
+    let mut batcher = Batcher::new(context, &empty, log)?;
     for change in zero.chain(timeouts) {
-        sender.push(change, None)?;
+        batcher.push(change, None)?;
     }
-    sender.finish().map(|_| ())
-}
-
-/// Why a request failed, and whether undoing it did too.
-fn undone<T>(first: Error, undo: Result<T, Error>) -> Error {
-    match undo {
-        Ok(_) => first,
-        Err(undo) => Error::NotUndone {
-            first: Box::new(first),
-            undo: Box::new(undo),
-        },
-    }
+    batcher.finish().map(drop)
 }

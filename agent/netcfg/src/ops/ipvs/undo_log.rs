@@ -1,9 +1,10 @@
-//! What leads back from a rule file that is being carried out, should the agent be killed meanwhile.
+//! Log of the changes that undo a rule file, in case the agent is killed while it applies the file.
 //!
-//! The log is packed changes, like a rule file. Before a service is touched it says that the service
-//! goes and, where there was one, that it comes again with its servers; each batch is logged before
-//! the kernel is told. The log ends with the file, done or undone: an agent that finds one when it
-//! starts goes back. It lies where nothing outlives the kernel that it speaks of (`/run`).
+//! The log consists of packed changes, like a rule file. Before the first change of a service it gets
+//! the deletion of the service and, if the service existed, its creation with all servers; each batch
+//! is logged before it is sent to the kernel. The log is removed when the file has been applied or
+//! rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
+//! (`/run`): it has to survive a crash of the agent, but not a reboot.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -13,21 +14,21 @@ use std::path::{Path, PathBuf};
 use patchbay_codec::{Packed as _, Reader};
 use patchbay_types::ipvs::{Change, ServiceId, Table};
 
-/// Largest log that is read, in bytes: one and a half million servers.
-const MAX_LOG: u64 = 32 << 20;
+/// Maximum size of a log that is read: one and a half million servers.
+const MAX_LOG_BYTES: u64 = 32 << 20;
 
-/// Where logs lie; an agent that was told no place has none, and leaves a part of a file when it is
-/// killed.
+/// Path of the log. Without one nothing is logged, and an agent that is killed leaves a rule file
+/// half applied.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place(Option<PathBuf>);
+pub(super) struct UndoLogPath(Option<PathBuf>);
 
-impl Place {
+impl UndoLogPath {
     pub(super) fn new(path: Option<PathBuf>) -> Self {
         Self(path)
     }
 
-    /// A new log, in place of one that could not be followed.
-    pub(super) fn begin(&self) -> io::Result<UndoLog> {
+    /// Creates an empty log, and removes an old one that could not be applied.
+    pub(super) fn create(&self) -> io::Result<UndoLog> {
         let Some(path) = &self.0 else {
             return Ok(UndoLog::default());
         };
@@ -44,28 +45,28 @@ impl Place {
         })
     }
 
-    /// What an agent that was killed has left; nothing if it was killed at nothing.
-    pub(super) fn left(&self) -> io::Result<Vec<Change>> {
+    /// Reads the log of a killed agent; empty if there is none.
+    pub(super) fn read(&self) -> io::Result<Vec<Change>> {
         let Some(path) = &self.0 else {
             return Ok(Vec::new());
         };
         let mut bytes = Vec::new();
         match File::open(path) {
-            Ok(file) => file.take(MAX_LOG).read_to_end(&mut bytes)?,
+            Ok(file) => file.take(MAX_LOG_BYTES).read_to_end(&mut bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let mut reader = Reader::new(&bytes);
         let next = || {
             let more = !reader.is_empty();
-            // Behind what is torn nothing follows that the kernel was told.
+            // The kernel has received nothing that is logged after a torn change.
             more.then(|| Change::unpack(&mut reader).ok()).flatten()
         };
         Ok(std::iter::from_fn(next).collect())
     }
 
-    /// It has been followed.
-    pub(super) fn forget(&self) -> io::Result<()> {
+    /// Removes the log.
+    pub(super) fn remove(&self) -> io::Result<()> {
         self.0.as_deref().map_or(Ok(()), remove)
     }
 }
@@ -77,45 +78,45 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The log of one file.
+/// Log of one rule file.
 #[derive(Debug, Default)]
 pub(super) struct UndoLog {
     file: Option<(File, PathBuf)>,
+    /// Changes that aren't written yet.
     bytes: Vec<u8>,
-    /// The service that was logged last: its servers come in a row.
+    /// Service that was logged last; the changes of its servers follow each other.
     last: Option<ServiceId>,
 }
 
 impl UndoLog {
-    /// Logs what the change may cost of this table.
-    pub(super) fn lose(&mut self, from: &Table, change: &Change) {
+    /// Logs the services of `from` that a change affects.
+    pub(super) fn record(&mut self, from: &Table, change: &Change) {
         if self.file.is_none() {
             return;
         }
-        match change {
-            Change::Clear => from.services().for_each(|old| self.log(from, old.id)),
-            _ => change
-                .service()
-                .into_iter()
-                .for_each(|id| self.log(from, id)),
+        if matches!(change, Change::Clear) {
+            from.services()
+                .for_each(|old| self.record_service(from, old.id));
+        } else if let Some(id) = change.service() {
+            self.record_service(from, id);
         }
     }
 
-    fn log(&mut self, from: &Table, id: ServiceId) {
+    fn record_service(&mut self, from: &Table, id: ServiceId) {
         if self.last.replace(id) != Some(id) {
             self.push(&Change::DeleteService(id));
             from.recreate(id).for_each(|change| self.push(&change));
         }
     }
 
-    /// Logs a change that leads back.
-    pub(super) fn push(&mut self, back: &Change) {
+    /// Logs a change that is part of the undo.
+    pub(super) fn push(&mut self, undo: &Change) {
         if self.file.is_some() {
-            back.pack(&mut self.bytes);
+            undo.pack(&mut self.bytes);
         }
     }
 
-    /// To be called before the kernel is told.
+    /// Writes the logged changes; call it before sending a batch to the kernel.
     pub(super) fn write(&mut self) -> io::Result<()> {
         if let Some((file, _)) = &mut self.file {
             file.write_all(&self.bytes)?;
@@ -124,8 +125,8 @@ impl UndoLog {
         Ok(())
     }
 
-    /// The file is done, or undone.
-    pub(super) fn end(self) -> io::Result<()> {
+    /// Removes the log.
+    pub(super) fn remove(self) -> io::Result<()> {
         self.file.map_or(Ok(()), |(_, path)| remove(&path))
     }
 }
@@ -151,11 +152,11 @@ mod tests {
     }
 
     #[test]
-    fn a_log_leads_back_up_to_where_it_is_torn() {
+    fn read_stops_at_torn_change() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let place = Place::new(Some(path.clone()));
-        assert!(place.left().unwrap().is_empty());
+        let file = dir.path().join("log");
+        let path = UndoLogPath::new(Some(file.clone()));
+        assert!(path.read().unwrap().is_empty());
         let mut before = Table::default();
         let lines = [
             "-A -t 10.0.0.1:80 -s rr",
@@ -165,34 +166,34 @@ mod tests {
             let applied = before.apply(change(line), None, &mut Deferred::default());
             applied.unwrap();
         }
-        let mut log = place.begin().unwrap();
-        log.lose(&before, &change("-e -t 10.0.0.1:80 -r 10.0.0.2:80 -w 9"));
-        log.lose(&before, &change("-d -t 10.0.0.1:80 -r 10.0.0.2:80"));
-        log.lose(&before, &change("-A -t 10.0.0.9:80"));
+        let mut log = path.create().unwrap();
+        log.record(&before, &change("-e -t 10.0.0.1:80 -r 10.0.0.2:80 -w 9"));
+        log.record(&before, &change("-d -t 10.0.0.1:80 -r 10.0.0.2:80"));
+        log.record(&before, &change("-A -t 10.0.0.9:80"));
         log.write().unwrap();
-        let mut back = vec![change("-D -t 10.0.0.1:80")];
-        back.extend(lines.map(change));
-        back.push(change("-D -t 10.0.0.9:80"));
-        assert_eq!(place.left().unwrap(), back);
+        let mut undo = vec![change("-D -t 10.0.0.1:80")];
+        undo.extend(lines.map(change));
+        undo.push(change("-D -t 10.0.0.9:80"));
+        assert_eq!(path.read().unwrap(), undo);
 
-        let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        back.pop();
-        assert_eq!(place.left().unwrap(), back);
+        let complete = fs::read(&file).unwrap();
+        fs::write(&file, &complete[..complete.len() - 1]).unwrap();
+        undo.pop();
+        assert_eq!(path.read().unwrap(), undo);
 
-        log.end().unwrap();
-        assert!(!path.exists());
+        log.remove().unwrap();
+        assert!(!file.exists());
     }
 
     #[test]
-    fn an_agent_without_a_place_logs_nothing() {
-        let place = Place::default();
-        let mut log = place.begin().unwrap();
-        log.lose(&Table::default(), &change("-C"));
+    fn log_without_path_records_nothing() {
+        let path = UndoLogPath::default();
+        let mut log = path.create().unwrap();
+        log.record(&Table::default(), &change("-C"));
         log.push(&change("-D -t 10.0.0.1:80"));
         assert!(log.bytes.is_empty());
         log.write().unwrap();
-        log.end().unwrap();
-        assert!(place.left().unwrap().is_empty());
+        log.remove().unwrap();
+        assert!(path.read().unwrap().is_empty());
     }
 }

@@ -62,9 +62,9 @@ const DEAD_FLAGS: u8 = 1 | 1 << 4;
 pub struct RouteMsg(Vec<u8>);
 
 /// Dumps the routes of every table. A malformed one is skipped, so it is never changed.
-pub fn list(kernel: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Error> {
+pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| body.raw(&[0; HEADER]));
-    dump(kernel, &request, |payload| {
+    dump(socket, &request, |payload| {
         Ok(RouteMsg::dumped(payload).ok())
     })
 }

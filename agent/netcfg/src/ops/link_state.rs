@@ -1,31 +1,31 @@
-//! What of a link is ours to set, and the reading of it.
+//! State of a link, as far as a configuration can change it.
 
 use patchbay_types::{Arp, IfName, InterfaceAddress, LinkFields, LinkSpec, Mtu, QueuePairs};
 
 use super::{Error, Sockets};
-use crate::ethtool::Device;
+use crate::ethtool::EthtoolLink;
 use crate::rtnl::{address, link};
 
 /// Whether a link is administratively up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admin {
+pub(super) enum AdminState {
     Up,
     Down,
 }
 
-/// All that a configuration may change. A value that no configuration of ours could ask for (an odd
-/// name, an MTU of the driver's own) is `None`: there is no way back to it, and none is tried.
+/// Observed or desired state. A name or MTU that no request can contain is `None`; it can't be
+/// restored and is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct LinkState {
     pub(super) name: Option<IfName>,
     pub(super) mtu: Option<Mtu>,
     pub(super) queues: Option<QueuePairs>,
     pub(super) arp: Arp,
     pub(super) addresses: Vec<InterfaceAddress>,
-    pub(super) admin: Admin,
+    pub(super) admin: AdminState,
 }
 
-impl From<&LinkSpec> for State {
+impl From<&LinkSpec> for LinkState {
     fn from(spec: &LinkSpec) -> Self {
         let LinkFields {
             name,
@@ -41,20 +41,20 @@ impl From<&LinkSpec> for State {
             queues: *queues,
             arp: *arp,
             addresses: addresses.clone(),
-            admin: Admin::Up,
+            admin: AdminState::Up,
         }
     }
 }
 
-impl State {
-    /// Reads link `index`; `None` when it is gone.
-    pub(super) fn read(kernel: &mut Sockets, index: u32) -> Result<Option<Self>, Error> {
-        let links = link::list(&mut kernel.route)?;
+impl LinkState {
+    /// Reads the state of link `index`; `None` if the link has been removed.
+    pub(super) fn read(sockets: &mut Sockets, index: u32) -> Result<Option<Self>, Error> {
+        let links = link::list(&mut sockets.route)?;
         let Some(link) = links.into_iter().find(|link| link.index == index) else {
             return Ok(None);
         };
-        let addresses = address::of(&mut kernel.route, index)?;
-        let channels = kernel.ethtool.channels(Device {
+        let addresses = address::of(&mut sockets.route, index)?;
+        let channels = sockets.ethtool.channels(EthtoolLink {
             index,
             name: &link.name,
         })?;
@@ -64,7 +64,11 @@ impl State {
             queues: channels.map(|channels| channels.count),
             arp: link.arp,
             addresses,
-            admin: if link.up { Admin::Up } else { Admin::Down },
+            admin: if link.up {
+                AdminState::Up
+            } else {
+                AdminState::Down
+            },
         }))
     }
 }
