@@ -141,7 +141,7 @@ fn rules_are_what_they_were_or_what_the_file_says() {
     }
     assert!(undone > 0);
     let console = guest.sandbox(&["console", guest.id()]).out;
-    let followed = "a rule file that was not carried out whole is undone";
+    let followed = "an interrupted rule file was undone";
     assert!(
         console.contains(followed),
         "no agent was killed at its work"

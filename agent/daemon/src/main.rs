@@ -36,8 +36,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let services = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
     match services.ipvs().recover() {
         Ok(None) => {}
-        Ok(Some(_)) => warn!(log, "a rule file that was not carried out whole is undone"),
-        Err(error) => crit!(log, "a rule file that was not carried out whole is not undone";
+        Ok(Some(_)) => warn!(log, "an interrupted rule file was undone"),
+        Err(error) => crit!(log, "could not undo an interrupted rule file";
             "error" => error.to_string(), "cause" => cause(&error)),
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

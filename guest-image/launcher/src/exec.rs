@@ -65,8 +65,8 @@ const INPUT_CHUNK_BYTES: usize = 32 * 1024;
 pub fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, ExecError> {
     let mut connection = connect(sandbox)?;
     let program = command.first().cloned().unwrap_or_default();
-    let words = command.into_iter().map(OsString::into_vec).collect();
-    Frame::Command(words).write_to(&mut connection)?;
+    let arguments = command.into_iter().map(OsString::into_vec).collect();
+    Frame::Command(arguments).write_to(&mut connection)?;
     let mut input = connection.try_clone().map_err(FrameError::from)?;
     // Never joined: if the command ends first, the thread is still blocked in its read.
     thread::spawn(move || send_input(&mut input));

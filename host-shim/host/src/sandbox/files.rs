@@ -79,7 +79,11 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 pub fn json_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
     match fs::metadata(path) {
         Err(error) if is_absent(&error) => Ok(None),
-        _ => json(path).map(Some),
+        _ => match json(path) {
+            // Removed since the check.
+            Err(failure) if failure.kind() == Kind::NotFound => Ok(None),
+            read => read.map(Some),
+        },
     }
 }
 
