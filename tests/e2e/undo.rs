@@ -259,12 +259,12 @@ fn a_host_device_that_will_not_do_is_refused_before_the_machine_is_touched() {
         (
             "veth0",
             Kind::Invalid,
-            "device 'veth0' exists and is no TAP device",
+            "device 'veth0' exists and is not a TAP device",
         ),
         (
             "tun0",
             Kind::Invalid,
-            "device 'tun0' exists and is no TAP device",
+            "device 'tun0' exists and is not a TAP device",
         ),
     ] {
         let done = guest.plug(&card().device(device));

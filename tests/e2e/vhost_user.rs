@@ -106,7 +106,7 @@ fn qemu_can_be_the_one_that_listens() {
         &mut patchbay_tests::patchbay(guest.run_dir(), &words),
         &other,
     );
-    refused(&done, Kind::Timeout, "no backend came to the socket");
+    refused(&done, Kind::Timeout, "no backend connected to the socket");
     assert_eq!(guest.snapshot(), snapshot);
     assert!(!guest.file("vhost-user2").exists());
     assert_eq!(guest.kata_network("del-iface", &document).ok(), "null\n");

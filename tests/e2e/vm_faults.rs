@@ -93,7 +93,7 @@ fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
     refused(
         &done,
         Kind::Timeout,
-        "undoing will go on with the next command",
+        "cleanup is incomplete and will be retried by the next command",
     );
     signal_qemu(&guest, Signal::SIGCONT);
     let words = [
@@ -125,7 +125,7 @@ fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
     refused(
         &done,
         Kind::Timeout,
-        "undoing will go on with the next command",
+        "cleanup is incomplete and will be retried by the next command",
     );
     assert_eq!(guest.netns().links(), NO_LINKS);
     for command in ["add-iface", "del-iface", "list-ifaces"] {
@@ -156,7 +156,7 @@ fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
     refused(
         &done,
         Kind::NotYet,
-        "the guest has not let the card eth-test go in 30 s",
+        "the guest has not released the card eth-test in 30 s",
     );
     assert!(
         begun.elapsed() < Duration::from_secs(35),

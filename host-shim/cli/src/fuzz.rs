@@ -1,10 +1,7 @@
 //! Thin wrappers that open private parsers to the fuzz targets.
 
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::Names;
@@ -17,9 +14,6 @@ use crate::input;
 use crate::input::route::{self, RouteText};
 use crate::name_service::HostsAndServices;
 use patchbay_host::card::CardRequest;
-use patchbay_host::hotplug::Inventory;
-use patchbay_host::qmp::Session;
-use patchbay_host::sandbox::Journal;
 
 /// Reads the document of `add-iface`.
 pub fn card(file: &Path) -> Result<LinkSpec, Failure> {
@@ -56,18 +50,6 @@ pub fn routes_wanted(file: &Path) -> Result<Option<(Vec<RouteSpec>, Value)>, Fai
     Ok(route::wanted(file)?.map(echoes))
 }
 
-/// Reads the journal below `state`, rewrites each card, and returns whether all stayed the same.
-pub fn journal_round_trips(state: &Path) -> Result<bool, Failure> {
-    let journal = Journal::at(state);
-    let mut unchanged = true;
-    for card in journal.cards()? {
-        journal.write(&card)?;
-        unchanged &= journal.card(&card.name)?.as_ref() == Some(&card);
-        journal.remove(&card.name)?;
-    }
-    Ok(unchanged)
-}
-
 /// Looks up `wanted` in the contents of `/etc/hosts` and `/etc/services`.
 #[must_use]
 pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Option<u16>) {
@@ -77,22 +59,4 @@ pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Op
         files.show(Names::Resolved, Protocol::Tcp, host.into(), port);
     }
     found
-}
-
-/// Performs the handshake of a hybrid vsock connection.
-pub fn handshake(stream: &UnixStream) -> io::Result<()> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    patchbay_host::vsock_stream::handshake(stream, 7, deadline)
-}
-
-/// Runs a QMP session: greeting, inventory and one event.
-pub fn monitor(stream: UnixStream) -> Result<(), Failure> {
-    let mut session = Session::over(stream, Path::new("/qmp.sock"))?;
-    let inventory = Inventory::read(&mut session)?;
-    let nics = inventory.nics();
-    let soon = Instant::now() + Duration::from_millis(1);
-    session.event(soon, |event| {
-        nics.iter().any(|nic| event.is("DEVICE_DELETED", &nic.id))
-    })?;
-    Ok(())
 }

@@ -1,25 +1,25 @@
-//! A request to plug a card: its device on the host, and its configuration in the guest.
+//! Requests to plug a card.
 
 use patchbay_types::{IfName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
-/// A request to plug a card.
+/// Request to plug a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardRequest {
-    /// Device on the host: the name of a TAP, or a label for the port of another program.
+    /// Host device: the name of a TAP, or a label of a vhost-user backend.
     pub device: IfName,
-    /// How QEMU reaches the device.
+    /// Connection of QEMU to the device.
     pub backend: Backend,
     /// Configuration in the guest.
     pub link: LinkSpec,
 }
 
-/// How QEMU reaches the host's device.
+/// Connection of QEMU to a host device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {
-    /// By the TAP of that name.
+    /// TAP with the name of the device.
     Tap,
-    /// By a vhost-user socket.
+    /// vhost-user socket.
     VhostUser(SocketPath, Listener),
 }
 

@@ -1,10 +1,48 @@
 //! Private parsers for the fuzz targets.
 
-use crate::sandbox::{SandboxId, qemu_cid};
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use patchbay_types::failure::Failure;
+
+use crate::hotplug::Inventory;
+use crate::qmp::Session;
+use crate::sandbox::{Journal, SandboxId, qemu_cid};
+use crate::vsock_stream;
 
 /// Returns the CID on the command line of the sandbox's QEMU.
 #[must_use]
 pub fn cid(line: &[u8], id: &str) -> Option<String> {
     let id: SandboxId = id.parse().ok()?;
     qemu_cid(line, &id).map(str::to_owned)
+}
+
+/// Reads the journal below `state`, rewrites each card, and returns whether all stayed the same.
+pub fn journal_round_trips(state: &Path) -> Result<bool, Failure> {
+    let journal = Journal::at(state);
+    let mut unchanged = true;
+    for card in journal.cards()? {
+        journal.write(&card)?;
+        unchanged &= journal.card(&card.name)?.as_ref() == Some(&card);
+        journal.remove(&card.name)?;
+    }
+    Ok(unchanged)
+}
+
+/// Performs the handshake of a hybrid vsock connection.
+pub fn handshake(stream: &UnixStream) -> io::Result<()> {
+    vsock_stream::handshake(stream, 7, Instant::now() + Duration::from_secs(5))
+}
+
+/// Runs a QMP session: greeting, inventory and one event.
+pub fn monitor(stream: UnixStream) -> Result<(), Failure> {
+    let mut session = Session::over(stream, Path::new("/qmp.sock"))?;
+    let nics = Inventory::read(&mut session)?.nics();
+    let soon = Instant::now() + Duration::from_millis(1);
+    session.event(soon, |event| {
+        nics.iter().any(|nic| event.is("DEVICE_DELETED", &nic.id))
+    })?;
+    Ok(())
 }

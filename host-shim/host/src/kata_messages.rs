@@ -1,5 +1,7 @@
 //! Phrases of `kata-runtime kata-network`, kept verbatim because scripts of operators match them.
 
+use patchbay_types::IfName;
+
 use crate::sandbox::SandboxId;
 
 /// The id matches neither a sandbox nor a container.
@@ -10,4 +12,9 @@ pub(crate) fn no_such_container(wanted: &SandboxId) -> String {
 /// The prefix matches several sandboxes.
 pub(crate) fn multiple_containers(wanted: &SandboxId) -> String {
     format!("multiple containers found ({wanted})")
+}
+
+/// The name belongs to a card that differs from the request.
+pub(crate) fn interface_exists(name: &IfName) -> String {
+    format!("interface {name} is already exist")
 }

@@ -1,15 +1,50 @@
 //! Library for hosts: finds sandboxes, hot-plugs network cards over QMP and calls the agent.
 //!
-//! Knows neither command lines nor printing; the `patchbay` command and the sandbox launcher are
-//! built on top of it.
+//! It neither parses command lines nor prints; the `patchbay` command and the sandbox launcher are
+//! built on it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use patchbay_host::card::{Backend, CardRequest};
+//! use patchbay_host::ops;
+//! use patchbay_host::sandbox::{self, DEFAULT_RUN_DIR, Lookup};
+//! use patchbay_types::{Arp, LinkFields, LinkSpec, MacAddr, Mtu};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lookup = Lookup {
+//!     run_dir: DEFAULT_RUN_DIR.into(),
+//!     kata_roots: Vec::new(),
+//!     machine: None,
+//! };
+//! let sandbox = sandbox::find(&lookup, "6ec7a98")?;
+//! let link = LinkFields {
+//!     name: "eth1".parse()?,
+//!     mac: "02:42:20:6f:a3:69".parse::<MacAddr>()?,
+//!     mtu: Mtu::try_from(1500)?,
+//!     addresses: Vec::new(),
+//!     queues: None,
+//!     arp: Arp::On,
+//! };
+//! let request = CardRequest {
+//!     device: "tap1".parse()?,
+//!     backend: Backend::Tap,
+//!     link: LinkSpec::new(link, "addresses")?,
+//! };
+//! let path = ops::plug(&sandbox, &request, Duration::from_secs(10))?;
+//! println!("plugged at {path}");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod agent;
 pub mod card;
 #[cfg(fuzzing)]
 pub mod fuzz;
-pub mod hotplug;
+mod hotplug;
 mod kata_messages;
-pub mod netns;
-pub mod qmp;
+mod netns;
+pub mod ops;
+mod qmp;
 pub mod sandbox;
 pub mod vsock_stream;

@@ -1,4 +1,4 @@
-//! Connecting to a port of a guest.
+//! Connections to ports of a guest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,12 +16,12 @@ use nix::sys::time::TimeVal;
 use patchbay_types::endpoint::Endpoint;
 use vsock::VsockStream;
 
-/// A connected stream of one of the kinds.
+/// Connected stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// Through the host's kernel.
+    /// vsock of the host's kernel.
     Vsock(VsockStream),
-    /// Through a Unix socket, past its handshake if it has one.
+    /// Unix socket, after the handshake of hybrid vsock.
     Unix(UnixStream),
 }
 
@@ -34,23 +34,23 @@ impl From<Stream> for OwnedFd {
     }
 }
 
-/// Connects; the connection and the whole of a hybrid handshake may take `patience` each. The
-/// kernel's own vsock gives up after two seconds.
+/// Connects to an endpoint. `timeout` limits the connection and the handshake of hybrid vsock, each;
+/// the kernel's vsock has a fixed timeout of two seconds.
 ///
 /// # Errors
-/// Those of the socket; `ConnectionRefused` when nobody listens on that port in the guest.
-pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
+/// Errors of the socket; `ConnectionRefused` if the guest does not listen on the port.
+pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
     match endpoint {
         Endpoint::Vsock { cid, port } => {
             VsockStream::connect_with_cid_port(*cid, *port).map(Stream::Vsock)
         }
-        Endpoint::Unix(path) => unix(path, patience).map(Stream::Unix),
+        Endpoint::Unix(path) => unix(path, timeout).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
-            let stream = unix(path, patience)?;
-            stream.set_write_timeout(Some(patience))?;
-            handshake(&stream, *port, Instant::now() + patience).map_err(|error| {
+            let stream = unix(path, timeout)?;
+            stream.set_write_timeout(Some(timeout))?;
+            handshake(&stream, *port, Instant::now() + timeout).map_err(|error| {
                 match error.kind() {
-                    // The name that a timeout of a socket has on Linux says little.
+                    // Linux reports the timeout of a socket as EAGAIN.
                     io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
                     _ => error,
                 }
@@ -62,18 +62,18 @@ pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Stream> {
     }
 }
 
-/// Longest path in the address of a Unix socket, in bytes: `sun_path` without its end.
-const MAX_PATH: usize = 107;
+/// Maximum length of `sun_path` without its closing NUL.
+const MAX_PATH_BYTES: usize = 107;
 
-/// Connects to a Unix socket within `patience`, whatever the length of its path: a containerd
-/// bundle's is longer than an address takes.
+/// Connects to a Unix socket, also if its path exceeds the limit of socket addresses, as in the
+/// bundles of containerd.
 ///
 /// # Errors
-/// Those of the socket; `TimedOut` when the listener has too many connections waiting. Such a
-/// `connect` would block for ever: a monitor that is held accepts nobody.
-pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+/// Errors of the socket; `TimedOut` if the listener's backlog stays full, as that of a monitor with
+/// another client. A plain `connect` would block forever.
+pub fn unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let folder = match path.parent() {
-        Some(folder) if path.as_os_str().len() > MAX_PATH => Some(File::open(folder)?),
+        Some(folder) if path.as_os_str().len() > MAX_PATH_BYTES => Some(File::open(folder)?),
         _ => None,
     };
     let short = folder.as_ref().zip(path.file_name()).map(|(folder, name)| {
@@ -81,10 +81,10 @@ pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     });
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
-    // The kernel has the send timeout count for `connect` too.
-    let patience = TimeVal::new(seconds, patience.subsec_micros().into());
-    setsockopt(&socket, SendTimeout, &patience)?;
+    let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+    // The send timeout applies to `connect` too.
+    let timeout = TimeVal::new(seconds, timeout.subsec_micros().into());
+    setsockopt(&socket, SendTimeout, &timeout)?;
     match connect_to(
         socket.as_raw_fd(),
         &UnixAddr::new(short.as_deref().unwrap_or(path))?,
@@ -98,14 +98,15 @@ pub fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// The longest answer is `OK 4294967295` and a line end.
-const LONGEST_ANSWER: usize = 16;
+/// Length of the longest reply, `OK 4294967295` and a line end, rounded up.
+const MAX_REPLY_BYTES: usize = 16;
 
-pub fn handshake(mut stream: &UnixStream, port: u32, deadline: Instant) -> io::Result<()> {
+/// Requests a port of hybrid vsock.
+pub(crate) fn handshake(mut stream: &UnixStream, port: u32, deadline: Instant) -> io::Result<()> {
     stream.write_all(format!("CONNECT {port}\n").as_bytes())?;
-    let mut answer = Vec::new();
-    // Byte by byte: what follows the line belongs to the stream.
-    while answer.len() < LONGEST_ANSWER && !answer.ends_with(b"\n") {
+    let mut reply = Vec::new();
+    // Byte by byte, because the data after the line belongs to the stream.
+    while reply.len() < MAX_REPLY_BYTES && !reply.ends_with(b"\n") {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -115,9 +116,9 @@ pub fn handshake(mut stream: &UnixStream, port: u32, deadline: Instant) -> io::R
         if stream.read(&mut byte)? == 0 {
             break;
         }
-        answer.extend(byte);
+        reply.extend(byte);
     }
-    if answer.starts_with(b"OK ") && answer.ends_with(b"\n") {
+    if reply.starts_with(b"OK ") && reply.ends_with(b"\n") {
         return Ok(());
     }
     let refused = format!("port {port} of the guest was not opened");
@@ -129,15 +130,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_that_accepts_nobody_is_left_in_time() {
+    fn unix_full_backlog_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("full");
         let flags = SockFlag::SOCK_CLOEXEC;
         let full = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
         nix::sys::socket::bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-        let patience = Duration::from_millis(200);
-        let waiting: Vec<_> = (0..3).map(|_| unix(&path, patience)).collect();
+        let timeout = Duration::from_millis(200);
+        let waiting: Vec<_> = (0..3).map(|_| unix(&path, timeout)).collect();
         let error = waiting.into_iter().find_map(Result::err).unwrap();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_leaves_what_follows_unread() {
+    fn handshake_leaves_following_data_unread() {
         let (host, mut guest) = UnixStream::pair().unwrap();
         guest.write_all(b"OK 1024\nhello").unwrap();
         handshake(&host, 1061, soon()).unwrap();
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_too_long_for_an_address_is_reached() {
+    fn unix_connects_to_overlong_path() {
         let dir = tempfile::tempdir().unwrap();
         let short = dir.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&short).unwrap();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_by_drops_is_left_in_time() {
+    fn connect_slow_handshake_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -192,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_or_odd_answer_is_a_refusal() {
-        for answer in ["", "NO\n", "OK 1", "a line that is much too long\n"] {
+    fn handshake_bad_reply_is_refused() {
+        for reply in ["", "NO\n", "OK 1", "a line that is much too long\n"] {
             let (host, mut guest) = UnixStream::pair().unwrap();
-            guest.write_all(answer.as_bytes()).unwrap();
+            guest.write_all(reply.as_bytes()).unwrap();
             guest.shutdown(std::net::Shutdown::Write).unwrap();
             let error = handshake(&host, 1061, soon()).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{answer:?}");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{reply:?}");
         }
     }
 }

@@ -132,7 +132,7 @@ fn a_refused_descriptor_is_undone() {
 fn a_refused_backend_is_undone() {
     refuse_at(
         "netdev_add",
-        "could not make the card's backend",
+        "could not add the card's backend",
         &["getfd", "getfd", "netdev_add"],
     );
 }
@@ -197,7 +197,7 @@ fn a_silent_machine_is_undone_by_the_next_command() {
     );
     assert!(
         done.err
-            .contains("undoing will go on with the next command"),
+            .contains("cleanup is incomplete and will be retried by the next command"),
         "{done}"
     );
     assert!(
@@ -221,7 +221,7 @@ fn nonsense_is_an_error_and_undone_later() {
     refused(
         &bench.command("add-iface"),
         Kind::Other,
-        "QEMU's answer is no QMP",
+        "malformed QMP message",
     );
     assert_eq!(bench.netns.links(), Vec::<String>::new());
     assert_eq!(bench.command("del-iface").ok(), "null\n");

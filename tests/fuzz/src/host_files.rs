@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use patchbay::fuzz;
 use patchbay_host::sandbox::{Lookup, find};
 
 use crate::harmless;
@@ -35,7 +34,7 @@ pub fn run(data: &[u8]) {
         }
         b'5' => {
             journal.write("cards/eth0.json", bytes);
-            match fuzz::journal_round_trips(journal.path()) {
+            match patchbay_host::fuzz::journal_round_trips(journal.path()) {
                 Ok(kept) => assert!(kept, "a card is another when it is written and read again"),
                 Err(failure) => harmless::failure(&failure),
             }

@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
         }
     }
     shutdown(theirs.as_raw_fd(), Shutdown::Write).expect("a socket can be shut down");
-    if let Err(failure) = patchbay::fuzz::monitor(UnixStream::from(ours)) {
+    if let Err(failure) = patchbay_host::fuzz::monitor(UnixStream::from(ours)) {
         harmless::failure(&failure);
     }
 }

@@ -70,7 +70,7 @@ fn handshake(bytes: &[u8]) {
     theirs
         .shutdown(Shutdown::Write)
         .expect("a socket can be shut down");
-    let opened = fuzz::handshake(&ours).is_ok();
+    let opened = patchbay_host::fuzz::handshake(&ours).is_ok();
     let mut rest = Vec::new();
     ours.read_to_end(&mut rest)
         .expect("what is there can be read");

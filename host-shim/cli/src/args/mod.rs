@@ -12,7 +12,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 pub(crate) use native::{
-    FormatArg, ListArgs, NicAddArgs, NicArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
+    FormatArg, ListArgs, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
     SysctlSetArgs,
 };
 

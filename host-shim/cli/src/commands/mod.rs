@@ -1,30 +1,21 @@
 //! The commands, one file each.
 
-mod add_iface;
+mod cards;
 mod cleanup;
 mod conntrack;
-mod del_iface;
 mod doctor;
 mod ipvs;
-mod list_ifaces;
 mod manual;
-mod nic;
 mod routes;
 mod sysctl;
-mod update_iface;
 
-use std::thread;
-
-use patchbay_types::Interface;
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 
 use crate::args::{
     CommandLine, GlobalArgs, KataIpvsCommand, KataNetworkCommand, PatchbayCommand, SandboxArg,
 };
 use crate::output::Outcome;
 use patchbay_host::agent::Agent;
-use patchbay_host::qmp;
-use patchbay_host::sandbox::Sandbox;
 
 /// Runs the command.
 pub(crate) fn run(args: &CommandLine) -> Outcome {
@@ -32,7 +23,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
     let silent_or = Outcome::silent_or;
     match &args.command {
         PatchbayCommand::KataNetwork(command) => kata_network(global, command),
-        PatchbayCommand::Nic(command) => silent_or(nic::run(global, command)),
+        PatchbayCommand::Nic(command) => silent_or(cards::native(global, command)),
         PatchbayCommand::Route(command) => silent_or(routes::native(global, command)),
         PatchbayCommand::KataIpvs(KataIpvsCommand::Ipvsadm(args)) => {
             silent_or(ipvs::ipvsadm(global, args))
@@ -51,10 +42,10 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
 
 fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
     Outcome::json_null_or(match command {
-        KataNetworkCommand::AddIface(args) => add_iface::run(global, args),
-        KataNetworkCommand::DelIface(args) => return del_iface::run(global, args),
-        KataNetworkCommand::ListIfaces(sandbox) => list_ifaces::run(global, sandbox),
-        KataNetworkCommand::UpdateIface(args) => update_iface::run(global, args),
+        KataNetworkCommand::AddIface(args) => cards::add(global, args),
+        KataNetworkCommand::DelIface(args) => return cards::delete(global, args),
+        KataNetworkCommand::ListIfaces(sandbox) => cards::list(global, sandbox),
+        KataNetworkCommand::UpdateIface(args) => cards::update(global, args),
         KataNetworkCommand::AddRoute(args) => routes::add(global, args),
         KataNetworkCommand::DelRoute(args) => routes::delete(global, args),
         KataNetworkCommand::ListRoutes(sandbox) => routes::list(global, sandbox),
@@ -65,29 +56,4 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
 /// Connects to the agent of a sandbox.
 fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
     Agent::connect(&global.find(sandbox)?.agent)
-}
-
-/// What the machine has and what the guest has, asked at once.
-fn look<T>(
-    sandbox: &Sandbox,
-    machine: impl FnOnce() -> Result<T, qmp::Error>,
-) -> Result<(T, Agent, Vec<Interface>), Failure> {
-    // In its turn: a proxy of vsock may not survive a connection that is given up half made.
-    let agent = Agent::connect(&sandbox.agent)?;
-    let (machine, guest) = thread::scope(|scope| {
-        let guest = scope.spawn(move || {
-            let interfaces = agent.interfaces()?;
-            Ok::<_, Failure>((agent, interfaces))
-        });
-        (machine(), guest.join())
-    });
-    let machine = machine?;
-    let died = |_| {
-        Failure::new(
-            Kind::Other,
-            "internal error: the thread that queries the agent panicked",
-        )
-    };
-    let (agent, interfaces) = guest.map_err(died)??;
-    Ok((machine, agent, interfaces))
 }

@@ -1,7 +1,7 @@
 //! `route` and the route commands of `kata-network`.
 
 use patchbay_host::agent::Agent;
-use patchbay_host::sandbox::Lock;
+use patchbay_host::ops;
 use patchbay_types::RouteSpec;
 use patchbay_types::failure::Failure;
 
@@ -72,10 +72,8 @@ fn change<T>(
     routes: Vec<(T, RouteText)>,
     send: impl FnOnce(&Agent, &[T]) -> Result<(), Failure>,
 ) -> Result<Vec<RouteText>, Failure> {
-    let sandbox = global.find(sandbox)?;
-    let _lock = Lock::take(&sandbox.state)?;
     let (routes, echo): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
-    send(&Agent::connect(&sandbox.agent)?, &routes)?;
+    ops::change_guest(&global.find(sandbox)?, |agent| send(agent, &routes))?;
     Ok(echo)
 }
 

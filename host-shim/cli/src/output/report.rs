@@ -1,163 +1,156 @@
-//! What `doctor` found: for machines as JSON, for people as lines.
+//! Report of `doctor`: an examination with an explanation of each missing requirement.
 
 use std::fmt;
 
-use patchbay_types::failure::Failure;
-use patchbay_types::text::escape_controls;
-use serde::{Serialize, Serializer};
-
-use crate::output;
-use patchbay_host::agent::Greeting;
-use patchbay_host::hotplug::Mechanism;
+use patchbay_host::ops::{
+    CardStatus, Examination, MachineStatus, Mechanism, Missing, MonitorStatus, Requirement,
+};
 use patchbay_host::sandbox::Phase;
+use patchbay_types::text::escape_controls;
+use serde::Serialize;
 
-/// A sandbox, and what plugging needs of it. What could not be asked is absent.
+use super::error_line;
+
+/// Report, as JSON or as lines of text.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
-    pub(crate) id: String,
-    pub(crate) monitor: Monitor,
-    pub(crate) machine: Option<Machine>,
-    pub(crate) agent: Agent,
-    pub(crate) netns: Option<String>,
-    pub(crate) vhost_net: bool,
-    pub(crate) cards: Vec<CardLine>,
-    pub(crate) missing: Vec<Lack>,
+    #[serde(flatten)]
+    examination: Examination,
+    missing: Vec<MissingJson>,
 }
 
-/// QEMU's monitor.
+/// Requirement that is not met.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Monitor {
-    pub(crate) path: String,
-    pub(crate) free: bool,
-    /// Milliseconds until it had greeted, or until that was given up.
-    pub(crate) greeting_ms: u128,
+struct MissingJson {
+    part: &'static str,
+    #[serde(rename = "cost")]
+    impact: &'static str,
+    /// `None` if plugging works without the requirement.
+    #[serde(rename = "blocks", skip_serializing_if = "Option::is_none")]
+    blocker: Option<String>,
 }
 
-/// The machine, by its monitor.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Machine {
-    /// As `-machine` takes it, with its version.
-    pub(crate) r#type: String,
-    pub(crate) qemu: String,
-    /// QEMU's `RunState`: `running`, `paused`, `prelaunch` and others.
-    pub(crate) state: String,
-    pub(crate) shared_memory: bool,
-    pub(crate) hotplug: Mechanism,
-    pub(crate) slots: Vec<Slots>,
-}
-
-/// Free places on a bus.
-#[derive(Debug, Serialize)]
-pub(crate) struct Slots {
-    pub(crate) bus: String,
-    pub(crate) free: usize,
-}
-
-/// The agent, where it answered.
-#[derive(Debug, Serialize)]
-pub(crate) struct Agent {
-    pub(crate) address: String,
-    pub(crate) version: Option<String>,
-    pub(crate) kernel: Option<String>,
-    pub(crate) features: Vec<String>,
-}
-
-impl Agent {
-    pub(crate) fn new(address: String, greeting: Option<&Greeting>) -> Self {
+impl From<Examination> for Report {
+    fn from(examination: Examination) -> Self {
+        let missing = examination.missing.iter().map(MissingJson::from).collect();
         Self {
-            address,
-            version: greeting.map(|greeting| greeting.version.clone()),
-            kernel: greeting.map(|greeting| greeting.kernel.clone()),
-            features: greeting.map_or_else(Vec::new, |greeting| greeting.features.clone()),
+            examination,
+            missing,
         }
     }
 }
 
-/// A card of ours.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CardLine {
-    pub(crate) name: String,
-    /// The TAP on the host; absent where the journal has lost the card.
-    pub(crate) device: Option<String>,
-    pub(crate) hw_addr: Option<String>,
-    pub(crate) pci_addr: Option<String>,
-    /// Where its operation stands, by the journal.
-    pub(crate) phase: Option<Phase>,
-}
-
-/// Something that is not there.
-#[derive(Debug, Serialize)]
-pub(crate) struct Lack {
-    pub(crate) part: &'static str,
-    /// What can't be had without it, in a sentence.
-    pub(crate) cost: &'static str,
-    /// Absent where plugging goes on without.
-    #[serde(skip_serializing_if = "Option::is_none", rename = "blocks")]
-    pub(crate) blocker: Option<Blocker>,
-}
-
-impl Report {
-    /// The first reason why nothing can be plugged.
-    pub(crate) fn blocker(&self) -> Option<&Failure> {
-        let mut blockers = self.missing.iter().filter_map(|lack| lack.blocker.as_ref());
-        blockers.next().map(|Blocker(failure)| failure)
+impl From<&Missing> for MissingJson {
+    fn from(missing: &Missing) -> Self {
+        let (part, impact) = describe(missing.requirement);
+        Self {
+            part,
+            impact,
+            blocker: missing.blocker.as_ref().map(error_line),
+        }
     }
 }
 
-/// Why nothing can be plugged; one sentence in JSON.
-#[derive(Debug)]
-pub(crate) struct Blocker(pub(crate) Failure);
-
-impl Serialize for Blocker {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&output::error_line(&self.0))
+/// Returns the name of a requirement and the impact of its absence.
+fn describe(requirement: Requirement) -> (&'static str, &'static str) {
+    match requirement {
+        Requirement::Monitor => (
+            "monitor",
+            "no card can be plugged, unplugged or listed without QEMU's monitor",
+        ),
+        Requirement::RunningMachine => (
+            "running machine",
+            "the guest is paused: it can't answer or release a card",
+        ),
+        Requirement::FreeSlot => (
+            "free slot",
+            "another card has no PCI slot until one is unplugged",
+        ),
+        Requirement::SharedMemory => (
+            "shared memory",
+            "vhost-user (DPDK) cards can't be plugged, because their backend maps the guest's \
+             memory: QEMU needs memory-backend-memfd,share=on",
+        ),
+        Requirement::AcpiHotplug => (
+            "ACPI hot-plug",
+            "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator",
+        ),
+        Requirement::Agent => (
+            "agent",
+            "a card would have no name and no address, so none is plugged",
+        ),
+        Requirement::Tun => (
+            "/dev/net/tun",
+            "a TAP can't be opened, so no card can be connected to the host",
+        ),
+        Requirement::Netns => (
+            "network namespace",
+            "the sandbox's TAP devices can't be reached",
+        ),
+        Requirement::VhostNet => (
+            "/dev/vhost-net",
+            "QEMU moves each packet of a TAP card itself, which costs throughput and CPU time: \
+             load the module vhost_net on the host",
+        ),
+        Requirement::Journal => (
+            "journal",
+            "no card can be plugged or unplugged until that file is repaired",
+        ),
+        Requirement::FinishedOperation => (
+            "finished operation",
+            "a command died or is running; the next change removes its card first",
+        ),
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "sandbox    {}", self.id)?;
-        let Monitor {
+        let Examination {
+            id,
+            monitor,
+            machine,
+            agent,
+            netns,
+            vhost_net,
+            cards,
+            missing: _,
+        } = &self.examination;
+        writeln!(f, "sandbox    {id}")?;
+        let MonitorStatus {
             path,
             free,
             greeting_ms,
-        } = &self.monitor;
+        } = monitor;
         let state = if *free { "free" } else { "does not serve us" };
         let path = escape_controls(path);
         writeln!(f, "monitor    {path}: {state}, after {greeting_ms} ms")?;
-        if let Some(machine) = &self.machine {
-            write!(f, "{machine}")?;
+        if let Some(machine) = machine {
+            write_machine(f, machine)?;
         }
-        write!(f, "agent      {}", escape_controls(&self.agent.address))?;
-        if let Some((version, kernel)) = self.agent.version.iter().zip(&self.agent.kernel).next() {
-            write!(f, ": version {version}, kernel {kernel}")?;
-            write!(f, ", features: {}", self.agent.features.join(" "))?;
+        write!(f, "agent      {}", escape_controls(&agent.address))?;
+        if let Some((version, kernel)) = agent.version.as_ref().zip(agent.kernel.as_ref()) {
+            let features = agent.features.join(" ");
+            write!(
+                f,
+                ": version {version}, kernel {kernel}, features: {features}"
+            )?;
         }
         writeln!(f)?;
-        if let Some(netns) = &self.netns {
+        if let Some(netns) = netns {
             writeln!(f, "netns      {}", escape_controls(netns))?;
         }
-        let vhost = if self.vhost_net { "yes" } else { "no" };
+        let vhost = if *vhost_net { "yes" } else { "no" };
         writeln!(f, "vhost-net  {vhost}")?;
-        for card in &self.cards {
-            writeln!(f, "card       {card}")?;
+        for card in cards {
+            write_card(f, card)?;
         }
-        for Lack {
-            part,
-            cost,
-            blocker,
-        } in &self.missing
-        {
-            writeln!(f, "missing    {part}: {cost}")?;
-            if let Some(Blocker(failure)) = blocker {
-                writeln!(f, "           {}", output::error_line(failure))?;
+        for missing in &self.missing {
+            writeln!(f, "missing    {}: {}", missing.part, missing.impact)?;
+            if let Some(blocker) = &missing.blocker {
+                writeln!(f, "           {blocker}")?;
             }
         }
-        let verdict = match self.blocker() {
+        let verdict = match self.examination.blocker() {
             None => "cards can be plugged",
             Some(_) => "no card can be plugged now",
         };
@@ -165,90 +158,90 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine {
-            r#type,
-            qemu,
-            state,
-            ..
-        } = self;
-        let (kind, state) = (escape_controls(r#type), escape_controls(state));
-        writeln!(f, "machine    {kind}, QEMU {qemu}, {state}")?;
-        let memory = if self.shared_memory {
-            "shared"
-        } else {
-            "not shared"
-        };
-        writeln!(f, "memory     {memory}")?;
-        let buses = self
-            .slots
-            .iter()
-            .map(|slots| format!("{} on {}", slots.free, escape_controls(&slots.bus)));
-        let free: usize = self.slots.iter().map(|slots| slots.free).sum();
-        let buses: Vec<String> = buses.collect();
-        writeln!(f, "slots      {free} free: {}", buses.join(", "))?;
-        let unplugging = match self.hotplug {
-            Mechanism::Acpi => "by ACPI, which takes less than half a second",
-            Mechanism::Native => "by native hot-plug, which takes about 6 s",
-        };
-        writeln!(f, "unplugging {unplugging}")
-    }
+fn write_machine(f: &mut fmt::Formatter<'_>, machine: &MachineStatus) -> fmt::Result {
+    let MachineStatus {
+        r#type,
+        qemu,
+        state,
+        shared_memory,
+        hotplug,
+        slots,
+    } = machine;
+    let (kind, state) = (escape_controls(r#type), escape_controls(state));
+    writeln!(f, "machine    {kind}, QEMU {qemu}, {state}")?;
+    let memory = if *shared_memory {
+        "shared"
+    } else {
+        "not shared"
+    };
+    writeln!(f, "memory     {memory}")?;
+    let free: usize = slots.iter().map(|slots| slots.free).sum();
+    let buses = slots.iter();
+    let buses = buses.map(|slots| format!("{} on {}", slots.free, escape_controls(&slots.bus)));
+    let buses = buses.collect::<Vec<_>>().join(", ");
+    writeln!(f, "slots      {free} free: {buses}")?;
+    let unplugging = match hotplug {
+        Mechanism::Acpi => "by ACPI, which takes less than half a second",
+        Mechanism::Native => "by native hot-plug, which takes about 6 s",
+    };
+    writeln!(f, "unplugging {unplugging}")
 }
 
-impl fmt::Display for CardLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |part: &Option<String>| {
-            part.as_deref()
-                .map_or_else(|| "-".to_owned(), escape_controls)
-        };
-        let phase = match self.phase {
-            Some(Phase::Plugged) => "plugged",
-            Some(Phase::Adding) => "being plugged",
-            Some(Phase::Removing) => "being unplugged",
-            None => "unknown to the journal",
-        };
-        let (device, mac, pci) = (
-            text(&self.device),
-            text(&self.hw_addr),
-            text(&self.pci_addr),
-        );
-        let name = escape_controls(&self.name);
-        write!(f, "{name}: {mac} at {pci}, from {device}, {phase}")
-    }
+fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
+    let text = |part: &Option<String>| part.as_deref().map_or("-".to_owned(), escape_controls);
+    let phase = match card.phase {
+        Some(Phase::Plugged) => "plugged",
+        Some(Phase::Adding) => "being plugged",
+        Some(Phase::Removing) => "being unplugged",
+        None => "unknown to the journal",
+    };
+    let name = escape_controls(&card.name);
+    let (mac, pci) = (text(&card.hw_addr), text(&card.pci_addr));
+    let device = text(&card.device);
+    writeln!(
+        f,
+        "card       {name}: {mac} at {pci}, from {device}, {phase}"
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use patchbay_host::ops::{AgentStatus, BusSlots};
+
     use super::*;
 
-    const OBEYED: &str = "x\x1b[2J\nverdict    cards can be plugged\u{202e}";
+    const CONTROLS: &str = "x\x1b[2J\nverdict    cards can be plugged\u{202e}";
 
     #[test]
-    fn what_qemu_and_files_say_is_shown_as_text() {
-        let text = || OBEYED.to_owned();
-        let report = Report {
+    fn report_escapes_untrusted_text() {
+        let text = || CONTROLS.to_owned();
+        let report = Report::from(Examination {
             id: "6ec7".to_owned(),
-            monitor: Monitor {
+            monitor: MonitorStatus {
                 path: text(),
                 free: true,
                 greeting_ms: 1,
             },
-            machine: Some(Machine {
+            machine: Some(MachineStatus {
                 r#type: text(),
                 qemu: "10.0.2".to_owned(),
                 state: text(),
                 shared_memory: true,
                 hotplug: Mechanism::Acpi,
-                slots: vec![Slots {
+                slots: vec![BusSlots {
                     bus: text(),
                     free: 1,
                 }],
             }),
-            agent: Agent::new(text(), None),
+            agent: AgentStatus {
+                address: text(),
+                version: None,
+                kernel: None,
+                features: Vec::new(),
+            },
             netns: Some(text()),
             vhost_net: true,
-            cards: vec![CardLine {
+            cards: vec![CardStatus {
                 name: text(),
                 device: Some(text()),
                 hw_addr: None,
@@ -256,9 +249,37 @@ mod tests {
                 phase: None,
             }],
             missing: Vec::new(),
-        };
+        });
         let shown = report.to_string();
         assert_eq!(shown.lines().count(), 11, "{shown}");
         assert!(!shown.contains(['\x1b', '\u{202e}']), "{shown:?}");
+    }
+
+    #[test]
+    fn report_json_keeps_its_keys_in_order() {
+        let report = Report::from(Examination {
+            id: "6ec7".to_owned(),
+            monitor: MonitorStatus {
+                path: "/q".to_owned(),
+                free: false,
+                greeting_ms: 5000,
+            },
+            machine: None,
+            agent: AgentStatus {
+                address: "vsock://3:1061".to_owned(),
+                version: None,
+                kernel: None,
+                features: Vec::new(),
+            },
+            netns: None,
+            vhost_net: false,
+            cards: Vec::new(),
+            missing: vec![Missing {
+                requirement: Requirement::Netns,
+                blocker: None,
+            }],
+        });
+        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
+        assert_eq!(serde_json::to_string(&report).unwrap(), json);
     }
 }

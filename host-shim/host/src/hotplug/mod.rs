@@ -1,22 +1,20 @@
-//! Plugging and unplugging.
+//! Plugging and unplugging of cards.
 //!
-//! Plugging writes the journal, does its steps, and marks the card as plugged. Whatever goes wrong,
-//! undoing is one thing: [`clear`] makes everything that the journal knows of the card absent, in
-//! whatever state it finds it. The same function unplugs a card, and finishes what a process that
-//! died had begun.
+//! Plugging writes the journal, runs its steps and marks the card as plugged. Undoing has a single
+//! path: [`clean_up`] removes everything that the journal knows of a card, in whatever state it is.
+//! It also unplugs a card and finishes what a process that died had begun.
 
-mod attach;
-mod carrier;
-mod clear;
 mod descriptors;
-mod ifreq;
 mod inventory;
+mod plug;
 mod slot;
 mod tap;
+mod unplug;
 mod vhost_user;
 
-pub use attach::{Bench, attach};
-pub use clear::{clear, recover};
-pub use inventory::{Inventory, Mechanism, Nic};
-pub use slot::{free_by_bus, none_free};
-pub use vhost_user::memory_is_shared;
+pub use inventory::Mechanism;
+pub(crate) use inventory::{Inventory, InventoryNic};
+pub(crate) use plug::{PlugContext, plug};
+pub(crate) use slot::{free_by_bus, no_free_slot};
+pub(crate) use unplug::{clean_up, recover};
+pub(crate) use vhost_user::is_memory_shared;

@@ -1,176 +1,269 @@
-//! TAP devices, in the sandbox's network namespace.
+//! TAP devices in the sandbox's network namespace.
 //!
-//! A TAP that has to be made is not made persistent: it ends with its last descriptor, so neither
-//! our death nor QEMU's leaves it behind.
+//! A TAP created here is not persistent: it ends with its last descriptor, even if this process or
+//! QEMU dies.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::thread;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, QueuePairs};
 
-use super::carrier::has_carrier;
-use super::ifreq::{self, Links};
-use crate::netns::LinkState;
+use crate::netns::{HostLink, LinkState, Namespace};
 
-/// A TAP, no packet information, the virtio header: what QEMU's virtio-net wants.
+/// Flags that QEMU's virtio-net needs: TAP, no packet information, virtio header.
 const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
-const MULTI_QUEUE: i32 = libc::IFF_MULTI_QUEUE;
-/// Refuse a device that exists.
-const EXCLUSIVE: i32 = libc::IFF_TUN_EXCL;
+/// `_IOW('T', 202, int)` of `linux/if_tun.h`.
+const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
-/// The queues of a TAP, open.
+/// TAP device, by its name in a network namespace.
 #[derive(Debug)]
 pub(super) struct Tap {
-    /// One for each queue pair.
-    pub queues: Vec<OwnedFd>,
-    /// How it was before; `None` for one that was made.
-    pub before: Option<LinkState>,
+    namespace: Namespace,
+    device: IfName,
 }
 
-/// Opens the queues of the TAP `device`, which is made if there is none, and changes nothing else.
-pub(super) fn open(
-    netns: Option<&Path>,
-    device: &IfName,
-    pairs: QueuePairs,
-) -> Result<Tap, Failure> {
-    within(netns, || {
-        let links = Links::open().map_err(|error| failure(device, &error))?;
-        let before = links
-            .state(device)
-            .map_err(|error| failure(device, &error))?;
-        let queues = match before {
-            Some(_) => existing(&links, device, pairs)?,
-            None => made(device, pairs)?,
-        };
-        Ok(Tap { queues, before })
-    })
-}
-
-/// Gives the TAP an MTU and a state.
-pub(super) fn set(netns: Option<&Path>, device: &IfName, to: LinkState) -> Result<(), Failure> {
-    within(netns, || {
-        let set = Links::open().and_then(|links| links.set(device, to));
-        set.map_err(|error| failure(device, &error))
-    })
-}
-
-/// Gives an existing TAP back what it had, once our machine has let it go. One that has gone
-/// meanwhile needs nothing, and one that is open again serves somebody else by now.
-pub(super) fn restore(netns: Option<&Path>, device: &IfName, to: LinkState) -> Result<(), Failure> {
-    within(netns, || {
-        let links = Links::open().map_err(|error| failure(device, &error))?;
-        let restore = || match links.state(device)? {
-            Some(_) if links.is_tap(device)? && !has_carrier(device)? => links.set(device, to),
-            _ => Ok(()),
-        };
-        restore().map_err(|error: io::Error| failure(device, &error))
-    })
-}
-
-fn made(device: &IfName, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
-    let mode = if pairs == QueuePairs::ONE {
-        TAP
-    } else {
-        TAP | MULTI_QUEUE
-    };
-    let first = queue(device, mode | EXCLUSIVE).map_err(|errno| failure(device, &errno.into()))?;
-    with_others(device, pairs, first)
-}
-
-/// Nothing is opened before it is sure that the device will do: opening changes its flags.
-fn existing(links: &Links, device: &IfName, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
-    let refuse = |kind, field, sentence| Err(Failure::new(kind, sentence).with_field(field));
-    let told = |error: io::Error| failure(device, &error);
-    if !links.is_tap(device).map_err(told)? {
-        let sentence = format!("device '{device}' exists and is no TAP device");
-        return refuse(Kind::Invalid, "device", sentence);
+impl Tap {
+    /// Opens the namespace; the device need not exist.
+    pub(super) fn new(netns: Option<&Path>, device: &IfName) -> Result<Self, Failure> {
+        Ok(Self {
+            namespace: Namespace::open(netns)?,
+            device: device.clone(),
+        })
     }
-    let busy = format!("device '{device}' is in use by another process");
-    // Another queue of a multi-queue TAP could be opened while a second machine has the first.
-    if has_carrier(device).map_err(told)? {
-        return refuse(Kind::Exists, "device", busy);
-    }
-    let many = pairs != QueuePairs::ONE;
-    let first = match queue(device, if many { TAP | MULTI_QUEUE } else { TAP }) {
-        Ok(first) => first,
-        Err(Errno::EINVAL) if many => {
-            let sentence = format!(
-                "queues '{pairs}' is not allowed: the TAP device '{device}' was made with one queue"
-            );
-            return refuse(Kind::Invalid, "queues", sentence);
+
+    /// Opens one queue per pair, and creates the device if it is missing. Returns the queues and
+    /// the state of a device that existed.
+    pub(super) fn open(
+        &self,
+        pairs: QueuePairs,
+    ) -> Result<(Vec<OwnedFd>, Option<LinkState>), Failure> {
+        let link = self.link()?;
+        if let Some(link) = link {
+            self.check_usable(link)?;
         }
-        // A multi-queue TAP takes one queue too, if it is called what it is.
-        Err(Errno::EINVAL) => {
-            queue(device, TAP | MULTI_QUEUE).map_err(|errno| told(errno.into()))?
-        }
-        Err(Errno::EBUSY) => return refuse(Kind::Exists, "device", busy),
-        Err(errno) => return Err(told(errno.into())),
-    };
-    with_others(device, pairs, first)
-}
-
-/// Opens the queues after the first.
-fn with_others(
-    device: &IfName,
-    pairs: QueuePairs,
-    first: OwnedFd,
-) -> Result<Vec<OwnedFd>, Failure> {
-    let mut queues = vec![first];
-    for _ in 1..pairs.get() {
-        let next = queue(device, TAP | MULTI_QUEUE);
-        queues.push(next.map_err(|errno| failure(device, &errno.into()))?);
-    }
-    Ok(queues)
-}
-
-fn queue(device: &IfName, mode: i32) -> Result<OwnedFd, Errno> {
-    let tun = File::options().read(true).write(true).open("/dev/net/tun");
-    let tun = tun.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
-    let tun = OwnedFd::from(tun);
-    ifreq::attach(&tun, device, mode)?;
-    Ok(tun)
-}
-
-fn failure(device: &IfName, error: &io::Error) -> Failure {
-    let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-    Failure::new(kind, format!("could not use the TAP device '{device}'"))
-        .with_field("device")
-        .with_cause(error.to_string())
-}
-
-/// Works in another network namespace, on a thread that ends there: nothing else of us moves.
-fn within<T: Send>(
-    netns: Option<&Path>,
-    work: impl FnOnce() -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
-    let Some(netns) = netns else {
-        return work();
-    };
-    let enter = || {
-        let namespace = File::open(netns)?;
-        io::Result::Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
-    };
-    let done = thread::scope(|scope| {
-        let thread = scope.spawn(|| match enter() {
-            Ok(()) => work(),
-            Err(error) => {
-                let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-                let sentence = format!("could not enter the network namespace {}", netns.display());
-                Err(Failure::new(kind, sentence).with_cause(error.to_string()))
+        // A queue belongs to the namespace in which its file was opened.
+        let open = |_| File::options().read(true).write(true).open("/dev/net/tun");
+        let files = self.namespace.run(|| (0..pairs.get()).map(open).collect());
+        let files: Vec<File> = files.map_err(|error| self.failure(&error))?;
+        let multi_queue = match pairs {
+            QueuePairs::ONE => 0,
+            _ => libc::IFF_MULTI_QUEUE,
+        };
+        for (index, file) in files.iter().enumerate() {
+            match (index, link) {
+                (0, None) => self.attach(file, TAP | multi_queue | libc::IFF_TUN_EXCL),
+                (0, Some(_)) if multi_queue == 0 => self.attach_single(file),
+                _ => self.attach(file, TAP | multi_queue),
             }
+            .map_err(|errno| self.attach_failure(errno, link, pairs))?;
+        }
+        let queues = files.into_iter().map(OwnedFd::from).collect();
+        Ok((queues, link.map(|link| link.state)))
+    }
+
+    /// Sets the MTU and the administrative state.
+    pub(super) fn set(&self, to: LinkState) -> Result<(), Failure> {
+        let set = self.namespace.set_link(&self.device, to);
+        set.map_err(|error| self.failure(&error))
+    }
+
+    /// Restores the state of an existing device after QEMU has closed it. A device that is gone
+    /// needs nothing, and one that is open serves another process.
+    pub(super) fn restore(&self, to: LinkState) -> Result<(), Failure> {
+        match self.link()? {
+            Some(link) if link.is_tap && !link.has_carrier => self.set(to),
+            _ => Ok(()),
+        }
+    }
+
+    fn link(&self) -> Result<Option<HostLink>, Failure> {
+        let link = self.namespace.link(&self.device);
+        link.map_err(|error| self.failure(&error))
+    }
+
+    /// Rejects a device before `TUNSETIFF` changes its flags.
+    fn check_usable(&self, link: HostLink) -> Result<(), Failure> {
+        if !link.is_tap {
+            let message = format!("device '{}' exists and is not a TAP device", self.device);
+            return Err(Failure::new(Kind::Invalid, message).with_field("device"));
+        }
+        // Another queue of a multi-queue TAP could be opened while another machine uses the first.
+        if link.has_carrier {
+            return Err(self.busy());
+        }
+        Ok(())
+    }
+
+    /// Attaches the only queue; the kernel requires the multi-queue flag of an existing device.
+    fn attach_single(&self, file: &File) -> Result<(), Errno> {
+        match self.attach(file, TAP) {
+            Err(Errno::EINVAL) => self.attach(file, TAP | libc::IFF_MULTI_QUEUE),
+            attached => attached,
+        }
+    }
+
+    /// Makes an open `/dev/net/tun` a queue of the device.
+    fn attach(&self, file: &File, flags: i32) -> Result<(), Errno> {
+        let mut request = InterfaceRequest {
+            name: [0; libc::IFNAMSIZ],
+            flags: flags.to_ne_bytes(),
+            rest: [0; 20],
+        };
+        // A name has at most 15 bytes, so the closing NUL stays.
+        for (to, from) in request.name.iter_mut().zip(self.device.as_str().bytes()) {
+            *to = from;
+        }
+        #[expect(unsafe_code, reason = "no crate of the workspace has TUNSETIFF")]
+        // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which lives until the call returns.
+        let attached = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
+        Errno::result(attached).map(drop)
+    }
+
+    fn attach_failure(&self, errno: Errno, link: Option<HostLink>, pairs: QueuePairs) -> Failure {
+        match errno {
+            Errno::EBUSY if link.is_some() => self.busy(),
+            Errno::EINVAL if link.is_some() && pairs != QueuePairs::ONE => {
+                let message = format!(
+                    "queues '{pairs}' is not allowed: the TAP device '{}' was made with one queue",
+                    self.device
+                );
+                Failure::new(Kind::Invalid, message).with_field("queues")
+            }
+            errno => self.failure(&errno.into()),
+        }
+    }
+
+    fn busy(&self) -> Failure {
+        let message = format!("device '{}' is in use by another process", self.device);
+        Failure::new(Kind::Exists, message).with_field("device")
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
+        let message = format!("could not use the TAP device '{}'", self.device);
+        Failure::new(kind, message)
+            .with_field("device")
+            .with_cause(error.to_string())
+    }
+}
+
+/// `struct ifreq` of `linux/if.h`. The 16-bit flags are the low half of `flags`.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: [u8; 4],
+    rest: [u8; 20],
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sched::{CloneFlags, unshare};
+    use patchbay_types::QueuePairs;
+
+    use super::*;
+
+    /// Runs a test in a new network namespace of its thread.
+    fn in_netns(test: impl FnOnce(&IfName, Tap) + Send) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                let device = "tap-test".parse().unwrap();
+                let tap = Tap::new(Some(Path::new("/proc/thread-self/ns/net")), &device);
+                test(&device, tap.unwrap());
+            });
         });
-        thread.join()
-    });
-    done.unwrap_or_else(|_| {
-        Err(Failure::new(
-            Kind::Other,
-            "the thread for the TAP device broke",
-        ))
-    })
+    }
+
+    #[test]
+    fn open_creates_a_tap_that_ends_with_its_queues() {
+        in_netns(|_, tap| {
+            let pairs = QueuePairs::try_from(2).unwrap();
+            let (queues, before) = tap.open(pairs).unwrap();
+            assert_eq!((queues.len(), before), (2, None));
+            let busy = tap.open(pairs).unwrap_err();
+            assert_eq!((busy.kind(), busy.field()), (Kind::Exists, Some("device")));
+            let up = LinkState {
+                mtu: 9000,
+                up: true,
+            };
+            tap.set(up).unwrap();
+            assert_eq!(tap.link().unwrap().unwrap().state, up);
+            // A device in use is not restored.
+            tap.restore(LinkState {
+                mtu: 1500,
+                up: false,
+            })
+            .unwrap();
+            assert_eq!(tap.link().unwrap().unwrap().state, up);
+            drop(queues);
+            assert!(tap.link().unwrap().is_none());
+            tap.restore(up).unwrap();
+        });
+    }
+
+    #[test]
+    fn open_reports_and_restore_resets_existing_state() {
+        in_netns(|device, tap| {
+            let add = [
+                "tuntap",
+                "add",
+                device.as_str(),
+                "mode",
+                "tap",
+                "multi_queue",
+            ];
+            // The command runs in the namespace of the thread that starts it.
+            assert!(
+                std::process::Command::new("ip")
+                    .args(add)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            let (queues, before) = tap.open(QueuePairs::ONE).unwrap();
+            let down = LinkState {
+                mtu: 1500,
+                up: false,
+            };
+            assert_eq!(before, Some(down));
+            tap.set(LinkState {
+                mtu: 1400,
+                up: true,
+            })
+            .unwrap();
+            drop(queues);
+            tap.restore(down).unwrap();
+            assert_eq!(tap.link().unwrap().unwrap().state, down);
+        });
+    }
+
+    #[test]
+    fn open_link_of_another_kind_fails() {
+        in_netns(|_, tap| {
+            let tap = Tap {
+                device: "lo".parse().unwrap(),
+                ..tap
+            };
+            let failure = tap.open(QueuePairs::ONE).unwrap_err();
+            assert_eq!(
+                failure.to_string(),
+                "device 'lo' exists and is not a TAP device"
+            );
+        });
+    }
+
+    #[test]
+    fn namespace_that_is_a_file_is_rejected() {
+        let failure = Namespace::open(Some(Path::new("/proc/version"))).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "/proc/version is not a network namespace"
+        );
+        let failure = Namespace::open(Some(Path::new("/run/netns/none"))).unwrap_err();
+        assert_eq!(failure.kind(), Kind::NotFound);
+    }
 }

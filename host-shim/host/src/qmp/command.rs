@@ -1,17 +1,19 @@
-//! The commands that are sent, each with the type of its answer (QEMU's `qapi/*.json`).
+//! QMP commands with the types of their replies, named after QEMU's `qapi/*.json`.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-/// A command and what QEMU returns for it.
-pub trait Command: Serialize {
+/// Arguments of a QMP command.
+pub(crate) trait QmpCommand: Serialize {
+    /// Name of the command.
     const NAME: &'static str;
+    /// Type of `return` in the reply.
     type Return: DeserializeOwned;
 }
 
 macro_rules! command {
     ($name:literal, $type:ty, $return:ty) => {
-        impl Command for $type {
+        impl QmpCommand for $type {
             const NAME: &'static str = $name;
             type Return = $return;
         }
@@ -19,199 +21,198 @@ macro_rules! command {
 }
 
 #[derive(Debug, Serialize)]
-pub struct QmpCapabilities<'a> {
-    pub enable: &'a [&'static str],
+pub(crate) struct QmpCapabilities<'a> {
+    pub(crate) enable: &'a [&'static str],
 }
 command!("qmp_capabilities", QmpCapabilities<'_>, IgnoredAny);
 
-/// Gives QEMU the descriptor that is sent along; the name must not begin with a digit.
+/// Names the descriptor in the same message; the name must not start with a digit.
 #[derive(Debug, Serialize)]
-pub struct GetFd<'a> {
-    pub fdname: &'a str,
+pub(crate) struct GetFd<'a> {
+    pub(crate) fdname: &'a str,
 }
 command!("getfd", GetFd<'_>, IgnoredAny);
 
 #[derive(Debug, Serialize)]
-pub struct CloseFd<'a> {
-    pub fdname: &'a str,
+pub(crate) struct CloseFd<'a> {
+    pub(crate) fdname: &'a str,
 }
 command!("closefd", CloseFd<'_>, IgnoredAny);
 
-/// A TAP by its descriptors; `fds` and `vhostfds` are separated by colons.
+/// TAP backend of named descriptors; colons separate those of `fds` and `vhostfds`.
 #[derive(Debug, Serialize)]
-pub struct NetdevAdd<'a> {
-    pub r#type: &'static str,
-    pub id: &'a str,
-    pub fds: String,
+pub(crate) struct NetdevAdd<'a> {
+    pub(crate) r#type: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) fds: String,
     #[serde(flatten)]
-    pub vhost: Option<Vhost>,
+    pub(crate) vhost: Option<Vhost>,
 }
 command!("netdev_add", NetdevAdd<'_>, IgnoredAny);
 
-/// A vhost-user backend behind a character device.
+/// vhost-user backend on a character device.
 #[derive(Debug, Serialize)]
-pub struct NetdevAddVhostUser<'a> {
-    pub r#type: &'static str,
-    pub id: &'a str,
-    pub chardev: &'a str,
-    pub queues: u16,
+pub(crate) struct NetdevAddVhostUser<'a> {
+    pub(crate) r#type: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) chardev: &'a str,
+    pub(crate) queues: u16,
 }
 command!("netdev_add", NetdevAddVhostUser<'_>, IgnoredAny);
 
-/// A Unix socket as a character device.
+/// Character device on a Unix socket.
 #[derive(Debug, Serialize)]
-pub struct ChardevAdd<'a> {
-    pub id: &'a str,
-    pub backend: serde_json::Value,
+pub(crate) struct ChardevAdd<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) backend: serde_json::Value,
 }
 command!("chardev-add", ChardevAdd<'_>, IgnoredAny);
 
 #[derive(Debug, Serialize)]
-pub struct ChardevRemove<'a> {
-    pub id: &'a str,
+pub(crate) struct ChardevRemove<'a> {
+    pub(crate) id: &'a str,
 }
 command!("chardev-remove", ChardevRemove<'_>, IgnoredAny);
 
 #[derive(Debug, Serialize)]
-pub struct QueryChardev {}
-command!("query-chardev", QueryChardev, Vec<Chardev>);
+pub(crate) struct QueryChardev {}
+command!("query-chardev", QueryChardev, Vec<ChardevInfo>);
 
 #[derive(Debug, Deserialize)]
-pub struct Chardev {
-    pub label: String,
-    pub filename: String,
+pub(crate) struct ChardevInfo {
+    pub(crate) label: String,
+    pub(crate) filename: String,
 }
 
-/// Breaks a character device that holds QEMU's main loop up; only out of band it gets through.
+/// Disconnects a character device that blocks QEMU's main loop; QEMU accepts it out of band.
 #[derive(Debug, Serialize)]
-pub struct Yank {
-    pub instances: serde_json::Value,
+pub(crate) struct Yank {
+    pub(crate) instances: serde_json::Value,
 }
 command!("yank", Yank, IgnoredAny);
 
-/// `vhostforce` turns what would be an abort of QEMU 7.2 into an error (`vhost` alone asserts when
-/// its descriptor is no good).
+/// vhost-net of a TAP. For a bad descriptor, QEMU 7.2 fails with `vhostforce` and aborts without it.
 #[derive(Debug, Serialize)]
-pub struct Vhost {
-    pub vhost: Yes,
-    pub vhostforce: Yes,
-    pub vhostfds: String,
+pub(crate) struct Vhost {
+    pub(crate) vhost: True,
+    pub(crate) vhostforce: True,
+    pub(crate) vhostfds: String,
 }
 
-/// JSON's `true`.
+/// JSON `true`.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(into = "bool")]
-pub struct Yes;
+pub(crate) struct True;
 
-impl From<Yes> for bool {
-    fn from(_: Yes) -> Self {
+impl From<True> for bool {
+    fn from(_: True) -> Self {
         true
     }
 }
 
 #[derive(Debug, Serialize)]
-pub struct NetdevDel<'a> {
-    pub id: &'a str,
+pub(crate) struct NetdevDel<'a> {
+    pub(crate) id: &'a str,
 }
 command!("netdev_del", NetdevDel<'_>, IgnoredAny);
 
 #[derive(Debug, Serialize)]
-pub struct DeviceAdd<'a> {
-    pub driver: &'static str,
-    pub id: &'a str,
-    pub netdev: &'a str,
-    pub mac: String,
-    pub bus: &'a str,
-    /// Slot, always with 0x: QEMU reads a bare number as hex.
-    pub addr: String,
-    /// Empty: an option ROM of 256 KiB would be loaded per card otherwise.
-    pub romfile: &'static str,
+pub(crate) struct DeviceAdd<'a> {
+    pub(crate) driver: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) netdev: &'a str,
+    pub(crate) mac: String,
+    pub(crate) bus: &'a str,
+    /// Slot as `0x…`.
+    pub(crate) addr: String,
+    /// Empty, to load no option ROM, which takes 256 KiB per card.
+    pub(crate) romfile: &'static str,
     #[serde(flatten)]
-    pub multi_queue: Option<MultiQueue>,
+    pub(crate) multi_queue: Option<MultiQueue>,
 }
 command!("device_add", DeviceAdd<'_>, IgnoredAny);
 
-/// Without `mq` the guest gets one pair whatever the netdev has; older QEMUs don't count the
-/// vectors themselves.
+/// Multi-queue of a device. Without `mq` the guest has one queue pair; older QEMUs don't derive the
+/// number of vectors.
 #[derive(Debug, Serialize)]
-pub struct MultiQueue {
-    pub mq: Yes,
-    /// Two for each pair, one for configuration, one for the control queue.
-    pub vectors: u32,
+pub(crate) struct MultiQueue {
+    pub(crate) mq: True,
+    /// Two per pair, one for configuration, one for the control queue.
+    pub(crate) vectors: u32,
 }
 
 #[derive(Debug, Serialize)]
-pub struct DeviceDel<'a> {
-    pub id: &'a str,
+pub(crate) struct DeviceDel<'a> {
+    pub(crate) id: &'a str,
 }
 command!("device_del", DeviceDel<'_>, IgnoredAny);
 
 #[derive(Debug, Serialize)]
-pub struct QomList<'a> {
-    pub path: &'a str,
+pub(crate) struct QomList<'a> {
+    pub(crate) path: &'a str,
 }
-command!("qom-list", QomList<'_>, Vec<QomProperty>);
+command!("qom-list", QomList<'_>, Vec<ObjectPropertyInfo>);
 
 #[derive(Debug, Deserialize)]
-pub struct QomProperty {
-    pub name: String,
+pub(crate) struct ObjectPropertyInfo {
+    pub(crate) name: String,
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
 }
 
 #[derive(Debug, Serialize)]
-pub struct QomGet<'a> {
-    pub path: &'a str,
-    pub property: &'a str,
+pub(crate) struct QomGet<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) property: &'a str,
 }
 command!("qom-get", QomGet<'_>, serde_json::Value);
 
 #[derive(Debug, Serialize)]
-pub struct QueryPci {}
-command!("query-pci", QueryPci, Vec<PciBus>);
+pub(crate) struct QueryPci {}
+command!("query-pci", QueryPci, Vec<PciInfo>);
 
 #[derive(Debug, Deserialize)]
-pub struct PciBus {
-    pub bus: i64,
-    pub devices: Vec<PciDevice>,
+pub(crate) struct PciInfo {
+    pub(crate) bus: i64,
+    pub(crate) devices: Vec<PciDeviceInfo>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct PciDevice {
-    pub slot: u8,
-}
-
-#[derive(Debug, Serialize)]
-pub struct QueryVersion {}
-command!("query-version", QueryVersion, Version);
-
-#[derive(Debug, Deserialize)]
-pub struct Version {
-    pub qemu: VersionTriple,
-}
-
-#[derive(Debug, Deserialize)]
-pub struct VersionTriple {
-    pub major: u32,
-    pub minor: u32,
-    pub micro: u32,
+pub(crate) struct PciDeviceInfo {
+    pub(crate) slot: u8,
 }
 
 #[derive(Debug, Serialize)]
-pub struct QueryStatus {}
-command!("query-status", QueryStatus, RunState);
+pub(crate) struct QueryVersion {}
+command!("query-version", QueryVersion, VersionInfo);
 
 #[derive(Debug, Deserialize)]
-pub struct RunState {
-    pub status: String,
-    pub running: bool,
+pub(crate) struct VersionInfo {
+    pub(crate) qemu: VersionTriple,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct VersionTriple {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) micro: u32,
 }
 
 #[derive(Debug, Serialize)]
-pub struct QueryMemdev {}
+pub(crate) struct QueryStatus {}
+command!("query-status", QueryStatus, StatusInfo);
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct StatusInfo {
+    pub(crate) status: String,
+    pub(crate) running: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct QueryMemdev {}
 command!("query-memdev", QueryMemdev, Vec<Memdev>);
 
 #[derive(Debug, Deserialize)]
-pub struct Memdev {
-    pub share: bool,
+pub(crate) struct Memdev {
+    pub(crate) share: bool,
 }

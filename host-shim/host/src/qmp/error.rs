@@ -1,4 +1,4 @@
-//! What can go wrong between us and QEMU.
+//! Errors of QMP sessions.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
-/// The session failed, or QEMU refused a command.
+/// Failed session or command.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("no QEMU answers at {}", path.display())]
     Connect { path: PathBuf, source: io::Error },
     #[error(
-        "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program holds it, as \
-         Kata's shim does its qmp.sock (a monitor serves one client; Kata makes another one with \
-         enable_debug = true and extra_monitor_socket = \"qmp\" in its configuration)",
+        "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program is connected, \
+         as Kata's shim is to its qmp.sock (a monitor serves one client; enable_debug = true and \
+         extra_monitor_socket = \"qmp\" in Kata's configuration add another one)",
         path.display(), waited.as_secs()
     )]
     Busy { path: PathBuf, waited: Duration },
@@ -27,9 +27,9 @@ pub enum Error {
     Broken { command: &'static str },
     #[error("QEMU closed the monitor")]
     Closed,
-    #[error("the monitor broke")]
+    #[error("I/O error on the QMP socket")]
     Io(#[from] io::Error),
-    #[error("QEMU's answer is no QMP: {0}")]
+    #[error("malformed QMP message: {0}")]
     Malformed(&'static str),
     #[error("QEMU refused {command}: {text}")]
     Refused {
@@ -40,12 +40,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether QEMU says that what was to be removed is not there.
-    pub fn is_absent(&self) -> bool {
+    /// Returns whether the object to remove does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
         let Error::Refused { class, text, .. } = self else {
             return false;
         };
-        // netdev_del and closefd give only the generic class, so their words must do.
+        // netdev_del and closefd have only the generic class, so the text decides.
         class == "DeviceNotFound" || text.contains("not found") || text.contains("is not a netdev")
     }
 }

@@ -1,42 +1,41 @@
-//! One line of QMP from QEMU.
+//! Messages from QEMU, one per line.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Error;
+use super::error::Error;
 
-/// What a line is, told by its keys: events stand anywhere, even before the greeting.
+/// Message, by its keys. Events occur anywhere, even before the greeting.
 #[derive(Debug)]
 pub(super) enum Message {
-    Greeting(Greeting),
+    Greeting(MonitorGreeting),
     Event(Event),
-    Answer {
+    Reply {
         id: Option<u64>,
-        result: Result<Value, Refusal>,
+        result: Result<Value, QmpError>,
     },
 }
 
-/// What the monitor offers.
+/// Greeting of the monitor.
 #[derive(Debug, Deserialize)]
-pub(super) struct Greeting {
+pub(super) struct MonitorGreeting {
     #[serde(default)]
-    pub capabilities: Vec<String>,
+    pub(super) capabilities: Vec<String>,
 }
 
-/// Something that happened in QEMU, as much of it as anybody here waits for: what else it tells may
-/// be megabytes.
+/// Event of a device. Other data is dropped, because it can be megabytes.
 #[derive(Debug)]
-pub struct Event {
-    pub name: String,
+pub(crate) struct Event {
+    pub(crate) name: String,
     device: Option<String>,
 }
 
-/// Longest name of an event, and longest id of a device, that is kept, in bytes.
-const LONGEST: usize = 128;
+/// Maximum length of an event name or a device id that is kept.
+const MAX_NAME_BYTES: usize = 128;
 
 impl Event {
     fn new(name: String, data: &Value) -> Self {
-        let short = |text: &&str| text.len() <= LONGEST && name.len() <= LONGEST;
+        let short = |text: &&str| text.len() <= MAX_NAME_BYTES && name.len() <= MAX_NAME_BYTES;
         let device = data.get("device").and_then(Value::as_str).filter(short);
         Self {
             device: device.map(str::to_owned),
@@ -44,32 +43,32 @@ impl Event {
         }
     }
 
-    /// Whether it is one of a device: no other is waited for.
-    pub fn tells_of_a_device(&self) -> bool {
+    /// Returns whether the event concerns a device; nothing waits for others.
+    pub(super) fn has_device(&self) -> bool {
         self.device.is_some()
     }
 
-    /// Whether it is this event of this device. `DEVICE_DELETED` comes twice: the first time for the
-    /// virtio backend, without the device's id.
-    pub fn is(&self, name: &str, device: &str) -> bool {
+    /// Returns whether this is the event `name` of `device`. `DEVICE_DELETED` occurs twice, first for
+    /// the virtio backend, without the device's id.
+    pub(crate) fn is(&self, name: &str, device: &str) -> bool {
         self.name == name && self.device.as_deref() == Some(device)
     }
 }
 
-/// QEMU's no.
+/// Error reply.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refusal {
-    pub class: String,
-    pub desc: String,
+pub(super) struct QmpError {
+    pub(super) class: String,
+    pub(super) desc: String,
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct RawMessage {
     #[serde(rename = "QMP")]
-    greeting: Option<Greeting>,
+    greeting: Option<MonitorGreeting>,
     event: Option<String>,
     id: Option<u64>,
-    error: Option<Refusal>,
+    error: Option<QmpError>,
     #[serde(rename = "return")]
     result: Option<Value>,
     #[serde(default)]
@@ -78,40 +77,31 @@ struct Line {
 
 impl Message {
     pub(super) fn parse(line: &[u8]) -> Result<Self, Error> {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|_| Error::Malformed("a line is not one of its JSON objects"))?;
-        Ok(match line {
-            Line {
-                greeting: Some(greeting),
-                ..
-            } => Message::Greeting(greeting),
-            Line {
-                event: Some(name),
-                data,
-                ..
-            } => Message::Event(Event::new(name, &data)),
-            Line {
-                error: Some(refusal),
-                id,
-                ..
-            } => Message::Answer {
-                id,
-                result: Err(refusal),
-            },
-            Line {
-                result: Some(value),
-                id,
-                ..
-            } => Message::Answer {
-                id,
-                result: Ok(value),
-            },
-            _ => {
-                return Err(Error::Malformed(
-                    "a line is neither greeting, event nor answer",
-                ));
+        let message: RawMessage = serde_json::from_slice(line)
+            .map_err(|_| Error::Malformed("a line is not a QMP object"))?;
+        let RawMessage {
+            greeting,
+            event,
+            id,
+            error,
+            result,
+            data,
+        } = message;
+        if let Some(greeting) = greeting {
+            return Ok(Self::Greeting(greeting));
+        }
+        if let Some(name) = event {
+            return Ok(Self::Event(Event::new(name, &data)));
+        }
+        let result = match (error, result) {
+            (Some(error), _) => Err(error),
+            (None, Some(value)) => Ok(value),
+            (None, None) => {
+                let message = "a line is neither a greeting nor an event nor a reply";
+                return Err(Error::Malformed(message));
             }
-        })
+        };
+        Ok(Self::Reply { id, result })
     }
 }
 
@@ -120,26 +110,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_kinds_are_told_apart() {
+    fn parse_distinguishes_the_four_kinds() {
         let parse = |text: &str| Message::parse(text.as_bytes());
         let greeting = r#"{"QMP":{"version":{"qemu":{"major":10}},"capabilities":["oob"]}}"#;
         assert!(matches!(parse(greeting), Ok(Message::Greeting(g)) if g.capabilities == ["oob"]));
         let event = r#"{"event":"DEVICE_DELETED","data":{"device":"d","path":"/p"}}"#;
         assert!(matches!(parse(event), Ok(Message::Event(e)) if e.is("DEVICE_DELETED", "d")));
-        let answer = parse(r#"{"return":{},"id":7}"#);
+        let reply = parse(r#"{"return":{},"id":7}"#);
         assert!(matches!(
-            answer,
-            Ok(Message::Answer {
+            reply,
+            Ok(Message::Reply {
                 id: Some(7),
                 result: Ok(_)
             })
         ));
-        let refusal = parse(r#"{"error":{"class":"GenericError","desc":"no"},"id":7}"#);
-        assert!(matches!(refusal, Ok(Message::Answer { result: Err(r), .. }) if r.desc == "no"));
+        let error = parse(r#"{"error":{"class":"GenericError","desc":"no"},"id":7}"#);
+        assert!(matches!(error, Ok(Message::Reply { result: Err(r), .. }) if r.desc == "no"));
     }
 
     #[test]
-    fn anything_else_is_malformed() {
+    fn parse_other_lines_fails() {
         for line in [
             "",
             "{}",
@@ -155,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backends_own_event_is_not_the_devices() {
+    fn event_of_virtio_backend_has_no_device() {
         let line =
             br#"{"event":"DEVICE_DELETED","data":{"path":"/machine/peripheral/d/virtio-backend"}}"#;
         let Ok(Message::Event(event)) = Message::parse(line) else {

@@ -1,9 +1,9 @@
-//! QEMU's machine protocol: one session, one command in flight, every wait bounded.
+//! QEMU Machine Protocol (QMP): sessions with one command in flight and a limit for each wait.
 
-pub mod command;
+pub(crate) mod command;
 mod error;
 mod message;
 mod session;
 
-pub use error::Error;
-pub use session::Session;
+pub(crate) use error::Error;
+pub(crate) use session::Session;

@@ -31,27 +31,27 @@ pub enum Phase {
 
 /// Journal entry of a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CardRecord {
-    pub phase: Phase,
+pub(crate) struct CardRecord {
+    pub(crate) phase: Phase,
     /// Name in the guest.
     #[serde(with = "name_as_text")]
-    pub name: IfName,
+    pub(crate) name: IfName,
     /// Host device as the operator names it.
     #[serde(with = "name_as_text")]
-    pub device: IfName,
+    pub(crate) device: IfName,
     /// Suffix of QEMU's ids and descriptor names, new for each plug.
     #[serde(rename = "attempt")]
-    pub suffix: String,
+    pub(crate) suffix: String,
     /// Names of the descriptors handed to QEMU.
-    pub fds: Vec<String>,
+    pub(crate) fds: Vec<String>,
     #[serde(rename = "behind")]
-    pub backend: BackendRecord,
+    pub(crate) backend: BackendRecord,
 }
 
 /// Host side of a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BackendRecord {
+pub(crate) enum BackendRecord {
     /// TAP created for the card; it ends with its last descriptor.
     OwnTap,
     /// TAP that existed, and the state to restore.
@@ -62,26 +62,26 @@ pub enum BackendRecord {
 
 impl CardRecord {
     /// Prefix of QEMU's device ids of all cards.
-    pub const DEVICE_PREFIX: &str = "pbd.";
+    pub(crate) const DEVICE_PREFIX: &str = "pbd.";
 
     /// Returns QEMU's id of the device.
-    pub fn device_id(name: &IfName) -> String {
+    pub(crate) fn device_id(name: &IfName) -> String {
         format!("{}{name}", Self::DEVICE_PREFIX)
     }
 
     /// Returns QEMU's id of the network backend. It is never reused, because a failed `netdev_add`
     /// can leave the id taken.
-    pub fn netdev_id(&self) -> String {
+    pub(crate) fn netdev_id(&self) -> String {
         format!("{}{}", Self::netdev_prefix(&self.name), self.suffix)
     }
 
     /// Returns QEMU's id of the character device of a vhost-user card.
-    pub fn chardev_id(&self) -> String {
+    pub(crate) fn chardev_id(&self) -> String {
         format!("pbc.{}.{}", self.name, self.suffix)
     }
 
     /// Returns the socket of a vhost-user card and the side that listens on it.
-    pub fn socket(&self) -> Option<(&Path, Listener)> {
+    pub(crate) fn socket(&self) -> Option<(&Path, Listener)> {
         match &self.backend {
             BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => None,
             BackendRecord::VhostUser(socket, listener) => Some((socket, *listener)),
@@ -89,7 +89,7 @@ impl CardRecord {
     }
 
     /// Returns the prefix of the backend ids of a card; the suffix follows.
-    pub fn netdev_prefix(name: &IfName) -> String {
+    pub(crate) fn netdev_prefix(name: &IfName) -> String {
         format!("pbn.{name}.")
     }
 }
@@ -114,13 +114,13 @@ const UNFINISHED: &str = "new";
 
 /// Journal of one sandbox.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     dir: PathBuf,
 }
 
 impl Journal {
     /// Returns the journal in the sandbox's state folder.
-    pub fn at(state: &Path) -> Self {
+    pub(crate) fn at(state: &Path) -> Self {
         Self {
             dir: state.join("cards"),
         }
@@ -130,7 +130,7 @@ impl Journal {
     ///
     /// # Errors
     /// A file that can't be read; the message names it, so that the operator can clear the card.
-    pub fn cards(&self) -> Result<Vec<CardRecord>, Failure> {
+    pub(crate) fn cards(&self) -> Result<Vec<CardRecord>, Failure> {
         let mut cards = Vec::new();
         for path in self.files("json")? {
             match files::json(&path) {
@@ -144,12 +144,12 @@ impl Journal {
     }
 
     /// Reads one card.
-    pub fn card(&self, name: &IfName) -> Result<Option<CardRecord>, Failure> {
+    pub(crate) fn card(&self, name: &IfName) -> Result<Option<CardRecord>, Failure> {
         Ok(self.cards()?.into_iter().find(|card| card.name == *name))
     }
 
     /// Writes the card durably.
-    pub fn write(&self, card: &CardRecord) -> Result<(), Failure> {
+    pub(crate) fn write(&self, card: &CardRecord) -> Result<(), Failure> {
         let path = self.path(&card.name);
         let write = || {
             // Not its parents: the folder of a sandbox that ended stays removed.
@@ -169,13 +169,13 @@ impl Journal {
     }
 
     /// Removes the unfinished files of processes that died.
-    pub fn remove_unfinished(&self) -> Result<(), Failure> {
+    pub(crate) fn remove_unfinished(&self) -> Result<(), Failure> {
         let unfinished = self.files(UNFINISHED)?;
         unfinished.iter().try_for_each(|path| remove(path))
     }
 
     /// Removes the card.
-    pub fn remove(&self, name: &IfName) -> Result<(), Failure> {
+    pub(crate) fn remove(&self, name: &IfName) -> Result<(), Failure> {
         remove(&self.path(name))
     }
 

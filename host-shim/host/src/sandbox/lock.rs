@@ -20,7 +20,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Lock held while a sandbox is changed. The kernel releases it with the process.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
+pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
 
 impl Lock {
     /// Waits for the sandbox's lock.
@@ -28,7 +28,7 @@ impl Lock {
     /// # Errors
     /// [`Kind::Timeout`] if another change takes too long; [`Kind::NotFound`] if the sandbox ends
     /// meanwhile: the lock of a removed folder excludes nobody, and its journal is never read.
-    pub fn take(state: &StateDir) -> Result<Self, Failure> {
+    pub(crate) fn take(state: &StateDir) -> Result<Self, Failure> {
         Self::take_within(state, LOCK_TIMEOUT)
     }
 
@@ -37,10 +37,10 @@ impl Lock {
         let path = state.path().join("lock");
         let lock = state.create_unregistered().and_then(|()| {
             let lock = lock_file(open(&path)?, Instant::now() + timeout)?;
-            match is_at(&lock, &path)? {
-                true => Ok(Self(lock)),
-                false => Err(io::ErrorKind::NotFound.into()),
+            if !is_at(&lock, &path)? {
+                return Err(io::ErrorKind::NotFound.into());
             }
+            Ok(Self(lock))
         });
         lock.map_err(|error| {
             let message = format!("could not take the lock {}", path.display());

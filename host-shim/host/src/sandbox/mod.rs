@@ -18,10 +18,10 @@ pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub use journal::Phase;
-pub use journal::{BackendRecord, CardRecord, Journal};
+pub(crate) use journal::{BackendRecord, CardRecord, Journal};
 #[cfg(fuzzing)]
 pub(crate) use kata::qemu_cid;
-pub use lock::Lock;
+pub(crate) use lock::Lock;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};
 
 /// Places to look for sandboxes.

@@ -1,8 +1,7 @@
-//! What a vhost-user backend says of itself, asked before QEMU is tied to it.
+//! Checks a vhost-user backend before QEMU connects to it.
 //!
-//! QEMU makes a vhost-user netdev with its main loop held: a backend that is mute, or offers fewer
-//! queues than it is asked for, stops the guest. So the same questions are put here first, with a
-//! deadline, and QEMU only gets what has answered well.
+//! `netdev_add` blocks QEMU's main loop: a backend that is silent, or has fewer queues than requested,
+//! stops the guest. The check sends the same requests with a timeout first.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,8 +10,8 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{QueuePairs, SocketPath};
 
-/// Longest wait for each answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of each reply.
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Requests and bits of the vhost-user protocol (QEMU's `docs/interop/vhost-user.rst`).
 const GET_FEATURES: u32 = 1;
@@ -22,65 +21,64 @@ const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 const PROTOCOL_F_MQ: u64 = 1;
 const VERSION: u32 = 1;
 const REPLY: u32 = 1 << 2;
-/// Request, flags and length of the payload, 32 bits each.
-const HEADER: usize = 12;
+/// Size of the header: request, flags and length of the payload, 32 bits each.
+const HEADER_BYTES: usize = 12;
 
-/// Asks a backend at the other end of `stream` whether it can serve this many queue pairs.
+/// Checks that the backend at the other end of `stream` has this many queue pairs.
 pub(super) fn check(
     stream: &UnixStream,
     socket: &SocketPath,
     pairs: QueuePairs,
 ) -> Result<(), Failure> {
-    let offered = offered(stream).map_err(|error| mute(socket, &error))?;
+    let offered = offered(stream).map_err(|error| no_reply(socket, &error))?;
     if offered >= u64::from(pairs.get()) {
         return Ok(());
     }
-    let sentence = format!(
+    let message = format!(
         "queues '{pairs}' is not allowed: the backend at {socket} offers {offered}, and QEMU would \
-         wait for the others with the guest stopped"
+         stop the guest while it waits for the others"
     );
-    Err(Failure::new(Kind::Invalid, sentence).with_field("queues"))
+    Err(Failure::new(Kind::Invalid, message).with_field("queues"))
 }
 
-/// A backend that does not answer as one.
-fn mute(socket: &SocketPath, error: &io::Error) -> Failure {
+fn no_reply(socket: &SocketPath, error: &io::Error) -> Failure {
     let (kind, cause) = match error.kind() {
         io::ErrorKind::WouldBlock => (
             Kind::Timeout,
-            format!("it is silent for {} s", PATIENCE.as_secs()),
+            format!("it has not replied for {} s", REPLY_TIMEOUT.as_secs()),
         ),
         _ => (Kind::Other, error.to_string()),
     };
-    let sentence = format!("the vhost-user backend at {socket} does not answer");
-    Failure::new(kind, sentence)
+    let message = format!("the vhost-user backend at {socket} does not answer");
+    Failure::new(kind, message)
         .with_field("vhostUserSocket")
         .with_cause(cause)
 }
 
-/// Queue pairs that the backend offers; without the multi-queue feature there is one.
+/// Returns the number of queue pairs of the backend: one without the multi-queue feature.
 fn offered(stream: &UnixStream) -> io::Result<u64> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    if ask(stream, GET_FEATURES)? & F_PROTOCOL_FEATURES == 0 {
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    if get_u64(stream, GET_FEATURES)? & F_PROTOCOL_FEATURES == 0 {
         return Ok(1);
     }
-    if ask(stream, GET_PROTOCOL_FEATURES)? & PROTOCOL_F_MQ == 0 {
+    if get_u64(stream, GET_PROTOCOL_FEATURES)? & PROTOCOL_F_MQ == 0 {
         return Ok(1);
     }
-    ask(stream, GET_QUEUE_NUM)
+    get_u64(stream, GET_QUEUE_NUM)
 }
 
-/// One question whose answer is a number of 64 bits, in host order as all of the protocol.
-fn ask(mut stream: &UnixStream, request: u32) -> io::Result<u64> {
+/// Sends a request whose reply is a 64-bit number; the protocol is in host byte order.
+fn get_u64(mut stream: &UnixStream, request: u32) -> io::Result<u64> {
     let words = [request, VERSION, 0].map(u32::to_ne_bytes);
     stream.write_all(&words.concat())?;
-    let mut reply = [0; HEADER + 8];
+    let mut reply = [0; HEADER_BYTES + 8];
     stream.read_exact(&mut reply)?;
     let expected = [request, VERSION | REPLY, 8].map(u32::to_ne_bytes).concat();
-    let (header, payload) = reply.split_at(HEADER);
+    let (header, payload) = reply.split_at(HEADER_BYTES);
     let payload = payload.try_into().map_err(io::Error::other)?;
     if header != expected {
-        return Err(io::Error::other("its answer is not vhost-user"));
+        return Err(io::Error::other("its reply is not vhost-user"));
     }
     Ok(u64::from_ne_bytes(payload))
 }
@@ -91,35 +89,35 @@ mod tests {
 
     use super::*;
 
-    /// A backend that answers so many questions with these numbers, then closes.
-    fn backend(answers: &'static [u64], pairs: u64) -> Result<(), Failure> {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+    /// Checks a backend that sends these replies and closes the connection.
+    fn check_replies(replies: &'static [u64], pairs: u64) -> Result<(), Failure> {
+        let (client, mut server) = UnixStream::pair().unwrap();
         thread::spawn(move || {
-            for answer in answers {
-                let mut question = [0; HEADER];
-                theirs.read_exact(&mut question).unwrap();
-                question[4] |= 4;
-                question[8] = 8;
-                theirs
-                    .write_all(&[&question[..], &answer.to_ne_bytes()].concat())
+            for reply in replies {
+                let mut message = [0; HEADER_BYTES];
+                server.read_exact(&mut message).unwrap();
+                message[4] |= 4;
+                message[8] = 8;
+                server
+                    .write_all(&[&message[..], &reply.to_ne_bytes()].concat())
                     .unwrap();
             }
         });
         let socket = "/run/vhost-user1".parse().unwrap();
-        check(&ours, &socket, QueuePairs::try_from(pairs).unwrap())
+        check(&client, &socket, QueuePairs::try_from(pairs).unwrap())
     }
 
     #[test]
-    fn as_many_queues_as_are_offered_are_allowed() {
-        assert_eq!(backend(&[1 << 30, 1, 5], 5), Ok(()));
-        assert_eq!(backend(&[0], 1), Ok(()));
-        assert_eq!(backend(&[1 << 30, 0], 1), Ok(()));
+    fn check_sufficient_queues_succeeds() {
+        assert_eq!(check_replies(&[1 << 30, 1, 5], 5), Ok(()));
+        assert_eq!(check_replies(&[0], 1), Ok(()));
+        assert_eq!(check_replies(&[1 << 30, 0], 1), Ok(()));
     }
 
     #[test]
-    fn more_queues_are_refused_in_a_sentence() {
-        for (answers, pairs) in [(&[1 << 30, 1, 2][..], 3), (&[0], 2), (&[1 << 30, 0], 2)] {
-            let failure = backend(answers, pairs).unwrap_err();
+    fn check_excess_queues_fails() {
+        for (replies, pairs) in [(&[1 << 30, 1, 2][..], 3), (&[0], 2), (&[1 << 30, 0], 2)] {
+            let failure = check_replies(replies, pairs).unwrap_err();
             assert_eq!(
                 (failure.kind(), failure.field()),
                 (Kind::Invalid, Some("queues"))
@@ -129,25 +127,25 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_closes_does_not_answer() {
-        let failure = backend(&[1 << 30], 2).unwrap_err();
+    fn check_closed_connection_fails() {
+        let failure = check_replies(&[1 << 30], 2).unwrap_err();
         assert_eq!(failure.field(), Some("vhostUserSocket"));
     }
 
     #[test]
-    fn a_mute_backend_is_left_in_time() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
+    fn check_silent_backend_times_out() {
+        let (client, _server) = UnixStream::pair().unwrap();
         let socket = "/run/vhost-user1".parse().unwrap();
-        let failure = check(&ours, &socket, QueuePairs::ONE).unwrap_err();
+        let failure = check(&client, &socket, QueuePairs::ONE).unwrap_err();
         assert_eq!(failure.kind(), Kind::Timeout);
     }
 
     #[test]
-    fn nonsense_is_no_answer() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        theirs.write_all(&[7; 64]).unwrap();
+    fn check_malformed_reply_fails() {
+        let (client, mut server) = UnixStream::pair().unwrap();
+        server.write_all(&[7; 64]).unwrap();
         let socket = "/run/vhost-user1".parse().unwrap();
-        let failure = check(&ours, &socket, QueuePairs::ONE).unwrap_err();
-        assert_eq!(failure.chain().next(), Some("its answer is not vhost-user"));
+        let failure = check(&client, &socket, QueuePairs::ONE).unwrap_err();
+        assert_eq!(failure.chain().next(), Some("its reply is not vhost-user"));
     }
 }

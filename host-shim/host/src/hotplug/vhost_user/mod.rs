@@ -1,4 +1,4 @@
-//! vhost-user ports: the pre-flight without which QEMU would stop the guest, and the backend.
+//! vhost-user backends: a pre-flight check, without which QEMU could stop the guest, and the setup.
 
 mod backend;
 
@@ -20,65 +20,64 @@ use crate::qmp::{Error, Session};
 use crate::sandbox::CardRecord;
 use crate::vsock_stream;
 
-/// Longest wait for `netdev_add`, which holds QEMU's main loop until the backend has answered. One
-/// that has passed the pre-flight answers in milliseconds.
-const HELD: Duration = Duration::from_secs(3);
-/// A backend that is the client is looked for so often; QEMU tells of none by an event.
-const LOOK: Duration = Duration::from_millis(50);
+/// Timeout of `netdev_add`, which blocks QEMU's main loop until the backend has replied. A backend
+/// that passed the pre-flight check replies in milliseconds.
+const NETDEV_ADD_TIMEOUT: Duration = Duration::from_secs(3);
+/// Interval of looking for a backend that connects to QEMU, for which QEMU has no event.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const NOT_CONNECTED: &str = "no backend connected to the socket";
 
-/// A port as it was asked for.
+/// Requested vhost-user backend.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Port<'a> {
-    pub socket: &'a SocketPath,
-    pub listener: Listener,
-    pub pairs: QueuePairs,
+pub(super) struct VhostUserBackend<'a> {
+    pub(super) socket: &'a SocketPath,
+    pub(super) listener: Listener,
+    pub(super) pairs: QueuePairs,
 }
 
-impl Port<'_> {
-    /// The pre-flight: shared memory, a backend that answers, as many queues as are asked for.
+impl VhostUserBackend<'_> {
+    /// Checks for shared memory, a backend that replies, and the requested number of queues.
     pub(super) fn check(&self, qmp: &mut Session, wait: Duration) -> Result<(), Failure> {
-        if !memory_is_shared(qmp)? {
-            let sentence = "the machine's memory is not shared, so no vhost-user backend could read \
-                            its packets: it needs -object memory-backend-memfd,share=on";
-            return Err(Failure::new(Kind::Unsupported, sentence).with_field("vhostUserSocket"));
+        if !is_memory_shared(qmp)? {
+            let message = "the machine's memory is not shared, so a vhost-user backend can't read its \
+                           packets: QEMU needs -object memory-backend-memfd,share=on";
+            return Err(Failure::new(Kind::Unsupported, message).with_field("vhostUserSocket"));
         }
         let stream = match self.listener {
-            Listener::Backend => vsock_stream::unix(self.socket.as_path(), backend::PATIENCE)
+            Listener::Backend => vsock_stream::unix(self.socket.as_path(), backend::REPLY_TIMEOUT)
                 .map_err(|error| self.failure("nobody listens on the socket", &error))?,
-            Listener::Qemu => self.meet(wait)?,
+            Listener::Qemu => self.accept(wait)?,
         };
         backend::check(&stream, self.socket, self.pairs)
     }
 
-    /// Takes QEMU's place for a moment, since QEMU itself could not turn a backend away any more.
-    fn meet(&self, wait: Duration) -> Result<UnixStream, Failure> {
+    /// Accepts the backend in QEMU's place, because QEMU can't reject one later.
+    fn accept(&self, wait: Duration) -> Result<UnixStream, Failure> {
         let path = self.socket.as_path();
         let listener =
             bind(path).map_err(|error| self.failure("could not listen on the socket", &error))?;
-        let met = accept(&listener, wait);
+        let accepted = accept(&listener, wait);
         let removed = fs::remove_file(path);
-        met.map_err(|error| self.failure("no backend came to the socket", &error))
-            .and_then(|met| {
-                removed.map_err(|error| self.failure("could not clear the socket", &error))?;
-                Ok(met)
-            })
+        let backend = accepted.map_err(|error| self.failure(NOT_CONNECTED, &error))?;
+        removed.map_err(|error| self.failure("could not remove the socket", &error))?;
+        Ok(backend)
     }
 
-    fn failure(&self, sentence: &str, error: &io::Error) -> Failure {
+    fn failure(&self, message: &str, error: &io::Error) -> Failure {
         let kind = match error.kind() {
             io::ErrorKind::TimedOut => Kind::Timeout,
-            // A file that nobody listens on any more.
+            // A socket file whose listener is gone.
             io::ErrorKind::ConnectionRefused => Kind::NotFound,
             io::ErrorKind::AddrInUse => Kind::Exists,
             _ => error.raw_os_error().map_or(Kind::Other, Kind::from_errno),
         };
-        Failure::new(kind, format!("{sentence} {}", self.socket))
+        Failure::new(kind, format!("{message} {}", self.socket))
             .with_field("vhostUserSocket")
             .with_cause(error.to_string())
     }
 
-    /// Character device and backend.
-    pub(super) fn make_backend(
+    /// Adds the character device and the backend.
+    pub(super) fn add_backend(
         &self,
         qmp: &mut Session,
         card: &CardRecord,
@@ -91,7 +90,7 @@ impl Port<'_> {
             backend: self.chardev(),
         };
         qmp.run(&add)
-            .map_err(step("could not make the card's character device"))?;
+            .map_err(step("could not add the card's character device"))?;
         if self.listener == Listener::Qemu {
             self.wait_for_backend(qmp, &chardev, wait)?;
         }
@@ -104,11 +103,13 @@ impl Port<'_> {
         let rescue = Yank {
             instances: json!([{"type": "chardev", "id": chardev}]),
         };
-        let made = qmp.run_or_rescue(&netdev, HELD, &rescue).map(drop);
-        made.map_err(step("could not make the card's backend"))
+        let added = qmp.run_or_rescue(&netdev, NETDEV_ADD_TIMEOUT, &rescue);
+        added
+            .map(drop)
+            .map_err(step("could not add the card's backend"))
     }
 
-    /// As a client QEMU comes back every second to a backend that was restarted.
+    /// Returns the `ChardevBackend`. As a client, QEMU reconnects every second to a restarted backend.
     fn chardev(&self) -> serde_json::Value {
         let path: &Path = self.socket.as_path();
         let address = json!({"type": "unix", "data": {"path": path}});
@@ -129,37 +130,37 @@ impl Port<'_> {
         while !connected(qmp, chardev)? {
             if Instant::now() >= deadline {
                 let late = io::ErrorKind::TimedOut.into();
-                return Err(self.failure("no backend came to the socket", &late));
+                return Err(self.failure(NOT_CONNECTED, &late));
             }
-            qmp.event(Instant::now() + LOOK, |_| false)?;
+            qmp.event(Instant::now() + POLL_INTERVAL, |_| false)?;
         }
         Ok(())
     }
 }
 
-/// Whether a backend in another process can read the machine's memory. Without it every command
-/// succeeds, the guest shows a carrier, and no packet ever moves.
-pub fn memory_is_shared(qmp: &mut Session) -> Result<bool, Error> {
+/// Returns whether a backend in another process can read the machine's memory. Without it every
+/// command succeeds and the guest has a carrier, but packets never move.
+pub(crate) fn is_memory_shared(qmp: &mut Session) -> Result<bool, Error> {
     let memory = qmp.run(&QueryMemdev {})?;
     Ok(!memory.is_empty() && memory.iter().all(|part| part.share))
 }
 
 fn connected(qmp: &mut Session, chardev: &str) -> Result<bool, Error> {
     let all = qmp.run(&QueryChardev {})?;
-    let ours = all.iter().find(|one| one.label == chardev);
-    Ok(ours.is_some_and(|one| !one.filename.starts_with("disconnected:")))
+    let found = all.iter().find(|info| info.label == chardev);
+    Ok(found.is_some_and(|info| !info.filename.starts_with("disconnected:")))
 }
 
-/// Takes the place; a socket that nobody listens on any more was left by a process that died.
+/// Binds the socket; one without a listener was left by a process that died and is replaced.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(taken) if taken.kind() == io::ErrorKind::AddrInUse => {
-            match vsock_stream::unix(path, backend::PATIENCE) {
+        Err(in_use) if in_use.kind() == io::ErrorKind::AddrInUse => {
+            match vsock_stream::unix(path, backend::REPLY_TIMEOUT) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     fs::remove_file(path)?;
                     UnixListener::bind(path)
                 }
-                _ => Err(taken),
+                _ => Err(in_use),
             }
         }
         bound => bound,

@@ -1,4 +1,4 @@
-//! A session with a monitor: connected, greeted and negotiated, or it does not exist.
+//! Session with a monitor, connected and with negotiated capabilities.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
@@ -10,72 +10,74 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
 
-use super::Error;
-use super::command::{Command, QmpCapabilities};
-use super::message::{Event, Message, Refusal};
+use super::command::{QmpCapabilities, QmpCommand};
+use super::error::Error;
+use super::message::{Event, Message, QmpError};
 use crate::vsock_stream;
 
-/// Longest wait for the greeting: a monitor that is held by another client gives none.
-const GREETING: Duration = Duration::from_secs(5);
-/// Longest wait for an answer.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Longest line that is taken; the longest real ones, of `qom-list`, have some kB.
-const MAX_LINE: usize = 4 << 20;
-/// Most questions that are sent ahead of their answers: neither side's socket buffer fills.
-const AHEAD: usize = 64;
-/// Most events that are kept while an answer is awaited.
+/// Timeout of the greeting; a monitor with another client never sends it.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum length of a line; those of `qom-list` have some kB.
+const MAX_LINE_BYTES: usize = 4 << 20;
+/// Maximum number of commands without a reply, so that no socket buffer fills.
+const MAX_PIPELINED: usize = 64;
+/// Maximum number of events kept during commands.
 const MAX_EVENTS: usize = 1024;
 
-/// Commands are answered one at a time; events seen meanwhile are kept.
+/// Session with a monitor. Keeps the events that arrive during commands.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     stream: UnixStream,
     received: Vec<u8>,
     events: VecDeque<Event>,
     last_id: u64,
-    /// Once an answer is overdue nothing more is sent: who must undo something then leaves it to
-    /// the journal, instead of waiting again and again.
+    /// Set once a reply is overdue: all further commands fail at once, so that an undo leaves its
+    /// work to the next command instead of waiting for each step.
     overdue: bool,
 }
 
-/// The two ways to send a command: in its turn, or past one that holds the main loop up.
+/// Key that holds the command's name. `exec-oob` overtakes a command that blocks the main loop.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Verb {
+enum ExecuteKey {
     Execute(&'static str),
     ExecOob(&'static str),
 }
 
 #[derive(Serialize)]
-struct Request<'a, C> {
+struct QmpRequest<'a, C> {
     #[serde(flatten)]
-    verb: Verb,
+    key: ExecuteKey,
     arguments: &'a C,
     id: u64,
 }
 
-/// Id of what is sent out of band; commands in their turn count from 1.
+/// Id of out-of-band commands; others count from 1.
 const OUT_OF_BAND: u64 = 0;
 
 impl Session {
-    /// Connects, waits for the greeting, negotiates.
-    pub fn connect(path: &Path) -> Result<Self, Error> {
+    /// Connects, waits for the greeting and negotiates capabilities.
+    pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
         let _phase = tracing::info_span!("qmp").entered();
         let connect = |source: io::Error| match source.kind() {
             io::ErrorKind::TimedOut => Error::Busy {
                 path: path.to_owned(),
-                waited: GREETING,
+                waited: GREETING_TIMEOUT,
             },
             _ => Error::Connect {
                 path: path.to_owned(),
                 source,
             },
         };
-        Self::over(vsock_stream::unix(path, GREETING).map_err(connect)?, path)
+        Self::over(
+            vsock_stream::unix(path, GREETING_TIMEOUT).map_err(connect)?,
+            path,
+        )
     }
 
-    /// Waits for the greeting on a stream; `path` is for messages only.
-    pub fn over(stream: UnixStream, path: &Path) -> Result<Self, Error> {
+    /// Waits for the greeting on a stream and negotiates; `path` is for messages only.
+    pub(crate) fn over(stream: UnixStream, path: &Path) -> Result<Self, Error> {
         let mut session = Self {
             stream,
             received: Vec::new(),
@@ -83,7 +85,7 @@ impl Session {
             last_id: 0,
             overdue: false,
         };
-        let deadline = Instant::now() + GREETING;
+        let deadline = Instant::now() + GREETING_TIMEOUT;
         let greeting = loop {
             match session.message(deadline)? {
                 Some(Message::Greeting(greeting)) => break greeting,
@@ -91,7 +93,7 @@ impl Session {
                 None => {
                     return Err(Error::Busy {
                         path: path.to_owned(),
-                        waited: GREETING,
+                        waited: GREETING_TIMEOUT,
                     });
                 }
             }
@@ -105,72 +107,64 @@ impl Session {
         Ok(session)
     }
 
-    /// Sends a command and waits for its answer.
-    pub fn run<C: Command>(&mut self, command: &C) -> Result<C::Return, Error> {
+    /// Runs a command.
+    pub(crate) fn run<C: QmpCommand>(&mut self, command: &C) -> Result<C::Return, Error> {
         let line = self.request(command)?;
         self.stream.write_all(&line)?;
-        self.answer::<C>(self.last_id, ANSWER)
+        self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
-    /// Questions that do not depend on each other: all are sent before the first answer is awaited,
-    /// which saves a way through QEMU's main loop for each.
-    pub fn run_all<C: Command>(
+    /// Runs independent commands, sent ahead of their replies, which saves a pass of QEMU's main loop
+    /// for each.
+    pub(crate) fn run_all<C: QmpCommand>(
         &mut self,
-        questions: &[C],
+        commands: &[C],
     ) -> Result<Vec<Result<C::Return, Error>>, Error> {
-        let mut answers = Vec::with_capacity(questions.len());
-        for some in questions.chunks(AHEAD) {
+        let mut replies = Vec::with_capacity(commands.len());
+        for chunk in commands.chunks(MAX_PIPELINED) {
             let first = self.last_id + 1;
             let mut lines = Vec::new();
-            for question in some {
-                lines.extend(self.request(question)?);
+            for command in chunk {
+                lines.extend(self.request(command)?);
             }
             self.stream.write_all(&lines)?;
             for id in first..=self.last_id {
-                answers.push(match self.answer::<C>(id, ANSWER) {
-                    Err(Error::Refused {
-                        command,
-                        class,
-                        text,
-                    }) => Err(Error::Refused {
-                        command,
-                        class,
-                        text,
-                    }),
-                    answer => Ok(answer?),
+                replies.push(match self.reply::<C>(id, REPLY_TIMEOUT) {
+                    Err(error @ Error::Refused { .. }) => Err(error),
+                    reply => Ok(reply?),
                 });
             }
         }
-        Ok(answers)
+        Ok(replies)
     }
 
-    /// The same for a command that can hold QEMU's main loop, and with it the guest: when its answer
-    /// is not there in time, `rescue` is sent past it and makes it fail.
-    pub fn run_or_rescue<C: Command, R: Command>(
+    /// Runs a command that can block QEMU's main loop, and with it the guest. After the timeout,
+    /// `rescue` is sent out of band to make the command fail.
+    pub(crate) fn run_or_rescue<C: QmpCommand, R: QmpCommand>(
         &mut self,
         command: &C,
-        patience: Duration,
+        timeout: Duration,
         rescue: &R,
     ) -> Result<C::Return, Error> {
         let line = self.request(command)?;
         self.stream.write_all(&line)?;
-        match self.answer::<C>(self.last_id, patience) {
+        match self.reply::<C>(self.last_id, timeout) {
             Err(Error::Silent { .. }) => {}
-            answered => return answered,
+            reply => return reply,
         }
-        let verb = Verb::ExecOob(R::NAME);
-        let line = encode(&Request {
-            verb,
+        let key = ExecuteKey::ExecOob(R::NAME);
+        let line = encode(&QmpRequest {
+            key,
             arguments: rescue,
             id: OUT_OF_BAND,
         })?;
         self.stream.write_all(&line)?;
         self.overdue = false;
-        self.answer::<C>(self.last_id, ANSWER)
+        self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
-    /// The same, with a descriptor for QEMU in the same message.
-    pub fn run_with_fd<C: Command>(
+    /// Runs a command with a descriptor in the same message.
+    pub(crate) fn run_with_fd<C: QmpCommand>(
         &mut self,
         command: &C,
         fd: BorrowedFd<'_>,
@@ -187,13 +181,13 @@ impl Session {
             None,
         )
         .map_err(io::Error::from)?;
-        // What did not fit follows without the descriptor, which went with the first byte.
+        // The descriptor was sent with the first byte; the rest follows without it.
         self.stream.write_all(&line[sent..])?;
-        self.answer::<C>(self.last_id, ANSWER)
+        self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
-    /// Waits until the deadline for an event that `wanted` picks; older events are looked at first.
-    pub fn event(
+    /// Waits until the deadline for a wanted event; kept events come first.
+    pub(crate) fn event(
         &mut self,
         deadline: Instant,
         wanted: impl Fn(&Event) -> bool,
@@ -211,31 +205,31 @@ impl Session {
         }
     }
 
-    fn request<C: Command>(&mut self, command: &C) -> Result<Vec<u8>, Error> {
+    fn request<C: QmpCommand>(&mut self, command: &C) -> Result<Vec<u8>, Error> {
         if self.overdue {
             return Err(Error::Broken { command: C::NAME });
         }
         self.last_id += 1;
-        let verb = Verb::Execute(C::NAME);
-        let line = encode(&Request {
-            verb,
+        let key = ExecuteKey::Execute(C::NAME);
+        let line = encode(&QmpRequest {
+            key,
             arguments: command,
             id: self.last_id,
         })?;
-        self.stream.set_write_timeout(Some(ANSWER))?;
+        self.stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
         Ok(line)
     }
 
-    fn answer<C: Command>(&mut self, of: u64, patience: Duration) -> Result<C::Return, Error> {
-        let deadline = Instant::now() + patience;
+    fn reply<C: QmpCommand>(&mut self, of: u64, timeout: Duration) -> Result<C::Return, Error> {
+        let deadline = Instant::now() + timeout;
         loop {
             match self.message(deadline)? {
-                // QEMU repeats the id of what it answers, but for a line that it could not read.
-                Some(Message::Answer { id, result }) if id.is_none_or(|id| id == of) => {
+                // QEMU repeats the id of the request, unless it could not parse the request.
+                Some(Message::Reply { id, result }) if id.is_none_or(|id| id == of) => {
                     return match result {
                         Ok(value) => serde_json::from_value(value)
-                            .map_err(|_| Error::Malformed("an answer has another type")),
-                        Err(Refusal { class, desc }) => Err(Error::Refused {
+                            .map_err(|_| Error::Malformed("a reply has another type")),
+                        Err(QmpError { class, desc }) => Err(Error::Refused {
                             command: C::NAME,
                             class,
                             text: desc,
@@ -247,7 +241,7 @@ impl Session {
                     self.overdue = true;
                     return Err(Error::Silent {
                         command: C::NAME,
-                        waited: patience,
+                        waited: timeout,
                     });
                 }
             }
@@ -256,7 +250,7 @@ impl Session {
 
     fn keep(&mut self, message: Message) {
         if let Message::Event(event) = message
-            && event.tells_of_a_device()
+            && event.has_device()
         {
             if self.events.len() == MAX_EVENTS {
                 self.events.pop_front();
@@ -265,7 +259,7 @@ impl Session {
         }
     }
 
-    /// The next line, or `None` when the deadline has passed.
+    /// Reads the next message; `None` after the deadline.
     fn message(&mut self, deadline: Instant) -> Result<Option<Message>, Error> {
         let mut searched = 0;
         loop {
@@ -277,7 +271,7 @@ impl Session {
                 return Message::parse(&line).map(Some);
             }
             searched = self.received.len();
-            if searched > MAX_LINE {
+            if searched > MAX_LINE_BYTES {
                 return Err(Error::Malformed("a line is longer than 4 MiB"));
             }
             let left = deadline.saturating_duration_since(Instant::now());

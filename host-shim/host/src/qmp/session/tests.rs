@@ -5,7 +5,7 @@ use std::thread;
 use super::super::command::{DeviceDel, QomList};
 use super::*;
 
-/// A monitor that sends one of these texts at once and one after each request, then closes.
+/// Connects to a monitor that sends the first text at once, one after each request, and closes.
 fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session, Error>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("qmp");
@@ -25,7 +25,7 @@ fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session
 }
 
 #[test]
-fn events_may_stand_anywhere_and_lines_may_come_in_pieces() {
+fn run_accepts_events_anywhere_and_split_lines() {
     let (_dir, session) = monitor(&[
         "{\"event\":\"RESUME\"}\n{\"QMP\":{}}\n",
         "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n{\"event\":\"DEVICE_DELETED\",",
@@ -43,7 +43,7 @@ fn events_may_stand_anywhere_and_lines_may_come_in_pieces() {
 }
 
 #[test]
-fn an_answer_to_an_earlier_command_is_passed_over() {
+fn run_ignores_reply_to_earlier_command() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
@@ -53,21 +53,21 @@ fn an_answer_to_an_earlier_command_is_passed_over() {
 }
 
 #[test]
-fn questions_sent_together_have_each_its_answer() {
+fn run_all_returns_each_reply() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
         "{\"return\":[],\"id\":2}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":3}\n\
          {\"event\":\"STOP\"}\n{\"return\":[],\"id\":4}\n",
     ]);
-    let questions = ["/a", "/b", "/c"].map(|path| QomList { path });
-    let answers = session.unwrap().run_all(&questions).unwrap();
-    let kinds: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    let commands = ["/a", "/b", "/c"].map(|path| QomList { path });
+    let replies = session.unwrap().run_all(&commands).unwrap();
+    let kinds: Vec<bool> = replies.iter().map(Result::is_ok).collect();
     assert_eq!(kinds, [true, false, true]);
 }
 
 #[test]
-fn a_refusal_keeps_class_and_words() {
+fn error_reply_keeps_class_and_text() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
@@ -79,7 +79,7 @@ fn a_refusal_keeps_class_and_words() {
 }
 
 #[test]
-fn nonsense_and_an_early_end_are_errors() {
+fn connect_malformed_or_closed_fails() {
     let (_dir, session) = monitor(&["hello\n"]);
     assert!(matches!(session.unwrap_err(), Error::Malformed(_)));
     let (_dir, session) = monitor(&["{\"QMP\":"]);
@@ -87,19 +87,19 @@ fn nonsense_and_an_early_end_are_errors() {
 }
 
 #[test]
-fn a_flood_without_a_line_end_is_cut_off() {
+fn connect_endless_line_fails() {
     static FLOOD: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "x".repeat(5 << 20));
     static TEXTS: std::sync::LazyLock<[&'static str; 1]> =
         std::sync::LazyLock::new(|| [FLOOD.as_str()]);
     let (_dir, session) = monitor(&*TEXTS);
     assert_eq!(
         session.unwrap_err().to_string(),
-        "QEMU's answer is no QMP: a line is longer than 4 MiB"
+        "malformed QMP message: a line is longer than 4 MiB"
     );
 }
 
 #[test]
-fn of_events_only_what_is_waited_for_is_kept() {
+fn only_device_events_are_kept() {
     static EVENTS: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         let much = "x".repeat(1 << 20);
         let event = |name: &str, device: &str| {

@@ -1,0 +1,114 @@
+//! `nic` and the interface commands of `kata-network`.
+
+use patchbay_host::card::CardRequest;
+use patchbay_host::ops;
+use patchbay_types::failure::Failure;
+use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
+
+use crate::args::{FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg};
+use crate::input;
+use crate::output::{
+    AddedJson, CardJson, ListedJson, Outcome, UpdatedJson, json_line, json_line_or_null,
+};
+
+/// `kata-network add-iface`.
+pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let request = CardRequest::try_from(input::interface(&args.file)?)?;
+    json_line(&plug(global, &args.sandbox, &request)?)
+}
+
+/// `kata-network del-iface`, which uses only the `name` of the document. A failure prints the
+/// document.
+pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
+    let read = input::interface(&args.file).and_then(|raw| {
+        let name = raw.name()?;
+        Ok((raw, name, global.find(&args.sandbox)?))
+    });
+    let (raw, name, sandbox) = match read {
+        Ok(read) => read,
+        Err(failure) => return Outcome::json_null_or(Err(failure)),
+    };
+    match ops::unplug(&sandbox, &name) {
+        Ok(()) => Outcome::succeeded("null\n"),
+        Err(failure) => match json_line(&raw.echo()) {
+            Ok(echo) => Outcome::failed(echo, failure),
+            Err(_) => Outcome::json_null_or(Err(failure)),
+        },
+    }
+}
+
+/// `kata-network list-ifaces`.
+pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
+    let cards = ops::list(&global.find(sandbox)?)?.into_iter();
+    json_line_or_null(&cards.map(ListedJson::from).collect::<Vec<_>>())
+}
+
+/// `kata-network update-iface`, which accepts any interface of the guest.
+pub(super) fn update(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
+    let change = LinkChange::try_from(input::interface(&args.file)?)?;
+    json_line(&set(global, &args.sandbox, &change)?)
+}
+
+/// `nic`.
+pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String, Failure> {
+    match command {
+        NicCommand::Add(args) => {
+            let added = plug(global, &args.nic.sandbox, &request(args)?)?;
+            args.format.format().render(&added)
+        }
+        NicCommand::Del(args) => {
+            ops::unplug(&global.find(&args.sandbox)?, &args.name)?;
+            Ok(String::new())
+        }
+        NicCommand::List(args) => {
+            let cards = ops::list(&global.find(&args.sandbox)?)?.into_iter();
+            let cards: Vec<CardJson> = cards.map(CardJson::from).collect();
+            args.format.format().render(&cards)
+        }
+        NicCommand::Set(args) => {
+            let updated = set(global, &args.nic.sandbox, &change(args)?)?;
+            args.format.format().render(&updated)
+        }
+    }
+}
+
+fn request(args: &NicAddArgs) -> Result<CardRequest, Failure> {
+    let link = LinkFields {
+        name: args.nic.name.clone(),
+        mac: args.mac,
+        mtu: args.mtu,
+        addresses: args.ip.clone(),
+        queues: args.queues,
+        arp: Arp::On,
+    };
+    let (device, backend) = args.backend.backend(&args.nic.name);
+    Ok(CardRequest {
+        device,
+        backend,
+        link: LinkSpec::new(link, "ip")?.with_dad(args.dad.into()),
+    })
+}
+
+fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
+    let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
+    let change = LinkChange::new(args.nic.name.clone(), addresses, args.mtu, "ip")?;
+    Ok(change.with_dad(args.dad.into()))
+}
+
+fn plug(
+    global: &GlobalArgs,
+    sandbox: &SandboxArg,
+    request: &CardRequest,
+) -> Result<AddedJson, Failure> {
+    let path = ops::plug(&global.find(sandbox)?, request, global.timeout)?;
+    Ok(AddedJson::new(request, &path))
+}
+
+fn set(
+    global: &GlobalArgs,
+    sandbox: &SandboxArg,
+    change: &LinkChange,
+) -> Result<UpdatedJson, Failure> {
+    ops::update(&global.find(sandbox)?, change)?;
+    Ok(UpdatedJson::from(change))
+}

@@ -1,0 +1,175 @@
+//! Plugs a card: host device, backend, PCI device, configuration in the guest.
+
+use std::time::{Duration, SystemTime};
+
+use patchbay_types::failure::Failure;
+use patchbay_types::{LinkFields, PciPath, QueuePairs};
+
+use super::descriptors::Descriptors;
+use super::inventory::Inventory;
+use super::slot::{self, Slot};
+use super::tap::Tap;
+use super::unplug::clean_up;
+use super::vhost_user::VhostUserBackend;
+use crate::agent::Agent;
+use crate::card::{Backend, CardRequest};
+use crate::netns::LinkState;
+use crate::qmp::Session;
+use crate::qmp::command::{DeviceAdd, MultiQueue, True};
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
+
+/// Connections and files that plugging needs besides the request.
+#[derive(Debug)]
+pub(crate) struct PlugContext<'a> {
+    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) qmp: &'a mut Session,
+    pub(crate) agent: &'a Agent,
+    pub(crate) journal: &'a Journal,
+    /// Timeout of the guest for finding and configuring the card.
+    pub(crate) wait: Duration,
+}
+
+/// Backend that passed its checks; nothing has been changed for it yet.
+enum PreparedBackend<'a> {
+    Tap(Tap, Descriptors),
+    VhostUser(VhostUserBackend<'a>),
+}
+
+/// Plugs the card into the first free slot and configures it, or restores the earlier state.
+pub(crate) fn plug(
+    context: &mut PlugContext<'_>,
+    inventory: &Inventory,
+    request: &CardRequest,
+) -> Result<PciPath, Failure> {
+    let slot = slot::first_free(inventory)?;
+    let suffix = new_suffix();
+    let (prepared, backend) = prepare(context, request, &suffix)?;
+    let card = CardRecord {
+        phase: Phase::Adding,
+        name: request.link.parts().name.clone(),
+        device: request.device.clone(),
+        suffix,
+        fds: match &prepared {
+            PreparedBackend::Tap(_, fds) => fds.names().map(str::to_owned).collect(),
+            PreparedBackend::VhostUser(_) => Vec::new(),
+        },
+        backend,
+    };
+    context.journal.write(&card)?;
+    let plugged = add_backend(context, request, &card, prepared)
+        .and_then(|()| add_device(context.qmp, &card, &slot, request))
+        .and_then(|()| configure(context, &slot, request))
+        .and_then(|()| {
+            context.journal.write(&CardRecord {
+                phase: Phase::Plugged,
+                ..card.clone()
+            })
+        });
+    match plugged {
+        Ok(()) => Ok(slot.path),
+        Err(failure) => Err(undo(context, &card, failure)),
+    }
+}
+
+/// Returns a suffix for QEMU's ids: the time in microseconds, unique within a sandbox.
+fn new_suffix() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_micros())
+}
+
+fn queue_pairs(request: &CardRequest) -> QueuePairs {
+    request.link.parts().queues.unwrap_or(QueuePairs::ONE)
+}
+
+fn prepare<'a>(
+    context: &mut PlugContext<'_>,
+    request: &'a CardRequest,
+    suffix: &str,
+) -> Result<(PreparedBackend<'a>, BackendRecord), Failure> {
+    let pairs = queue_pairs(request);
+    match &request.backend {
+        Backend::Tap => {
+            let tap = Tap::new(context.sandbox.netns.as_deref(), &request.device)?;
+            let (queues, before) = tap.open(pairs)?;
+            let descriptors = Descriptors::new(suffix, queues);
+            let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
+            Ok((PreparedBackend::Tap(tap, descriptors), record))
+        }
+        Backend::VhostUser(socket, listener) => {
+            let backend = VhostUserBackend {
+                socket,
+                listener: *listener,
+                pairs,
+            };
+            backend.check(context.qmp, context.wait)?;
+            let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
+            Ok((PreparedBackend::VhostUser(backend), record))
+        }
+    }
+}
+
+fn add_backend(
+    context: &mut PlugContext<'_>,
+    request: &CardRequest,
+    card: &CardRecord,
+    prepared: PreparedBackend<'_>,
+) -> Result<(), Failure> {
+    let _phase = tracing::info_span!("backend").entered();
+    match prepared {
+        // Closes the descriptors, of which QEMU has copies: open ones would keep a TAP that was
+        // created for the card alive while it is cleaned up.
+        PreparedBackend::Tap(tap, descriptors) => {
+            let mtu = u32::from(request.link.parts().mtu.get());
+            tap.set(LinkState { mtu, up: true })?;
+            descriptors.add_backend(context.qmp, card)
+        }
+        PreparedBackend::VhostUser(backend) => backend.add_backend(context.qmp, card, context.wait),
+    }
+}
+
+fn add_device(
+    qmp: &mut Session,
+    card: &CardRecord,
+    slot: &Slot,
+    request: &CardRequest,
+) -> Result<(), Failure> {
+    let _phase = tracing::info_span!("plug").entered();
+    let LinkFields { mac, .. } = request.link.parts();
+    let pairs = u32::from(queue_pairs(request).get());
+    let device = DeviceAdd {
+        driver: "virtio-net-pci",
+        id: &CardRecord::device_id(&card.name),
+        netdev: &card.netdev_id(),
+        mac: mac.to_string(),
+        bus: &slot.bus,
+        addr: slot.address(),
+        romfile: "",
+        multi_queue: (pairs > 1).then(|| MultiQueue {
+            mq: True,
+            vectors: pairs * 2 + 2,
+        }),
+    };
+    let added = qmp.run(&device).map(drop);
+    added.map_err(|error| Failure::from(error).context("could not plug the card"))
+}
+
+fn configure(context: &PlugContext<'_>, slot: &Slot, request: &CardRequest) -> Result<(), Failure> {
+    let agent = context.agent;
+    let configured = agent.configure(&slot.path, &request.link, context.wait);
+    let step = "could not configure the card in the guest";
+    configured
+        .map(drop)
+        .map_err(|failure| failure.context(step))
+}
+
+fn undo(context: &mut PlugContext<'_>, card: &CardRecord, failure: Failure) -> Failure {
+    match clean_up(context.sandbox, context.qmp, context.journal, card) {
+        Ok(()) => failure,
+        Err(undo) => {
+            let message =
+                format!("cleanup is incomplete and will be retried by the next command: {undo}");
+            undo.chain()
+                .fold(failure.with_cause(message), Failure::with_cause)
+        }
+    }
+}

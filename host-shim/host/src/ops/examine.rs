@@ -1,0 +1,350 @@
+//! Examines what plugging needs, without a change and without the lock.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use patchbay_types::failure::{Failure, Kind};
+use serde::Serialize;
+
+use crate::agent::Agent;
+use crate::hotplug::{self, Inventory, InventoryNic, Mechanism};
+use crate::netns::open_nsfs;
+use crate::qmp::command::{QomGet, QueryStatus, QueryVersion};
+use crate::qmp::{Error, Session};
+use crate::sandbox::{CardRecord, Journal, Phase, Sandbox};
+
+/// State of a sandbox and of the host, as far as plugging needs it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Examination {
+    /// Id of the sandbox.
+    pub id: String,
+    /// QEMU's monitor.
+    pub monitor: MonitorStatus,
+    /// Machine; `None` if the monitor does not reply.
+    pub machine: Option<MachineStatus>,
+    /// Agent.
+    pub agent: AgentStatus,
+    /// Path of the network namespace of the TAP devices; `None`: the caller's.
+    pub netns: Option<String>,
+    /// Whether the host has vhost-net.
+    pub vhost_net: bool,
+    /// Cards known to QEMU, then those known only to the journal.
+    pub cards: Vec<CardStatus>,
+    /// Requirements that are not met.
+    #[serde(skip)]
+    pub missing: Vec<Missing>,
+}
+
+/// QEMU's monitor.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MonitorStatus {
+    /// QMP socket.
+    pub path: String,
+    /// Whether the monitor serves this process.
+    pub free: bool,
+    /// Time in milliseconds until the greeting or the failure.
+    pub greeting_ms: u128,
+}
+
+/// Machine, as its monitor describes it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineStatus {
+    /// Versioned type, as for `-machine`.
+    pub r#type: String,
+    /// Version of QEMU.
+    pub qemu: String,
+    /// QEMU's `RunState`: `running`, `paused`, `prelaunch` and others.
+    pub state: String,
+    /// Whether vhost-user backends can read the memory.
+    pub shared_memory: bool,
+    /// Hot-plug mechanism.
+    pub hotplug: Mechanism,
+    /// Buses with free slots, in order of preference.
+    pub slots: Vec<BusSlots>,
+}
+
+/// Bus with free slots.
+#[derive(Debug, Clone, Serialize)]
+pub struct BusSlots {
+    /// Name of the bus.
+    pub bus: String,
+    /// Number of free slots.
+    pub free: usize,
+}
+
+/// Agent. Version, kernel and features are empty if it does not reply.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentStatus {
+    /// URL.
+    pub address: String,
+    /// Version of the agent.
+    pub version: Option<String>,
+    /// Kernel release of the guest.
+    pub kernel: Option<String>,
+    /// Features of the agent on that kernel.
+    pub features: Vec<String>,
+}
+
+/// Card of patchbay.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CardStatus {
+    /// Name in the guest.
+    pub name: String,
+    /// Host device; `None` if the journal has lost the card.
+    pub device: Option<String>,
+    /// MAC address; `None` if QEMU does not have the card.
+    pub hw_addr: Option<String>,
+    /// PCI path; `None` if QEMU does not have the card.
+    pub pci_addr: Option<String>,
+    /// Phase in the journal; `None` if the journal has lost the card.
+    pub phase: Option<Phase>,
+}
+
+/// Requirement that is not met.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    /// The requirement.
+    pub requirement: Requirement,
+    /// Reason why no card can be plugged; `None` if plugging works without the requirement.
+    pub blocker: Option<Failure>,
+}
+
+/// Requirement of plugging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// The monitor replies.
+    Monitor,
+    /// The machine is running.
+    RunningMachine,
+    /// A PCI slot is free.
+    FreeSlot,
+    /// The memory of the guest is shared, for vhost-user.
+    SharedMemory,
+    /// Hot-plug is notified by ACPI, for fast unplugging.
+    AcpiHotplug,
+    /// The agent replies.
+    Agent,
+    /// `/dev/net/tun` can be opened.
+    Tun,
+    /// The network namespace can be opened.
+    Netns,
+    /// `/dev/vhost-net` can be opened, for throughput.
+    VhostNet,
+    /// The journal is readable.
+    Journal,
+    /// No operation is in flight.
+    FinishedOperation,
+}
+
+impl Examination {
+    /// Returns the first reason why no card can be plugged.
+    #[must_use]
+    pub fn blocker(&self) -> Option<&Failure> {
+        let mut blockers = self
+            .missing
+            .iter()
+            .filter_map(|missing| missing.blocker.as_ref());
+        blockers.next()
+    }
+}
+
+/// Examines a sandbox. Failures are part of the result.
+#[must_use]
+pub fn examine(sandbox: &Sandbox) -> Examination {
+    let mut findings = Findings::default();
+    let begun = Instant::now();
+    let session = Session::connect(&sandbox.qmp);
+    let greeting_ms = begun.elapsed().as_millis();
+    let session = findings.require(Requirement::Monitor, session);
+    let monitor = MonitorStatus {
+        path: sandbox.qmp.display().to_string(),
+        free: session.is_some(),
+        greeting_ms,
+    };
+    let info = session.and_then(|mut qmp| {
+        let info = QemuInfo::read(&mut qmp);
+        findings.require(Requirement::Monitor, info)
+    });
+    if let Some(info) = &info {
+        findings.check_machine(info);
+    }
+    let agent = findings.agent(sandbox, info.as_ref());
+    let vhost_net = findings.host(sandbox);
+    let (machine, nics) =
+        info.map_or_else(Default::default, |info| (Some(info.machine), info.nics));
+    let cards = findings.cards(sandbox, &nics);
+    Examination {
+        id: sandbox.id.to_string(),
+        monitor,
+        machine,
+        agent,
+        netns: sandbox
+            .netns
+            .as_ref()
+            .map(|netns| netns.display().to_string()),
+        vhost_net,
+        cards,
+        missing: findings.missing,
+    }
+}
+
+/// Replies of the monitor.
+struct QemuInfo {
+    machine: MachineStatus,
+    is_running: bool,
+    nics: Vec<InventoryNic>,
+}
+
+impl QemuInfo {
+    fn read(qmp: &mut Session) -> Result<Self, Error> {
+        let version = qmp.run(&QueryVersion {})?.qemu;
+        let status = qmp.run(&QueryStatus {})?;
+        let kind = qmp.run(&QomGet {
+            path: "/machine",
+            property: "type",
+        })?;
+        let kind = kind.as_str().unwrap_or_default();
+        let inventory = Inventory::read(qmp)?;
+        let slots = hotplug::free_by_bus(&inventory).into_iter();
+        let machine = MachineStatus {
+            r#type: kind.strip_suffix("-machine").unwrap_or(kind).to_owned(),
+            qemu: format!("{}.{}.{}", version.major, version.minor, version.micro),
+            state: status.status,
+            shared_memory: hotplug::is_memory_shared(qmp)?,
+            hotplug: inventory.mechanism(),
+            slots: slots.map(|(bus, free)| BusSlots { bus, free }).collect(),
+        };
+        Ok(Self {
+            machine,
+            is_running: status.running,
+            nics: inventory.nics(),
+        })
+    }
+}
+
+/// Missing requirements found so far.
+#[derive(Default)]
+struct Findings {
+    missing: Vec<Missing>,
+}
+
+impl Findings {
+    /// Records a failure that prevents plugging.
+    fn require<T>(
+        &mut self,
+        requirement: Requirement,
+        result: Result<T, impl Into<Failure>>,
+    ) -> Option<T> {
+        let missing = |failure: Failure| Missing {
+            requirement,
+            blocker: Some(failure),
+        };
+        result
+            .map_err(|failure| self.missing.push(missing(failure.into())))
+            .ok()
+    }
+
+    /// Records a requirement that plugging works without.
+    fn recommend(&mut self, requirement: Requirement, is_met: impl FnOnce() -> bool) {
+        if !is_met() {
+            self.missing.push(Missing {
+                requirement,
+                blocker: None,
+            });
+        }
+    }
+
+    fn check_machine(&mut self, info: &QemuInfo) {
+        let machine = &info.machine;
+        if !info.is_running {
+            let message = format!("the machine is not running: its state is {}", machine.state);
+            let failure = Failure::new(Kind::NotYet, message);
+            self.require::<()>(Requirement::RunningMachine, Err(failure));
+        }
+        if machine.slots.is_empty() {
+            self.require::<()>(Requirement::FreeSlot, Err(hotplug::no_free_slot()));
+        }
+        self.recommend(Requirement::SharedMemory, || machine.shared_memory);
+        self.recommend(Requirement::AcpiHotplug, || {
+            machine.hotplug == Mechanism::Acpi
+        });
+    }
+
+    fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
+        // A vsock proxy does not survive a connection to a stopped machine.
+        let greeting = if info.is_some_and(|info| !info.is_running) {
+            None
+        } else {
+            let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
+            self.require(Requirement::Agent, greeting)
+        };
+        let mut status = AgentStatus {
+            address: sandbox.agent.to_string(),
+            version: None,
+            kernel: None,
+            features: Vec::new(),
+        };
+        if let Some(greeting) = greeting {
+            status.version = Some(greeting.version);
+            status.kernel = Some(greeting.kernel);
+            status.features = greeting.features;
+        }
+        status
+    }
+
+    /// Checks the host; returns whether it has vhost-net.
+    fn host(&mut self, sandbox: &Sandbox) -> bool {
+        self.require(Requirement::Tun, open(Path::new("/dev/net/tun")));
+        if let Some(netns) = &sandbox.netns {
+            self.require(Requirement::Netns, open_nsfs(netns));
+        }
+        let vhost_net = open(Path::new("/dev/vhost-net")).is_ok();
+        self.recommend(Requirement::VhostNet, || vhost_net);
+        vhost_net
+    }
+
+    fn cards(&mut self, sandbox: &Sandbox, nics: &[InventoryNic]) -> Vec<CardStatus> {
+        let records = Journal::at(sandbox.state.path()).cards();
+        let records = self.require(Requirement::Journal, records);
+        let mut records = records.unwrap_or_default();
+        records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+        self.recommend(Requirement::FinishedOperation, || {
+            records.iter().all(|card| card.phase == Phase::Plugged)
+        });
+        let plugged = nics.iter().filter_map(|nic| {
+            let name = nic.id.strip_prefix(CardRecord::DEVICE_PREFIX)?;
+            let record = records.iter().find(|card| card.name.as_str() == name);
+            Some(status(name, record, Some(nic)))
+        });
+        let is_lost = |card: &&CardRecord| {
+            let id = CardRecord::device_id(&card.name);
+            nics.iter().all(|nic| nic.id != id)
+        };
+        let lost = records.iter().filter(is_lost);
+        let lost = lost.map(|card| status(card.name.as_str(), Some(card), None));
+        plugged.chain(lost).collect()
+    }
+}
+
+fn status(name: &str, card: Option<&CardRecord>, nic: Option<&InventoryNic>) -> CardStatus {
+    CardStatus {
+        name: name.to_owned(),
+        device: card.map(|card| card.device.to_string()),
+        hw_addr: nic.map(|nic| nic.mac.to_string()),
+        pci_addr: nic.and_then(|nic| Some(nic.path.as_ref()?.to_string())),
+        phase: card.map(|card| card.phase),
+    }
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| {
+        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
+        let message = format!("could not open {}", path.display());
+        Failure::new(kind, message).with_cause(error.to_string())
+    })
+}

@@ -1,0 +1,251 @@
+//! Operations on a sandbox. Each takes the lock and keeps the journal where it needs them.
+//!
+//! A change first finishes what a process that died had begun. An operation that fails leaves the
+//! sandbox as it was, or says in its failure that the next change completes the cleanup.
+
+mod examine;
+
+use std::collections::HashSet;
+use std::thread;
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{IfName, Interface, LinkChange, PciPath, QueuePairs};
+
+use crate::agent::Agent;
+use crate::card::{Backend, CardRequest};
+use crate::hotplug::{self, Inventory, PlugContext};
+use crate::kata_messages;
+use crate::qmp::{self, Session};
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
+
+pub use crate::hotplug::Mechanism;
+pub use examine::{
+    AgentStatus, BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus,
+    Requirement, examine,
+};
+
+/// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
+/// the card. Repeating a request that succeeded changes nothing.
+///
+/// # Errors
+/// [`Kind::Exists`] if the name belongs to another card or interface, the MAC address to another
+/// card, or the device to another process; [`Kind::Unsupported`] without a free slot; failures of
+/// QEMU, the host's kernel and the agent.
+pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
+    let Change {
+        mut qmp,
+        journal,
+        _lock,
+    } = Change::begin(sandbox)?;
+    let (inventory, agent, interfaces) =
+        query_host_and_guest(sandbox, || Inventory::read(&mut qmp))?;
+    if let Some(path) = plugged_path(&inventory, &journal, &interfaces, request)? {
+        return Ok(path);
+    }
+    let link = request.link.parts();
+    let mut names = interfaces.iter().map(|interface| &interface.name);
+    if names.any(|name| name == link.name.as_str()) {
+        let message = format!(
+            "name '{}' is taken by another interface of the guest",
+            link.name
+        );
+        return Err(Failure::new(Kind::Exists, message).with_field("name"));
+    }
+    inventory.check_mac_unused(link.mac)?;
+    let mut context = PlugContext {
+        sandbox,
+        qmp: &mut qmp,
+        agent: &agent,
+        journal: &journal,
+        wait,
+    };
+    hotplug::plug(&mut context, &inventory, request)
+}
+
+/// Unplugs the card of this name; succeeds if there is none.
+///
+/// # Errors
+/// [`Kind::NotYet`] if the guest does not release the card in time, [`Kind::Denied`] if it refuses;
+/// failures of QEMU and the host's kernel.
+pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
+    let Change {
+        mut qmp,
+        journal,
+        _lock,
+    } = Change::begin(sandbox)?;
+    let card = match journal.card(name)? {
+        Some(card) => Some(card),
+        None => record_from_qemu(&mut qmp, name)?,
+    };
+    match card {
+        Some(card) => hotplug::clean_up(sandbox, &mut qmp, &journal, &card),
+        None => Ok(()),
+    }
+}
+
+/// Lists the plugged cards as the guest has them, in the order of its interface indices.
+///
+/// # Errors
+/// Failures of QEMU and the agent.
+pub fn list(sandbox: &Sandbox) -> Result<Vec<Interface>, Failure> {
+    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let (cards, _, mut interfaces) = query_host_and_guest(sandbox, || {
+        Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
+    })?;
+    interfaces.retain(|interface| {
+        interface.path.is_some() && cards.iter().any(|card| card.path == interface.path)
+    });
+    interfaces.sort_by_key(|interface| interface.index);
+    Ok(interfaces)
+}
+
+/// Changes an interface of the guest, a plugged card or not, and returns its new state.
+///
+/// # Errors
+/// [`Kind::NotFound`] without an interface of this name; failures of the agent.
+pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<Interface, Failure> {
+    change_guest(sandbox, |agent| agent.update(change))
+}
+
+/// Runs a change of the guest's configuration while it holds the lock.
+///
+/// # Errors
+/// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent does not answer; the failure of `change`.
+pub fn change_guest<T>(
+    sandbox: &Sandbox,
+    change: impl FnOnce(&Agent) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let _lock = Lock::take(&sandbox.state)?;
+    change(&Agent::connect(&sandbox.agent)?)
+}
+
+/// Sandbox that is locked and has no unfinished operation.
+struct Change {
+    qmp: Session,
+    journal: Journal,
+    _lock: Lock,
+}
+
+impl Change {
+    fn begin(sandbox: &Sandbox) -> Result<Self, Failure> {
+        let lock = Lock::take(&sandbox.state)?;
+        let mut qmp = Session::connect(&sandbox.qmp)?;
+        let journal = Journal::at(sandbox.state.path());
+        hotplug::recover(sandbox, &mut qmp, &journal)?;
+        Ok(Self {
+            qmp,
+            journal,
+            _lock: lock,
+        })
+    }
+}
+
+/// Queries the machine and the guest in parallel.
+fn query_host_and_guest<T>(
+    sandbox: &Sandbox,
+    machine: impl FnOnce() -> Result<T, qmp::Error>,
+) -> Result<(T, Agent, Vec<Interface>), Failure> {
+    // Not in parallel: a vsock proxy can die of a connection that is closed while it is made.
+    let agent = Agent::connect(&sandbox.agent)?;
+    let (machine, guest) = thread::scope(|scope| {
+        let guest = scope.spawn(move || {
+            let interfaces = agent.interfaces()?;
+            Ok::<_, Failure>((agent, interfaces))
+        });
+        (machine(), guest.join())
+    });
+    let machine = machine?;
+    let message = "internal error: the agent query thread panicked";
+    let (agent, interfaces) = guest.map_err(|_| Failure::new(Kind::Other, message))??;
+    Ok((machine, agent, interfaces))
+}
+
+/// Returns the path of the card if the same request was carried out before.
+///
+/// # Errors
+/// A card of this name that differs from the request; the message names the difference.
+fn plugged_path(
+    inventory: &Inventory,
+    journal: &Journal,
+    interfaces: &[Interface],
+    request: &CardRequest,
+) -> Result<Option<PciPath>, Failure> {
+    let link = request.link.parts();
+    let id = CardRecord::device_id(&link.name);
+    let Some(nic) = inventory.nics().into_iter().find(|nic| nic.id == id) else {
+        return Ok(None);
+    };
+    let socket = match &request.backend {
+        Backend::Tap => None,
+        Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
+    };
+    let card = journal.card(&link.name)?;
+    let card = card.as_ref();
+    let inside = interfaces
+        .iter()
+        .find(|interface| interface.path == nic.path);
+    let is_same_set = |inside: &Interface| {
+        let addresses: HashSet<_> = inside.addresses.iter().collect();
+        addresses == link.addresses.iter().collect()
+    };
+    let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
+    let comparisons = [
+        (
+            "device",
+            card.is_none_or(|card| card.device == request.device),
+        ),
+        (
+            "vhostUserSocket or mode",
+            card.is_none_or(|card| card.socket() == socket),
+        ),
+        ("hwAddr", nic.mac == link.mac),
+        (
+            "name in the guest",
+            inside.is_some_and(|inside| inside.name == link.name.as_str()),
+        ),
+        (
+            "state: the guest has set it down",
+            inside.is_some_and(|inside| inside.up),
+        ),
+        (
+            "rawFlags",
+            inside.is_some_and(|inside| inside.arp == link.arp),
+        ),
+        (
+            "mtu",
+            inside.is_some_and(|inside| inside.mtu == u32::from(link.mtu.get())),
+        ),
+        (
+            "number of queues",
+            inside.is_some_and(|inside| pairs(inside.queues) == pairs(link.queues)),
+        ),
+        ("address", inside.is_some_and(is_same_set)),
+    ];
+    match comparisons.iter().find(|(_, is_same)| !is_same) {
+        None => Ok(nic.path),
+        Some((difference, _)) => {
+            let phrase = kata_messages::interface_exists(&link.name);
+            let message = format!("{phrase}, with another {difference}");
+            Err(Failure::new(Kind::Exists, message).with_field("name"))
+        }
+    }
+}
+
+/// Returns a record of a plugged card that the journal has lost; QEMU's ids suffice to remove it.
+fn record_from_qemu(qmp: &mut Session, name: &IfName) -> Result<Option<CardRecord>, Failure> {
+    let id = CardRecord::device_id(name);
+    let nics = Inventory::read(qmp)?.nics();
+    let prefix = CardRecord::netdev_prefix(name);
+    Ok(nics.into_iter().find(|nic| nic.id == id).map(|nic| {
+        let netdev = nic.netdev.unwrap_or_default();
+        CardRecord {
+            phase: Phase::Plugged,
+            name: name.clone(),
+            device: name.clone(),
+            suffix: netdev.strip_prefix(&prefix).unwrap_or_default().to_owned(),
+            fds: Vec::new(),
+            backend: BackendRecord::OwnTap,
+        }
+    }))
+}
