@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
 BIN := target/$(TARGET)/release
+# Hash of the sources of a build, which tests compare with the present ones.
+STAMP := $(BIN)/source-stamp
 IMAGE := target/image
 # The first kernel that deletes tracked connections by a filter, for what is about that.
 IMAGE_6_12 := target/image-6.12
@@ -16,7 +18,8 @@ export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 
-.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 clean setup-run setup-test setup-fuzz
+.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 clean \
+  setup-run setup-lint setup-test setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -39,7 +42,7 @@ fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly too
 bench: image-6.12 ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
-lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file sizes
+lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --all-targets $(FUZZ_CHECKS) -- -D warnings
@@ -50,19 +53,26 @@ lint: setup-test ## Format, clippy, docs, dependencies, shell scripts, file size
 # One static build serves host and guest. The flag belongs to this target alone: without --target
 # it breaks proc-macros.
 build: setup-run ## The programs, statically linked
+	@mkdir -p $(BIN) && rm -f $(STAMP) && scripts/source-stamp.sh >$(STAMP).new
 	RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --release --locked --target $(TARGET) --workspace --bins
+	@mv $(STAMP).new $(STAMP)
 
 image: build ## Kernel and initramfs for sandboxes, with the tools that judge them
 	$(BIN)/patchbay-sandbox build --tools
+	@cp $(STAMP) $(IMAGE)
 
 image-6.12: image ## A second one with Linux 6.12, and the tools of the first
 	$(BIN)/patchbay-sandbox build --image $(IMAGE_6_12) --kernel $(KERNEL_6_12) --tools-of $(IMAGE)
+	@cp $(STAMP) $(IMAGE_6_12)
 
 setup-run:
 	@scripts/setup.sh run
 
-setup-test: setup-run
+setup-lint:
+	@scripts/setup.sh lint
+
+setup-test: setup-run setup-lint
 	@scripts/setup.sh test
 
 setup-fuzz:

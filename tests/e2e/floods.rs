@@ -31,7 +31,7 @@ fn cards_come_and_go_among_links_by_the_thousand() {
     let batch = lines(50, |number| {
         format!("link add f{number} type bridge\nlink del f{number}\n")
     });
-    guest.put("/tmp/batch", &batch);
+    guest.write_file("/tmp/batch", &batch);
     begin(&guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
     for _ in 0..3 {
         for number in 1..=3 {
@@ -59,7 +59,7 @@ fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
             format!("route {verb} 10.9.{number}.0/24 dev eth1\n")
         })
     };
-    guest.put("/tmp/batch", &(routes("replace") + &routes("del")));
+    guest.write_file("/tmp/batch", &(routes("replace") + &routes("del")));
     begin(&guest, "ip -batch /tmp/batch");
     let (mut right, mut typed) = (0, 0);
     for _ in 0..40 {
@@ -97,7 +97,7 @@ fn a_full_connection_table_is_cleaned_up_exactly() {
             1000 + number
         )
     });
-    guest.put("/tmp/flows", &flows);
+    guest.write_file("/tmp/flows", &flows);
     guest.shell("conntrack -R /tmp/flows >/dev/null 2>&1; true");
     let count = |words: &str| -> usize {
         let listed = guest.exec(&format!("conntrack -L {words}")).out;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use fastrand::Rng;
-use patchbay_tests::{Guest, Machine, seeded_rng, seeds};
+use patchbay_tests::{Guest, Machine, REFERENCE_NETNS, seeded_rng, seeds};
 
 /// Seeds of one run, and steps of each: 520 in all.
 const SEEDS: usize = 4;
@@ -202,7 +202,15 @@ type Came = (bool, String);
 fn judge(guest: &Guest, lines: &[String]) -> Vec<Came> {
     let question = |line: &String| format!("ipvsadm {line} 2>/dev/null; echo \"== $?\"");
     let script = lines.iter().map(question).collect::<Vec<_>>().join("\n");
-    let inside = ["exec", guest.id(), "--", "ip", "netns", "exec", "twin"];
+    let inside = [
+        "exec",
+        guest.id(),
+        "--",
+        "ip",
+        "netns",
+        "exec",
+        REFERENCE_NETNS,
+    ];
     let words = [&inside[..], &["sh", "-c", &script]].concat();
     let mut came = Vec::new();
     let mut printed = String::new();

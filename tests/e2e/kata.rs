@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Card, Done, Guest, Machine, bin, built, patchbay, run, temp_dir};
+use patchbay_tests::{Built, Card, Done, Guest, Machine, bin, patchbay, run, temp_dir};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -221,7 +221,7 @@ fn the_overlay_reaches_a_guest_behind_its_initrd() {
         "{unit}"
     );
 
-    let image = built("PATCHBAY_IMAGE_DIR", "image").canonicalize().unwrap();
+    let image = Built::Image.dir().canonicalize().unwrap();
     symlink(image.join("vmlinux"), folder.path().join("vmlinux")).unwrap();
     let mut initrd = fs::read(image.join("initrd-with-tools.cpio")).unwrap();
     initrd.push(0);

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use patchbay_types::failure::Kind;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How a program ended, and what it said.
+use crate::bin;
+
+/// Exit status and output of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// Its exit status; 128 and more for a signal's.
+    /// Exit status; 128 plus the number of the signal that ended a traced program.
     pub status: i32,
     /// Standard output.
     pub out: String,
@@ -41,14 +43,14 @@ impl Done {
         assert_eq!(self.out, "null\n", "{self}");
     }
 
-    /// Standard output of a program that ended well.
+    /// Returns standard output; asserts success.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.status, 0, "{self}");
         self.out
     }
 
-    /// The same, as JSON.
+    /// Returns standard output as JSON; asserts success.
     #[track_caller]
     pub fn json(self) -> Value {
         let text = self.ok();
@@ -66,7 +68,7 @@ impl fmt::Display for Done {
     }
 }
 
-/// Runs a command with this standard input to its end.
+/// Runs a command with this standard input until it exits.
 pub fn run(command: &mut Command, input: &str) -> Done {
     let mut child = command
         .stdin(Stdio::piped())
@@ -74,7 +76,7 @@ pub fn run(command: &mut Command, input: &str) -> Done {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // A program that does not read its input closes it, and that is its right.
+    // Fails if the program exits without reading all its input, which it is free to do.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     Done {
@@ -84,41 +86,18 @@ pub fn run(command: &mut Command, input: &str) -> Done {
     }
 }
 
-/// One of our programs, as `make build` leaves it; a test without it must fail, not pass by.
-pub fn bin(name: &str) -> PathBuf {
-    let dir = built("PATCHBAY_BIN_DIR", "x86_64-unknown-linux-gnu/release");
-    let path = dir.join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing: run `make image` first",
-        path.display()
-    );
-    path
-}
-
-/// A folder that a make target fills.
-pub fn built(variable: &str, below_target: &str) -> PathBuf {
-    std::env::var_os(variable).map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../target")
-                .join(below_target)
-        },
-        PathBuf::from,
-    )
-}
-
-/// `patchbay` with this run directory.
+/// Returns a `patchbay` command with this run directory.
 pub fn patchbay(run_dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(bin("patchbay"));
     command.env("PATCHBAY_RUN_DIR", run_dir).args(words);
     command
 }
 
-/// Where the folders of tests are.
+/// Parent of the temporary folders of tests.
 pub(crate) const TEMPORARY: &str = "/tmp";
 
-/// A folder for sockets: their paths have at most 107 bytes, so it is near the root.
+/// Creates a temporary folder. Its path is short, because those of Unix sockets have at most 107
+/// bytes.
 pub fn temp_dir() -> TempDir {
     tempfile::Builder::new()
         .prefix("pb-")

@@ -1,4 +1,4 @@
-//! A sandbox with its guest, and everything that is asked of both.
+//! A sandbox with its guest.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +8,8 @@ use patchbay_host::agent::Agent;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::built;
 use crate::leftovers;
-use crate::{Card, Done, Monitor, Netns, bin, patchbay, run, temp_dir};
+use crate::{Built, Card, Done, Monitor, Netns, bin, patchbay, run, temp_dir};
 
 /// QEMU's machine types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +20,13 @@ pub enum Machine {
     Pc,
 }
 
-/// Words for [`Guest::start_with`]: not the usual image but that of Linux 6.12.
+/// Returns the arguments of [`Guest::start_with`] for a guest with Linux 6.12.
 pub fn linux_6_12() -> [String; 2] {
-    let image = built("PATCHBAY_IMAGE_6_12_DIR", "image-6.12");
+    let image = Built::Image6_12.dir();
     ["--image".to_owned(), image.display().to_string()]
 }
 
-/// A running sandbox in a network namespace of its own; it ends with this value.
+/// A running sandbox in a separate network namespace; both end when it is dropped.
 #[derive(Debug)]
 pub struct Guest {
     id: String,
@@ -36,12 +35,12 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts one with the tools that judge it.
+    /// Starts a sandbox whose guest has the reference tools (iproute2, ipvsadm, conntrack, ethtool).
     pub fn start(machine: Machine) -> Self {
         Self::start_with(machine, &[])
     }
 
-    /// The same, with more words for `patchbay-sandbox start`.
+    /// The same, with more arguments for `patchbay-sandbox start`.
     pub fn start_with(machine: Machine, words: &[&str]) -> Self {
         let machine = match machine {
             Machine::Q35 => "q35",
@@ -68,32 +67,32 @@ impl Guest {
         guest
     }
 
-    /// `patchbay-sandbox` with this guest's run directory.
+    /// Runs `patchbay-sandbox` with this guest's run directory.
     pub fn sandbox(&self, words: &[&str]) -> Done {
         sandbox(self.run_dir(), words, "")
     }
 
-    /// The sandbox's id.
+    /// Returns the sandbox ID.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The namespace of its TAP devices.
+    /// Returns the network namespace of the TAP devices.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
 
-    /// The run directory.
+    /// Returns the run directory.
     pub fn run_dir(&self) -> &Path {
         self.run_dir.path()
     }
 
-    /// A file of the sandbox in its run directory.
+    /// Returns the path of a file of the sandbox in the run directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.run_dir.path().join(&self.id).join(name)
     }
 
-    /// A program in the guest.
+    /// Runs a program in the guest; arguments are separated by blanks.
     pub fn exec(&self, words: &str) -> Done {
         let words = words.split_whitespace();
         self.sandbox(
@@ -104,20 +103,20 @@ impl Guest {
         )
     }
 
-    /// Shell words in the guest.
+    /// Runs a shell script in the guest.
     pub fn shell(&self, script: &str) -> Done {
         self.sandbox(&["exec", &self.id, "--", "sh", "-c", script])
     }
 
-    /// Makes a file in the guest.
-    pub fn put(&self, path: &str, content: &str) {
+    /// Writes a file in the guest.
+    pub fn write_file(&self, path: &str, content: &str) {
         let script = format!("cat >{path}");
         let words = ["exec", &self.id, "--", "sh", "-c", &script];
         sandbox(self.run_dir(), &words, content).ok();
     }
 
-    /// Starts a second agent in the guest, by these shell words, and waits until it answers on this
-    /// port; returns its URL.
+    /// Starts a second agent in the guest by a shell command, waits until it answers on this port and
+    /// returns its URL.
     pub fn second_agent(&self, words: &str, port: u32) -> String {
         let start = format!("{words} --listen vsock:{port} >/dev/null 2>&1 &");
         self.shell(&start).ok();
@@ -131,12 +130,12 @@ impl Guest {
         url
     }
 
-    /// `ip -j -d` in the guest.
+    /// Runs `ip -j -d` in the guest.
     pub fn ip(&self, words: &str) -> Value {
         self.exec(&format!("ip -j -d {words}")).json()
     }
 
-    /// `patchbay kata-network COMMAND ID [-]` with this document as its standard input.
+    /// Runs `patchbay kata-network COMMAND ID [-]` with this document as standard input.
     pub fn kata_network(&self, command: &str, document: &str) -> Done {
         let file: &[&str] = if command.starts_with("list") {
             &[]
@@ -147,32 +146,32 @@ impl Guest {
         run(&mut patchbay(self.run_dir(), &words), document)
     }
 
-    /// `patchbay kata-network add-iface`.
+    /// Runs `patchbay kata-network add-iface`.
     pub fn plug(&self, card: &Card) -> Done {
         self.kata_network("add-iface", &card.json())
     }
 
-    /// `patchbay kata-network del-iface`.
+    /// Runs `patchbay kata-network del-iface`.
     pub fn unplug(&self, card: &Card) -> Done {
         self.kata_network("del-iface", &card.json())
     }
 
-    /// `patchbay` with this guest's run directory.
+    /// Runs `patchbay` with this guest's run directory.
     pub fn patchbay(&self, words: &[&str]) -> Done {
         run(&mut patchbay(self.run_dir(), words), "")
     }
 
-    /// A session with QEMU's monitor, which nobody else can have meanwhile.
+    /// Opens a session of QEMU's monitor. Until it is dropped, every other client waits.
     pub fn monitor(&self) -> Monitor {
         Monitor::connect(&self.file("qmp.sock"))
     }
 
-    /// What `sandbox.json` says.
+    /// Returns the content of `sandbox.json`.
     pub fn registered(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.file("sandbox.json")).unwrap()).unwrap()
     }
 
-    /// Number of descriptors that QEMU has open.
+    /// Returns the number of descriptors open in QEMU.
     pub fn qemu_descriptors(&self) -> usize {
         let pid = &self.registered()["pid"];
         std::fs::read_dir(format!("/proc/{pid}/fd"))
@@ -180,15 +179,16 @@ impl Guest {
             .count()
     }
 
-    /// Everything that plugging may change: devices, backends, host links, what the guest shows,
-    /// the journal.
+    /// Returns everything that plugging can change, as text: devices, backends, host links, the
+    /// guest's links, addresses and routes, and the journal.
     pub fn snapshot(&self) -> String {
         let mut monitor = self.monitor();
         let devices = monitor.devices();
         let backends = monitor.backends();
         drop(monitor);
-        let links = settled(&self.netns.ip("-d link show").ok());
-        let inside = settled(&self.exec("ip -d addr show").ok()) + &self.exec("ip route show").ok();
+        let links = without_transient_state(&self.netns.ip("-d link show").ok());
+        let inside = without_transient_state(&self.exec("ip -d addr show").ok())
+            + &self.exec("ip route show").ok();
         let journal = std::fs::read_dir(self.file("cards"));
         let journal: Vec<_> = journal
             .into_iter()
@@ -199,19 +199,19 @@ impl Guest {
     }
 }
 
-/// `patchbay-sandbox` with this run directory and this standard input.
+/// Runs `patchbay-sandbox` with this run directory and standard input.
 pub(crate) fn sandbox(run_dir: &Path, words: &[&str], input: &str) -> Done {
     let mut command = Command::new(bin("patchbay-sandbox"));
     command
         .env("PATCHBAY_RUN_DIR", run_dir)
-        .env("PATCHBAY_IMAGE_DIR", built("PATCHBAY_IMAGE_DIR", "image"))
+        .env("PATCHBAY_IMAGE_DIR", Built::Image.dir())
         .args(words);
     run(&mut command, input)
 }
 
-/// What `ip` shows, less what the kernel does in its own time: link-local addresses and the
+/// Removes from the output of `ip` what the kernel changes on its own: link-local addresses and the
 /// operational state.
-fn settled(shown: &str) -> String {
+fn without_transient_state(shown: &str) -> String {
     let lines = shown
         .lines()
         .filter(|line| !line.contains("fe80::") && !line.contains("valid_lft"));

@@ -1,18 +1,18 @@
-//! IPVS in a guest: patchbay on one side, the real ipvsadm on the other.
+//! IPVS in a guest: patchbay in its own network namespace, ipvsadm in a reference namespace.
 
 use crate::{Done, Guest, patchbay, run};
 
-/// A network namespace of the guest in which ipvsadm does what patchbay does outside it.
-const TWIN: &str = "twin";
+/// Network namespace of the guest in which ipvsadm repeats what patchbay does in the first one.
+pub const REFERENCE_NETNS: &str = "reference";
 
 impl Guest {
-    /// `patchbay kata-ipvs ipvsadm --parameters WORDS ID`.
+    /// Runs `patchbay kata-ipvs ipvsadm --parameters WORDS ID`.
     pub fn ipvsadm(&self, words: &str) -> Done {
         let words = ["kata-ipvs", "ipvsadm", "--parameters", words, self.id()];
         run(&mut patchbay(self.run_dir(), &words), "")
     }
 
-    /// `patchbay kata-ipvs ipvsadm --restore - [OPTIONS] ID < rules`.
+    /// Runs `patchbay kata-ipvs ipvsadm --restore - [OPTIONS] ID < rules`.
     pub fn restore(&self, options: &[&str], rules: &str) -> Done {
         let words = [
             &["kata-ipvs", "ipvsadm", "--restore", "-"],
@@ -23,15 +23,16 @@ impl Guest {
         run(&mut patchbay(self.run_dir(), &words), rules)
     }
 
-    /// `patchbay kata-ipvs cleanup --parameters WORDS ID`.
+    /// Runs `patchbay kata-ipvs cleanup --parameters WORDS ID`.
     pub fn cleanup(&self, words: &str) -> Done {
         let words = ["kata-ipvs", "cleanup", "--parameters", words, self.id()];
         run(&mut patchbay(self.run_dir(), &words), "")
     }
 
-    /// Makes the namespace for [`Guest::reference_ipvsadm`] alike to the guest's own.
+    /// Creates the namespace of [`Guest::reference_ipvsadm`], with the same addresses and routes as the
+    /// guest's first one.
     pub fn create_reference_netns(&self) {
-        // The first request loads IPVS and what the words below need.
+        // Loads IPVS and the schedulers, which a new namespace can't load.
         for scheduler in [
             "rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "lblc", "lblcr", "fo", "ovf",
         ] {
@@ -40,9 +41,10 @@ impl Guest {
         }
         self.ipvsadm("-A -f 4711 --pe sip").ok();
         self.ipvsadm("-C").ok();
-        self.exec(&format!("ip netns add {TWIN}")).ok();
-        self.exec(&format!("ip -n {TWIN} link set lo up")).ok();
-        for netns in ["", &format!("-n {TWIN}")] {
+        self.exec(&format!("ip netns add {REFERENCE_NETNS}")).ok();
+        self.exec(&format!("ip -n {REFERENCE_NETNS} link set lo up"))
+            .ok();
+        for netns in ["", &format!("-n {REFERENCE_NETNS}")] {
             self.exec(&format!("ip {netns} addr add 10.10.0.1/24 dev lo"))
                 .ok();
             self.exec(&format!("ip {netns} route add default dev lo"))
@@ -52,7 +54,7 @@ impl Guest {
         }
     }
 
-    /// The real ipvsadm, in the twin namespace.
+    /// Runs ipvsadm in the reference namespace.
     pub fn reference_ipvsadm(&self, words: &[&str]) -> Done {
         let program = [
             "exec",
@@ -61,7 +63,7 @@ impl Guest {
             "ip",
             "netns",
             "exec",
-            TWIN,
+            REFERENCE_NETNS,
             "ipvsadm",
         ];
         self.sandbox(&[&program, words].concat())

@@ -1,7 +1,7 @@
-//! The bench for tests of the whole: real QEMU guests, the real command, somebody else's judges.
+//! Harness of the end-to-end tests: QEMU guests, network namespaces, and fakes of the monitor and of
+//! the agent.
 //!
-//! A helper that fails panics with what was done and what came of it: this crate is only used by
-//! tests.
+//! Helpers panic when a step fails, with the command and its output.
 
 #![allow(
     clippy::missing_panics_doc,
@@ -11,6 +11,7 @@
 
 mod agent;
 pub mod balance;
+mod built;
 mod card;
 mod command;
 mod dpdk;
@@ -25,10 +26,12 @@ pub mod tracer;
 pub mod traffic;
 
 pub use agent::{Configure, FakeAgent};
+pub use built::{Built, bin};
 pub use card::{Card, guide_card, guide_vhost_user_card};
-pub use command::{Done, bin, built, patchbay, run, temp_dir};
+pub use command::{Done, patchbay, run, temp_dir};
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine, linux_6_12};
+pub use ipvs::REFERENCE_NETNS;
 pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, refusal};
 pub use netns::Netns;
 pub use rng::{rng, seeded_rng, seeds};

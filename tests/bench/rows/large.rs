@@ -25,7 +25,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path, from: &[Samples; 2]) -> Row {
         ours.push(bed.restore(&["--max-rules", &most], &file.path));
         drop(bed);
         let bed = Bed::start(Machine::Q35, MEMORY);
-        bed.0.put(IN_GUEST, &file.text);
+        bed.0.write_file(IN_GUEST, &file.text);
         let kernel = bed.floor(&format!("ipvs-fill {IN_GUEST}"));
         floor.push(kernel + bed.moved("send", file.packed[0]));
         eprintln!("bench: 200,000 rules");

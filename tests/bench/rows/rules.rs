@@ -134,7 +134,7 @@ fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row 
 /// A fresh guest with the file in it: nobody's table was flushed there before.
 fn bed(rules: &RuleFile) -> Bed {
     let bed = Bed::start(Machine::Q35, &[]);
-    bed.0.put(IN_GUEST, &rules.text);
+    bed.0.write_file(IN_GUEST, &rules.text);
     bed
 }
 
@@ -202,7 +202,7 @@ fn full_trash(folder: &Path) -> Row {
         bed.restore(&[], &other.path)
     };
     let bed = bed(&before);
-    bed.0.put(OTHER_IN_GUEST, &other.text);
+    bed.0.write_file(OTHER_IN_GUEST, &other.text);
     bed.peer(&format!("ipvsadm -R <{IN_GUEST}"));
     bed.peer("ipvsadm -C");
     let peer = bed.peer(&format!("ipvsadm -R <{OTHER_IN_GUEST}"));

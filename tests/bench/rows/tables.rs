@@ -79,7 +79,7 @@ fn hashed_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured)
         if (round + turn).is_multiple_of(2) {
             measured.hashed[0].push(bed.restore(&["--merge"], &file.path));
         } else {
-            bed.0.put("/tmp/hashed", &file.text);
+            bed.0.write_file("/tmp/hashed", &file.text);
             measured.hashed[1].push(bed.peer("ipvsadm -R </tmp/hashed"));
         }
     }
@@ -122,7 +122,7 @@ fn route_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) 
     for dest in destinations() {
         writeln!(batch, "route add {dest} via {GATEWAY} dev eth0").unwrap();
     }
-    bed.0.put("/tmp/routes", &batch);
+    bed.0.write_file("/tmp/routes", &batch);
     for turn in 0..3 {
         let kind = (round + turn) % 3;
         measured.routes[kind].push(match kind {
