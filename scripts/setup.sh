@@ -82,7 +82,7 @@ setup_lint() {
 
 setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
-  apt_install_missing ethtool:ethtool dpdk-testpmd:dpdk-dev
+  apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev
   have cargo-nextest || cargo_install cargo-nextest
 }
 

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_shows_both_comparisons_and_its_verdict() {
+    fn row_shows_comparisons_and_verdict() {
         assert_eq!(
             line(&row(Bound::Faster(10.0))),
             "| restore | 12.0 [10.0–14.0] | ipvsadm: 120 [110–300] | 10.00 × | ≥ 10 × \
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_falls_short_stays_and_says_so() {
+    fn short_row_is_kept_and_marked() {
         let text = render(&[row(Bound::Faster(11.0))], &[], &[]);
         assert!(text.contains("| restore |"), "{text}");
         assert!(text.contains("| **falls short** |"), "{text}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_bounds_has_no_verdict() {
+    fn row_without_bounds_has_no_verdict() {
         let bare = Row {
             peer: None,
             floor: None,

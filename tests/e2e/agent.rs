@@ -1,4 +1,4 @@
-//! The agent in the guest: what it is, and what a guest of an older kernel needs of it.
+//! The agent in the guest: size, privileges, log, and fallbacks for older kernels.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use patchbay_types::{
 const MAC: &str = "02:42:20:6f:a3:69";
 
 #[test]
-fn it_is_static_and_small() {
+fn agent_binary_is_static_and_small() {
     let agent = bin("patchbay-agent");
     let file = run(Command::new("file").arg(&agent), "").ok();
     assert!(file.contains("static-pie linked"), "{file}");
@@ -30,7 +30,7 @@ fn it_is_static_and_small() {
     assert!(kib <= 3 << 10, "{kib} KiB resident");
 }
 
-/// A line of the agent's `/proc/PID/status`.
+/// Returns a field of the agent's `/proc/PID/status`.
 fn status(guest: &Guest, name: &str) -> String {
     let show = "cat /proc/$(pidof patchbay-agent)/status";
     let words = ["exec", guest.id(), "--", "sh", "-c", show];
@@ -40,7 +40,7 @@ fn status(guest: &Guest, name: &str) -> String {
 }
 
 #[test]
-fn it_has_two_capabilities_and_a_filter_of_system_calls() {
+fn agent_keeps_two_capabilities_and_seccomp() {
     let guest = Guest::start(Machine::Q35);
     // CAP_NET_ADMIN and CAP_SYS_MODULE (linux/capability.h: 12 and 16).
     let two = format!("{:016x}", 1 << 12 | 1 << 16);
@@ -58,11 +58,11 @@ fn it_has_two_capabilities_and_a_filter_of_system_calls() {
 }
 
 #[test]
-fn its_log_has_one_record_per_request() {
+fn agent_logs_one_record_per_request() {
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("list-ifaces", "").ok();
-    // The answer can be here before the console's bytes have gone through the serial line; those of
-    // a second request come after them.
+    // The reply can arrive before the record has passed the serial line, which keeps the order: once
+    // the second request is logged, so is the first.
     guest.kata_network("list-routes", "").ok();
     let deadline = Instant::now() + Duration::from_secs(20);
     let console = loop {
@@ -84,7 +84,7 @@ fn its_log_has_one_record_per_request() {
 }
 
 #[test]
-fn queues_are_set_by_the_ioctl_too() {
+fn queues_are_set_by_ioctl() {
     let guest = Guest::start(Machine::Q35);
     let agent = guest.second_agent("patchbay-agent --ethtool ioctl", 1070);
     let card = Card::named("eth-test").mac(MAC).queues(4).json();
@@ -105,9 +105,9 @@ fn queues_are_set_by_the_ioctl_too() {
     assert_eq!(shown.matches("Combined:\t4").count(), 2, "{shown}");
 }
 
-/// Linux 6.1 wants a link down for its new name; addresses and routes come back.
+/// Linux 6.1 renames a link only while it is down, which removes routes and IPv6 addresses.
 #[test]
-fn a_card_that_is_up_keeps_addresses_and_routes_over_a_new_name() {
+fn rename_of_up_card_keeps_addresses_and_routes() {
     let guest = Guest::start(Machine::Q35);
     let card = Card::named("old")
         .mac(MAC)

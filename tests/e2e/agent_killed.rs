@@ -1,5 +1,5 @@
-//! The agent is killed in the guest, idle and at work: it comes again, reads the kernel, and the next
-//! command finds the sandbox whole.
+//! The agent is killed in the guest, idle and at work. It restarts, reads the state of the kernel, and
+//! the next command works.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -19,14 +19,15 @@ fn card() -> Card {
         .queues(2)
 }
 
-/// After how many milliseconds of a command the agent is killed.
-const MOMENTS: [u64; 7] = [0, 4, 12, 30, 60, 90, 120];
+/// Delays, in milliseconds, between the start of a command and the kill.
+const KILL_DELAYS_MS: [u64; 7] = [0, 4, 12, 30, 60, 90, 120];
 
 fn kill(guest: &Guest) {
     guest.shell("kill -9 $(pidof patchbay-agent); true");
 }
 
-/// Runs a command and kills the agent on the way. It ends, well or with the exit code of a refusal.
+/// Runs a command and kills the agent meanwhile. Asserts that the command ends in time with an exit
+/// code of its own.
 fn killed_during(guest: &Guest, moment: u64, command: impl FnOnce() -> Done + Send) -> Done {
     let begun = Instant::now();
     let done = thread::scope(|scope| {
@@ -40,8 +41,8 @@ fn killed_during(guest: &Guest, moment: u64, command: impl FnOnce() -> Done + Se
     done
 }
 
-/// What a command says when the agent is there again.
-fn again(command: impl Fn() -> Done) -> Done {
+/// Repeats a command until the agent is back.
+fn retry(command: impl Fn() -> Done) -> Done {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let done = command();
@@ -53,51 +54,51 @@ fn again(command: impl Fn() -> Done) -> Done {
 }
 
 #[test]
-fn a_card_is_whole_or_absent_and_comes_again() {
+fn add_iface_agent_killed_can_be_repeated() {
     let guest = Guest::start(Machine::Q35);
     kill(&guest);
-    again(|| guest.kata_network("list-ifaces", "")).ok();
-    for moment in MOMENTS {
+    retry(|| guest.kata_network("list-ifaces", "")).ok();
+    for moment in KILL_DELAYS_MS {
         let done = killed_during(&guest, moment, || guest.plug(&card()));
-        let added = again(|| guest.plug(&card())).json();
+        let added = retry(|| guest.plug(&card())).json();
         assert_eq!(added["name"], "eth-k", "killed after {moment} ms: {done}");
         let links = guest.ip("link show");
         let ours = links.as_array().unwrap().iter();
         let ours = ours.filter(|link| link["address"] == "02:42:20:6f:a3:70");
         assert_eq!(ours.count(), 1, "{links}");
-        again(|| guest.unplug(&card())).ok();
+        retry(|| guest.unplug(&card())).ok();
         assert!(guest.netns().links().is_empty());
     }
-    eprintln!("{} points killed", MOMENTS.len() + 1);
+    eprintln!("{} points killed", KILL_DELAYS_MS.len() + 1);
 }
 
 #[test]
-fn routes_can_be_told_again() {
+fn add_route_agent_killed_can_be_repeated() {
     let guest = Guest::start(Machine::Q35);
     guest.plug(&card()).ok();
     let route = |number: usize| json!({"dest": format!("10.{}.{}.0/24", number / 250, number % 250), "device": "eth-k"});
     let routes = json!((0..2000).map(route).collect::<Vec<_>>()).to_string();
-    for moment in MOMENTS {
+    for moment in KILL_DELAYS_MS {
         killed_during(&guest, moment, || guest.kata_network("add-route", &routes));
-        again(|| guest.kata_network("add-route", &routes)).ok();
+        retry(|| guest.kata_network("add-route", &routes)).ok();
         let there = guest.exec("ip -4 route show").ok();
         assert_eq!(
             there.lines().filter(|line| line.starts_with("10.")).count(),
             2000
         );
-        again(|| guest.kata_network("del-route", &routes)).ok();
+        retry(|| guest.kata_network("del-route", &routes)).ok();
     }
-    eprintln!("{} points killed", MOMENTS.len());
+    eprintln!("{} points killed", KILL_DELAYS_MS.len());
 }
 
-/// The agent's own process, or its successor, has answered by then.
-fn saved(guest: &Guest) -> String {
-    again(|| guest.kata_network("list-ifaces", "")).ok();
+/// Waits for the restarted agent, then returns the rules.
+fn saved_rules(guest: &Guest) -> String {
+    retry(|| guest.kata_network("list-ifaces", "")).ok();
     guest.exec("ipvsadm -Sn").ok()
 }
 
 #[test]
-fn rules_are_what_they_were_or_what_the_file_says() {
+fn restore_agent_killed_is_all_or_nothing() {
     let guest = Guest::start(Machine::Q35);
     let file = |weight: usize, services: std::ops::Range<usize>| {
         let mut rules = String::new();
@@ -118,24 +119,24 @@ fn rules_are_what_they_were_or_what_the_file_says() {
     guest.exec("ip link set lo up").ok();
     let (first, second) = (file(1, 0..3000), file(2, 1500..4500));
     restore(&second, &[]).ok();
-    let changed = saved(&guest);
+    let changed = saved_rules(&guest);
     restore(&first, &["--replace"]).ok();
-    let whole = saved(&guest);
+    let whole = saved_rules(&guest);
     let mut undone = 0;
-    for moment in MOMENTS {
+    for moment in KILL_DELAYS_MS {
         guest.ipvsadm("-C").ok();
         guest.ipvsadm("--set 1 2 3").ok();
         killed_during(&guest, moment, || restore(&first, &[]));
-        let now = saved(&guest);
+        let now = saved_rules(&guest);
         assert!(now.is_empty() || now == whole, "after {moment} ms");
         let timeouts = guest.exec("ipvsadm -L --timeout").ok();
         let done = !now.is_empty();
         assert_eq!(timeouts.contains(": 100 200 300"), done, "{timeouts}");
         undone += usize::from(!done);
 
-        again(|| restore(&first, &["--replace"])).ok();
+        retry(|| restore(&first, &["--replace"])).ok();
         killed_during(&guest, moment, || restore(&second, &["--replace"]));
-        let now = saved(&guest);
+        let now = saved_rules(&guest);
         assert!(now == whole || now == changed, "after {moment} ms");
         undone += usize::from(now == whole);
     }
@@ -146,5 +147,5 @@ fn rules_are_what_they_were_or_what_the_file_says() {
         console.contains(followed),
         "no agent was killed at its work"
     );
-    eprintln!("{} points killed", 2 * MOMENTS.len());
+    eprintln!("{} points killed", 2 * KILL_DELAYS_MS.len());
 }

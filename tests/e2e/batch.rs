@@ -1,4 +1,4 @@
-//! A thousand random routes: from the host by patchbay, and in the guest by `ip -batch`.
+//! A thousand random routes, added by patchbay from the host and by `ip -batch` in the guest.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use patchbay_tests::{Card, Guest, Machine, bin, rng, run};
 use serde_json::{Value, json};
 
-/// A random route in the incumbent's JSON.
+/// Returns a random route as the incumbent's JSON.
 fn a_route(rng: &mut Rng) -> Value {
     let card = *rng.choice(&[1, 2]).unwrap();
     let (dest, router) = if rng.u64(..2) == 0 {
@@ -42,8 +42,8 @@ fn a_route(rng: &mut Rng) -> Value {
     route
 }
 
-/// The same in iproute2's words.
-fn words(route: &Value) -> String {
+/// Returns the same route as a line of `ip -batch`.
+fn batch_line(route: &Value) -> String {
     let text = |key: &str| route[key].as_str().unwrap();
     let mut line = format!("route add {} dev {}", text("dest"), text("device"));
     if route["gateway"].is_string() {
@@ -64,7 +64,7 @@ fn table(guest: &Guest) -> Vec<String> {
 }
 
 #[test]
-fn the_kernel_ends_in_the_same_state() {
+fn add_route_batch_matches_ip_batch() {
     let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     for card in [1, 2] {
@@ -93,7 +93,7 @@ fn the_kernel_ends_in_the_same_state() {
         .ok();
     assert_eq!(table(&guest), before);
 
-    let lines: String = routes.iter().map(words).collect();
+    let lines: String = routes.iter().map(batch_line).collect();
     let mut batch = Command::new(bin("patchbay-sandbox"));
     batch.env("PATCHBAY_RUN_DIR", guest.run_dir()).args([
         "exec",

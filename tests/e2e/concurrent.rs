@@ -1,5 +1,5 @@
-//! Sixteen commands at a time on one sandbox, some of them killed. Each is done whole or not at all,
-//! none waits for ever, and what is there in the end is what some order of them makes.
+//! Sixteen concurrent commands on one sandbox, some of them killed. Each takes effect completely or not
+//! at all, none hangs, and the final state is that of some serial order.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,25 +16,25 @@ use serde_json::{Value, json};
 
 const CONTESTED: &str = "30.0.0.0/8";
 const STEPS: usize = 20;
-/// Longest that a command may take while fifteen others are at work.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a command beside fifteen others.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one worker makes and removes, which no other touches.
+/// Object that one worker creates and removes. Workers share none of them, except contested ones.
 #[derive(Debug, Clone, Copy)]
 enum Work {
-    /// Three routes at once.
+    /// Three routes in one request.
     Routes(usize),
-    /// The same, where another worker replaces all routes.
+    /// The same beside a worker that replaces all routes.
     Passing(usize),
-    /// The whole table of routes: one set or the other.
+    /// The complete routing table, which alternates between two sets.
     Table,
     Card(usize),
     Service(usize),
-    /// One of two sets of addresses of the card that stays.
+    /// Addresses of the permanent card, which alternate between two sets.
     Addresses,
-    /// A way to where another wants one too, through another device: who comes first has it.
+    /// A route that another worker adds through another device; the first one succeeds.
     Contested(&'static str),
-    /// Looks only.
+    /// Nothing: the worker only lists.
     Look,
 }
 
@@ -76,21 +76,21 @@ const REPLACERS: [Work; 16] = [
     Work::Look,
 ];
 
-/// The sets of routes between which a table goes to and fro.
+/// The two sets of routes of [`Work::Table`].
 const ONE: usize = 8;
 const OTHER: usize = 9;
 
-/// The two states of what a worker has.
+/// State of a worker's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Absent,
     Present,
 }
 
-/// What may be so: after a command was killed, either.
-type May = BTreeSet<State>;
+/// Possible states: both after a command was killed.
+type Possible = BTreeSet<State>;
 
-/// The card that stays.
+/// The permanent card.
 fn base_card() -> Card {
     Card::named("base")
         .device("base")
@@ -108,7 +108,7 @@ fn routes(number: usize) -> Value {
 }
 
 impl Work {
-    /// The command that leads to this state.
+    /// Returns the command that leads to this state, with its input.
     fn command(self, guest: &Guest, to: State) -> (Command, String) {
         let kata = |command: &str, document: Value| {
             let words = ["kata-network", command, guest.id(), "-"];
@@ -155,8 +155,8 @@ impl Work {
         }
     }
 
-    /// How the command may end where this may be so.
-    fn ends(self, to: State, may: &May) -> Vec<i32> {
+    /// Returns the valid exit codes of the command, given the possible states before it.
+    fn valid_exit_codes(self, to: State, possible: &Possible) -> Vec<i32> {
         let exit = |kind: Kind| i32::from(kind.exit_code());
         let other = match (self, to) {
             (Self::Routes(_) | Self::Service(_), State::Absent) => exit(Kind::NotFound),
@@ -167,13 +167,15 @@ impl Work {
             }
             _ => return vec![0],
         };
-        // It is refused where it has nothing to do.
-        let ends = may.iter().map(|state| if *state == to { other } else { 0 });
-        ends.collect()
+        // A command with nothing to do fails.
+        let codes = possible
+            .iter()
+            .map(|state| if *state == to { other } else { 0 });
+        codes.collect()
     }
 
-    /// By programs in the guest and QEMU's monitor.
-    fn is(self, seen: &Seen) -> State {
+    /// Returns the state that programs in the guest and QEMU's monitor show.
+    fn observed_state(self, seen: &Seen) -> State {
         let count = match self {
             Self::Routes(number) | Self::Passing(number) => seen.routes_of(number),
             Self::Table => {
@@ -213,10 +215,10 @@ impl Work {
     }
 }
 
-/// What is there.
+/// State of the sandbox in the end.
 #[derive(Debug)]
 struct Seen {
-    /// Of the card that stays.
+    /// Addresses of the permanent card.
     addresses: Vec<String>,
     routes: Vec<String>,
     links: Vec<String>,
@@ -259,9 +261,10 @@ impl Seen {
     }
 }
 
-/// Works for a while; what may be so then.
-fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (May, usize) {
-    let mut may = May::from([match work {
+/// Runs the steps of a worker. Returns the possible states of its object and the number of killed
+/// commands.
+fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (Possible, usize) {
+    let mut possible = Possible::from([match work {
         Work::Addresses | Work::Look => State::Present,
         Work::Routes(_)
         | Work::Passing(_)
@@ -276,7 +279,7 @@ fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (May, usize) {
         let (mut command, input) = work.command(guest, to);
         let begun = Instant::now();
         let fate = if rng.u64(..4) == 0 {
-            // Plugging takes more steps than the others have.
+            // Plugging has more steps than other commands.
             let steps = if matches!(work, Work::Card(_)) { 60 } else { 8 };
             let step = rng.usize(..steps);
             let moment = *rng.choice(&[Stop::Before, Stop::After]).unwrap();
@@ -285,30 +288,30 @@ fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (May, usize) {
             Outcome::Exited(run(&mut command, &input))
         };
         assert!(
-            begun.elapsed() < PATIENCE,
+            begun.elapsed() < COMMAND_TIMEOUT,
             "{work:?}: {:?}",
             begun.elapsed()
         );
         match fate {
             Outcome::Killed(_) => {
-                may.insert(to);
+                possible.insert(to);
                 killed += 1;
             }
             Outcome::Exited(done) => {
-                let ends = work.ends(to, &may);
+                let codes = work.valid_exit_codes(to, &possible);
                 assert!(
-                    ends.contains(&done.status),
-                    "{work:?} to {to:?}, {may:?}: {done}"
+                    codes.contains(&done.status),
+                    "{work:?} to {to:?}, {possible:?}: {done}"
                 );
-                whole(&done);
-                may = May::from([to]);
+                assert_complete_sets(&done);
+                possible = Possible::from([to]);
             }
         }
     }
-    (may, killed)
+    (possible, killed)
 }
 
-/// How many routes of a set are among these: all three or none.
+/// Counts the routes of a set; asserts that there are three or none.
 fn all_or_none<'a>(set: usize, dests: impl Iterator<Item = &'a str>) -> usize {
     let ours = format!("20.{set}.");
     let there: Vec<_> = dests.filter(|dest| dest.starts_with(&ours)).collect();
@@ -316,8 +319,8 @@ fn all_or_none<'a>(set: usize, dests: impl Iterator<Item = &'a str>) -> usize {
     there.len()
 }
 
-/// What a command lists of routes has each set whole.
-fn whole(done: &Done) {
+/// Asserts that a command that lists routes shows each set completely or not at all.
+fn assert_complete_sets(done: &Done) {
     let Ok(Value::Array(listed)) = serde_json::from_str(&done.out) else {
         return;
     };
@@ -328,22 +331,22 @@ fn whole(done: &Done) {
 }
 
 #[test]
-fn sixteen_at_a_time_leave_what_some_order_of_them_makes() {
-    all_at_once(&WORKERS);
+fn sixteen_concurrent_commands_are_serializable() {
+    run_concurrently(&WORKERS);
 }
 
 #[test]
-fn a_table_of_routes_is_replaced_beside_fifteen_others() {
-    all_at_once(&REPLACERS);
+fn update_routes_beside_others_is_atomic() {
+    run_concurrently(&REPLACERS);
 }
 
-fn all_at_once(works: &[Work]) {
+fn run_concurrently(works: &[Work]) {
     let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     guest.plug(&base_card()).ok();
     let table = routes(OTHER).to_string();
     guest.kata_network("update-routes", &table).ok();
-    let ended: Vec<(May, usize)> = thread::scope(|scope| {
+    let ended: Vec<(Possible, usize)> = thread::scope(|scope| {
         let workers: Vec<_> = works
             .iter()
             .map(|one| {
@@ -357,7 +360,7 @@ fn all_at_once(works: &[Work]) {
             .map(|worker| worker.join().unwrap())
             .collect()
     });
-    // A change of each sort: whatever was killed is cleared away, and no lock is left.
+    // These commands clean up after killed ones, and show that no lock is left.
     let begun = Instant::now();
     for number in 0..4 {
         let last = json!({"name": format!("c{number}x")}).to_string();
@@ -369,12 +372,12 @@ fn all_at_once(works: &[Work]) {
         begun.elapsed()
     );
     let seen = Seen::in_the_end(&guest);
-    for (one, (may, _)) in works.iter().zip(&ended) {
-        let is = one.is(&seen);
-        let looks = matches!(one, Work::Look | Work::Contested(_) | Work::Passing(_));
+    for (one, (possible, _)) in works.iter().zip(&ended) {
+        let state = one.observed_state(&seen);
+        let skipped = matches!(one, Work::Look | Work::Contested(_) | Work::Passing(_));
         assert!(
-            looks || may.contains(&is),
-            "{one:?}: {is:?}, {may:?}: {seen:?}"
+            skipped || possible.contains(&state),
+            "{one:?}: {state:?}, {possible:?}: {seen:?}"
         );
     }
     let killed: usize = ended.iter().map(|(_, killed)| killed).sum();

@@ -1,5 +1,4 @@
-//! What patchbay lists of the flows in a guest, and which of them are translated: the real conntrack
-//! makes the flows and says what there is.
+//! `conntrack list` and its NAT filters, compared with the conntrack tool, which also creates the flows.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,20 +7,20 @@ use std::collections::BTreeMap;
 use patchbay_tests::{Guest, Machine};
 use serde_json::{Value, json};
 
-/// A guest in which conntrack can make flows.
+/// Starts a guest in which conntrack can create flows.
 fn start() -> Guest {
     let guest = Guest::start(Machine::Q35);
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup("-d 10.0.0.1").ok();
     guest
 }
 
-fn make(guest: &Guest, words: &str) {
+fn create_flow(guest: &Guest, words: &str) {
     guest.exec(&format!("conntrack -I {words}")).ok();
 }
 
-/// A line of `conntrack -L -o id` in our keys. The timeout is not compared: it runs.
-fn judged(line: &str) -> Value {
+/// Converts a line of `conntrack -L -o id` to patchbay's JSON, without the timeout, which runs.
+fn parse_conntrack_line(line: &str) -> Value {
     let mut words = line.split_whitespace().skip(3).peekable();
     let mut row = serde_json::Map::new();
     let state = words.next_if(|word| !word.contains('='));
@@ -45,7 +44,7 @@ fn judged(line: &str) -> Value {
         };
         row.insert(key.to_owned(), value);
     }
-    // The keys of GRE are no ports.
+    // GRE has keys, not ports.
     for key in ["use", "srckey", "dstkey"] {
         row.remove(key);
     }
@@ -59,8 +58,8 @@ fn judged(line: &str) -> Value {
     Value::Object(row)
 }
 
-/// Both families, by the id.
-fn judges(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
+/// Lists the flows of both families by conntrack, keyed by ID.
+fn conntrack_flows(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
     let both = ["-f ipv4", "-f ipv6"];
     let families = if words.contains("-f ") {
         &[""]
@@ -71,7 +70,7 @@ fn judges(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
         let shown = guest
             .exec(&format!("conntrack -L -o id {family} {words}"))
             .out;
-        let rows: Vec<Value> = shown.lines().map(judged).collect();
+        let rows: Vec<Value> = shown.lines().map(parse_conntrack_line).collect();
         rows
     });
     listed
@@ -79,7 +78,8 @@ fn judges(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
         .collect()
 }
 
-fn ours(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
+/// Lists the flows by patchbay, keyed by ID.
+fn patchbay_flows(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
     let words: Vec<&str> = words.split_whitespace().collect();
     let line = [&["conntrack", "list", guest.id()], words.as_slice()].concat();
     let rows = guest.patchbay(&line).json();
@@ -96,9 +96,9 @@ fn ours(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
 }
 
 #[test]
-fn flows_are_listed_as_conntrack_lists_them() {
+fn list_matches_conntrack() {
     let guest = start();
-    assert_eq!(ours(&guest, ""), BTreeMap::new());
+    assert_eq!(patchbay_flows(&guest, ""), BTreeMap::new());
     for flow in [
         "-p tcp -s 10.0.0.9 -d 10.0.0.1 --sport 1000 --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 600",
         "-p tcp -s 10.0.0.9 -d 10.0.0.2 --sport 1001 --dport 80 --state TIME_WAIT -u SEEN_REPLY -t 600 -m 255",
@@ -109,7 +109,7 @@ fn flows_are_listed_as_conntrack_lists_them() {
     ] {
         guest.exec(&format!("conntrack -I {flow}"));
     }
-    let all = judges(&guest, "");
+    let all = conntrack_flows(&guest, "");
     assert!(all.len() >= 5, "{all:?}");
     for words in [
         "",
@@ -123,11 +123,15 @@ fn flows_are_listed_as_conntrack_lists_them() {
         "-w 7",
         "-d 10.9.9.9",
     ] {
-        assert_eq!(ours(&guest, words), judges(&guest, words), "{words}");
+        assert_eq!(
+            patchbay_flows(&guest, words),
+            conntrack_flows(&guest, words),
+            "{words}"
+        );
     }
     let id = all.keys().next().unwrap();
     assert_eq!(
-        ours(&guest, &format!("--id {id}"))
+        patchbay_flows(&guest, &format!("--id {id}"))
             .keys()
             .collect::<Vec<_>>(),
         [id]
@@ -138,7 +142,7 @@ fn flows_are_listed_as_conntrack_lists_them() {
 }
 
 #[test]
-fn many_flows_come_in_many_messages() {
+fn list_of_many_flows_is_complete() {
     let guest = start();
     let count = 5000;
     let script = format!(
@@ -148,12 +152,12 @@ fn many_flows_come_in_many_messages() {
     guest
         .sandbox(&["exec", guest.id(), "--", "sh", "-c", &script])
         .ok();
-    let ports: std::collections::BTreeSet<u64> = ours(&guest, "")
+    let ports: std::collections::BTreeSet<u64> = patchbay_flows(&guest, "")
         .values()
         .map(|row| row["sport"].as_u64().unwrap())
         .collect();
     assert!(ports.into_iter().eq(1..=count));
-    assert_eq!(ours(&guest, "-p udp --sport 77").len(), 1);
+    assert_eq!(patchbay_flows(&guest, "-p udp --sport 77").len(), 1);
 }
 
 const TRANSLATED: [&str; 5] = [
@@ -180,7 +184,7 @@ const NAT_WORDS: &[&str] = &[
 ];
 
 #[test]
-fn translated_flows_are_those_that_conntrack_means() {
+fn nat_filters_match_conntrack() {
     let guest = start();
     guest
         .sandbox(&[
@@ -196,14 +200,14 @@ fn translated_flows_are_those_that_conntrack_means() {
         let fill = || {
             for nat in TRANSLATED {
                 let flow = "-p tcp -s 10.0.0.9 -d 10.0.0.1 --dport 80 --state ESTABLISHED";
-                make(
+                create_flow(
                     &guest,
                     &format!("{flow} -t 600 -u SEEN_REPLY,ASSURED {nat}"),
                 );
             }
         };
         let left = || {
-            let left = judges(&guest, "-f ipv4");
+            let left = conntrack_flows(&guest, "-f ipv4");
             let ports: Vec<Value> = left.values().map(|row| row["sport"].clone()).collect();
             guest.exec("conntrack -F");
             let mut ports: Vec<u64> = ports.iter().map(|port| port.as_u64().unwrap()).collect();
@@ -211,8 +215,8 @@ fn translated_flows_are_those_that_conntrack_means() {
             ports
         };
         fill();
-        let meant = judges(&guest, &format!("-f ipv4 {words}"));
-        assert_eq!(ours(&guest, words), meant, "{words}");
+        let meant = conntrack_flows(&guest, &format!("-f ipv4 {words}"));
+        assert_eq!(patchbay_flows(&guest, words), meant, "{words}");
         guest.cleanup(words).ok();
         let ours = left();
         // conntrack lists by --any-nat, and refuses to delete by it.
@@ -227,14 +231,14 @@ fn translated_flows_are_those_that_conntrack_means() {
         assert_eq!(ours, theirs, "{words}");
     }
 
-    // Ours alone: conntrack wants an address.
-    make(
+    // An extension of patchbay: conntrack requires an address.
+    create_flow(
         &guest,
         "-p tcp -s 10.0.0.9 -d 10.0.0.1 --dport 80 --state ESTABLISHED -t 600 \
          -u SEEN_REPLY,ASSURED --dst-nat 10.9.0.2:8080 --sport 1",
     );
     let refused = guest.exec("conntrack -L --dst-nat :8080");
     assert_ne!(refused.status, 0, "{refused}");
-    assert_eq!(ours(&guest, "--dst-nat :8080").len(), 1);
-    assert_eq!(ours(&guest, "--dst-nat :80").len(), 0);
+    assert_eq!(patchbay_flows(&guest, "--dst-nat :8080").len(), 1);
+    assert_eq!(patchbay_flows(&guest, "--dst-nat :80").len(), 0);
 }

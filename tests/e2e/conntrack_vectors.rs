@@ -1,5 +1,5 @@
-//! Every recorded `conntrack -D`, by patchbay in a guest: the real conntrack makes the flows, says
-//! which are left, and does the same deletion beside.
+//! Every recorded `conntrack -D`, run by patchbay. The conntrack tool creates the flows, lists the rest
+//! and repeats the deletion for comparison.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,16 +8,16 @@ use std::fmt::Write as _;
 use patchbay_tests::{Guest, Machine};
 use serde_json::Value;
 
-/// What must come of a line here, where it is not what conntrack does.
+/// Result of a filter where patchbay differs from conntrack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ours {
-    /// Refused, and nothing is deleted.
+    /// An error; nothing is deleted.
     Refused,
-    /// Deletes nothing, and that is success.
+    /// Success; nothing matches.
     Nothing,
 }
 
-/// Lines on which we decide otherwise, and why.
+/// Filters with another result than conntrack's, and the reason.
 const DECIDED: &[(&str, Ours, &str)] = &[
     (
         "--timeout 5",
@@ -47,7 +47,7 @@ const DECIDED: &[(&str, Ours, &str)] = &[
     ),
 ];
 
-/// Lines that are no deletion: what stands behind `-D` is all that can be said to a cleanup.
+/// Returns the filter of a deletion, `None` for other commands.
 fn filter(args: &str) -> Option<&str> {
     args.strip_prefix("-D ")
         .or_else(|| args.strip_prefix("--delete "))
@@ -61,7 +61,7 @@ fn texts(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A file for `conntrack -R` of the fixture's flows: `src>dst/protocol:sport>dport`.
+/// Returns a file for `conntrack -R` with the fixture's flows, `src>dst/protocol:sport>dport` each.
 fn load_file(fixture: &[String]) -> String {
     let mut file = String::new();
     for flow in fixture {
@@ -84,7 +84,7 @@ fn load_file(fixture: &[String]) -> String {
     file
 }
 
-/// Flows of both families in the fixture's notation and order.
+/// Converts listed flows to the fixture's notation and order.
 fn flows(listed: &str) -> Vec<String> {
     let lines = listed.lines().filter(|line| line.contains("src="));
     let flow = |line: &str| {
@@ -104,24 +104,24 @@ fn flows(listed: &str) -> Vec<String> {
     flows
 }
 
-/// The shell's words in the guest.
+/// Runs a shell script in the guest.
 fn shell(guest: &Guest, script: &str) -> String {
     guest
         .sandbox(&["exec", guest.id(), "--", "sh", "-c", script])
         .ok()
 }
 
-/// Leaves exactly the fixture.
+/// Restores the fixture.
 const REFILL: &str = "conntrack -F && conntrack -R /tmp/fixture";
 const LIST: &str = "conntrack -L -f ipv4 2>/dev/null; conntrack -L -f ipv6 2>/dev/null";
 
 #[test]
-fn every_recorded_deletion_leaves_what_conntrack_leaves() {
+fn cleanup_recorded_filters_match_conntrack() {
     let path = format!("{}/fixtures/conntrack.json", env!("CARGO_MANIFEST_DIR"));
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let fixture = texts(&file["fixture"]);
     let guest = Guest::start(Machine::Q35);
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup("-d 10.0.0.1").ok();
     let load = load_file(&fixture);
     shell(
@@ -138,7 +138,7 @@ fn every_recorded_deletion_leaves_what_conntrack_leaves() {
         };
         deletions += 1;
         let done = guest.cleanup(words);
-        // What is left, a new fixture, and what the real deletion leaves of it: one exchange.
+        // One round trip: list the rest, restore the fixture, delete by conntrack, list the rest.
         let script = format!(
             "{LIST}; echo ====; ({REFILL}; conntrack {args}) >/dev/null 2>&1; {LIST}; echo ====; \
              ({REFILL}) >/dev/null"

@@ -1,4 +1,4 @@
-//! `doctor` tells what is so, what is missing, and what it costs; and touches nothing.
+//! `doctor` reports the state of a sandbox, what is missing and its impact, and changes nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ fn json(done: &Done) -> Value {
     serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done}"))
 }
 
-/// What is missing, with an exclamation mark where nothing can be plugged without.
+/// Returns the missing parts, with an exclamation mark where one prevents plugging.
 fn missing(report: &Value) -> Vec<String> {
     let missing = report["missing"].as_array().unwrap().iter();
     let line = |lack: &Value| {
@@ -33,7 +33,7 @@ fn missing(report: &Value) -> Vec<String> {
     missing.map(line).collect()
 }
 
-/// The machines that test this have no vhost-net, those that use it do.
+/// Returns the entry for vhost-net where the host lacks it, as test machines do.
 fn vhost_net() -> Vec<String> {
     let there = std::fs::File::open("/dev/vhost-net").is_ok();
     let names = ["/dev/vhost-net".to_owned()].into_iter();
@@ -41,7 +41,7 @@ fn vhost_net() -> Vec<String> {
 }
 
 #[test]
-fn a_sandbox_that_can_do_all_says_so() {
+fn doctor_complete_sandbox_lacks_nothing() {
     let guest = Guest::start_with(Machine::Q35, &["--ports", "2"]);
     let begun = Instant::now();
     let idle = guest
@@ -94,7 +94,7 @@ fn a_sandbox_that_can_do_all_says_so() {
 }
 
 #[test]
-fn a_full_machine_and_one_that_stands_are_told_apart() {
+fn doctor_distinguishes_full_from_paused_machine() {
     let guest = Guest::start_with(Machine::Q35, &["--ports", "1"]);
     guest.plug(&card()).ok();
     let full = guest.patchbay(&["doctor", guest.id(), "--json"]);
@@ -110,13 +110,13 @@ fn a_full_machine_and_one_that_stands_are_told_apart() {
     assert_eq!(report["machine"]["state"], "paused");
     assert_eq!(report["agent"]["version"], Value::Null);
     assert_eq!(missing(&report)[0], "running machine!");
-    // It did not try the guest, so the guest can be reached when it runs again.
+    // The doctor did not connect to the paused guest, which vhost-device-vsock would not survive.
     guest.monitor().run("cont", json!({}));
     guest.plug(&card()).ok();
 }
 
 #[test]
-fn a_monitor_that_another_holds_does_not_hide_the_rest() {
+fn doctor_occupied_monitor_reports_the_rest() {
     let guest = Guest::start(Machine::Pc);
     let held = guest.monitor();
     let begun = Instant::now();
@@ -138,9 +138,9 @@ fn a_monitor_that_another_holds_does_not_hide_the_rest() {
     }
 }
 
-/// A machine without shared memory, ACPI and ports, as QEMU describes it, and a journal in flight.
+/// A machine without shared memory, ACPI and ports, and with a journal of an unfinished operation.
 #[test]
-fn each_lack_has_its_cost() {
+fn doctor_reports_impact_of_each_lack() {
     let dir = temp_dir();
     let answer = |request: &Value| {
         let returned = match (
@@ -186,14 +186,14 @@ fn each_lack_has_its_cost() {
     assert_eq!(done.status, 7, "{done}");
     assert_eq!(report["cards"][0]["phase"], "removing");
     assert!(!state.join("lock").exists());
-    // A journal that can't be read stands against every change.
+    // An unreadable journal prevents every change.
     std::fs::write(state.join("cards/eth1.json"), "{").unwrap();
     let done = run(&mut patchbay(dir.path(), &["doctor", "vm1", "--json"]), "");
     assert_eq!(missing(&json(&done)).last().unwrap(), "journal!");
 }
 
 #[test]
-fn an_unknown_sandbox_is_not_found() {
+fn doctor_unknown_sandbox_is_not_found() {
     let dir = temp_dir();
     let done = run(&mut patchbay(dir.path(), &["doctor", "none"]), "");
     assert_eq!((done.status, done.out.as_str()), (3, ""), "{done}");

@@ -1,5 +1,5 @@
-//! Floods in the guest while the host works: links and routes that come and go by the thousand, a
-//! connection table that is full.
+//! Commands during floods in the guest: thousands of links and routes that come and go, a full
+//! connection table.
 #![allow(clippy::unwrap_used)]
 
 use patchbay_tests::{Card, Guest, Machine};
@@ -14,7 +14,7 @@ fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
     (0..count).map(line).collect::<Vec<_>>().concat()
 }
 
-/// Begins a loop of the guest's shell, which ends when its file goes.
+/// Starts a loop of the guest's shell, which ends when its file is removed.
 fn begin(guest: &Guest, work: &str) {
     guest.shell(&format!(
         "touch /tmp/on; (while [ -e /tmp/on ]; do {work}; done) >/dev/null 2>&1 </dev/null &"
@@ -26,7 +26,7 @@ fn end(guest: &Guest) {
 }
 
 #[test]
-fn cards_come_and_go_among_links_by_the_thousand() {
+fn plug_during_link_flood_succeeds() {
     let guest = Guest::start(Machine::Q35);
     let batch = lines(50, |number| {
         format!("link add f{number} type bridge\nlink del f{number}\n")
@@ -51,7 +51,7 @@ fn cards_come_and_go_among_links_by_the_thousand() {
 }
 
 #[test]
-fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
+fn list_routes_during_changes_is_right_or_fails() {
     let guest = Guest::start(Machine::Q35);
     guest.plug(&card(1)).ok();
     let routes = |verb| {
@@ -85,7 +85,7 @@ fn routes_that_change_during_a_list_give_a_right_answer_or_a_typed_one() {
 }
 
 #[test]
-fn a_full_connection_table_is_cleaned_up_exactly() {
+fn cleanup_of_full_table_is_exact() {
     let guest = Guest::start(Machine::Q35);
     guest.cleanup("-d 9.9.9.9").ok();
     guest.shell("echo 300 > /proc/sys/net/netfilter/nf_conntrack_max");

@@ -1,4 +1,4 @@
-//! A process of the guest at the agent's port, while the host works.
+//! A process in the guest floods the agent's port while the host runs commands.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use patchbay_tests::{Guest, Machine};
 
 const REQUESTS: usize = 30;
-/// Of the flood, at least; it also lasts until the last request is answered.
+/// Minimum rounds of the flood, which lasts until the last request is answered.
 const ROUNDS: usize = 4;
 
-/// How long each of some requests of the host took; all were answered.
+/// Runs requests of the host; returns their durations, sorted.
 fn requests(guest: &Guest) -> Vec<Duration> {
     let request = |_| {
         let begun = Instant::now();
@@ -29,16 +29,15 @@ fn hammer(guest: &Guest, cid: u32, connections: u32) -> String {
         .ok()
 }
 
-/// The processor is shared by the flood and the agent, so what is told is the agent's own doing.
+/// Flood and agent share the processor, so the durations show the agent's behaviour alone.
 #[test]
-fn a_container_gets_nothing_and_the_host_is_served() {
+fn container_flood_one_cpu_host_is_served() {
     besiege("1");
 }
 
-/// QEMU's emulation in one thread lets the agent's processor wait for its turn while the flood's
-/// spins; the time told here has that in it.
+/// QEMU emulates both processors in one thread, so the durations include waits for the flood's turn.
 #[test]
-fn a_container_gets_nothing_and_the_host_is_served_by_two_processors() {
+fn container_flood_two_cpus_host_is_served() {
     besiege("2");
 }
 
@@ -47,7 +46,7 @@ fn besiege(cpus: &str) {
     guest.shell(
         "for module in $(find /lib/modules -name 'vsock_loopback.ko*'); do insmod $module; done",
     );
-    // CID 1 is the loopback, where every process of the guest can connect.
+    // CID 1 is the loopback, open to every process of the guest.
     let once = hammer(&guest, 1, 1);
     assert_eq!(
         once, "connected 1 refused 0 bytes 0\n",

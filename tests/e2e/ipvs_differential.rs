@@ -286,7 +286,7 @@ fn walk(guest: &Guest, seed: u64) -> usize {
 }
 
 #[test]
-fn random_commands_lead_to_the_same_tables() {
+fn random_commands_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     guest.create_reference_netns();
     for seed in seeds(SEEDS) {

@@ -60,7 +60,7 @@ fn unsigned(save: &str) -> String {
 }
 
 #[test]
-fn recorded_lines_have_the_effect_that_ipvsadm_had() {
+fn recorded_commands_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     guest.create_reference_netns();
     let file = vectors("ipvs.json");
@@ -141,7 +141,7 @@ const LISTS: &[&str] = &[
 ];
 
 #[test]
-fn what_ipvsadm_made_is_listed_as_ipvsadm_lists_it() {
+fn lists_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     guest.create_reference_netns();
     for line in STATE.lines() {
@@ -209,7 +209,7 @@ fn bad_lines_change_nothing(guest: &Guest, file: &str) {
 }
 
 #[test]
-fn twenty_thousand_rules_come_and_go_and_a_bad_line_changes_nothing() {
+fn restore_20000_rules_bad_line_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
     let file = rules(20_000);
     guest.restore(&[], &file).ok();
@@ -268,7 +268,7 @@ const RESTORED_OTHERWISE: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn recorded_rule_files_lead_to_the_recorded_table() {
+fn restore_recorded_files_matches_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     for vector in vectors("restore.json").as_array().unwrap() {
         let name = vector["name"].as_str().unwrap();
@@ -300,7 +300,7 @@ const FLOWS: [(&str, &str, &str); 6] = [
 ];
 
 #[test]
-fn cleanup_deletes_the_flows_that_it_names_and_no_other() {
+fn cleanup_deletes_only_matching_flows() {
     let guest = Guest::start(Machine::Q35);
     // Loads what conntrack needs, in a guest that can't do it by itself.
     assert_eq!(

@@ -174,7 +174,7 @@ const SENTENCES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn the_incumbents_cases_end_as_they_must() {
+fn incumbent_cases_end_as_decided() {
     let path = format!(
         "{}/fixtures/incumbent-ipvs.json",
         env!("CARGO_MANIFEST_DIR")
@@ -222,7 +222,7 @@ fn services(count: u32) -> String {
 }
 
 #[test]
-fn the_limit_is_inclusive() {
+fn rule_limit_is_inclusive() {
     let guest = Guest::start(Machine::Q35);
     let done = guest.restore(&[], &services(20_001));
     assert_eq!(done.status, 2, "{done}");

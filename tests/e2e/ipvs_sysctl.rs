@@ -40,7 +40,7 @@ fn ours(guest: &Guest) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn settings_are_those_of_the_kernel() {
+fn settings_match_proc() {
     let guest = Guest::start(Machine::Q35);
     // IPVS is not loaded yet: asking loads it.
     let listed = ours(&guest);
@@ -86,7 +86,7 @@ fn settings_are_those_of_the_kernel() {
 }
 
 #[test]
-fn what_is_no_setting_is_refused_and_changes_nothing() {
+fn set_invalid_setting_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
     let before = ours(&guest);
     for (name, value, sentence) in [
@@ -118,7 +118,7 @@ fn connections(guest: &Guest, server: &str) -> usize {
 }
 
 #[test]
-fn connections_end_with_their_server_only_if_told_to() {
+fn expire_nodest_conn_ends_connections() {
     let field = Balancer::start();
     let guest = &field.guest;
     field.serve(8001);

@@ -40,7 +40,7 @@ impl Field {
 }
 
 #[test]
-fn each_scheduler_gives_each_server_its_share() {
+fn schedulers_balance_by_weight() {
     let field = Field(Balancer::start());
     let both = |port: u16, words: &str, weights| {
         field.0.serve(port);
@@ -77,7 +77,7 @@ fn each_scheduler_gives_each_server_its_share() {
 }
 
 #[test]
-fn sh_knows_clients_by_their_address_and_spreads_them() {
+fn sh_spreads_clients_by_address() {
     let field = Field(Balancer::start());
     field.0.serve(8001);
     field.service(&format!("-u {VIP}:8001"), "-s sh", [1, 1, 1]);
@@ -144,7 +144,7 @@ fn counters(field: &Field) -> BTreeMap<String, Vec<u64>> {
 }
 
 #[test]
-fn a_replacement_that_keeps_a_service_drops_none_of_its_connections() {
+fn replace_keeps_connections_of_kept_services() {
     let field = Field(Balancer::start());
     let service = format!("-t {VIP}:8001");
     let server = |host: u8, weight: u8| format!("-a {service} -r 10.2.0.{host} -m -w {weight}\n");
@@ -215,7 +215,7 @@ fn flows(field: &Field) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn cleanup_deletes_exactly_what_it_names_while_traffic_runs() {
+fn cleanup_under_traffic_is_exact() {
     let field = Field(Balancer::start());
     let guest = &field.0.guest;
     for port in [8001, 8002] {
@@ -291,7 +291,7 @@ fn timeless(shown: &str) -> Vec<String> {
 }
 
 #[test]
-fn counters_and_connections_are_listed_as_ipvsadm_lists_them() {
+fn counters_and_connections_match_ipvsadm() {
     let field = Field(Balancer::start());
     let guest = &field.0.guest;
     field.0.serve(8001);

@@ -143,7 +143,7 @@ impl Host {
 }
 
 #[test]
-fn a_sandbox_of_the_go_runtime_takes_a_card() {
+fn plug_into_go_runtime_sandbox() {
     let guest = Guest::start(Machine::Q35);
     let host = Host::new();
     host.go(&guest);
@@ -152,7 +152,7 @@ fn a_sandbox_of_the_go_runtime_takes_a_card() {
 
 /// The path of the QMP socket in a bundle is longer than an address of a Unix socket takes.
 #[test]
-fn a_sandbox_of_the_rust_runtime_takes_a_card() {
+fn plug_into_rust_runtime_sandbox() {
     let guest = Guest::start(Machine::Q35);
     let host = Host::new();
     host.rust(&guest);
@@ -162,7 +162,7 @@ fn a_sandbox_of_the_rust_runtime_takes_a_card() {
 }
 
 #[test]
-fn a_monitor_that_the_shim_holds_is_explained_and_the_extra_one_is_used() {
+fn occupied_monitor_falls_back_to_extra_monitor() {
     let host = Host::new();
     let extra = host.folder("qemu/extra.sock");
     let listener = format!("unix:{},server=on,wait=off", extra.display());
@@ -204,7 +204,7 @@ fn a_monitor_that_the_shim_holds_is_explained_and_the_extra_one_is_used() {
 
 /// As `docs/kata.md` says it: the archive goes behind an initrd, whatever the length of that.
 #[test]
-fn the_overlay_reaches_a_guest_behind_its_initrd() {
+fn overlay_archive_extends_initrd() {
     let folder = temp_dir();
     let overlay = folder.path().join("overlay");
     let words = ["overlay", overlay.to_str().unwrap(), "--bin-dir"];

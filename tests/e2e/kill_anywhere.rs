@@ -168,22 +168,22 @@ fn with_tap(machine: Machine) -> Guest {
 }
 
 #[test]
-fn plugging_with_a_tap_of_the_operators_is_done_or_undone() {
+fn plug_existing_tap_killed_is_done_or_undone() {
     sweep_card(&with_tap(Machine::Q35), "add-iface", &card());
 }
 
 #[test]
-fn unplugging_from_a_tap_of_the_operators_is_done_or_undone() {
+fn unplug_existing_tap_killed_is_done_or_undone() {
     sweep_card(&with_tap(Machine::Q35), "del-iface", &card());
 }
 
 #[test]
-fn plugging_with_a_tap_of_its_own_is_done_or_undone() {
+fn plug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "add-iface", &card());
 }
 
 #[test]
-fn unplugging_from_a_tap_of_its_own_is_done_or_undone() {
+fn unplug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
 }
 
@@ -196,12 +196,12 @@ fn sweep_port(command: &'static str) {
 }
 
 #[test]
-fn plugging_a_vhost_user_port_is_done_or_undone() {
+fn plug_vhost_user_killed_is_done_or_undone() {
     sweep_port("add-iface");
 }
 
 #[test]
-fn unplugging_a_vhost_user_port_is_done_or_undone() {
+fn unplug_vhost_user_killed_is_done_or_undone() {
     sweep_port("del-iface");
 }
 
@@ -213,7 +213,7 @@ fn routes(guest: &Guest) -> usize {
 }
 
 #[test]
-fn routes_are_all_there_or_none() {
+fn routes_killed_are_all_or_none() {
     let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
     guest.plug(&card()).ok();
@@ -271,7 +271,7 @@ fn restore(guest: &Guest, option: &'static [&'static str]) -> Command {
 }
 
 #[test]
-fn a_rule_file_is_all_there_or_nothing_of_it() {
+fn restore_killed_is_all_or_nothing() {
     let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
     let (old, new) = (rules(1), rules(2));
@@ -302,7 +302,7 @@ fn a_rule_file_is_all_there_or_nothing_of_it() {
 }
 
 #[test]
-fn what_a_cleanup_leaves_the_next_takes() {
+fn cleanup_killed_is_completed_by_the_next() {
     let rng = RefCell::new(rng());
     let guest = Guest::start(Machine::Q35);
     let insert = "for port in 1001 1002 1003 1004 1005; do conntrack -I -p tcp -s 10.0.0.1 \

@@ -29,7 +29,7 @@ fn tracked(guest: &Guest, address: &str) -> (usize, usize) {
 }
 
 #[test]
-fn flows_go_by_one_message_and_those_to_others_stay() {
+fn cleanup_sends_one_filtered_message() {
     let guest = start();
     // Loads what conntrack needs, in a guest that can't do it by itself.
     guest.cleanup("--orig-dst 10.250.0.2").ok();
@@ -77,7 +77,7 @@ fn sorted(rules: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_card_carries_traffic_and_rules_are_what_the_file_says() {
+fn plug_and_restore_work() {
     let guest = start();
     guest.plug(&card()).ok();
     guest.netns().ip("addr add 172.31.2.1/24 dev tap0").ok();

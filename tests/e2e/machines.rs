@@ -40,7 +40,7 @@ fn with_arguments<'a>(words: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn without_acpi_a_root_port_takes_its_time() {
+fn unplug_without_acpi_uses_native_hotplug() {
     let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
     let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
     assert_eq!(doctor(&guest)["machine"]["hotplug"], "native");
@@ -55,7 +55,7 @@ fn without_acpi_a_root_port_takes_its_time() {
 }
 
 #[test]
-fn a_card_without_acpi_can_go_as_soon_as_it_has_come() {
+fn unplug_without_acpi_right_after_plug() {
     let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
     let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
     let snapshot = guest.snapshot();
@@ -66,7 +66,7 @@ fn a_card_without_acpi_can_go_as_soon_as_it_has_come() {
 
 /// The bridge as Kata's Go runtime has it, beside one port.
 #[test]
-fn a_q35_fills_its_port_before_katas_bridge() {
+fn q35_fills_root_port_before_kata_bridge() {
     let bridge = "pci-bridge,bus=pcie.0,addr=0x1d,id=pci-bridge-0,chassis_nr=9,shpc=off,\
                   io-reserve=4k,mem-reserve=1m,pref64-reserve=1m";
     let words = with_arguments(&["-device", bridge]);
@@ -86,7 +86,7 @@ fn a_q35_fills_its_port_before_katas_bridge() {
 }
 
 #[test]
-fn a_bridge_behind_a_port_is_three_steps_deep() {
+fn plug_behind_pcie_pci_bridge() {
     let bridge = "pcie-pci-bridge,id=br,bus=rp1,addr=0x0";
     let words = with_arguments(&["-device", bridge]);
     let guest = Guest::start_with(
@@ -99,7 +99,7 @@ fn a_bridge_behind_a_port_is_three_steps_deep() {
 
 /// Nothing can take a card behind this bridge, so it is passed over.
 #[test]
-fn the_root_bus_of_a_pc_takes_what_its_bridge_can_not() {
+fn pc_without_bridge_hotplug_uses_root_bus() {
     let words = with_arguments(&[
         "-global",
         "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off",
@@ -148,7 +148,7 @@ impl Drop for Arm {
 
 /// No guest: what can be seen at the monitor. The agent tells which place it was sent to.
 #[test]
-fn an_arm_machine_takes_cards_in_a_port_and_then_in_a_bridge() {
+fn arm_fills_root_port_before_bridge() {
     let (dir, netns) = (temp_dir(), Netns::new());
     let (qmp, socket) = (dir.path().join("qmp.sock"), dir.path().join("agent.sock"));
     let _arm = Arm::start(&qmp);
@@ -184,7 +184,7 @@ fn an_arm_machine_takes_cards_in_a_port_and_then_in_a_bridge() {
         let done = by_hand(&["kata-network", "add-iface", "arm", "-"], &card(1).json());
         assert_eq!(done.status, i32::from(Kind::Kernel.exit_code()), "{done}");
         assert!(done.err.contains("no guest"), "{done}");
-        assert_eq!(agent.asked().pci_path, path);
+        assert_eq!(agent.next_request().pci_path, path);
     }
     Monitor::connect(&qmp).run("device_del", json!({"id": "other"}));
     assert_eq!(devices(), before);

@@ -26,7 +26,7 @@ fn on_a_terminal(guest: &Guest, words: &str) -> String {
 }
 
 #[test]
-fn cards_and_routes_go_by_flags() {
+fn nic_and_route_commands_take_flags() {
     let guest = Guest::start(Machine::Q35);
     a_card_is_added(&guest);
     a_route_is_added(&guest);
@@ -113,7 +113,7 @@ fn both_are_changed_and_deleted(guest: &Guest) {
 }
 
 #[test]
-fn services_are_a_table_on_a_terminal_and_ipvsadms_text_in_a_pipe() {
+fn ipvs_list_is_table_on_terminal_only() {
     let guest = Guest::start(Machine::Q35);
     guest.ipvsadm("-A -t 10.0.0.1:80 -s rr").ok();
     guest
@@ -147,7 +147,7 @@ fn services_are_a_table_on_a_terminal_and_ipvsadms_text_in_a_pipe() {
 }
 
 #[test]
-fn a_failure_prints_one_sentence_and_nothing_else() {
+fn failure_prints_one_line() {
     let guest = Guest::start(Machine::Q35);
     for (words, status, sentence) in [
         (
@@ -198,7 +198,7 @@ fn a_failure_prints_one_sentence_and_nothing_else() {
 }
 
 #[test]
-fn the_command_line_tells_of_itself() {
+fn completions_and_man_pages_are_complete() {
     let dir = temp_dir();
     for (shell, part) in [
         ("bash", "complete -F _patchbay"),

@@ -258,7 +258,7 @@ fn plug_and_unplug_twice(guest: &Guest, name: &str) -> Done {
 }
 
 #[test]
-fn every_vector_ends_as_it_must() {
+fn incumbent_vectors_end_as_decided() {
     let guest = Guest::start(Machine::Q35);
     for (name, address, mask) in CARDS {
         guest

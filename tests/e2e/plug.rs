@@ -63,12 +63,12 @@ fn guide_examples(machine: Machine, place: &str) {
 }
 
 #[test]
-fn the_guides_examples_on_q35() {
+fn guide_examples_work_on_q35() {
     guide_examples(Machine::Q35, "01.0/00");
 }
 
 #[test]
-fn the_guides_examples_on_pc() {
+fn guide_examples_work_on_pc() {
     guide_examples(Machine::Pc, "02.0/01");
 }
 
@@ -105,7 +105,7 @@ fn combined(guest: &Guest, name: &str) -> (u32, u32) {
 }
 
 #[test]
-fn traffic_goes_both_ways_through_five_queues_on_two_cpus() {
+fn card_with_five_queues_carries_traffic() {
     let guest = Guest::start(Machine::Q35);
     guest.kata_network("add-iface", &guide_card()).ok();
     assert_guide_card(&guest);
@@ -119,7 +119,7 @@ fn traffic_goes_both_ways_through_five_queues_on_two_cpus() {
 }
 
 #[test]
-fn fifty_rounds_leave_nothing_behind() {
+fn plug_unplug_50_times_leaves_nothing() {
     let guest = Guest::start(Machine::Q35);
     // What the first card brings with it for good is no leak of the others.
     guest.kata_network("add-iface", &guide_card()).ok();
@@ -135,7 +135,7 @@ fn fifty_rounds_leave_nothing_behind() {
 }
 
 #[test]
-fn an_existing_tap_is_used_and_gets_back_what_it_had() {
+fn existing_tap_is_used_and_restored() {
     let guest = Guest::start(Machine::Pc);
     let plain = guide_card()
         .replace(",\n    \"queues\":5", "")
@@ -174,7 +174,7 @@ fn an_existing_tap_is_used_and_gets_back_what_it_had() {
 }
 
 #[test]
-fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
+fn add_iface_twice_is_idempotent_or_refused() {
     let guest = Guest::start(Machine::Q35);
     let first = guest.kata_network("add-iface", &guide_card()).ok();
     let snapshot = guest.snapshot();
@@ -201,7 +201,7 @@ fn the_same_add_twice_changes_nothing_and_a_different_one_is_refused() {
 }
 
 #[test]
-fn ipv6_and_several_addresses_go_in_at_once() {
+fn add_iface_takes_several_addresses() {
     let guest = Guest::start(Machine::Q35);
     let addresses = json!([
         {"address": "10.1.0.2", "mask": "24"},
@@ -224,7 +224,7 @@ fn ipv6_and_several_addresses_go_in_at_once() {
 }
 
 #[test]
-fn the_machine_is_filled_to_its_last_port() {
+fn plug_fills_every_port() {
     let guest = Guest::start_with(Machine::Q35, &["--ports", "3"]);
     for number in 1..=3 {
         let added = guest.plug(&Card::numbered(number)).json();

@@ -228,7 +228,7 @@ fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done,
 }
 
 #[test]
-fn random_changes_keep_to_a_plain_model() {
+fn random_changes_match_model() {
     let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     let mut model = Model::default();

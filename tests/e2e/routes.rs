@@ -319,7 +319,7 @@ fn vectors_of_update_routes(guest: &Guest) {
 }
 
 #[test]
-fn the_guide_and_the_vectors() {
+fn guide_examples_and_vectors_end_as_decided() {
     let guest = guest();
     the_guides_examples(&guest);
     vectors_of_add_route(&guest);
@@ -332,7 +332,7 @@ fn the_guide_and_the_vectors() {
 
 /// The exact line of the list-routes vector, on a guest with that card alone.
 #[test]
-fn a_list_is_the_incumbents() {
+fn list_routes_prints_incumbent_format() {
     let guest = Guest::start(Machine::Q35);
     assert_eq!(guest.kata_network("list-routes", "").ok(), "null\n");
     let card = Card::named("eth-test").address("172.16.0.3/16");
@@ -369,7 +369,7 @@ fn told(route: &Value) -> String {
 }
 
 #[test]
-fn ten_thousand_routes_are_one_request() {
+fn add_route_10000_routes_in_one_request() {
     let guest = guest();
     let routes: Vec<Value> = (0..10_000)
         .map(|n| json!({"dest": format!("20.{}.{}.0/24", n / 256, n % 256), "gateway": "172.16.0.1", "device": "eth-test"}))

@@ -11,7 +11,7 @@ use patchbay_tests::{Card, Guest, Machine, Side, Testpmd, traffic};
 const BYTES: usize = 12 << 20;
 
 #[test]
-fn a_card_comes_and_goes_while_the_other_transfers() {
+fn plug_keeps_traffic_of_other_card() {
     let guest = Guest::start(Machine::Q35);
     let netns = guest.netns();
     let socket = guest.file("vhost-user1");

@@ -36,7 +36,7 @@ fn refused(done: &Done, kind: Kind, parts: &[&str]) {
 }
 
 #[test]
-fn an_address_that_the_guest_refuses_undoes_the_plugging() {
+fn plug_refused_address_is_undone() {
     let guest = Guest::start(Machine::Q35);
     guest
         .exec("sysctl -w net.ipv6.conf.default.disable_ipv6=1")
@@ -53,7 +53,7 @@ fn an_address_that_the_guest_refuses_undoes_the_plugging() {
 }
 
 #[test]
-fn a_card_that_the_agent_never_sees_is_unplugged_again() {
+fn plug_card_unseen_by_agent_is_undone() {
     let guest = Guest::start(Machine::Q35);
     let words = "ip netns add x; ip netns exec x patchbay-agent";
     let agent = guest.second_agent(words, 1070);
@@ -69,7 +69,7 @@ fn a_card_that_the_agent_never_sees_is_unplugged_again() {
 }
 
 #[test]
-fn an_agent_that_falls_silent_leaves_no_card() {
+fn plug_silent_agent_is_undone() {
     let guest = Guest::start(Machine::Pc);
     let snapshot = guest.snapshot();
     let socket = guest.file("fake.sock");
@@ -86,7 +86,7 @@ fn an_agent_that_falls_silent_leaves_no_card() {
 }
 
 #[test]
-fn a_killed_command_is_undone_by_the_next() {
+fn plug_killed_is_undone_by_next_command() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     let socket = guest.file("fake.sock");
@@ -99,7 +99,7 @@ fn a_killed_command_is_undone_by_the_next() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    assert_eq!(agent.asked().name, "eth-test");
+    assert_eq!(agent.next_request().name, "eth-test");
     killed.kill().unwrap();
     killed.wait().unwrap();
     assert!(
@@ -134,7 +134,7 @@ fn a_killed_command_is_undone_by_the_next() {
 /// Judged from outside alone: vhost-device-vsock 0.3 does not recover from a connection that was
 /// tried while the machine stood.
 #[test]
-fn a_stopped_machine_is_left_alone() {
+fn plug_paused_machine_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
     let outside = || {
         // One session for both: a monitor serves one client.
@@ -160,7 +160,7 @@ fn a_stopped_machine_is_left_alone() {
 }
 
 #[test]
-fn a_monitor_that_another_holds_is_named_in_time() {
+fn plug_occupied_monitor_fails_in_time() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     let held = guest.monitor();
@@ -179,7 +179,7 @@ fn a_monitor_that_another_holds_is_named_in_time() {
 
 /// A monitor serves one client and queues one more: whoever comes later must not wait for ever.
 #[test]
-fn a_monitor_that_is_besieged_is_left_in_time() {
+fn plug_monitor_with_full_queue_fails_in_time() {
     let guest = Guest::start(Machine::Q35);
     let held = guest.monitor();
     // The first two are taken into the monitor's queue, and stay there when they are gone.
@@ -199,7 +199,7 @@ fn a_monitor_that_is_besieged_is_left_in_time() {
 
 /// Root in the guest may eject a card; QEMU keeps its backend and the TAP.
 #[test]
-fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
+fn plug_after_guest_eject_succeeds() {
     let guest = Guest::start(Machine::Q35);
     guest
         .netns()
@@ -230,7 +230,7 @@ fn a_card_that_the_guest_ejected_is_cleared_away_and_comes_again() {
 }
 
 #[test]
-fn a_name_that_the_guest_has_is_refused() {
+fn plug_taken_name_is_refused() {
     let guest = Guest::start(Machine::Q35);
     let other = card().set("name", "eth-other").device("tap-other");
     guest.plug(&other).ok();
@@ -243,7 +243,7 @@ fn a_name_that_the_guest_has_is_refused() {
 }
 
 #[test]
-fn a_host_device_that_will_not_do_is_refused_before_the_machine_is_touched() {
+fn plug_unsupported_host_device_fails_early() {
     let guest = Guest::start(Machine::Q35);
     let netns = guest.netns();
     netns.ip("tuntap add tap-one mode tap").ok();

@@ -122,7 +122,7 @@ fn decided_an_empty_list_takes_all(guest: &Guest) {
 }
 
 #[test]
-fn the_vectors_and_the_decisions() {
+fn update_iface_vectors_end_as_decided() {
     let guest = guest();
     vectors_refused(&guest);
     vectors_accepted(&guest);
@@ -132,7 +132,7 @@ fn the_vectors_and_the_decisions() {
 
 /// The other end of the TAP has the address already.
 #[test]
-fn a_duplicate_on_the_network_is_reported() {
+fn update_iface_duplicate_address_is_refused() {
     let guest = guest();
     guest.netns().ip("link set tap-test up").ok();
     guest
@@ -157,7 +157,7 @@ fn a_duplicate_on_the_network_is_reported() {
 
 /// The card is plugged, refused inside, and unplugged.
 #[test]
-fn a_card_with_a_duplicate_is_not_plugged() {
+fn add_iface_duplicate_address_is_undone() {
     let guest = Guest::start(Machine::Q35);
     let netns = guest.netns();
     netns

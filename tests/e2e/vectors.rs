@@ -50,7 +50,7 @@ const DECIDED: &[(&str, Must, &str)] = &[
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "second NIC with a vhost-user socket in one sandbox",
-        "several ports per sandbox: vhost_user.rs, qemu_can_be_the_one_that_listens",
+        "several ports per sandbox: vhost_user.rs, server_mode_accepts_backend",
     ),
     (
         "26th device on one bridge",
@@ -58,11 +58,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "vhost-user HotAttach",
-        "vhost_user.rs, the_guides_first_example_works_as_printed",
+        "vhost_user.rs, guide_vhost_user_example_works",
     ),
     (
         "vhost-user HotDetach",
-        "vhost_user.rs, the_guides_first_example_works_as_printed",
+        "vhost_user.rs, guide_vhost_user_example_works",
     ),
     ("kata-network list-routes", "net_vectors.rs"),
     ("kata-network update-routes", "net_vectors.rs"),
@@ -257,7 +257,7 @@ fn accepted(guest: &Guest, vector: &Value, done: &Done) {
 }
 
 #[test]
-fn every_vector_ends_as_it_must() {
+fn incumbent_vectors_end_as_decided() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     let vectors = vectors();

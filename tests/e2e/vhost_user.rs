@@ -22,7 +22,7 @@ fn pings(guest: &Guest) {
 }
 
 #[test]
-fn the_guides_first_example_works_as_printed() {
+fn guide_vhost_user_example_works() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     let socket = guest.file("vhost-user1");
@@ -61,7 +61,7 @@ fn the_guides_first_example_works_as_printed() {
 }
 
 #[test]
-fn a_backend_that_dies_comes_back() {
+fn backend_restart_restores_traffic() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
     let document = guide_vhost_user_card(&socket).replace("\"queues\":5", "\"queues\":1");
@@ -77,7 +77,7 @@ fn a_backend_that_dies_comes_back() {
 }
 
 #[test]
-fn qemu_can_be_the_one_that_listens() {
+fn server_mode_accepts_backend() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
     let document = guide_vhost_user_card(&socket)
@@ -113,7 +113,7 @@ fn qemu_can_be_the_one_that_listens() {
 }
 
 #[test]
-fn two_ports_in_one_sandbox_keep_apart() {
+fn two_ports_are_independent() {
     let guest = Guest::start(Machine::Q35);
     let card = |number: u32| {
         let socket = guest.file(&format!("vhost-user{number}"));
@@ -138,7 +138,7 @@ fn two_ports_in_one_sandbox_keep_apart() {
 }
 
 #[test]
-fn what_would_stop_the_guest_is_refused_before() {
+fn unusable_backend_is_refused() {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
     let snapshot = guest.snapshot();
@@ -172,7 +172,7 @@ fn what_would_stop_the_guest_is_refused_before() {
 }
 
 #[test]
-fn memory_that_is_not_shared_is_refused() {
+fn private_memory_is_refused() {
     let words = [
         "--extra-qemu-arg=-object",
         "--extra-qemu-arg=memory-backend-ram,id=own,size=1M",

@@ -37,7 +37,7 @@ fn plugging(guest: &Guest) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    assert_eq!(agent.asked().name, "eth-test");
+    assert_eq!(agent.next_request().name, "eth-test");
     child
 }
 
@@ -61,7 +61,7 @@ fn refused(done: &Done, kind: Kind, sentence: &str) {
 const NO_LINKS: [String; 0] = [];
 
 #[test]
-fn a_machine_that_is_frozen_is_left_in_time_and_works_again_later() {
+fn frozen_machine_times_out_and_recovers() {
     let guest = Guest::start(Machine::Q35);
     signal_qemu(&guest, Signal::SIGSTOP);
     let begun = Instant::now();
@@ -82,7 +82,7 @@ fn a_machine_that_is_frozen_is_left_in_time_and_works_again_later() {
 }
 
 #[test]
-fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
+fn freeze_during_plug_is_undone_later() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     let child = plugging(&guest);
@@ -115,7 +115,7 @@ fn a_machine_that_freezes_in_the_middle_is_cleared_by_the_next_command() {
 }
 
 #[test]
-fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
+fn qemu_death_during_plug_leaves_nothing() {
     let guest = Guest::start(Machine::Q35);
     let child = plugging(&guest);
     assert_eq!(guest.netns().links(), ["tap-test"]);
@@ -146,7 +146,7 @@ fn a_machine_that_ends_in_the_middle_takes_its_devices_along() {
 }
 
 #[test]
-fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
+fn unplug_paused_machine_completes_later() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
     guest.plug(&card()).ok();
@@ -169,7 +169,7 @@ fn a_machine_that_is_stopped_lets_the_card_go_when_it_runs_again() {
 }
 
 #[test]
-fn a_machine_that_begins_anew_gets_its_card_again() {
+fn reset_machine_accepts_card_again() {
     let guest = Guest::start(Machine::Q35);
     guest.plug(&card()).ok();
     let boots = || {
@@ -200,7 +200,7 @@ fn a_machine_that_begins_anew_gets_its_card_again() {
 }
 
 #[test]
-fn a_guest_that_prints_without_end_does_not_fill_the_host() {
+fn console_log_is_bounded() {
     let guest = Guest::start(Machine::Q35);
     let pid = guest.registered()["pid"].to_string();
     let prlimit = |words: &[&str]| {

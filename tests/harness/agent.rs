@@ -1,4 +1,4 @@
-//! An agent of the tests' own, for what a real one would not do.
+//! Fake agent, for behaviour that a real one doesn't show.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -14,25 +14,26 @@ use patchbay_wire::proto::agent::{
 use patchbay_wire::proto::agent_ttrpc::{Agent, create_agent};
 use ttrpc::r#async::{Server, TtrpcContext};
 
-/// What becomes of a request to configure a card.
+/// Reaction to a request to configure a card.
 #[derive(Debug, Clone)]
 pub enum Configure {
-    /// It is refused.
+    /// Answers with this failure.
     Refuse(Failure),
-    /// It is never answered.
+    /// Never answers.
     Hang,
 }
 
-/// Greets and lists like an agent of an empty guest; serves until the process ends.
+/// An agent that answers handshakes and lists like that of a guest without cards. It serves until the
+/// process exits.
 #[derive(Debug)]
 pub struct FakeAgent {
-    asked: mpsc::Receiver<ConfigureInterfaceRequest>,
+    requests: mpsc::Receiver<ConfigureInterfaceRequest>,
 }
 
 impl FakeAgent {
     /// Serves on a Unix socket at this path.
     pub fn serve(path: &Path, configure: Configure) -> Self {
-        let (sender, asked) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         let (ready, bound) = mpsc::channel();
         let address = format!("unix://{}", path.display());
         thread::spawn(move || {
@@ -52,12 +53,12 @@ impl FakeAgent {
             });
         });
         bound.recv().unwrap();
-        Self { asked }
+        Self { requests }
     }
 
     /// Waits for the next request to configure a card.
-    pub fn asked(&self) -> ConfigureInterfaceRequest {
-        self.asked
+    pub fn next_request(&self) -> ConfigureInterfaceRequest {
+        self.requests
             .recv_timeout(std::time::Duration::from_secs(60))
             .unwrap()
     }
@@ -82,7 +83,7 @@ impl Agent for Answers {
         _: &TtrpcContext,
         request: ConfigureInterfaceRequest,
     ) -> ttrpc::Result<Configured> {
-        // Who does not look at requests has dropped the other end.
+        // Fails if the test dropped the receiver because it doesn't look at requests.
         let _ = self.sender.send(request);
         match &self.configure {
             Configure::Refuse(failure) => Err(patchbay_wire::status::from_failure(failure)),

@@ -1,5 +1,5 @@
-//! A guest as a load balancer: two clients before it, three servers behind it, each in a network
-//! namespace of its own.
+//! A guest as a load balancer between two clients and three servers, each in a separate network
+//! namespace.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::{Card, Guest, Machine, Netns};
 
-/// The guest's address on the clients' side.
+/// Address of the guest on the clients' side.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 254);
-/// Nothing here takes so long, not even in an emulated guest.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes, even in an emulated guest.
+const IO_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The guest, with everything that is wired to it.
+/// The guest with its clients and servers.
 #[derive(Debug)]
 pub struct Balancer {
     /// Forwards between its cards `front` and `back`.
@@ -25,7 +25,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// The guest with its cards, its clients and its servers, and no service yet.
+    /// Starts the guest with its cards, clients and servers, without a virtual service.
     pub fn start() -> Self {
         let guest = Guest::start(Machine::Q35);
         let side = |name: &str, net: u8| {
@@ -53,13 +53,13 @@ impl Balancer {
         }
     }
 
-    /// All three servers answer on this port, by TCP and by UDP, each with its number.
+    /// Has all three servers answer on this TCP and UDP port, each with its number.
     pub fn serve(&self, port: u16) {
         for (number, netns) in (1..).zip(&self.servers) {
             let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
             let socket = netns.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
             let (listener, socket) = (listener.unwrap(), socket.unwrap());
-            // They end with the test's process.
+            // These threads run until the test's process exits.
             thread::spawn(move || accept(&listener, number));
             thread::spawn(move || {
                 let mut question = [0; 16];
@@ -71,7 +71,7 @@ impl Balancer {
     }
 }
 
-/// A namespace with the address 10.NET.0.HOST, whose way to everywhere else is the guest.
+/// Creates a namespace with the address 10.NET.0.HOST and a default route through the guest.
 fn wire(guest: &Guest, side: &str, net: u8, host: u8) -> Netns {
     let (netns, middle) = (Netns::new(), guest.netns());
     let (port, peer) = (format!("{side}{host}"), netns.name());
@@ -98,7 +98,7 @@ fn accept(listener: &TcpListener, number: u8) {
         let mut stream = stream.unwrap();
         thread::spawn(move || {
             let mut question = [0];
-            // A client that is done closes, or resets.
+            // A client ends the connection by FIN or RST.
             while matches!(stream.read(&mut question), Ok(1)) {
                 if stream.write_all(&[number]).is_err() {
                     return;
@@ -108,25 +108,25 @@ fn accept(listener: &TcpListener, number: u8) {
     }
 }
 
-/// A namespace that asks.
+/// A namespace that opens connections to the virtual service.
 #[derive(Debug)]
 pub struct Client(Netns);
 
 impl Client {
-    /// Its namespace.
+    /// Returns the namespace.
     pub fn netns(&self) -> &Netns {
         &self.0
     }
 
-    /// A TCP connection to the virtual service on this port.
+    /// Opens a TCP connection to the virtual service on this port.
     pub fn connect(&self, port: u16) -> TcpStream {
-        let open = || TcpStream::connect_timeout(&(VIP, port).into(), PATIENCE);
+        let open = || TcpStream::connect_timeout(&(VIP, port).into(), IO_TIMEOUT);
         let stream = self.0.within(open).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(IO_TIMEOUT)).unwrap();
         stream
     }
 
-    /// Which server answers so many TCP connections, one after another; all stay open.
+    /// Opens TCP connections one after another; returns each with the number of its server.
     pub fn connections(&self, port: u16, count: usize) -> Vec<(TcpStream, u8)> {
         let connection = |_| {
             let mut stream = self.connect(port);
@@ -136,17 +136,18 @@ impl Client {
         (0..count).map(connection).collect()
     }
 
-    /// Which server answers so many datagrams, each from a port of its own of this address.
+    /// Sends datagrams, each from a different port of this address; returns the numbers of the
+    /// servers that answer.
     pub fn datagrams(&self, from: Ipv4Addr, port: u16, count: usize) -> Vec<u8> {
         let bind = || -> Vec<_> {
             let sockets = (0..count).map(|_| UdpSocket::bind((from, 0)).unwrap());
             sockets.collect()
         };
-        // All are open before the first is used: no port comes twice.
+        // Opens all before the first is used, so that no port repeats.
         let sockets = self.0.within(bind);
         let ask = |socket: &UdpSocket| {
             let mut answer = [0];
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.set_read_timeout(Some(IO_TIMEOUT)).unwrap();
             socket.send_to(b"who", (VIP, port)).unwrap();
             socket.recv_from(&mut answer).unwrap();
             answer[0]
@@ -155,7 +156,7 @@ impl Client {
     }
 }
 
-/// The number of the server at the other end.
+/// Asks the server at the other end for its number.
 pub fn ask(stream: &mut TcpStream) -> u8 {
     let mut answer = [0];
     stream.write_all(b"?").unwrap();
@@ -163,7 +164,7 @@ pub fn ask(stream: &mut TcpStream) -> u8 {
     answer[0]
 }
 
-/// How many were answered by server 1, 2 and 3.
+/// Counts the answers of servers 1, 2 and 3.
 pub fn shares(numbers: impl IntoIterator<Item = u8>) -> [usize; 3] {
     let mut shares = [0; 3];
     for number in numbers {

@@ -1,4 +1,4 @@
-//! A real vhost-user peer: DPDK's `testpmd`, which forwards between the socket and a veth.
+//! vhost-user backends: DPDK's `testpmd`, which forwards between the socket and a veth, and a stub.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 use crate::Netns;
 
-/// Which side of the socket listens.
+/// The role of the backend on its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The backend: QEMU is the client.
+    /// The backend listens and QEMU connects.
     Server,
-    /// QEMU: the backend comes to it.
+    /// QEMU listens and the backend connects.
     Client,
 }
 
-/// A vhost-user backend that says how many queues it offers and nothing more; DPDK 22.11 always
-/// says 128.
+/// Serves a vhost-user backend that reports its number of queues and nothing else; DPDK 22.11 always
+/// reports 128.
 pub fn stub_backend(socket: &Path, queues: u64) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            // Features with protocol features, then multi-queue, then the number.
+            // The answers: VHOST_USER_F_PROTOCOL_FEATURES, VHOST_USER_PROTOCOL_F_MQ, the number.
             for answer in [1 << 30, 1, queues] {
                 let mut message = [0; 12];
                 if stream.read_exact(&mut message).is_err() {
@@ -39,18 +39,17 @@ pub fn stub_backend(socket: &Path, queues: u64) {
     });
 }
 
-/// A running `testpmd`; it ends with this value. The other end of its veth is `out0`, or `out` and
-/// the number that it was given.
+/// A running `testpmd`, killed when it is dropped. The other end of its veth is `outN`.
 #[derive(Debug)]
 pub struct Testpmd(Child);
 
 impl Testpmd {
-    /// Starts it in the namespace and, as a server, waits until it listens.
+    /// Starts number 0 in the namespace and, as a server, waits until it listens.
     pub fn start(netns: &Netns, socket: &Path, queues: u32, side: Side) -> Self {
         Self::numbered(0, netns, socket, queues, side)
     }
 
-    /// The same, for one of several.
+    /// The same with another number, for several in one namespace.
     pub fn numbered(number: u32, netns: &Netns, socket: &Path, queues: u32, side: Side) -> Self {
         let (out, inner) = (format!("out{number}"), format!("dpdk{number}"));
         if !netns.links().contains(&out) {
@@ -59,7 +58,7 @@ impl Testpmd {
                 .ok();
             netns.ip(&format!("link set {inner} up")).ok();
             netns.ip(&format!("link set {out} up")).ok();
-            // testpmd passes packets on as they are, and a veth leaves checksums to the hardware.
+            // testpmd forwards packets unchanged, and a veth leaves checksums to the hardware.
             netns.exec(&format!("ethtool -K {out} tx off")).ok();
         }
         let _ = std::fs::remove_file(socket);
@@ -92,7 +91,7 @@ impl Testpmd {
                 "--no-lsc-interrupt",
             ])
             .args(["--total-num-mbufs=8192"])
-            // It ends with its standard input.
+            // testpmd exits at the end of its standard input.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

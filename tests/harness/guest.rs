@@ -52,7 +52,7 @@ impl Guest {
             run_dir: temp_dir(),
             netns: Netns::new(),
         };
-        leftovers::sign(guest.run_dir());
+        leftovers::claim(guest.run_dir());
         let netns = guest.netns.name();
         let start = [
             "start",

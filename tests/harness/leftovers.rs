@@ -1,7 +1,7 @@
-//! What tests leave that were killed: a process that is ended by a signal drops nothing.
+//! Cleans up after tests that were killed, which drop nothing.
 //!
-//! A run directory is signed with the process and the source tree that made it; the next test of
-//! the same tree ends what ran there for a process that is no more.
+//! Each run directory records the process and the source tree that created it; the next test of the
+//! same tree stops the sandboxes of processes that no longer exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use std::process::Command;
 use crate::command::TEMPORARY;
 use crate::{guest, run};
 
-/// The file with the signature: process id, source tree.
-const SIGNATURE: &str = ".test";
+/// File with the process ID and the source tree.
+const OWNER: &str = ".test";
 
-/// Signs a run directory.
-pub(crate) fn sign(run_dir: &Path) {
-    let signature = format!("{}\n{}", std::process::id(), env!("CARGO_MANIFEST_DIR"));
-    fs::write(run_dir.join(SIGNATURE), signature).unwrap();
+/// Records this process as the owner of a run directory.
+pub(crate) fn claim(run_dir: &Path) {
+    let owner = format!("{}\n{}", std::process::id(), env!("CARGO_MANIFEST_DIR"));
+    fs::write(run_dir.join(OWNER), owner).unwrap();
 }
 
-/// Ends what is left. Other tests may do so at the same time, so nothing here has to succeed.
+/// Removes what killed tests left. Other tests can do so at the same time, so each step can fail.
 pub(crate) fn sweep() {
-    for (run_dir, pid) in signed() {
+    for (run_dir, pid) in owned() {
         if Path::new("/proc").join(&pid).exists() {
             continue;
         }
-        eprintln!("ending what process {pid} left in {}", run_dir.display());
+        eprintln!("removing what process {pid} left in {}", run_dir.display());
         for sandbox in names(&run_dir) {
             guest::sandbox(&run_dir, &["stop", &sandbox], "");
         }
-        let made = format!("pb-test-{pid}-");
+        let prefix = format!("pb-test-{pid}-");
         for netns in names(Path::new("/run/netns")) {
-            if netns.starts_with(&made) {
+            if netns.starts_with(&prefix) {
                 run(Command::new("ip").args(["netns", "del", &netns]), "");
             }
         }
@@ -39,16 +39,16 @@ pub(crate) fn sweep() {
     }
 }
 
-/// The run directories of this tree's tests, with their process.
-fn signed() -> Vec<(PathBuf, String)> {
+/// Lists the run directories of this tree's tests, each with its process ID.
+fn owned() -> Vec<(PathBuf, String)> {
     let folders = names(Path::new(TEMPORARY)).into_iter();
     let folders = folders.map(|name| Path::new(TEMPORARY).join(name));
-    let signed = folders.filter_map(|folder| {
-        let signature = fs::read_to_string(folder.join(SIGNATURE)).ok()?;
-        let (pid, tree) = signature.split_once('\n')?;
+    let owned = folders.filter_map(|folder| {
+        let owner = fs::read_to_string(folder.join(OWNER)).ok()?;
+        let (pid, tree) = owner.split_once('\n')?;
         (tree == env!("CARGO_MANIFEST_DIR")).then(|| (folder, pid.to_owned()))
     });
-    signed.collect()
+    owned.collect()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -64,20 +64,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_for_the_living_is_left_alone() {
+    fn sweep_keeps_run_dir_of_live_process() {
         let dir = crate::temp_dir();
-        sign(dir.path());
+        claim(dir.path());
         sweep();
         assert!(dir.path().exists());
     }
 
     #[test]
-    fn what_the_dead_left_goes() {
+    fn sweep_removes_run_dir_of_dead_process() {
         let dir = crate::temp_dir();
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let signature = format!("{}\n{}", child.id(), env!("CARGO_MANIFEST_DIR"));
-        fs::write(dir.path().join(SIGNATURE), signature).unwrap();
+        let owner = format!("{}\n{}", child.id(), env!("CARGO_MANIFEST_DIR"));
+        fs::write(dir.path().join(OWNER), owner).unwrap();
         sweep();
         assert!(!dir.path().exists());
     }

@@ -32,6 +32,6 @@ pub use command::{Done, patchbay, run, temp_dir};
 pub use dpdk::{Side, Testpmd, stub_backend};
 pub use guest::{Guest, Machine, linux_6_12};
 pub use ipvs::REFERENCE_NETNS;
-pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, refusal};
+pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, qmp_error};
 pub use netns::Netns;
 pub use rng::{rng, seeded_rng, seeds};

@@ -1,5 +1,5 @@
-//! QEMU's monitor from both sides: a plain client, to see what is so; and a monitor that plays a
-//! script, to see what becomes of a refusal.
+//! QMP from both sides: a client that reads the state of QEMU, and a fake monitor that replies by a
+//! script.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A negotiated session.
+/// A negotiated QMP session.
 #[derive(Debug)]
 pub struct Monitor {
     reader: BufReader<UnixStream>,
@@ -34,9 +34,9 @@ impl Monitor {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// A command's answer, whole: `return` or `error`.
-    #[allow(clippy::needless_pass_by_value)]
-    pub fn answer(&mut self, command: &str, arguments: Value) -> Value {
+    /// Runs a command; returns the complete reply, with `return` or `error`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers build it with json!")]
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Value {
         let request = json!({"execute": command, "arguments": arguments});
         writeln!(self.reader.get_mut(), "{request}").unwrap();
         loop {
@@ -47,14 +47,14 @@ impl Monitor {
         }
     }
 
-    /// What a command that succeeds returns.
+    /// Runs a command; returns its `return` and asserts success.
     pub fn run(&mut self, command: &str, arguments: Value) -> Value {
-        let mut answer = self.answer(command, arguments);
-        assert!(answer.get("error").is_none(), "{command}: {answer}");
-        answer["return"].take()
+        let mut reply = self.execute(command, arguments);
+        assert!(reply.get("error").is_none(), "{command}: {reply}");
+        reply["return"].take()
     }
 
-    /// Ids of the devices that have one.
+    /// Returns the IDs of the devices that have one.
     pub fn devices(&mut self) -> Vec<String> {
         let listed = self.run("qom-list", json!({"path": "/machine/peripheral"}));
         let names = listed
@@ -68,7 +68,7 @@ impl Monitor {
             .collect()
     }
 
-    /// `info network`: every backend, ghosts too.
+    /// Returns the output of `info network`: all backends, also those without a device.
     pub fn backends(&mut self) -> String {
         let arguments = json!({"command-line": "info network"});
         self.run("human-monitor-command", arguments)
@@ -78,58 +78,58 @@ impl Monitor {
     }
 }
 
-/// A monitor that answers as told and remembers what it was asked.
+/// A fake monitor that records its requests.
 #[derive(Debug)]
 pub struct FakeQmp {
-    asked: Arc<Mutex<Vec<Value>>>,
+    requests: Arc<Mutex<Vec<Value>>>,
 }
 
-/// What a scripted monitor does when it is asked.
+/// Reaction of a fake monitor to a request.
 #[derive(Debug)]
 pub enum QmpReply {
-    /// An answer, which gets the request's id.
-    Answer(Value),
-    /// These bytes before that answer.
+    /// A reply, to which the request's ID is added.
+    Reply(Value),
+    /// These bytes, then the reply.
     BytesFirst(Vec<u8>, Value),
-    /// That answer, but late.
+    /// The reply after a delay.
     Late(Duration, Value),
     /// Nothing.
     Nothing,
-    /// These bytes, and the end.
+    /// These bytes, then the end of the session.
     Last(Vec<u8>),
 }
 
 impl FakeQmp {
-    /// Serves at this path; `answer` turns each request into a whole line, or into silence.
-    pub fn serve(path: &Path, answer: impl Fn(&Value) -> Option<Value> + Send + 'static) -> Self {
-        let answer =
-            move |request: &Value| answer(request).map_or(QmpReply::Nothing, QmpReply::Answer);
-        Self::saying(path, answer)
+    /// Serves on a Unix socket at this path; requests for which `reply` returns `None` get no reply.
+    pub fn serve(path: &Path, reply: impl Fn(&Value) -> Option<Value> + Send + 'static) -> Self {
+        Self::serve_with(path, move |request| {
+            reply(request).map_or(QmpReply::Nothing, QmpReply::Reply)
+        })
     }
 
-    /// The same with more to say.
-    pub fn saying(path: &Path, answer: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
+    /// The same with every kind of reaction.
+    pub fn serve_with(path: &Path, react: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let _ = session(stream.unwrap(), &log, &answer);
+                let _ = session(stream.unwrap(), &log, &react);
             }
         });
-        Self { asked }
+        Self { requests }
     }
 
-    /// The requests so far.
-    pub fn asked(&self) -> Vec<Value> {
-        self.asked.lock().unwrap().clone()
+    /// Returns the requests so far.
+    pub fn requests(&self) -> Vec<Value> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
 fn session(
     mut stream: UnixStream,
     log: &Mutex<Vec<Value>>,
-    answer: &impl Fn(&Value) -> QmpReply,
+    react: &impl Fn(&Value) -> QmpReply,
 ) -> std::io::Result<()> {
     let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 2}});
     writeln!(
@@ -141,8 +141,8 @@ fn session(
     for line in reader.lines() {
         let request: Value = serde_json::from_str(&line?)?;
         log.lock().unwrap().push(request.clone());
-        let mut reply = match answer(&request) {
-            QmpReply::Answer(reply) => reply,
+        let mut reply = match react(&request) {
+            QmpReply::Reply(reply) => reply,
             QmpReply::BytesFirst(bytes, reply) => {
                 stream.write_all(&bytes)?;
                 reply
@@ -160,7 +160,7 @@ fn session(
     Ok(())
 }
 
-/// A q35 with one empty root port, as QEMU describes it.
+/// Replies to a request as QEMU does for a q35 machine with one empty root port.
 pub fn empty_machine(request: &Value) -> Value {
     let arguments = &request["arguments"];
     let text = |key: &str| arguments[key].as_str().unwrap_or_default();
@@ -177,7 +177,7 @@ pub fn empty_machine(request: &Value) -> Value {
         ("qom-get", _, "addr") => json!(8),
         ("qom-list", "/machine/i440fx", _)
         | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
-            return refusal("DeviceNotFound");
+            return qmp_error("DeviceNotFound");
         }
         ("closefd", _, _) => {
             return json!({"error": {"class": "GenericError", "desc": "File descriptor named 'x' not found"}});
@@ -187,7 +187,7 @@ pub fn empty_machine(request: &Value) -> Value {
     json!({ "return": returned })
 }
 
-/// QEMU's no, of this class.
-pub fn refusal(class: &str) -> Value {
+/// Returns an error reply of this class.
+pub fn qmp_error(class: &str) -> Value {
     json!({"error": {"class": class, "desc": "as the script says"}})
 }

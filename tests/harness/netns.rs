@@ -1,4 +1,4 @@
-//! Network namespaces of a test's own.
+//! Network namespaces of one test.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::{Done, run};
 
-/// A named namespace that ends with this value.
+/// A named network namespace, deleted when it is dropped.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -19,7 +19,7 @@ pub struct Netns {
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Netns {
-    /// A new one, with its loopback up.
+    /// Creates a namespace with its loopback up.
     pub fn new() -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pb-test-{}-{count}", std::process::id());
@@ -29,18 +29,18 @@ impl Netns {
         netns
     }
 
-    /// Its name for `ip netns`.
+    /// Returns the name for `ip netns`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// `ip` inside it.
+    /// Runs `ip` in the namespace.
     pub fn ip(&self, words: &str) -> Done {
         let words = words.split_whitespace();
         run(Command::new("ip").args(["-n", &self.name]).args(words), "")
     }
 
-    /// A program inside it.
+    /// Runs a program in the namespace; arguments are separated by blanks.
     pub fn exec(&self, words: &str) -> Done {
         let words = words.split_whitespace();
         run(
@@ -51,7 +51,7 @@ impl Netns {
         )
     }
 
-    /// Names of its links but `lo`.
+    /// Returns the names of the links except `lo`.
     pub fn links(&self) -> Vec<String> {
         let links = self.ip("-j link show").json();
         let names = links
@@ -65,7 +65,7 @@ impl Netns {
             .collect()
     }
 
-    /// Work on a thread inside it.
+    /// Runs a closure on a thread in the namespace.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let path = PathBuf::from("/run/netns").join(&self.name);
         let enter = move || {

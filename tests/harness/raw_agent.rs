@@ -1,4 +1,4 @@
-//! An agent that says whatever a test wants, byte by byte: what a guest that was taken over may say.
+//! Fake agent that sends any bytes, as a compromised guest can.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,38 +12,38 @@ use ttrpc::proto::{
     Codec, FLAG_NO_DATA, FLAG_REMOTE_CLOSED, MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE, Response,
 };
 
-/// A request as it came.
+/// A ttrpc request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawRequest {
     /// Name of the method.
     pub method: String,
-    /// Number of the stream, which answers repeat.
+    /// Stream ID, which replies repeat.
     pub stream: u32,
 }
 
-/// What goes out for a request, one write each; the connection is closed at the end of them.
+/// Reply to a request: the items are written one by one, then the connection is closed.
 pub type RawReply = Box<dyn Iterator<Item = Vec<u8>>>;
 
-/// Serves at this path until the process ends. `lie` may leave a request to an honest greeting by
-/// `None`, which is no answer to anything else.
+/// Serves on a Unix socket at this path until the process exits. If `respond` returns `None`, a
+/// handshake is answered correctly and any other request not at all.
 pub fn serve_raw(
     path: &Path,
-    lie: impl Fn(&RawRequest) -> Option<RawReply> + Send + Sync + 'static,
+    respond: impl Fn(&RawRequest) -> Option<RawReply> + Send + Sync + 'static,
 ) {
     let listener = UnixListener::bind(path).unwrap();
-    let lie = Arc::new(lie);
+    let respond = Arc::new(respond);
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let lie = Arc::clone(&lie);
-            // Who is hung up on has got what the test is about.
-            thread::spawn(move || session(stream.unwrap(), lie.as_ref()));
+            let respond = Arc::clone(&respond);
+            // Writes fail once the command hangs up, which tests provoke.
+            thread::spawn(move || session(stream.unwrap(), respond.as_ref()));
         }
     });
 }
 
 fn session(
     mut stream: UnixStream,
-    lie: &impl Fn(&RawRequest) -> Option<RawReply>,
+    respond: &impl Fn(&RawRequest) -> Option<RawReply>,
 ) -> std::io::Result<()> {
     loop {
         let mut header = [0; 10];
@@ -58,16 +58,14 @@ fn session(
             method,
             stream: number(&header[4..8]),
         };
-        match lie(&request) {
-            Some(lies) => {
-                for bytes in lies {
+        match respond(&request) {
+            Some(reply) => {
+                for bytes in reply {
                     stream.write_all(&bytes)?;
                 }
                 return Ok(());
             }
-            None if request.method == "Hello" => {
-                stream.write_all(&answer(&request, &greeting()))?
-            }
+            None if request.method == "Hello" => stream.write_all(&reply(&request, &greeting()))?,
             None => {}
         }
     }
@@ -80,7 +78,7 @@ fn greeting() -> HelloReply {
     }
 }
 
-/// The method of a request: service and method are the first fields of its message.
+/// Returns the method of a request. Service and method are the first fields of its message.
 pub(crate) fn method(message: &[u8]) -> Option<String> {
     let mut fields = message;
     let mut texts = Vec::new();
@@ -98,7 +96,7 @@ pub(crate) fn method(message: &[u8]) -> Option<String> {
     texts.pop()
 }
 
-/// A frame of ttrpc that says to have this length.
+/// Returns a ttrpc frame whose header claims this length.
 pub fn frame(length: u32, stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(10 + payload.len());
     bytes.extend(length.to_be_bytes());
@@ -108,53 +106,53 @@ pub fn frame(length: u32, stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn honest_frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
+fn valid_frame(stream: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     frame(u32::try_from(payload.len()).unwrap(), stream, kind, payload)
 }
 
-/// A whole answer.
-pub fn answer<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
-    answer_bytes(request, message.encode().unwrap())
+/// Returns a complete reply.
+pub fn reply<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
+    reply_bytes(request, message.encode().unwrap())
 }
 
-/// The same with bytes for a message.
-pub fn answer_bytes(request: &RawRequest, payload: Vec<u8>) -> Vec<u8> {
+/// Returns a complete reply with these bytes in place of its message.
+pub fn reply_bytes(request: &RawRequest, payload: Vec<u8>) -> Vec<u8> {
     let response = Response {
         payload,
         ..Response::default()
     };
-    honest_frame(
+    valid_frame(
         request.stream,
         MESSAGE_TYPE_RESPONSE,
         &response.encode().unwrap(),
     )
 }
 
-/// A refusal.
-pub fn refusal(request: &RawRequest, error: ttrpc::Error) -> Vec<u8> {
+/// Returns an error reply.
+pub fn error_reply(request: &RawRequest, error: ttrpc::Error) -> Vec<u8> {
     let ttrpc::Error::RpcStatus(status) = error else {
         panic!("{error}");
     };
     let mut response = Response::default();
     response.set_status(status);
-    honest_frame(
+    valid_frame(
         request.stream,
         MESSAGE_TYPE_RESPONSE,
         &response.encode().unwrap(),
     )
 }
 
-/// One message of a stream.
-pub fn message<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
-    honest_frame(
+/// Returns a message of a stream.
+pub fn stream_message<M: Codec<E: std::fmt::Debug>>(request: &RawRequest, message: &M) -> Vec<u8> {
+    valid_frame(
         request.stream,
         MESSAGE_TYPE_DATA,
         &message.encode().unwrap(),
     )
 }
 
-/// The end of a stream.
-pub fn end(request: &RawRequest) -> Vec<u8> {
+/// Returns the end of a stream.
+pub fn stream_end(request: &RawRequest) -> Vec<u8> {
     let mut bytes = frame(0, request.stream, MESSAGE_TYPE_DATA, &[]);
     bytes[9] = FLAG_REMOTE_CLOSED | FLAG_NO_DATA;
     bytes

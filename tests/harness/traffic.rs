@@ -1,4 +1,4 @@
-//! Traffic through a card, from the host's side.
+//! Traffic through a card, from the host.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::Netns;
 
-/// Sends so many bytes to the guest's echo and takes them back: both ways through the card.
-/// Returns the checksums of what was sent and of what came back.
+/// Sends bytes to the echo service of the guest and receives them back. Returns the checksums of the
+/// bytes sent and received.
 pub fn echo(netns: &Netns, guest: SocketAddr, bytes: usize) -> ([u8; 32], [u8; 32]) {
     let stream = netns.within(|| {
         let stream = TcpStream::connect_timeout(&guest, Duration::from_secs(10)).unwrap();

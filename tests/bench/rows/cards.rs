@@ -93,7 +93,7 @@ fn plug_bare(bed: &Bed) -> Duration {
     let took = start.elapsed();
     // The guest lets go of a card only when its driver has it.
     let deadline = Instant::now() + Duration::from_secs(20);
-    monitor.answer("device_del", json!({"id": "bare"}));
+    monitor.execute("device_del", json!({"id": "bare"}));
     while monitor.devices().iter().any(|id| id == "bare") {
         assert!(Instant::now() < deadline, "the bare card stays");
         thread::sleep(Duration::from_millis(20));

@@ -1,7 +1,9 @@
 //! RawReply of an agent that has introduced itself, and truths that a terminal would obey.
 
 use patchbay_codec::pack;
-use patchbay_tests::raw_agent::{RawReply, RawRequest, answer, answer_bytes, end, frame, message};
+use patchbay_tests::raw_agent::{
+    RawReply, RawRequest, frame, reply, reply_bytes, stream_end, stream_message,
+};
 use patchbay_types::failure::Kind;
 use patchbay_types::{Route, Scope};
 use patchbay_wire::proto::agent::{HelloReply, Interface, ListInterfacesReply, ListRoutesReply};
@@ -30,7 +32,7 @@ fn silence(_: &RawRequest) -> Option<RawReply> {
 }
 
 fn drip(request: &RawRequest) -> Option<RawReply> {
-    let bytes = answer(request, &many_routes(100));
+    let bytes = reply(request, &many_routes(100));
     to(request, "ListRoutes", || dripping(bytes))
 }
 
@@ -39,19 +41,19 @@ fn hang_up(request: &RawRequest) -> Option<RawReply> {
 }
 
 fn another_type(request: &RawRequest) -> Option<RawReply> {
-    routes(request, || answer_bytes(request, vec![0xff; 100]))
+    routes(request, || reply_bytes(request, vec![0xff; 100]))
 }
 
 fn too_many(request: &RawRequest) -> Option<RawReply> {
-    routes(request, || answer(request, &many_routes(40_000)))
+    routes(request, || reply(request, &many_routes(40_000)))
 }
 
 fn far_too_many(request: &RawRequest) -> Option<RawReply> {
-    routes(request, || answer(request, &many_routes(1 << 17)))
+    routes(request, || reply(request, &many_routes(1 << 17)))
 }
 
 fn too_much(request: &RawRequest) -> Option<RawReply> {
-    routes(request, || answer(request, &many_routes(260_000)))
+    routes(request, || reply(request, &many_routes(260_000)))
 }
 
 /// Data of a stream, where there is none.
@@ -73,20 +75,20 @@ fn no_address(request: &RawRequest) -> Option<RawReply> {
         routes: route,
         ..ListRoutesReply::default()
     };
-    routes(request, || answer(request, &reply))
+    routes(request, || reply(request, &reply))
 }
 
 fn a_million_interfaces(request: &RawRequest) -> Option<RawReply> {
-    let nothing = answer_bytes(request, [0x0a, 0x00].repeat(1_500_000));
+    let nothing = reply_bytes(request, [0x0a, 0x00].repeat(1_500_000));
     to(request, "ListInterfaces", || once(nothing))
 }
 
 #[test]
-fn lies_about_routes_are_refused() {
+fn malformed_route_replies_are_refused() {
     let broken = "the agent's answer breaks the interface";
     let many = "at most 32768 routes are taken";
     let much = "the agent sends more than an answer may have";
-    let closed = "the connection to the agent broke";
+    let closed = "connection to the agent lost";
     let late = "gave no answer in 10 s";
     let cases: [(&str, Liar, Kind, &str); 9] = [
         ("silence", silence, Kind::Timeout, late),
@@ -121,14 +123,14 @@ fn route(device: &str) -> Route {
 }
 
 #[test]
-fn what_a_guest_shows_is_shown_as_text() {
+fn guest_strings_are_escaped() {
     let shown = |name, words, liar| Case {
         kind: Ok(()),
         ..Case::refused(name, words, liar, Kind::Other, "[2J")
     };
     let routes: Liar = |request| {
         to(request, "ListRoutes", || {
-            then_silence(answer(
+            then_silence(reply(
                 request,
                 &ListRoutesReply {
                     routes: pack(&route(NAME)),
@@ -143,12 +145,12 @@ fn what_a_guest_shows_is_shown_as_text() {
                 connections: vec![obeyed_connection()],
                 ..ConnectionsChunk::default()
             };
-            then_silence([message(request, &chunk), end(request)].concat())
+            then_silence([stream_message(request, &chunk), stream_end(request)].concat())
         })
     };
     let greeting: Liar = |request| {
         to(request, "Hello", || {
-            then_silence(answer(
+            then_silence(reply(
                 request,
                 &HelloReply {
                     api_version: patchbay_wire::API_VERSION,
@@ -169,7 +171,7 @@ fn what_a_guest_shows_is_shown_as_text() {
 
 /// QEMU knows which cards are ours and where they are: the guest's word is not believed.
 #[test]
-fn cards_that_are_not_ours_are_not_listed() {
+fn list_ifaces_unknown_pci_paths_are_dropped() {
     let liar: Liar = |request| {
         to(request, "ListInterfaces", || {
             // One without a place, two at one where QEMU has nothing, and one at the port itself.
@@ -181,7 +183,7 @@ fn cards_that_are_not_ours_are_not_listed() {
                 pci_path: path.to_vec(),
                 ..Interface::default()
             });
-            then_silence(answer(
+            then_silence(reply(
                 request,
                 &ListInterfacesReply {
                     interfaces: cards.to_vec(),

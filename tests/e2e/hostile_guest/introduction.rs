@@ -5,7 +5,7 @@
 
 use std::iter;
 
-use patchbay_tests::raw_agent::{RawReply, RawRequest, answer, answer_bytes, frame, refusal};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, error_reply, frame, reply, reply_bytes};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::agent::HelloReply;
 use ttrpc::proto::{MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE};
@@ -25,7 +25,7 @@ fn drip(request: &RawRequest) -> Option<RawReply> {
         agent_version: "1".repeat(100),
         ..HelloReply::default()
     };
-    Some(dripping(answer(request, &reply)))
+    Some(dripping(reply(request, &reply)))
 }
 
 fn hang_up(_: &RawRequest) -> Option<RawReply> {
@@ -41,7 +41,7 @@ fn half_a_header_and_hang_up(_: &RawRequest) -> Option<RawReply> {
 }
 
 fn half_a_reply(request: &RawRequest) -> Option<RawReply> {
-    let reply = answer(request, &HelloReply::default());
+    let reply = reply(request, &HelloReply::default());
     Some(then_silence(reply[..9].to_vec()))
 }
 
@@ -72,7 +72,7 @@ fn answer_nobody(_: &RawRequest) -> Option<RawReply> {
 }
 
 fn another_type(request: &RawRequest) -> Option<RawReply> {
-    Some(then_silence(answer_bytes(request, vec![0xff; 100])))
+    Some(then_silence(reply_bytes(request, vec![0xff; 100])))
 }
 
 fn another_interface(request: &RawRequest) -> Option<RawReply> {
@@ -80,20 +80,20 @@ fn another_interface(request: &RawRequest) -> Option<RawReply> {
         api_version: 4711,
         ..HelloReply::default()
     };
-    Some(then_silence(answer(request, &reply)))
+    Some(then_silence(reply(request, &reply)))
 }
 
 fn refuse(request: &RawRequest) -> Option<RawReply> {
     let failure = Failure::new(Kind::Denied, OBEYED).with_field(OBEYED);
     let failure = (0..100).fold(failure, |failure, _| failure.with_cause(OBEYED));
-    Some(then_silence(refusal(
+    Some(then_silence(error_reply(
         request,
         patchbay_wire::status::from_failure(&failure),
     )))
 }
 
 #[test]
-fn an_agent_that_does_not_introduce_itself_is_left_in_time() {
+fn malformed_handshakes_fail_in_time() {
     let another = "the agent speaks version 4711 of the interface";
     let cases: [(&str, Liar, Kind, &str); 14] = [
         ("silence", silence, Kind::Timeout, SILENT),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay_tests::raw_agent::{RawReply, RawRequest, frame, message};
+use patchbay_tests::raw_agent::{RawReply, RawRequest, frame, stream_message};
 use patchbay_types::failure::Kind;
 use patchbay_wire::proto::conntrack::ListChunk;
 use patchbay_wire::proto::ipvs::{Connection, ConnectionsChunk, Peer, TableChunk};
@@ -45,24 +45,24 @@ const SERVICE: &[u8] = b"\x01\x06\x04\x0a\0\0\x01\0\x50\x02rr\0\xff\xff\xff\xff\
 
 fn services(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.repeat(1000));
-    to(request, "Table", || endless(message(request, &rows)))
+    to(request, "Table", || endless(stream_message(request, &rows)))
 }
 
 fn nothing(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(Vec::new());
-    to(request, "Table", || endless(message(request, &rows)))
+    to(request, "Table", || endless(stream_message(request, &rows)))
 }
 
 fn noise(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(vec![0xa5; 1000]);
-    to(request, "Table", || endless(message(request, &rows)))
+    to(request, "Table", || endless(stream_message(request, &rows)))
 }
 
 fn a_server_first(request: &RawRequest) -> Option<RawReply> {
     let mut server = vec![2, 4, 10, 0, 0, 1, 0, 80];
     server.extend([0; 12]);
     to(request, "Table", || {
-        endless(message(request, &rows(server)))
+        endless(stream_message(request, &rows(server)))
     })
 }
 
@@ -71,7 +71,9 @@ fn connections(request: &RawRequest) -> Option<RawReply> {
         connections: vec![obeyed_connection(); 1000],
         ..ConnectionsChunk::default()
     };
-    to(request, "Connections", || endless(message(request, &chunk)))
+    to(request, "Connections", || {
+        endless(stream_message(request, &chunk))
+    })
 }
 
 fn no_connections(request: &RawRequest) -> Option<RawReply> {
@@ -97,7 +99,7 @@ const RESTORE: &[&str] = &[
 ];
 
 #[test]
-fn tables_without_end_are_cut_off() {
+fn endless_tables_are_cut_off() {
     let much = "the agent sends more than an answer may have";
     let taken = "the guest lists more than is taken";
     let broken = "the agent's answer breaks the interface";
@@ -131,12 +133,16 @@ fn tables_without_end_are_cut_off() {
 
 fn services_by_drops(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.repeat(1000));
-    to(request, "Table", || dripping(message(request, &rows)))
+    to(request, "Table", || {
+        dripping(stream_message(request, &rows))
+    })
 }
 
 fn one_service_and_silence(request: &RawRequest) -> Option<RawReply> {
     let rows = rows(SERVICE.to_vec());
-    to(request, "Table", || then_silence(message(request, &rows)))
+    to(request, "Table", || {
+        then_silence(stream_message(request, &rows))
+    })
 }
 
 fn connections_by_drops(request: &RawRequest) -> Option<RawReply> {
@@ -144,7 +150,7 @@ fn connections_by_drops(request: &RawRequest) -> Option<RawReply> {
         connections: vec![obeyed_connection(); 10],
         ..ConnectionsChunk::default()
     };
-    let chunk = message(request, &chunk);
+    let chunk = stream_message(request, &chunk);
     let first = std::iter::once(chunk.clone());
     to(request, "Connections", || {
         Box::new(first.chain(dripping(chunk)))
@@ -156,11 +162,13 @@ fn flows_by_drops(request: &RawRequest) -> Option<RawReply> {
         flows: vec![0; 10_000],
         ..ListChunk::default()
     };
-    to(request, "List", || dripping(message(request, &chunk)))
+    to(request, "List", || {
+        dripping(stream_message(request, &chunk))
+    })
 }
 
 #[test]
-fn tables_by_drops_are_left_in_time() {
+fn slow_tables_time_out() {
     let cases: [(&str, &[&str], Liar); 4] = [
         ("services by drops", TABLE, services_by_drops),
         ("one service", TABLE, one_service_and_silence),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Done, QmpReply, empty_machine, refusal};
+use patchbay_tests::{Done, QmpReply, empty_machine, qmp_error};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ impl Fault {
     fn say(self, request: &Value) -> QmpReply {
         let answer = empty_machine(request);
         match self {
-            Self::Refused => QmpReply::Answer(refusal("GenericError")),
+            Self::Refused => QmpReply::Reply(qmp_error("GenericError")),
             Self::Late => QmpReply::Late(Duration::from_secs(2), answer),
             Self::Never => QmpReply::Nothing,
             Self::OldAnswersFirst => {
@@ -115,7 +115,7 @@ fn meet(command: &'static str, fault: Fault) {
         if request["execute"] == command && !met.swap(true, Ordering::Relaxed) {
             return fault.say(request);
         }
-        QmpReply::Answer(empty_machine(request))
+        QmpReply::Reply(empty_machine(request))
     });
     let begun = Instant::now();
     let done = bench.command("add-iface");
@@ -126,7 +126,7 @@ fn meet(command: &'static str, fault: Fault) {
 }
 
 #[test]
-fn whatever_becomes_of_an_answer_nothing_is_left() {
+fn qmp_faults_leave_nothing() {
     let commands = DOING.into_iter().chain(UNDOING);
     let cases: Vec<_> = commands
         .flat_map(|command| Fault::ALL.map(|fault| (command, fault)))
@@ -147,7 +147,7 @@ fn whatever_becomes_of_an_answer_nothing_is_left() {
 
 /// A monitor that says these bytes without end, or once and then nothing.
 fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
-    let bench = Bench::saying(|request| QmpReply::Answer(empty_machine(request)));
+    let bench = Bench::saying(|request| QmpReply::Reply(empty_machine(request)));
     let path = bench.dir.path().join("qmp.sock");
     std::fs::remove_file(&path).unwrap();
     let listener = UnixListener::bind(&path).unwrap();
@@ -169,7 +169,7 @@ fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
 }
 
 #[test]
-fn a_monitor_that_greets_badly_is_left_in_time() {
+fn bad_qmp_greeting_fails_in_time() {
     let silent = "gave no greeting in 5 s";
     let event = b"{\"event\":\"RTC_CHANGE\"}\n";
     let cases: [(&'static [u8], usize, Kind, &str); 6] = [

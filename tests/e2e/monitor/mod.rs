@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Card, Configure, Done, FakeAgent, FakeQmp, Netns, QmpReply, empty_machine, patchbay, refusal,
+    Card, Configure, Done, FakeAgent, FakeQmp, Netns, QmpReply, empty_machine, patchbay, qmp_error,
     run, temp_dir,
 };
 use patchbay_types::failure::{Failure, Kind};
@@ -31,7 +31,7 @@ impl Bench {
     fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
         Self::saying(move |request| {
             let answer = instead(request).unwrap_or_else(|| Some(empty_machine(request)));
-            answer.map_or(QmpReply::Nothing, QmpReply::Answer)
+            answer.map_or(QmpReply::Nothing, QmpReply::Reply)
         })
     }
 
@@ -39,7 +39,7 @@ impl Bench {
         let dir = temp_dir();
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
         Self {
-            monitor: FakeQmp::saying(&dir.path().join("qmp.sock"), answer),
+            monitor: FakeQmp::serve_with(&dir.path().join("qmp.sock"), answer),
             _agent: FakeAgent::serve(&dir.path().join("agent.sock"), refuse),
             netns: Netns::new(),
             dir,
@@ -67,7 +67,7 @@ impl Bench {
 
     /// The changing commands so far.
     fn names(&self) -> Vec<String> {
-        let asked = self.monitor.asked();
+        let asked = self.monitor.requests();
         let name = |request: &Value| request["execute"].as_str().unwrap().to_owned();
         asked.iter().map(name).collect()
     }
@@ -113,7 +113,7 @@ const UNDO: [&str; 5] = [
 
 fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
     let bench = Bench::new(move |request| {
-        (request["execute"] == step).then(|| Some(refusal("GenericError")))
+        (request["execute"] == step).then(|| Some(qmp_error("GenericError")))
     });
     let done = bench.command("add-iface");
     refused(&done, Kind::Kernel, sentence);
@@ -124,12 +124,12 @@ fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
 }
 
 #[test]
-fn a_refused_descriptor_is_undone() {
+fn plug_getfd_error_is_undone() {
     refuse_at("getfd", "could not hand the TAP to QEMU", &["getfd"]);
 }
 
 #[test]
-fn a_refused_backend_is_undone() {
+fn plug_netdev_add_error_is_undone() {
     refuse_at(
         "netdev_add",
         "could not add the card's backend",
@@ -138,20 +138,20 @@ fn a_refused_backend_is_undone() {
 }
 
 #[test]
-fn a_refused_device_is_undone() {
+fn plug_device_add_error_is_undone() {
     let before = ["getfd", "getfd", "netdev_add", "device_add"];
     refuse_at("device_add", "could not plug the card", &before);
 }
 
 #[test]
-fn what_is_sent_is_what_qemu_wants() {
+fn plug_sends_expected_qmp_commands() {
     let bench = Bench::new(|_| None);
     refused(
         &bench.command("add-iface"),
         Kind::Kernel,
         "the agent says no",
     );
-    let asked = bench.monitor.asked();
+    let asked = bench.monitor.requests();
     let sent = |name: &str| {
         let request = asked
             .iter()
@@ -181,7 +181,7 @@ fn what_is_sent_is_what_qemu_wants() {
 /// An answer that is overdue ends the session; undoing is left to the next command, which finds
 /// the journal.
 #[test]
-fn a_silent_machine_is_undone_by_the_next_command() {
+fn plug_qmp_timeout_is_undone_later() {
     let silent = std::sync::atomic::AtomicBool::new(true);
     let bench = Bench::new(move |request| {
         let now = request["execute"] == "netdev_add"
@@ -215,7 +215,7 @@ fn a_silent_machine_is_undone_by_the_next_command() {
 }
 
 #[test]
-fn nonsense_is_an_error_and_undone_later() {
+fn plug_malformed_reply_is_undone_later() {
     let bench =
         Bench::new(|request| (request["execute"] == "device_add").then(|| Some(json!({"x": 1}))));
     refused(
@@ -229,7 +229,7 @@ fn nonsense_is_an_error_and_undone_later() {
 }
 
 #[test]
-fn no_machine_at_all_is_not_found() {
+fn plug_without_qemu_is_not_found() {
     let bench = Bench::new(|_| None);
     let dir = bench.dir.path();
     std::fs::remove_file(dir.join("qmp.sock")).unwrap();
@@ -243,7 +243,7 @@ fn no_machine_at_all_is_not_found() {
 /// Each question takes QEMU a third of a millisecond. One port is asked of its bus, its address and
 /// its switch; the machine of its ACPI, two folders and another root bus.
 #[test]
-fn a_plug_asks_no_more_than_it_needs() {
+fn plug_sends_minimal_queries() {
     let bench = Bench::new(|_| None);
     bench.command("add-iface");
     let mut questions = bench.names();
