@@ -1,4 +1,4 @@
-# Every entry point. On a fresh machine `make demo` and `make test` install what they need.
+# All entry points. On a fresh machine `make demo` and `make test` install their tools.
 
 SHELL := /bin/bash
 TARGET := x86_64-unknown-linux-gnu
@@ -6,12 +6,14 @@ BIN := target/$(TARGET)/release
 # Hash of the sources of a build, which tests compare with the present ones.
 STAMP := $(BIN)/source-stamp
 IMAGE := target/image
-# The first kernel that deletes tracked connections by a filter, for what is about that.
+# For tests that need a kernel which deletes tracked connections by a filter.
 IMAGE_6_12 := target/image-6.12
 KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
-# The fuzz crate is a workspace of its own, in which private parsers are open. Cargo finds the flag
-# for that only from its folder; without libFuzzer the ordinary toolchain builds it.
+# Set to anything, it makes lint check the wording of comments and documents too.
+CHECK_WORDS ?=
+# The fuzz crate is a separate workspace, built with `--cfg fuzzing`, which exposes private parsers.
+# Cargo reads that flag only in its folder. Without libFuzzer a stable toolchain builds it.
 FUZZ_CHECKS := --locked --no-default-features
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
@@ -30,16 +32,16 @@ demo: image ## Plug a card into a live guest, use it, unplug it
 test: setup-test lint image-6.12 replay ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
 
-soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200): nothing may grow
+soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200), to find leaks
 	cargo run --quiet --locked -p patchbay-tests --example soak
 
-replay: ## The inputs of the fuzz targets once more, by the ordinary toolchain
+replay: ## Run the fuzz corpus with the stable toolchain
 	cd tests/fuzz && cargo test $(FUZZ_CHECKS) --quiet
 
-fuzz: setup-fuzz ## Every fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
+fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
-bench: image-6.12 ## Speed and size beside the peers and the floor; QUICK=1 for under five minutes
+bench: image-6.12 ## Speed and size compared with peers and the floor; QUICK=1 takes five minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
 lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes
@@ -49,20 +51,21 @@ lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file size
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
+	$(if $(CHECK_WORDS),scripts/check-words.sh)
 
-# One static build serves host and guest. The flag belongs to this target alone: without --target
-# it breaks proc-macros.
+# Host and guest use the same static build. The flag needs --target, since proc-macros can't be
+# static.
 build: setup-run ## The programs, statically linked
 	@mkdir -p $(BIN) && rm -f $(STAMP) && scripts/source-stamp.sh >$(STAMP).new
 	RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --release --locked --target $(TARGET) --workspace --bins
 	@mv $(STAMP).new $(STAMP)
 
-image: build ## Kernel and initramfs for sandboxes, with the tools that judge them
+image: build ## Kernel and initramfs for sandboxes, with the reference tools of the tests
 	$(BIN)/patchbay-sandbox build --tools
 	@cp $(STAMP) $(IMAGE)
 
-image-6.12: image ## A second one with Linux 6.12, and the tools of the first
+image-6.12: image ## A second image with Linux 6.12
 	$(BIN)/patchbay-sandbox build --image $(IMAGE_6_12) --kernel $(KERNEL_6_12) --tools-of $(IMAGE)
 	@cp $(STAMP) $(IMAGE_6_12)
 

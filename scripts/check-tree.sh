@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rules that no compiler knows: shell scripts are clean, files stay readable in one sitting.
+# Checks shell scripts, and the length of Rust files.
 set -euo pipefail
 
 MAX_LINES=400

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job, live: plug a card into a running guest, use it both ways, unplug it. Everything
-# happens in a network namespace and a folder made for it, and nothing of it is left.
+# Plugs a card into a running guest, sends traffic both ways, unplugs it. Uses a network namespace
+# and a folder that it creates and removes.
 set -euo pipefail
 
 : "${PATCHBAY_BIN_DIR:?run me by 'make demo'}"
@@ -19,7 +19,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Prints a command, runs it, and says how long it took.
+# Prints a command, runs it, and prints its duration.
 step() {
   local begun=${EPOCHREALTIME/./}
   printf '\n$ %s\n' "$1"
@@ -31,7 +31,7 @@ mkdir "$PATCHBAY_RUN_DIR/bin"
 for program in patchbay patchbay-sandbox; do
   ln -s "$PATCHBAY_BIN_DIR/$program" "$PATCHBAY_RUN_DIR/bin/"
 done
-# Existing scripts call the incumbent's name.
+# The name of the incumbent's program.
 ln -s "$PATCHBAY_BIN_DIR/patchbay" "$PATCHBAY_RUN_DIR/bin/kata-runtime"
 cd "$PATCHBAY_RUN_DIR"
 

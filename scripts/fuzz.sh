@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs fuzz targets one after another and sums up; fails if one found something. Inputs that reach
-# new code are kept below tests/fuzz/target, and what breaks something in tests/fuzz/artifacts.
+# Runs fuzz targets one after another and prints a summary; fails if one finds something. New inputs
+# are kept in tests/fuzz/target/corpus, findings in tests/fuzz/artifacts.
 #   scripts/fuzz.sh [TARGET...]     FUZZ_SECONDS=60 for each
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,12 +9,12 @@ SECONDS_EACH=${FUZZ_SECONDS:-60}
 LOGS=tests/fuzz/target/logs
 mkdir -p "$LOGS"
 
-# Targets write a file for each input.
+# Some targets write a file per input.
 scratch=$(mktemp -d /dev/shm/patchbay-fuzz.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch
 
-# Longer inputs than these only cost time.
+# Longer inputs cost time without reaching more code.
 max_len() {
   case $1 in
     small_texts | conntrack_words | ipvsadm_words) echo 512 ;;
@@ -26,17 +26,17 @@ max_len() {
 run() {
   local target=$1 new=tests/fuzz/target/corpus/$1 options
   options=("-max_total_time=$SECONDS_EACH" "-max_len=$(max_len "$target")" -rss_limit_mb=2048
-    -timeout=10 -print_final_stats=1)
+    -timeout=10 -print_final_stats=1 "-artifact_prefix=tests/fuzz/artifacts/$target/")
   [ ! -e "tests/fuzz/dict/$target.dict" ] || options+=("-dict=tests/fuzz/dict/$target.dict")
-  mkdir -p "$new"
-  cargo +nightly fuzz run --fuzz-dir tests/fuzz "$target" "$new" "tests/fuzz/corpus/$target" -- "${options[@]}" \
-    >"$LOGS/$target.log" 2>&1
+  mkdir -p "$new" "tests/fuzz/artifacts/$target"
+  FUZZ_TARGET=$target cargo +nightly fuzz run --fuzz-dir tests/fuzz any "$new" "tests/fuzz/corpus/$target" -- \
+    "${options[@]}" >"$LOGS/$target.log" 2>&1
 }
 
 stat() { sed -n "s/^stat::$2: *//p" "$LOGS/$1.log" | tail -1; }
 
 if [ $# -eq 0 ]; then
-  mapfile -t targets < <(cargo +nightly fuzz list --fuzz-dir tests/fuzz)
+  mapfile -t targets < <(ls tests/fuzz/corpus)
 else
   targets=("$@")
 fi

@@ -1,4 +1,4 @@
-//! A guest in which work is timed: ours from the host, the peer's and the floor inside.
+//! A guest in which work is timed: patchbay from the host, the peer and the floor inside.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use patchbay_tests::{Guest, Machine, bin, patchbay, run};
 
-/// Where `patchbay-baseline` answers in the guest.
+/// Vsock port of `patchbay-baseline` in the guest.
 pub(crate) const PORT: u32 = 1099;
 
-/// Bytes of the echo with which small commands are compared.
+/// Bytes of the echo that is the floor of small commands.
 const ECHO: usize = 64;
 
-/// The whole life of a process, from spawn to exit.
+/// Runs a command; returns the time from spawn to exit.
 pub(crate) fn timed(command: &mut Command, input: Option<&Path>) -> Duration {
     let input = input.map_or_else(Stdio::null, |path| File::open(path).unwrap().into());
     command
@@ -29,7 +29,7 @@ pub(crate) fn timed(command: &mut Command, input: Option<&Path>) -> Duration {
     took
 }
 
-/// A fresh guest that has loaded what the rows need, with an empty trash.
+/// A new guest with the modules that the rows need and an empty IPVS trash.
 pub(crate) struct Bed(pub(crate) Guest);
 
 impl Bed {
@@ -50,42 +50,41 @@ impl Bed {
         bed
     }
 
-    /// `patchbay` with these words.
+    /// Times `patchbay` with these arguments.
     pub(crate) fn ours(&self, words: &[impl AsRef<OsStr>], input: Option<&Path>) -> Duration {
         timed(patchbay(self.0.run_dir(), &[]).args(words), input)
     }
 
-    /// `patchbay kata-ipvs ipvsadm --parameters WORDS`.
+    /// Times `patchbay kata-ipvs ipvsadm --parameters WORDS`.
     pub(crate) fn ipvsadm(&self, words: &str) -> Duration {
         let line = ["kata-ipvs", "ipvsadm", "--max-rules", "30000"];
         let rest = ["--parameters", words, self.0.id()];
         self.ours(&[&line[..], &rest].concat(), None)
     }
 
-    /// `patchbay kata-ipvs ipvsadm --restore -`.
+    /// Times `patchbay kata-ipvs ipvsadm --restore -`.
     pub(crate) fn restore(&self, options: &[&str], file: &Path) -> Duration {
         let line = ["kata-ipvs", "ipvsadm", "--restore", "-"];
         self.ours(&[&line[..], options, &[self.0.id()]].concat(), Some(file))
     }
 
-    /// A program in the guest, by the guest's clock. A shell's redirection may stand among the
-    /// words.
+    /// Times a program in the guest by the guest's clock. The arguments can have redirections.
     pub(crate) fn peer(&self, words: &str) -> Duration {
         self.floor(&format!("time {words}"))
     }
 
-    /// What `patchbay-baseline` in the guest says.
+    /// Returns the time that `patchbay-baseline` in the guest reports.
     pub(crate) fn floor(&self, words: &str) -> Duration {
-        let said = self.0.shell(&format!("patchbay-baseline {words}")).ok();
-        Duration::from_micros(said.trim().parse().unwrap())
+        let micros = self.0.shell(&format!("patchbay-baseline {words}")).ok();
+        Duration::from_micros(micros.trim().parse().unwrap())
     }
 
-    /// A new process on the host that moves so many bytes through a connection of its own.
+    /// Times a new process on the host that transfers bytes through a new connection.
     pub(crate) fn moved(&self, work: &str, bytes: usize) -> Duration {
         timed(&mut self.client(work, bytes), None)
     }
 
-    /// A new process that connects and hears an echo.
+    /// Times a new process that connects and receives an echo.
     pub(crate) fn echo(&self) -> Duration {
         self.moved("echo", ECHO)
     }

@@ -1,7 +1,7 @@
-//! `make bench`: how fast and how small patchbay is, beside its peers and beside what kernel and
-//! transport need at least. docs/performance.md tells how each row is made.
+//! `make bench`: speed and size of patchbay compared with its peers and with the floor, the least that
+//! kernel and transport need. docs/performance.md describes each row.
 //!
-//! Words choose parts: `rules large tables cards agents sizes`; without any, all are run.
+//! Arguments choose parts: `rules large tables cards agents sizes`; all by default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use std::time::Instant;
 use patchbay_tests::temp_dir;
 use plan::Plan;
 
-/// Set to anything, it makes the run short.
+/// Environment variable that makes the run short.
 const QUICK: &str = "QUICK";
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
 

@@ -1,22 +1,22 @@
-//! How much is measured.
+//! Numbers of repetitions.
 
-/// Numbers of repetitions.
+/// Numbers of repetitions, by kind of row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Of everything that can be repeated in fresh guests.
+    /// Rounds of everything that is repeated in new guests.
     pub(crate) rounds: usize,
-    /// Of what takes half a minute.
+    /// Rounds of the row that takes half a minute.
     pub(crate) large_rounds: usize,
-    /// Of thirty cards plugged twice.
+    /// Rounds of plugging thirty cards.
     pub(crate) card_rounds: usize,
-    /// Of commands that take milliseconds, in one guest.
+    /// Repetitions, in one guest, of commands that take milliseconds.
     pub(crate) repeats: usize,
-    /// Restores in the row about memory.
+    /// Restores in the row of memory.
     pub(crate) restores: usize,
 }
 
 impl Plan {
-    /// For numbers that are to be quoted.
+    /// For published numbers.
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         large_rounds: 3,

@@ -13,7 +13,7 @@ use crate::stats::Samples;
 const WIDTH: u32 = 1100;
 const HEIGHT_OF_ROW: u32 = 64;
 const MARGIN: u32 = 90;
-/// Heights in a row of 1: the label, then a bar each for ours, the comparison and the floor.
+/// Positions of the bars of patchbay, the comparison and the floor in a row of height 1.
 const BARS: [f64; 3] = [0.56, 0.34, 0.12];
 const THICKNESS: f64 = 0.18;
 /// Where bars begin, in milliseconds.

@@ -10,7 +10,7 @@ const HEAD: &str = "\
 |---|---|---|---|---|---|---|---|---|
 ";
 
-/// Both tables; a row that falls short says so.
+/// Returns both tables; rows that fall short are marked.
 pub(crate) fn render(rows: &[Row], sizes: &[Size], notes: &[String]) -> String {
     let mut text = String::from("# Measured by `make bench`\n\n");
     for note in notes {

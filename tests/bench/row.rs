@@ -1,42 +1,42 @@
-//! A row: what was measured, beside what it must reach.
+//! Rows: measurements and their bounds.
 
 use crate::stats::Samples;
 
-/// How the other's time compares with ours.
+/// Bound on the ratio of the compared time to that of patchbay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bound {
-    /// The other takes at least this many times as long.
+    /// The compared time is at least this multiple.
     Faster(f64),
-    /// Ours takes at most this many times as long.
+    /// The time of patchbay is at most this multiple of it.
     Within(f64),
-    /// Told, and not judged.
+    /// No bound.
     Open,
 }
 
-/// Whether a bound is kept.
+/// Result of a comparison with its bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is.
+    /// Within the bound.
     Reached,
-    /// It isn't.
+    /// Outside the bound.
     Short,
-    /// There is none.
+    /// Without a bound.
     Open,
 }
 
-/// Another's time for the same work.
+/// Time of another program for the same work.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Comparison {
-    /// What did it.
+    /// Name of the program.
     pub(crate) with: &'static str,
-    /// How long that took.
+    /// Its times.
     pub(crate) took: Samples,
-    /// What must be so.
+    /// Bound on the ratio.
     pub(crate) bound: Bound,
 }
 
 impl Comparison {
-    /// The number that the bound is about.
+    /// Returns the ratio to which the bound applies.
     pub(crate) fn ratio(&self, ours: &Samples) -> f64 {
         match self.bound {
             Bound::Faster(_) | Bound::Open => self.took.median() / ours.median(),
@@ -44,7 +44,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it is so.
+    /// Compares the ratio with the bound.
     pub(crate) fn verdict(&self, ours: &Samples) -> Verdict {
         let kept = match self.bound {
             Bound::Faster(least) => self.ratio(ours) >= least,
@@ -59,21 +59,21 @@ impl Comparison {
     }
 }
 
-/// One piece of work.
+/// Measurements of one piece of work.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
-    /// What is done.
+    /// Description of the work.
     pub(crate) work: &'static str,
-    /// Our time for it.
+    /// Times of patchbay.
     pub(crate) ours: Samples,
-    /// The peer's, or our own for less.
+    /// Times of the peer, or of patchbay for less work.
     pub(crate) peer: Option<Comparison>,
-    /// The least that is needed.
+    /// Times of the floor.
     pub(crate) floor: Option<Comparison>,
 }
 
 impl Row {
-    /// Short in either comparison is short.
+    /// Returns `Short` if either comparison is.
     pub(crate) fn verdict(&self) -> Verdict {
         let both = [&self.peer, &self.floor];
         let verdicts = both
@@ -88,21 +88,21 @@ impl Row {
     }
 }
 
-/// A number that has a limit and isn't a ratio.
+/// An absolute number with a limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Size {
-    /// Of what.
+    /// Description of the number.
     pub(crate) what: String,
-    /// The number.
+    /// The measured value.
     pub(crate) value: f64,
-    /// The most that it may be.
+    /// Its limit.
     pub(crate) limit: f64,
-    /// Of both.
+    /// Unit of both.
     pub(crate) unit: &'static str,
 }
 
 impl Size {
-    /// Whether it is within the limit.
+    /// Compares the value with the limit.
     pub(crate) fn verdict(&self) -> Verdict {
         if self.value <= self.limit {
             Verdict::Reached

@@ -1,4 +1,4 @@
-//! Rule files: a fourth of the rules are services, each with three servers.
+//! Rule files: one service per three servers.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -14,12 +14,12 @@ const FIRST_SERVICE: u32 = 0x0a00_0001;
 pub(crate) struct RuleFile {
     pub(crate) text: String,
     pub(crate) path: PathBuf,
-    /// Bytes on the way to the agent, and of the same table on its way back.
+    /// Bytes of the request, and of the reply that lists the same rules.
     pub(crate) packed: [usize; 2],
 }
 
 impl RuleFile {
-    /// Writes it into this folder.
+    /// Writes the file into this folder.
     pub(crate) fn new(folder: &Path, name: &str, text: String) -> Self {
         let path = folder.join(name);
         std::fs::write(&path, &text).unwrap();
@@ -34,8 +34,8 @@ impl RuleFile {
     }
 }
 
-/// So many rules, of services with addresses in a row: the kernel finds a service by the last byte of
-/// its address and its port, and with that byte alike it would only walk one list. Their servers are in the network `172.NET.0.0/16`.
+/// Returns rules of services with consecutive addresses: the kernel's hash of a service takes the last
+/// byte of its address and the port. Servers are in `172.NET.0.0/16`.
 pub(crate) fn rules(count: u32, net: u8) -> String {
     let mut text = String::new();
     for service in 0..count / 4 {
@@ -49,17 +49,17 @@ pub(crate) fn rules(count: u32, net: u8) -> String {
     text
 }
 
-/// Every hundredth rule is about another server.
+/// Changes the server of every hundredth rule.
 pub(crate) fn one_percent_changed(rules: &str) -> String {
     let change = |(number, line): (usize, &str)| match number % 100 {
-        // The second of a hundred is a server.
+        // The second line of each hundred is a server.
         1 => line.replace("-r 172.", "-r 173.") + "\n",
         _ => format!("{line}\n"),
     };
     rules.lines().enumerate().map(change).collect()
 }
 
-/// One service whose scheduler hashes, and its servers.
+/// Returns one service with a hashing scheduler and its servers.
 pub(crate) fn hashed(vip: &str, net: u8, servers: usize) -> String {
     let mut text = format!("-A -t {vip} -s mh\n");
     for server in 0..servers {

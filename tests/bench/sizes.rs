@@ -1,4 +1,4 @@
-//! How large the programs are, on disk, in memory, and in their own CPU time.
+//! Sizes of the programs on disk and in memory, and their CPU time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::plan::Plan;
 use crate::row::Size;
 use crate::rules::{RuleFile, one_percent_changed, rules};
 
-/// By how many MiB the last fifth of the restores may be above the first: an allocator's step. Were a
-/// page lost in each of a hundred it would be more.
+/// Allowed growth in MiB from the first fifth of the restores to the last: one step of the allocator,
+/// less than a page per restore.
 const SLACK: f64 = 0.3;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// The table of sizes.
+/// Measures the table of sizes.
 pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
     let mib = |what: &str, value, limit| Size {
         what: what.to_owned(),
@@ -35,7 +35,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
         RuleFile::new(folder, "size-0", text),
         RuleFile::new(folder, "size-1", changed),
     ];
-    // Not a bed: nothing has been asked of this agent yet.
+    // Not a `Bed`, so that the agent has served no request yet.
     let guest = Guest::start(Machine::Q35);
     sizes.push(mib("agent resident, idle", resident(&guest, "VmRSS"), 3.0));
     drop(guest);
@@ -76,7 +76,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
     sizes
 }
 
-/// What the kernel says of the agent's memory, in MiB.
+/// Returns the agent's memory from `/proc`, in MiB.
 fn resident(guest: &Guest, what: &str) -> f64 {
     let script = format!(
         "sed -n 's/^{what}:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(pidof patchbay-agent)/status"
@@ -87,7 +87,7 @@ fn resident(guest: &Guest, what: &str) -> f64 {
 
 const STARTS: i64 = 50;
 
-/// The mean over many, since one is shorter than the kernel can tell.
+/// Returns the mean of many runs, since one is below the resolution of the kernel's accounting.
 fn cpu(what: &str, bed: &Bed, words: &[&str]) -> Size {
     let used = || {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();

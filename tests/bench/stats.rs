@@ -1,4 +1,4 @@
-//! What a handful of measurements say.
+//! Statistics of a few measurements.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Of at least one time.
+    /// Requires at least one time.
     pub(crate) fn new(times: impl IntoIterator<Item = Duration>) -> Self {
         Self::of(times.into_iter().map(|time| time.as_secs_f64() * 1e3))
     }
@@ -19,7 +19,7 @@ impl Samples {
         Self(sorted)
     }
 
-    /// The one in the middle, or between the two there.
+    /// Returns the median.
     pub(crate) fn median(&self) -> f64 {
         let middle = self.0.len() / 2;
         if self.0.len() % 2 == 1 {
@@ -29,17 +29,17 @@ impl Samples {
         }
     }
 
-    /// The fastest.
+    /// Returns the minimum.
     pub(crate) fn least(&self) -> f64 {
         self.0[0]
     }
 
-    /// The slowest.
+    /// Returns the maximum.
     pub(crate) fn most(&self) -> f64 {
         self.0[self.0.len() - 1]
     }
 
-    /// All of them longer by this factor.
+    /// Multiplies all times by this factor.
     pub(crate) fn times(&self, factor: f64) -> Self {
         Self::of(self.0.iter().map(|time| time * factor))
     }

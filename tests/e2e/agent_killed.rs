@@ -26,8 +26,7 @@ fn kill(guest: &Guest) {
     guest.shell("kill -9 $(pidof patchbay-agent); true");
 }
 
-/// Runs a command and kills the agent meanwhile. Asserts that the command ends in time with an exit
-/// code of its own.
+/// Runs a command and kills the agent meanwhile. Asserts that the command exits in time by itself.
 fn killed_during(guest: &Guest, moment: u64, command: impl FnOnce() -> Done + Send) -> Done {
     let begun = Instant::now();
     let done = thread::scope(|scope| {

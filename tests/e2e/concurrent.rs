@@ -282,8 +282,8 @@ fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (Possible, usize) {
             // Plugging has more steps than other commands.
             let steps = if matches!(work, Work::Card(_)) { 60 } else { 8 };
             let step = rng.usize(..steps);
-            let moment = *rng.choice(&[Stop::Before, Stop::After]).unwrap();
-            kill_at(&command, &input, Point { step, moment })
+            let stop = *rng.choice(&[Stop::Before, Stop::After]).unwrap();
+            kill_at(&command, &input, Point { step, stop })
         } else {
             Outcome::Exited(run(&mut command, &input))
         };

@@ -1,19 +1,19 @@
-//! Random commands, each by patchbay in the guest and by the real ipvsadm in a namespace beside it:
-//! tables, exit classes and lists stay equal.
+//! Random commands, each run by patchbay in the guest and by ipvsadm in the reference namespace: rules,
+//! success and lists are the same.
 #![allow(clippy::unwrap_used)]
 
 use fastrand::Rng;
 use patchbay_tests::{Guest, Machine, REFERENCE_NETNS, seeded_rng, seeds};
 
-/// Seeds of one run, and steps of each: 520 in all.
+/// Seeds of one run and steps of each, 520 in total.
 const SEEDS: usize = 4;
 const STEPS: usize = 130;
-/// After so many steps every format is compared, else the rules and one format more.
+/// Interval, in steps, at which every format is compared; else the rules and one more format are.
 const ALL_FORMATS: usize = 26;
-/// Steps that are judged together: each question to the guest costs more than its answer.
+/// Steps per run of ipvsadm, whose start in the guest costs more than its work.
 const BLOCK: usize = 13;
 
-/// Whether servers of this service have IPv6 addresses.
+/// Returns whether servers of this service have IPv6 addresses.
 fn is_v6(service: &str) -> bool {
     service.contains('[') || service.ends_with("-6")
 }
@@ -39,7 +39,7 @@ impl Steps {
         ])
     }
 
-    /// Mostly what the service can have.
+    /// Returns options of a service, most of them valid.
     fn service_words(&mut self, service: &str) -> String {
         let scheduler = self.one(&[
             "",
@@ -63,7 +63,7 @@ impl Steps {
             2 => &format!("-p 1 {mask}"),
             3 => "-p 90 -M 64",
             4 => "--pe sip -p 5",
-            // A port of zero is nothing without persistence.
+            // Port 0 requires persistence.
             _ if service.ends_with(":0") => "-p 7",
             _ => "",
         };
@@ -75,7 +75,7 @@ impl Steps {
         format!("{scheduler} {persistence} {ops}")
     }
 
-    /// Mostly of the service's family.
+    /// Returns a server, usually of the service's address family.
     fn server(&mut self, service: &str) -> &'static str {
         let v6 = [
             "-r [2001:db8::2]:80",
@@ -131,7 +131,7 @@ impl Steps {
     fn timeouts(&mut self) -> String {
         let mut one = |bound| match self.0.u64(..8) {
             0 => 0,
-            // More jiffies than an int holds.
+            // More jiffies than fit an int.
             1 => 99_999_999,
             _ => self.0.u64(..bound),
         };
@@ -195,13 +195,13 @@ const FORMATS: &[&str] = &[
     "-L -n --nosort --stats --exact",
 ];
 
-/// What came of one line of words: whether it was done, and what was printed.
-type Came = (bool, String);
+/// Success and output of a command.
+type Outcome = (bool, String);
 
-/// What the real ipvsadm makes of these lines in its namespace, one after another.
-fn judge(guest: &Guest, lines: &[String]) -> Vec<Came> {
-    let question = |line: &String| format!("ipvsadm {line} 2>/dev/null; echo \"== $?\"");
-    let script = lines.iter().map(question).collect::<Vec<_>>().join("\n");
+/// Runs these lines one after another by ipvsadm in the reference namespace.
+fn run_reference(guest: &Guest, lines: &[String]) -> Vec<Outcome> {
+    let command = |line: &String| format!("ipvsadm {line} 2>/dev/null; echo \"== $?\"");
+    let script = lines.iter().map(command).collect::<Vec<_>>().join("\n");
     let inside = [
         "exec",
         guest.id(),
@@ -212,41 +212,41 @@ fn judge(guest: &Guest, lines: &[String]) -> Vec<Came> {
         REFERENCE_NETNS,
     ];
     let words = [&inside[..], &["sh", "-c", &script]].concat();
-    let mut came = Vec::new();
+    let mut outcomes = Vec::new();
     let mut printed = String::new();
     for line in guest.sandbox(&words).ok().lines() {
         if let Some(status) = line.strip_prefix("== ") {
-            came.push((status == "0", std::mem::take(&mut printed)));
+            outcomes.push((status == "0", std::mem::take(&mut printed)));
         } else {
             printed.push_str(line);
             printed.push('\n');
         }
     }
-    came
+    outcomes
 }
 
-fn ours(guest: &Guest, line: &str) -> Came {
+fn run_patchbay(guest: &Guest, line: &str) -> Outcome {
     let done = guest.ipvsadm(line);
     (done.status == 0, done.out)
 }
 
-/// The order of `--nosort` is that of the kernel's hash, and the namespace is part of what is
-/// hashed: only a list of the same namespace has the same order. Elsewhere the lines are the same.
-fn nosort(guest: &Guest, line: &str, came: &Came, place: &str) {
+/// The order of `--nosort` is that of the kernel's hash table, whose hash includes the namespace: only
+/// a list of the same namespace has the same order, in others the same lines.
+fn assert_nosort(guest: &Guest, line: &str, outcome: &Outcome, place: &str) {
     let here = guest.exec(&format!("ipvsadm {line}")).ok();
-    assert_eq!(came.1, here, "{place}: {line} in the same namespace");
+    assert_eq!(outcome.1, here, "{place}: {line} in the same namespace");
 }
 
-fn in_any_order(line: &str, came: Came) -> Came {
+fn sort_if_nosort(line: &str, outcome: Outcome) -> Outcome {
     if !line.contains("--nosort") {
-        return came;
+        return outcome;
     }
-    let mut lines: Vec<_> = came.1.lines().collect();
+    let mut lines: Vec<_> = outcome.1.lines().collect();
     lines.sort_unstable();
-    (came.0, lines.join("\n"))
+    (outcome.0, lines.join("\n"))
 }
 
-/// So many random steps in tables that are empty at first; returns how many changed something.
+/// Runs random steps on empty tables; returns the number of successful ones.
 fn walk(guest: &Guest, seed: u64) -> usize {
     let mut steps = Steps(seeded_rng(seed));
     let mut accepted = 0;
@@ -258,27 +258,27 @@ fn walk(guest: &Guest, seed: u64) -> usize {
     for step in 1..=STEPS {
         let command = steps.command();
         let place = format!("seed {seed}, step {step}: {command}");
-        let came = ours(guest, &command);
-        accepted += usize::from(came.0);
+        let outcome = run_patchbay(guest, &command);
+        accepted += usize::from(outcome.0);
         lines.push(command);
-        outcomes.push(came);
+        outcomes.push(outcome);
         places.push(place.clone());
         for list in steps.lists(step) {
-            let came = ours(guest, &list);
+            let outcome = run_patchbay(guest, &list);
             if list.contains("--nosort") {
-                nosort(guest, &list, &came, &place);
+                assert_nosort(guest, &list, &outcome, &place);
             }
             lines.push(list);
-            outcomes.push(came);
+            outcomes.push(outcome);
             places.push(place.clone());
         }
         if step.is_multiple_of(BLOCK) {
-            let judged = judge(guest, &lines);
-            assert_eq!(judged.len(), lines.len());
-            let both = outcomes.drain(..).zip(judged);
-            for ((line, place), (ours, judged)) in lines.drain(..).zip(places.drain(..)).zip(both) {
-                let (ours, judged) = (in_any_order(&line, ours), in_any_order(&line, judged));
-                assert_eq!(ours, judged, "{place}: {line}: ours, the judge's");
+            let reference = run_reference(guest, &lines);
+            assert_eq!(reference.len(), lines.len());
+            let both = outcomes.drain(..).zip(reference);
+            for ((line, place), (ours, theirs)) in lines.drain(..).zip(places.drain(..)).zip(both) {
+                let (ours, theirs) = (sort_if_nosort(&line, ours), sort_if_nosort(&line, theirs));
+                assert_eq!(ours, theirs, "{place}: {line}: patchbay, ipvsadm");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! IPVS and conntrack in a guest without ipvsadm's help; the real programs only judge.
+//! IPVS and conntrack in a guest, compared with ipvsadm and conntrack.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -21,27 +21,27 @@ fn texts(value: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What ipvsadm's words leave open and the user guide decides: a single server is reached by NAT.
-/// The judge is told so.
+/// Adds `-m` to commands without a forwarding method, for which ipvsadm's default is direct routing
+/// and the user guide's is NAT.
 fn with_nat(args: &str) -> String {
     let words = split(args).unwrap_or_default();
     let command = words
         .iter()
         .any(|word| ["-a", "-e", "--add-server", "--edit-server"].contains(&word.as_str()));
-    let said = words.iter().any(|word| {
+    let given = words.iter().any(|word| {
         let long = ["--gatewaying", "--ipip", "--masquerading"].contains(&word.as_str());
         long || ["-g", "-i", "-m"].contains(&word.as_str())
     });
-    if command && !said {
+    if command && !given {
         format!("{args} -m")
     } else {
         args.to_owned()
     }
 }
 
-/// Lines that need a name or an interface of the machine on which they were recorded: the judge in
-/// the guest has neither. The grammar's own tests have them.
-fn elsewhere(args: &str) -> bool {
+/// Returns whether a command needs names or an interface of the machine that recorded it, which the
+/// guest lacks. The grammar's unit tests cover these.
+fn needs_recording_machine(args: &str) -> bool {
     let needs = ["testhost", ":http", ":domain", "eth0", "daemon"];
     needs.iter().any(|need| args.contains(need))
 }
@@ -68,8 +68,11 @@ fn recorded_commands_match_ipvsadm() {
     let mut tried = 0;
     for vector in file["vectors"].as_array().unwrap() {
         let args = vector["args"].as_str().unwrap();
-        // What the grammar refuses never comes here; it is tested without a guest.
-        if vector["stage"] == "parse" || elsewhere(args) || args.contains("help") || args == "-h x"
+        // Parse errors are covered by the grammar's unit tests.
+        if vector["stage"] == "parse"
+            || needs_recording_machine(args)
+            || args.contains("help")
+            || args == "-h x"
         {
             continue;
         }
@@ -105,7 +108,7 @@ fn recorded_commands_match_ipvsadm() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The state in which lists are compared: made by the real ipvsadm.
+/// Rules for the comparison of lists, added by ipvsadm.
 const STATE: &str = "-A -t 10.0.0.1:80 -s rr -p 100 -M 255.255.0.0\n\
     -a -t 10.0.0.1:80 -r 10.0.0.2:80 -m -w 7 -x 100 -y 50\n\
     -a -t 10.0.0.1:80 -r 10.0.0.12:8080 -m -w 70000\n\
@@ -158,13 +161,13 @@ fn lists_match_ipvsadm() {
     }
     let unknown = guest.ipvsadm("-L -n -t 10.9.9.9:1");
     assert_eq!((unknown.status, unknown.out.as_str()), (3, ""), "{unknown}");
-    // What was saved is what can be restored.
+    // Saved rules can be restored.
     let saved = guest.ipvsadm("-S -n").ok();
     guest.restore(&["--replace"], &saved).ok();
     assert_eq!(guest.exec("ipvsadm -Sn").ok(), saved);
 }
 
-/// As many services as there are, each with three servers: a fourth of them is a service.
+/// Returns rules of services with three servers each; `count` includes the services.
 fn rules(count: usize) -> String {
     let mut text = String::new();
     for service in 0..count / 4 {
@@ -178,7 +181,7 @@ fn rules(count: usize) -> String {
     text
 }
 
-/// At the beginning, in the middle and at the end of a file that would change much.
+/// A bad line at the beginning, in the middle or at the end of a file with many changes.
 fn bad_lines_change_nothing(guest: &Guest, file: &str) {
     let other = file.replace("172.16.7.2:", "172.16.7.9:");
     let lines: Vec<&str> = other.lines().collect();
@@ -190,7 +193,7 @@ fn bad_lines_change_nothing(guest: &Guest, file: &str) {
     ] {
         let mut refused = lines.clone();
         let service = lines[at - 1].split(' ').nth(2).unwrap();
-        // The kernel alone knows its schedulers, and that this is no unicast address.
+        // Only the kernel refuses an unknown scheduler and a multicast server.
         let (index, bad) = match at {
             1 => (0, "-A -t 10.99.0.1:80 -s nosuch".to_owned()),
             _ => (at, format!("-a -t {service} -r 224.0.0.1:80 -m")),
@@ -244,7 +247,7 @@ fn restore_20000_rules_bad_line_changes_nothing() {
     assert_eq!(guest.exec("ipvsadm -Sn").ok(), "");
 }
 
-/// Recorded rule files that we restore otherwise; the grammar's tests have those that it refuses.
+/// Recorded rule files with another result than ipvsadm's; the grammar's tests have parse errors.
 const RESTORED_OTHERWISE: &[(&str, &str)] = &[
     (
         "kernel error continues, last line ok -> rc 0",
@@ -289,7 +292,7 @@ fn restore_recorded_files_matches_ipvsadm() {
     }
 }
 
-/// Flows as `conntrack -I` makes them.
+/// Protocol, source and destination of the flows that `conntrack -I` creates.
 const FLOWS: [(&str, &str, &str); 6] = [
     ("tcp", "10.0.0.9", "10.0.0.1"),
     ("tcp", "10.0.0.8", "10.0.0.2"),
@@ -302,7 +305,7 @@ const FLOWS: [(&str, &str, &str); 6] = [
 #[test]
 fn cleanup_deletes_only_matching_flows() {
     let guest = Guest::start(Machine::Q35);
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     assert_eq!(
         guest.cleanup("--orig-dst 10.0.0.1 --protonum tcp").ok(),
         "0 flow entries have been deleted.\n"

@@ -1,5 +1,5 @@
-//! The incumbent's own cases about IPVS that need a command line or a guest. Those about text alone
-//! are the grammar's tests.
+//! The incumbent's test cases for IPVS that need a command line or a guest. The grammar's unit tests
+//! have the others.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const AREAS: [&str; 3] = ["ipvs-cli", "ipvs-agent", "ipvs-api"];
 
-/// Cases that end otherwise here, by their input, and the decision.
+/// Inputs of the cases with another result than the incumbent's, and the decision.
 const DECIDED: &[(&str, &str)] = &[
     (
         "(no subcommand)",
@@ -31,8 +31,8 @@ const DECIDED: &[(&str, &str)] = &[
     ),
 ];
 
-/// Cases that can't be put here, and why.
-const NOWHERE: &[(&str, &str)] = &[
+/// Inputs of the cases that have no equivalent, and the reason.
+const NOT_APPLICABLE: &[(&str, &str)] = &[
     (
         "(nil request)",
         "messages are typed: there is none without a command",
@@ -47,19 +47,19 @@ const NOWHERE: &[(&str, &str)] = &[
     ),
 ];
 
-/// Another guest for each would be dear: every case begins with an empty table.
-struct Bench(Guest);
+/// The guest that plays the cases, each with an empty table at the start.
+struct CasePlayer(Guest);
 
 const SERVICE: &str = "-A -t 17.2.0.7:80 -s rr -p 3000";
 const TWO_RULES: &str =
     "-A -t 10.10.11.12:100 -s rr -p 3000\n-a -t 10.10.11.12:100 -r 172.16.0.1:80 -m";
 
-impl Bench {
+impl CasePlayer {
     fn saved(&self) -> String {
         self.0.exec("ipvsadm -Sn").ok()
     }
 
-    /// As many rules as are allowed, when all that is said says that so many are.
+    /// Runs a command with the limit at the number of existing rules.
     fn at_the_limit(&self, words: &str) -> Done {
         self.0.ipvsadm(SERVICE).ok();
         self.0.ipvsadm("-a -t 17.2.0.7:80 -r 10.0.0.2:80 -m").ok();
@@ -68,7 +68,7 @@ impl Bench {
         self.0.patchbay(&words)
     }
 
-    /// An agent that has no conntrack refuses to clean up.
+    /// Runs a cleanup against an agent that doesn't implement it.
     fn refused_cleanup(&self, words: &str) -> Done {
         let socket = self.0.run_dir().join("fake.sock");
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "no"));
@@ -92,7 +92,7 @@ impl Bench {
             "--restore - <id>  with empty stdin" => self.0.restore(&[], ""),
             _ if cleanup && input.contains("error") => self.refused_cleanup(quoted()),
             _ if cleanup => self.0.cleanup(quoted()),
-            // The kernel in the guest refuses what is there already.
+            // The kernel in the guest refuses to add an existing object.
             _ if input.contains("error") => {
                 self.0.ipvsadm(quoted()).ok();
                 self.0.ipvsadm(quoted())
@@ -128,7 +128,7 @@ impl Bench {
                     self.0.ipvsadm(&server).ok();
                 }
                 self.0.ipvsadm("-D -t 17.2.0.7:80").ok();
-                // The count is the kernel's: nothing is left that would forbid a restore.
+                // The count comes from the kernel, so deleted rules don't prevent a restore.
                 self.0.restore(&["--max-rules", "2"], TWO_RULES)
             }
             _ if input.starts_with("counter=5; restore") => {
@@ -161,8 +161,8 @@ impl Bench {
     }
 }
 
-/// What the message of a refusal must hold, by a part of the input.
-const SENTENCES: &[(&str, &str)] = &[
+/// Parts of inputs and the expected error messages.
+const MESSAGES: &[(&str, &str)] = &[
     ("--restore abc", "use --restore -"),
     ("empty stdin", "no effective rule"),
     ("-p -3000", "option '-3' is not allowed"),
@@ -180,34 +180,34 @@ fn incumbent_cases_end_as_decided() {
         env!("CARGO_MANIFEST_DIR")
     );
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let bench = Bench(Guest::start(Machine::Q35));
+    let player = CasePlayer(Guest::start(Machine::Q35));
     let (mut played, mut wrong) = (0, String::new());
     for vector in file.as_array().unwrap() {
         let area = vector["area"].as_str().unwrap();
         let input = vector["input"].as_str().unwrap();
-        if !AREAS.contains(&area) || NOWHERE.iter().any(|(text, _)| *text == input) {
+        if !AREAS.contains(&area) || NOT_APPLICABLE.iter().any(|(text, _)| *text == input) {
             continue;
         }
-        bench.0.ipvsadm("-C").ok();
+        player.0.ipvsadm("-C").ok();
         let done = match area {
-            "ipvs-cli" => bench.cli(input),
-            "ipvs-agent" => bench.agent(input),
-            _ => bench.api(input),
+            "ipvs-cli" => player.cli(input),
+            "ipvs-agent" => player.agent(input),
+            _ => player.api(input),
         };
         played += 1;
         let decided = DECIDED.iter().any(|(text, _)| *text == input);
         let accept = (vector["expect"]["result"] == "accept") != decided;
-        let sentence = SENTENCES.iter().find(|(part, _)| input.contains(part));
-        let said = accept || sentence.is_none_or(|(_, said)| done.err.contains(said));
-        if (done.status == 0) != accept || !said || (!accept && done.err.trim().is_empty()) {
+        let message = MESSAGES.iter().find(|(part, _)| input.contains(part));
+        let explained = accept || message.is_none_or(|(_, text)| done.err.contains(text));
+        if (done.status == 0) != accept || !explained || (!accept && done.err.trim().is_empty()) {
             writeln!(wrong, "{area} {input:?}: {done}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(played, 9 + 14 + 3 - NOWHERE.len());
+    assert_eq!(played, 9 + 14 + 3 - NOT_APPLICABLE.len());
 }
 
-/// So many rules that are all alike but for their port.
+/// Returns rules that differ only by address and port.
 fn services(count: u32) -> String {
     (0..count).fold(String::new(), |mut text, at| {
         writeln!(
@@ -230,7 +230,7 @@ fn rule_limit_is_inclusive() {
         done.err.contains("20001 rules exceed the limit of 20000"),
         "{done}"
     );
-    // The guest was not asked: it may not even have loaded IPVS.
+    // The limit applies before the guest is asked, which has not loaded IPVS.
     let table = guest.exec("cat /proc/net/ip_vs").out;
     assert!(!table.contains("TCP"), "{table}");
     guest.restore(&[], &services(20_000)).ok();

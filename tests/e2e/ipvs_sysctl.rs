@@ -1,4 +1,4 @@
-//! The settings of IPVS in a guest: its own /proc is the judge, and its connection table.
+//! IPVS settings in a guest, compared with /proc and the connection table.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,8 +16,8 @@ fn set(guest: &Guest, name: &str, value: &[&str]) -> Done {
     guest.patchbay(&[&["sysctl", "set", guest.id(), name], value].concat())
 }
 
-/// Every file of the kernel's, with its numbers.
-fn judged(guest: &Guest) -> BTreeMap<String, String> {
+/// Reads every setting from /proc.
+fn proc_settings(guest: &Guest) -> BTreeMap<String, String> {
     let script = format!("cd {FOLDER}; grep '' *");
     let shown = guest
         .sandbox(&["exec", guest.id(), "--", "sh", "-c", &script])
@@ -30,7 +30,8 @@ fn judged(guest: &Guest) -> BTreeMap<String, String> {
     rows.collect()
 }
 
-fn ours(guest: &Guest) -> BTreeMap<String, String> {
+/// Lists every setting by patchbay.
+fn listed_settings(guest: &Guest) -> BTreeMap<String, String> {
     let listed = guest.patchbay(&["sysctl", "list", guest.id()]).json();
     let rows = listed.as_array().unwrap().iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap().to_owned();
@@ -42,11 +43,11 @@ fn ours(guest: &Guest) -> BTreeMap<String, String> {
 #[test]
 fn settings_match_proc() {
     let guest = Guest::start(Machine::Q35);
-    // IPVS is not loaded yet: asking loads it.
-    let listed = ours(&guest);
-    assert_eq!(listed, judged(&guest));
+    // The request loads IPVS.
+    let listed = listed_settings(&guest);
+    assert_eq!(listed, proc_settings(&guest));
     assert_eq!(listed.len(), 27);
-    // The least and the most of each range, but where a daemon would have to do something.
+    // Minimum and maximum of each range, except where they would require a sync daemon.
     for (name, values) in [
         ("am_droprate", ["0", "2147483647"]),
         ("amemthresh", ["0", "2147483647"]),
@@ -79,16 +80,16 @@ fn settings_match_proc() {
         for value in values {
             let words: Vec<&str> = value.split(' ').collect();
             assert_eq!(set(&guest, name, &words).ok(), "", "{name} {value}");
-            assert_eq!(judged(&guest)[name], value, "{name}");
+            assert_eq!(proc_settings(&guest)[name], value, "{name}");
         }
     }
-    assert_eq!(ours(&guest), judged(&guest));
+    assert_eq!(listed_settings(&guest), proc_settings(&guest));
 }
 
 #[test]
 fn set_invalid_setting_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
-    let before = ours(&guest);
+    let before = listed_settings(&guest);
     for (name, value, sentence) in [
         ("conntrack", &["2"][..], "conntrack is 0 or 1"),
         ("conntrack", &["0", "1"], "conntrack is 0 or 1"),
@@ -102,8 +103,8 @@ fn set_invalid_setting_changes_nothing() {
         assert_eq!((done.status, done.out.as_str()), (2, ""), "{name}: {done}");
         assert!(done.err.contains(sentence), "{name}: {done}");
     }
-    assert_eq!(ours(&guest), before);
-    assert_eq!(before, judged(&guest));
+    assert_eq!(listed_settings(&guest), before);
+    assert_eq!(before, proc_settings(&guest));
     let row = guest.patchbay(&["sysctl", "list", guest.id()]).json()[5].clone();
     assert_eq!(
         (&row["name"], &row["value"], &row["range"]),
@@ -111,7 +112,7 @@ fn set_invalid_setting_changes_nothing() {
     );
 }
 
-/// Connections in the kernel's own table to this server, without the header.
+/// Counts the connections to this server in the kernel's table.
 fn connections(guest: &Guest, server: &str) -> usize {
     let table = guest.exec("cat /proc/net/ip_vs_conn").ok();
     table.lines().filter(|row| row.contains(server)).count()
@@ -129,11 +130,11 @@ fn expire_nodest_conn_ends_connections() {
         set(guest, "expire_nodest_conn", &[value]).ok();
         guest.ipvsadm(&format!("-a {server} -m")).ok();
         let open = field.clients[0].connections(8001, 5);
-        // 10.2.0.1 port 8001, as the kernel writes it.
+        // 10.2.0.1 port 8001 in the format of /proc.
         let before = connections(guest, "0A020001 1F41");
         assert!(before >= 5, "{before}");
         guest.ipvsadm(&format!("-d {server}")).ok();
-        // The kernel takes up to a second; what stays must have stayed after that.
+        // The kernel takes up to a second to expire connections.
         let end = Instant::now() + Duration::from_secs(if left == 0 { 30 } else { 5 });
         while Instant::now() < end && (left != 0 || connections(guest, "0A020001 1F41") > 0) {
             thread::sleep(Duration::from_millis(200));

@@ -1,5 +1,5 @@
-//! Real TCP and UDP through a virtual service of the guest to three servers: which of them answers,
-//! and what a change of the rules or of the flows does to those that are open.
+//! TCP and UDP traffic through a virtual service of the guest to three servers: how it is balanced, and
+//! the effect of changed rules and deleted flows on open connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ const SECOND: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 struct Field(Balancer);
 
 impl Field {
-    /// A service of these words to the three servers, with these weights.
+    /// Adds a service with these options and the three servers with these weights.
     fn service(&self, service: &str, words: &str, weights: [u8; 3]) {
         let guest = &self.0.guest;
         guest.ipvsadm(&format!("-A {service} {words}")).ok();
@@ -28,7 +28,7 @@ impl Field {
         }
     }
 
-    /// Shares of so many TCP connections and so many datagrams from one address.
+    /// Counts the answers per server to TCP connections and to datagrams from one address.
     fn shares(&self, port: u16, count: usize) -> [[usize; 3]; 2] {
         let client = &self.0.clients[0];
         let streams = client.connections(port, count);
@@ -61,13 +61,13 @@ fn schedulers_balance_by_weight() {
     both(8004, "-s sh", [1, 1, 1]);
     let [tcp, udp] = field.shares(8004, 12);
     assert!(whole(&tcp, 12) && whole(&udp, 12), "sh: {tcp:?} {udp:?}");
-    // The hash is of the address, so that the protocol makes no difference.
+    // The hash is that of the address, independent of the protocol.
     assert_eq!(tcp, udp, "sh");
 
     both(8005, "-s rr -p 60", [1, 1, 1]);
     let [tcp, udp] = field.shares(8005, 12);
     assert!(whole(&tcp, 12) && whole(&udp, 12), "-p: {tcp:?} {udp:?}");
-    // For the second client it is the next server's turn.
+    // The second client gets the next server.
     let other = &field.0.clients[1];
     let numbers = other.connections(8005, 12).into_iter().map(|(_, n)| n);
     let second = shares(numbers);
@@ -98,18 +98,18 @@ fn sh_spreads_clients_by_address() {
     assert!(seen.iter().all(|share| *share > 0), "{seen:?}");
 }
 
-/// Each connection still leads to its server.
-fn all_answer(streams: &mut [(TcpStream, u8)]) {
+/// Asserts that each connection still leads to its server.
+fn assert_same_servers(streams: &mut [(TcpStream, u8)]) {
     for (stream, number) in streams {
         assert_eq!(ask(stream), *number);
     }
 }
 
-/// Does the work, with rounds of traffic beside it from its beginning to its end.
+/// Does the work with rounds of traffic meanwhile, at least one of them before it.
 fn while_talking(mut round: impl FnMut() + Send, work: impl FnOnce()) {
     round();
     thread::scope(|scope| {
-        // Also work that panics lets go of it.
+        // Dropped also if the work panics.
         let (ended, end) = mpsc::channel::<()>();
         scope.spawn(move || {
             while end.try_recv() == Err(TryRecvError::Empty) {
@@ -121,9 +121,9 @@ fn while_talking(mut round: impl FnMut() + Send, work: impl FnOnce()) {
     });
 }
 
-/// Packets and connections that the guest's ipvsadm counts for the service and each server.
+/// Returns the counters of ipvsadm for each service and server.
 fn counters(field: &Field) -> BTreeMap<String, Vec<u64>> {
-    // The kernel brings the counters that it shows up to date every two seconds.
+    // The kernel updates the visible counters every two seconds.
     thread::sleep(Duration::from_secs(3));
     let shown = field.0.guest.exec("ipvsadm -Ln --stats --exact").ok();
     let rows = shown.lines().filter_map(|line| {
@@ -161,7 +161,7 @@ fn replace_keeps_connections_of_kept_services() {
     let counted = counters(&field);
     assert_eq!(counted[&format!("{VIP}:8001")][0], 50, "{counted:?}");
 
-    // A weight is another, a server is new, one service is gone, one is another, one is new.
+    // One weight changes, one server is added; one service is deleted, one changed, one added.
     let after = format!(
         "{head}{}{}{}-A -u {VIP}:9002 -s sh\n-A -t {VIP}:9003 -s rr\n",
         server(1, 1),
@@ -169,10 +169,10 @@ fn replace_keeps_connections_of_kept_services() {
         server(3, 1)
     );
     let replace = || drop(field.0.guest.restore(&["--replace"], &after).ok());
-    // Ten of them never rest, also not while the rules are replaced.
+    // Ten of them carry traffic while the rules are replaced.
     let (ten, _) = open.split_at_mut(10);
-    while_talking(|| all_answer(ten), replace);
-    all_answer(&mut open);
+    while_talking(|| assert_same_servers(ten), replace);
+    assert_same_servers(&mut open);
     let saved = field.0.guest.exec("ipvsadm -Sn").ok();
     let lines = |text: &str| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -186,7 +186,7 @@ fn replace_keeps_connections_of_kept_services() {
     let after = counters(&field);
     for (place, numbers) in counted.iter().filter(|(place, _)| !place.contains(":900")) {
         let now = &after[place];
-        // No connection was made anew, and no counter began again.
+        // No connection was reopened and no counter reset.
         assert_eq!(now[0], numbers[0], "{place}: {numbers:?} {now:?}");
         assert!(now[1] > numbers[1], "{place}: {numbers:?} {now:?}");
     }
@@ -199,7 +199,7 @@ fn replace_keeps_connections_of_kept_services() {
     }
 }
 
-/// Flows by their first tuple, with their ids: a flow that went and came again has another.
+/// Returns the IDs of the flows, keyed by original tuple. A recreated flow has another ID.
 fn flows(field: &Field) -> BTreeMap<String, String> {
     let shown = field.0.guest.exec("conntrack -L -o id").ok();
     let flow = |line: &str| {
@@ -222,13 +222,13 @@ fn cleanup_under_traffic_is_exact() {
         field.0.serve(port);
         field.service(&format!("-t {VIP}:{port}"), "-s rr", [1, 1, 1]);
     }
-    // IPVS has the kernel track flows for its FTP helper, and leaves its own alone unless told.
+    // The FTP helper makes the kernel track flows, those of IPVS only with this sysctl.
     guest.ipvsadm(&format!("-A -t {VIP}:21")).ok();
     guest
         .ipvsadm(&format!("-a -t {VIP}:21 -r 10.2.0.1 -m"))
         .ok();
     guest.exec("sysctl -w net.ipv4.vs.conntrack=1").ok();
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup("--orig-dst 10.9.0.1 --protonum tcp").ok();
     let mut script = String::new();
     for at in 0..50 {
@@ -252,8 +252,8 @@ fn cleanup_under_traffic_is_exact() {
         idle || tuple.contains("dst=10.9.1.1 ")
     };
     let traffic = || {
-        all_answer(&mut live);
-        // Flows also come while others go.
+        assert_same_servers(&mut live);
+        // Adds flows while others are deleted.
         field.0.clients[1].connections(8002, 1);
     };
     while_talking(traffic, || {
@@ -272,11 +272,11 @@ fn cleanup_under_traffic_is_exact() {
         assert_eq!(after.get(tuple), Some(id), "{tuple}");
     }
     assert!(after.len() > before.len() - 45, "{after:?}");
-    // A flow is only what the kernel knows of a connection: IPVS knows it still.
-    all_answer(&mut idle);
+    // Without its flow a connection continues, since IPVS has an entry for it.
+    assert_same_servers(&mut idle);
 }
 
-/// What `-c` shows, less the seconds that are left and the order of the kernel's hash.
+/// Removes from the output of `-c` the remaining seconds and the order of the hash table.
 fn timeless(shown: &str) -> Vec<String> {
     let mut rows: Vec<_> = shown
         .lines()
@@ -299,12 +299,12 @@ fn counters_and_connections_match_ipvsadm() {
     field.service(&format!("-u {VIP}:8001"), "-s rr -p 60", [1, 1, 1]);
     let mut open = field.0.clients[0].connections(8001, 12);
     field.0.clients[1].datagrams(SECOND, 8001, 20);
-    // Past where ipvsadm begins to count in thousands.
+    // Enough packets for ipvsadm to print thousands.
     for _ in 0..2000 {
         ask(&mut open[0].0);
     }
     drop(open.split_off(6));
-    // The kernel brings what it shows up to date every two seconds; then it is held there.
+    // The kernel updates the visible counters every two seconds; then stop that.
     thread::sleep(Duration::from_secs(3));
     guest.exec("sysctl -w net.ipv4.vs.run_estimation=0").ok();
     for list in [

@@ -1,4 +1,4 @@
-//! Kata's run directories around a real machine: found, used, and only read.
+//! Kata's run directories around a live machine. patchbay finds and reads them, and never writes there.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ fn card() -> Card {
     Card::named("eth1").address("172.16.0.3/16")
 }
 
-/// Kata's folders, and a run directory of ours that knows no sandbox.
+/// Kata's run directories, and an empty one of patchbay.
 struct Host {
     root: TempDir,
     run_dir: TempDir,
@@ -42,7 +42,7 @@ impl Host {
         symlink(to, self.folder(path)).unwrap();
     }
 
-    /// The path, in a folder that exists.
+    /// Returns the path after creating its parent.
     fn folder(&self, path: &str) -> PathBuf {
         let path = self.root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -63,7 +63,7 @@ impl Host {
         )
     }
 
-    /// The Go runtime's folders, with a container in the sandbox.
+    /// Creates the Go runtime's files for a sandbox with one container.
     fn go(&self, guest: &Guest) {
         let persist = json!({
             "PersistVersion": 2, "State": "running", "SandboxContainer": SANDBOX,
@@ -78,7 +78,7 @@ impl Host {
         self.link(&qmp, &guest.file("qmp.sock"));
     }
 
-    /// The Rust runtime's folders; the container is known to containerd alone.
+    /// Creates the Rust runtime's files; only containerd's name the container.
     fn rust(&self, guest: &Guest) {
         let state =
             json!({"sandbox_type": "VIRTCONTAINER", "hypervisor": {"hypervisor_type": "qemu"}});
@@ -97,7 +97,7 @@ impl Host {
         self.write(&format!("{TASKS}/{CONTAINER}/config.json"), &container);
     }
 
-    /// Kata's folders: paths, times, contents.
+    /// Returns paths, modification times and contents of Kata's files.
     fn snapshot(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut folders = vec![self.root.path().to_owned()];
@@ -120,7 +120,7 @@ impl Host {
         lines
     }
 
-    /// A card comes and goes by the container's id, and Kata's folders stay as they are.
+    /// Plugs and unplugs a card by the container's ID; asserts that Kata's files don't change.
     fn plug_by_container(&self, guest: &Guest) {
         let (before, inside) = (self.snapshot(), guest.snapshot());
         let added = self.kata_network("add-iface", "77aa0c1d").json();
@@ -150,7 +150,7 @@ fn plug_into_go_runtime_sandbox() {
     host.plug_by_container(&guest);
 }
 
-/// The path of the QMP socket in a bundle is longer than an address of a Unix socket takes.
+/// The path of the QMP socket is longer than the address of a Unix socket can be.
 #[test]
 fn plug_into_rust_runtime_sandbox() {
     let guest = Guest::start(Machine::Q35);
@@ -202,7 +202,7 @@ fn occupied_monitor_falls_back_to_extra_monitor() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// As `docs/kata.md` says it: the archive goes behind an initrd, whatever the length of that.
+/// As in `docs/kata.md`: the archive is appended to an initrd of any length.
 #[test]
 fn overlay_archive_extends_initrd() {
     let folder = temp_dir();

@@ -1,9 +1,8 @@
-//! The command is killed at each of its steps, before the step and after it. Whatever it had begun,
-//! the next ordinary command ends in a sandbox that is either as it was or as it was to be.
+//! A command is killed before and after each of its steps. After the next command the sandbox has
+//! either its old state or the new one.
 //!
-//! Judged by QEMU's monitor, by `/proc` of QEMU, by `ip` and `ipvsadm` and by the kernel's own
-//! tables. Questions to QEMU change nothing, so an ordinary run takes a quarter of them, by a seed that
-//! is printed; `PATCHBAY_FULL=1` takes all.
+//! The state is that of QEMU's monitor, of QEMU's `/proc`, of `ip`, `ipvsadm` and the kernel's tables.
+//! QMP queries change nothing, so a random quarter of them is taken; `PATCHBAY_FULL=1` takes all.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,8 +24,8 @@ fn card() -> Card {
         .queues(2)
 }
 
-/// What is left of a card that is gone, or of one that is there: devices, backends, character
-/// devices, descriptors of QEMU, the host's links, the journal.
+/// State outside the guest: devices, backends, character devices and descriptors of QEMU, links of the
+/// host, and the journal.
 #[derive(Debug, PartialEq, Eq)]
 struct Outside {
     devices: Vec<String>,
@@ -52,7 +51,7 @@ impl Outside {
             devices,
             backends: monitor.backends().lines().count(),
             chardevs: chardevs.as_array().unwrap().len(),
-            // Counted while the monitor is held, as each time.
+            // Includes the monitor session of this function, always.
             descriptors: guest.qemu_descriptors(),
             links: links(guest),
             journal: names.map(|name| name.into_string().unwrap()).collect(),
@@ -60,7 +59,7 @@ impl Outside {
     }
 }
 
-/// Name, MTU and whether it is up: the carrier follows in its own time.
+/// Returns name, MTU and administrative state of each link; the carrier changes asynchronously.
 fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
     let links = guest.netns().ip("-j link show").json();
     let links = links.as_array().unwrap().iter().map(|link| {
@@ -71,7 +70,7 @@ fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
     links.collect()
 }
 
-/// Kills `command` at its points, and has `converge` run the next command and judge.
+/// Kills a command at each point; `converge` runs the next command and asserts the state.
 fn sweep(
     rng: &RefCell<Rng>,
     (command, input): (&Command, &str),
@@ -83,18 +82,18 @@ fn sweep(
     let (steps, done) = steps(command, input);
     done.ok();
     converge();
-    let both = |step| [Stop::Before, Stop::After].map(|moment| Point { step, moment });
+    let both = |step| [Stop::Before, Stop::After].map(|stop| Point { step, stop });
     let mut points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
     if std::env::var_os("PATCHBAY_FULL").is_none() {
-        let asks = |point: &Point| steps[point.step].starts_with("qmp q") && point.step > 0;
-        points.retain(|point| !asks(point) || rng.borrow_mut().u64(..4) == 0);
+        let queries = |point: &Point| steps[point.step].starts_with("qmp q") && point.step > 0;
+        points.retain(|point| !queries(point) || rng.borrow_mut().u64(..4) == 0);
     }
     let mut killed: BTreeMap<String, usize> = BTreeMap::new();
     for point in &points {
         prepare();
         match kill_at(command, input, *point) {
             Outcome::Killed(label) => {
-                eprintln!("killed {:?} {label} ({})", point.moment, point.step);
+                eprintln!("killed {:?} {label} ({})", point.stop, point.step);
                 *killed.entry(label).or_default() += 1;
             }
             Outcome::Exited(done) => drop(done.ok()),
@@ -118,15 +117,16 @@ fn kata_network(guest: &Guest, command: &str) -> Command {
     patchbay(guest.run_dir(), &["kata-network", command, guest.id(), "-"])
 }
 
-/// Names and addresses of the guest's cards, by its own `ip`.
+/// Returns the card's addresses in the guest.
 fn inside(guest: &Guest) -> String {
     guest.exec("ip -o addr show eth-test").out
 }
 
-/// Plugs or unplugs the card in a guest with or without the host's device, and says what is so.
+/// Sweeps over plugging or unplugging a card. Every state in between is followed by a random next
+/// command.
 fn sweep_card(guest: &Guest, command: &'static str, card: &Card) {
     let rng = RefCell::new(rng());
-    // Not the first card, which leaves QEMU with more descriptors than before for good.
+    // The first card leaves QEMU with more descriptors permanently.
     guest.plug(card).ok();
     let plugged = Outside::of(guest);
     guest.unplug(card).ok();
@@ -159,7 +159,7 @@ fn sweep_card(guest: &Guest, command: &'static str, card: &Card) {
     );
 }
 
-/// A guest beside whose machine the operator has made the TAP.
+/// Starts a guest whose TAP device exists before the card.
 fn with_tap(machine: Machine) -> Guest {
     let guest = Guest::start(machine);
     let add = "tuntap add tap-test mode tap multi_queue";
@@ -187,7 +187,7 @@ fn unplug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
 }
 
-/// A card of a DPDK peer, which stays while the card comes and goes.
+/// Sweeps over a card with a permanent vhost-user backend.
 fn sweep_port(command: &'static str) {
     let guest = Guest::start(Machine::Q35);
     let socket = guest.file("vhost-user1");
@@ -205,7 +205,7 @@ fn unplug_vhost_user_killed_is_done_or_undone() {
     sweep_port("del-iface");
 }
 
-/// Routes that are not the kernel's.
+/// Counts the routes that the kernel did not create.
 fn routes(guest: &Guest) -> usize {
     let routes = guest.ip("route show");
     let ours = routes.as_array().unwrap().iter();
@@ -246,14 +246,14 @@ fn routes_killed_are_all_or_none() {
     );
 }
 
-/// The guest's table, by its kernel, without the mark that the next command set.
+/// Returns the kernel's IPVS table without the service of the command that follows a kill.
 fn table(guest: &Guest) -> String {
     let table = guest.exec("cat /proc/net/ip_vs").ok();
     let lines = table.lines().filter(|line| !line.starts_with("FWM"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Services without servers: those that are deleted slow later ones down for two minutes.
+/// Returns services without servers: a deleted server slows down later ones for two minutes.
 fn rules(network: u8) -> String {
     let service = |number| {
         format!(
@@ -295,7 +295,7 @@ fn restore_killed_is_all_or_nothing() {
         judge(&nothing);
     });
     let replace = restore(&guest, &["--replace"]);
-    // A file that was sent to its end before the kill may be carried out after the next command.
+    // A file sent completely before the kill can take effect after the next command.
     let old_first = || drop(guest.restore(&["--replace"], &old).ok());
     sweep(&rng, (&replace, &new), old_first, || judge(&before));
     eprintln!("whole or not: {seen:?}");
@@ -312,7 +312,7 @@ fn cleanup_killed_is_completed_by_the_next() {
     let insert = ["exec", guest.id(), "--", "sh", "-c", insert];
     let flows = || drop(guest.sandbox(&insert).ok());
     let words = "--orig-dst 10.0.0.2 --protonum 6";
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup(words).ok();
     let cleanup = ["kata-ipvs", "cleanup", "--parameters", words, guest.id()];
     let cleanup = patchbay(guest.run_dir(), &cleanup);

@@ -1,4 +1,4 @@
-//! The whole on Linux 6.12, which deletes tracked connections by a filter where 6.1 refuses to.
+//! Linux 6.12 in the guest, which deletes tracked connections by a filter where 6.1 can't.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ fn start() -> Guest {
     guest
 }
 
-/// Counts the messages by which flows are deleted where the kernel takes them.
+/// Counts netlink messages that delete flows by a probe in the kernel.
 const COUNT_MESSAGES: &str = "mount -t tracefs none /sys/kernel/tracing && cd /sys/kernel/tracing && \
     echo p:delete ctnetlink_del_conntrack >kprobe_events && echo 1 >events/kprobes/delete/enable";
 
@@ -21,7 +21,7 @@ fn messages(guest: &Guest) -> usize {
     counted.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// What conntrack says: all flows, and those to this address.
+/// Counts all flows and those to this address by conntrack.
 fn tracked(guest: &Guest, address: &str) -> (usize, usize) {
     let all = guest.exec("conntrack -C").ok().trim().parse().unwrap();
     let script = format!("conntrack -L --orig-dst {address} 2>/dev/null");
@@ -31,7 +31,7 @@ fn tracked(guest: &Guest, address: &str) -> (usize, usize) {
 #[test]
 fn cleanup_sends_one_filtered_message() {
     let guest = start();
-    // Loads what conntrack needs, in a guest that can't do it by itself.
+    // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup("--orig-dst 10.250.0.2").ok();
     guest.shell(COUNT_MESSAGES).ok();
     let fill = |count: usize, address: &str| {
@@ -39,18 +39,18 @@ fn cleanup_sends_one_filtered_message() {
         guest.exec(&words).ok();
     };
     fill(300, "10.250.0.1");
-    // The second are more than are looked at before.
+    // The second count exceeds the limit up to which patchbay scans the table first.
     for (round, count) in [(1, 200), (2, 1000)] {
         fill(count, "10.250.0.2");
         assert_eq!(tracked(&guest, "10.250.0.2"), (300 + count, count));
-        let said = guest.cleanup("--orig-dst 10.250.0.2").ok();
-        assert_eq!(said, format!("{count} flow entries have been deleted.\n"));
+        let output = guest.cleanup("--orig-dst 10.250.0.2").ok();
+        assert_eq!(output, format!("{count} flow entries have been deleted.\n"));
         assert_eq!(tracked(&guest, "10.250.0.2"), (300, 0));
         assert_eq!(messages(&guest), round);
     }
-    let said = guest.cleanup("--orig-dst 10.250.0.2").ok();
-    assert_eq!(said, "0 flow entries have been deleted.\n");
-    // The probe sees what it should: conntrack deletes each by a message of its own.
+    let output = guest.cleanup("--orig-dst 10.250.0.2").ok();
+    assert_eq!(output, "0 flow entries have been deleted.\n");
+    // Proves that the probe works: conntrack sends one message per flow.
     guest.shell("conntrack -D --orig-dst 10.250.0.1").ok();
     assert_eq!(messages(&guest), 2 + 300);
 }
@@ -59,7 +59,7 @@ fn card() -> Card {
     Card::named("eth0").address("172.31.2.3/24").queues(2)
 }
 
-/// Sorted before they are compared: the kernel has an order of its own.
+/// Sorted before the comparison, since the kernel's order differs.
 const RULES: &str = "\
 -A -t 10.255.0.1:80 -s rr
 -a -t 10.255.0.1:80 -r 10.1.0.1:8080 -m -w 3

@@ -1,5 +1,5 @@
-//! Every place that takes a card: ports and bridges, with ACPI and without, on live guests; and an
-//! arm machine without a guest.
+//! Slots for cards: ports and bridges, with and without ACPI hot-plug, on live guests, and on an arm
+//! machine without a guest.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,10 +17,11 @@ fn card(number: usize) -> Card {
     Card::numbered(number).address(&format!("10.0.{number}.2/24"))
 }
 
-/// Plugs a card, which must come to `place`, sends through it, and unplugs it; how long that took.
-fn plug_and_unplug(guest: &Guest, number: usize, place: &str) -> Duration {
+/// Plugs a card, asserts its PCI path, pings through it and unplugs it; returns the duration of the
+/// unplug.
+fn plug_and_unplug(guest: &Guest, number: usize, pci_path: &str) -> Duration {
     let added = guest.plug(&card(number)).json();
-    assert_eq!(added["pciAddr"], place);
+    assert_eq!(added["pciAddr"], pci_path);
     let address = format!("addr add 10.0.{number}.1/24 dev tap{number}");
     guest.netns().ip(&address).ok();
     let ping = format!("ping -c 1 -W 5 10.0.{number}.2");
@@ -64,7 +65,7 @@ fn unplug_without_acpi_right_after_plug() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// The bridge as Kata's Go runtime has it, beside one port.
+/// A bridge with the properties of Kata's Go runtime, beside one root port.
 #[test]
 fn q35_fills_root_port_before_kata_bridge() {
     let bridge = "pci-bridge,bus=pcie.0,addr=0x1d,id=pci-bridge-0,chassis_nr=9,shpc=off,\
@@ -97,7 +98,7 @@ fn plug_behind_pcie_pci_bridge() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
-/// Nothing can take a card behind this bridge, so it is passed over.
+/// The bridge has neither ACPI nor SHPC hot-plug, so the root bus is used.
 #[test]
 fn pc_without_bridge_hotplug_uses_root_bus() {
     let words = with_arguments(&[
@@ -113,7 +114,7 @@ fn pc_without_bridge_hotplug_uses_root_bus() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// An arm machine that never starts its CPU; it ends with this value.
+/// An arm machine whose CPU never starts, killed when it is dropped.
 struct Arm(Child);
 
 impl Arm {
@@ -146,7 +147,7 @@ impl Drop for Arm {
     }
 }
 
-/// No guest: what can be seen at the monitor. The agent tells which place it was sent to.
+/// Without a guest, a fake agent records the PCI path it receives.
 #[test]
 fn arm_fills_root_port_before_bridge() {
     let (dir, netns) = (temp_dir(), Netns::new());

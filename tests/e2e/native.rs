@@ -5,7 +5,7 @@
 use patchbay_tests::{Done, Guest, Machine, patchbay, run, temp_dir};
 use serde_json::json;
 
-/// `patchbay` with these words, ID standing for the sandbox.
+/// Runs `patchbay`; `ID` is replaced by the sandbox ID.
 fn native(guest: &Guest, words: &str) -> Done {
     let words = words.split_whitespace();
     let words: Vec<&str> = words
@@ -14,7 +14,7 @@ fn native(guest: &Guest, words: &str) -> Done {
     run(&mut patchbay(guest.run_dir(), &words), "")
 }
 
-/// The same on a terminal of its own, which `script` of util-linux makes.
+/// The same on a terminal, by util-linux's `script`.
 fn on_a_terminal(guest: &Guest, words: &str) -> String {
     let line = format!("{} {}", patchbay_tests::bin("patchbay").display(), words);
     let line = line.replace(" ID", &format!(" {}", guest.id()));
@@ -125,7 +125,7 @@ fn ipvs_list_is_table_on_terminal_only() {
     for words in ["ipvs ID -L -n", "ipvs ID -ln"] {
         assert_eq!(on_a_terminal(&guest, words), table, "{words}");
     }
-    // With names of this machine.
+    // With names of hosts and services.
     let named = on_a_terminal(&guest, "ipvs ID");
     assert!(named.starts_with("SERVICE  "), "{named}");
     let judge = guest.exec("ipvsadm -L -n").ok();

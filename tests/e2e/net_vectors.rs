@@ -1,5 +1,5 @@
-//! The incumbent's vectors of routes and of changes of interfaces, through the real command line
-//! against a live guest. Where we decided otherwise, the decision stands here.
+//! The incumbent's vectors of routes and interface changes, played on a live guest, and the decisions
+//! to differ from it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,10 +15,10 @@ const AREAS: [&str; 6] = [
     "net-cli",
 ];
 
-/// Vectors of `net-cli` that `vectors.rs` plays.
+/// Parts of `net-cli` vectors that `vectors.rs` plays.
 const ELSEWHERE: [&str; 4] = ["no container id", "del-iface", "add-iface", "list-ifaces"];
 
-/// Vectors that end otherwise here: a part of their text, whether they are accepted, the decision.
+/// Vectors with another result: a part of their text, whether patchbay accepts them, the decision.
 const DECIDED: &[(&str, bool, &str)] = &[
     ("mtu must be unset", true, "issue: the MTU is an addition"),
     (
@@ -74,7 +74,7 @@ fn vectors() -> Vec<Value> {
         .collect()
 }
 
-/// The cards that vectors speak of, each with an address in reach of their gateways.
+/// The cards of the vectors, each with an address on the subnet of their gateways.
 const CARDS: [(&str, &str, &str); 4] = [
     ("eth-test", "172.16.0.3", "16"),
     ("netport_test_1", "177.17.25.9", "16"),
@@ -93,7 +93,7 @@ fn card(name: &str, address: &str, mask: &str) -> String {
     document.to_string()
 }
 
-/// Addresses and routes as each vector finds them.
+/// Restores the addresses and routes with which each vector starts.
 fn reset(guest: &Guest) {
     for (name, address, mask) in CARDS {
         for wanted in [json!([]), json!([{"address": address, "mask": mask}])] {
@@ -147,7 +147,7 @@ fn play(guest: &Guest, vector: &Value) -> Done {
     }
 }
 
-/// The vectors of lists, which check their outcome themselves.
+/// Plays the vectors of lists, whose output is asserted here.
 fn lists(guest: &Guest, text: &str) -> Done {
     let list = || guest.kata_network("list-routes", "");
     let has = |done: &Done, route: &Value| {
@@ -204,13 +204,13 @@ fn lists(guest: &Guest, text: &str) -> Done {
             );
             done
         }
-        // On a guest with cards something is listed.
+        // The list is not empty on a guest with cards.
         "existing sandbox" | "<id>, runtime returns nil" => list(),
         other => panic!("no way to play {other}"),
     }
 }
 
-/// The vectors of the layers below the command line, by the command that reaches them.
+/// Plays the vectors of the layers below the command line by the command that reaches them.
 fn play_api(guest: &Guest, vector: &Value) -> Done {
     let text = vector["input"].as_str().unwrap();
     let with = |id: &str| {

@@ -1,4 +1,4 @@
-//! A card from plug to unplug on a live guest, judged by the guest's own programs.
+//! A card from plug to unplug on a live guest, checked by the guest's programs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,10 +9,10 @@ use std::process::Command;
 use patchbay_tests::{Card, Guest, Machine, bin, guide_card, run, traffic};
 use serde_json::json;
 
-/// The guide's examples with the outputs that it prints. `place` is where the first card sits.
-fn guide_examples(machine: Machine, place: &str) {
+/// The guide's examples with their printed output. `pci_path` is that of the first card.
+fn guide_examples(machine: Machine, pci_path: &str) {
     let guest = Guest::start(machine);
-    // A link to the program serves the incumbent's scripts, with `cat FILE |` before it.
+    // The incumbent's scripts call the program by this name.
     let kata_runtime = guest.file("kata-runtime");
     symlink(bin("patchbay"), &kata_runtime).unwrap();
     let net_json = guest.file("net.json");
@@ -21,7 +21,7 @@ fn guide_examples(machine: Machine, place: &str) {
     let kata = |command: &str, file: &[&str], input: &str| {
         let mut words = Command::new(&kata_runtime);
         words.env("PATCHBAY_RUN_DIR", guest.run_dir());
-        // The guide's truncated id.
+        // The guide truncates the ID.
         words.args(["kata-network", command, "6ec7a98"]).args(file);
         run(&mut words, input)
     };
@@ -33,7 +33,7 @@ fn guide_examples(machine: Machine, place: &str) {
         format!(
             "{{\"device\":\"tap_test\",\"name\":\"eth-test\",\"IPAddresses\":[{{\"Family\":2,\
              \"Address\":\"173.85.100.1\",\"Mask\":\"24\"}}],\"mtu\":1500,\
-             \"hwAddr\":\"02:42:20:6e:03:01\",\"pciAddr\":\"{place}\"}}\n"
+             \"hwAddr\":\"02:42:20:6e:03:01\",\"pciAddr\":\"{pci_path}\"}}\n"
         )
     );
     kata("del-iface", &[file], "").assert_null();
@@ -72,7 +72,7 @@ fn guide_examples_work_on_pc() {
     guide_examples(Machine::Pc, "02.0/01");
 }
 
-/// What iproute2 and ethtool say of the card in the guest.
+/// Asserts the state of the guide's card in iproute2 and ethtool.
 fn assert_guide_card(guest: &Guest) {
     let link = guest.ip("link show eth-test")[0].take();
     assert_eq!(link["address"], "02:42:20:6f:a3:69");
@@ -94,7 +94,7 @@ fn assert_guide_card(guest: &Guest) {
     assert_eq!(combined(guest, "eth-test"), (5, 5));
 }
 
-/// `ethtool -l`: combined channels, the most and those in use.
+/// Returns the maximum and current number of combined channels.
 fn combined(guest: &Guest, name: &str) -> (u32, u32) {
     let shown = guest.exec(&format!("ethtool -l {name}")).ok();
     let numbers: Vec<u32> = shown
@@ -121,7 +121,7 @@ fn card_with_five_queues_carries_traffic() {
 #[test]
 fn plug_unplug_50_times_leaves_nothing() {
     let guest = Guest::start(Machine::Q35);
-    // What the first card brings with it for good is no leak of the others.
+    // The first card leaves QEMU with more descriptors permanently.
     guest.kata_network("add-iface", &guide_card()).ok();
     guest.kata_network("del-iface", &guide_card()).assert_null();
     let (snapshot, descriptors) = (guest.snapshot(), guest.qemu_descriptors());
@@ -156,11 +156,11 @@ fn existing_tap_is_used_and_restored() {
         guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
         guest.kata_network("del-iface", document).assert_null();
-        // At once again: what the kernel says of a TAP must not lag behind.
+        // Immediately again, while the kernel's state of the TAP can still be stale.
         guest.kata_network("add-iface", document).ok();
         guest.kata_network("del-iface", document).assert_null();
         let after = guest.netns().ip("-d link show tap-test").ok();
-        // Once it was open it has a carrier state to show, and a queueing discipline.
+        // An opened TAP also shows a carrier state and a queueing discipline.
         let lines = |text: &str| {
             (
                 text.contains("mtu 1500"),
@@ -178,7 +178,7 @@ fn add_iface_twice_is_idempotent_or_refused() {
     let guest = Guest::start(Machine::Q35);
     let first = guest.kata_network("add-iface", &guide_card()).ok();
     let snapshot = guest.snapshot();
-    // Our own output is valid input too.
+    // The output is valid input.
     assert_eq!(guest.kata_network("add-iface", &first).ok(), first);
     assert_eq!(guest.kata_network("add-iface", &guide_card()).ok(), first);
     for (from, to, what) in [

@@ -1,5 +1,5 @@
-//! Random changes of cards, addresses and routes through the real command line, each compared with
-//! a plain model: a request that the model finds wrong must be refused, and must change nothing.
+//! Random changes of cards, addresses and routes, compared with a model: an illegal request fails and
+//! changes nothing.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,18 +12,18 @@ use serde_json::{Value, json};
 const STEPS: usize = 300;
 const CARDS: [&str; 3] = ["c1", "c2", "c3"];
 
-/// What the test believes of the guest.
+/// Expected state of the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Model {
     /// Addresses by card.
     cards: BTreeMap<String, BTreeSet<String>>,
-    /// Gateway and device by destination and metric, as iproute2 tells them.
+    /// Gateway and device by destination and metric, in iproute2's notation.
     routes: BTreeMap<(String, u64), (Option<String>, String)>,
 }
 
 impl Model {
-    /// What the guest has, but for what its kernel made by itself.
-    fn seen(guest: &Guest) -> Self {
+    /// Reads the state of the guest, without what its kernel created.
+    fn observed(guest: &Guest) -> Self {
         let all = "ip -j addr show; ip -j -4 route show; ip -j -6 route show";
         let shown = guest
             .sandbox(&["exec", guest.id(), "--", "sh", "-c", all])
@@ -58,7 +58,7 @@ impl Model {
         seen
     }
 
-    /// Adds all or none; each device has to be there.
+    /// Adds all routes or none; each device has to exist.
     fn add(&mut self, asked: &[Value]) -> bool {
         let mut routes = self.routes.clone();
         for route in asked {
@@ -100,12 +100,12 @@ fn identity(route: &Value) -> (String, u64) {
     (dest, route["metric"].as_u64().unwrap_or(usual))
 }
 
-/// The number in a card's name, which is in its addresses too.
+/// Returns the number in a card's name, which its addresses contain.
 fn number(card: &str) -> &str {
     &card[1..]
 }
 
-/// Few destinations, so that requests meet.
+/// Returns a random route, with few destinations so that requests collide.
 fn a_route(rng: &mut Rng) -> Value {
     let device = *rng.choice(&CARDS).unwrap();
     let number = number(device);
@@ -131,7 +131,7 @@ fn a_route(rng: &mut Rng) -> Value {
     route
 }
 
-/// Addresses that keep the routers in reach, and some more.
+/// Returns the addresses that keep the gateways reachable, and random others.
 fn some_addresses(rng: &mut Rng, card: &str) -> Vec<(String, &'static str)> {
     let number = number(card);
     let mut wanted = vec![
@@ -172,7 +172,7 @@ fn document(card: &str, addresses: &[(String, &str)]) -> Value {
     json!({"name": card, "IPAddresses": addresses.collect::<Vec<_>>()})
 }
 
-/// One step: what was done, and whether it should have ended well.
+/// Runs a random command; returns its name, its result and whether it was legal.
 fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done, bool) {
     let card = *rng.choice(&CARDS).unwrap();
     let addresses = some_addresses(rng, card);
@@ -241,7 +241,7 @@ fn random_changes_match_model() {
             "step {number}, {command}: {done}\n{model:#?}"
         );
         assert_eq!(
-            Model::seen(&guest),
+            Model::observed(&guest),
             model,
             "step {number}, {command}: {done}"
         );

@@ -1,11 +1,11 @@
-//! The route commands on a live guest, judged by the guest's iproute2.
+//! The route commands on a live guest, checked by the guest's iproute2.
 
 #![allow(clippy::unwrap_used)]
 
 use patchbay_tests::{Card, Done, Guest, Machine};
 use serde_json::{Value, json};
 
-/// A guest with the cards of the guide's examples.
+/// Starts a guest with the cards of the guide's examples.
 fn guest() -> Guest {
     let guest = Guest::start(Machine::Q35);
     for (device, name, address, last) in [
@@ -22,7 +22,7 @@ fn guest() -> Guest {
     guest
 }
 
-/// The main table without the link-local routes, which come when the kernel sees fit.
+/// Returns the main table without link-local routes, which the kernel adds asynchronously.
 fn table(guest: &Guest) -> String {
     let v6 = guest.exec("ip -6 route show").ok();
     let lines = v6.lines().filter(|line| !line.starts_with("fe80:"));
@@ -41,7 +41,7 @@ fn refused(done: &Done, status: i32, sentence: &str) {
     assert_eq!(done.err.lines().count(), 1, "{done}");
 }
 
-/// `user-guide.txt`: the examples of steps 3 and 4, character for character.
+/// The examples of steps 3 and 4 of the user guide, verbatim.
 fn the_guides_examples(guest: &Guest) {
     let default = r#"{"dest":"default","gateway":"172.16.0.1","device":"eth-test"}"#;
     let added = guest.kata_network("add-route", default).ok();
@@ -88,10 +88,10 @@ fn the_guides_examples(guest: &Guest) {
     );
 }
 
-/// What add-route says of one document.
+/// A document and its expected result.
 struct Vector {
     input: &'static str,
-    /// The line on standard output, or the exit status and part of the sentence.
+    /// Standard output, or the exit code and a part of the error message.
     expect: Result<&'static str, (i32, &'static str)>,
 }
 
@@ -169,7 +169,7 @@ fn vectors_of_add_route(guest: &Guest) {
     );
 }
 
-/// Those that are accepted.
+/// The incumbent's accepted vectors of add-route.
 fn vectors_of_routes_added(guest: &Guest) {
     check(
         guest,
@@ -199,7 +199,7 @@ fn vectors_of_routes_added(guest: &Guest) {
     }
 }
 
-/// design.md section 4: nothing is replaced silently. The incumbent replaced it.
+/// A route is never replaced silently, as the incumbent does.
 fn decided_another_device_is_refused(guest: &Guest) {
     let through = |device| format!(r#"{{"dest":"10.50.0.0/16","device":"{device}"}}"#);
     guest.kata_network("add-route", &through("eth1")).ok();
@@ -212,8 +212,8 @@ fn decided_another_device_is_refused(guest: &Guest) {
     assert_eq!(table(guest), before);
 }
 
-/// Issue: source and scope are honoured, blanks mean nothing, an array is one request. The
-/// incumbent dropped the first, lost a gateway with blanks, and refused arrays.
+/// Source and scope are used, blanks are trimmed, an array is one request. The incumbent ignores the
+/// first two, drops a gateway with blanks, and refuses arrays.
 fn decided_what_is_given_is_used(guest: &Guest) {
     let routes = json!([
         {"dest": "10.60.0.0/16", "device": "eth1", "source": "10.99.0.3", "scope": 253},
@@ -237,7 +237,7 @@ fn decided_what_is_given_is_used(guest: &Guest) {
     guest.kata_network("del-route", &out.to_string()).ok();
 }
 
-/// The incumbent's vectors of del-route, and where the guide decides against its code.
+/// The incumbent's vectors of del-route; where guide and code differ, the guide's result.
 fn vectors_of_del_route(guest: &Guest) {
     check(
         guest,
@@ -256,12 +256,12 @@ fn vectors_of_del_route(guest: &Guest) {
                 r#"{"dest":"10.1.2.3","device":"eth1"}"#,
                 "[{\"dest\":\"10.1.2.3/32\",\"device\":\"eth1\"}]\n",
             ),
-            // Without a gateway: the incumbent could not.
+            // Without a gateway, which the incumbent can't delete.
             good(
                 r#"{"dest":"default","device":"eth1"}"#,
                 "[{\"dest\":\"default\",\"device\":\"eth1\"}]\n",
             ),
-            // The kernel's own connected route: the incumbent could not.
+            // A connected route, which the incumbent can't delete.
             good(
                 r#"{"dest":"10.99.0.0/24"}"#,
                 "[{\"dest\":\"10.99.0.0/24\"}]\n",
@@ -330,7 +330,7 @@ fn guide_examples_and_vectors_end_as_decided() {
     vectors_of_update_routes(&guest);
 }
 
-/// The exact line of the list-routes vector, on a guest with that card alone.
+/// The exact line of the list-routes vector, on a guest with only that card.
 #[test]
 fn list_routes_prints_incumbent_format() {
     let guest = Guest::start(Machine::Q35);
@@ -360,8 +360,8 @@ fn list_routes_prints_incumbent_format() {
     assert_eq!(listed, of_v6);
 }
 
-/// One route as iproute2's JSON tells it.
-fn told(route: &Value) -> String {
+/// Formats a route of iproute2's JSON.
+fn format_route(route: &Value) -> String {
     format!(
         "{} via {} dev {} metric {}",
         route["dst"], route["gateway"], route["dev"], route["metric"]
@@ -384,7 +384,7 @@ fn add_route_10000_routes_in_one_request() {
     assert_eq!(listed.as_array().unwrap().len(), 10_003);
     let shown = guest.ip("route show root 20.0.0.0/8");
     assert_eq!(shown.as_array().unwrap().len(), 10_000);
-    assert!(told(&shown[0]).contains("172.16.0.1"));
+    assert!(format_route(&shown[0]).contains("172.16.0.1"));
     let begun = std::time::Instant::now();
     guest.kata_network("del-route", &document).ok();
     eprintln!("del-route of 10,000: {:?}", begun.elapsed());

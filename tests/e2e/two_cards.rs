@@ -1,4 +1,4 @@
-//! Two cards of both kinds in one guest: what is done to one is not felt on the other.
+//! A TAP and a vhost-user card in one guest: changes of one don't affect the other's traffic.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::thread;
 
 use patchbay_tests::{Card, Guest, Machine, Side, Testpmd, traffic};
 
-/// Bytes of each transfer, there and back: long enough for the other card to come and go.
+/// Bytes of each transfer, which outlasts several plugs of the other card.
 const BYTES: usize = 12 << 20;
 
 #[test]
@@ -46,7 +46,7 @@ fn plug_keeps_traffic_of_other_card() {
     };
     plug(&dpdk, "eth-dpdk", 16, "out0");
     plug(&tap, "eth-tap", 17, "tap1");
-    // testpmd passes packets on as they are, without checksums that were left to it.
+    // testpmd forwards packets without computing offloaded checksums.
     guest.exec("ethtool -K eth-dpdk tx off").ok();
 
     let cards = [

@@ -1,5 +1,4 @@
-//! Whatever goes wrong, machine, host and guest are as they were, and the sentence says where it
-//! stopped.
+//! After a failure machine, host and guest are unchanged, and the error names the failed step.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +15,7 @@ fn card() -> Card {
         .queues(2)
 }
 
-/// `patchbay` on this guest's machine, but with another agent.
+/// Returns a `patchbay` command for this guest's machine with another agent.
 fn with_agent(guest: &Guest, agent: &str, words: &[&str]) -> Command {
     let qmp = guest.file("qmp.sock");
     let mut command = patchbay(guest.run_dir(), words);
@@ -109,7 +108,7 @@ fn plug_killed_is_undone_by_next_command() {
             .contains(&"pbd.eth-test".to_owned())
     );
 
-    // The next command of the same kind finds the journal, whatever it is about.
+    // The next command finds the journal, even for another card.
     let _refusing = FakeAgent::serve(
         &guest.file("other.sock"),
         Configure::Refuse(Failure::new(Kind::Kernel, "no")),
@@ -131,13 +130,13 @@ fn plug_killed_is_undone_by_next_command() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// Judged from outside alone: vhost-device-vsock 0.3 does not recover from a connection that was
-/// tried while the machine stood.
+/// The guest is not inspected: vhost-device-vsock 0.3 does not recover from a connection attempt to a
+/// paused machine.
 #[test]
 fn plug_paused_machine_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
     let outside = || {
-        // One session for both: a monitor serves one client.
+        // One session for both, since a monitor serves one client.
         let mut monitor = guest.monitor();
         let inside = (monitor.devices(), monitor.backends());
         (inside, guest.netns().links())
@@ -177,12 +176,12 @@ fn plug_occupied_monitor_fails_in_time() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// A monitor serves one client and queues one more: whoever comes later must not wait for ever.
+/// A monitor serves one client and queues another; later ones must not wait for ever.
 #[test]
 fn plug_monitor_with_full_queue_fails_in_time() {
     let guest = Guest::start(Machine::Q35);
     let held = guest.monitor();
-    // The first two are taken into the monitor's queue, and stay there when they are gone.
+    // These connections stay in the monitor's queue even if they are closed.
     let waiting: Vec<_> = (0..2)
         .map(|_| std::os::unix::net::UnixStream::connect(guest.file("qmp.sock")).unwrap())
         .collect();
@@ -197,7 +196,7 @@ fn plug_monitor_with_full_queue_fails_in_time() {
     drop((waiting, held));
 }
 
-/// Root in the guest may eject a card; QEMU keeps its backend and the TAP.
+/// Root in the guest can eject a card; QEMU keeps its backend and the TAP.
 #[test]
 fn plug_after_guest_eject_succeeds() {
     let guest = Guest::start(Machine::Q35);
@@ -271,7 +270,7 @@ fn plug_unsupported_host_device_fails_early() {
         refused(&done, kind, &[sentence]);
     }
     assert_eq!(guest.snapshot(), snapshot);
-    // One device serves one card, with several queues or with one.
+    // A TAP device serves one card, with and without multi-queue.
     let shared = |number| Card::numbered(number).device("tap-one");
     let shared_multi_queue = |number| Card::numbered(number).device("tap-many").queues(2);
     for [first, second] in [[1, 2].map(shared), [3, 4].map(shared_multi_queue)] {

@@ -1,4 +1,4 @@
-//! `update-iface` on a live guest, judged by the guest's iproute2.
+//! `update-iface` on a live guest, checked by the guest's iproute2.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,13 +18,13 @@ fn update(guest: &Guest, document: &Value) -> Done {
     guest.kata_network("update-iface", &document.to_string())
 }
 
-/// What `list-ifaces` says of the card's addresses: the guest's own word.
+/// Returns the card's addresses in `list-ifaces`, which reads them in the guest.
 fn listed(guest: &Guest) -> Value {
     guest.kata_network("list-ifaces", "").json()[0]["ip"].take()
 }
 
-/// The link-local address, which comes and settles by itself, left out.
-fn inside(guest: &Guest) -> String {
+/// Returns the guest's addresses and routes, without link-local ones, which change asynchronously.
+fn addresses_and_routes(guest: &Guest) -> String {
     guest.exec("ip -o addr show scope global").ok() + &guest.exec("ip route show").ok()
 }
 
@@ -49,7 +49,7 @@ fn vectors_refused(guest: &Guest) {
         ),
         ("name", json!(""), 2, "name ''"),
     ] {
-        let before = inside(guest);
+        let before = addresses_and_routes(guest);
         let mut document = json!({"name": "eth-test"});
         document[field] = value;
         let done = update(guest, &document);
@@ -59,7 +59,7 @@ fn vectors_refused(guest: &Guest) {
             "{done}"
         );
         assert!(done.err.contains(sentence), "{done}");
-        assert_eq!(inside(guest), before);
+        assert_eq!(addresses_and_routes(guest), before);
     }
 }
 
@@ -76,7 +76,7 @@ fn vectors_accepted(guest: &Guest) {
     ]});
     update(guest, &two).ok();
     assert_eq!(listed(guest), json!(["172.16.0.9/16", "172.16.0.10/16"]));
-    // Without addresses nothing is said of them. The incumbent's record lost them.
+    // Without the field the addresses are kept. The incumbent loses them in its record.
     assert_eq!(
         update(guest, &json!({"name": "eth-test"})).ok(),
         "{\"name\":\"eth-test\"}\n"
@@ -89,7 +89,7 @@ fn vectors_accepted(guest: &Guest) {
     );
 }
 
-/// The issue adds the MTU and IPv6; the incumbent refuses the one and loses the other.
+/// MTU and IPv6, of which the incumbent refuses the first and loses the second.
 fn decided_mtu_and_ipv6(guest: &Guest) {
     let document = json!({"name": "eth-test", "mtu": 1400, "dad": true, "IPAddresses": [
         {"address": "172.16.0.9", "mask": "16"}, {"address": "fd00::9", "mask": "64"},
@@ -114,7 +114,7 @@ fn decided_mtu_and_ipv6(guest: &Guest) {
     );
 }
 
-/// An empty list is a wish, unlike none at all.
+/// An empty list removes all addresses, unlike an absent one.
 fn decided_an_empty_list_takes_all(guest: &Guest) {
     let document = json!({"name": "eth-test", "IPAddresses": []});
     assert_eq!(update(guest, &document).ok(), "{\"name\":\"eth-test\"}\n");
@@ -130,7 +130,7 @@ fn update_iface_vectors_end_as_decided() {
     decided_an_empty_list_takes_all(&guest);
 }
 
-/// The other end of the TAP has the address already.
+/// The other end of the TAP has the same address.
 #[test]
 fn update_iface_duplicate_address_is_refused() {
     let guest = guest();
@@ -139,7 +139,7 @@ fn update_iface_duplicate_address_is_refused() {
         .netns()
         .ip("addr add fd00::9/64 dev tap-test nodad")
         .ok();
-    let before = inside(&guest);
+    let before = addresses_and_routes(&guest);
     let addresses = json!([
         {"address": "172.16.0.3", "mask": "16"}, {"address": "fd00::9", "mask": "64"},
     ]);
@@ -150,12 +150,12 @@ fn update_iface_duplicate_address_is_refused() {
         done.err.contains("fd00::9/64 belongs to another host"),
         "{done}"
     );
-    assert_eq!(inside(&guest), before);
+    assert_eq!(addresses_and_routes(&guest), before);
     let unasked = json!({"name": "eth-test", "IPAddresses": addresses});
     update(&guest, &unasked).ok();
 }
 
-/// The card is plugged, refused inside, and unplugged.
+/// The guest refuses the address, and the card is unplugged.
 #[test]
 fn add_iface_duplicate_address_is_undone() {
     let guest = Guest::start(Machine::Q35);

@@ -1,12 +1,12 @@
-//! Every vector of the incumbent's behaviour for the commands that there are, through the real
-//! command line, against a live guest. Where we decided otherwise, the decision stands here.
+//! The incumbent's vectors of cards and of the command line, played on a live guest, and the decisions
+//! to differ from it.
 
 #![allow(clippy::unwrap_used)]
 
 use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
 use serde_json::Value;
 
-/// What must come of a vector.
+/// Expected result of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Must {
     Accept,
@@ -14,8 +14,7 @@ enum Must {
 }
 use Must::{Accept, Reject};
 
-/// Vectors that end otherwise here: a part of their note or input, what must come of them, and the
-/// decision.
+/// Vectors with another result: a part of their note or input, the result, and the decision.
 const DECIDED: &[(&str, Must, &str)] = &[
     ("upper-case mac", Accept, "a MAC is taken in any case"),
     (
@@ -46,7 +45,7 @@ const DECIDED: &[(&str, Must, &str)] = &[
     ),
 ];
 
-/// Vectors that another test plays, and where; those that end otherwise, with the decision.
+/// Vectors that another test plays, and which; those with another result, with the decision.
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "second NIC with a vhost-user socket in one sandbox",
@@ -148,7 +147,7 @@ fn play(guest: &Guest, vector: &Value) -> Done {
     }
 }
 
-/// A guest that is stopped lets nothing go.
+/// A paused guest doesn't release a card.
 fn device_del_fails(guest: &Guest) -> Done {
     let card = Card::named("eth-fun")
         .mac("02:42:20:6e:a2:59")
@@ -187,7 +186,7 @@ fn two_cards(guest: &Guest) -> Done {
     done
 }
 
-/// The field that a rejected add-iface must name, where its vector is about a field.
+/// Returns the field that the error must name, if the vector is about a field.
 fn field_at_fault(vector: &Value) -> Option<&'static str> {
     let note = vector["note"].as_str().unwrap();
     let about = [
@@ -208,7 +207,7 @@ fn field_at_fault(vector: &Value) -> Option<&'static str> {
     } else {
         subject
     };
-    // "mask 33" is refused together with its address.
+    // The error about "mask 33" names the whole entry.
     if subject == "mask 33" {
         return Some("IPAddresses[0]");
     }

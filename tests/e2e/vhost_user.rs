@@ -1,4 +1,4 @@
-//! vhost-user ports against a real DPDK peer, and every peer that would stop the guest.
+//! vhost-user cards with a DPDK backend, and backends that would block the guest.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn guide_vhost_user_example_works() {
         .json();
     assert_eq!(added["vhostUserSocket"], socket.to_str().unwrap());
     assert_eq!(added["queues"], 5);
-    // Our own output is valid input, and asks for the same card.
+    // The output is valid input for the same card.
     assert_eq!(
         guest.kata_network("add-iface", &added.to_string()).json(),
         added
@@ -71,7 +71,7 @@ fn backend_restart_restores_traffic() {
     pings(&guest);
     drop(backend);
     let _backend = Testpmd::start(guest.netns(), &socket, 1, Side::Server);
-    // QEMU tries again every second.
+    // QEMU reconnects every second.
     guest.netns().exec("ping -c 1 -w 15 172.16.0.3").ok();
     assert_eq!(guest.kata_network("del-iface", &document).ok(), "null\n");
 }
@@ -83,13 +83,13 @@ fn server_mode_accepts_backend() {
     let document = guide_vhost_user_card(&socket)
         .replace("\"queues\":5", "\"queues\":2,\"vhostUserMode\":\"server\"");
     let _backend = Testpmd::start(guest.netns(), &socket, 2, Side::Client);
-    // Left by a process that died while it waited for the backend.
+    // The stale socket of a process that died while it waited for the backend.
     drop(UnixListener::bind(&socket).unwrap());
     guest.netns().ip("addr add 172.16.0.1/16 dev out0").ok();
     guest.kata_network("add-iface", &document).ok();
     pings(&guest);
     let snapshot = guest.snapshot();
-    // A second port in the same sandbox, with nobody to come to it.
+    // A second card in the same sandbox, to which no backend connects.
     let other = document
         .replace("eth-test", "eth-two")
         .replace("a3:69", "a3:70")

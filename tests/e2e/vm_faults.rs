@@ -1,5 +1,5 @@
-//! A machine that stands, ends or begins anew under a command: the command ends in time, with a typed
-//! error, the host keeps nothing, and where the machine comes back so does everything else.
+//! A machine that is frozen, paused, killed or reset during a command: the command fails in time with a
+//! typed error, nothing is left on the host, and a machine that resumes works again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,8 +21,8 @@ fn signal_qemu(guest: &Guest, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
 
-/// A command that plugs the card and waits for an agent that is silent: it is in the middle.
-fn plugging(guest: &Guest) -> Child {
+/// Starts a plug that waits for a silent agent.
+fn start_blocked_plug(guest: &Guest) -> Child {
     let socket = guest.file("fake.sock");
     let agent = FakeAgent::serve(&socket, Configure::Hang);
     let document = guest.file("card.json");
@@ -41,8 +41,8 @@ fn plugging(guest: &Guest) -> Child {
     child
 }
 
-/// How it ended, in how long.
-fn ended(child: Child) -> (Done, Duration) {
+/// Waits for the command; returns its result and the duration of the wait.
+fn wait_timed(child: Child) -> (Done, Duration) {
     let begun = Instant::now();
     let output = child.wait_with_output().unwrap();
     let done = Done {
@@ -85,10 +85,10 @@ fn frozen_machine_times_out_and_recovers() {
 fn freeze_during_plug_is_undone_later() {
     let guest = Guest::start(Machine::Q35);
     let snapshot = guest.snapshot();
-    let child = plugging(&guest);
+    let child = start_blocked_plug(&guest);
     signal_qemu(&guest, Signal::SIGSTOP);
-    let (done, taken) = ended(child);
-    // The agent's 6 s, then 10 s for the first command of the undoing.
+    let (done, taken) = wait_timed(child);
+    // 6 s for the agent, then 10 s for the first QMP command of the undoing.
     assert!(taken < Duration::from_secs(20), "{taken:?}");
     refused(
         &done,
@@ -117,10 +117,10 @@ fn freeze_during_plug_is_undone_later() {
 #[test]
 fn qemu_death_during_plug_leaves_nothing() {
     let guest = Guest::start(Machine::Q35);
-    let child = plugging(&guest);
+    let child = start_blocked_plug(&guest);
     assert_eq!(guest.netns().links(), ["tap-test"]);
     signal_qemu(&guest, Signal::SIGKILL);
-    let (done, taken) = ended(child);
+    let (done, taken) = wait_timed(child);
     assert!(taken < Duration::from_secs(10), "{taken:?}");
     refused(
         &done,
@@ -137,7 +137,7 @@ fn qemu_death_during_plug_leaves_nothing() {
         );
         assert!(begun.elapsed() < Duration::from_secs(1));
     }
-    // What is known of the sandbox ends with it.
+    // Stopping the sandbox removes its files.
     guest.sandbox(&["stop", guest.id()]).ok();
     assert!(!guest.file("lock").exists());
     let done = guest.unplug(&card());
@@ -178,17 +178,17 @@ fn reset_machine_accepts_card_again() {
     };
     assert_eq!(boots(), 1);
     let mut monitor = guest.monitor();
-    // Our launcher has QEMU end instead.
+    // The launcher configures QEMU to exit on a reset.
     monitor.run("set-action", json!({"reboot": "reset"}));
     monitor.run("system_reset", json!({}));
     drop(monitor);
     let deadline = Instant::now() + Duration::from_secs(40);
-    // Not by asking the agent: vhost-device-vsock does not survive that before the guest is up.
+    // Not by connecting to the agent, which vhost-device-vsock doesn't survive before the guest is up.
     while boots() < 2 {
         assert!(Instant::now() < deadline, "the guest does not come back");
         std::thread::sleep(Duration::from_millis(100));
     }
-    // Its name and addresses are gone, and a card that differs is not taken for the same.
+    // Its name and addresses are gone, so it isn't accepted as the same card.
     let done = guest.plug(&card());
     refused(&done, Kind::Exists, "interface eth-test is already exist");
     guest.unplug(&card()).ok();
@@ -210,7 +210,7 @@ fn console_log_is_bounded() {
     };
     let limits = prlimit(&["--fsize", "--raw", "--noheadings", "--output=SOFT,HARD"]);
     assert_eq!(limits.trim(), "16777216 16777216");
-    // What a slow serial line takes half a minute to reach, lowered.
+    // A lower limit, since the serial line takes half a minute to reach that one.
     prlimit(&["--fsize=100000"]);
     let printed = guest.shell("head -c 200000 /dev/zero > /dev/console; echo printed");
     assert_eq!(printed.ok(), "printed\n");

@@ -1,7 +1,11 @@
-//! Running a program step by step, to kill it at each of them.
+//! Stops a program at each of its steps by ptrace, to kill it there.
 //!
-//! A step is a system call by which it changes something or tells somebody something: what it sends
-//! over a socket, writes to a file, does to a folder or to a network device.
+//! A step is a system call with an effect outside the process: sending on a socket, writing to a file,
+//! changing a folder or a network device.
+//!
+//! `strace -f -e inject=SET:signal=KILL:when=N` can't replace this. It counts N per thread, so the Nth
+//! step of a program with several threads can't be addressed; it can only kill before a call, not
+//! after; and it doesn't filter by argument, such as the descriptor or the ioctl request.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,42 +21,42 @@ use nix::unistd::Pid;
 use crate::Done;
 use crate::raw_agent::method;
 
-/// The step that asks for a connection to the guest.
+/// Label of the step that requests a connection to the guest.
 const HANDSHAKE: &str = "handshake";
 
-/// Which side of a system call.
+/// A stop at a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// The kernel has not begun it.
+    /// On entry: the kernel has not executed the call.
     Before,
-    /// The kernel has done it and the program does not know yet.
+    /// On exit: the kernel has executed the call, the program has not seen the result.
     After,
 }
 
-/// Where to kill.
+/// A point at which to kill a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
     /// Number of the step, from 0.
     pub step: usize,
-    /// Before or after it.
-    pub moment: Stop,
+    /// Before or after the step.
+    pub stop: Stop,
 }
 
-/// What became of a program that was to be killed.
+/// Result of [`kill_at`].
 #[derive(Debug)]
 pub enum Outcome {
-    /// It was, at this step.
+    /// The program was killed at the step with this label.
     Killed(String),
-    /// It ended without having come so far: no two runs take quite the same steps.
+    /// The program exited before that point, since no two runs have exactly the same steps.
     Exited(Done),
 }
 
-/// Runs a program to its end and tells its steps.
+/// Runs a program until it exits; returns the labels of its steps.
 pub fn steps(command: &Command, input: &str) -> (Vec<String>, Done) {
     let mut traced = Traced::start(command, input);
     let mut steps = Vec::new();
-    while let Some((moment, label)) = traced.next_step() {
-        if moment == Stop::Before {
+    while let Some((stop, label)) = traced.next_step() {
+        if stop == Stop::Before {
             steps.push(label);
         }
         traced.resume();
@@ -60,23 +64,22 @@ pub fn steps(command: &Command, input: &str) -> (Vec<String>, Done) {
     (steps, traced.end())
 }
 
-/// Runs a program up to a point and kills it there, but for one point that is passed by:
-/// vhost-device-vsock 0.3 serves no connection any more once it has met one that closed while the
-/// guest was asked for it.
+/// Runs a program up to a point and kills it there. After the handshake with the guest it is not
+/// killed: vhost-device-vsock 0.3 stops serving once a connection closes before the guest accepts it.
 pub fn kill_at(command: &Command, input: &str, point: Point) -> Outcome {
     let mut traced = Traced::start(command, input);
     let mut begun = 0;
-    while let Some((moment, label)) = traced.next_step() {
-        let step = match moment {
+    while let Some((stop, label)) = traced.next_step() {
+        let step = match stop {
             Stop::Before => {
                 begun += 1;
                 begun - 1
             }
-            // Threads of ours take turns: the call that ends is the one that began last.
+            // Steps of different threads don't overlap, so the call that ends began last.
             Stop::After => begun - 1,
         };
-        let spared = label == HANDSHAKE && moment == Stop::After;
-        if (Point { step, moment }) == point && !spared {
+        let skipped = label == HANDSHAKE && stop == Stop::After;
+        if (Point { step, stop }) == point && !skipped {
             traced.kill();
             return Outcome::Killed(label);
         }
@@ -85,19 +88,19 @@ pub fn kill_at(command: &Command, input: &str, point: Point) -> Outcome {
     Outcome::Exited(traced.end())
 }
 
-/// A program that stops at each system call of each of its threads.
+/// A program that stops at each system call of each thread.
 struct Traced {
     child: Child,
-    /// The thread that stands.
+    /// The stopped thread.
     stopped: Option<Pid>,
-    /// Whether it is the program itself by now, and no more the shell that started it.
+    /// `true` after the exec, when the program has replaced the shell.
     running: bool,
     status: Option<i32>,
 }
 
 impl Traced {
     fn start(command: &Command, input: &str) -> Self {
-        // A child that waits for its tracer, without a line of ours between fork and exec.
+        // A child that waits for its tracer, without code between fork and exec.
         let mut shell = Command::new("sh");
         shell.args(["-c", r#"kill -STOP $$; exec "$0" "$@""#]);
         shell.arg(command.get_program()).args(command.get_args());
@@ -129,9 +132,10 @@ impl Traced {
         }
     }
 
-    /// Runs on to the next step, where a thread then stands; `None` when the program has ended.
+    /// Continues to the next step and leaves a thread stopped there; `None` if the program exited.
     fn next_step(&mut self) -> Option<(Stop, String)> {
-        // A process is told ended after its threads; another child of the test may live on.
+        // The exit of a process is reported after those of its threads. The test can have other
+        // children.
         while self.status.is_none() {
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let mut pass_on = None;
@@ -162,7 +166,7 @@ impl Traced {
                 }
                 Ok(other) => panic!("{other:?}"),
             };
-            run_on(pid, pass_on);
+            resume_thread(pid, pass_on);
         }
         None
     }
@@ -175,7 +179,7 @@ impl Traced {
 
     fn resume(&mut self) {
         if let Some(pid) = self.stopped.take() {
-            run_on(pid, None);
+            resume_thread(pid, None);
         }
     }
 
@@ -203,24 +207,24 @@ impl Traced {
     }
 }
 
-/// A thread that was killed meanwhile is no more there to run on.
-fn run_on(pid: Pid, signal: Option<Signal>) {
+/// Resumes a thread, unless it was killed meanwhile.
+fn resume_thread(pid: Pid, signal: Option<Signal>) {
     match ptrace::syscall(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => panic!("{errno}"),
     }
 }
 
-/// The step at which this thread stands, if its system call is one.
+/// Returns the step at which this thread is stopped, if its system call is one.
 fn step(pid: Pid) -> Option<(Stop, String)> {
     let op = ptrace::syscall_info(pid).ok()?.op;
-    let moment = match op {
+    let stop = match op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => Stop::Before,
         libc::PTRACE_SYSCALL_INFO_EXIT => Stop::After,
         _ => return None,
     };
     let call = Call::read(pid)?;
-    Some((moment, call.label()?))
+    Some((stop, call.label()?))
 }
 
 /// A system call and its first arguments.
@@ -240,9 +244,9 @@ impl Call {
         })
     }
 
-    /// What it does, in a word or two.
+    /// Returns a label for the effect of the call, `None` if it is not a step.
     fn label(&self) -> Option<String> {
-        /// Those by which `TUNSETIFF` and the setters of an interface are told from others.
+        /// The ioctl requests that change an interface.
         const SETTERS: [(u64, &str); 3] = [
             (0x4004_54ca, "TUNSETIFF"),
             (libc::SIOCSIFMTU, "SIOCSIFMTU"),
@@ -252,7 +256,7 @@ impl Call {
         Some(match self.number {
             libc::SYS_write | libc::SYS_sendto => self.sent(second, third)?,
             libc::SYS_writev => self.sent_parts(second)?,
-            // A message's header: address, its length, then the parts.
+            // `struct msghdr`: address, its length, then the vector.
             libc::SYS_sendmsg => self.sent_parts(self.word(second + 16)?)?,
             libc::SYS_connect => "connect".to_owned(),
             libc::SYS_flock => "flock".to_owned(),
@@ -276,7 +280,7 @@ impl Call {
         self.sent(self.word(parts)?, self.word(parts + 8)?)
     }
 
-    /// Bytes that go to a socket or a file; what wakes a thread of its own is no step.
+    /// Returns the label of a write to a socket or a file; a write to an eventfd is not a step.
     fn sent(&self, address: u64, length: u64) -> Option<String> {
         let fd = self.arguments[0];
         let target = std::fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok()?;
@@ -286,7 +290,7 @@ impl Call {
             return None;
         }
         if !target.starts_with("socket:") {
-            // A pipe of the test's own: the command's standard output or error.
+            // The pipes are standard output and error.
             let pipe = target.starts_with("pipe:");
             return Some(if pipe {
                 "print".to_owned()
@@ -301,7 +305,7 @@ impl Call {
         if let Some((_, rest)) = text.split_once(r#""execute":""#) {
             return Some(format!("qmp {}", rest.split('"').next()?));
         }
-        // A header of ttrpc has ten bytes.
+        // A ttrpc header has ten bytes.
         let method = bytes.get(10..).and_then(method);
         Some(method.map_or_else(|| "send".to_owned(), |name| format!("rpc {name}")))
     }

@@ -1,4 +1,4 @@
-//! What may leak.
+//! Samples of everything that can leak.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) const COLUMNS: [&str; 8] = [
     "guest free MB",
 ];
 
-/// One look at everything.
+/// One sample of every column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gauge([u64; COLUMNS.len()]);
 
@@ -56,11 +56,11 @@ impl Gauge {
     }
 }
 
-/// The word by which this program runs a shim alone: only a parent of no other child is told how
-/// large it became.
+/// Argument by which this program runs a single command of patchbay: the peak memory of children is
+/// reported for all of them together.
 pub(crate) const SHIM: &str = "shim";
 
-/// Saves the rules by a shim, and prints its largest size in kB.
+/// Saves the rules and prints the peak memory of that command in kB.
 pub(crate) fn shim(run_dir: &Path, id: &str) -> ExitCode {
     let words = ["kata-ipvs", "ipvsadm", "--parameters", "-Sn", id];
     run(&mut patchbay(run_dir, &words), "").ok();

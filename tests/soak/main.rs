@@ -1,7 +1,7 @@
-//! `make soak`: thousands of rounds in one guest, and what they leave behind: nothing.
+//! `make soak`: thousands of rounds in one guest, which must not leak.
 //!
-//! A card is plugged, carries traffic and goes, again and again; rule files are restored over each
-//! other. Descriptors and memory of every part are sampled on the way and must stay flat.
+//! A card is plugged, carries traffic and is unplugged; rule files replace each other. Descriptors and
+//! memory of every part are sampled meanwhile and must stay flat.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use gauge::Gauge;
 use patchbay_tests::{Card, Guest, Machine, patchbay, run, traffic};
 
-/// Longest that each part may take: a slow machine does fewer rounds and says so.
+/// Time limits of both parts; a slow machine reports fewer rounds.
 const PLUGGING: Duration = Duration::from_secs(30 * 60);
 const RESTORING: Duration = Duration::from_secs(15 * 60);
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let guest = Guest::start(Machine::Q35);
     let mut report = report::Report::default();
 
-    // The first rounds load modules and fill caches: they are not what is measured.
+    // The first rounds load modules and fill caches, so they are not measured.
     plug_round(&guest, 0);
     restore_round(&guest, 0);
     clear(&guest);
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             round: restore_round,
         },
     ] {
-        report.add(work.carry_out(&guest));
+        report.add(work.run(&guest));
     }
     clear(&guest);
 
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     report.verdict()
 }
 
-/// A card comes, echoes 64 KiB, and goes.
+/// Plugs a card, echoes 64 KiB through it and unplugs it.
 fn plug_round(guest: &Guest, round: usize) {
     let tap = "tap-soak";
     let (ours, theirs) = ("172.20.0.1", "172.20.0.2");
@@ -91,7 +91,7 @@ fn plug_round(guest: &Guest, round: usize) {
     assert!(left.is_empty(), "round {round}: {left:?}");
 }
 
-/// A file that differs by one part in a hundred from the one before.
+/// Replaces the rules by a file that differs in 1 % of its lines from the previous one.
 fn restore_round(guest: &Guest, round: usize) {
     let mut file = String::new();
     for service in 0..SERVICES {
@@ -139,8 +139,8 @@ struct Work {
 }
 
 impl Work {
-    /// All rounds, or as many as the time allows; sampled ten times.
-    fn carry_out(self, guest: &Guest) -> report::Part {
+    /// Runs all rounds, or as many as the time limit allows, with ten samples.
+    fn run(self, guest: &Guest) -> report::Part {
         let Self { name, rounds, .. } = self;
         let begun = Instant::now();
         let mut samples = vec![(0, Gauge::read(guest))];

@@ -1,4 +1,4 @@
-//! The table of samples, and whether they are flat.
+//! The table of samples and the verdict on each column.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crate::gauge::{COLUMNS, Gauge};
 
-/// How much more there may be at the end than after the first tenth: numbers of things not at all,
-/// memory a little.
+/// Allowed growth of each column between the first tenth and the end: none for counts, some for memory.
 const SLACK: [Slack; COLUMNS.len()] = [
     Slack::None,
     Slack::Percent(10),
@@ -23,9 +22,9 @@ const SLACK: [Slack; COLUMNS.len()] = [
 enum Slack {
     None,
     Percent(u64),
-    /// Those that wait for work end a second later.
+    /// Idle threads exit after a second.
     Threads,
-    /// Less is worse, and the slab column has said why.
+    /// Not checked: free memory only decreases if the slab column grows.
     Free,
 }
 
@@ -35,11 +34,11 @@ pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) asked: usize,
     pub(crate) took: Duration,
-    /// After so many rounds.
+    /// Number of rounds before each sample.
     pub(crate) samples: Vec<(usize, Gauge)>,
 }
 
-/// Everything.
+/// Report of all parts.
 #[derive(Debug, Default)]
 pub(crate) struct Report(Vec<Part>);
 
@@ -48,13 +47,13 @@ impl Part {
         self.samples.last().map_or(0, |(rounds, _)| *rounds)
     }
 
-    /// The columns that grew.
+    /// Returns the columns that grew more than allowed.
     fn grown(&self) -> Vec<&'static str> {
-        let [_, settled, .., last] = &self.samples[..] else {
+        let [_, first_tenth, .., last] = &self.samples[..] else {
             return Vec::new();
         };
         let grows = |column: usize| {
-            let (from, to) = (settled.1.values()[column], last.1.values()[column]);
+            let (from, to) = (first_tenth.1.values()[column], last.1.values()[column]);
             match SLACK[column] {
                 Slack::None => to > from,
                 Slack::Percent(percent) => to > from + from * percent / 100,

@@ -14,7 +14,7 @@ use crate::stats::Samples;
 
 const COUNT: usize = 200;
 
-/// An agent that sees a route which no other has.
+/// An agent in a namespace with a route that no other has.
 struct Lone {
     child: Child,
     url: String,
@@ -50,7 +50,7 @@ impl Lone {
 
     fn command(&self) -> Command {
         let mut command = Command::new(bin("patchbay"));
-        // Routes are between the command and the agent: a monitor need only exist.
+        // Route commands don't use the monitor, which only has to exist.
         command.args(["--qmp", "/dev/null", "--agent", &self.url]);
         command.args(["kata-network", "list-routes", "bench"]);
         command
@@ -63,13 +63,13 @@ impl Lone {
 
 impl Drop for Lone {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // Fails if the agent has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The row.
+/// Measures the row.
 pub(crate) fn measure(plan: Plan) -> Row {
     let folder = temp_dir();
     let agents: Vec<Lone> = (0..COUNT)
@@ -105,7 +105,7 @@ pub(crate) fn measure(plan: Plan) -> Row {
     }
 }
 
-/// Every reply has its own agent's route and no other's.
+/// Asserts that every reply has the route of its agent and no other.
 fn at_once(agents: &[Lone]) -> Duration {
     let start = Instant::now();
     let replies: Vec<String> = thread::scope(|scope| {

@@ -16,7 +16,7 @@ use crate::stats::Samples;
 
 const MANY: usize = 30;
 
-/// The rows.
+/// Measures the rows.
 pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     let bed = Bed::start(Machine::Q35, &[]);
     bed.0.netns().ip("tuntap add bare mode tap").ok();
@@ -56,7 +56,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     vec![plug, list, thirty(plan, folder)]
 }
 
-/// The document of a card of this number.
+/// Writes the document of a card; returns its path.
 fn card(folder: &Path, number: usize) -> PathBuf {
     let path = folder.join(format!("card-{number}.json"));
     let card = Card::numbered(number).address(&format!("10.9.{number}.1/24"));
@@ -68,11 +68,11 @@ fn add(bed: &Bed, card: &Path) -> Duration {
     bed.ours(&["kata-network", "add-iface", bed.0.id(), "-"], Some(card))
 }
 
-/// QEMU opens the TAP by itself; it ends when the guest's kernel tells of a link, which nobody
-/// configures.
+/// Plugs a card by QMP alone: QEMU opens the TAP, and the time ends with the guest kernel's event of the
+/// new link, which stays unconfigured.
 fn plug_bare(bed: &Bed) -> Duration {
     let mut link = UnixStream::connect(bed.0.file("vsock.sock")).unwrap();
-    // In one piece, or the daemon closes the connection.
+    // In one write, or the daemon closes the connection.
     let connect = format!("CONNECT {PORT}\n");
     link.write_all(connect.as_bytes()).unwrap();
     let mut byte = [0];
@@ -91,7 +91,7 @@ fn plug_bare(bed: &Bed) -> Duration {
     monitor.run("device_add", device);
     link.read_exact(&mut byte).unwrap();
     let took = start.elapsed();
-    // The guest lets go of a card only when its driver has it.
+    // The guest releases a card only after its driver is bound.
     let deadline = Instant::now() + Duration::from_secs(20);
     monitor.execute("device_del", json!({"id": "bare"}));
     while monitor.devices().iter().any(|id| id == "bare") {
@@ -102,7 +102,7 @@ fn plug_bare(bed: &Bed) -> Duration {
     took
 }
 
-/// On a bridge, which has room for them.
+/// Plugs thirty cards into a bridge, which has enough slots.
 fn thirty(plan: Plan, folder: &Path) -> Row {
     let files: Vec<_> = (1..=MANY).map(|number| card(folder, number)).collect();
     let (mut at_once, mut in_turn) = (vec![], vec![]);

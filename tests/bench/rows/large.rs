@@ -1,4 +1,4 @@
-//! Ten times as many rules: how the time grows.
+//! Growth of the time with ten times the rules.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::stats::Samples;
 
 const COUNT: u32 = 200_000;
 const IN_GUEST: &str = "/tmp/rules";
-/// The kernel's own tables take more than a small guest has.
+/// Memory of the guest for the kernel's tables.
 const MEMORY: &[&str] = &["--memory", "1024"];
 
-/// `from` is our time for a tenth, and its floor's.
+/// Measures the row. `from` has the times of patchbay and of the floor for a tenth of the rules.
 pub(crate) fn measure(plan: Plan, folder: &Path, from: &[Samples; 2]) -> Row {
     let file = RuleFile::new(folder, "large", rules(COUNT, 16));
     let (mut ours, mut floor) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The rows, by the guests that they share.
+//! The rows, grouped by the guests that they share.
 
 pub(crate) mod agents;
 pub(crate) mod cards;

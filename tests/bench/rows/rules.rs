@@ -1,4 +1,4 @@
-//! Twenty thousand IPVS rules: made, listed, saved, changed, and one more.
+//! Restoring, listing, saving and changing 20,000 IPVS rules, and adding one more.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::row::{Bound, Comparison, Row};
 use crate::rules::{RuleFile, one_percent_changed, rules};
 use crate::stats::Samples;
 
-/// How often small work is done in one guest.
+/// Repetitions of small work in one guest.
 const REPEATS: usize = 5;
 
 const IN_GUEST: &str = "/tmp/rules";
 const OTHER_IN_GUEST: &str = "/tmp/other";
 
-/// Times of one kind of work by us, by the peer, and of the floor.
+/// Times of patchbay, the peer and the floor for one kind of work.
 #[derive(Default)]
 struct Times {
     ours: Vec<Duration>,
@@ -30,7 +30,7 @@ struct Measured {
     restore: Times,
     list: Times,
     save: Times,
-    /// The peer is ourselves without any rule; the floor an echo.
+    /// The peer is patchbay with an empty table, the floor an echo.
     one: Times,
     replace: Times,
 }
@@ -40,7 +40,7 @@ struct Files {
     changed: RuleFile,
 }
 
-/// The rows, and our times of the first and its floor: what growth is measured from.
+/// Measures the rows; also returns the times of the first row, from which growth is measured.
 pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
     let text = rules(20_000, 16);
     let changed = one_percent_changed(&text);
@@ -131,7 +131,7 @@ fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row 
     }
 }
 
-/// A fresh guest with the file in it: nobody's table was flushed there before.
+/// Starts a new guest, in which no table was flushed before, and writes the file there.
 fn bed(rules: &RuleFile) -> Bed {
     let bed = Bed::start(Machine::Q35, &[]);
     bed.0.write_file(IN_GUEST, &rules.text);
@@ -155,7 +155,7 @@ fn our_turn(files: &Files, measured: &mut Measured) {
     } = measured;
     one.peer.extend((0..REPEATS).map(|_| add_one(&bed)));
     restore.ours.push(bed.restore(&[], &files.rules.path));
-    // In turn: what the host is busy with meets both.
+    // Alternates, so that other load of the host affects both.
     for _ in 0..2 {
         list.ours.push(bed.ipvsadm("-L -n"));
         list.peer.push(bed.peer("ipvsadm -Ln"));
@@ -172,7 +172,7 @@ fn our_turn(files: &Files, measured: &mut Measured) {
     replace
         .ours
         .push(bed.restore(&["--replace"], &files.changed.path));
-    // Back again, so as many rules change.
+    // Restores the first file, which changes as many rules.
     let again = format!("sh -c 'ipvsadm -C; ipvsadm -R <{IN_GUEST}'");
     replace.peer.push(bed.peer(&again));
 }
@@ -190,8 +190,8 @@ fn floors_turn(files: &Files, measured: &mut Measured) {
     measured.restore.floor.push(fill + send);
 }
 
-/// Once and with half as many, since it is slow for everybody: other servers than those that were
-/// there a moment ago.
+/// Measures once, with half the rules, since it is slow for both: the servers differ from those deleted
+/// just before.
 fn full_trash(folder: &Path) -> Row {
     let before = RuleFile::new(folder, "before", rules(10_000, 16));
     let other = RuleFile::new(folder, "other", rules(10_000, 17));

@@ -1,5 +1,5 @@
-//! A hashed service, tracked connections, routes: each guest does them by us, the peer and the floor.
-//! Tracked connections once more on Linux 6.12, which deletes them by a filter.
+//! A hashed service, tracked connections and routes, by patchbay, the peer and the floor in each guest;
+//! tracked connections also on Linux 6.12, which deletes them by a filter.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ const ROUTES: u32 = 10_000;
 const BYTES_OF_ROUTE: usize = 6 + 5 + 1 + 5 + 1 + 1;
 const GATEWAY: &str = "172.31.1.1";
 
-/// So that twice as many flows as are made have room in a small guest.
+/// Makes room for twice the number of flows in a small guest.
 const ROOM: &str = "echo 65536 >/sys/module/nf_conntrack/parameters/hashsize; \
     echo 131072 >/proc/sys/net/netfilter/nf_conntrack_max";
 
@@ -72,7 +72,7 @@ fn destinations() -> impl Iterator<Item = String> {
     (first..first + ROUTES).map(|address| format!("{}/32", Ipv4Addr::from(address)))
 }
 
-/// Nothing is deleted between the two, so the trash stays empty; each has servers of its own.
+/// Nothing is deleted in between, so the trash stays empty; the two have different servers.
 fn hashed_turns(bed: &Bed, round: usize, files: &Files, measured: &mut Measured) {
     for turn in 0..2 {
         let file = &files.hashed[turn];
@@ -99,7 +99,7 @@ fn flow_turns(bed: &Bed, round: usize, measured: &mut [Vec<Duration>; 2]) {
             ];
             measured[0].push(bed.ours(&[&words[..], &[bed.0.id()]].concat(), None));
         } else {
-            // Its report of each flow is thrown away.
+            // Discards its report of each flow.
             let delete = "sh -c 'conntrack -D --orig-dst 10.250.0.2 2>/dev/null'";
             measured[1].push(bed.peer(delete));
         }

@@ -1,4 +1,4 @@
-//! RawReply of an agent that has introduced itself, and truths that a terminal would obey.
+//! Malformed replies after a valid handshake, and valid replies with terminal control characters.
 
 use patchbay_codec::pack;
 use patchbay_tests::raw_agent::{
@@ -11,11 +11,12 @@ use patchbay_wire::proto::ipvs::ConnectionsChunk;
 use ttrpc::proto::MESSAGE_TYPE_DATA;
 
 use super::case::{
-    CONNECTIONS, Case, LIST, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence, to,
+    CONNECTIONS, CONTROLS, Case, LIST, ROUTES, Respond, dripping, endless, once, run_all,
+    then_silence, to,
 };
-use super::tables::obeyed_connection;
+use super::tables::connection_with_controls;
 
-/// The same small route again and again: 13 bytes each on their way, and much more here.
+/// Returns copies of one small route, 13 bytes each on the wire and much more in memory.
 fn many_routes(count: usize) -> ListRoutesReply {
     ListRoutesReply {
         routes: pack(&route("lo")).repeat(count),
@@ -23,8 +24,8 @@ fn many_routes(count: usize) -> ListRoutesReply {
     }
 }
 
-fn routes(request: &RawRequest, lies: impl FnOnce() -> Vec<u8>) -> Option<RawReply> {
-    to(request, "ListRoutes", || once(lies()))
+fn routes(request: &RawRequest, bytes: impl FnOnce() -> Vec<u8>) -> Option<RawReply> {
+    to(request, "ListRoutes", || once(bytes()))
 }
 
 fn silence(_: &RawRequest) -> Option<RawReply> {
@@ -56,7 +57,7 @@ fn too_much(request: &RawRequest) -> Option<RawReply> {
     routes(request, || reply(request, &many_routes(260_000)))
 }
 
-/// Data of a stream, where there is none.
+/// Sends stream data in reply to a unary call.
 fn a_stream(request: &RawRequest) -> Option<RawReply> {
     let data = frame(
         1 << 20,
@@ -69,13 +70,13 @@ fn a_stream(request: &RawRequest) -> Option<RawReply> {
 
 fn no_address(request: &RawRequest) -> Option<RawReply> {
     let mut route = pack(&route("lo"));
-    // In place of the family of its destination.
+    // Overwrites the address family of the destination.
     route[0] = 7;
-    let reply = ListRoutesReply {
+    let message = ListRoutesReply {
         routes: route,
         ..ListRoutesReply::default()
     };
-    routes(request, || reply(request, &reply))
+    routes(request, || reply(request, &message))
 }
 
 fn a_million_interfaces(request: &RawRequest) -> Option<RawReply> {
@@ -90,7 +91,7 @@ fn malformed_route_replies_are_refused() {
     let much = "the agent sends more than an answer may have";
     let closed = "connection to the agent lost";
     let late = "gave no answer in 10 s";
-    let cases: [(&str, Liar, Kind, &str); 9] = [
+    let cases: [(&str, Respond, Kind, &str); 9] = [
         ("silence", silence, Kind::Timeout, late),
         ("by drops", drip, Kind::Timeout, late),
         ("the end", hang_up, Kind::Other, closed),
@@ -101,14 +102,15 @@ fn malformed_route_replies_are_refused() {
         ("a stream", a_stream, Kind::Other, closed),
         ("no address", no_address, Kind::Other, broken),
     ];
-    let refused = |(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says);
+    let refused =
+        |(name, respond, kind, output)| Case::refused(name, ROUTES, respond, kind, output);
     let (name, many) = ("interfaces of nothing", "at most 4096 are taken");
     let interfaces = Case::refused(name, LIST, a_million_interfaces, Kind::Other, many);
     let cases = cases.map(refused).into_iter().chain([interfaces]);
-    all(&cases.collect::<Vec<_>>());
+    run_all(&cases.collect::<Vec<_>>());
 }
 
-/// The kernel takes all but '/', ':' and spaces in a name.
+/// The kernel allows any characters in a name except '/', ':' and spaces.
 const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
 
 fn route(device: &str) -> Route {
@@ -124,11 +126,11 @@ fn route(device: &str) -> Route {
 
 #[test]
 fn guest_strings_are_escaped() {
-    let shown = |name, words, liar| Case {
+    let shown = |name, words, respond| Case {
         kind: Ok(()),
-        ..Case::refused(name, words, liar, Kind::Other, "[2J")
+        ..Case::refused(name, words, respond, Kind::Other, "[2J")
     };
-    let routes: Liar = |request| {
+    let routes: Respond = |request| {
         to(request, "ListRoutes", || {
             then_silence(reply(
                 request,
@@ -139,44 +141,44 @@ fn guest_strings_are_escaped() {
             ))
         })
     };
-    let connections: Liar = |request| {
+    let connections: Respond = |request| {
         to(request, "Connections", || {
             let chunk = ConnectionsChunk {
-                connections: vec![obeyed_connection()],
+                connections: vec![connection_with_controls()],
                 ..ConnectionsChunk::default()
             };
             then_silence([stream_message(request, &chunk), stream_end(request)].concat())
         })
     };
-    let greeting: Liar = |request| {
+    let greeting: Respond = |request| {
         to(request, "Hello", || {
             then_silence(reply(
                 request,
                 &HelloReply {
                     api_version: patchbay_wire::API_VERSION,
-                    agent_version: OBEYED.to_owned(),
-                    kernel: OBEYED.to_owned(),
-                    features: vec![OBEYED.to_owned(); 60],
+                    agent_version: CONTROLS.to_owned(),
+                    kernel: CONTROLS.to_owned(),
+                    features: vec![CONTROLS.to_owned(); 60],
                     ..HelloReply::default()
                 },
             ))
         })
     };
-    all(&[
+    run_all(&[
         shown("routes", ROUTES, routes),
         shown("connections", CONNECTIONS, connections),
         shown("a doctor's report", &["doctor", "x"], greeting),
     ]);
 }
 
-/// QEMU knows which cards are ours and where they are: the guest's word is not believed.
+/// Only cards that QEMU has at the reported PCI path are listed.
 #[test]
 fn list_ifaces_unknown_pci_paths_are_dropped() {
-    let liar: Liar = |request| {
+    let respond: Respond = |request| {
         to(request, "ListInterfaces", || {
-            // One without a place, two at one where QEMU has nothing, and one at the port itself.
-            let places: [&[u8]; 4] = [&[], &[8, 0], &[8, 0], &[8]];
-            let cards = places.map(|path| Interface {
+            // One without a path, two at a path that is empty in QEMU, one at the root port itself.
+            let paths: [&[u8]; 4] = [&[], &[8, 0], &[8, 0], &[8]];
+            let cards = paths.map(|path| Interface {
                 name: NAME.to_owned(),
                 mac: vec![2, 0, 0, 0, 0, 1],
                 mtu: 1500,
@@ -194,7 +196,7 @@ fn list_ifaces_unknown_pci_paths_are_dropped() {
     };
     let case = Case {
         kind: Ok(()),
-        ..Case::refused("cards", LIST, liar, Kind::Other, "null\n")
+        ..Case::refused("cards", LIST, respond, Kind::Other, "null\n")
     };
     case.run();
 }

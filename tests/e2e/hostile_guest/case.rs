@@ -1,4 +1,4 @@
-//! A command against an agent that was taken over, and how it must end.
+//! A command against a compromised agent and its expected result.
 
 use std::iter;
 use std::thread;
@@ -11,24 +11,24 @@ use patchbay_types::failure::Kind;
 use patchbay_types::text::is_terminal_control;
 use serde_json::{Value, json};
 
-/// What a terminal obeys: its own sequences, and a line that looks like another program's.
-pub(crate) const OBEYED: &str = "\x1b[2J\x1b]0;owned\x07\r\nroot# \u{9b}31m\u{202e}";
+/// Text with terminal control sequences and a line that imitates a shell prompt.
+pub(crate) const CONTROLS: &str = "\x1b[2J\x1b]0;owned\x07\r\nroot# \u{9b}31m\u{202e}";
 
-/// Most memory that any command may take.
-pub(crate) const MEMORY: i64 = 320 << 20;
+/// Memory limit of a command.
+pub(crate) const MAX_MEMORY_BYTES: i64 = 320 << 20;
 
-/// What the agent does with each request: `None` is an honest greeting, or silence.
-pub(crate) type Liar = fn(&RawRequest) -> Option<RawReply>;
+/// Reaction of the agent to a request; `None` is a valid handshake or silence.
+pub(crate) type Respond = fn(&RawRequest) -> Option<RawReply>;
 
-/// A command against such an agent, and how it must end.
+/// A command against a compromised agent and its expected result.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) words: &'static [&'static str],
     pub(crate) input: String,
-    pub(crate) liar: Liar,
+    pub(crate) respond: Respond,
     pub(crate) kind: Result<(), Kind>,
-    pub(crate) says: &'static str,
-    pub(crate) within: Duration,
+    pub(crate) output: &'static str,
+    pub(crate) time_limit: Duration,
 }
 
 pub(crate) const LIST: &[&str] = &["kata-network", "list-ifaces", "x"];
@@ -41,25 +41,25 @@ impl Case {
     pub(crate) fn refused(
         name: &'static str,
         words: &'static [&'static str],
-        liar: Liar,
+        respond: Respond,
         kind: Kind,
-        says: &'static str,
+        output: &'static str,
     ) -> Self {
         Self {
             name,
             words,
             input: String::new(),
-            liar,
+            respond,
             kind: Err(kind),
-            says,
-            within: Duration::from_secs(14),
+            output,
+            time_limit: Duration::from_secs(14),
         }
     }
 
     pub(crate) fn run(&self) {
         let dir = temp_dir();
         let socket = dir.path().join("agent.sock");
-        serve_raw(&socket, self.liar);
+        serve_raw(&socket, self.respond);
         let qmp = dir.path().join("qmp.sock");
         let _monitor = FakeQmp::serve(&qmp, |request| Some(machine(request)));
         let agent = format!("unix://{}", socket.display());
@@ -68,26 +68,26 @@ impl Case {
         let done = run(command.arg(&qmp).args(self.words), &self.input);
         let taken = begun.elapsed();
         eprintln!("{}: {taken:?}, {}", self.name, done.err.trim_end());
-        self.judge(&done, taken);
+        self.assert_result(&done, taken);
     }
 
-    fn judge(&self, done: &Done, taken: Duration) {
+    fn assert_result(&self, done: &Done, taken: Duration) {
         let name = self.name;
         let status = self
             .kind
             .map_or_else(|kind| i32::from(kind.exit_code()), |()| 0);
         assert_eq!(done.status, status, "{name}: {}", done.err);
-        assert!(taken < self.within, "{name}: {taken:?}");
-        let said = if self.kind.is_ok() {
+        assert!(taken < self.time_limit, "{name}: {taken:?}");
+        let output = if self.kind.is_ok() {
             &done.out
         } else {
             &done.err
         };
-        assert!(said.contains(self.says), "{name}: {said}");
-        assert!(said.chars().count() < 5000, "{name}: {}", said.len());
+        assert!(output.contains(self.output), "{name}: {output}");
+        assert!(output.chars().count() < 5000, "{name}: {}", output.len());
         for text in [&done.out, &done.err] {
-            let obeyed = text.chars().find(|c| is_terminal_control(*c) && *c != '\n');
-            assert_eq!(obeyed, None, "{name}: {text:?}");
+            let control = text.chars().find(|c| is_terminal_control(*c) && *c != '\n');
+            assert_eq!(control, None, "{name}: {text:?}");
         }
         assert_eq!(
             done.err.lines().count(),
@@ -98,8 +98,8 @@ impl Case {
     }
 }
 
-/// Runs them all, some at a time; says what the largest of the commands took.
-pub(crate) fn all(cases: &[Case]) {
+/// Runs the cases, four at a time, and checks the largest command's memory.
+pub(crate) fn run_all(cases: &[Case]) {
     for some in cases.chunks(4) {
         thread::scope(|scope| {
             for case in some {
@@ -109,14 +109,14 @@ pub(crate) fn all(cases: &[Case]) {
     }
     let largest = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() * 1024;
     eprintln!("largest: {} MiB", largest >> 20);
-    assert!(largest < MEMORY, "{largest}");
+    assert!(largest < MAX_MEMORY_BYTES, "{largest}");
 }
 
 pub(crate) fn once(bytes: Vec<u8>) -> RawReply {
     Box::new(iter::once(bytes))
 }
 
-/// These bytes, then nothing for longer than any command waits.
+/// Sends these bytes, then nothing for longer than any command waits.
 pub(crate) fn then_silence(bytes: Vec<u8>) -> RawReply {
     let silence = iter::from_fn(|| {
         thread::sleep(Duration::from_secs(600));
@@ -125,7 +125,7 @@ pub(crate) fn then_silence(bytes: Vec<u8>) -> RawReply {
     Box::new(iter::once(bytes).chain(silence))
 }
 
-/// These bytes, one in a tenth of a second.
+/// Sends these bytes, one every 100 ms.
 pub(crate) fn dripping(bytes: Vec<u8>) -> RawReply {
     Box::new(bytes.into_iter().map(|byte| {
         thread::sleep(Duration::from_millis(100));
@@ -137,16 +137,16 @@ pub(crate) fn endless(bytes: Vec<u8>) -> RawReply {
     Box::new(iter::repeat(bytes))
 }
 
-/// RawReply about this method alone.
+/// Returns the reply if the request is of this method.
 pub(crate) fn to(
     request: &RawRequest,
     method: &str,
-    lie: impl FnOnce() -> RawReply,
+    reply: impl FnOnce() -> RawReply,
 ) -> Option<RawReply> {
-    (request.method == method).then(lie)
+    (request.method == method).then(reply)
 }
 
-/// A machine of which the doctor can tell something.
+/// Replies like [`empty_machine`], with what `doctor` needs.
 fn machine(request: &Value) -> Value {
     let execute = request["execute"].as_str().unwrap();
     json!({"return": match execute {

@@ -1,9 +1,9 @@
-//! An agent that was taken over: it lies, floods, stalls and hangs up. The command ends in time, with
-//! a typed error, in bounded memory, and prints nothing that a terminal would obey.
+//! A compromised agent, which sends malformed replies, floods, stalls and hangs up. The command fails
+//! in time, with a typed error, in bounded memory, and prints no terminal control characters.
 
 #![allow(clippy::unwrap_used)]
 
 mod answers;
 mod case;
-mod introduction;
+mod handshake;
 mod tables;

@@ -1,4 +1,4 @@
-//! Tables that do not end.
+//! Endless and slow tables.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use patchbay_wire::proto::ipvs::{Connection, ConnectionsChunk, Peer, TableChunk}
 use ttrpc::proto::MESSAGE_TYPE_DATA;
 
 use super::case::{
-    CONNECTIONS, Case, FLOWS, Liar, OBEYED, TABLE, all, dripping, endless, then_silence, to,
+    CONNECTIONS, CONTROLS, Case, FLOWS, Respond, TABLE, dripping, endless, run_all, then_silence,
+    to,
 };
 
 fn rows(bytes: Vec<u8>) -> TableChunk {
@@ -19,7 +20,7 @@ fn rows(bytes: Vec<u8>) -> TableChunk {
     }
 }
 
-pub(crate) fn obeyed_connection() -> Connection {
+pub(crate) fn connection_with_controls() -> Connection {
     let peer = || {
         Some(Peer {
             address: vec![10, 0, 0, 1],
@@ -28,19 +29,19 @@ pub(crate) fn obeyed_connection() -> Connection {
         })
     };
     Connection {
-        protocol: OBEYED.to_owned(),
+        protocol: CONTROLS.to_owned(),
         client: peer().into(),
         virtual_end: peer().into(),
         server: peer().into(),
-        state: OBEYED.to_owned(),
-        engine: OBEYED.to_owned(),
-        engine_data: OBEYED.to_owned(),
+        state: CONTROLS.to_owned(),
+        engine: CONTROLS.to_owned(),
+        engine_data: CONTROLS.to_owned(),
         ..Connection::default()
     }
 }
 
-/// A service, packed: protocol, address, port, scheduler, no persistence, a whole netmask, no
-/// scheduling, flags, engine or counters.
+/// An encoded service: protocol, address, port, scheduler, no persistence, a full netmask, no
+/// scheduling flags, engine or counters.
 const SERVICE: &[u8] = b"\x01\x06\x04\x0a\0\0\x01\0\x50\x02rr\0\xff\xff\xff\xff\x0f\0\0\0\0";
 
 fn services(request: &RawRequest) -> Option<RawReply> {
@@ -68,7 +69,7 @@ fn a_server_first(request: &RawRequest) -> Option<RawReply> {
 
 fn connections(request: &RawRequest) -> Option<RawReply> {
     let chunk = ConnectionsChunk {
-        connections: vec![obeyed_connection(); 1000],
+        connections: vec![connection_with_controls(); 1000],
         ..ConnectionsChunk::default()
     };
     to(request, "Connections", || {
@@ -82,7 +83,7 @@ fn no_connections(request: &RawRequest) -> Option<RawReply> {
     to(request, "Connections", || endless(data))
 }
 
-/// Answers while it is still being request, and reads nothing more.
+/// Sends data while the request is still being sent, and reads nothing more.
 fn flood(request: &RawRequest) -> Option<RawReply> {
     let data = frame(1000, request.stream, MESSAGE_TYPE_DATA, &[0; 1000]);
     to(request, "Restore", || endless(data))
@@ -103,7 +104,7 @@ fn endless_tables_are_cut_off() {
     let much = "the agent sends more than an answer may have";
     let taken = "the guest lists more than is taken";
     let broken = "the agent's answer breaks the interface";
-    let cases: [(&str, &[&str], Liar, &str); 7] = [
+    let cases: [(&str, &[&str], Respond, &str); 7] = [
         ("services", TABLE, services, taken),
         ("rows of nothing", TABLE, nothing, much),
         ("noise for rows", TABLE, noise, broken),
@@ -124,10 +125,10 @@ fn endless_tables_are_cut_off() {
     ];
     let rules = |number| format!("-A -f {number} -s rr\n");
     let rules: String = (1..200_000).map(rules).collect();
-    all(&cases.map(|(name, words, liar, says)| Case {
+    run_all(&cases.map(|(name, words, respond, output)| Case {
         input: rules.clone(),
-        within: Duration::from_secs(90),
-        ..Case::refused(name, words, liar, Kind::Other, says)
+        time_limit: Duration::from_secs(90),
+        ..Case::refused(name, words, respond, Kind::Other, output)
     }));
 }
 
@@ -147,7 +148,7 @@ fn one_service_and_silence(request: &RawRequest) -> Option<RawReply> {
 
 fn connections_by_drops(request: &RawRequest) -> Option<RawReply> {
     let chunk = ConnectionsChunk {
-        connections: vec![obeyed_connection(); 10],
+        connections: vec![connection_with_controls(); 10],
         ..ConnectionsChunk::default()
     };
     let chunk = stream_message(request, &chunk);
@@ -169,15 +170,15 @@ fn flows_by_drops(request: &RawRequest) -> Option<RawReply> {
 
 #[test]
 fn slow_tables_time_out() {
-    let cases: [(&str, &[&str], Liar); 4] = [
+    let cases: [(&str, &[&str], Respond); 4] = [
         ("services by drops", TABLE, services_by_drops),
         ("one service", TABLE, one_service_and_silence),
         ("connections by drops", CONNECTIONS, connections_by_drops),
         ("flows by drops", FLOWS, flows_by_drops),
     ];
     let late = "the agent sent no more of its list for 20 s";
-    all(&cases.map(|(name, words, liar)| Case {
-        within: Duration::from_secs(28),
-        ..Case::refused(name, words, liar, Kind::Timeout, late)
+    run_all(&cases.map(|(name, words, respond)| Case {
+        time_limit: Duration::from_secs(28),
+        ..Case::refused(name, words, respond, Kind::Timeout, late)
     }));
 }

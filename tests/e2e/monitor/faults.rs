@@ -1,4 +1,4 @@
-//! Every command of plugging and of its undoing, with everything that may become of its answer.
+//! Every QMP command of plugging and undoing combined with every fault of its reply.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -10,9 +10,9 @@ use patchbay_tests::{Done, QmpReply, empty_machine, qmp_error};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
-use super::Bench;
+use super::FakeMachine;
 
-/// The commands of plugging; the agent refuses the card, and the others follow.
+/// Commands of plugging, and of undoing after the agent refuses the card.
 const DOING: [&str; 6] = [
     "qmp_capabilities",
     "qom-get",
@@ -49,7 +49,7 @@ impl Fault {
         Fault::Closed,
     ];
 
-    fn say(self, request: &Value) -> QmpReply {
+    fn react(self, request: &Value) -> QmpReply {
         let answer = empty_machine(request);
         match self {
             Self::Refused => QmpReply::Reply(qmp_error("GenericError")),
@@ -70,10 +70,10 @@ impl Fault {
         }
     }
 
-    /// How plugging ends when this becomes of the command, and one of the words that tell why.
-    fn end(self, command: &str) -> (Kind, &'static str) {
+    /// Returns kind and message of the plug's error after this fault of this command.
+    fn expected_error(self, command: &str) -> (Kind, &'static str) {
         let (kind, why) = match self {
-            // QEMU's older versions lack some properties.
+            // Older versions of QEMU lack some properties.
             Self::Refused if command == "qom-get" => return (Kind::Kernel, "the agent says no"),
             Self::Refused => (Kind::Kernel, "as the script says"),
             Self::Late | Self::OldAnswersFirst | Self::EventsFirst => {
@@ -84,45 +84,45 @@ impl Fault {
             Self::HalfALine | Self::Closed => (Kind::Other, "QEMU closed the monitor"),
         };
         match (self, command) {
-            // The same words as for a card that is being unplugged: it is looked for, and gone.
+            // The error is that of a card that is being unplugged: the device is absent already.
             (Self::Refused, "device_del") => (Kind::Kernel, "the agent says no"),
-            // What began the undoing is told first.
+            // The cause of the undoing comes first.
             _ if UNDOING.contains(&command) => (Kind::Kernel, why),
             _ => (kind, why),
         }
     }
 }
 
-fn judge(done: &Done, command: &str, fault: Fault, taken: Duration) {
-    let (kind, why) = fault.end(command);
+fn assert_fault_reported(done: &Done, command: &str, fault: Fault, taken: Duration) {
+    let (kind, why) = fault.expected_error(command);
     let case = format!("{fault:?} {command}: {done}");
     assert_eq!(done.status, i32::from(kind.exit_code()), "{case}");
     assert_eq!(done.out, "null\n", "{case}");
     assert!(done.err.contains(why), "{case}");
-    let begun = UNDOING.contains(&command) && why != "the agent says no";
+    let undo_failed = UNDOING.contains(&command) && why != "the agent says no";
     let later = done
         .err
         .contains("cleanup is incomplete and will be retried by the next command");
-    assert!(later || !begun, "{case}");
+    assert!(later || !undo_failed, "{case}");
     assert!(!done.err.trim_end().contains(char::is_control), "{case}");
     assert!(taken < Duration::from_secs(15), "{case}: {taken:?}");
 }
 
-/// Plugs with this fault of this command, once; the next command finds nothing wrong.
-fn meet(command: &'static str, fault: Fault) {
+/// Plugs with this fault of this command, once; asserts that the next command succeeds.
+fn inject(command: &'static str, fault: Fault) {
     let met = AtomicBool::new(false);
-    let bench = Bench::saying(move |request| {
+    let machine = FakeMachine::serve(move |request| {
         if request["execute"] == command && !met.swap(true, Ordering::Relaxed) {
-            return fault.say(request);
+            return fault.react(request);
         }
         QmpReply::Reply(empty_machine(request))
     });
     let begun = Instant::now();
-    let done = bench.command("add-iface");
-    judge(&done, command, fault, begun.elapsed());
-    assert_eq!(bench.netns.links(), Vec::<String>::new());
-    assert_eq!(bench.command("del-iface").ok(), "null\n");
-    assert!(bench.journal().is_empty(), "{fault:?} {command}");
+    let done = machine.command("add-iface");
+    assert_fault_reported(&done, command, fault, begun.elapsed());
+    assert_eq!(machine.netns.links(), Vec::<String>::new());
+    assert_eq!(machine.command("del-iface").ok(), "null\n");
+    assert!(machine.journal().is_empty(), "{fault:?} {command}");
 }
 
 #[test]
@@ -131,24 +131,24 @@ fn qmp_faults_leave_nothing() {
     let cases: Vec<_> = commands
         .flat_map(|command| Fault::ALL.map(|fault| (command, fault)))
         .collect();
-    // Those that wait go together.
+    // The faults with a timeout run together.
     let (waiting, others): (Vec<_>, Vec<_>) = cases
         .iter()
         .partition(|(_, fault)| matches!(fault, Fault::Never | Fault::Late));
     for some in [waiting.as_slice()].into_iter().chain(others.chunks(6)) {
         thread::scope(|scope| {
             for (command, fault) in some {
-                scope.spawn(|| meet(command, *fault));
+                scope.spawn(|| inject(command, *fault));
             }
         });
     }
-    eprintln!("{} faults were met", cases.len());
+    eprintln!("{} faults injected", cases.len());
 }
 
-/// A monitor that says these bytes without end, or once and then nothing.
+/// Plugs against a monitor that sends these bytes as its greeting, `often` times.
 fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
-    let bench = Bench::saying(|request| QmpReply::Reply(empty_machine(request)));
-    let path = bench.dir.path().join("qmp.sock");
+    let machine = FakeMachine::serve(|request| QmpReply::Reply(empty_machine(request)));
+    let path = machine.dir.path().join("qmp.sock");
     std::fs::remove_file(&path).unwrap();
     let listener = UnixListener::bind(&path).unwrap();
     thread::spawn(move || {
@@ -158,13 +158,13 @@ fn greeted_by(bytes: &'static [u8], often: usize) -> (Done, Duration) {
                 return;
             }
         }
-        // Held open, for longer than any command waits.
+        // Keeps the connection open for longer than any command waits.
         thread::sleep(Duration::from_secs(600));
     });
     let begun = Instant::now();
-    let done = bench.command("add-iface");
-    assert_eq!(bench.netns.links(), Vec::<String>::new());
-    assert!(bench.journal().is_empty());
+    let done = machine.command("add-iface");
+    assert_eq!(machine.netns.links(), Vec::<String>::new());
+    assert!(machine.journal().is_empty());
     (done, begun.elapsed())
 }
 

@@ -1,4 +1,4 @@
-//! A monitor that refuses, falls silent or talks nonsense at each step of plugging a card.
+//! A monitor that sends errors, nothing or malformed replies at each step of a plug.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,23 +19,24 @@ fn card() -> Card {
     Card::named("eth-test").queues(2)
 }
 
-struct Bench {
+/// A machine and an agent that are both fake.
+struct FakeMachine {
     dir: TempDir,
     netns: Netns,
     monitor: FakeQmp,
     _agent: FakeAgent,
 }
 
-impl Bench {
-    /// The machine above, but for what `instead` answers to a request.
+impl FakeMachine {
+    /// Replies like [`empty_machine`] unless `instead` returns another reaction.
     fn new(instead: impl Fn(&Value) -> Option<Option<Value>> + Send + 'static) -> Self {
-        Self::saying(move |request| {
+        Self::serve(move |request| {
             let answer = instead(request).unwrap_or_else(|| Some(empty_machine(request)));
             answer.map_or(QmpReply::Nothing, QmpReply::Reply)
         })
     }
 
-    fn saying(answer: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
+    fn serve(answer: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
         let dir = temp_dir();
         let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "the agent says no"));
         Self {
@@ -65,15 +66,16 @@ impl Bench {
         )
     }
 
-    /// The changing commands so far.
-    fn names(&self) -> Vec<String> {
+    /// Returns the names of the commands so far.
+    fn command_names(&self) -> Vec<String> {
         let asked = self.monitor.requests();
         let name = |request: &Value| request["execute"].as_str().unwrap().to_owned();
         asked.iter().map(name).collect()
     }
 
-    fn changes(&self) -> Vec<String> {
-        let mut names = self.names();
+    /// Returns the names of the commands that change something.
+    fn change_names(&self) -> Vec<String> {
+        let mut names = self.command_names();
         names.retain(|name| !name.starts_with('q'));
         names
     }
@@ -102,7 +104,7 @@ fn refused(done: &Done, kind: Kind, sentence: &str) {
     assert!(done.err.contains(sentence), "{done}");
 }
 
-/// Undoing asks for all that may be there, device first.
+/// Undoing tries to delete every object of a card, the device first.
 const UNDO: [&str; 5] = [
     "device_del",
     "netdev_del",
@@ -112,15 +114,15 @@ const UNDO: [&str; 5] = [
 ];
 
 fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
-    let bench = Bench::new(move |request| {
+    let machine = FakeMachine::new(move |request| {
         (request["execute"] == step).then(|| Some(qmp_error("GenericError")))
     });
-    let done = bench.command("add-iface");
+    let done = machine.command("add-iface");
     refused(&done, Kind::Kernel, sentence);
     assert!(done.err.contains("as the script says"), "{done}");
-    assert_eq!(bench.changes(), [done_before, &UNDO].concat());
-    assert_eq!(bench.netns.links(), Vec::<String>::new());
-    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+    assert_eq!(machine.change_names(), [done_before, &UNDO].concat());
+    assert_eq!(machine.netns.links(), Vec::<String>::new());
+    assert_eq!(machine.journal(), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -145,13 +147,13 @@ fn plug_device_add_error_is_undone() {
 
 #[test]
 fn plug_sends_expected_qmp_commands() {
-    let bench = Bench::new(|_| None);
+    let machine = FakeMachine::new(|_| None);
     refused(
-        &bench.command("add-iface"),
+        &machine.command("add-iface"),
         Kind::Kernel,
         "the agent says no",
     );
-    let asked = bench.monitor.requests();
+    let asked = machine.monitor.requests();
     let sent = |name: &str| {
         let request = asked
             .iter()
@@ -178,18 +180,17 @@ fn plug_sends_expected_qmp_commands() {
     );
 }
 
-/// An answer that is overdue ends the session; undoing is left to the next command, which finds
-/// the journal.
+/// A late reply ends the session; the next command finds the journal and undoes the plug.
 #[test]
 fn plug_qmp_timeout_is_undone_later() {
     let silent = std::sync::atomic::AtomicBool::new(true);
-    let bench = Bench::new(move |request| {
+    let machine = FakeMachine::new(move |request| {
         let now = request["execute"] == "netdev_add"
             && silent.swap(false, std::sync::atomic::Ordering::Relaxed);
         now.then_some(None)
     });
     let begun = Instant::now();
-    let done = bench.command("add-iface");
+    let done = machine.command("add-iface");
     refused(
         &done,
         Kind::Timeout,
@@ -205,48 +206,49 @@ fn plug_qmp_timeout_is_undone_later() {
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(bench.journal().len(), 1);
-    assert_eq!(bench.netns.links(), Vec::<String>::new());
+    assert_eq!(machine.journal().len(), 1);
+    assert_eq!(machine.netns.links(), Vec::<String>::new());
 
-    assert_eq!(bench.command("del-iface").ok(), "null\n");
-    let changes = bench.changes();
+    assert_eq!(machine.command("del-iface").ok(), "null\n");
+    let changes = machine.change_names();
     assert_eq!(changes[3..], UNDO);
-    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+    assert_eq!(machine.journal(), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn plug_malformed_reply_is_undone_later() {
-    let bench =
-        Bench::new(|request| (request["execute"] == "device_add").then(|| Some(json!({"x": 1}))));
+    let machine = FakeMachine::new(|request| {
+        (request["execute"] == "device_add").then(|| Some(json!({"x": 1})))
+    });
     refused(
-        &bench.command("add-iface"),
+        &machine.command("add-iface"),
         Kind::Other,
         "malformed QMP message",
     );
-    assert_eq!(bench.netns.links(), Vec::<String>::new());
-    assert_eq!(bench.command("del-iface").ok(), "null\n");
-    assert_eq!(bench.journal(), Vec::<PathBuf>::new());
+    assert_eq!(machine.netns.links(), Vec::<String>::new());
+    assert_eq!(machine.command("del-iface").ok(), "null\n");
+    assert_eq!(machine.journal(), Vec::<PathBuf>::new());
 }
 
 #[test]
 fn plug_without_qemu_is_not_found() {
-    let bench = Bench::new(|_| None);
-    let dir = bench.dir.path();
+    let machine = FakeMachine::new(|_| None);
+    let dir = machine.dir.path();
     std::fs::remove_file(dir.join("qmp.sock")).unwrap();
     refused(
-        &bench.command("add-iface"),
+        &machine.command("add-iface"),
         Kind::NotFound,
         "no QEMU answers at",
     );
 }
 
-/// Each question takes QEMU a third of a millisecond. One port is asked of its bus, its address and
-/// its switch; the machine of its ACPI, two folders and another root bus.
+/// A query takes 0.3 ms. A port needs those for its bus, address and hot-plug switch, the machine those
+/// for ACPI, two QOM folders and a second root bus.
 #[test]
 fn plug_sends_minimal_queries() {
-    let bench = Bench::new(|_| None);
-    bench.command("add-iface");
-    let mut questions = bench.names();
+    let machine = FakeMachine::new(|_| None);
+    machine.command("add-iface");
+    let mut questions = machine.command_names();
     questions.retain(|name| name.starts_with('q'));
     questions.sort();
     let expected = [&["qmp_capabilities"][..], &["qom-get"; 4], &["qom-list"; 3]];

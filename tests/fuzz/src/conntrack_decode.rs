@@ -1,5 +1,5 @@
-//! Flows: whatever the kernel lists, deleting what a filter means ends, and counts no more than that;
-//! what is listed crosses the wire unchanged and agrees with its filter.
+//! Flows from the kernel: a deletion by filter terminates and counts only listed flows; a listed flow
+//! matches its filter and crosses the wire unchanged.
 
 use patchbay_codec::{pack, unpack};
 use patchbay_grammar::conntrack::parse;
@@ -7,7 +7,7 @@ use patchbay_netcfg::conntrack::{delete, each};
 use patchbay_netcfg::fuzz::FuzzKernel;
 use patchbay_types::conntrack::Filter;
 
-/// The payload of one answer, by several filters.
+/// The data is the payload of one reply, read with several filters.
 pub fn run(data: &[u8]) {
     listed(data, None);
     thread_local!(static FILTERS: Vec<Filter> = filters());
@@ -26,7 +26,7 @@ fn listed(data: &[u8], only: Option<&Filter>) {
         assert!(only.is_none_or(|filter| filter.matches(flow)));
         assert_eq!(unpack(&pack(flow)).as_ref(), Ok(flow));
     };
-    // What is no flow is refused.
+    // Any other message is an error.
     let _ = each(&mut FuzzKernel::Payload(data), only, &mut check);
 }
 

@@ -1,4 +1,4 @@
-//! conntrack's words: what is accepted goes over the wire unchanged.
+//! Arguments of conntrack: an accepted filter crosses the wire unchanged.
 
 use patchbay_grammar::conntrack::parse;
 use patchbay_grammar::split;
@@ -7,7 +7,7 @@ use patchbay_wire::proto::conntrack as wire;
 
 use crate::harmless;
 
-/// Text, split as a shell does.
+/// The data is a line of arguments.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

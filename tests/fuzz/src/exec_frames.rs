@@ -1,8 +1,8 @@
-//! The frames of `exec`: what is read is written as the same bytes.
+//! Frames of `exec`: a decoded frame encodes to the same bytes.
 
 use patchbay_init::frame::Frame;
 
-/// A connection's bytes, frame by frame.
+/// The data is a connection's bytes.
 pub fn run(data: &[u8]) {
     let mut rest = data;
     loop {

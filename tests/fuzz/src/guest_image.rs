@@ -1,15 +1,15 @@
-//! What images are built from: kernels, programs, modules; and the archives that come of them.
+//! Inputs of an image (kernels, programs, modules) and the archives built from them.
 
 use std::io::Read;
 use std::path::Path;
 
 use patchbay_sandbox::image::archive::Archive;
-use patchbay_sandbox::image::elf::needs_of;
 use patchbay_sandbox::image::bzimage::vmlinux_of;
+use patchbay_sandbox::image::elf::needs_of;
 
 use crate::pick;
 
-/// The first byte picks the file.
+/// The first byte selects the kind of file.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     match kind {
@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A file of the second line's content under the first line's name, read by another's reader.
+/// Writes a file, with the first line as its name and the rest as its content; reads it by the `cpio` crate.
 fn archive(bytes: &[u8]) {
     let end = bytes
         .iter()
@@ -33,7 +33,7 @@ fn archive(bytes: &[u8]) {
     let Ok(name) = std::str::from_utf8(&bytes[..end]) else {
         return;
     };
-    // A package's files have names; without one there is nothing to look for.
+    // Files of a package have names.
     if name.trim_matches('/').is_empty() {
         return;
     }

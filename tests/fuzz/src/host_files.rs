@@ -1,4 +1,4 @@
-//! What others keep in run directories, each file in its place.
+//! Files of Kata, containerd and launchers in run directories.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::scratch::Scratch;
 
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
-/// The first byte picks the file. Each kind has a root of its own, in which all else stays.
+/// The first byte selects the file. Each kind has a separate root with the other files it needs.
 pub fn run(data: &[u8]) {
     thread_local!(static ROOTS: [Scratch; 6] = std::array::from_fn(|_| Scratch::new()));
     let (kind, bytes) = pick(data);

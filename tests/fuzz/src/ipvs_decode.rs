@@ -1,4 +1,4 @@
-//! What IPVS answers: it goes over the wire unchanged, and can be told the kernel again.
+//! Replies of IPVS: a decoded reply crosses the wire unchanged and encodes to a valid request.
 
 use patchbay_codec::Row;
 use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
@@ -11,10 +11,10 @@ use patchbay_wire::proto::ipvs as wire;
 use crate::packed::carried;
 use crate::pick;
 
-/// What the controller answers to who asks for the family: its number is 0x22.
+/// Reply of the generic netlink controller with family ID 0x22.
 const FAMILY: [u8; 12] = [1, 2, 0, 0, 6, 0, 1, 0, 0x22, 0, 0, 0];
 
-/// The first byte picks the question; the rest is the payload of its answer.
+/// The first byte selects the request; the rest is the payload of the reply.
 pub fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
     let ipvs = Ipvs::resolve(&mut FuzzKernel::Payload(&FAMILY));

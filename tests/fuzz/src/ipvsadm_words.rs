@@ -1,4 +1,4 @@
-//! ipvsadm's words: what is accepted is saved as a line that means the same.
+//! Arguments of ipvsadm: an accepted command is saved as a line that parses to the same command.
 
 use patchbay_grammar::ipvsadm::{
     Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
@@ -9,7 +9,7 @@ use patchbay_types::ipvs::{Change, Netmask, Service};
 use crate::harmless;
 use crate::names::grammars;
 
-/// Text, split as a shell does, by each grammar.
+/// The data is a line of arguments, parsed by each grammar.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Reads the line that saves this change, if one does.
+/// Parses the line that saves this change, if there is one.
 pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
     let (line, meant) = match change {
         Change::AddService(service) | Change::EditService(service) if !can_be_saved(service) => {
@@ -45,8 +45,7 @@ pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
     assert_eq!(read, Ok(IpvsCommand::Change(meant)), "{line}");
 }
 
-/// ipvsadm's bytes have no name for the third flag of two schedulers, and no mask without `-p`, which
-/// alone makes use of it.
+/// ipvsadm's format lacks the third flag of two schedulers, and a netmask without `-p`.
 pub(crate) fn can_be_saved(service: &Service) -> bool {
     let two_names = ["sh", "mh"].contains(&service.scheduler.as_str());
     let named = !two_names || service.flags.bits() & 4 == 0;

@@ -1,5 +1,5 @@
-//! Documents of operators: what is accepted goes over the wire unchanged, and its echo is accepted
-//! again and means the same.
+//! Documents of operators: an accepted one crosses the wire unchanged, and its echo parses to the same
+//! value.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::scratch::Scratch;
 use crate::{harmless, pick};
 
-/// The first byte picks the document.
+/// The first byte selects the kind of document.
 pub fn run(data: &[u8]) {
     thread_local!(static SCRATCH: Scratch = Scratch::new());
     let (kind, bytes) = pick(data);
@@ -58,7 +58,7 @@ fn echoed<T: PartialEq + Debug>(
 ) -> Option<Vec<T>> {
     let (read, echo) = read.inspect_err(harmless::failure).ok()?;
     let echo = serde_json::to_vec(&echo).expect("an echo is JSON");
-    // What fitted into a file may be longer with every key spelled out.
+    // The echo has every key and can exceed the size limit of a document.
     if echo.len() < 1 << 20 {
         let (second, _) = again(&scratch.write("echo.json", &echo)).expect("an echo is accepted");
         assert_eq!(second, read);

@@ -1,4 +1,4 @@
-//! What a kernel and its packages tell as text, and as structures of C.
+//! Texts and C structures of the kernel and its packages.
 
 use patchbay_codec::{Row, pack, unpack};
 use patchbay_netcfg::fuzz;
@@ -8,7 +8,7 @@ use patchbay_wire::proto::ipvs as wire;
 use crate::packed::carried;
 use crate::pick;
 
-/// The first byte picks the text.
+/// The first byte selects the text.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     if kind == b'4' {

@@ -1,4 +1,4 @@
-//! A machine's names for ipvsadm's grammar.
+//! Names of hosts and services for ipvsadm's grammar.
 
 use std::net::Ipv4Addr;
 
@@ -23,8 +23,7 @@ impl Resolver for Names {
     }
 }
 
-/// The grammars of the two commands, which differ in what is meant when nothing is said, and one
-/// that nobody has.
+/// Returns the grammars of both commands, which differ in their defaults, and a third one.
 pub(crate) fn grammars() -> [Grammar<'static>; 3] {
     let gre = Tunnel::Gre {
         checksum: Checksum::Full,

@@ -1,10 +1,10 @@
-//! Datagrams of the kernel: answers in parts, ends, refusals with their words, attributes in nests.
+//! Netlink datagrams: multipart replies, their end, errors with extended ACKs, nested attributes.
 
 use patchbay_netcfg::fuzz::{FuzzKernel, walk};
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Error, Flags, Rtnetlink, Transport};
 
-/// The same datagram to one who walks it, one who asks and one who commits.
+/// Parses the datagram on its own, as the reply to a dump and as that to a batch.
 pub fn run(data: &[u8]) {
     assert!(walk(data) <= data.len(), "more is read than there is");
     let _ = FamilyId::resolve(&mut FuzzKernel::Datagram(data), "IPVS");

@@ -1,4 +1,4 @@
-//! Packed rules, routes and rows: what is accepted is packed as bytes that are read the same.
+//! Encoded rules, routes and rows: a decoded value encodes to bytes that decode to the same value.
 
 use std::fmt::Debug;
 
@@ -9,7 +9,7 @@ use patchbay_types::{Route, RoutePattern, RouteSpec};
 
 use crate::{harmless, pick};
 
-/// The first byte picks what the rest holds.
+/// The first byte selects the type of the rest.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     let mut reader = Reader::new(bytes);
@@ -63,7 +63,7 @@ fn kept<T: Packed + PartialEq + Debug>(value: &T) {
     assert_eq!(unpack::<T>(&pack(value)).as_ref(), Ok(value));
 }
 
-/// A row survives the wire.
+/// Asserts that a row crosses the wire unchanged.
 pub(crate) fn carried(row: &Row) {
     let mut bytes = Vec::new();
     match row {

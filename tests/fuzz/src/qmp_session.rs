@@ -1,4 +1,4 @@
-//! A monitor: its bytes come in any pieces, events stand anywhere.
+//! Bytes of a QMP monitor, in any pieces, with events anywhere.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,11 +9,10 @@ use nix::sys::socket::{
 
 use crate::harmless;
 
-/// What stands between two pieces: a byte that is in no UTF-8 text.
+/// Separates two pieces; not a byte of UTF-8 text.
 const CUT: u8 = 0xff;
 
-/// Each record of the socket is what one `read` gets, and behind the last the monitor is closed;
-/// so nothing is waited for.
+/// One `read` returns one piece; after the last the monitor is closed, so that nothing waits.
 pub fn run(data: &[u8]) {
     let pair: Result<(OwnedFd, OwnedFd), _> = socketpair(
         AddressFamily::Unix,
@@ -26,7 +25,7 @@ pub fn run(data: &[u8]) {
         .split(|byte| *byte == CUT)
         .filter(|piece| !piece.is_empty())
     {
-        // A full queue ends what the monitor says.
+        // The rest is dropped when the queue is full.
         if send(theirs.as_raw_fd(), piece, MsgFlags::MSG_DONTWAIT).is_err() {
             break;
         }

@@ -1,4 +1,4 @@
-//! Links, addresses and routes: a route that was listed can be told again, and is then the same.
+//! Links, addresses and routes: the request that adds a listed route decodes to the same route.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use patchbay_netlink::Batch;
 
 use crate::pick;
 
-/// The first byte picks the table; the rest is one message of it.
+/// The first byte selects the table; the rest is one message.
 pub fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
     let mut kernel = FuzzKernel::Payload(payload);
@@ -26,7 +26,7 @@ fn addresses(kernel: &mut FuzzKernel<'_>) {
         let mut batch = Batch::default();
         address::remove(&mut batch, listed.index, listed.address);
         let told = bodies(&batch).pop().expect("there is one request");
-        // A request says nothing of progress and little of scope; address and link are its point.
+        // A request has no DAD state, so only address and link are compared.
         for again in address::list(&mut FuzzKernel::Payload(&told))
             .into_iter()
             .flatten()

@@ -1,4 +1,5 @@
-//! Rule files: lines are counted right, and what is read is saved as a file that reads the same.
+//! Rule files: line numbers are valid, and parsed rules are saved as a file that parses to the same
+//! rules.
 
 use patchbay_grammar::ipvsadm::{
     RuleFileError, SaveFormat, numeric, read_rules, server_line, service_line,
@@ -9,7 +10,7 @@ use crate::harmless;
 use crate::ipvsadm_words::can_be_saved;
 use crate::names::grammars;
 
-/// A whole file, by each grammar.
+/// The data is a file, parsed by each grammar.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

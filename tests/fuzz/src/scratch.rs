@@ -1,4 +1,4 @@
-//! A folder for readers that take a path.
+//! Temporary folder for functions that take a path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use tempfile::TempDir;
 pub(crate) struct Scratch(TempDir);
 
 impl Scratch {
-    /// libFuzzer ends a process without a goodbye: `scripts/fuzz.sh` gives it a `TMPDIR` in memory,
-    /// and takes that away.
+    /// libFuzzer exits without dropping values, so `scripts/fuzz.sh` sets `TMPDIR` to a folder in memory
+    /// and removes it.
     pub(crate) fn new() -> Self {
         Self(TempDir::new().expect("a folder can be made"))
     }

@@ -1,4 +1,4 @@
-//! Values of one word: what is accepted prints as text that reads the same.
+//! Values of one word: a parsed value prints as text that parses to the same value.
 
 use std::fmt::{Debug, Display};
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use patchbay_types::{IfName, MacAddr, SocketPath};
 
 use crate::pick;
 
-/// The first byte picks the value.
+/// The first byte selects the type.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     if kind == b'9' {
@@ -63,7 +63,7 @@ fn cut(text: &str) {
     }
 }
 
-/// Of what a multiplexer says only the first line is taken.
+/// Asserts that only the first line of a multiplexer's reply is consumed.
 fn handshake(bytes: &[u8]) {
     let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets can be made");
     theirs.write_all(bytes).expect("a short text is taken");

@@ -1,4 +1,4 @@
-//! Messages of the other side: what is accepted is sent back as bytes that are read the same.
+//! Protobuf messages: a decoded value encodes to a message that decodes to the same value.
 
 use std::fmt::{Debug, Display};
 
@@ -14,7 +14,7 @@ use protobuf::Message;
 
 use crate::{harmless, pick};
 
-/// The first byte picks the type of the message.
+/// The first byte selects the type of the message.
 pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     match kind {
@@ -66,7 +66,7 @@ fn routes(kind: u8, bytes: &[u8]) {
     }
 }
 
-/// Bytes are read as a message, the message as a value; the value is sent, and read once more.
+/// Decodes bytes to a message and the message to a value; asserts that the value survives a round trip.
 fn kept<W: Message, T: PartialEq + Debug, E: Debug + Display>(
     bytes: &[u8],
     read: impl Fn(&W) -> Result<T, E>,
@@ -93,7 +93,7 @@ fn interfaces(bytes: &[u8]) {
     });
 }
 
-/// Texts are escaped and cut as they come in, so only the first reading can be looked at.
+/// Texts are escaped and truncated when they are decoded, so a round trip changes them.
 fn rows(bytes: &[u8]) {
     let Ok(chunk) = ipvs::ConnectionsChunk::parse_from_bytes(bytes) else {
         return;

@@ -1,7 +1,6 @@
-//! RawReply instead of a greeting.
+//! Malformed handshakes.
 
-// Each has the type of a liar.
-#![allow(clippy::unnecessary_wraps)]
+#![expect(clippy::unnecessary_wraps, reason = "each function is a `Respond`")]
 
 use std::iter;
 
@@ -10,7 +9,9 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::agent::HelloReply;
 use ttrpc::proto::{MESSAGE_TYPE_DATA, MESSAGE_TYPE_RESPONSE};
 
-use super::case::{Case, Liar, OBEYED, ROUTES, all, dripping, endless, once, then_silence};
+use super::case::{
+    CONTROLS, Case, ROUTES, Respond, dripping, endless, once, run_all, then_silence,
+};
 
 const SILENT: &str = "gave no answer in 5 s";
 const ABSENT: &str = "the sandbox's agent does not answer at";
@@ -21,11 +22,11 @@ fn silence(_: &RawRequest) -> Option<RawReply> {
 }
 
 fn drip(request: &RawRequest) -> Option<RawReply> {
-    let reply = HelloReply {
+    let message = HelloReply {
         agent_version: "1".repeat(100),
         ..HelloReply::default()
     };
-    Some(dripping(reply(request, &reply)))
+    Some(dripping(reply(request, &message)))
 }
 
 fn hang_up(_: &RawRequest) -> Option<RawReply> {
@@ -41,8 +42,8 @@ fn half_a_header_and_hang_up(_: &RawRequest) -> Option<RawReply> {
 }
 
 fn half_a_reply(request: &RawRequest) -> Option<RawReply> {
-    let reply = reply(request, &HelloReply::default());
-    Some(then_silence(reply[..9].to_vec()))
+    let bytes = reply(request, &HelloReply::default());
+    Some(then_silence(bytes[..9].to_vec()))
 }
 
 fn claim(request: &RawRequest, length: u32) -> Vec<u8> {
@@ -76,16 +77,16 @@ fn another_type(request: &RawRequest) -> Option<RawReply> {
 }
 
 fn another_interface(request: &RawRequest) -> Option<RawReply> {
-    let reply = HelloReply {
+    let message = HelloReply {
         api_version: 4711,
         ..HelloReply::default()
     };
-    Some(then_silence(reply(request, &reply)))
+    Some(then_silence(reply(request, &message)))
 }
 
 fn refuse(request: &RawRequest) -> Option<RawReply> {
-    let failure = Failure::new(Kind::Denied, OBEYED).with_field(OBEYED);
-    let failure = (0..100).fold(failure, |failure, _| failure.with_cause(OBEYED));
+    let failure = Failure::new(Kind::Denied, CONTROLS).with_field(CONTROLS);
+    let failure = (0..100).fold(failure, |failure, _| failure.with_cause(CONTROLS));
     Some(then_silence(error_reply(
         request,
         patchbay_wire::status::from_failure(&failure),
@@ -95,7 +96,7 @@ fn refuse(request: &RawRequest) -> Option<RawReply> {
 #[test]
 fn malformed_handshakes_fail_in_time() {
     let another = "the agent speaks version 4711 of the interface";
-    let cases: [(&str, Liar, Kind, &str); 14] = [
+    let cases: [(&str, Respond, Kind, &str); 14] = [
         ("silence", silence, Kind::Timeout, SILENT),
         ("a greeting by drops", drip, Kind::Timeout, SILENT),
         ("the end", hang_up, Kind::NotFound, ABSENT),
@@ -121,5 +122,9 @@ fn malformed_handshakes_fail_in_time() {
         ),
         ("a refusal to be obeyed", refuse, Kind::Denied, "root#"),
     ];
-    all(&cases.map(|(name, liar, kind, says)| Case::refused(name, ROUTES, liar, kind, says)));
+    run_all(
+        &cases.map(|(name, respond, kind, output)| {
+            Case::refused(name, ROUTES, respond, kind, output)
+        }),
+    );
 }
