@@ -14,16 +14,22 @@ use patchbay_types::{
 const MAC: &str = "02:42:20:6f:a3:69";
 
 #[test]
-fn agent_binary_is_static_and_small() {
+fn agent_is_small_confined_and_logs_requests() {
+    let guest = Guest::start(Machine::Q35);
+    guest.kata_network("list-ifaces", "").ok();
+    assert_static_and_small(&guest);
+    assert_two_capabilities_and_seccomp(&guest);
+    assert_one_log_record_per_request(&guest);
+}
+
+fn assert_static_and_small(guest: &Guest) {
     let agent = bin("patchbay-agent");
     let file = run(Command::new("file").arg(&agent), "").ok();
     assert!(file.contains("static-pie linked"), "{file}");
     let size = std::fs::metadata(&agent).unwrap().len();
     assert!(size <= 5 << 19, "{size} bytes are more than 2.5 MiB");
 
-    let guest = Guest::start(Machine::Q35);
-    guest.kata_network("list-ifaces", "").ok();
-    let kib: u32 = status(&guest, "VmRSS:")
+    let kib: u32 = status(guest, "VmRSS:")
         .trim_end_matches(" kB")
         .parse()
         .unwrap();
@@ -39,9 +45,7 @@ fn status(guest: &Guest, name: &str) -> String {
     line.unwrap_or_else(|| panic!("{status}")).trim().to_owned()
 }
 
-#[test]
-fn agent_keeps_two_capabilities_and_seccomp() {
-    let guest = Guest::start(Machine::Q35);
+fn assert_two_capabilities_and_seccomp(guest: &Guest) {
     // CAP_NET_ADMIN and CAP_SYS_MODULE (linux/capability.h: 12 and 16).
     let two = format!("{:016x}", 1 << 12 | 1 << 16);
     for (name, value) in [
@@ -53,14 +57,11 @@ fn agent_keeps_two_capabilities_and_seccomp() {
         ("NoNewPrivs:", "1"),
         ("Seccomp:", "2"),
     ] {
-        assert_eq!(status(&guest, name), value, "{name}");
+        assert_eq!(status(guest, name), value, "{name}");
     }
 }
 
-#[test]
-fn agent_logs_one_record_per_request() {
-    let guest = Guest::start(Machine::Q35);
-    guest.kata_network("list-ifaces", "").ok();
+fn assert_one_log_record_per_request(guest: &Guest) {
     // The reply can arrive before the record has passed the serial line, which keeps the order: once
     // the second request is logged, so is the first.
     guest.kata_network("list-routes", "").ok();

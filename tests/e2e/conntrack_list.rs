@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 use patchbay_tests::{Guest, Machine};
 use serde_json::{Value, json};
 
-/// Starts a guest in which conntrack can create flows.
-fn start() -> Guest {
+#[test]
+fn flows_and_nat_filters_match_conntrack() {
     let guest = Guest::start(Machine::Q35);
     // Loads the modules of conntrack, which the guest can't load on demand.
     guest.cleanup("-d 10.0.0.1").ok();
-    guest
+    list_matches_conntrack(&guest);
+    guest.exec("conntrack -F");
+    list_of_many_flows_is_complete(&guest);
+    guest.exec("conntrack -F");
+    nat_filters_match_conntrack(&guest);
 }
 
 fn create_flow(guest: &Guest, words: &str) {
@@ -95,10 +99,8 @@ fn patchbay_flows(guest: &Guest, words: &str) -> BTreeMap<u64, Value> {
     rows.collect()
 }
 
-#[test]
-fn list_matches_conntrack() {
-    let guest = start();
-    assert_eq!(patchbay_flows(&guest, ""), BTreeMap::new());
+fn list_matches_conntrack(guest: &Guest) {
+    assert_eq!(patchbay_flows(guest, ""), BTreeMap::new());
     for flow in [
         "-p tcp -s 10.0.0.9 -d 10.0.0.1 --sport 1000 --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 600",
         "-p tcp -s 10.0.0.9 -d 10.0.0.2 --sport 1001 --dport 80 --state TIME_WAIT -u SEEN_REPLY -t 600 -m 255",
@@ -109,7 +111,7 @@ fn list_matches_conntrack() {
     ] {
         guest.exec(&format!("conntrack -I {flow}"));
     }
-    let all = conntrack_flows(&guest, "");
+    let all = conntrack_flows(guest, "");
     assert!(all.len() >= 5, "{all:?}");
     for words in [
         "",
@@ -124,14 +126,14 @@ fn list_matches_conntrack() {
         "-d 10.9.9.9",
     ] {
         assert_eq!(
-            patchbay_flows(&guest, words),
-            conntrack_flows(&guest, words),
+            patchbay_flows(guest, words),
+            conntrack_flows(guest, words),
             "{words}"
         );
     }
     let id = all.keys().next().unwrap();
     assert_eq!(
-        patchbay_flows(&guest, &format!("--id {id}"))
+        patchbay_flows(guest, &format!("--id {id}"))
             .keys()
             .collect::<Vec<_>>(),
         [id]
@@ -141,9 +143,7 @@ fn list_matches_conntrack() {
     assert!(wrong.err.contains("--orig-port-dst must follow"), "{wrong}");
 }
 
-#[test]
-fn list_of_many_flows_is_complete() {
-    let guest = start();
+fn list_of_many_flows_is_complete(guest: &Guest) {
     let count = 5000;
     let script = format!(
         "sysctl -w net.netfilter.nf_conntrack_max=10000 >/dev/null; for i in $(seq 1 {count}); do echo -I -p udp -s 10.0.0.9 -d 10.1.0.1 --sport $i --dport 53 \
@@ -152,12 +152,12 @@ fn list_of_many_flows_is_complete() {
     guest
         .sandbox(&["exec", guest.id(), "--", "sh", "-c", &script])
         .ok();
-    let ports: std::collections::BTreeSet<u64> = patchbay_flows(&guest, "")
+    let ports: std::collections::BTreeSet<u64> = patchbay_flows(guest, "")
         .values()
         .map(|row| row["sport"].as_u64().unwrap())
         .collect();
     assert!(ports.into_iter().eq(1..=count));
-    assert_eq!(patchbay_flows(&guest, "-p udp --sport 77").len(), 1);
+    assert_eq!(patchbay_flows(guest, "-p udp --sport 77").len(), 1);
 }
 
 const TRANSLATED: [&str; 5] = [
@@ -183,9 +183,7 @@ const NAT_WORDS: &[&str] = &[
     "--any-nat 10.9.0.2:8080",
 ];
 
-#[test]
-fn nat_filters_match_conntrack() {
-    let guest = start();
+fn nat_filters_match_conntrack(guest: &Guest) {
     guest
         .sandbox(&[
             "exec",
@@ -200,14 +198,11 @@ fn nat_filters_match_conntrack() {
         let fill = || {
             for nat in TRANSLATED {
                 let flow = "-p tcp -s 10.0.0.9 -d 10.0.0.1 --dport 80 --state ESTABLISHED";
-                create_flow(
-                    &guest,
-                    &format!("{flow} -t 600 -u SEEN_REPLY,ASSURED {nat}"),
-                );
+                create_flow(guest, &format!("{flow} -t 600 -u SEEN_REPLY,ASSURED {nat}"));
             }
         };
         let left = || {
-            let left = conntrack_flows(&guest, "-f ipv4");
+            let left = conntrack_flows(guest, "-f ipv4");
             let ports: Vec<Value> = left.values().map(|row| row["sport"].clone()).collect();
             guest.exec("conntrack -F");
             let mut ports: Vec<u64> = ports.iter().map(|port| port.as_u64().unwrap()).collect();
@@ -215,8 +210,8 @@ fn nat_filters_match_conntrack() {
             ports
         };
         fill();
-        let meant = conntrack_flows(&guest, &format!("-f ipv4 {words}"));
-        assert_eq!(patchbay_flows(&guest, words), meant, "{words}");
+        let meant = conntrack_flows(guest, &format!("-f ipv4 {words}"));
+        assert_eq!(patchbay_flows(guest, words), meant, "{words}");
         guest.cleanup(words).ok();
         let ours = left();
         // conntrack lists by --any-nat, and refuses to delete by it.
@@ -233,12 +228,12 @@ fn nat_filters_match_conntrack() {
 
     // An extension of patchbay: conntrack requires an address.
     create_flow(
-        &guest,
+        guest,
         "-p tcp -s 10.0.0.9 -d 10.0.0.1 --dport 80 --state ESTABLISHED -t 600 \
          -u SEEN_REPLY,ASSURED --dst-nat 10.9.0.2:8080 --sport 1",
     );
     let refused = guest.exec("conntrack -L --dst-nat :8080");
     assert_ne!(refused.status, 0, "{refused}");
-    assert_eq!(patchbay_flows(&guest, "--dst-nat :8080").len(), 1);
-    assert_eq!(patchbay_flows(&guest, "--dst-nat :80").len(), 0);
+    assert_eq!(patchbay_flows(guest, "--dst-nat :8080").len(), 1);
+    assert_eq!(patchbay_flows(guest, "--dst-nat :80").len(), 0);
 }

@@ -26,13 +26,19 @@ fn end(guest: &Guest) {
 }
 
 #[test]
-fn plug_during_link_flood_succeeds() {
+fn floods_in_guest_leave_commands_exact() {
     let guest = Guest::start(Machine::Q35);
+    plug_during_link_flood(&guest);
+    list_routes_during_changes(&guest);
+    cleanup_of_full_table(&guest);
+}
+
+fn plug_during_link_flood(guest: &Guest) {
     let batch = lines(50, |number| {
         format!("link add f{number} type bridge\nlink del f{number}\n")
     });
     guest.write_file("/tmp/batch", &batch);
-    begin(&guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
+    begin(guest, "ip -batch /tmp/batch; echo >>/tmp/rounds");
     for _ in 0..3 {
         for number in 1..=3 {
             guest.plug(&card(number)).ok();
@@ -43,16 +49,14 @@ fn plug_during_link_flood_succeeds() {
             guest.unplug(&card(number)).ok();
         }
     }
-    end(&guest);
+    end(guest);
     let rounds = guest.shell("wc -l </tmp/rounds");
     let rounds: u32 = rounds.out.trim().parse().unwrap();
     eprintln!("{} links came and went meanwhile", rounds * 50);
     assert!(rounds > 0);
 }
 
-#[test]
-fn list_routes_during_changes_is_right_or_fails() {
-    let guest = Guest::start(Machine::Q35);
+fn list_routes_during_changes(guest: &Guest) {
     guest.plug(&card(1)).ok();
     let routes = |verb| {
         lines(250, |number| {
@@ -60,7 +64,7 @@ fn list_routes_during_changes_is_right_or_fails() {
         })
     };
     guest.write_file("/tmp/batch", &(routes("replace") + &routes("del")));
-    begin(&guest, "ip -batch /tmp/batch");
+    begin(guest, "ip -batch /tmp/batch");
     let (mut right, mut typed) = (0, 0);
     for _ in 0..40 {
         let done = guest.kata_network("list-routes", "");
@@ -79,14 +83,12 @@ fn list_routes_during_changes_is_right_or_fails() {
             _ => panic!("{done}"),
         }
     }
-    end(&guest);
+    end(guest);
     eprintln!("{right} right answers, {typed} typed refusals");
     assert!(right > 0);
 }
 
-#[test]
-fn cleanup_of_full_table_is_exact() {
-    let guest = Guest::start(Machine::Q35);
+fn cleanup_of_full_table(guest: &Guest) {
     guest.cleanup("-d 9.9.9.9").ok();
     guest.shell("echo 300 > /proc/sys/net/netfilter/nf_conntrack_max");
     let flows = lines(400, |number| {

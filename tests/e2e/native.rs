@@ -26,14 +26,16 @@ fn on_a_terminal(guest: &Guest, words: &str) -> String {
 }
 
 #[test]
-fn nic_and_route_commands_take_flags() {
+fn native_commands_work_on_live_guest() {
     let guest = Guest::start(Machine::Q35);
-    a_card_is_added(&guest);
-    a_route_is_added(&guest);
-    both_are_changed_and_deleted(&guest);
+    nic_add_and_list(&guest);
+    route_add_and_list(&guest);
+    nic_set_and_deletions(&guest);
+    ipvs_list_is_table_on_terminal_only(&guest);
+    failure_prints_one_line(&guest);
 }
 
-fn a_card_is_added(guest: &Guest) {
+fn nic_add_and_list(guest: &Guest) {
     let mac = "02:42:20:6f:a3:69";
     let add = format!(
         "nic add ID --name eth1 --tap tap1 --mac {mac} --ip 172.16.0.3/16 --ip fd00::3/64 --queues 2"
@@ -67,7 +69,7 @@ fn a_card_is_added(guest: &Guest) {
     );
 }
 
-fn a_route_is_added(guest: &Guest) {
+fn route_add_and_list(guest: &Guest) {
     let routed = native(
         guest,
         "route add ID --dest 10.0.0.0/8 --via 172.16.0.1 --dev eth1 --metric 5",
@@ -91,7 +93,7 @@ fn a_route_is_added(guest: &Guest) {
     );
 }
 
-fn both_are_changed_and_deleted(guest: &Guest) {
+fn nic_set_and_deletions(guest: &Guest) {
     native(
         guest,
         "nic set ID --name eth1 --ip 172.16.0.4/16 --mtu 1400",
@@ -112,9 +114,7 @@ fn both_are_changed_and_deleted(guest: &Guest) {
     assert_eq!(native(guest, "nic list ID").ok(), "[]\n");
 }
 
-#[test]
-fn ipvs_list_is_table_on_terminal_only() {
-    let guest = Guest::start(Machine::Q35);
+fn ipvs_list_is_table_on_terminal_only(guest: &Guest) {
     guest.ipvsadm("-A -t 10.0.0.1:80 -s rr").ok();
     guest
         .ipvsadm("-a -t 10.0.0.1:80 -r 10.0.0.20:8080 -w 7")
@@ -123,32 +123,30 @@ fn ipvs_list_is_table_on_terminal_only() {
                  TCP  10.0.0.1:80  rr\n\
                  \x20 10.0.0.20:8080             nat      7       0       0\n";
     for words in ["ipvs ID -L -n", "ipvs ID -ln"] {
-        assert_eq!(on_a_terminal(&guest, words), table, "{words}");
+        assert_eq!(on_a_terminal(guest, words), table, "{words}");
     }
     // With names of hosts and services.
-    let named = on_a_terminal(&guest, "ipvs ID");
+    let named = on_a_terminal(guest, "ipvs ID");
     assert!(named.starts_with("SERVICE  "), "{named}");
     let judge = guest.exec("ipvsadm -L -n").ok();
-    assert_eq!(native(&guest, "ipvs ID -L -n").ok(), judge);
+    assert_eq!(native(guest, "ipvs ID -L -n").ok(), judge);
     assert_eq!(
-        on_a_terminal(&guest, "ipvs ID -S -n"),
+        on_a_terminal(guest, "ipvs ID -S -n"),
         guest.exec("ipvsadm -Sn").ok()
     );
-    let json = native(&guest, "ipvs --json ID").json();
+    let json = native(guest, "ipvs --json ID").json();
     assert_eq!(json[0]["servers"][0]["weight"], 7);
     assert!(
-        on_a_terminal(&guest, "sysctl list ID").contains("\nconntrack "),
+        on_a_terminal(guest, "sysctl list ID").contains("\nconntrack "),
         "settings"
     );
     assert!(
-        on_a_terminal(&guest, "ipvs --json ID").starts_with("[{"),
+        on_a_terminal(guest, "ipvs --json ID").starts_with("[{"),
         "json"
     );
 }
 
-#[test]
-fn failure_prints_one_line() {
-    let guest = Guest::start(Machine::Q35);
+fn failure_prints_one_line(guest: &Guest) {
     for (words, status, sentence) in [
         (
             "route add ID --dest 10.0.0.0/8 --dev nosuch",
@@ -176,7 +174,7 @@ fn failure_prints_one_line() {
             "can not find the network interface nope",
         ),
     ] {
-        let done = native(&guest, words);
+        let done = native(guest, words);
         assert_eq!((done.status, done.out.as_str()), (status, ""), "{done}");
         assert!(
             done.err.contains(sentence) && done.err.lines().count() == 1,
@@ -192,7 +190,7 @@ fn failure_prints_one_line() {
         "route add ID --dest 10.0.0.0/33 --dev eth1",
         "route add ID --dest 10.0.0.0/8 --dev eth1 --scope 255",
     ] {
-        let done = native(&guest, words);
+        let done = native(guest, words);
         assert_eq!((done.status, done.out.as_str()), (2, ""), "{words}: {done}");
     }
 }

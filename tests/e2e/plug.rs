@@ -10,8 +10,7 @@ use patchbay_tests::{Card, Guest, Machine, bin, guide_card, run, traffic};
 use serde_json::json;
 
 /// The guide's examples with their printed output. `pci_path` is that of the first card.
-fn guide_examples(machine: Machine, pci_path: &str) {
-    let guest = Guest::start(machine);
+fn guide_examples(guest: &Guest, pci_path: &str) {
     // The incumbent's scripts call the program by this name.
     let kata_runtime = guest.file("kata-runtime");
     symlink(bin("patchbay"), &kata_runtime).unwrap();
@@ -64,12 +63,17 @@ fn guide_examples(machine: Machine, pci_path: &str) {
 
 #[test]
 fn guide_examples_work_on_q35() {
-    guide_examples(Machine::Q35, "01.0/00");
+    let guest = Guest::start(Machine::Q35);
+    guide_examples(&guest, "01.0/00");
+    add_iface_twice_is_idempotent_or_refused(&guest);
+    add_iface_takes_several_addresses(&guest);
 }
 
 #[test]
 fn guide_examples_work_on_pc() {
-    guide_examples(Machine::Pc, "02.0/01");
+    let guest = Guest::start(Machine::Pc);
+    guide_examples(&guest, "02.0/01");
+    existing_tap_is_used_and_restored(&guest);
 }
 
 /// Asserts the state of the guide's card in iproute2 and ethtool.
@@ -134,9 +138,7 @@ fn plug_unplug_50_times_leaves_nothing() {
     assert_eq!(guest.qemu_descriptors(), descriptors);
 }
 
-#[test]
-fn existing_tap_is_used_and_restored() {
-    let guest = Guest::start(Machine::Pc);
+fn existing_tap_is_used_and_restored(guest: &Guest) {
     let plain = guide_card()
         .replace(",\n    \"queues\":5", "")
         .replace("1500", "1400");
@@ -152,7 +154,7 @@ fn existing_tap_is_used_and_restored() {
             .ok();
         let before = guest.netns().ip("-d link show tap-test").ok();
         guest.kata_network("add-iface", document).ok();
-        assert_eq!(combined(&guest, "eth-test").1, queues);
+        assert_eq!(combined(guest, "eth-test").1, queues);
         guest.netns().ip("addr add 172.16.0.1/16 dev tap-test").ok();
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
         guest.kata_network("del-iface", document).assert_null();
@@ -173,9 +175,7 @@ fn existing_tap_is_used_and_restored() {
     }
 }
 
-#[test]
-fn add_iface_twice_is_idempotent_or_refused() {
-    let guest = Guest::start(Machine::Q35);
+fn add_iface_twice_is_idempotent_or_refused(guest: &Guest) {
     let first = guest.kata_network("add-iface", &guide_card()).ok();
     let snapshot = guest.snapshot();
     // The output is valid input.
@@ -198,11 +198,10 @@ fn add_iface_twice_is_idempotent_or_refused() {
         assert!(done.err.contains(what), "{what}: {done}");
     }
     assert_eq!(guest.snapshot(), snapshot);
+    guest.kata_network("del-iface", &guide_card()).assert_null();
 }
 
-#[test]
-fn add_iface_takes_several_addresses() {
-    let guest = Guest::start(Machine::Q35);
+fn add_iface_takes_several_addresses(guest: &Guest) {
     let addresses = json!([
         {"address": "10.1.0.2", "mask": "24"},
         {"address": "10.2.0.2", "mask": "24"},

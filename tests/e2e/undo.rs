@@ -174,12 +174,11 @@ fn plug_occupied_monitor_fails_in_time() {
     );
     assert!(waited < Duration::from_secs(7), "{waited:?}");
     assert_eq!(guest.snapshot(), snapshot);
+    plug_monitor_with_full_queue_fails_in_time(&guest);
 }
 
 /// A monitor serves one client and queues another; later ones must not wait for ever.
-#[test]
-fn plug_monitor_with_full_queue_fails_in_time() {
-    let guest = Guest::start(Machine::Q35);
+fn plug_monitor_with_full_queue_fails_in_time(guest: &Guest) {
     let held = guest.monitor();
     // These connections stay in the monitor's queue even if they are closed.
     let waiting: Vec<_> = (0..2)

@@ -128,31 +128,30 @@ fn update_iface_vectors_end_as_decided() {
     vectors_accepted(&guest);
     decided_mtu_and_ipv6(&guest);
     decided_an_empty_list_takes_all(&guest);
+    duplicate_address_is_refused(&guest);
 }
 
 /// The other end of the TAP has the same address.
-#[test]
-fn update_iface_duplicate_address_is_refused() {
-    let guest = guest();
+fn duplicate_address_is_refused(guest: &Guest) {
     guest.netns().ip("link set tap-test up").ok();
     guest
         .netns()
         .ip("addr add fd00::9/64 dev tap-test nodad")
         .ok();
-    let before = addresses_and_routes(&guest);
+    let before = addresses_and_routes(guest);
     let addresses = json!([
         {"address": "172.16.0.3", "mask": "16"}, {"address": "fd00::9", "mask": "64"},
     ]);
     let document = json!({"name": "eth-test", "dad": true, "IPAddresses": addresses});
-    let done = update(&guest, &document);
+    let done = update(guest, &document);
     assert_eq!((done.status, done.out.as_str()), (4, "null\n"), "{done}");
     assert!(
         done.err.contains("fd00::9/64 belongs to another host"),
         "{done}"
     );
-    assert_eq!(addresses_and_routes(&guest), before);
+    assert_eq!(addresses_and_routes(guest), before);
     let unasked = json!({"name": "eth-test", "IPAddresses": addresses});
-    update(&guest, &unasked).ok();
+    update(guest, &unasked).ok();
 }
 
 /// The guest refuses the address, and the card is unplugged.
