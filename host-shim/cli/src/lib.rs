@@ -19,7 +19,7 @@ use clap::Parser;
 #[must_use]
 pub fn main() -> ExitCode {
     let args = args::CommandLine::parse();
-    let timings = args.timings.then(timings::Timings::begin);
+    let timings = args.timings.then(timings::Timings::start);
     let code = commands::run(&args).print();
     if let Some(timings) = timings {
         output::print_timings(&timings);

@@ -1,167 +1,121 @@
-//! Where the time of a command goes: `--timings`.
+//! `--timings`: time spent in each phase of a command.
 //!
-//! The phases are `tracing` spans, so that no function hands a clock on; a phase inside another is
-//! not counted twice, and phases on two threads run beside each other: then the sum is more than the
-//! total. Without `--timings` nobody listens and a span costs one comparison.
+//! Phases are `tracing` spans, so that no function has to pass a clock on. The time of a nested phase
+//! is not counted for the outer one. Phases on two threads overlap, so that the sum can exceed the
+//! total. Without `--timings` there is no subscriber, and a span costs one comparison.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
+use tracing::span::Id;
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-/// Spans of other crates are none of our phases.
-const OWN: &str = "patchbay";
+/// Prefix of the crates whose spans are phases.
+const TARGET_PREFIX: &str = "patchbay";
 
-#[derive(Debug, Default)]
-struct Phases {
-    /// Names of the spans by their number, from 1.
-    names: Vec<&'static str>,
-    /// What runs on each thread: since when, and how much of that was other phases.
-    running: HashMap<ThreadId, Vec<RunningPhase>>,
-    /// In the order in which they ended first.
-    done: Vec<(String, Duration, u32)>,
-}
-
-type RunningPhase = (&'static str, Instant, Duration);
-
-impl Phases {
-    fn running(&mut self) -> &mut Vec<RunningPhase> {
-        self.running.entry(thread::current().id()).or_default()
-    }
-
-    fn add(&mut self, name: &str, own: Duration) {
-        match self.done.iter_mut().find(|(known, ..)| known == name) {
-            Some((_, sum, times)) => {
-                *sum += own;
-                *times += 1;
-            }
-            None => self.done.push((name.to_owned(), own, 1)),
-        }
-    }
-
-    fn inside(&mut self, elapsed: Duration) {
-        if let Some((.., inner)) = self.running().last_mut() {
-            *inner += elapsed;
-        }
-    }
-
-    fn exit(&mut self) {
-        if let Some((name, since, inner)) = self.running().pop() {
-            let elapsed = since.elapsed();
-            self.add(name, elapsed.saturating_sub(inner));
-            self.inside(elapsed);
-        }
-    }
-}
-
-/// Listens from when it is made.
+/// Collector of the phases since its creation.
 #[derive(Debug, Clone)]
 pub(crate) struct Timings {
-    begun: Instant,
-    phases: Arc<Mutex<Phases>>,
+    started: Instant,
+    phases: Arc<Mutex<Vec<Phase>>>,
+}
+
+#[derive(Debug, Default)]
+struct Phase {
+    name: String,
+    time: Duration,
+    parts: u32,
+}
+
+/// State of an entered span.
+struct Entered {
+    at: Instant,
+    nested: Duration,
 }
 
 impl Timings {
-    /// Begins to listen to the phases of this process.
-    pub(crate) fn begin() -> Self {
+    /// Starts to collect the phases of this process.
+    pub(crate) fn start() -> Self {
         let timings = Self {
-            begun: Instant::now(),
+            started: Instant::now(),
             phases: Arc::default(),
         };
-        let listener = PhaseSubscriber {
-            phases: Arc::clone(&timings.phases),
-            last: AtomicU64::new(0),
-        };
-        // A second listener of one process hears nothing.
-        let _ = tracing::subscriber::set_global_default(listener);
+        let subscriber = tracing_subscriber::registry().with(timings.clone());
+        // Can't fail: the process sets no other subscriber.
+        let _ = tracing::subscriber::set_global_default(subscriber);
         timings
     }
+
+    fn add(&self, name: &str, time: Duration) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = phases.iter().position(|phase| phase.name == name);
+        let index = index.unwrap_or_else(|| {
+            phases.push(Phase {
+                name: name.to_owned(),
+                ..Phase::default()
+            });
+            phases.len() - 1
+        });
+        phases[index].time += time;
+        phases[index].parts += 1;
+    }
 }
 
-fn lock(phases: &Mutex<Phases>) -> MutexGuard<'_, Phases> {
-    phases.lock().unwrap_or_else(PoisonError::into_inner)
+/// Adds the time of a phase to the nested time of the span around it.
+fn add_nested<'a, S: LookupSpan<'a>>(outer: Option<SpanRef<'a, S>>, time: Duration) {
+    if let Some(outer) = outer
+        && let Some(entered) = outer.extensions_mut().get_mut::<Entered>()
+    {
+        entered.nested += time;
+    }
 }
 
-impl fmt::Display for Timings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.begun.elapsed();
-        let phases = lock(&self.phases);
-        let mut known = Duration::ZERO;
-        let mut row = |name: &str, time: Duration, times: &str| {
-            let millis = time.as_secs_f64() * 1000.0;
-            writeln!(f, "{name:<10} {millis:>9.2} ms{times}")
-        };
-        for (name, time, times) in &phases.done {
-            known += *time;
-            let times = match times {
-                1 => String::new(),
-                times => format!("  in {times} parts"),
-            };
-            row(name, *time, &times)?;
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Timings {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.target().starts_with(TARGET_PREFIX)
+    }
+
+    fn on_enter(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().replace(Entered {
+                at: Instant::now(),
+                nested: Duration::ZERO,
+            });
         }
-        row("other", total.saturating_sub(known), "")?;
-        row("total", total, "")
-    }
-}
-
-/// Takes what spans and events tell.
-struct PhaseSubscriber {
-    phases: Arc<Mutex<Phases>>,
-    last: AtomicU64,
-}
-
-impl Subscriber for PhaseSubscriber {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().split("::").next() == Some(OWN)
     }
 
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        lock(&self.phases).names.push(span.metadata().name());
-        Id::from_u64(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    fn on_exit(&self, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(entered) = span.extensions_mut().remove::<Entered>()
+        {
+            let elapsed = entered.at.elapsed();
+            self.add(span.name(), elapsed.saturating_sub(entered.nested));
+            add_nested(span.parent(), elapsed);
+        }
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut measured = Measured::default();
         event.record(&mut measured);
-        let mut phases = lock(&self.phases);
-        phases.add(&measured.phase, measured.length);
-        phases.inside(measured.length);
-    }
-
-    fn enter(&self, id: &Id) {
-        let mut phases = lock(&self.phases);
-        let index = usize::try_from(id.into_u64() - 1).unwrap_or(usize::MAX);
-        if let Some(name) = phases.names.get(index).copied() {
-            phases
-                .running()
-                .push((name, Instant::now(), Duration::ZERO));
-        }
-    }
-
-    fn exit(&self, _: &Id) {
-        lock(&self.phases).exit();
+        self.add(&measured.phase, measured.time);
+        add_nested(context.event_span(event), measured.time);
     }
 }
 
+/// Phase that the clock of the guest measured; the fields of an event.
 #[derive(Default)]
 struct Measured {
     phase: String,
-    length: Duration,
+    time: Duration,
 }
 
 impl Visit for Measured {
     fn record_u64(&mut self, _: &Field, micros: u64) {
-        self.length = Duration::from_micros(micros);
+        self.time = Duration::from_micros(micros);
     }
 
     fn record_str(&mut self, _: &Field, phase: &str) {
@@ -171,13 +125,34 @@ impl Visit for Measured {
     fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
 }
 
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.started.elapsed();
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut row = |name: &str, time: Duration, note: &str| {
+            let millis = time.as_secs_f64() * 1000.0;
+            writeln!(f, "{name:<10} {millis:>9.2} ms{note}")
+        };
+        for Phase { name, time, parts } in &*phases {
+            let note = match parts {
+                1 => String::new(),
+                parts => format!("  in {parts} parts"),
+            };
+            row(name, *time, &note)?;
+        }
+        let known = phases.iter().map(|phase| phase.time).sum();
+        row("other", total.saturating_sub(known), "")?;
+        row("total", total, "")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_phase_inside_another_is_counted_once() {
-        let timings = Timings::begin();
+    fn nested_phase_is_counted_once() {
+        let timings = Timings::start();
         {
             let _outer = tracing::info_span!("plug").entered();
             for _ in 0..2 {
@@ -193,7 +168,7 @@ mod tests {
             "{text}"
         );
         assert!(rows[1].starts_with("netlink      1000.00 ms"), "{text}");
-        // A second is more than the span took: nothing is left of it.
+        // The nested second exceeds the time of the span, which is clamped at 0.
         assert_eq!(rows[2], "plug            0.00 ms");
         assert!(
             rows[3].starts_with("other") && rows[4].starts_with("total"),

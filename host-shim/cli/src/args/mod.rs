@@ -101,7 +101,7 @@ pub(crate) enum PatchbayCommand {
     /// Manage IPVS and conntrack with the command line of kata-runtime
     #[command(subcommand)]
     KataIpvs(KataIpvsCommand),
-    /// Manage IPVS virtual services with ipvsadm options; lists them if there are none
+    /// Manage IPVS virtual services with ipvsadm options, or list them without any
     Ipvs(IpvsArgs),
     /// List or delete tracked connections
     #[command(subcommand)]

@@ -175,9 +175,9 @@ pub(crate) enum SysctlCommand {
 pub(crate) struct SysctlSetArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
-    /// Name as in sysctl list, optionally with the prefix net.ipv4.vs.
+    /// Name as in sysctl list; the prefix "net.ipv4.vs." is optional
     pub(crate) name: String,
-    /// A number, or two for `sync_threshold`
+    /// A number, or two for sync_threshold
     #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
     pub(crate) value: Vec<String>,
 }

@@ -13,13 +13,15 @@ use patchbay_types::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::kata_messages::{
+    DEFAULT_WITHOUT_GATEWAY, DELETE_WITHOUT_DEST, DEST_WITHOUT_PREFIX, INVALID_ADDRESS,
+    INVALID_DEST, ROUTE_INCOMPLETE,
+};
+
 use super::document::Document;
 use super::prefix_length;
 
 const DEFAULT: &str = "default";
-const MISSING: &str = "device and destination must be specified";
-const BAD_DEST: &str = "invalid input of IP: a destination is 'default', or an IPv4 or IPv6 address with or without a prefix";
-const BAD_IP: &str = "invalid IP: an IPv4 or IPv6 address is needed";
 
 /// Route as text: an object of a JSON document, the flags of `route add` and `route del`, and an
 /// object of the output. Keys and their order are the incumbent's, except for the added `metric`.
@@ -88,8 +90,7 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, RouteText)>>,
         Value::Array(_) => each(&document, |text| {
             let dest = given(text.dest.as_deref()).unwrap_or(DEFAULT);
             if dest != DEFAULT && !dest.contains('/') {
-                let rule = "Could not parse route destination: it needs a prefix";
-                return Err(InvalidValue::new(dest, rule).in_field("dest"));
+                return Err(InvalidValue::new(dest, DEST_WITHOUT_PREFIX).in_field("dest"));
             }
             text.checked(dest)?.spec()
         })
@@ -131,7 +132,7 @@ fn given(text: Option<&str>) -> Option<&str> {
 }
 
 fn address(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, FieldError> {
-    let invalid = |text: &str| InvalidValue::new(text, BAD_IP).in_field(field);
+    let invalid = |text: &str| InvalidValue::new(text, INVALID_ADDRESS).in_field(field);
     let parse = |text: &str| text.parse().map_err(|_| invalid(text));
     given(text).map(parse).transpose()
 }
@@ -151,7 +152,7 @@ impl Dest {
                 text: text.to_owned(),
             });
         }
-        let bad = || InvalidValue::new(text, BAD_DEST);
+        let bad = || InvalidValue::new(text, INVALID_DEST);
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -175,18 +176,17 @@ impl Dest {
 impl RouteText {
     /// Checks a route to add; as in the user guide, a default route needs a gateway.
     pub(crate) fn new_route(&self) -> Result<(RouteSpec, Self), FieldError> {
-        let checked = self.checked(self.required_dest(MISSING)?)?;
+        let checked = self.checked(self.required_dest(ROUTE_INCOMPLETE)?)?;
         if checked.pattern.dest == Destination::Default && checked.pattern.gateway.is_none() {
-            let rule = "gateway must be specified when destination is \"default\"";
-            return Err(InvalidValue::new("", rule).in_field("gateway"));
+            return Err(InvalidValue::new("", DEFAULT_WITHOUT_GATEWAY).in_field("gateway"));
         }
         checked.spec()
     }
 
     /// Checks a pattern of routes to delete.
     pub(crate) fn pattern(&self) -> Result<(RoutePattern, Self), FieldError> {
-        let rule = "destination must be specified when remove route";
-        let Checked { pattern, echo } = self.checked(self.required_dest(rule)?)?;
+        let dest = self.required_dest(DELETE_WITHOUT_DEST)?;
+        let Checked { pattern, echo } = self.checked(dest)?;
         if let Destination::Net(net) = pattern.dest {
             // No route could match addresses of several families.
             let as_route = pattern.clone().with_dest_and_device(net, ());
@@ -266,7 +266,7 @@ impl Checked {
             (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
             (Destination::Default, _) => Ipv4Net::default().into(),
         };
-        let missing = || InvalidValue::new("", MISSING).in_field("device");
+        let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
         let device = pattern.device.clone().ok_or_else(missing)?;
         let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
         Ok((spec, echo))
@@ -334,10 +334,14 @@ mod tests {
     #[test]
     fn add_missing_field_names_its_position() {
         assert_invalid(&[
-            (r#"{"device":"e"}"#, "dest", MISSING),
-            (r#"{"dest":"10.0.0.0/8"}"#, "device", MISSING),
+            (r#"{"device":"e"}"#, "dest", ROUTE_INCOMPLETE),
+            (r#"{"dest":"10.0.0.0/8"}"#, "device", ROUTE_INCOMPLETE),
             (r#"{"dest":"default","device":"e"}"#, "gateway", "specified"),
-            (r#"[{"dest":"::","device":"e"},{}]"#, "[1].dest", MISSING),
+            (
+                r#"[{"dest":"::","device":"e"},{}]"#,
+                "[1].dest",
+                ROUTE_INCOMPLETE,
+            ),
         ]);
     }
 
