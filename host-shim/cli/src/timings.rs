@@ -2,7 +2,7 @@
 //!
 //! Phases are `tracing` spans, so that no function has to pass a clock on. The time of a nested phase
 //! is not counted for the outer one. Phases on two threads overlap, so that the sum can exceed the
-//! total. Without `--timings` there is no subscriber, and a span costs one comparison.
+//! total. Without `--timings` no subscriber is set, and a span costs one comparison.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,11 +21,12 @@ const TARGET_PREFIX: &str = "patchbay";
 #[derive(Debug, Clone)]
 pub(crate) struct Timings {
     started: Instant,
-    phases: Arc<Mutex<Vec<Phase>>>,
+    phases: Arc<Mutex<Vec<PhaseTime>>>,
 }
 
+/// Time that a phase took in total, without nested phases, and how often it occurred.
 #[derive(Debug, Default)]
-struct Phase {
+struct PhaseTime {
     name: String,
     time: Duration,
     parts: u32,
@@ -54,9 +55,9 @@ impl Timings {
         let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
         let index = phases.iter().position(|phase| phase.name == name);
         let index = index.unwrap_or_else(|| {
-            phases.push(Phase {
+            phases.push(PhaseTime {
                 name: name.to_owned(),
-                ..Phase::default()
+                ..PhaseTime::default()
             });
             phases.len() - 1
         });
@@ -133,7 +134,7 @@ impl fmt::Display for Timings {
             let millis = time.as_secs_f64() * 1000.0;
             writeln!(f, "{name:<10} {millis:>9.2} ms{note}")
         };
-        for Phase { name, time, parts } in &*phases {
+        for PhaseTime { name, time, parts } in &*phases {
             let note = match parts {
                 1 => String::new(),
                 parts => format!("  in {parts} parts"),

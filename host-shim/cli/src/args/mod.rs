@@ -12,7 +12,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 pub(crate) use native::{
-    FormatArg, ListArgs, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
+    FormatArg, NativeListArgs, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
     SysctlSetArgs,
 };
 

@@ -20,7 +20,7 @@ pub(crate) enum NicCommand {
     /// Unplug a card
     Del(NicArgs),
     /// List plugged cards as the guest has them now
-    List(ListArgs),
+    List(NativeListArgs),
     /// Replace the addresses or set the MTU of an interface in the guest
     Set(NicSetArgs),
 }
@@ -132,7 +132,7 @@ pub(crate) struct NicSetArgs {
 
 /// Arguments of the native list commands.
 #[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+pub(crate) struct NativeListArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
     #[command(flatten)]
@@ -147,7 +147,7 @@ pub(crate) enum RouteCommand {
     /// Delete all routes of the guest that match
     Del(RouteArgs),
     /// List the routes of the guest
-    List(ListArgs),
+    List(NativeListArgs),
 }
 
 /// Arguments of `route add` and `route del`.
@@ -165,7 +165,7 @@ pub(crate) struct RouteArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SysctlCommand {
     /// List the settings of the guest's kernel with their ranges and purposes
-    List(ListArgs),
+    List(NativeListArgs),
     /// Change a setting
     Set(SysctlSetArgs),
 }

@@ -20,17 +20,17 @@ pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failur
 /// `kata-network del-iface`, which uses only the `name` of the document. A failure prints the
 /// document.
 pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
-    let read = input::interface(&args.file).and_then(|raw| {
-        let name = raw.name()?;
-        Ok((raw, name, global.find(&args.sandbox)?))
+    let read = input::interface(&args.file).and_then(|document| {
+        let name = document.name()?;
+        Ok((document, name, global.find(&args.sandbox)?))
     });
-    let (raw, name, sandbox) = match read {
+    let (document, name, sandbox) = match read {
         Ok(read) => read,
         Err(failure) => return Outcome::json_null_or(Err(failure)),
     };
     match ops::unplug(&sandbox, &name) {
         Ok(()) => Outcome::succeeded("null\n"),
-        Err(failure) => match json_line(&raw.echo()) {
+        Err(failure) => match json_line(&document.echo()) {
             Ok(echo) => Outcome::failed(echo, failure),
             Err(_) => Outcome::json_null_or(Err(failure)),
         },

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! Commands: each returns the text for standard output or a failure.
 
 mod cards;
 mod cleanup;

@@ -9,7 +9,7 @@ use super::connect;
 use crate::args::{FileArgs, GlobalArgs, RouteCommand, SandboxArg};
 use crate::input::route::{self, RouteText};
 use crate::output::table::Cells;
-use crate::output::{Show, json_line_or_null};
+use crate::output::{Tabular, json_line_or_null};
 
 /// `kata-network add-route`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
@@ -77,7 +77,7 @@ fn change<T>(
     Ok(echo)
 }
 
-impl Show for RouteText {
+impl Tabular for RouteText {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with_some("DEST", self.dest.as_ref())

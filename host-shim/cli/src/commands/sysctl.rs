@@ -5,7 +5,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 
 use super::connect;
-use crate::args::{GlobalArgs, ListArgs, SysctlCommand, SysctlSetArgs};
+use crate::args::{GlobalArgs, NativeListArgs, SysctlCommand, SysctlSetArgs};
 use crate::output::SysctlJson;
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
@@ -15,7 +15,7 @@ pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String
     }
 }
 
-fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
+fn list(global: &GlobalArgs, args: &NativeListArgs) -> Result<String, Failure> {
     let readings = connect(global, &args.sandbox)?.sysctls()?;
     let settings: Vec<SysctlJson> = readings.iter().map(SysctlJson::from).collect();
     args.format.format().render(&settings)

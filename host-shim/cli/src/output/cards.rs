@@ -4,7 +4,7 @@ use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
 use serde::Serialize;
 
-use super::Show;
+use super::Tabular;
 use super::table::Cells;
 
 /// Card that `add-iface` or `nic add` plugged; keys and their order are those of kata.
@@ -49,7 +49,7 @@ impl AddedJson {
     }
 }
 
-impl Show for AddedJson {
+impl Tabular for AddedJson {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with("DEVICE", &self.device)
@@ -152,7 +152,7 @@ impl From<Interface> for CardJson {
     }
 }
 
-impl Show for CardJson {
+impl Tabular for CardJson {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with("NAME", &self.name)
@@ -186,7 +186,7 @@ impl From<&LinkChange> for UpdatedJson {
     }
 }
 
-impl Show for UpdatedJson {
+impl Tabular for UpdatedJson {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with("NAME", &self.name)

@@ -5,7 +5,7 @@ use patchbay_types::conntrack::{
 };
 use serde::Serialize;
 
-use super::Show;
+use super::Tabular;
 use super::table::Cells;
 
 /// A flow of `conntrack list`.
@@ -95,7 +95,7 @@ impl From<&Flow> for FlowJson {
     }
 }
 
-impl Show for FlowJson {
+impl Tabular for FlowJson {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with("PROTOCOL", &self.protocol)

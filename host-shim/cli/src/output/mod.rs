@@ -36,20 +36,20 @@ pub(crate) enum OutputFormat {
 }
 
 /// Value that is printed as JSON or as a table.
-pub(crate) trait Show: Serialize {
+pub(crate) trait Tabular: Serialize {
     /// Returns the rows of the table.
     fn rows(&self) -> Vec<Cells>;
 }
 
-impl<T: Show> Show for Vec<T> {
+impl<T: Tabular> Tabular for Vec<T> {
     fn rows(&self) -> Vec<Cells> {
-        self.iter().flat_map(Show::rows).collect()
+        self.iter().flat_map(Tabular::rows).collect()
     }
 }
 
 impl OutputFormat {
     /// Renders `value` in this format.
-    pub(crate) fn render(self, value: &impl Show) -> Result<String, Failure> {
+    pub(crate) fn render(self, value: &impl Tabular) -> Result<String, Failure> {
         match self {
             Self::Json => json_line(value),
             Self::Table => Ok(table::render(&value.rows())),

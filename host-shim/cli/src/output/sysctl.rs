@@ -3,7 +3,7 @@
 use patchbay_types::ipvs::Reading;
 use serde::Serialize;
 
-use super::Show;
+use super::Tabular;
 use super::table::Cells;
 
 /// A setting of `sysctl list`.
@@ -26,7 +26,7 @@ impl From<&Reading> for SysctlJson {
     }
 }
 
-impl Show for SysctlJson {
+impl Tabular for SysctlJson {
     fn rows(&self) -> Vec<Cells> {
         let cells = Cells::default()
             .with("NAME", self.name)

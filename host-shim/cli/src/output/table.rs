@@ -29,7 +29,7 @@ impl Cells {
     }
 }
 
-/// Renders a table of the columns that any of the rows has; nothing if there are no rows.
+/// Renders a table of the columns that occur in any row. Without rows the result is empty.
 pub(crate) fn render(rows: &[Cells]) -> String {
     let mut titles: Vec<&str> = Vec::new();
     for (title, _) in rows.iter().flat_map(|row| &row.0) {
