@@ -47,7 +47,7 @@ fn vectors_refused(guest: &Guest) {
             3,
             "can not find the network interface nope",
         ),
-        ("name", json!(""), 2, "name ''"),
+        ("name", json!(""), 2, "missing field name"),
     ] {
         let before = addresses_and_routes(guest);
         let mut document = json!({"name": "eth-test"});
