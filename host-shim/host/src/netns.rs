@@ -26,7 +26,7 @@ const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 
 /// MTU and administrative state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LinkState {
+pub(crate) struct HostLinkState {
     /// Bytes.
     pub(crate) mtu: u32,
     /// Whether the link is set up.
@@ -37,7 +37,7 @@ pub(crate) struct LinkState {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostLink {
     index: u32,
-    pub(crate) state: LinkState,
+    pub(crate) state: HostLinkState,
     pub(crate) is_tap: bool,
     /// Whether a process has the TAP open. Only rtnetlink reports that of a TAP that is down:
     /// `ETHTOOL_GLINK` always denies it, and `IFF_RUNNING` lags up to a second.
@@ -98,7 +98,7 @@ impl Namespace {
     }
 
     /// Sets the MTU and the administrative state of a link where they differ.
-    pub(crate) fn set_link(&self, name: &IfName, to: LinkState) -> io::Result<()> {
+    pub(crate) fn set_link(&self, name: &IfName, to: HostLinkState) -> io::Result<()> {
         let link = self.link(name)?;
         let link = link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         if link.state == to {
@@ -150,7 +150,7 @@ impl From<&LinkMessage> for HostLink {
         });
         Self {
             index: link.header.index,
-            state: LinkState {
+            state: HostLinkState {
                 mtu: mtu.unwrap_or_default(),
                 up: link.header.flags.contains(LinkFlags::Up),
             },

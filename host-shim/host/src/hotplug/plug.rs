@@ -13,7 +13,7 @@ use super::unplug::clean_up;
 use super::vhost_user::VhostUserBackend;
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
-use crate::netns::LinkState;
+use crate::netns::HostLinkState;
 use crate::qmp::Session;
 use crate::qmp::command::{DeviceAdd, MultiQueue, True};
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
@@ -120,7 +120,7 @@ fn add_backend(
         // created for the card alive while it is cleaned up.
         PreparedBackend::Tap(tap, descriptors) => {
             let mtu = u32::from(request.link.parts().mtu.get());
-            tap.set(LinkState { mtu, up: true })?;
+            tap.set(HostLinkState { mtu, up: true })?;
             descriptors.add_backend(context.qmp, card)
         }
         PreparedBackend::VhostUser(backend) => backend.add_backend(context.qmp, card, context.wait),

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, QueuePairs};
 
-use crate::netns::{HostLink, LinkState, Namespace};
+use crate::netns::{HostLink, HostLinkState, Namespace};
 
 /// Flags that QEMU's virtio-net needs: TAP, no packet information, virtio header.
 const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -40,7 +40,7 @@ impl Tap {
     pub(super) fn open(
         &self,
         pairs: QueuePairs,
-    ) -> Result<(Vec<OwnedFd>, Option<LinkState>), Failure> {
+    ) -> Result<(Vec<OwnedFd>, Option<HostLinkState>), Failure> {
         let link = self.link()?;
         if let Some(link) = link {
             self.check_usable(link)?;
@@ -66,14 +66,14 @@ impl Tap {
     }
 
     /// Sets the MTU and the administrative state.
-    pub(super) fn set(&self, to: LinkState) -> Result<(), Failure> {
+    pub(super) fn set(&self, to: HostLinkState) -> Result<(), Failure> {
         let set = self.namespace.set_link(&self.device, to);
         set.map_err(|error| self.failure(&error))
     }
 
     /// Restores the state of an existing device after QEMU has closed it. A device that is gone
     /// needs nothing, and one that is open serves another process.
-    pub(super) fn restore(&self, to: LinkState) -> Result<(), Failure> {
+    pub(super) fn restore(&self, to: HostLinkState) -> Result<(), Failure> {
         match self.link()? {
             Some(link) if link.is_tap && !link.has_carrier => self.set(to),
             _ => Ok(()),
@@ -186,14 +186,14 @@ mod tests {
             assert_eq!((queues.len(), before), (2, None));
             let busy = tap.open(pairs).unwrap_err();
             assert_eq!((busy.kind(), busy.field()), (Kind::Exists, Some("device")));
-            let up = LinkState {
+            let up = HostLinkState {
                 mtu: 9000,
                 up: true,
             };
             tap.set(up).unwrap();
             assert_eq!(tap.link().unwrap().unwrap().state, up);
             // A device in use is not restored.
-            tap.restore(LinkState {
+            tap.restore(HostLinkState {
                 mtu: 1500,
                 up: false,
             })
@@ -225,12 +225,12 @@ mod tests {
                     .success()
             );
             let (queues, before) = tap.open(QueuePairs::ONE).unwrap();
-            let down = LinkState {
+            let down = HostLinkState {
                 mtu: 1500,
                 up: false,
             };
             assert_eq!(before, Some(down));
-            tap.set(LinkState {
+            tap.set(HostLinkState {
                 mtu: 1400,
                 up: true,
             })

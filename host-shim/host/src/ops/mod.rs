@@ -1,7 +1,7 @@
 //! Operations on a sandbox. Each takes the lock and keeps the journal where it needs them.
 //!
 //! A change first finishes what a process that died had begun. An operation that fails leaves the
-//! sandbox as it was, or says in its failure that the next change completes the cleanup.
+//! sandbox as it was, or its failure mentions the cleanup that the next change completes.
 
 mod examine;
 
@@ -33,11 +33,11 @@ pub use examine::{
 /// card, or the device to another process; [`Kind::Unsupported`] without a free slot; failures of
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
-    let Change {
+    let LockedSandbox {
         mut qmp,
         journal,
         _lock,
-    } = Change::begin(sandbox)?;
+    } = LockedSandbox::begin(sandbox)?;
     let (inventory, agent, interfaces) =
         query_host_and_guest(sandbox, || Inventory::read(&mut qmp))?;
     if let Some(path) = plugged_path(&inventory, &journal, &interfaces, request)? {
@@ -69,11 +69,11 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
 /// [`Kind::NotYet`] if the guest does not release the card in time, [`Kind::Denied`] if it refuses;
 /// failures of QEMU and the host's kernel.
 pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
-    let Change {
+    let LockedSandbox {
         mut qmp,
         journal,
         _lock,
-    } = Change::begin(sandbox)?;
+    } = LockedSandbox::begin(sandbox)?;
     let card = match journal.card(name)? {
         Some(card) => Some(card),
         None => record_from_qemu(&mut qmp, name)?,
@@ -121,13 +121,13 @@ pub fn change_guest<T>(
 }
 
 /// Sandbox that is locked and has no unfinished operation.
-struct Change {
+struct LockedSandbox {
     qmp: Session,
     journal: Journal,
     _lock: Lock,
 }
 
-impl Change {
+impl LockedSandbox {
     fn begin(sandbox: &Sandbox) -> Result<Self, Failure> {
         let lock = Lock::take(&sandbox.state)?;
         let mut qmp = Session::connect(&sandbox.qmp)?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, io_failure};
 use crate::card::Listener;
-use crate::netns::LinkState;
+use crate::netns::HostLinkState;
 
 /// Phase of a card's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub(crate) enum BackendRecord {
     /// TAP created for the card; it ends with its last descriptor.
     OwnTap,
     /// TAP that existed, and the state to restore.
-    ExistingTap(LinkState),
+    ExistingTap(HostLinkState),
     /// Socket of a vhost-user backend, because QEMU forgets the path once it is connected.
     VhostUser(PathBuf, Listener),
 }
@@ -225,7 +225,7 @@ mod tests {
             device: "tap1".parse().unwrap(),
             suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
-            backend: BackendRecord::ExistingTap(LinkState {
+            backend: BackendRecord::ExistingTap(HostLinkState {
                 mtu: 1500,
                 up: false,
             }),

@@ -33,11 +33,11 @@ struct Specification {
 #[derive(Deserialize)]
 struct Linux {
     #[serde(default)]
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<OciNamespace>,
 }
 
 #[derive(Deserialize)]
-struct Namespace {
+struct OciNamespace {
     r#type: String,
     path: Option<PathBuf>,
 }
