@@ -1,7 +1,5 @@
 //! The agent in the guest: size, privileges, log, and fallbacks for older kernels.
 
-#![allow(clippy::unwrap_used)]
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 

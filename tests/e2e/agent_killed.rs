@@ -1,6 +1,5 @@
 //! The agent is killed in the guest, idle and at work. It restarts, reads the state of the kernel, and
 //! the next command works.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::thread;

@@ -1,7 +1,5 @@
 //! A thousand random routes, added by patchbay from the host and by `ip -batch` in the guest.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! Sixteen concurrent commands on one sandbox, some of them killed. Each takes effect completely or not
 //! at all, none hangs, and the final state is that of some serial order.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::thread;

@@ -1,7 +1,5 @@
 //! `conntrack list` and its NAT filters, compared with the conntrack tool, which also creates the flows.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 
 use patchbay_tests::{Guest, Machine};

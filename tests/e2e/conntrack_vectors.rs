@@ -1,8 +1,6 @@
 //! Every recorded `conntrack -D`, run by patchbay. The conntrack tool creates the flows, lists the rest
 //! and repeats the deletion for comparison.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::Write as _;
 
 use patchbay_tests::{Guest, Machine};
@@ -161,8 +159,8 @@ fn cleanup_recorded_filters_match_conntrack() {
         assert_eq!(theirs, texts(&vector["left"]), "{args}: the judge itself");
         assert_eq!(ours, theirs, "{place}");
         let gone = fixture.len() - theirs.len();
-        let said = format!("{gone} flow entries have been deleted.\n");
-        assert_eq!((done.status, done.out), (0, said), "{args}");
+        let expected = format!("{gone} flow entries have been deleted.\n");
+        assert_eq!((done.status, done.out), (0, expected), "{args}");
     }
     println!("{deletions} deletions, {decided} decided otherwise");
     assert_eq!((deletions, decided), (74, DECIDED.len()));

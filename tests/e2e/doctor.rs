@@ -1,7 +1,5 @@
 //! `doctor` reports the state of a sandbox, what is missing and its impact, and changes nothing.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{

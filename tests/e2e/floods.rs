@@ -1,6 +1,5 @@
 //! Commands during floods in the guest: thousands of links and routes that come and go, a full
 //! connection table.
-#![allow(clippy::unwrap_used)]
 
 use patchbay_tests::{Card, Guest, Machine};
 use serde_json::json;
@@ -113,7 +112,7 @@ fn cleanup_of_full_table(guest: &Guest) {
         named > 0 && others > 0 && named + others <= 300,
         "{named} {others}"
     );
-    let told = guest.cleanup("-d 10.0.0.1").ok();
-    assert_eq!(told, format!("{named} flow entries have been deleted.\n"));
+    let output = guest.cleanup("-d 10.0.0.1").ok();
+    assert_eq!(output, format!("{named} flow entries have been deleted.\n"));
     assert_eq!((count("-d 10.0.0.1"), count("-d 10.0.0.2")), (0, others));
 }

@@ -1,5 +1,4 @@
 //! A process in the guest floods the agent's port while the host runs commands.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -32,16 +31,16 @@ fn hammer(guest: &Guest, cid: u32, connections: u32) -> String {
 /// Flood and agent share the processor, so the durations show the agent's behaviour alone.
 #[test]
 fn container_flood_one_cpu_host_is_served() {
-    besiege("1");
+    flood_and_measure("1");
 }
 
 /// QEMU emulates both processors in one thread, so the durations include waits for the flood's turn.
 #[test]
 fn container_flood_two_cpus_host_is_served() {
-    besiege("2");
+    flood_and_measure("2");
 }
 
-fn besiege(cpus: &str) {
+fn flood_and_measure(cpus: &str) {
     let guest = Guest::start_with(Machine::Q35, &["--cpus", cpus]);
     guest.shell(
         "for module in $(find /lib/modules -name 'vsock_loopback.ko*'); do insmod $module; done",
@@ -58,9 +57,9 @@ fn besiege(cpus: &str) {
         let flood = scope.spawn(|| {
             let mut rounds = 0..ROUNDS;
             while rounds.next().is_some() || !over.load(Ordering::Relaxed) {
-                let told = hammer(&guest, 1, 2000);
-                assert!(told.ends_with(" bytes 0\n"), "{told}");
-                eprintln!("{}", told.trim());
+                let output = hammer(&guest, 1, 2000);
+                assert!(output.ends_with(" bytes 0\n"), "{output}");
+                eprintln!("{}", output.trim());
             }
         });
         let flooded = requests(&guest);

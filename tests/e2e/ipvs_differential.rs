@@ -1,6 +1,5 @@
 //! Random commands, each run by patchbay in the guest and by ipvsadm in the reference namespace: rules,
 //! success and lists are the same.
-#![allow(clippy::unwrap_used)]
 
 use fastrand::Rng;
 use patchbay_tests::{Guest, Machine, REFERENCE_NETNS, seeded_rng, seeds};

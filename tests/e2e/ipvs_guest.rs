@@ -1,5 +1,4 @@
 //! IPVS and conntrack in a guest, compared with ipvsadm and conntrack.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 
@@ -335,9 +334,9 @@ fn cleanup_deletes_only_matching_flows() {
                 ))
                 .ok();
         }
-        let said = guest.cleanup(words).ok();
+        let output = guest.cleanup(words).ok();
         assert_eq!(
-            said,
+            output,
             format!("{} flow entries have been deleted.\n", 6 - left),
             "{words}"
         );

@@ -1,8 +1,6 @@
 //! The incumbent's test cases for IPVS that need a command line or a guest. The grammar's unit tests
 //! have the others.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::Write as _;
 
 use patchbay_tests::{Configure, Done, FakeAgent, Guest, Machine, patchbay, run};

@@ -1,7 +1,5 @@
 //! IPVS settings in a guest, compared with /proc and the connection table.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};

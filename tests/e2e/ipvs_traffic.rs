@@ -1,8 +1,6 @@
 //! TCP and UDP traffic through a virtual service of the guest to three servers: how it is balanced, and
 //! the effect of changed rules and deleted flows on open connections.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -261,8 +259,8 @@ fn cleanup_under_traffic_is_exact() {
             (format!("--orig-dst {VIP} --protonum tcp --dport 8001"), 20),
             ("--orig-dst 10.9.1.1 --protonum udp".to_owned(), 25),
         ] {
-            let said = format!("{deleted} flow entries have been deleted.\n");
-            assert_eq!(guest.cleanup(&words).ok(), said, "{words}");
+            let expected = format!("{deleted} flow entries have been deleted.\n");
+            assert_eq!(guest.cleanup(&words).ok(), expected, "{words}");
         }
     });
     let after = flows(&field);

@@ -1,7 +1,5 @@
 //! Kata's run directories around a live machine. patchbay finds and reads them, and never writes there.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

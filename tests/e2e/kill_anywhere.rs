@@ -4,8 +4,6 @@
 //! The state is that of QEMU's monitor, of QEMU's `/proc`, of `ip`, `ipvsadm` and the kernel's tables.
 //! QMP queries change nothing, so a random quarter of them is taken; `PATCHBAY_FULL=1` takes all.
 
-#![allow(clippy::unwrap_used)]
-
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -221,7 +219,7 @@ fn routes_killed_are_all_or_none() {
     let batch = (0..200).map(route).collect::<Value>().to_string();
     let none = || drop(guest.kata_network("update-routes", "[]").ok());
     let all = || drop(guest.kata_network("update-routes", &batch).ok());
-    let judge = || {
+    let assert_all_or_nothing = || {
         guest.kata_network("list-routes", "").ok();
         let there = routes(&guest);
         assert!(there == 0 || there == 200, "{there}");
@@ -230,19 +228,19 @@ fn routes_killed_are_all_or_none() {
         &rng,
         (&kata_network(&guest, "add-route"), &batch),
         none,
-        judge,
+        assert_all_or_nothing,
     );
     sweep(
         &rng,
         (&kata_network(&guest, "update-routes"), &batch),
         none,
-        judge,
+        assert_all_or_nothing,
     );
     sweep(
         &rng,
         (&kata_network(&guest, "del-route"), &batch),
         all,
-        judge,
+        assert_all_or_nothing,
     );
 }
 
@@ -284,7 +282,7 @@ fn restore_killed_is_all_or_nothing() {
     clear();
     let nothing = table(&guest);
     let seen = RefCell::new(BTreeMap::new());
-    let judge = |untouched: &str| {
+    let assert_all_or_nothing = |untouched: &str| {
         guest.ipvsadm("-A -f 4711 -s rr").ok();
         let there = table(&guest);
         assert!(there == whole || there == untouched, "{}", there.len());
@@ -292,12 +290,14 @@ fn restore_killed_is_all_or_nothing() {
         clear();
     };
     sweep(&rng, (&restore(&guest, &[]), &new), clear, || {
-        judge(&nothing);
+        assert_all_or_nothing(&nothing);
     });
     let replace = restore(&guest, &["--replace"]);
     // A file sent completely before the kill can take effect after the next command.
     let old_first = || drop(guest.restore(&["--replace"], &old).ok());
-    sweep(&rng, (&replace, &new), old_first, || judge(&before));
+    sweep(&rng, (&replace, &new), old_first, || {
+        assert_all_or_nothing(&before)
+    });
     eprintln!("whole or not: {seen:?}");
 }
 

@@ -1,7 +1,5 @@
 //! Linux 6.12 in the guest, which deletes tracked connections by a filter where 6.1 can't.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Card, Guest, Machine, linux_6_12};
 
 fn start() -> Guest {

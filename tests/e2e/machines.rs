@@ -1,8 +1,6 @@
 //! Slots for cards: ports and bridges, with and without ACPI hot-plug, on live guests, and on an arm
 //! machine without a guest.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,7 +1,5 @@
 //! The native commands on a live guest: flags in, tables or JSON out.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Done, Guest, Machine, patchbay, run, temp_dir};
 use serde_json::json;
 
@@ -128,8 +126,8 @@ fn ipvs_list_is_table_on_terminal_only(guest: &Guest) {
     // With names of hosts and services.
     let named = on_a_terminal(guest, "ipvs ID");
     assert!(named.starts_with("SERVICE  "), "{named}");
-    let judge = guest.exec("ipvsadm -L -n").ok();
-    assert_eq!(native(guest, "ipvs ID -L -n").ok(), judge);
+    let expected = guest.exec("ipvsadm -L -n").ok();
+    assert_eq!(native(guest, "ipvs ID -L -n").ok(), expected);
     assert_eq!(
         on_a_terminal(guest, "ipvs ID -S -n"),
         guest.exec("ipvsadm -Sn").ok()

@@ -1,8 +1,6 @@
 //! The incumbent's vectors of routes and interface changes, played on a live guest, and the decisions
 //! to differ from it.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Done, Guest, Machine, patchbay, run};
 use serde_json::{Value, json};
 

@@ -1,7 +1,5 @@
 //! A card from plug to unplug on a live guest, checked by the guest's programs.
 
-#![allow(clippy::unwrap_used)]
-
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! Random changes of cards, addresses and routes, compared with a model: an illegal request fails and
 //! changes nothing.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
@@ -59,9 +57,9 @@ impl Model {
     }
 
     /// Adds all routes or none; each device has to exist.
-    fn add(&mut self, asked: &[Value]) -> bool {
+    fn add(&mut self, requested: &[Value]) -> bool {
         let mut routes = self.routes.clone();
-        for route in asked {
+        for route in requested {
             let way = way(route);
             let known = self.cards.contains_key(&way.1);
             if !known || *routes.entry(identity(route)).or_insert(way.clone()) != way {
@@ -72,15 +70,17 @@ impl Model {
         true
     }
 
-    fn delete(&mut self, asked: &Value) -> bool {
+    fn delete(&mut self, requested: &Value) -> bool {
         let before = self.routes.len();
         self.routes.retain(|(dest, metric), (gateway, device)| {
-            let agrees = dest == asked["dest"].as_str().unwrap()
-                && asked["gateway"]
+            let agrees = dest == requested["dest"].as_str().unwrap()
+                && requested["gateway"]
                     .as_str()
                     .is_none_or(|ip| Some(ip) == gateway.as_deref())
-                && asked["device"].as_str().is_none_or(|name| name == device)
-                && asked["metric"]
+                && requested["device"]
+                    .as_str()
+                    .is_none_or(|name| name == device)
+                && requested["metric"]
                     .as_u64()
                     .is_none_or(|number| number == *metric);
             !agrees
@@ -176,7 +176,7 @@ fn document(card: &str, addresses: &[(String, &str)]) -> Value {
 fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done, bool) {
     let card = *rng.choice(&CARDS).unwrap();
     let addresses = some_addresses(rng, card);
-    let asked: Vec<Value> = (0..=rng.u64(..4)).map(|_| a_route(rng)).collect();
+    let requested: Vec<Value> = (0..=rng.u64(..4)).map(|_| a_route(rng)).collect();
     let before = model.clone();
     let (command, document, legal) = match rng.u64(..10) {
         0 => {
@@ -201,9 +201,9 @@ fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done,
             let legal = there.map(|there| *there = texts(&addresses)).is_some();
             ("update-iface", document(card, &addresses), legal)
         }
-        4..7 => ("add-route", json!(asked), model.add(&asked)),
+        4..7 => ("add-route", json!(requested), model.add(&requested)),
         7..9 => {
-            let mut pattern = asked[0].clone();
+            let mut pattern = requested[0].clone();
             for key in ["gateway", "device", "metric"] {
                 if rng.u64(..2) == 0 {
                     pattern.as_object_mut().unwrap().remove(key);
@@ -214,7 +214,7 @@ fn step(rng: &mut Rng, guest: &Guest, model: &mut Model) -> (&'static str, Done,
         }
         _ => {
             model.routes.clear();
-            ("update-routes", json!(asked), model.add(&asked))
+            ("update-routes", json!(requested), model.add(&requested))
         }
     };
     if !legal {

@@ -1,7 +1,5 @@
 //! The route commands on a live guest, checked by the guest's iproute2.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Card, Done, Guest, Machine};
 use serde_json::{Value, json};
 
@@ -31,7 +29,7 @@ fn table(guest: &Guest) -> String {
 }
 
 #[track_caller]
-fn refused(done: &Done, status: i32, sentence: &str) {
+fn assert_refused(done: &Done, status: i32, sentence: &str) {
     assert_eq!(
         (done.status, done.out.as_str()),
         (status, "null\n"),
@@ -68,7 +66,7 @@ fn the_guides_examples(guest: &Guest) {
         guest.kata_network("del-route", net).ok(),
         format!("[{net}]\n")
     );
-    refused(
+    assert_refused(
         &guest.kata_network("del-route", net),
         3,
         "no route of the guest agrees",
@@ -117,7 +115,7 @@ fn check(guest: &Guest, command: &str, vectors: &[Vector]) {
         match vector.expect {
             Ok(out) => assert_eq!(done.ok(), out, "{}", vector.input),
             Err((status, sentence)) => {
-                refused(&done, status, sentence);
+                assert_refused(&done, status, sentence);
                 assert_eq!(table(guest), before, "{}", vector.input);
             }
         }
@@ -204,7 +202,7 @@ fn decided_another_device_is_refused(guest: &Guest) {
     let through = |device| format!(r#"{{"dest":"10.50.0.0/16","device":"{device}"}}"#);
     guest.kata_network("add-route", &through("eth1")).ok();
     let before = table(guest);
-    refused(
+    assert_refused(
         &guest.kata_network("add-route", &through("eth-test")),
         4,
         "there is 10.50.0.0/16 dev eth1",

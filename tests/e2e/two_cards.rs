@@ -1,7 +1,5 @@
 //! A TAP and a vhost-user card in one guest: changes of one don't affect the other's traffic.
 
-#![allow(clippy::unwrap_used)]
-
 use std::net::SocketAddr;
 use std::thread;
 

@@ -1,7 +1,5 @@
 //! After a failure machine, host and guest are unchanged, and the error names the failed step.
 
-#![allow(clippy::unwrap_used)]
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,7 +24,7 @@ fn with_agent(guest: &Guest, agent: &str, words: &[&str]) -> Command {
     command
 }
 
-fn refused(done: &Done, kind: Kind, parts: &[&str]) {
+fn assert_refused(done: &Done, kind: Kind, parts: &[&str]) {
     assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
     assert_eq!(done.out, "null\n", "{done}");
     for part in parts {
@@ -47,7 +45,7 @@ fn plug_refused_address_is_undone() {
         "could not add the address fd00::3/64",
         "Permission denied",
     ];
-    refused(&done, Kind::Denied, &sentences);
+    assert_refused(&done, Kind::Denied, &sentences);
     assert_eq!(guest.snapshot(), snapshot);
 }
 
@@ -59,7 +57,7 @@ fn plug_card_unseen_by_agent_is_undone() {
     let snapshot = guest.snapshot();
     let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
     let done = run(&mut with_agent(&guest, &agent, &words), &card().json());
-    refused(
+    assert_refused(
         &done,
         Kind::NotYet,
         &["no card with MAC 02:42:20:6f:a3:69 appeared at PCI path 01.0/00"],
@@ -76,7 +74,7 @@ fn plug_silent_agent_is_undone() {
     let agent = format!("unix://{}", socket.display());
     let words = ["kata-network", "add-iface", "x", "-", "--timeout", "1"];
     let done = run(&mut with_agent(&guest, &agent, &words), &card().json());
-    refused(
+    assert_refused(
         &done,
         Kind::Timeout,
         &["could not configure the card", "no answer in 6 s"],
@@ -122,7 +120,7 @@ fn plug_killed_is_undone_by_next_command() {
         &mut with_agent(&guest, &url, &["kata-network", "add-iface", "x", "-"]),
         &other,
     );
-    refused(
+    assert_refused(
         &done,
         Kind::Kernel,
         &["could not configure the card in the guest: no"],
@@ -145,7 +143,7 @@ fn plug_paused_machine_changes_nothing() {
     guest.monitor().run("stop", serde_json::json!({}));
     let begun = Instant::now();
     let done = guest.plug(&card());
-    refused(
+    assert_refused(
         &done,
         Kind::Timeout,
         &["the sandbox's agent does not answer"],
@@ -167,7 +165,7 @@ fn plug_occupied_monitor_fails_in_time() {
     let done = guest.plug(&card());
     let waited = begun.elapsed();
     drop(held);
-    refused(
+    assert_refused(
         &done,
         Kind::Timeout,
         &["gave no greeting", "extra_monitor_socket"],
@@ -191,7 +189,7 @@ fn plug_monitor_with_full_queue_fails_in_time(guest: &Guest) {
         "{:?}",
         begun.elapsed()
     );
-    refused(&done, Kind::Timeout, &["gave no greeting"]);
+    assert_refused(&done, Kind::Timeout, &["gave no greeting"]);
     drop((waiting, held));
 }
 
@@ -236,7 +234,7 @@ fn plug_taken_name_is_refused() {
     guest.exec("ip link set eth-other name eth-test").ok();
     let snapshot = guest.snapshot();
     let done = guest.plug(&card().mac("02:42:20:6f:a3:70"));
-    refused(&done, Kind::Exists, &["name 'eth-test' is taken"]);
+    assert_refused(&done, Kind::Exists, &["name 'eth-test' is taken"]);
     assert_eq!(guest.snapshot(), snapshot);
 }
 
@@ -266,7 +264,7 @@ fn plug_unsupported_host_device_fails_early() {
         ),
     ] {
         let done = guest.plug(&card().device(device));
-        refused(&done, kind, &[sentence]);
+        assert_refused(&done, kind, &[sentence]);
     }
     assert_eq!(guest.snapshot(), snapshot);
     // A TAP device serves one card, with and without multi-queue.
@@ -275,6 +273,6 @@ fn plug_unsupported_host_device_fails_early() {
     for [first, second] in [[1, 2].map(shared), [3, 4].map(shared_multi_queue)] {
         guest.plug(&first).ok();
         let done = guest.plug(&second);
-        refused(&done, Kind::Exists, &["is in use by another process"]);
+        assert_refused(&done, Kind::Exists, &["is in use by another process"]);
     }
 }

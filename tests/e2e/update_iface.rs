@@ -1,7 +1,5 @@
 //! `update-iface` on a live guest, checked by the guest's iproute2.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Card, Done, Guest, Machine};
 use serde_json::{Value, json};
 

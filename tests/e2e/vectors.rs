@@ -1,8 +1,6 @@
 //! The incumbent's vectors of cards and of the command line, played on a live guest, and the decisions
 //! to differ from it.
 
-#![allow(clippy::unwrap_used)]
-
 use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
 use serde_json::Value;
 
@@ -226,21 +224,21 @@ fn accepted(guest: &Guest, vector: &Value, done: &Done) {
         return;
     }
     let added: Value = serde_json::from_str(&done.out).unwrap();
-    let asked = &vector["input"];
-    let name = asked["name"].as_str().unwrap();
+    let input = &vector["input"];
+    let name = input["name"].as_str().unwrap();
     let link = guest.ip(&format!("addr show {name}"))[0].take();
     assert_eq!(
         link["address"],
-        asked["hwAddr"].as_str().unwrap().to_lowercase()
+        input["hwAddr"].as_str().unwrap().to_lowercase()
     );
-    assert_eq!(link["mtu"], asked["mtu"]);
+    assert_eq!(link["mtu"], input["mtu"]);
     let infos = link["addr_info"].as_array().unwrap();
     let global: Vec<&Value> = infos
         .iter()
         .filter(|a| a["scope"] == "global")
         .map(|a| &a["local"])
         .collect();
-    let wanted = asked["IPAddresses"]
+    let wanted = input["IPAddresses"]
         .as_array()
         .into_iter()
         .flatten()
@@ -250,7 +248,7 @@ fn accepted(guest: &Guest, vector: &Value, done: &Done) {
         assert!(added.get("IPAddresses").is_none(), "{added}");
     }
     assert_eq!(
-        guest.kata_network("del-iface", &asked.to_string()).ok(),
+        guest.kata_network("del-iface", &input.to_string()).ok(),
         "null\n"
     );
 }

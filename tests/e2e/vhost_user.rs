@@ -1,21 +1,13 @@
 //! vhost-user cards with a DPDK backend, and backends that would block the guest.
 
-#![allow(clippy::unwrap_used)]
-
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Card, Done, Guest, Machine, Side, Testpmd, guide_vhost_user_card, stub_backend, traffic,
+    Card, Guest, Machine, Side, Testpmd, guide_vhost_user_card, stub_backend, traffic,
 };
 use patchbay_types::failure::Kind;
-
-fn refused(done: &Done, kind: Kind, sentence: &str) {
-    assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
-    assert_eq!(done.out, "null\n", "{done}");
-    assert!(done.err.contains(sentence), "{done}");
-}
 
 fn pings(guest: &Guest) {
     guest.netns().exec("ping -c 3 -i 0.2 -W 5 172.16.0.3").ok();
@@ -106,7 +98,7 @@ fn server_mode_accepts_backend() {
         &mut patchbay_tests::patchbay(guest.run_dir(), &words),
         &other,
     );
-    refused(&done, Kind::Timeout, "no backend connected to the socket");
+    done.assert_null_error(Kind::Timeout, "no backend connected to the socket");
     assert_eq!(guest.snapshot(), snapshot);
     assert!(!guest.file("vhost-user2").exists());
     assert_eq!(guest.kata_network("del-iface", &document).ok(), "null\n");
@@ -143,12 +135,12 @@ fn unusable_backend_is_refused() {
     let socket = guest.file("vhost-user1");
     let snapshot = guest.snapshot();
     let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
-    refused(&done, Kind::NotFound, "nobody listens on the socket");
+    done.assert_null_error(Kind::NotFound, "nobody listens on the socket");
 
     let listener = UnixListener::bind(&socket).unwrap();
     let begun = Instant::now();
     let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
-    refused(&done, Kind::Timeout, "does not answer");
+    done.assert_null_error(Kind::Timeout, "does not answer");
     assert!(
         begun.elapsed() < Duration::from_secs(6),
         "{:?}",
@@ -156,17 +148,13 @@ fn unusable_backend_is_refused() {
     );
     drop(listener);
     let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
-    refused(&done, Kind::NotFound, "nobody listens on the socket");
+    done.assert_null_error(Kind::NotFound, "nobody listens on the socket");
     assert_eq!(guest.snapshot(), snapshot);
 
     std::fs::remove_file(&socket).unwrap();
     stub_backend(&socket, 2);
     let done = guest.kata_network("add-iface", &guide_vhost_user_card(&socket));
-    refused(
-        &done,
-        Kind::Invalid,
-        "queues '5' is not allowed: the backend at",
-    );
+    done.assert_null_error(Kind::Invalid, "queues '5' is not allowed: the backend at");
     assert!(done.err.contains("offers 2"), "{done}");
     assert_eq!(guest.snapshot(), snapshot);
 }
@@ -183,6 +171,6 @@ fn private_memory_is_refused() {
         "add-iface",
         &guide_vhost_user_card(&guest.file("vhost-user1")),
     );
-    refused(&done, Kind::Unsupported, "memory is not shared");
+    done.assert_null_error(Kind::Unsupported, "memory is not shared");
     assert_eq!(guest.snapshot(), snapshot);
 }

@@ -156,7 +156,7 @@ impl Work {
         }
         report::Part {
             name,
-            asked: rounds,
+            planned: rounds,
             took: begun.elapsed(),
             samples,
         }

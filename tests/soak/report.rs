@@ -32,7 +32,7 @@ enum Slack {
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
-    pub(crate) asked: usize,
+    pub(crate) planned: usize,
     pub(crate) took: Duration,
     /// Number of rounds before each sample.
     pub(crate) samples: Vec<(usize, Gauge)>,
@@ -79,7 +79,7 @@ impl Report {
                 "## {}: {} of {} rounds in {} s\n\n| rounds | {} |\n|{}",
                 part.name,
                 part.done(),
-                part.asked,
+                part.planned,
                 part.took.as_secs(),
                 COLUMNS.join(" | "),
                 "---:|".repeat(COLUMNS.len() + 1),
@@ -100,8 +100,8 @@ impl Report {
     }
 
     pub(crate) fn verdict(&self) -> ExitCode {
-        let whole = |part: &Part| part.done() == part.asked && part.grown().is_empty();
-        if self.0.iter().all(whole) {
+        let complete = |part: &Part| part.done() == part.planned && part.grown().is_empty();
+        if self.0.iter().all(complete) {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE

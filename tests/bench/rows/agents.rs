@@ -109,11 +109,11 @@ pub(crate) fn measure(plan: Plan) -> Row {
 fn at_once(agents: &[Lone]) -> Duration {
     let start = Instant::now();
     let replies: Vec<String> = thread::scope(|scope| {
-        let asked: Vec<_> = agents
+        let requests: Vec<_> = agents
             .iter()
             .map(|agent| scope.spawn(|| agent.ask()))
             .collect();
-        asked
+        requests
             .into_iter()
             .map(|reply| reply.join().unwrap())
             .collect()

@@ -1,8 +1,6 @@
 //! A compromised agent, which sends malformed replies, floods, stalls and hangs up. The command fails
 //! in time, with a typed error, in bounded memory, and prints no terminal control characters.
 
-#![allow(clippy::unwrap_used)]
-
 mod answers;
 mod case;
 mod handshake;

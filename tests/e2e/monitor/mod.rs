@@ -1,7 +1,5 @@
 //! A monitor that sends errors, nothing or malformed replies at each step of a plug.
 
-#![allow(clippy::unwrap_used)]
-
 mod faults;
 
 use std::path::PathBuf;
@@ -68,9 +66,9 @@ impl FakeMachine {
 
     /// Returns the names of the commands so far.
     fn command_names(&self) -> Vec<String> {
-        let asked = self.monitor.requests();
+        let requests = self.monitor.requests();
         let name = |request: &Value| request["execute"].as_str().unwrap().to_owned();
-        asked.iter().map(name).collect()
+        requests.iter().map(name).collect()
     }
 
     /// Returns the names of the commands that change something.
@@ -98,12 +96,6 @@ impl FakeMachine {
     }
 }
 
-fn refused(done: &Done, kind: Kind, sentence: &str) {
-    assert_eq!(done.status, i32::from(kind.exit_code()), "{done}");
-    assert_eq!(done.out, "null\n", "{done}");
-    assert!(done.err.contains(sentence), "{done}");
-}
-
 /// Undoing tries to delete every object of a card, the device first.
 const UNDO: [&str; 5] = [
     "device_del",
@@ -118,7 +110,7 @@ fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
         (request["execute"] == step).then(|| Some(qmp_error("GenericError")))
     });
     let done = machine.command("add-iface");
-    refused(&done, Kind::Kernel, sentence);
+    done.assert_null_error(Kind::Kernel, sentence);
     assert!(done.err.contains("as the script says"), "{done}");
     assert_eq!(machine.change_names(), [done_before, &UNDO].concat());
     assert_eq!(machine.netns.links(), Vec::<String>::new());
@@ -148,14 +140,12 @@ fn plug_device_add_error_is_undone() {
 #[test]
 fn plug_sends_expected_qmp_commands() {
     let machine = FakeMachine::new(|_| None);
-    refused(
-        &machine.command("add-iface"),
-        Kind::Kernel,
-        "the agent says no",
-    );
-    let asked = machine.monitor.requests();
+    machine
+        .command("add-iface")
+        .assert_null_error(Kind::Kernel, "the agent says no");
+    let requests = machine.monitor.requests();
     let sent = |name: &str| {
-        let request = asked
+        let request = requests
             .iter()
             .find(|request| request["execute"] == name)
             .unwrap();
@@ -191,11 +181,7 @@ fn plug_qmp_timeout_is_undone_later() {
     });
     let begun = Instant::now();
     let done = machine.command("add-iface");
-    refused(
-        &done,
-        Kind::Timeout,
-        "QEMU did not answer netdev_add within 10 s",
-    );
+    done.assert_null_error(Kind::Timeout, "QEMU did not answer netdev_add within 10 s");
     assert!(
         done.err
             .contains("cleanup is incomplete and will be retried by the next command"),
@@ -220,11 +206,9 @@ fn plug_malformed_reply_is_undone_later() {
     let machine = FakeMachine::new(|request| {
         (request["execute"] == "device_add").then(|| Some(json!({"x": 1})))
     });
-    refused(
-        &machine.command("add-iface"),
-        Kind::Other,
-        "malformed QMP message",
-    );
+    machine
+        .command("add-iface")
+        .assert_null_error(Kind::Other, "malformed QMP message");
     assert_eq!(machine.netns.links(), Vec::<String>::new());
     assert_eq!(machine.command("del-iface").ok(), "null\n");
     assert_eq!(machine.journal(), Vec::<PathBuf>::new());
@@ -235,11 +219,9 @@ fn plug_without_qemu_is_not_found() {
     let machine = FakeMachine::new(|_| None);
     let dir = machine.dir.path();
     std::fs::remove_file(dir.join("qmp.sock")).unwrap();
-    refused(
-        &machine.command("add-iface"),
-        Kind::NotFound,
-        "no QEMU answers at",
-    );
+    machine
+        .command("add-iface")
+        .assert_null_error(Kind::NotFound, "no QEMU answers at");
 }
 
 /// A query takes 0.3 ms. A port needs those for its bus, address and hot-plug switch, the machine those

@@ -25,9 +25,9 @@ fn addresses(kernel: &mut FuzzKernel<'_>) {
     for listed in address::list(kernel).into_iter().flatten() {
         let mut batch = Batch::default();
         address::remove(&mut batch, listed.index, listed.address);
-        let told = bodies(&batch).pop().expect("there is one request");
+        let request = bodies(&batch).pop().expect("there is one request");
         // A request has no DAD state, so only address and link are compared.
-        for again in address::list(&mut FuzzKernel::Payload(&told))
+        for again in address::list(&mut FuzzKernel::Payload(&request))
             .into_iter()
             .flatten()
         {
@@ -41,9 +41,9 @@ fn routes(kernel: &mut FuzzKernel<'_>) {
     for listed in route::list(kernel).into_iter().flatten() {
         let mut batch = Batch::default();
         route::add(&mut batch, &listed);
-        let told = bodies(&batch).pop().expect("there is one request");
-        let again = route::list(&mut FuzzKernel::Payload(&told)).unwrap_or_default();
-        assert_eq!(again.len(), 1, "{listed:?} is told as {told:?}");
+        let request = bodies(&batch).pop().expect("there is one request");
+        let again = route::list(&mut FuzzKernel::Payload(&request)).unwrap_or_default();
+        assert_eq!(again.len(), 1, "{listed:?} is encoded as {request:?}");
         if let Some(converted) = listed.to_route(&names) {
             assert_eq!(again[0].to_route(&names).as_ref(), Some(&converted));
             assert_eq!(unpack(&pack(&converted)), Ok(converted));
