@@ -34,9 +34,9 @@ pub enum LauncherCommand {
     /// Start a sandbox and wait until its agent answers
     Start(StartOptions),
     /// Stop a sandbox and remove its folder
-    Stop(SandboxArg),
+    Stop(IdOrPrefix),
     /// List sandboxes
-    List(ListArgs),
+    List(ListFormat),
     /// Print the output of a sandbox's console
     Console(ConsoleArgs),
     /// Run a command in a sandbox started with --tools
@@ -45,14 +45,14 @@ pub enum LauncherCommand {
 
 /// A sandbox.
 #[derive(Debug, Args)]
-pub struct SandboxArg {
+pub struct IdOrPrefix {
     /// Sandbox ID, or a unique prefix
     pub id: String,
 }
 
-/// Arguments of `list`.
+/// Output format of `list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct ListFormat {
     /// Print a JSON array
     #[arg(long)]
     pub json: bool,
@@ -63,7 +63,7 @@ pub struct ListArgs {
 pub struct ConsoleArgs {
     /// The sandbox.
     #[command(flatten)]
-    pub sandbox: SandboxArg,
+    pub sandbox: IdOrPrefix,
     /// Print new output until the sandbox ends
     #[arg(long, short)]
     pub follow: bool,
@@ -74,7 +74,7 @@ pub struct ConsoleArgs {
 pub struct ExecArgs {
     /// The sandbox.
     #[command(flatten)]
-    pub sandbox: SandboxArg,
+    pub sandbox: IdOrPrefix,
     /// Command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<OsString>,

@@ -29,7 +29,9 @@ fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
         LauncherCommand::Overlay(options) => overlay::write(&options)?,
         LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
         LauncherCommand::Stop(sandbox) => launch::stop(&run_dir, &sandbox.id)?,
-        LauncherCommand::List(args) if args.json => list::print_json(&run_dir.list()?, &mut out)?,
+        LauncherCommand::List(format) if format.json => {
+            list::print_json(&run_dir.list()?, &mut out)?
+        }
         LauncherCommand::List(_) => list::print_table(&run_dir.list()?, &mut out)?,
         LauncherCommand::Console(args) => {
             let follow = if args.follow { Follow::Yes } else { Follow::No };
