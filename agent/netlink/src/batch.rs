@@ -92,6 +92,7 @@ impl<P: NetlinkProtocol> Batch<P> {
     }
 
     /// Returns all encoded requests; their sequence numbers are 0.
+    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.buffer
     }

@@ -20,34 +20,17 @@ impl FamilyId {
 
     /// Builds a single request with a command of version 1.
     pub fn request(self, command: u8, fill: impl FnOnce(&mut Body<'_>)) -> Batch<Generic> {
-        let mut batch = Batch::default();
-        self.push(&mut batch, command, fill);
-        batch
-    }
-
-    /// Appends a request to a batch.
-    pub fn push(self, batch: &mut Batch<Generic>, command: u8, fill: impl FnOnce(&mut Body<'_>)) {
-        self.add(batch, Flags::Plain, command, fill);
+        Batch::of(self.0, Flags::Plain, with_header(command, fill))
     }
 
     /// Builds a dump request.
     pub fn dump(self, command: u8, fill: impl FnOnce(&mut Body<'_>)) -> Batch<Generic> {
-        let mut batch = Batch::default();
-        self.add(&mut batch, Flags::Dump, command, fill);
-        batch
+        Batch::of(self.0, Flags::Dump, with_header(command, fill))
     }
 
-    fn add(
-        self,
-        batch: &mut Batch<Generic>,
-        flags: Flags,
-        command: u8,
-        fill: impl FnOnce(&mut Body<'_>),
-    ) {
-        batch.push(self.0, flags, |body| {
-            body.raw(&[command, 1, 0, 0]);
-            fill(body);
-        });
+    /// Appends a request to a batch.
+    pub fn push(self, batch: &mut Batch<Generic>, command: u8, fill: impl FnOnce(&mut Body<'_>)) {
+        batch.push(self.0, Flags::Plain, with_header(command, fill));
     }
 
     /// Looks up a family by name (`CTRL_CMD_GETFAMILY`).
@@ -66,5 +49,12 @@ impl FamilyId {
         })?;
         id.map(FamilyId)
             .ok_or(Error::Malformed("a family has no id"))
+    }
+}
+
+fn with_header(command: u8, fill: impl FnOnce(&mut Body<'_>)) -> impl FnOnce(&mut Body<'_>) {
+    move |body| {
+        body.raw(&[command, 1, 0, 0]);
+        fill(body);
     }
 }

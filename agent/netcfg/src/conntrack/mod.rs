@@ -129,10 +129,10 @@ fn list_and_delete(
 
 fn delete_each(
     socket: &mut impl Transport<Netfilter>,
-    deletes: &Batch<Netfilter>,
+    requests: &Batch<Netfilter>,
 ) -> Result<usize, Error> {
-    let mut deleted = deletes.len();
-    for (_, error) in socket.send(deletes)? {
+    let mut deleted = requests.len();
+    for (_, error) in socket.send(requests)? {
         if !error.is(Errno::ENOENT) {
             return Err(Error::Refused(error));
         }

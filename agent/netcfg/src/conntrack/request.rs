@@ -27,7 +27,7 @@ fn header(family: u8) -> [u8; HEADER] {
 /// Builds a dump of the flows of one family, or of both.
 pub(super) fn list(family: Option<Family>) -> Batch<Netfilter> {
     Batch::of(GET, Flags::Dump, |body| {
-        body.raw(&header(family.map_or(0, af)))
+        body.raw(&header(family.map_or(0, af)));
     })
 }
 

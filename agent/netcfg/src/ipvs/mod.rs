@@ -72,9 +72,9 @@ impl Ipvs {
         socket: &mut impl Transport<Generic>,
         id: ServiceId,
     ) -> Result<ListedService, Error> {
-        let request = self.0.request(consts::CMD_GET_SERVICE, |body| {
-            encode::service_nest(body, id)
-        });
+        let request = self
+            .0
+            .request(consts::CMD_GET_SERVICE, |body| encode::identify(body, id));
         get(socket, &request, decode::service)
     }
 
@@ -86,7 +86,7 @@ impl Ipvs {
     ) -> Result<Vec<ListedServer>, Error> {
         let request = self
             .0
-            .dump(consts::CMD_GET_DEST, |body| encode::service_nest(body, id));
+            .dump(consts::CMD_GET_DEST, |body| encode::identify(body, id));
         dump(socket, &request, |payload| {
             decode::server(payload, id.family()).map(Some)
         })

@@ -5,41 +5,36 @@
 //! request owns the path; a superseded one stops and must not roll anything back.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use patchbay_types::PciPath;
 
 use super::Error;
 
+/// Tokens of the requests that own PCI paths.
+type Owners = BTreeMap<PciPath, Arc<()>>;
+
 /// PCI paths of the cards that are being configured.
 #[derive(Debug, Default)]
 pub(super) struct Claims(Mutex<Owners>);
-
-#[derive(Debug, Default)]
-struct Owners {
-    last_request: u64,
-    by_path: BTreeMap<PciPath, u64>,
-}
 
 /// Claim of a PCI path, until a later request takes it over.
 #[derive(Debug)]
 pub(super) struct Claim<'a> {
     claims: &'a Claims,
     pub(super) path: &'a PciPath,
-    request: u64,
+    token: Arc<()>,
 }
 
 impl Claims {
     /// Claims a path and supersedes its current owner.
     pub(super) fn claim<'a>(&'a self, path: &'a PciPath) -> Claim<'a> {
-        let mut owners = self.lock();
-        owners.last_request += 1;
-        let request = owners.last_request;
-        owners.by_path.insert(path.clone(), request);
+        let (claims, token) = (self, Arc::default());
+        self.lock().insert(path.clone(), Arc::clone(&token));
         Claim {
-            claims: self,
+            claims,
             path,
-            request,
+            token,
         }
     }
 
@@ -62,7 +57,8 @@ impl Claim<'_> {
     }
 
     fn is_owner(&self, owners: &Owners) -> bool {
-        owners.by_path.get(self.path) == Some(&self.request)
+        let owner = owners.get(self.path);
+        owner.is_some_and(|owner| Arc::ptr_eq(owner, &self.token))
     }
 }
 
@@ -70,7 +66,7 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut owners = self.claims.lock();
         if self.is_owner(&owners) {
-            owners.by_path.remove(self.path);
+            owners.remove(self.path);
         }
     }
 }

@@ -6,7 +6,7 @@
 use patchbay_types::{DadPolicy, IfName, LinkChange, LinkSpec, Mtu};
 
 use super::addresses::{self, OnFailure};
-use super::link_state::{AdminState, LinkState};
+use super::link_state::LinkState;
 use super::step::set_link;
 use super::{Error, Sockets, queues, rename::rename};
 use crate::rtnl::link::{self, SetLink};
@@ -88,9 +88,9 @@ impl SavedLink {
         }
         addresses::set(sockets, index, &to.addresses, duplicates)?;
         addresses::restore_routes(sockets, &self.routes, OnFailure::Drop)?;
-        match (from.admin, to.admin) {
-            (AdminState::Down, AdminState::Up) => set_link(sockets, index, SetLink::Up),
-            (AdminState::Up, AdminState::Down) => set_link(sockets, index, SetLink::Down),
+        match (from.up, to.up) {
+            (false, true) => set_link(sockets, index, SetLink::Up),
+            (true, false) => set_link(sockets, index, SetLink::Down),
             _ => Ok(()),
         }
     }

@@ -6,13 +6,6 @@ use super::{Error, Sockets};
 use crate::ethtool::EthtoolLink;
 use crate::rtnl::{address, link};
 
-/// Whether a link is administratively up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AdminState {
-    Up,
-    Down,
-}
-
 /// Observed or desired state. A name or MTU that no request can contain is `None`; it can't be
 /// restored and is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +15,8 @@ pub(super) struct LinkState {
     pub(super) queues: Option<QueuePairs>,
     pub(super) arp: Arp,
     pub(super) addresses: Vec<InterfaceAddress>,
-    pub(super) admin: AdminState,
+    /// Administratively up.
+    pub(super) up: bool,
 }
 
 impl From<&LinkSpec> for LinkState {
@@ -41,7 +35,7 @@ impl From<&LinkSpec> for LinkState {
             queues: *queues,
             arp: *arp,
             addresses: addresses.clone(),
-            admin: AdminState::Up,
+            up: true,
         }
     }
 }
@@ -64,11 +58,7 @@ impl LinkState {
             queues: channels.map(|channels| channels.count),
             arp: link.arp,
             addresses,
-            admin: if link.up {
-                AdminState::Up
-            } else {
-                AdminState::Down
-            },
+            up: link.up,
         }))
     }
 }

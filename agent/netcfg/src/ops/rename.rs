@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use patchbay_types::{DadPolicy, IfName};
 
 use super::addresses::{self, OnFailure};
-use super::link_state::{AdminState, LinkState};
+use super::link_state::LinkState;
 use super::step::set_link;
 use super::{Error, Sockets};
 use crate::rtnl::link::SetLink;
@@ -21,9 +21,7 @@ pub(super) fn rename(
     routes: &[RouteMsg],
 ) -> Result<(), Error> {
     match set_link(sockets, index, SetLink::Name(name.clone())) {
-        Err(Error::Refused { error, .. })
-            if error.is(Errno::EBUSY) && from.admin == AdminState::Up =>
-        {
+        Err(Error::Refused { error, .. }) if error.is(Errno::EBUSY) && from.up => {
             set_link(sockets, index, SetLink::Down)?;
             let renamed = set_link(sockets, index, SetLink::Name(name.clone()));
             let up = set_link(sockets, index, SetLink::Up);

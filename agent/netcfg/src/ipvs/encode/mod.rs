@@ -21,24 +21,16 @@ pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) 
     match change {
         Change::AddService(new) => id.push(batch, CMD_NEW_SERVICE, |body| service(body, new)),
         Change::EditService(new) => id.push(batch, CMD_SET_SERVICE, |body| service(body, new)),
-        Change::DeleteService(old) => {
-            id.push(batch, CMD_DEL_SERVICE, |body| service_nest(body, *old))
-        }
+        Change::DeleteService(old) => id.push(batch, CMD_DEL_SERVICE, |body| identify(body, *old)),
         Change::Clear => id.push(batch, CMD_FLUSH, |_| {}),
-        Change::AddServer(of, new) => id.push(batch, CMD_NEW_DEST, |body| {
-            service_nest(body, *of);
-            server(body, new);
-        }),
-        Change::EditServer(of, new) => id.push(batch, CMD_SET_DEST, |body| {
-            service_nest(body, *of);
-            server(body, new);
-        }),
+        Change::AddServer(of, new) => id.push(batch, CMD_NEW_DEST, |body| server(body, *of, new)),
+        Change::EditServer(of, new) => id.push(batch, CMD_SET_DEST, |body| server(body, *of, new)),
         Change::DeleteServer(of, old) => id.push(batch, CMD_DEL_DEST, |body| {
-            service_nest(body, *of);
+            identify(body, *of);
             body.nest(top::DEST, |nest| server_id(nest, *old));
         }),
         Change::Zero(None) => id.push(batch, CMD_ZERO, |_| {}),
-        Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| service_nest(body, *one)),
+        Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| identify(body, *one)),
         Change::SetTimeouts(new) => id.push(batch, CMD_SET_CONFIG, |body| timeouts(body, *new)),
         Change::StartDaemon(new) => id.push(batch, CMD_NEW_DAEMON, |body| daemon(body, new)),
         Change::StopDaemon(role) => id.push(batch, CMD_DEL_DAEMON, |body| {
@@ -48,7 +40,7 @@ pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) 
 }
 
 /// Appends the nest that identifies a service.
-pub(super) fn service_nest(body: &mut Body<'_>, id: ServiceId) {
+pub(super) fn identify(body: &mut Body<'_>, id: ServiceId) {
     body.nest(top::SERVICE, |nest| service_id(nest, id));
 }
 
@@ -117,7 +109,8 @@ fn server_id(nest: &mut Body<'_>, id: ServerId) {
     nest.ints([IntAttr::be16(dest::PORT, id.port)]);
 }
 
-fn server(body: &mut Body<'_>, server: &Server) {
+fn server(body: &mut Body<'_>, of: ServiceId, server: &Server) {
+    identify(body, of);
     body.nest(top::DEST, |nest| {
         server_id(nest, server.id);
         nest.ints([

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Conflict, Role, Scheduler, Sysctl, TooManyRules};
+use patchbay_types::ipvs::{Change, Conflict, Role, Sysctl, TooManyRules};
 
 use crate::modules;
 use patchbay_netlink::KernelError;
@@ -60,14 +60,11 @@ pub enum Error {
     /// The request is invalid, though the host should have checked it.
     #[error(transparent)]
     Request(#[from] FieldError),
-    /// The table is not empty.
+    /// The table already has this number of services and servers.
     #[error(
-        "there are {rules} rules already: clear them first (-C), or restore with --replace or --merge"
+        "there are {0} rules already: clear them first (-C), or restore with --replace or --merge"
     )]
-    NotEmpty {
-        /// Number of services and servers.
-        rules: usize,
-    },
+    NotEmpty(usize),
     /// The undo log could not be read, written or removed.
     #[error("could not access the IPVS undo log")]
     UndoLog(#[source] std::io::Error),
@@ -127,7 +124,7 @@ impl Error {
             Self::Refused { kind, .. } => *kind,
             Self::Conflict(conflict) => conflict.kind(),
             Self::Line { source, .. } => source.kind(),
-            Self::NotEmpty { .. } => Kind::Exists,
+            Self::NotEmpty(_) => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,
             Self::NotUndone { first, .. } => first.kind(),
         }
@@ -190,39 +187,42 @@ fn role(role: Role) -> &'static str {
 
 /// Explains an errno for a change: IPVS sends no extended ACKs.
 fn explain(change: &Change, error: &KernelError) -> (Kind, String) {
-    let plain = |kind, text: &str| (kind, text.to_owned());
-    let about_service = matches!(change, Change::AddService(_) | Change::EditService(_));
-    match (Errno::from_raw(error.errno), change) {
-        (Errno::EEXIST, Change::StartDaemon(_)) => plain(Kind::Exists, "it is already running"),
-        (Errno::EEXIST, _) => plain(Kind::Exists, "it exists"),
-        (Errno::ENOENT, Change::AddService(service) | Change::EditService(service)) => {
-            (Kind::Unsupported, no_scheduler(&service.scheduler))
+    use Change::{AddServer, AddService, EditServer, EditService, StartDaemon, StopDaemon};
+    let errno = Errno::from_raw(error.errno);
+    let (kind, reason) = match (errno, change) {
+        (Errno::ENOENT, AddService(service) | EditService(service)) => {
+            let scheduler = &service.scheduler;
+            let reason = format!(
+                "this kernel does not have the scheduler {scheduler} or the persistence engine"
+            );
+            return (Kind::Unsupported, reason);
         }
-        (Errno::ENODEV, Change::StartDaemon(daemon)) => {
-            (Kind::NotFound, format!("there is no link {}", daemon.link))
+        (Errno::ENODEV, StartDaemon(daemon)) => {
+            return (Kind::NotFound, format!("there is no link {}", daemon.link));
         }
-        (Errno::ESRCH, Change::StopDaemon(_)) => plain(Kind::NotFound, "it is not running"),
-        (Errno::ESRCH, _) => plain(Kind::NotFound, "there is no such service"),
-        (Errno::ENOENT, _) => plain(Kind::NotFound, "there is no such server"),
-        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => plain(
-            Kind::Unsupported,
-            "this kernel's IPVS does not support IPv6",
-        ),
-        (Errno::EINVAL, Change::AddServer(..) | Change::EditServer(..)) => plain(
-            Kind::Invalid,
-            "its address is not unicast, or its family differs from that of the service, which requires a tunnel and no sync daemon",
-        ),
-        (Errno::EINVAL, Change::StartDaemon(_)) => plain(
-            Kind::Invalid,
-            "a real server has a different address family from its service, or the interface does not support the multicast group",
-        ),
-        (Errno::EINVAL, _) if about_service => {
-            plain(Kind::Invalid, "the kernel does not accept such a service")
+        (Errno::EEXIST, StartDaemon(_)) => (Kind::Exists, "it is already running"),
+        (Errno::EEXIST, _) => (Kind::Exists, "it exists"),
+        (Errno::ESRCH, StopDaemon(_)) => (Kind::NotFound, "it is not running"),
+        (Errno::ESRCH, _) => (Kind::NotFound, "there is no such service"),
+        (Errno::ENOENT, _) => (Kind::NotFound, "there is no such server"),
+        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => {
+            let reason = "this kernel's IPVS does not support IPv6";
+            (Kind::Unsupported, reason)
         }
-        (errno, _) => (Kind::from_errno(error.errno), errno.desc().to_owned()),
-    }
-}
-
-fn no_scheduler(scheduler: &Scheduler) -> String {
-    format!("this kernel does not have the scheduler {scheduler} or the persistence engine")
+        (Errno::EINVAL, AddServer(..) | EditServer(..)) => {
+            let reason = "its address is not unicast, or its family differs from that of the \
+                service, which requires a tunnel and no sync daemon";
+            (Kind::Invalid, reason)
+        }
+        (Errno::EINVAL, StartDaemon(_)) => {
+            let reason = "a real server has a different address family from its service, or the \
+                interface does not support the multicast group";
+            (Kind::Invalid, reason)
+        }
+        (Errno::EINVAL, AddService(_) | EditService(_)) => {
+            (Kind::Invalid, "the kernel does not accept such a service")
+        }
+        _ => (Kind::from_errno(error.errno), errno.desc()),
+    };
+    (kind, reason.to_owned())
 }

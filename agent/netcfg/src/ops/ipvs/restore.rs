@@ -49,7 +49,7 @@ fn fill(context: &mut IpvsContext, file: &RuleFile) -> Result<Restored, Error> {
     context.ipvs()?;
     let rules = ipvs::count_rules().map_err(Error::Proc)?;
     if rules > 0 {
-        return Err(Error::NotEmpty { rules });
+        return Err(Error::NotEmpty(rules));
     }
     let mut added = Vec::new();
     with_undo_log(context, |context, log| {
