@@ -1,9 +1,9 @@
-//! Operations on a real kernel, in a network namespace for each test, judged by iproute2.
+//! Operations on the real kernel, each test in a new network namespace; iproute2 judges.
 
 #![allow(clippy::unwrap_used)]
 
-mod agent_ops;
-mod bench;
-mod random;
+mod configure;
+mod harness;
+mod model;
 mod routes;
 mod update;

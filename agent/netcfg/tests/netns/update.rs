@@ -1,10 +1,12 @@
-//! Changes of interfaces on a real kernel, judged by iproute2.
+//! Changing addresses and MTU of an interface.
 
-#[allow(dead_code)]
 use std::fs;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
-use crate::bench::{address, ip, json, services, table};
+use crate::harness::{
+    address, addresses_text, global_addresses, ip, ip_json, main_table, netcfg_with_veths, refusal,
+};
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{DadPolicy, LinkChange, Mtu};
@@ -15,28 +17,21 @@ fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
     LinkChange::new(name.parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
 }
 
-fn update(services: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
-    let done = services.update(change).map(drop);
-    done.map_err(|error| Failure::from(&error))
+fn update(netcfg: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
+    let updated = netcfg.update(change).map(drop);
+    updated.map_err(|error| Failure::from(&error))
 }
 
-/// The addresses of a link but the link-local ones.
-fn addresses(name: &str) -> Vec<String> {
-    let listed = json(&format!("addr show {name}"))[0]["addr_info"].take();
-    let listed = listed.as_array().unwrap().clone();
-    let global = listed
-        .iter()
-        .filter(|a| a["local"].is_string() && a["scope"] != "link");
-    let mut texts: Vec<String> = global
-        .map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]))
-        .collect();
-    texts.sort();
-    texts
+/// Returns the global addresses of a link, sorted.
+fn addresses(link: &str) -> Vec<String> {
+    let mut addresses = global_addresses(link);
+    addresses.sort();
+    addresses
 }
 
-/// Addresses of both families, and routes of every sort that lean on them.
-fn settled() -> Netcfg {
-    let services = services();
+/// Sets up addresses of both families, and routes of every kind that depend on them.
+fn with_routes() -> Netcfg {
+    let netcfg = netcfg_with_veths();
     ip("addr add 172.16.0.3/16 brd + dev eth1");
     ip("addr add fd00::3/64 dev eth1 nodad");
     ip("addr add 10.9.0.3/16 brd + dev eth2");
@@ -46,79 +41,85 @@ fn settled() -> Netcfg {
     ip("route add 10.3.0.0/16 via 172.16.0.1 table 77");
     ip("route add 10.4.0.0/16 nexthop via 172.16.0.1 nexthop via 172.16.0.2");
     ip("route add fd01::/64 via fd00::1");
-    services
+    netcfg
 }
 
 #[test]
-fn a_replaced_address_leaves_every_route_where_it_was() {
-    let services = settled();
-    let before = table();
-    let index = json("link show eth1")[0]["ifindex"].clone();
+fn update_address_keeps_routes() {
+    let netcfg = with_routes();
+    let before = main_table();
+    let index = ip_json("link show eth1")[0]["ifindex"].clone();
     update(
-        &services,
+        &netcfg,
         &change("eth1", &["172.16.0.9/16", "fd00::3/64"], None),
     )
     .unwrap();
     assert_eq!(addresses("eth1"), ["172.16.0.9/16", "fd00::3/64"]);
-    assert_eq!(table(), before.replace("src 172.16.0.3", "src 172.16.0.9"));
+    assert_eq!(
+        main_table(),
+        before.replace("src 172.16.0.3", "src 172.16.0.9")
+    );
     assert!(ip("route show table 77").contains("10.3.0.0/16 via 172.16.0.1"));
-    assert_eq!(json("link show eth1")[0]["ifindex"], index);
+    assert_eq!(ip_json("link show eth1")[0]["ifindex"], index);
     assert!(ip("addr show eth1").contains("172.16.0.9/16 brd 172.16.255.255"));
 }
 
 #[test]
-fn a_secondary_stays_when_its_primary_goes() {
+fn update_keeps_secondaries_without_primary() {
     for promote in ["0", "1"] {
-        let services = settled();
+        let netcfg = with_routes();
         fs::write("/proc/sys/net/ipv4/conf/all/promote_secondaries", promote).unwrap();
         fs::write("/proc/sys/net/ipv4/conf/eth1/promote_secondaries", promote).unwrap();
         ip("addr add 172.16.0.4/16 dev eth1");
         ip("addr add 172.16.0.5/16 dev eth1");
-        let before = table();
+        let before = main_table();
         let wanted = ["172.16.0.5/16", "172.16.0.6/16", "fd00::3/64"];
-        update(&services, &change("eth1", &wanted, None)).unwrap();
+        update(&netcfg, &change("eth1", &wanted, None)).unwrap();
         assert_eq!(addresses("eth1"), wanted, "promote {promote}");
-        assert_eq!(table(), before.replace("src 172.16.0.3", "src 172.16.0.5"));
+        assert_eq!(
+            main_table(),
+            before.replace("src 172.16.0.3", "src 172.16.0.5")
+        );
     }
 }
 
 #[test]
-fn the_same_again_touches_nothing() {
-    let services = settled();
-    let show = || ip("addr show") + &table();
+fn update_without_difference_changes_nothing() {
+    let netcfg = with_routes();
+    let show = || addresses_text() + &main_table();
     let before = show();
     update(
-        &services,
+        &netcfg,
         &change("eth1", &["172.16.0.3/16", "fd00::3/64"], Some(1500)),
     )
     .unwrap();
     assert_eq!(show(), before);
     let nothing = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
-    update(&services, &nothing).unwrap();
+    update(&netcfg, &nothing).unwrap();
     assert_eq!(show(), before);
 }
 
 #[test]
-fn no_addresses_means_none() {
-    let services = settled();
-    update(&services, &change("eth1", &[], None)).unwrap();
+fn update_without_addresses_removes_all() {
+    let netcfg = with_routes();
+    update(&netcfg, &change("eth1", &[], None)).unwrap();
     assert_eq!(addresses("eth1"), Vec::<String>::new());
-    // What needs no address of the link is put back.
+    // Routes that need no address of the link are restored.
     assert!(
-        table().contains("10.2.0.0/16 dev eth1 scope link"),
+        main_table().contains("10.2.0.0/16 dev eth1 scope link"),
         "{}",
-        table()
+        main_table()
     );
-    assert!(!table().contains("172.16"), "{}", table());
+    assert!(!main_table().contains("172.16"), "{}", main_table());
 }
 
 #[test]
-fn prefixes_change_in_place() {
-    let services = settled();
+fn update_changes_prefix_lengths() {
+    let netcfg = with_routes();
     let wanted = ["172.16.0.3/24", "fd00::3/48"];
-    update(&services, &change("eth1", &wanted, None)).unwrap();
+    update(&netcfg, &change("eth1", &wanted, None)).unwrap();
     assert_eq!(addresses("eth1"), wanted);
-    let table = table();
+    let table = main_table();
     assert!(
         table.contains("172.16.0.0/24 dev eth1 proto kernel"),
         "{table}"
@@ -128,28 +129,28 @@ fn prefixes_change_in_place() {
 }
 
 #[test]
-fn the_mtu_changes_alone_and_keeps_to_ipv6() {
-    let services = settled();
-    let before = table();
+fn update_mtu_below_ipv6_minimum_fails() {
+    let netcfg = with_routes();
+    let before = main_table();
     let mtu = |bytes| {
         let mtu = Mtu::try_from(bytes).ok();
         LinkChange::new("eth1".parse().unwrap(), None, mtu, "addresses").unwrap()
     };
-    update(&services, &mtu(1400)).unwrap();
-    assert_eq!(json("link show eth1")[0]["mtu"], 1400);
-    assert_eq!(table(), before);
-    let failure = update(&services, &mtu(1279)).unwrap_err();
+    update(&netcfg, &mtu(1400)).unwrap();
+    assert_eq!(ip_json("link show eth1")[0]["mtu"], 1400);
+    assert_eq!(main_table(), before);
+    let failure = update(&netcfg, &mtu(1279)).unwrap_err();
     assert_eq!(
         (failure.kind(), failure.field()),
         (Kind::Invalid, Some("mtu"))
     );
     assert!(failure.to_string().contains("fd00::3/64"), "{failure}");
-    assert_eq!(json("link show eth1")[0]["mtu"], 1400);
+    assert_eq!(ip_json("link show eth1")[0]["mtu"], 1400);
 }
 
 #[test]
-fn an_unknown_name_is_not_found() {
-    let failure = update(&services(), &change("nope", &[], None)).unwrap_err();
+fn update_unknown_interface_fails() {
+    let failure = update(&netcfg_with_veths(), &change("nope", &[], None)).unwrap_err();
     assert_eq!(
         (failure.kind(), failure.field()),
         (Kind::NotFound, Some("name"))
@@ -163,74 +164,85 @@ fn an_unknown_name_is_not_found() {
 }
 
 #[test]
-fn a_refusal_of_the_kernel_undoes_everything() {
-    let services = settled();
+fn update_refused_address_rolls_back() {
+    let netcfg = with_routes();
     ip("route add 10.5.0.0/16 dev eth2 src 172.16.0.3");
     fs::write("/proc/sys/net/ipv6/conf/eth1/disable_ipv6", "1").unwrap();
-    let show = || ip("addr show") + &ip("link show") + &table() + &ip("route show table 77");
+    let show = || addresses_text() + &ip("link show") + &main_table() + &ip("route show table 77");
     let before = show();
+    let refused = refusal("addr add fd00::9/64 dev eth1 nodad", "Permission denied");
     let wanted = ["172.16.0.9/16", "fd00::9/64"];
-    let failure = update(&services, &change("eth1", &wanted, Some(1400))).unwrap_err();
+    let failure = update(&netcfg, &change("eth1", &wanted, Some(1400))).unwrap_err();
     assert_eq!(failure.to_string(), "could not add the address fd00::9/64");
-    assert!(
-        failure
-            .chain()
-            .any(|cause| cause.contains("IPv6 is disabled")),
-        "{failure:?}"
+    assert_eq!(
+        (failure.kind(), failure.errno()),
+        (Kind::Denied, Some(libc::EACCES))
     );
+    assert_eq!(failure.chain().collect::<Vec<_>>(), [refused]);
     assert_eq!(show(), before);
 }
 
-fn detecting(change: LinkChange) -> LinkChange {
+fn detect_duplicates(change: LinkChange) -> LinkChange {
     change.with_dad(DadPolicy::Detect)
 }
 
 #[test]
-fn an_address_is_waited_for_when_that_is_asked() {
-    let services = settled();
-    let tentative = || ip("addr show dev eth1 scope global").contains("tentative");
-    let timed = |change| {
-        let begun = Instant::now();
-        update(&services, &change).unwrap();
-        assert!(!tentative());
-        begun.elapsed()
+fn update_waits_for_duplicate_detection_on_request() {
+    let netcfg = with_routes();
+    let is_set = |local: &str, flag: &str| {
+        let listed = ip_json("addr show eth1")[0]["addr_info"].take();
+        let mut listed = listed.as_array().unwrap().iter();
+        let address = listed.find(|a| a["local"] == local).unwrap();
+        address.get(flag).is_some_and(|value| *value == true)
     };
-    // The kernel asks once and waits for a second (`dad_transmits`, `retrans_time_ms`).
-    let waited = timed(detecting(change(
-        "eth1",
-        &["fd00::3/64", "fd00::9/64"],
-        None,
-    )));
-    assert!(waited > Duration::from_millis(900), "{waited:?}");
-    let at_once = timed(change("eth1", &["fd00::3/64", "fd00::10/64"], None));
-    assert!(at_once < Duration::from_millis(900), "{at_once:?}");
+    let wanted = change("eth1", &["fd00::3/64", "fd00::9/64"], None);
+    update(&netcfg, &detect_duplicates(wanted)).unwrap();
+    assert!(!is_set("fd00::9", "nodad") && !is_set("fd00::9", "tentative"));
+    let wanted = change("eth1", &["fd00::3/64", "fd00::10/64"], None);
+    update(&netcfg, &wanted).unwrap();
+    assert!(is_set("fd00::10", "nodad") && !is_set("fd00::10", "tentative"));
 }
 
 #[test]
-fn a_duplicate_is_reported_and_undone() {
-    let services = settled();
+fn update_with_duplicate_address_rolls_back() {
+    let netcfg = with_routes();
     ip("addr add fd00::9/64 dev eth1p nodad");
-    let before = ip("addr show eth1") + &table();
+    let before = addresses_text() + &main_table();
     let wanted = change("eth1", &["172.16.0.9/16", "fd00::9/64"], None);
-    let failure = update(&services, &detecting(wanted)).unwrap_err();
+    let failure = update(&netcfg, &detect_duplicates(wanted)).unwrap_err();
     assert_eq!(
         (failure.kind(), failure.field()),
         (Kind::Exists, Some("addresses"))
     );
-    let sentence = "the address fd00::9/64 belongs to another host on the link";
-    assert_eq!(failure.to_string(), sentence);
-    assert_eq!(ip("addr show eth1") + &table(), before);
+    let message = "the address fd00::9/64 belongs to another host on the link";
+    assert_eq!(failure.to_string(), message);
+    assert_eq!(addresses_text() + &main_table(), before);
 }
 
 #[test]
-fn a_link_without_a_carrier_settles_nothing() {
-    let services = settled();
-    // The other end stays down.
+fn update_without_carrier_times_out_detection() {
+    let netcfg = with_routes();
+    // Its peer stays down.
     ip("link add veth type veth peer name end");
     ip("link set veth up");
     let wanted = change("veth", &["10.8.0.3/16", "fd00::9/64"], None);
-    let failure = update(&services, &detecting(wanted)).unwrap_err();
+    let failure = update(&netcfg, &detect_duplicates(wanted)).unwrap_err();
     assert_eq!(failure.kind(), Kind::NotYet);
     assert!(failure.to_string().contains("fd00::9/64"), "{failure}");
     assert_eq!(addresses("veth"), Vec::<String>::new());
+    let wanted = change("veth", &["10.8.0.3/16", "fd00::9/64"], None);
+    update(&netcfg, &wanted).unwrap();
+    assert_eq!(addresses("veth"), ["10.8.0.3/16", "fd00::9/64"]);
+}
+
+#[test]
+fn update_keeps_link_local_addresses() {
+    let netcfg = with_routes();
+    let link_local = || ip("-o -6 addr show dev eth1 scope link").contains("fe80:");
+    while !link_local() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    update(&netcfg, &change("eth1", &["172.16.0.9/16"], None)).unwrap();
+    assert_eq!(addresses("eth1"), ["172.16.0.9/16"]);
+    assert!(link_local());
 }

@@ -1,19 +1,20 @@
-//! Random changes of addresses and routes, each checked against a plain model: what is there is a
-//! list, and a request that the model finds wrong must change nothing.
+//! Random changes of addresses and routes, compared with a plain model after each step. A request that
+//! is invalid in the model must change nothing.
 
-#[allow(dead_code)]
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::bench::{Dice, address, ip, json, services};
+use fastrand::Rng;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
 use patchbay_types::{Destination, LinkChange, Route, RoutePattern, RouteRequest, RouteSpec};
 
+use crate::harness::{address, global_addresses, ip, ip_json, netcfg_with_veths, pick, seeded_rng};
+
 const STEPS: usize = 400;
 const DEVICES: [&str; 2] = ["eth1", "eth2"];
 
-/// The addresses that a link always keeps, so that its router stays in reach, and its router.
+/// Returns the addresses that a link always keeps, and the gateways that they reach.
 fn base(device: &str) -> [(&'static str, &'static str); 2] {
     match device {
         "eth1" => [("172.16.0.3/16", "172.16.0.1"), ("fd01::3/64", "fd01::1")],
@@ -21,11 +22,11 @@ fn base(device: &str) -> [(&'static str, &'static str); 2] {
     }
 }
 
-/// What the test believes.
+/// Expected state of the kernel.
 #[derive(Debug, Clone, Default)]
 struct Model {
     addresses: BTreeMap<&'static str, BTreeSet<String>>,
-    /// Device and way by destination and metric, as iproute2 tells them.
+    /// Gateway and device by destination and metric, in iproute2's format.
     routes: BTreeMap<(String, u64), (Option<String>, String)>,
 }
 
@@ -38,19 +39,15 @@ impl Model {
         }
     }
 
-    /// What the kernel has, but for what it made by itself.
-    fn seen() -> Self {
+    /// Reads the state of the kernel, without routes and addresses that it made by itself.
+    fn read() -> Self {
         let mut seen = Self::default();
         for device in DEVICES {
-            let listed = json(&format!("addr show {device}"))[0]["addr_info"].take();
-            let listed = listed.as_array().unwrap().clone().into_iter();
-            let ours = listed.filter(|a| a["local"].is_string() && a["scope"] != "link");
-            let texts =
-                ours.map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]));
-            seen.addresses.insert(device, texts.collect());
+            let addresses = global_addresses(device).into_iter().collect();
+            seen.addresses.insert(device, addresses);
         }
         for family in ["-4", "-6"] {
-            for route in json(&format!("{family} route show")).as_array().unwrap() {
+            for route in ip_json(&format!("{family} route show")).as_array().unwrap() {
                 if route["protocol"] == "kernel" {
                     continue;
                 }
@@ -82,7 +79,7 @@ impl Model {
         (gateway, route.device.clone())
     }
 
-    /// Adds all or none.
+    /// Adds all routes, or none.
     fn add(&mut self, specs: &[RouteSpec]) -> Result<(), ()> {
         let mut routes = self.routes.clone();
         for route in specs.iter().map(RouteSpec::resolve) {
@@ -95,13 +92,14 @@ impl Model {
         Ok(())
     }
 
+    /// Deletes the routes that match, of which there must be one.
     fn delete(&mut self, pattern: &RoutePattern) -> Result<(), ()> {
         let before = self.routes.len();
         let Destination::Net(net) = pattern.dest else {
-            panic!("the test makes none");
+            panic!("the test has no pattern for default routes");
         };
         self.routes.retain(|(dest, metric), (gateway, device)| {
-            let agrees = *dest == net.trunc().to_string()
+            let matches = *dest == net.trunc().to_string()
                 && pattern
                     .gateway
                     .is_none_or(|ip| Some(ip.to_string()) == *gateway)
@@ -110,7 +108,7 @@ impl Model {
                     .as_ref()
                     .is_none_or(|name| name.as_str() == device)
                 && pattern.metric.is_none_or(|m| u64::from(m) == *metric);
-            !agrees
+            !matches
         });
         if self.routes.len() == before {
             Err(())
@@ -120,10 +118,10 @@ impl Model {
     }
 }
 
-/// Few destinations, so that requests meet.
-fn a_route(dice: &mut Dice) -> RouteSpec {
-    let device = *dice.one(&DEVICES);
-    let v4 = dice.below(2) == 0;
+/// Returns a route to one of a few destinations, so that requests affect each other.
+fn random_route(rng: &mut Rng) -> RouteSpec {
+    let device = *pick(rng, &DEVICES);
+    let v4 = rng.u64(..2) == 0;
     let dest = if v4 {
         ["20.1.0.0/16", "20.2.0.0/16", "20.3.4.5/32", "0.0.0.0/0"]
     } else {
@@ -135,12 +133,12 @@ fn a_route(dice: &mut Dice) -> RouteSpec {
         ]
     };
     let [v4_base, v6_base] = base(device);
-    let dest = *dice.one(&dest);
-    // Everything would be on the link, also what is meant to be out of reach.
-    let routed = dest.ends_with("/0") || dice.below(3) > 0;
-    let mut gateway = routed.then_some(if v4 { v4_base.1 } else { v6_base.1 });
-    // Out of everybody's reach: the kernel refuses it.
-    if dice.below(12) == 0 {
+    let dest = *pick(rng, &dest);
+    // A default route without a gateway would make every gateway reachable.
+    let has_gateway = dest.ends_with("/0") || rng.u64(..3) > 0;
+    let mut gateway = has_gateway.then_some(if v4 { v4_base.1 } else { v6_base.1 });
+    // An unreachable gateway, which the kernel refuses.
+    if rng.u64(..12) == 0 {
         gateway = Some(if v4 { "192.0.2.1" } else { "2001:db8:ffff::1" });
     }
     let parts = RouteRequest {
@@ -149,90 +147,93 @@ fn a_route(dice: &mut Dice) -> RouteSpec {
         source: None,
         device: device.parse().unwrap(),
         scope: None,
-        metric: (dice.below(3) == 0).then_some(7),
+        metric: (rng.u64(..3) == 0).then_some(7),
     };
     RouteSpec::new(parts).unwrap()
 }
 
-fn routes(dice: &mut Dice) -> Vec<RouteSpec> {
-    (0..=dice.below(4)).map(|_| a_route(dice)).collect()
+fn random_routes(rng: &mut Rng) -> Vec<RouteSpec> {
+    (0..=rng.u64(..4)).map(|_| random_route(rng)).collect()
 }
 
-/// Whether the kernel takes every gateway of these that is not there yet.
-fn reachable(specs: &[RouteSpec], there: &Model) -> bool {
-    let lost = |ip: IpAddr| ["192.0.2.1", "2001:db8:ffff::1"].contains(&ip.to_string().as_str());
+/// Returns whether the kernel accepts the gateways of the routes that don't exist yet.
+fn reachable(specs: &[RouteSpec], existing: &Model) -> bool {
+    let is_unreachable =
+        |ip: IpAddr| ["192.0.2.1", "2001:db8:ffff::1"].contains(&ip.to_string().as_str());
     specs.iter().all(|spec| {
-        !spec.fields().gateway.is_some_and(lost)
-            || there.routes.contains_key(&Model::identity(&spec.resolve()))
+        !spec.fields().gateway.is_some_and(is_unreachable)
+            || existing
+                .routes
+                .contains_key(&Model::identity(&spec.resolve()))
     })
 }
 
-fn add_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
-    let specs = routes(dice);
+fn add_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
+    let specs = random_routes(rng);
     let mut next = model.clone();
-    let legal = next.add(&specs).is_ok() && reachable(&specs, model);
-    if legal {
+    let valid = next.add(&specs).is_ok() && reachable(&specs, model);
+    if valid {
         *model = next;
     }
-    (services.add_routes(&specs).is_ok(), legal)
+    (netcfg.add_routes(&specs).is_ok(), valid)
 }
 
-fn delete_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
-    let spec = a_route(dice);
+fn delete_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
+    let spec = random_route(rng);
     let pattern = RoutePattern {
         dest: Destination::Net(spec.fields().dest),
-        gateway: spec.fields().gateway.filter(|_| dice.below(3) == 0),
+        gateway: spec.fields().gateway.filter(|_| rng.u64(..3) == 0),
         source: None,
-        device: (dice.below(3) == 0).then(|| spec.fields().device.clone()),
+        device: (rng.u64(..3) == 0).then(|| spec.fields().device.clone()),
         scope: None,
         metric: spec.fields().metric,
     };
-    let legal = model.delete(&pattern).is_ok();
-    (services.delete_routes(&[pattern]).is_ok(), legal)
+    let valid = model.delete(&pattern).is_ok();
+    (netcfg.delete_routes(&[pattern]).is_ok(), valid)
 }
 
-fn replace_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
-    let specs = routes(dice);
+fn replace_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
+    let specs = random_routes(rng);
     let mut next = Model {
         routes: BTreeMap::new(),
         ..model.clone()
     };
-    let legal = next.add(&specs).is_ok() && reachable(&specs, &Model::default());
-    if legal {
+    let valid = next.add(&specs).is_ok() && reachable(&specs, &Model::default());
+    if valid {
         *model = next;
     }
-    (services.replace_routes(&specs).is_ok(), legal)
+    (netcfg.replace_routes(&specs).is_ok(), valid)
 }
 
-fn address_step(dice: &mut Dice, services: &Netcfg, model: &mut Model) -> (bool, bool) {
-    let device = *dice.one(&DEVICES);
+fn address_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
+    let device = *pick(rng, &DEVICES);
     let number = if device == "eth1" { 1 } else { 2 };
     let mut wanted: Vec<String> = base(device).map(|b| b.0.to_owned()).to_vec();
     for last in 10..14 {
-        if dice.below(2) == 0 {
-            wanted.push(format!("192.168.{number}.{last}/{}", dice.one(&[24, 28])));
+        if rng.u64(..2) == 0 {
+            wanted.push(format!("192.168.{number}.{last}/{}", pick(rng, &[24, 28])));
         }
-        if dice.below(3) == 0 {
-            wanted.push(format!("fd0{number}:1::{last}/{}", dice.one(&[64, 96])));
+        if rng.u64(..3) == 0 {
+            wanted.push(format!("fd0{number}:1::{last}/{}", pick(rng, &[64, 96])));
         }
     }
-    // The order decides which IPv4 address is the first of its network.
-    if dice.below(2) == 0 {
+    // The order determines the primary IPv4 address of a network.
+    if rng.u64(..2) == 0 {
         wanted.reverse();
     }
     let list = wanted.iter().map(|text| address(text)).collect();
     let change = LinkChange::new(device.parse().unwrap(), Some(list), None, "addresses").unwrap();
     model.addresses.insert(device, wanted.into_iter().collect());
-    let done = services
+    let updated = netcfg
         .update(&change)
         .map_err(|error| Failure::from(&error));
-    (done.is_ok(), true)
+    (updated.is_ok(), true)
 }
 
 #[test]
-fn random_changes_keep_to_a_plain_model() {
-    let mut dice = Dice::new();
-    let services = services();
+fn random_changes_match_model() {
+    let mut rng = seeded_rng();
+    let netcfg = netcfg_with_veths();
     for device in DEVICES {
         for (address, _) in base(device) {
             ip(&format!("addr add {address} dev {device} nodad"));
@@ -241,21 +242,21 @@ fn random_changes_keep_to_a_plain_model() {
     let mut model = Model::new();
     let (mut done, mut refused) = (0, 0);
     for step in 0..STEPS {
-        let what = dice.below(8);
-        let (ended_well, legal) = match what {
-            0..3 => add_step(&mut dice, &services, &mut model),
-            3..5 => delete_step(&mut dice, &services, &mut model),
-            5 => replace_step(&mut dice, &services, &mut model),
-            _ => address_step(&mut dice, &services, &mut model),
+        let kind = rng.u64(..8);
+        let (succeeded, valid) = match kind {
+            0..3 => add_step(&mut rng, &netcfg, &mut model),
+            3..5 => delete_step(&mut rng, &netcfg, &mut model),
+            5 => replace_step(&mut rng, &netcfg, &mut model),
+            _ => address_step(&mut rng, &netcfg, &mut model),
         };
-        assert_eq!(ended_well, legal, "step {step}, of kind {what}: {model:#?}");
-        let seen = Model::seen();
+        assert_eq!(succeeded, valid, "step {step}, of kind {kind}: {model:#?}");
+        let seen = Model::read();
         assert_eq!(
             seen.addresses, model.addresses,
-            "step {step}, of kind {what}"
+            "step {step}, of kind {kind}"
         );
-        assert_eq!(seen.routes, model.routes, "step {step}, of kind {what}");
-        if legal { done += 1 } else { refused += 1 }
+        assert_eq!(seen.routes, model.routes, "step {step}, of kind {kind}");
+        if valid { done += 1 } else { refused += 1 }
     }
     eprintln!("{done} steps done, {refused} refused");
     assert!(done > STEPS / 3 && refused > STEPS / 10);
