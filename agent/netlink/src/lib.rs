@@ -6,7 +6,7 @@
 //! - The kernel processes requests inside `sendmsg`, so a blocking socket costs nothing and an async
 //!   stack would only add wakers. Callers keep these calls off the async runtime's thread.
 //! - Requesting an ACK for each request overflows the receive buffer at 257 replies, and results are
-//!   lost. Only the last request of a chunk asks for one; errors are reported without being asked for.
+//!   lost. Only the last request of a chunk asks for one; errors are reported in any case.
 //! - The kernel continues after an error. A batch is not a transaction: steps that depend on each
 //!   other go in separate batches, and rolling back is up to the caller.
 //!

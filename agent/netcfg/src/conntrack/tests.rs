@@ -21,17 +21,13 @@ struct FakeKernel {
     dump_count: usize,
 }
 
-fn refusal(errno: Errno) -> KernelError {
-    KernelError::from(errno)
-}
-
 impl Transport<Netfilter> for FakeKernel {
     fn send(&mut self, batch: &Batch<Netfilter>) -> Result<Vec<(usize, KernelError)>, Error> {
         self.sent.push((batch.len(), batch.bytes().to_vec()));
-        let refused = self.errors.pop_front().unwrap_or_default();
-        Ok(refused
+        let errors = self.errors.pop_front().unwrap_or_default();
+        Ok(errors
             .into_iter()
-            .map(|(at, no)| (at, refusal(no)))
+            .map(|(position, errno)| (position, errno.into()))
             .collect())
     }
 
@@ -47,7 +43,7 @@ impl Transport<Netfilter> for FakeKernel {
         self.dump_count += 1;
         match self.dumps.pop_front().unwrap_or_else(|| Ok(Vec::new())) {
             Ok(flows) => flows.iter().try_for_each(|flow| each(flow)),
-            Err(errno) => Err(Error::Refused(refusal(errno))),
+            Err(errno) => Err(Error::Refused(errno.into())),
         }
     }
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use patchbay_types::{DadPolicy, InterfaceAddress};
 
 use super::step::{send, send_ignoring};
-use super::{Action, Error, Sockets};
+use super::{ConfigAction, Error, Sockets};
 use crate::device;
 use crate::rtnl::address::{self, DadState};
 use crate::rtnl::route::{self, RouteMsg};
@@ -60,7 +60,7 @@ fn add(
         address::add(&mut batch, index, **new, duplicates);
     }
     send(sockets, &batch, |position| {
-        Action::AddAddress(*addresses[position])
+        ConfigAction::AddAddress(*addresses[position])
     })
 }
 
@@ -72,7 +72,7 @@ fn remove(sockets: &mut Sockets, index: u32, addresses: &[&InterfaceAddress]) ->
     // A secondary can be gone already, with its primary.
     let removed = |error: &KernelError| error.is(Errno::EADDRNOTAVAIL);
     send_ignoring(sockets, &batch, removed, |position| {
-        Action::RemoveAddress(*addresses[position])
+        ConfigAction::RemoveAddress(*addresses[position])
     })
 }
 
@@ -119,7 +119,7 @@ pub(super) fn restore_routes(
             route::add(&mut batch, route);
         }
         let ignored = |error: &KernelError| is_acceptable(error, on_failure);
-        send_ignoring(sockets, &batch, ignored, |_| Action::RestoreRoute)?;
+        send_ignoring(sockets, &batch, ignored, |_| ConfigAction::RestoreRoute)?;
     }
     Ok(())
 }

@@ -1,23 +1,23 @@
-//! Changing a link to a desired state, or rolling back.
+//! Changing the settings of a link, or rolling back.
 //!
-//! Only differences are applied. The rollback is the same change from the current state back to the
-//! saved one.
+//! Only differences are applied. The rollback is the same change from the current settings back to
+//! the saved ones.
 
 use patchbay_types::{DadPolicy, IfName, LinkChange, LinkSpec, Mtu};
 
 use super::addresses::{self, OnFailure};
-use super::link_state::LinkState;
+use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets, queues, rename::rename};
 use crate::rtnl::link::{self, SetLink};
 use crate::rtnl::route::RouteMsg;
 
-/// State of a link before a change, for the rollback.
+/// Settings of a link before a change, for the rollback.
 #[derive(Debug)]
 pub(super) struct SavedLink {
     pub(super) index: u32,
     name: IfName,
-    state: LinkState,
+    settings: LinkSettings,
     /// Routes that depend on the link or its addresses.
     routes: Vec<RouteMsg>,
 }
@@ -25,12 +25,12 @@ pub(super) struct SavedLink {
 impl SavedLink {
     fn read(sockets: &mut Sockets, index: u32, name: &IfName) -> Result<Self, Error> {
         let removed = || Error::Gone(name.clone());
-        let state = LinkState::read(sockets, index)?.ok_or_else(removed)?;
-        let routes = addresses::dependent_routes(sockets, index, &state.addresses)?;
+        let settings = LinkSettings::read(sockets, index)?.ok_or_else(removed)?;
+        let routes = addresses::dependent_routes(sockets, index, &settings.addresses)?;
         Ok(Self {
             index,
             name: name.clone(),
-            state,
+            settings,
             routes,
         })
     }
@@ -43,19 +43,19 @@ impl SavedLink {
     fn apply(
         &self,
         sockets: &mut Sockets,
-        to: &LinkState,
+        to: &LinkSettings,
         duplicates: DadPolicy,
     ) -> Result<(), Error> {
-        self.change(sockets, &self.state, to, duplicates)
+        self.change(sockets, &self.settings, to, duplicates)
             .map_err(|error| self.roll_back(sockets, error))
     }
 
     /// Rolls back after `error`, and returns it with the rollback's own error, if any. A link that
     /// has been removed needs no rollback.
     pub(super) fn roll_back(&self, sockets: &mut Sockets, error: Error) -> Error {
-        let mut undo = || match LinkState::read(sockets, self.index)? {
+        let mut undo = || match LinkSettings::read(sockets, self.index)? {
             Some(current) => {
-                self.change(sockets, &current, &self.state, DadPolicy::Skip)?;
+                self.change(sockets, &current, &self.settings, DadPolicy::Skip)?;
                 addresses::restore_routes(sockets, &self.routes, OnFailure::Fail)
             }
             None => Ok(()),
@@ -64,13 +64,13 @@ impl SavedLink {
         error.after_undo(undone)
     }
 
-    /// Changes the link from one state to another. The order protects traffic: settings that affect
+    /// Changes the link from one set of settings to another. The order protects traffic: settings that affect
     /// packets precede the addresses that attract them, and the link is set up last.
     fn change(
         &self,
         sockets: &mut Sockets,
-        from: &LinkState,
-        to: &LinkState,
+        from: &LinkSettings,
+        to: &LinkSettings,
         duplicates: DadPolicy,
     ) -> Result<(), Error> {
         let index = self.index;
@@ -109,7 +109,7 @@ pub(super) fn apply(
         return Err(Error::NameTaken(name.clone()));
     }
     let saved = SavedLink::read(sockets, index, name)?;
-    saved.apply(sockets, &LinkState::from(spec), spec.duplicates())?;
+    saved.apply(sockets, &LinkSettings::from(spec), spec.duplicates())?;
     Ok(saved)
 }
 
@@ -120,7 +120,7 @@ pub(super) fn update(sockets: &mut Sockets, request: &LinkChange) -> Result<Save
     let link = links.find(|link| link.name == name.as_str());
     let link = link.ok_or_else(|| Error::NoInterface(name.clone()))?;
     let saved = SavedLink::read(sockets, link.index, name)?;
-    let mut to = saved.state.clone();
+    let mut to = saved.settings.clone();
     to.mtu = request.mtu().or(to.mtu);
     if let Some(addresses) = request.addresses() {
         to.addresses = addresses.to_vec();

@@ -10,7 +10,7 @@ use patchbay_netlink::KernelError;
 
 /// Change that the kernel refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum ConfigAction {
     /// Change a setting of the link.
     SetLink(SetLink),
     /// Set the number of queue pairs.
@@ -27,7 +27,7 @@ pub enum Action {
     RestoreRoute,
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for ConfigAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SetLink(SetLink::Name(name)) => write!(f, "rename the card to {name}"),
@@ -96,10 +96,10 @@ pub enum Error {
     #[error("Could not find link from device {0}")]
     NoDevice(IfName),
     /// Another route has the same destination and metric.
-    #[error("could not add the route {asked}: there is {found}")]
+    #[error("could not add the route {requested}: there is {found}")]
     RouteExists {
         /// Route in the request.
-        asked: Box<Route>,
+        requested: Box<Route>,
         /// Other route, from the table or from the same request.
         found: Box<Route>,
     },
@@ -118,7 +118,7 @@ pub enum Error {
     #[error("{inner}")]
     At {
         /// Position in the list, from 0.
-        place: usize,
+        index: usize,
         /// Its error.
         inner: Box<Error>,
     },
@@ -126,7 +126,7 @@ pub enum Error {
     #[error("could not {action}")]
     Refused {
         /// Change.
-        action: Action,
+        action: ConfigAction,
         /// Kernel's error.
         error: KernelError,
     },
@@ -182,10 +182,10 @@ impl From<&Error> for Failure {
             Error::RouteExists { .. } => of_field(Kind::Exists, "dest"),
             Error::NoRoute(_) => of_field(Kind::NotFound, "dest"),
             Error::TooManyRoutes { .. } => Failure::of(Kind::Unsupported, error),
-            Error::At { place, inner } => {
+            Error::At { index, inner } => {
                 let failure = Failure::from(&**inner);
                 let field = failure.field().map(|field| format!(".{field}"));
-                failure.with_field(format!("[{place}]{}", field.unwrap_or_default()))
+                failure.with_field(format!("[{index}]{}", field.unwrap_or_default()))
             }
             Error::Refused { error: refused, .. } => {
                 of_kernel(error, refused).with_cause(refused.to_string())

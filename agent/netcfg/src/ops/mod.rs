@@ -7,7 +7,7 @@ mod configure;
 pub mod conntrack;
 mod error;
 pub mod ipvs;
-mod link_state;
+mod link_settings;
 mod queues;
 mod rename;
 mod routes;
@@ -30,7 +30,7 @@ use configure::SavedLink;
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
 
 use conntrack::ConntrackOps;
-pub use error::{Action, Error};
+pub use error::{ConfigAction, Error};
 use ipvs::IpvsOps;
 
 /// Maximum wait for the carrier of a card that was set up.

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use patchbay_netlink::KernelError;
 use patchbay_types::QueuePairs;
 
-use super::{Action, Error, Sockets};
+use super::{ConfigAction, Error, Sockets};
 use crate::ethtool::EthtoolLink;
 use crate::rtnl::link;
 
@@ -14,7 +14,7 @@ const MAX_ATTEMPTS: usize = 5;
 
 pub(super) fn set(sockets: &mut Sockets, index: u32, pairs: QueuePairs) -> Result<(), Error> {
     let refused = |error| Error::Refused {
-        action: Action::Queues(pairs),
+        action: ConfigAction::Queues(pairs),
         error,
     };
     let mut last = None;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use patchbay_types::{DadPolicy, IfName};
 
 use super::addresses::{self, OnFailure};
-use super::link_state::LinkState;
+use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets};
 use crate::rtnl::link::SetLink;
@@ -16,7 +16,7 @@ use crate::rtnl::route::RouteMsg;
 pub(super) fn rename(
     sockets: &mut Sockets,
     index: u32,
-    from: &LinkState,
+    from: &LinkSettings,
     name: &IfName,
     routes: &[RouteMsg],
 ) -> Result<(), Error> {

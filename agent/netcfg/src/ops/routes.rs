@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::{Destination, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
 use super::step::send;
-use super::{Action, Error, Sockets};
+use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link;
 use crate::rtnl::route::{self, RouteMsg};
 use patchbay_netlink::Batch;
@@ -103,8 +103,8 @@ pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
 pub(super) fn add(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
     let table = MainTable::read(sockets)?;
     let mut additions = Additions::default();
-    for (place, spec) in specs.iter().enumerate() {
-        let at = at(place);
+    for (index, spec) in specs.iter().enumerate() {
+        let at = at(index);
         let entry = table.new_entry(spec).map_err(at)?;
         let exists_already = |(_, found): (usize, &Entry)| spec.matches(&found.route);
         if table.same_identity(&entry.route).any(exists_already) {
@@ -127,8 +127,8 @@ pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), 
     let managed = |entry: &Entry| !entry.message.made_by_kernel() && entry.route.device != "lo";
     let mut kept = HashSet::new();
     let mut additions = Additions::default();
-    for (place, spec) in specs.iter().enumerate() {
-        let entry = table.new_entry(spec).map_err(at(place))?;
+    for (index, spec) in specs.iter().enumerate() {
+        let entry = table.new_entry(spec).map_err(at(index))?;
         let same = table.same_identity(&entry.route).find(|(_, found)| {
             if managed(found) {
                 found.route == entry.route
@@ -139,7 +139,7 @@ pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), 
         if let Some((position, _)) = same {
             kept.insert(position);
         } else {
-            additions.push(entry).map_err(at(place))?;
+            additions.push(entry).map_err(at(index))?;
         }
     }
     let removals = table.entries.iter().enumerate();
@@ -154,7 +154,7 @@ pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), 
 pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
     let table = MainTable::read(sockets)?;
     let mut matched = HashSet::new();
-    for (place, pattern) in patterns.iter().enumerate() {
+    for (index, pattern) in patterns.iter().enumerate() {
         let nets = match pattern.dest {
             Destination::Net(net) => vec![net.trunc()],
             Destination::Default => vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
@@ -164,7 +164,7 @@ pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result
         let matching: Vec<usize> = matching.map(|(position, _)| position).collect();
         if matching.is_empty() {
             let pattern = Box::new(pattern.clone());
-            return Err(at(place)(Error::NoRoute(pattern)));
+            return Err(at(index)(Error::NoRoute(pattern)));
         }
         matched.extend(matching);
     }
@@ -172,9 +172,9 @@ pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result
     Additions::default().apply(sockets, &removals.collect::<Vec<_>>())
 }
 
-fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
+fn at(index: usize) -> impl Fn(Error) -> Error + Copy {
     move |error| Error::At {
-        place,
+        index,
         inner: error.into(),
     }
 }
@@ -183,20 +183,20 @@ fn at(place: usize) -> impl Fn(Error) -> Error + Copy {
 fn located(error: Error, specs: &[RouteSpec]) -> Error {
     let refused = match &error {
         Error::Refused {
-            action: Action::AddRoute(route),
+            action: ConfigAction::AddRoute(route),
             ..
         } => specs.iter().position(|spec| spec.resolve() == **route),
         _ => None,
     };
     match refused {
-        Some(place) => at(place)(error),
+        Some(index) => at(index)(error),
         None => error,
     }
 }
 
-fn conflict(asked: &Route, found: &Route) -> Error {
+fn conflict(requested: &Route, found: &Route) -> Error {
     Error::RouteExists {
-        asked: asked.clone().into(),
+        requested: requested.clone().into(),
         found: found.clone().into(),
     }
 }
@@ -243,7 +243,7 @@ fn exchange(sockets: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> R
         route::remove(&mut batch, &old.message);
     }
     send(sockets, &batch, |position| {
-        Action::RemoveRoute(present[position].route.clone().into())
+        ConfigAction::RemoveRoute(present[position].route.clone().into())
     })?;
     let missing = additions.iter().filter(|new| !now.contains(&new.route));
     let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.has_gateway());
@@ -253,7 +253,7 @@ fn exchange(sockets: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> R
             route::add(&mut batch, &new.message);
         }
         send(sockets, &batch, |position| {
-            Action::AddRoute(group[position].route.clone().into())
+            ConfigAction::AddRoute(group[position].route.clone().into())
         })?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Operations on the real kernel, each test in a new network namespace; iproute2 judges.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod configure;
 mod harness;

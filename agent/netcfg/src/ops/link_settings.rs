@@ -1,4 +1,4 @@
-//! State of a link, as far as a configuration can change it.
+//! Settings of a link that a configuration can change.
 
 use patchbay_types::{Arp, IfName, InterfaceAddress, LinkFields, LinkSpec, Mtu, QueuePairs};
 
@@ -6,10 +6,10 @@ use super::{Error, Sockets};
 use crate::ethtool::EthtoolLink;
 use crate::rtnl::{address, link};
 
-/// Observed or desired state. A name or MTU that no request can contain is `None`; it can't be
+/// Observed or desired settings. A name or MTU that no request can contain is `None`; it can't be
 /// restored and is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LinkState {
+pub(super) struct LinkSettings {
     pub(super) name: Option<IfName>,
     pub(super) mtu: Option<Mtu>,
     pub(super) queues: Option<QueuePairs>,
@@ -19,7 +19,7 @@ pub(super) struct LinkState {
     pub(super) up: bool,
 }
 
-impl From<&LinkSpec> for LinkState {
+impl From<&LinkSpec> for LinkSettings {
     fn from(spec: &LinkSpec) -> Self {
         let LinkFields {
             name,
@@ -40,8 +40,8 @@ impl From<&LinkSpec> for LinkState {
     }
 }
 
-impl LinkState {
-    /// Reads the state of link `index`; `None` if the link has been removed.
+impl LinkSettings {
+    /// Reads the settings of link `index`; `None` if the link has been removed.
     pub(super) fn read(sockets: &mut Sockets, index: u32) -> Result<Option<Self>, Error> {
         let links = link::list(&mut sockets.route)?;
         let Some(link) = links.into_iter().find(|link| link.index == index) else {
