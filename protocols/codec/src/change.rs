@@ -5,7 +5,8 @@ use std::num::{NonZeroU8, NonZeroU16};
 use super::reader::{put_number, put_optional_ip, put_text, put_u16, strange};
 use super::{Packed, Reader};
 use patchbay_types::ipvs::{
-    Change, Daemon, Line, McastGroup, Role, Server, ServerId, Service, ServiceId, SyncLen, Timeouts,
+    Change, Daemon, McastGroup, Role, RuleLine, Server, ServerId, Service, ServiceId, SyncLen,
+    Timeouts,
 };
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -107,7 +108,7 @@ impl Packed for Change {
     }
 }
 
-impl Packed for Line {
+impl Packed for RuleLine {
     fn pack(&self, out: &mut Vec<u8>) {
         put_number(out, self.number);
         self.change.pack(out);

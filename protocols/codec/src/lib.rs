@@ -9,14 +9,16 @@
 
 mod change;
 mod flow;
+mod layout;
 mod reader;
 mod route;
 mod rule;
 mod sysctl;
 mod table;
 
+pub use layout::Bulk;
 pub use reader::Reader;
-pub use table::{Row, RowRef};
+pub use table::{TableRow, TableRowRef};
 
 use patchbay_types::FieldError;
 

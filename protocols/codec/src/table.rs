@@ -13,7 +13,7 @@ const NUMBERS: usize = 10;
 
 /// One row of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
+pub enum TableRow {
     /// Its servers follow.
     Service(ListedService),
     /// Of the service before.
@@ -22,14 +22,14 @@ pub enum Row {
 
 /// A row that is still elsewhere.
 #[derive(Debug, Clone, Copy)]
-pub enum RowRef<'a> {
+pub enum TableRowRef<'a> {
     /// Its servers follow.
     Service(&'a Service, &'a Stats),
     /// Of the service before.
     Server(&'a ListedServer),
 }
 
-impl RowRef<'_> {
+impl TableRowRef<'_> {
     /// Adds its bytes.
     pub fn pack(self, out: &mut Vec<u8>) {
         match self {
@@ -50,7 +50,7 @@ impl RowRef<'_> {
     }
 }
 
-impl Row {
+impl TableRow {
     /// Reads one from the front.
     ///
     /// # Errors

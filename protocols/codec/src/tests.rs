@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
 use patchbay_grammar::{NoNames, split};
-use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, ListedService, ServiceId, Stats};
+use patchbay_types::ipvs::{
+    Change, Forward, ListedServer, ListedService, RuleLine, ServiceId, Stats,
+};
 
 /// The change that a line of ipvsadm's words asks for.
 fn change(line: &str) -> Change {
@@ -41,9 +43,9 @@ const LINES: [&str; 17] = [
 #[test]
 fn every_change_survives() {
     let mut file = Vec::new();
-    let lines: Vec<Line> = (1..)
+    let lines: Vec<RuleLine> = (1..)
         .zip(LINES)
-        .map(|(number, text)| Line {
+        .map(|(number, text)| RuleLine {
             number,
             change: change(text),
         })
@@ -53,7 +55,7 @@ fn every_change_survives() {
     }
     let mut reader = Reader::new(&file);
     for line in lines {
-        assert_eq!(Line::unpack(&mut reader).unwrap(), line);
+        assert_eq!(RuleLine::unpack(&mut reader).unwrap(), line);
     }
     assert!(reader.is_empty());
 }
@@ -107,7 +109,7 @@ fn each_bad_field_is_named() {
     }
 }
 
-fn a_row() -> impl Strategy<Value = Row> {
+fn a_row() -> impl Strategy<Value = TableRow> {
     let stats = any::<([u64; 5], [u64; 5])>();
     let stats = stats.prop_map(|(counters, rates)| Stats { counters, rates });
     let server =
@@ -115,7 +117,7 @@ fn a_row() -> impl Strategy<Value = Row> {
             let Change::AddServer(_, server) = change(LINES[6]) else {
                 unreachable!()
             };
-            Row::Server(ListedServer {
+            TableRow::Server(ListedServer {
                 server,
                 active,
                 inactive,
@@ -127,7 +129,7 @@ fn a_row() -> impl Strategy<Value = Row> {
         let Change::AddService(service) = change(LINES[1]) else {
             unreachable!()
         };
-        Row::Service(ListedService {
+        TableRow::Service(ListedService {
             service,
             stats,
             servers: Vec::new(),
@@ -142,14 +144,14 @@ proptest! {
         let mut bytes = Vec::new();
         for row in &rows {
             match row {
-                Row::Service(listed) => RowRef::Service(&listed.service, &listed.stats),
-                Row::Server(listed) => RowRef::Server(listed),
+                TableRow::Service(listed) => TableRowRef::Service(&listed.service, &listed.stats),
+                TableRow::Server(listed) => TableRowRef::Server(listed),
             }
             .pack(&mut bytes);
         }
         let mut reader = Reader::new(&bytes);
         for row in rows {
-            prop_assert_eq!(Row::unpack(&mut reader).unwrap(), row);
+            prop_assert_eq!(TableRow::unpack(&mut reader).unwrap(), row);
         }
         prop_assert!(reader.is_empty());
     }
@@ -158,8 +160,8 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
         let _ = unpack::<ServiceId>(&bytes);
         let mut reader = Reader::new(&bytes);
-        while !reader.is_empty() && Line::unpack(&mut reader).is_ok() {}
+        while !reader.is_empty() && RuleLine::unpack(&mut reader).is_ok() {}
         let mut reader = Reader::new(&bytes);
-        while !reader.is_empty() && Row::unpack(&mut reader).is_ok() {}
+        while !reader.is_empty() && TableRow::unpack(&mut reader).is_ok() {}
     }
 }

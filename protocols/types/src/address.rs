@@ -7,12 +7,12 @@ use ipnet::IpNet;
 
 use super::InvalidValue;
 
-/// An address with its prefix length, as an interface has it: host bits are kept.
+/// Address of an interface with its prefix length; host bits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceAddress(IpNet);
 
 impl InterfaceAddress {
-    /// Joins an address that an interface may have with a prefix length of its family.
+    /// Checks an address and its prefix length.
     ///
     /// # Errors
     /// The unspecified address, multicast, the limited broadcast, an IPv4-mapped IPv6 address, and
@@ -36,13 +36,13 @@ impl InterfaceAddress {
         }
     }
 
-    /// The address, host bits included.
+    /// Returns the address with its host bits.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         self.0.addr()
     }
 
-    /// Length of the prefix in bits.
+    /// Returns the prefix length in bits.
     #[must_use]
     pub fn prefix(self) -> u8 {
         self.0.prefix_len()

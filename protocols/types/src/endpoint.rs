@@ -1,4 +1,4 @@
-//! Where an agent is reached.
+//! Address of an agent.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,33 @@ use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// vsock port on which the agent listens by default; beside a Kata agent's 1024.
+/// Default vsock port of the agent; a Kata agent has 1024.
 pub const DEFAULT_PORT: u32 = 1061;
 
-/// The address of an agent, as `sandbox.json` and `--agent` spell it.
+/// Address of an agent, as in `sandbox.json` and `--agent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `vsock://CID:PORT`: `AF_VSOCK`, where the host has `/dev/vhost-vsock`.
+    /// `vsock://CID:PORT`: `AF_VSOCK`, for hosts with `/dev/vhost-vsock`.
     Vsock {
-        /// Context id of the guest: 3 or more, the lower ones are reserved (`linux/vm_sockets.h`).
+        /// Context id of the guest, at least 3; lower ones are reserved (`linux/vm_sockets.h`).
         cid: u32,
         /// Port in the guest.
         port: u32,
     },
-    /// `hvsock://PATH:PORT`: a Unix socket on which `CONNECT PORT` opens the stream, as Firecracker,
-    /// Cloud Hypervisor and vhost-device-vsock have it.
+    /// `hvsock://PATH:PORT`: a Unix socket on which `CONNECT PORT` opens the stream, as with Firecracker,
+    /// Cloud Hypervisor and vhost-device-vsock.
     Hybrid {
-        /// The Unix socket, an absolute path.
+        /// Absolute path of the Unix socket.
         path: PathBuf,
         /// Port in the guest.
         port: u32,
     },
-    /// `unix://PATH`: an agent that runs beside us, without a VM.
+    /// `unix://PATH`: an agent on the same kernel, without a VM.
     Unix(PathBuf),
 }
 
 impl Endpoint {
-    /// Another port of the same guest; a Unix socket has none and stays what it is.
+    /// Returns the endpoint with another port. A Unix socket has none and is returned unchanged.
     #[must_use]
     pub fn at_port(self, port: u32) -> Self {
         match self {
@@ -72,7 +72,7 @@ fn parse(text: &str) -> Option<Endpoint> {
     }
 }
 
-/// Decimal digits only: `u32::from_str` would take a sign.
+/// Parses decimal digits only: `u32::from_str` would accept a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes()
         .all(|b| b.is_ascii_digit())

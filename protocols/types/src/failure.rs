@@ -1,36 +1,36 @@
-//! The one shape in which a refusal crosses the wire and reaches the operator.
+//! Failures, as they cross the wire and reach the operator.
 //!
-//! A [`Failure`] travels whole in the details of a ttrpc status, so that nobody ever has to parse
-//! prose: the kind decides, the sentence only informs.
+//! A [`Failure`] is sent complete in the details of a ttrpc status, so that no peer parses prose: the
+//! kind decides, the message informs.
 
 use crate::text::is_terminal_control;
 
-/// What sort of refusal; the number is the exit code of a command that ends in it.
+/// Kind of failure. The number is the exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// None of the others.
+    /// Any other failure.
     Other = 1,
-    /// The input breaks a rule.
+    /// Invalid input.
     Invalid = 2,
-    /// What was named does not exist.
+    /// The object doesn't exist.
     NotFound = 3,
-    /// What was to be made exists, and is different.
+    /// A different object exists already.
     Exists = 4,
-    /// The guest has not come so far yet; the same call may succeed later.
+    /// Not ready; the same call can succeed later.
     NotYet = 5,
-    /// The kernel or QEMU won't let us.
+    /// The kernel or QEMU denied permission.
     Denied = 6,
-    /// This kernel, agent or QEMU can't do it at all.
+    /// The kernel, agent or QEMU lacks the capability.
     Unsupported = 7,
-    /// The kernel or QEMU refused for a reason of its own.
+    /// The kernel or QEMU refused for another reason.
     Kernel = 8,
-    /// Somebody did not answer in time.
+    /// Timeout.
     Timeout = 9,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Kind; 9] = [
         Kind::Other,
         Kind::Invalid,
@@ -43,13 +43,13 @@ impl Kind {
         Kind::Timeout,
     ];
 
-    /// Exit code of a command that ends in this, 1..=9.
+    /// Returns the exit code of a command, 1 to 9.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         self as u8
     }
 
-    /// The kind of an errno, where the call that got it has no better idea.
+    /// Returns the kind of an errno, for calls that give it no special meaning.
     #[must_use]
     pub fn from_errno(errno: i32) -> Self {
         match errno {
@@ -63,8 +63,8 @@ impl Kind {
     }
 }
 
-/// A refusal: its kind, one sentence, and what led to it. Much of that repeats bytes of others (the
-/// guest's, QEMU's, a file's), so whatever goes in is bounded and made harmless for a terminal.
+/// Failure: kind, message and causes. Texts often repeat untrusted bytes (of the guest, QEMU or a file),
+/// so each is bounded and its terminal controls are escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -75,10 +75,10 @@ pub struct Failure {
     chain: Vec<String>,
 }
 
-/// Longest text, in characters; our own name at most eight sandboxes with their folders.
+/// Maximum length of a text in characters; a list of eight sandboxes with their folders fits.
 pub const MAX_TEXT: usize = 4096;
 impl Failure {
-    /// A refusal in one sentence, which does not repeat its causes.
+    /// Creates a failure with a message that doesn't repeat its causes.
     pub fn new(kind: Kind, message: impl AsRef<str>) -> Self {
         Self {
             kind,
@@ -89,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// A refusal told by an error: its sentence, and those of its sources.
+    /// Creates a failure from an error and its sources.
     pub fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
         let causes = std::iter::successors(error.source(), |cause| cause.source());
         Self {
@@ -98,35 +98,35 @@ impl Failure {
         }
     }
 
-    /// The same refusal as another kind, where the caller knows better what it means.
+    /// Replaces the kind, for callers that know better.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Names the input field at fault.
+    /// Names the invalid input field.
     #[must_use]
     pub fn with_field(mut self, field: impl AsRef<str>) -> Self {
         self.field = Some(clean(field.as_ref()));
         self
     }
 
-    /// Keeps the kernel's errno.
+    /// Sets the errno.
     #[must_use]
     pub fn with_errno(mut self, errno: i32) -> Self {
         self.errno = Some(errno);
         self
     }
 
-    /// Adds a further cause, or what went wrong while undoing.
+    /// Adds a cause, or an error of a failed rollback.
     #[must_use]
     pub fn with_cause(mut self, cause: impl AsRef<str>) -> Self {
         self.chain.push(clean(cause.as_ref()));
         self
     }
 
-    /// Says what was being done: the sentence before becomes the first cause.
+    /// Replaces the message by its context; the old message becomes the first cause.
     #[must_use]
     pub fn context(mut self, step: impl AsRef<str>) -> Self {
         let cause = std::mem::replace(&mut self.message, clean(step.as_ref()));
@@ -134,31 +134,31 @@ impl Failure {
         self
     }
 
-    /// What sort of refusal.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The input field at fault, if one is.
+    /// Returns the invalid input field.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }
 
-    /// The kernel's errno, if it was the kernel.
+    /// Returns the errno of a failed system call.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.errno
     }
 
-    /// The causes, nearest first.
+    /// Returns the causes, nearest first.
     pub fn chain(&self) -> impl Iterator<Item = &str> {
         self.chain.iter().map(String::as_str)
     }
 }
 
-/// Text, bounded and without anything that a terminal would obey.
+/// Bounds a text and escapes its terminal controls.
 fn clean(text: &str) -> String {
     text.chars()
         .map(|c| {

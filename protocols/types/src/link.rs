@@ -1,4 +1,4 @@
-//! What a card shall be in the guest, and what an interface there is.
+//! Desired configuration of a card, and observed state of an interface.
 
 use std::collections::HashSet;
 
@@ -6,10 +6,10 @@ use super::{
     FieldError, IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, PciPath, QueuePairs,
 };
 
-/// Most addresses of one card: they and their answers fit one netlink batch.
+/// Maximum number of addresses of a card. Requests and replies for them fit one netlink batch.
 const MAX_ADDRESSES: usize = 128;
 
-/// Whether an interface answers ARP (`IFF_NOARP` inverted, `linux/if.h`).
+/// ARP of an interface (`IFF_NOARP` inverted, `linux/if.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arp {
     /// The kernel's default.
@@ -18,41 +18,41 @@ pub enum Arp {
     Off,
 }
 
-/// The configuration of a card in the guest, each part checked but not yet against the others.
+/// Fields of a card's configuration in the guest, not yet checked against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkFields {
-    /// The name that it gets.
+    /// New name.
     pub name: IfName,
-    /// The address by which it is found.
+    /// MAC address, which identifies the card.
     pub mac: MacAddr,
-    /// Its MTU.
+    /// MTU.
     pub mtu: Mtu,
-    /// All the addresses that it gets.
+    /// All addresses.
     pub addresses: Vec<InterfaceAddress>,
-    /// Queue pairs to switch on; `None` leaves what the driver chose.
+    /// Queue pairs to enable; `None` keeps the driver's default.
     pub queues: Option<QueuePairs>,
-    /// Whether it answers ARP.
+    /// ARP.
     pub arp: Arp,
 }
 
-/// Whether other hosts on the link are asked first if they have a new IPv6 address (RFC 4862,
-/// section 5.4), which takes a second or two.
+/// Policy for duplicate address detection of IPv6 (RFC 4862, section 5.4), which takes a second or
+/// two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DadPolicy {
-    /// No: the address works at once (`IFA_F_NODAD`).
+    /// Skip it: the address is usable at once (`IFA_F_NODAD`).
     Skip,
-    /// Yes: it is waited for, and an address that somebody has is refused.
+    /// Wait for it; a duplicate is an error.
     Detect,
 }
 
 impl From<bool> for DadPolicy {
-    /// From the flag that JSON and the wire have for it: whether to look.
+    /// Converts the flag of JSON and wire, which is `true` to detect duplicates.
     fn from(detect: bool) -> Self {
         if detect { Self::Detect } else { Self::Skip }
     }
 }
 
-/// The whole configuration of a card in the guest, its parts in accord.
+/// Configuration of a card in the guest whose fields fit each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSpec {
     parts: LinkFields,
@@ -60,11 +60,11 @@ pub struct LinkSpec {
 }
 
 impl LinkSpec {
-    /// Checks the parts against each other.
+    /// Checks the fields against each other.
     ///
     /// # Errors
-    /// An address given twice, more than 128 of them, or an IPv6 address with an MTU under 1280.
-    /// `addresses` is what the border calls that field, for the message.
+    /// A repeated address, more than 128 of them, or an IPv6 address with an MTU below 1280.
+    /// `addresses` is the name of that field in the input, for the message.
     pub fn new(parts: LinkFields, addresses: &str) -> Result<Self, FieldError> {
         check(&parts.addresses, Some(parts.mtu), addresses)?;
         Ok(Self {
@@ -73,26 +73,26 @@ impl LinkSpec {
         })
     }
 
-    /// The same, with another answer to whether duplicates of its addresses are looked for.
+    /// Replaces the policy for duplicate addresses.
     #[must_use]
     pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
     }
 
-    /// The parts, to read.
+    /// Returns the fields.
     #[must_use]
     pub fn parts(&self) -> &LinkFields {
         &self.parts
     }
 
-    /// Whether duplicates of its addresses are looked for.
+    /// Returns the policy for duplicate addresses.
     #[must_use]
     pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
     }
 }
 
-/// What of an interface shall change; what is `None` stays.
+/// Change of an interface; `None` leaves a field unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkChange {
     name: IfName,
@@ -102,10 +102,10 @@ pub struct LinkChange {
 }
 
 impl LinkChange {
-    /// Of the interface with this name in the guest.
+    /// Checks a change of the named interface.
     ///
     /// # Errors
-    /// As [`LinkSpec::new`]; `field` is what the border calls the addresses.
+    /// As [`LinkSpec::new`]; `field` is the name of the addresses in the input.
     pub fn new(
         name: IfName,
         addresses: Option<Vec<InterfaceAddress>>,
@@ -121,38 +121,38 @@ impl LinkChange {
         })
     }
 
-    /// The same, with another answer to whether duplicates of its addresses are looked for.
+    /// Replaces the policy for duplicate addresses.
     #[must_use]
     pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
     }
 
-    /// The interface.
+    /// Returns the name of the interface.
     #[must_use]
     pub fn name(&self) -> &IfName {
         &self.name
     }
 
-    /// All the addresses that it shall have.
+    /// Returns the complete list of new addresses.
     #[must_use]
     pub fn addresses(&self) -> Option<&[InterfaceAddress]> {
         self.addresses.as_deref()
     }
 
-    /// Its MTU.
+    /// Returns the new MTU.
     #[must_use]
     pub fn mtu(&self) -> Option<Mtu> {
         self.mtu
     }
 
-    /// Whether duplicates of new addresses are looked for.
+    /// Returns the policy for duplicate addresses.
     #[must_use]
     pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
     }
 }
 
-/// The rules that addresses of one interface keep together, and with its MTU.
+/// Checks the addresses of an interface against each other and against its MTU.
 fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Result<(), FieldError> {
     let count = addresses.len();
     if count > MAX_ADDRESSES {
@@ -176,26 +176,26 @@ fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Resul
     Ok(())
 }
 
-/// An interface of the guest as its kernel reports it.
+/// Interface of the guest as its kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// The kernel's index: never reused while the guest runs.
+    /// The kernel's index, never reused while the guest runs.
     pub index: u32,
-    /// The kernel's name for it: at most 15 bytes, but of any characters.
+    /// The kernel's name: at most 15 bytes, of any characters.
     pub name: String,
-    /// Its present MAC address; `None` where the link layer has no such thing, or an odd one.
+    /// Current MAC address; `None` if the link layer has none, or an invalid one.
     pub mac: Option<MacAddr>,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// IPv4 and IPv6, link-local ones left out.
+    /// IPv4 and IPv6 addresses, without link-local ones.
     pub addresses: Vec<InterfaceAddress>,
-    /// Where it sits; `None` for what is no PCI device.
+    /// PCI path; `None` if it is not a PCI device.
     pub path: Option<PciPath>,
-    /// Queue pairs in use; `None` where the driver knows no channels.
+    /// Queue pairs in use; `None` if the driver has no channels.
     pub queues: Option<QueuePairs>,
-    /// Whether it is administratively up (`IFF_UP`).
+    /// Administrative state (`IFF_UP`).
     pub up: bool,
-    /// Whether it answers ARP.
+    /// ARP.
     pub arp: Arp,
 }
 

@@ -13,7 +13,7 @@ const RULE: &str =
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// The six bytes, in the order in which they are sent.
+    /// Returns the six bytes in transmission order.
     #[must_use]
     pub fn octets(self) -> [u8; 6] {
         self.0
@@ -40,7 +40,7 @@ impl TryFrom<[u8; 6]> for MacAddr {
 impl FromStr for MacAddr {
     type Err = InvalidValue;
 
-    /// Takes any case, and `:`, `-` (bytes) or `.` (pairs of bytes) between the parts.
+    /// Accepts any case, and `:`, `-` (between bytes) or `.` (between pairs of bytes).
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let bad = || InvalidValue::new(text, RULE);
         let (separator, width) = match text.as_bytes().get(2) {
@@ -49,7 +49,7 @@ impl FromStr for MacAddr {
             _ => ('.', 4),
         };
         let parts: Vec<&str> = text.split(separator).collect();
-        // from_str_radix takes a sign, so "+a" must be caught before.
+        // from_str_radix accepts a sign, so "+a" must be rejected before.
         let hex = |part: &&str| part.len() == width && part.bytes().all(|b| b.is_ascii_hexdigit());
         if parts.len() * width != 12 || !parts.iter().all(hex) {
             return Err(bad());

@@ -4,16 +4,16 @@ use std::fmt;
 
 use super::InvalidValue;
 
-/// An MTU in bytes that virtio-net takes and the user guide allows: 68..=9600.
+/// MTU in bytes that virtio-net accepts and the user guide allows: 68 to 9600.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mtu(u16);
 
 impl Mtu {
-    /// The least MTU on which IPv6 works (RFC 8200, section 5); under it the kernel takes IPv6 off
-    /// the interface.
+    /// Minimum MTU for IPv6 (RFC 8200, section 5). Below it the kernel removes IPv6 from the
+    /// interface.
     pub const IPV6_MIN: Mtu = Mtu(1280);
 
-    /// Bytes.
+    /// Returns the MTU in bytes.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
@@ -23,7 +23,7 @@ impl Mtu {
 impl TryFrom<u64> for Mtu {
     type Error = InvalidValue;
 
-    /// The guide says 46..=9600, but under the kernel's `ETH_MIN_MTU` (68) virtio-net refuses.
+    /// The guide has 46 to 9600, but virtio-net rejects values below `ETH_MIN_MTU` (68).
     fn try_from(bytes: u64) -> Result<Self, InvalidValue> {
         let refuse = |rule| InvalidValue::new(&bytes.to_string(), rule);
         match u16::try_from(bytes) {

@@ -5,18 +5,18 @@ use std::str::FromStr;
 
 use super::InvalidValue;
 
-/// Longest interface name in bytes: the kernel's `IFNAMSIZ` less the closing NUL.
+/// Maximum length of an interface's name in bytes: `IFNAMSIZ` without the NUL.
 const MAX_LEN: usize = 15;
 
 const RULE: &str = "an interface name has 1 to 15 characters: letters, digits, '_', '-' and '.', and starts with a letter";
 
-/// A name for an interface by the user guide's rule: stricter than the kernel's `dev_valid_name`,
-/// and always a valid part of a QEMU id.
+/// Name of an interface by the rule of the user guide, which is stricter than the kernel's
+/// `dev_valid_name` and always valid in a QEMU id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IfName(String);
 
 impl IfName {
-    /// The name as text.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

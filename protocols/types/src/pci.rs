@@ -1,18 +1,18 @@
-//! Where a card sits: the slots on the way from the root bus.
+//! PCI paths: the slots from the root bus to a card.
 
 use std::fmt;
 
 use super::InvalidValue;
 
-/// Slot (0..=31) and function (0..=7) of a device on its bus.
+/// Slot (0 to 31) and function (0 to 7) of a device on its bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PciAddress(u8);
 
 impl PciAddress {
-    /// From slot and function.
+    /// Checks slot and function.
     ///
     /// # Errors
-    /// A slot over 31 or a function over 7: PCI gives them five and three bits.
+    /// A slot over 31 or a function over 7: PCI has five and three bits for them.
     pub fn new(slot: u8, function: u8) -> Result<Self, InvalidValue> {
         if slot < 32 && function < 8 {
             Ok(Self(slot << 3 | function))
@@ -22,46 +22,46 @@ impl PciAddress {
         }
     }
 
-    /// From the byte that PCI and QEMU's QOM call devfn; each of the 256 is legal.
+    /// Converts PCI's and QEMU's devfn byte; all 256 are valid.
     #[must_use]
     pub fn from_devfn(devfn: u8) -> Self {
         Self(devfn)
     }
 
-    /// `slot << 3 | function`.
+    /// Returns `slot << 3 | function`.
     #[must_use]
     pub fn devfn(self) -> u8 {
         self.0
     }
 
-    /// The slot, 0..=31.
+    /// Returns the slot, 0 to 31.
     #[must_use]
     pub fn slot(self) -> u8 {
         self.0 >> 3
     }
 
-    /// The function, 0..=7.
+    /// Returns the function, 0 to 7.
     #[must_use]
     pub fn function(self) -> u8 {
         self.0 & 7
     }
 }
 
-/// The devices from the root bus down to a card, the card last.
+/// Devices from the root bus to a card, the card last.
 ///
-/// Bus numbers are the guest's choice, slots are not: that makes this the one name of a place that
-/// host and guest agree on.
+/// Bus numbers are the guest's choice, slots are not, so a path of slots is the only name that host
+/// and guest share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PciPath(Vec<PciAddress>);
 
-/// Deepest path that is taken; a root port with a bridge behind it has three levels.
+/// Maximum depth. A root port with a bridge has three levels.
 const MAX_DEPTH: usize = 8;
 
 impl PciPath {
-    /// From the steps of the way, root bus first.
+    /// Checks the devices, root bus first.
     ///
     /// # Errors
-    /// No step, or more than eight.
+    /// An empty path, or more than eight levels.
     pub fn new(steps: Vec<PciAddress>) -> Result<Self, InvalidValue> {
         if (1..=MAX_DEPTH).contains(&steps.len()) {
             Ok(Self(steps))
@@ -71,7 +71,7 @@ impl PciPath {
         }
     }
 
-    /// The steps of the way, root bus first.
+    /// Returns the devices, root bus first.
     #[must_use]
     pub fn steps(&self) -> &[PciAddress] {
         &self.0
@@ -79,8 +79,8 @@ impl PciPath {
 }
 
 impl fmt::Display for PciPath {
-    /// `SS.F/…/SS` in hex: the function of the card itself, always 0, is left out. This is the
-    /// form of the incumbent's `pciAddr`, carried on to any depth.
+    /// Prints `SS.F/…/SS` in hex, without the card's own function, which is always 0: the incumbent's
+    /// `pciAddr`, extended to any depth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (card, way) = self.0.split_last().ok_or(fmt::Error)?;
         for step in way {

@@ -5,15 +5,15 @@ use std::num::NonZeroU16;
 
 use super::InvalidValue;
 
-/// Number of receive/transmit queue pairs of a card: 1..=256, the kernel's `MAX_TAP_QUEUES`.
+/// Number of receive and transmit queue pairs of a card: 1 to 256 (`MAX_TAP_QUEUES`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePairs(NonZeroU16);
 
 impl QueuePairs {
-    /// One pair: a card without multi-queue.
+    /// A card without multi-queue.
     pub const ONE: QueuePairs = QueuePairs(NonZeroU16::MIN);
 
-    /// The number of pairs.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0.get()

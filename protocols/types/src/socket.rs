@@ -9,16 +9,16 @@ use super::InvalidValue;
 const RULE: &str = "a vhost-user socket is an absolute path of at most 107 bytes (the kernel's limit for a Unix \
      socket), whose last part starts with a letter and has only letters, digits, '-' and '.'";
 
-/// Longest path of a Unix socket in bytes: `sun_path` of `linux/un.h` less the closing NUL. The user
-/// guide's 128 can't be reached.
+/// Maximum length of a Unix socket's path in bytes: `sun_path` of `linux/un.h` without the NUL. The
+/// user guide's 128 is not possible.
 const MAX_LEN: usize = 107;
 
-/// Path of the Unix socket on which a vhost-user backend and QEMU meet.
+/// Path of the Unix socket between QEMU and a vhost-user backend.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SocketPath(PathBuf);
 
 impl SocketPath {
-    /// The path.
+    /// Returns the path.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.0

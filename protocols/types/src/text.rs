@@ -1,14 +1,14 @@
-//! Text of others on its way to a terminal.
+//! Untrusted text on its way to a terminal.
 
-/// Whether a terminal would obey this character instead of showing it: controls, ends of lines, and
-/// the marks that turn the direction of what follows, so that it reads as something else.
+/// Returns whether `c` is a terminal control, a line separator or a bidirectional mark, which makes
+/// text read as something else.
 #[must_use]
 pub fn is_terminal_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with such characters as escapes.
+/// Escapes such characters.
 #[must_use]
 pub fn escape_controls(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

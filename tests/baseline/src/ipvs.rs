@@ -4,13 +4,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use patchbay_codec::{Packed as _, RowRef};
+use patchbay_codec::{Packed as _, TableRowRef};
 use patchbay_grammar::NoNames;
 use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 use patchbay_netcfg::ipvs::{Ipvs, SockoptLists};
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
-use patchbay_types::ipvs::{Change, Forward, Line, ListedServer, Stats};
+use patchbay_types::ipvs::{Change, Forward, ListedServer, RuleLine, Stats};
 
 use crate::error::Error;
 use crate::raw;
@@ -19,7 +19,7 @@ use crate::raw;
 const FAMILY: &str = "IPVS";
 const GET_SERVICE: u8 = 4;
 
-fn lines(file: &str) -> Result<Vec<Line>, Error> {
+fn lines(file: &str) -> Result<Vec<RuleLine>, Error> {
     let grammar = Grammar {
         names: &NoNames,
         forward: Forward::Masquerade,
@@ -35,9 +35,9 @@ pub(crate) fn packed(file: &str) -> Result<(usize, usize), Error> {
         line.pack(&mut sent);
         match &line.change {
             Change::AddService(service) => {
-                RowRef::Service(service, &Stats::default()).pack(&mut received);
+                TableRowRef::Service(service, &Stats::default()).pack(&mut received);
             }
-            Change::AddServer(_, server) => RowRef::Server(&ListedServer {
+            Change::AddServer(_, server) => TableRowRef::Server(&ListedServer {
                 server: *server,
                 active: 0,
                 inactive: 0,

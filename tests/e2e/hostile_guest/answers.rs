@@ -86,7 +86,7 @@ fn a_million_interfaces(request: &RawRequest) -> Option<RawReply> {
 
 #[test]
 fn malformed_route_replies_are_refused() {
-    let broken = "the agent's answer breaks the interface";
+    let broken = "invalid response from the agent";
     let many = "at most 32768 routes are taken";
     let much = "the agent sends more than an answer may have";
     let closed = "connection to the agent lost";

@@ -84,6 +84,15 @@ fn another_interface(request: &RawRequest) -> Option<RawReply> {
     Some(then_silence(reply(request, &message)))
 }
 
+fn without_routes(request: &RawRequest) -> Option<RawReply> {
+    let message = HelloReply {
+        api_version: patchbay_wire::API_VERSION,
+        features: vec!["interfaces".to_owned()],
+        ..HelloReply::default()
+    };
+    Some(then_silence(reply(request, &message)))
+}
+
 fn refuse(request: &RawRequest) -> Option<RawReply> {
     let failure = Failure::new(Kind::Denied, CONTROLS).with_field(CONTROLS);
     let failure = (0..100).fold(failure, |failure, _| failure.with_cause(CONTROLS));
@@ -96,7 +105,8 @@ fn refuse(request: &RawRequest) -> Option<RawReply> {
 #[test]
 fn malformed_handshakes_fail_in_time() {
     let another = "the agent speaks version 4711 of the interface";
-    let cases: [(&str, Respond, Kind, &str); 14] = [
+    let lacks = "lacks the feature 'routes'";
+    let cases: [(&str, Respond, Kind, &str); 15] = [
         ("silence", silence, Kind::Timeout, SILENT),
         ("a greeting by drops", drip, Kind::Timeout, SILENT),
         ("the end", hang_up, Kind::NotFound, ABSENT),
@@ -120,6 +130,7 @@ fn malformed_handshakes_fail_in_time() {
             Kind::Unsupported,
             another,
         ),
+        ("no routes", without_routes, Kind::Unsupported, lacks),
         ("a refusal to be obeyed", refuse, Kind::Denied, "root#"),
     ];
     run_all(

@@ -103,7 +103,7 @@ const RESTORE: &[&str] = &[
 fn endless_tables_are_cut_off() {
     let much = "the agent sends more than an answer may have";
     let taken = "the guest lists more than is taken";
-    let broken = "the agent's answer breaks the interface";
+    let broken = "invalid response from the agent";
     let cases: [(&str, &[&str], Respond, &str); 7] = [
         ("services", TABLE, services, taken),
         ("rows of nothing", TABLE, nothing, much),

@@ -1,6 +1,6 @@
 //! Replies of IPVS: a decoded reply crosses the wire unchanged and encodes to a valid request.
 
-use patchbay_codec::Row;
+use patchbay_codec::TableRow;
 use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
 use patchbay_netcfg::ipvs::Ipvs;
 use patchbay_netlink::Batch;
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
 
 fn services(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>) {
     for listed in ipvs.services(kernel).into_iter().flatten() {
-        carried(&Row::Service(listed.clone()));
+        carried(&TableRow::Service(listed.clone()));
         let mut batch = Batch::default();
         ipvs.push(&mut batch, &Change::AddService(listed.service));
         assert_eq!(bodies(&batch).len(), 1);
@@ -51,7 +51,7 @@ fn servers(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>, family: Family) {
         family,
     };
     for listed in ipvs.servers(kernel, id).into_iter().flatten() {
-        carried(&Row::Server(listed));
+        carried(&TableRow::Server(listed));
         let mut batch = Batch::default();
         ipvs.push(&mut batch, &Change::AddServer(id, listed.server));
         assert_eq!(bodies(&batch).len(), 1);

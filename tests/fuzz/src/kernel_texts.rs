@@ -1,6 +1,6 @@
 //! Texts and C structures of the kernel and its packages.
 
-use patchbay_codec::{Row, pack, unpack};
+use patchbay_codec::{TableRow, pack, unpack};
 use patchbay_netcfg::fuzz;
 use patchbay_wire::convert::ipvs::connections;
 use patchbay_wire::proto::ipvs as wire;
@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
             assert_eq!(unpack(&pack(&id)), Ok(id));
         }
         if let Some(listed) = server {
-            carried(&Row::Server(listed));
+            carried(&TableRow::Server(listed));
         }
     }
     let Ok(text) = std::str::from_utf8(bytes) else {

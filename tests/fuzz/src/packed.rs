@@ -2,9 +2,9 @@
 
 use std::fmt::Debug;
 
-use patchbay_codec::{Packed, Reader, Row, RowRef, pack, unpack};
+use patchbay_codec::{Packed, Reader, TableRow, TableRowRef, pack, unpack};
 use patchbay_types::conntrack::Flow;
-use patchbay_types::ipvs::{Change, Line, Reading, Setting};
+use patchbay_types::ipvs::{Change, RuleLine, Reading, Setting};
 use patchbay_types::{Route, RoutePattern, RouteSpec};
 
 use crate::{harmless, pick};
@@ -14,9 +14,9 @@ pub fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     let mut reader = Reader::new(bytes);
     match kind {
-        b'0' => each::<Line>(&mut reader),
+        b'0' => each::<RuleLine>(&mut reader),
         b'1' => {
-            while let Some(row) = next(&mut reader, Row::unpack) {
+            while let Some(row) = next(&mut reader, TableRow::unpack) {
                 carried(&row);
             }
         }
@@ -64,12 +64,12 @@ fn kept<T: Packed + PartialEq + Debug>(value: &T) {
 }
 
 /// Asserts that a row crosses the wire unchanged.
-pub(crate) fn carried(row: &Row) {
+pub(crate) fn carried(row: &TableRow) {
     let mut bytes = Vec::new();
     match row {
-        Row::Service(listed) => RowRef::Service(&listed.service, &listed.stats),
-        Row::Server(listed) => RowRef::Server(listed),
+        TableRow::Service(listed) => TableRowRef::Service(&listed.service, &listed.stats),
+        TableRow::Server(listed) => TableRowRef::Server(listed),
     }
     .pack(&mut bytes);
-    assert_eq!(Row::unpack(&mut Reader::new(&bytes)).as_ref(), Ok(row));
+    assert_eq!(TableRow::unpack(&mut Reader::new(&bytes)).as_ref(), Ok(row));
 }

@@ -4,9 +4,9 @@ use std::fmt::{Debug, Display};
 
 use patchbay_types::conntrack::Filter;
 use patchbay_types::{Interface, LinkChange, LinkSpec, PciPath};
-use patchbay_wire::convert::conntrack::{list_request, listed};
+use patchbay_wire::convert::conntrack::{list_filter, list_request};
 use patchbay_wire::convert::ipvs::{
-    connections, mode, mode_number, status, table_asked, table_request,
+    connections, mode, mode_number, status, table_filter, table_request,
 };
 use patchbay_wire::convert::{self, configure_request};
 use patchbay_wire::proto::{agent, conntrack, failure, ipvs};
@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
         b'7'..=b'9' => routes(kind, bytes),
         b'd' => kept::<ipvs::StatusReply, _, _>(bytes, status, |value| value.into()),
         b'e' => rows(bytes),
-        b'f' => kept::<ipvs::TableRequest, _, _>(bytes, table_asked, |(only, detail)| {
+        b'f' => kept::<ipvs::TableRequest, _, _>(bytes, table_filter, |(only, detail)| {
             table_request(*only, *detail)
         }),
         b'g' => chunk(bytes),
@@ -47,7 +47,7 @@ pub fn run(data: &[u8]) {
             |value| value.into(),
         ),
         b'i' => failed(bytes),
-        b'j' => kept::<_, Option<Filter>, _>(bytes, listed, |only| list_request(only.as_ref())),
+        b'j' => kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref())),
         _ => {}
     }
 }

@@ -40,7 +40,7 @@ impl Conntrack for Handlers {
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = Chunks::channel();
         let read = self.run("conntrack_list", move |services| {
-            let only = convert::listed(&request)?;
+            let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
                 // Once the host has gone the kernel's answer is read to its end and dropped.
                 let _ = packed.push(|rows| flow.pack(rows));

@@ -13,7 +13,7 @@ use patchbay_wire::proto::agent::{
     RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
-use patchbay_wire::{API_VERSION, status};
+use patchbay_wire::{API_VERSION, Feature, layouts, status};
 use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
@@ -90,14 +90,16 @@ fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, F
 
 #[async_trait]
 impl Agent for Handlers {
-    /// Answered at once: it needs no lock and no kernel, and every command waits for it.
+    /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
-        let features = self.services.features().into_iter();
+        let features = Feature::ALL.map(Feature::name).into_iter();
+        let features = features.chain([self.services.ethtool()]);
         Ok(HelloReply {
             api_version: API_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: self.services.kernel_release(),
             features: features.map(str::to_owned).collect(),
+            layouts: Some(layouts()).into(),
             ..HelloReply::default()
         })
     }

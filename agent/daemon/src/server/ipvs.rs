@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchbay_codec::{Packed as _, RowRef, unpack};
+use patchbay_codec::{Bulk, Packed as _, TableRowRef, unpack};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
 use patchbay_wire::convert::ipvs as convert;
@@ -32,6 +32,7 @@ struct Received {
 }
 
 fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
+    Bulk::Rules.check(chunk.layout)?;
     let received = match received {
         Some(received) => received,
         None => received.insert(Received {
@@ -87,6 +88,7 @@ impl Ipvs for Handlers {
         request: wire::ChangeRequest,
     ) -> ttrpc::Result<wire::ChangeReply> {
         self.run("ipvs_change", move |services| {
+            Bulk::Rules.check(request.layout)?;
             let change: Change = unpack(&request.change)?;
             let done = services.ipvs().change(&change, MaxRules(request.max_rules));
             done.map(|()| wire::ChangeReply::default())
@@ -123,8 +125,8 @@ impl Ipvs for Handlers {
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = Chunks::channel();
         let read = self.run("ipvs_table", move |services| {
-            let (only, detail) = convert::table_asked(&request)?;
-            let mut each = |row: RowRef<'_>| packed.push(|rows| row.pack(rows));
+            let (only, detail) = convert::table_filter(&request)?;
+            let mut each = |row: TableRowRef<'_>| packed.push(|rows| row.pack(rows));
             let read = services.ipvs().table(only, detail, &mut each);
             read.map_err(|error| Failure::from(&error))?;
             // The host may have gone by now: then nobody needs the rest.
@@ -195,6 +197,7 @@ impl Ipvs for Handlers {
         request: wire::SetSysctlRequest,
     ) -> ttrpc::Result<wire::SetSysctlReply> {
         self.run("ipvs_set_sysctl", move |services| {
+            Bulk::Settings.check(request.layout)?;
             let setting: Setting = unpack(&request.setting)?;
             let done = services.ipvs().set_sysctl(&setting);
             done.map(|()| wire::SetSysctlReply::default())

@@ -118,9 +118,9 @@ impl Netcfg {
         })
     }
 
-    /// Returns the names of the features that this agent has on this kernel.
-    pub fn features(&self) -> Vec<&'static str> {
-        vec!["interfaces", "routes", "ipvs", "conntrack", self.ethtool]
+    /// Returns the name of the ethtool interface that the kernel has.
+    pub fn ethtool(&self) -> &'static str {
+        self.ethtool
     }
 
     /// Returns the IPVS operations.

@@ -102,7 +102,7 @@ fn forward(forward: Forward) -> String {
 #[cfg(test)]
 mod tests {
     use patchbay_grammar::ipvsadm::{CounterFormat, Grammar, Names, read_rules};
-    use patchbay_types::ipvs::{Change, Line};
+    use patchbay_types::ipvs::{Change, RuleLine};
 
     use super::*;
     use crate::output::table;
@@ -121,7 +121,7 @@ mod tests {
             forward: Forward::Route,
         };
         let mut table: Vec<ListedService> = Vec::new();
-        for Line { change, .. } in read_rules(&grammar, RULES).unwrap() {
+        for RuleLine { change, .. } in read_rules(&grammar, RULES).unwrap() {
             match change {
                 Change::AddService(service) => table.push(ListedService {
                     service,

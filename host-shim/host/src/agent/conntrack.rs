@@ -1,65 +1,52 @@
-//! The calls about connection tracking.
+//! Calls for connection tracking.
 
 use std::time::Duration;
 
-use patchbay_codec::{Packed as _, Reader};
+use patchbay_codec::{Bulk, Packed as _, Reader};
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_types::failure::Failure;
+use patchbay_wire::Feature;
 use patchbay_wire::convert::conntrack as convert;
 use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::ConntrackClient;
 
-use super::pieces::{PIECE, next};
-use super::rows::{Size, TABLE};
-use super::{Agent, context, nonsense};
+use super::list::{MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
+use super::{Agent, Call, context, protocol_error};
 
-/// A table may hold some hundred thousand flows.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Timeout for a table of some hundred thousand flows.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+const CALL: Call = Call {
+    feature: Feature::Conntrack,
+    max_bytes: MAX_LIST_BYTES,
+    timeout: TABLE_TIMEOUT,
+};
 
 impl Agent {
-    /// Deletes flows; how many there were.
+    /// Deletes the flows that match the filter, and returns their number.
     pub fn conntrack_delete(&self, filter: &Filter) -> Result<u32, Failure> {
         let client = ConntrackClient::new(self.transport.clone());
         let request = wire::DeleteRequest::from(filter);
-        let call = client.delete(context(LIMIT), &request);
-        Ok(self.wait(LIMIT, call)?.deleted)
+        let call = client.delete(context(TABLE_TIMEOUT), &request);
+        Ok(self.call(CALL, call)?.deleted)
     }
 
-    /// The flows that agree with the whole filter, or all, in the kernel's order.
-    pub fn conntrack_list(&self, only: Option<&Filter>) -> Result<Vec<Flow>, Failure> {
+    /// Lists the flows that match the filter, or all, in the kernel's order.
+    pub fn conntrack_list(&self, filter: Option<&Filter>) -> Result<Vec<Flow>, Failure> {
         let client = ConntrackClient::new(self.transport.clone());
-        let request = convert::list_request(only);
-        let call = async {
-            let mut flows = Ok(Flows::default());
-            let mut stream = client.list(context(LIMIT), &request).await?;
-            while let Some(chunk) = next(&mut stream, PIECE).await? {
-                flows = flows.and_then(|flows| flows.with(&chunk.flows));
-                if flows.is_err() {
-                    break;
+        let request = convert::list_request(filter);
+        self.call(CALL, async {
+            let stream = client.list(context(TABLE_TIMEOUT), &request).await?;
+            collect(stream, MESSAGE_TIMEOUT, |list, chunk: &wire::ListChunk| {
+                Bulk::Flows.check(chunk.layout).map_err(protocol_error)?;
+                let mut reader = Reader::new(&chunk.flows);
+                while !reader.is_empty() {
+                    let flow = Flow::unpack(&mut reader).map_err(protocol_error)?;
+                    list.push(flow, size_of_val(&flow))?;
                 }
-            }
-            Ok(flows)
-        };
-        Ok(self.wait_for(TABLE, LIMIT, call)??.flows)
-    }
-}
-
-/// Flows as far as they have come.
-#[derive(Default)]
-struct Flows {
-    flows: Vec<Flow>,
-    size: Size,
-}
-
-impl Flows {
-    /// Those of one message more.
-    fn with(mut self, packed: &[u8]) -> Result<Self, Failure> {
-        let mut reader = Reader::new(packed);
-        while !reader.is_empty() {
-            let flow = Flow::unpack(&mut reader).map_err(|invalid| nonsense(&invalid))?;
-            self.size.grow(size_of_val(&flow))?;
-            self.flows.push(flow);
-        }
-        Ok(self)
+                Ok(())
+            })
+            .await
+        })?
     }
 }

@@ -1,13 +1,20 @@
-//! The ttrpc client: one connection to one agent, each call with its deadline.
+//! ttrpc client of an agent: one connection, with a timeout and a byte budget for each call.
+//!
+//! The first call of a connection is sent together with the handshake, which saves a round trip. That
+//! is safe as long as the call uses only features of the first release: an agent of another version,
+//! or without the feature, doesn't have the method. A request with fields that an older agent would
+//! ignore calls [`Agent::require`] first.
 
-mod allowance;
+mod byte_budget;
 mod conntrack;
+mod greeting;
 mod ipvs;
-mod pieces;
-mod rows;
+mod list;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 
-use std::cell::Cell;
+use std::cell::OnceCell;
 use std::io;
 use std::time::Duration;
 
@@ -16,11 +23,9 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
 };
-use patchbay_wire::API_VERSION;
-use patchbay_wire::convert;
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
-use patchbay_wire::status;
+use patchbay_wire::{API_VERSION, Feature, convert, status};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio_vsock::VsockStream;
@@ -28,43 +33,59 @@ use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 
 use crate::vsock_stream::{self, Stream};
-use allowance::{Allowance, Bounded};
+use byte_budget::{ByteBudget, LimitedStream};
+pub use greeting::Greeting;
 
-/// Longest wait for a connection and the first answer on it.
-const GREETING: Duration = Duration::from_secs(5);
-/// Longest wait for an answer that needs only the guest's kernel.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Longest wait for a change of many routes.
-const MANY: Duration = Duration::from_secs(60);
-/// What duplicate address detection may take in the guest.
-const DETECTION: Duration = Duration::from_secs(5);
-/// What a call that waits in the guest gets on top, for its way.
+/// Timeout for the connection and for the handshake on it.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Timeout for a reply that needs only the guest's kernel.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for a change of many routes.
+const ROUTES_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for duplicate address detection in the guest.
+const DAD_TIME: Duration = Duration::from_secs(5);
+/// Added to the timeout of a call that waits in the guest.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Most that an agent may send to introduce itself, in bytes.
-const INTRODUCTION: u32 = 64 << 10;
-/// Most that it may send for one answer, in bytes: 32,768 routes fit.
-const ONE_ANSWER: u32 = 3 << 20;
+/// Maximum size of a handshake reply.
+const MAX_HANDSHAKE_BYTES: u32 = 64 << 10;
+/// Maximum size of a single reply: 32,768 routes fit.
+const MAX_REPLY_BYTES: u32 = 3 << 20;
 
-/// A connection to an agent, greeted with the first call.
+/// Requirements and limits of a call.
+#[derive(Clone, Copy)]
+struct Call {
+    feature: Feature,
+    max_bytes: u32,
+    timeout: Duration,
+}
+
+impl Call {
+    /// A call that needs only the guest's kernel.
+    const fn short(feature: Feature) -> Self {
+        Self {
+            feature,
+            max_bytes: MAX_REPLY_BYTES,
+            timeout: REPLY_TIMEOUT,
+        }
+    }
+
+    const fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+const INTERFACES: Call = Call::short(Feature::Interfaces);
+const CHANGE_ROUTES: Call = Call::short(Feature::Routes).with_timeout(ROUTES_TIMEOUT);
+
+/// Connection to an agent.
 pub struct Agent {
     runtime: Runtime,
     transport: Client,
     client: AgentClient,
     endpoint: Endpoint,
-    allowance: Allowance,
-    greeted: Cell<bool>,
-}
-
-/// What an agent says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Greeting {
-    /// Its own version.
-    pub version: String,
-    /// The guest's kernel, as `uname -r` prints it.
-    pub kernel: String,
-    /// What it can do on that kernel.
-    pub features: Vec<String>,
+    budget: ByteBudget,
+    greeting: OnceCell<Greeting>,
 }
 
 impl std::fmt::Debug for Agent {
@@ -76,11 +97,10 @@ impl std::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Connects. Whether an agent of ours is there the first call tells, which the greeting goes
-    /// along with: one of another version knows none of our services by name.
+    /// Connects to an agent. The handshake is part of the first call.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody takes the connection.
+    /// [`Kind::Timeout`] and [`Kind::NotFound`] if nothing accepts the connection.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -88,55 +108,67 @@ impl Agent {
             .build();
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
         let unreachable = |error| unreachable(endpoint, &error);
-        let stream = vsock_stream::connect(endpoint, GREETING).map_err(unreachable)?;
-        let allowance = Allowance::of(INTRODUCTION);
-        // Both register with the runtime when they are made.
-        let transport = async { socket(stream, allowance.clone()).map(Client::new) };
+        let stream = vsock_stream::connect(endpoint, HANDSHAKE_TIMEOUT).map_err(unreachable)?;
+        let budget = ByteBudget::new(MAX_HANDSHAKE_BYTES);
+        // Socket and client register with the runtime when they are created.
+        let transport = async { socket(stream, budget.clone()).map(Client::new) };
         let transport = runtime.block_on(transport).map_err(unreachable)?;
         Ok(Self {
             runtime,
             client: AgentClient::new(transport.clone()),
             transport,
             endpoint: endpoint.clone(),
-            allowance,
-            greeted: Cell::new(false),
+            budget,
+            greeting: OnceCell::new(),
         })
     }
 
-    /// What the agent says of itself.
+    /// Completes the handshake and returns the agent's reply.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] and [`Kind::NotFound`] when nobody answers, [`Kind::Unsupported`] when the
-    /// agent speaks another version.
+    /// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent doesn't reply, [`Kind::Unsupported`] for
+    /// another version of the API.
     pub fn greeting(&self) -> Result<Greeting, Failure> {
-        self.greeted.set(true);
-        self.allowance.renew(INTRODUCTION);
-        self.runtime.block_on(self.hello())
+        if let Some(greeting) = self.greeting.get() {
+            return Ok(greeting.clone());
+        }
+        self.budget.reset(MAX_HANDSHAKE_BYTES);
+        self.runtime.block_on(self.handshake()).cloned()
     }
 
-    async fn hello(&self) -> Result<Greeting, Failure> {
+    /// Completes the handshake and checks that the agent has a feature.
+    ///
+    /// # Errors
+    /// Those of [`Agent::greeting`], and [`Kind::Unsupported`] without the feature.
+    pub fn require(&self, feature: Feature) -> Result<(), Failure> {
+        self.greeting()?.require(feature)
+    }
+
+    async fn handshake(&self) -> Result<&Greeting, Failure> {
         let request = wire::HelloRequest {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let call = self.client.hello(context(GREETING), &request);
-        let reply = within(GREETING, call).await.map_err(|failure| {
-            let failure = self.allowance.explain(failure);
+        let call = self.client.hello(context(HANDSHAKE_TIMEOUT), &request);
+        let reply = with_timeout(HANDSHAKE_TIMEOUT, call).await;
+        let reply = reply.map_err(|failure| {
+            let failure = self.budget.limit_error(failure);
             let failure = match failure.kind() {
-                // Not ttrpc's word for a broken stream, but what it means here.
+                // A broken stream: ttrpc has no kind for it.
                 Kind::Other => failure.with_kind(Kind::NotFound),
                 _ => failure,
             };
             let endpoint = &self.endpoint;
             failure.context(format!("the sandbox's agent does not answer at {endpoint}"))
         })?;
-        greeting(&reply)
+        let greeting = Greeting::new(reply)?;
+        Ok(self.greeting.get_or_init(|| greeting))
     }
 
-    /// Waits in the guest for the card and has it configured.
+    /// Waits in the guest for the card, and configures it.
     ///
     /// # Errors
-    /// The agent's refusal, or [`Kind::Timeout`] some seconds after `wait`.
+    /// The agent's, or [`Kind::Timeout`] some seconds after `wait`.
     pub fn configure(
         &self,
         path: &PciPath,
@@ -145,159 +177,142 @@ impl Agent {
     ) -> Result<Interface, Failure> {
         let mut request = convert::configure_request(path, spec);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let limit = wait + MARGIN + detection(spec.duplicates());
-        let call = self.client.configure_interface(context(limit), &request);
+        let limits = INTERFACES.with_timeout(wait + MARGIN + dad_time(spec.duplicates()));
+        let call = self
+            .client
+            .configure_interface(context(limits.timeout), &request);
         let _phase = tracing::info_span!("transport").entered();
-        let reply = self.ask(ONE_ANSWER, limit, call)?;
+        let reply = self.exchange(limits, call)?;
         phase_in_guest("discovery", reply.discovery_us);
         phase_in_guest("netlink", reply.netlink_us);
         let interface = reply.interface.as_ref().unwrap_or_default();
-        Interface::try_from(interface).map_err(|invalid| nonsense(&invalid))
+        Interface::try_from(interface).map_err(protocol_error)
     }
 
-    /// Every interface of the guest.
+    /// Lists every interface of the guest.
     ///
     /// # Errors
-    /// The agent's refusal, or an answer that breaks the interface.
+    /// The agent's, or an invalid reply.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
-        let call = self.client.list_interfaces(context(ANSWER), &request);
-        let reply = self.wait(ANSWER, call)?;
-        convert::interfaces(&reply).map_err(|invalid| nonsense(&invalid))
+        let call = self
+            .client
+            .list_interfaces(context(REPLY_TIMEOUT), &request);
+        let reply = self.call(INTERFACES, call)?;
+        convert::interfaces(&reply).map_err(protocol_error)
     }
 
     /// Changes an interface of the guest.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
-        let limit = ANSWER + detection(change.duplicates());
+        let limits = INTERFACES.with_timeout(REPLY_TIMEOUT + dad_time(change.duplicates()));
         let request = convert::update_request(change);
-        let call = self.client.update_interface(context(limit), &request);
-        let reply = self.wait(limit, call)?;
-        Interface::try_from(&reply).map_err(|invalid| nonsense(&invalid))
+        let call = self
+            .client
+            .update_interface(context(limits.timeout), &request);
+        let reply = self.call(limits, call)?;
+        Interface::try_from(&reply).map_err(protocol_error)
     }
 
-    /// Adds routes, or none.
+    /// Adds routes, as one transaction.
     pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self.client.add_routes(context(MANY), &request);
-        self.wait(MANY, call).map(drop)
+        let call = self.client.add_routes(context(ROUTES_TIMEOUT), &request);
+        self.call(CHANGE_ROUTES, call).map(drop)
     }
 
-    /// Makes these the guest's routes.
+    /// Replaces the guest's routes.
     pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self.client.replace_routes(context(MANY), &request);
-        self.wait(MANY, call).map(drop)
+        let call = self
+            .client
+            .replace_routes(context(ROUTES_TIMEOUT), &request);
+        self.call(CHANGE_ROUTES, call).map(drop)
     }
 
-    /// Deletes the routes that agree, or none.
+    /// Deletes the routes that match one of the patterns, as one transaction.
     pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
         let request = convert::delete_request(patterns);
-        let call = self.client.delete_routes(context(MANY), &request);
-        self.wait(MANY, call).map(drop)
+        let call = self.client.delete_routes(context(ROUTES_TIMEOUT), &request);
+        self.call(CHANGE_ROUTES, call).map(drop)
     }
 
-    /// The guest's routes.
+    /// Lists the guest's routes.
     pub fn routes(&self) -> Result<Vec<Route>, Failure> {
-        let request = wire::ListRoutesRequest::default();
-        let call = self.client.list_routes(context(ANSWER), &request);
-        let reply = self.wait(ANSWER, call)?;
-        convert::routes(&reply).map_err(|invalid| nonsense(&invalid))
+        let request = convert::list_request();
+        let call = self.client.list_routes(context(REPLY_TIMEOUT), &request);
+        let reply = self.call(Call::short(Feature::Routes), call)?;
+        convert::routes(&reply).map_err(protocol_error)
     }
 
-    fn wait<T>(
+    fn call<T>(
         &self,
-        limit: Duration,
-        call: impl Future<Output = ttrpc::Result<T>>,
-    ) -> Result<T, Failure> {
-        self.wait_for(ONE_ANSWER, limit, call)
-    }
-
-    /// The same for answers of so many bytes in all.
-    fn wait_for<T>(
-        &self,
-        bytes: u32,
-        limit: Duration,
+        limits: Call,
         call: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, Failure> {
         let _phase = tracing::info_span!("transport").entered();
-        self.ask(bytes, limit, call)
+        self.exchange(limits, call)
     }
 
-    fn ask<T>(
+    fn exchange<T>(
         &self,
-        bytes: u32,
-        limit: Duration,
+        limits: Call,
         call: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, Failure> {
-        self.allowance.renew(bytes.saturating_add(INTRODUCTION));
-        let call = within(limit, call);
-        let answer = if self.greeted.replace(true) {
+        let Call {
+            feature,
+            max_bytes,
+            timeout,
+        } = limits;
+        self.budget
+            .reset(max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
+        let call = with_timeout(timeout, call);
+        let reply = if let Some(greeting) = self.greeting.get() {
+            greeting.require(feature)?;
             self.runtime.block_on(call)
         } else {
-            // Who is not greeted back has no answer worth waiting for.
-            let both = async { tokio::try_join!(self.hello(), async { Ok(call.await) }) };
+            // If the handshake fails, don't wait for the call.
+            let handshake = async { self.handshake().await?.require(feature) };
+            let both = async { tokio::try_join!(handshake, async { Ok(call.await) }) };
             self.runtime.block_on(both)?.1
         };
-        answer.map_err(|failure| self.allowance.explain(failure))
+        reply.map_err(|failure| self.budget.limit_error(failure))
     }
 }
 
-/// ttrpc's own deadline comes later than ours: a peer that stops reading can hold it up, and it has
-/// no kind.
-fn context(limit: Duration) -> ttrpc::context::Context {
-    ttrpc::context::with_duration(limit + MARGIN)
+/// Sets ttrpc's own deadline after ours: it has no kind, and a peer that stops reading delays it.
+fn context(timeout: Duration) -> ttrpc::context::Context {
+    ttrpc::context::with_duration(timeout + MARGIN)
 }
 
-fn detection(duplicates: DadPolicy) -> Duration {
-    match duplicates {
-        DadPolicy::Detect => DETECTION,
+fn dad_time(policy: DadPolicy) -> Duration {
+    match policy {
+        DadPolicy::Detect => DAD_TIME,
         DadPolicy::Skip => Duration::ZERO,
     }
 }
 
-async fn within<T>(
-    limit: Duration,
+async fn with_timeout<T>(
+    timeout: Duration,
     call: impl Future<Output = ttrpc::Result<T>>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(limit, call).await {
+    match tokio::time::timeout(timeout, call).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(error)) => Err(status::to_failure(error)),
         Err(_) => {
-            let sentence = format!("the agent gave no answer in {} s", limit.as_secs());
-            Err(Failure::new(Kind::Timeout, sentence))
+            let message = format!("the agent gave no answer in {} s", timeout.as_secs());
+            Err(Failure::new(Kind::Timeout, message))
         }
     }
 }
 
-fn greeting(reply: &wire::HelloReply) -> Result<Greeting, Failure> {
-    let text = |text: &str| -> String { text.escape_debug().take(64).collect() };
-    if reply.api_version != API_VERSION {
-        let sentence = format!(
-            "the agent speaks version {} of the interface and this patchbay version {API_VERSION}",
-            reply.api_version
-        );
-        return Err(Failure::new(Kind::Unsupported, sentence));
-    }
-    Ok(Greeting {
-        version: text(&reply.agent_version),
-        kernel: text(&reply.kernel),
-        features: reply
-            .features
-            .iter()
-            .take(64)
-            .map(|feature| text(feature))
-            .collect(),
-    })
-}
-
-/// Reports a phase that the guest's own clock measured, inside the span that is entered.
+/// Reports a phase that the guest measured, inside the current span.
 fn phase_in_guest(phase: &'static str, micros: u32) {
     tracing::info!(phase, micros = u64::from(micros));
 }
 
-fn nonsense(invalid: &FieldError) -> Failure {
-    Failure::new(Kind::Other, invalid.to_string())
-        .context("the agent's answer breaks the interface")
+#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
+fn protocol_error(invalid: FieldError) -> Failure {
+    Failure::new(Kind::Other, invalid.to_string()).context("invalid response from the agent")
 }
 
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
@@ -306,20 +321,20 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => Kind::Denied,
         _ => Kind::NotFound,
     };
-    let sentence = format!("the sandbox's agent does not answer at {endpoint}");
-    Failure::new(kind, sentence).with_cause(error.to_string())
+    let message = format!("the sandbox's agent does not answer at {endpoint}");
+    Failure::new(kind, message).with_cause(error.to_string())
 }
 
-fn socket(stream: Stream, allowance: Allowance) -> io::Result<Socket> {
+fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {
     Ok(match stream {
         Stream::Unix(stream) => {
             stream.set_nonblocking(true)?;
             let stream = UnixStream::from_std(stream)?;
-            Socket::new(Bounded { stream, allowance })
+            Socket::new(LimitedStream { stream, budget })
         }
         Stream::Vsock(stream) => {
             let stream = VsockStream::new(stream)?;
-            Socket::new(Bounded { stream, allowance })
+            Socket::new(LimitedStream { stream, budget })
         }
     })
 }

@@ -1,37 +1,41 @@
-//! The calls about the settings of IPVS.
+//! Calls for the settings of IPVS.
 
-use patchbay_codec::{Packed as _, Reader, pack};
+use patchbay_codec::{Bulk, Packed as _, Reader, pack};
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting};
+use patchbay_wire::Feature;
 use patchbay_wire::proto::ipvs as wire;
-use patchbay_wire::proto::ipvs_ttrpc::IpvsClient;
 
-use super::{ANSWER, Agent, context, nonsense};
+use super::{Agent, Call, context, protocol_error};
+
+const CALL: Call = Call::short(Feature::Ipvs);
 
 impl Agent {
-    /// The settings that the guest's kernel has.
+    /// Reads the settings that the guest's kernel has.
     pub fn sysctls(&self) -> Result<Vec<Reading>, Failure> {
-        let client = IpvsClient::new(self.transport.clone());
-        let request = wire::SysctlsRequest::default();
-        let call = client.sysctls(context(ANSWER), &request);
-        let reply = self.wait(ANSWER, call)?;
+        let client = self.ipvs_client();
+        let request = wire::SysctlsRequest {
+            max_layout: Bulk::Settings.layout(),
+            ..wire::SysctlsRequest::default()
+        };
+        let reply = self.call(CALL, client.sysctls(context(CALL.timeout), &request))?;
+        Bulk::Settings.check(reply.layout).map_err(protocol_error)?;
         let mut reader = Reader::new(&reply.readings);
         let mut readings = Vec::new();
         while !reader.is_empty() {
-            readings.push(Reading::unpack(&mut reader).map_err(|invalid| nonsense(&invalid))?);
+            readings.push(Reading::unpack(&mut reader).map_err(protocol_error)?);
         }
         Ok(readings)
     }
 
-    /// Sets one of them.
+    /// Changes a setting.
     pub fn set_sysctl(&self, setting: &Setting) -> Result<(), Failure> {
-        let client = IpvsClient::new(self.transport.clone());
+        let client = self.ipvs_client();
         let request = wire::SetSysctlRequest {
             setting: pack(setting),
             ..wire::SetSysctlRequest::default()
         };
-        let call = client.set_sysctl(context(ANSWER), &request);
-        self.wait(ANSWER, call)?;
-        Ok(())
+        let call = client.set_sysctl(context(CALL.timeout), &request);
+        self.call(CALL, call).map(drop)
     }
 }

@@ -4,7 +4,7 @@ use super::{Grammar, IpvsCommand, parse};
 use crate::ParseError;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::Change;
-use patchbay_types::ipvs::Line;
+use patchbay_types::ipvs::RuleLine;
 
 /// Reason for refusing a rule file. Lines are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ const BLANKS: [char; 3] = [' ', '\t', '\r'];
 ///
 /// # Errors
 /// The first bad line.
-pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<Line>, RuleFileError> {
+pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<RuleLine>, RuleFileError> {
     let mut lines = Vec::new();
     for (index, line) in text.split('\n').enumerate() {
         let number = u32::try_from(index + 1).map_err(|_| RuleFileError::TooLong)?;
@@ -63,7 +63,7 @@ pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<Line>, RuleFi
             | IpvsCommand::Restore
             | IpvsCommand::Help
             | IpvsCommand::Version => return Err(RuleFileError::NotARule { number }),
-            IpvsCommand::Change(change) => lines.push(Line { number, change }),
+            IpvsCommand::Change(change) => lines.push(RuleLine { number, change }),
             IpvsCommand::View(_) => {}
         }
     }

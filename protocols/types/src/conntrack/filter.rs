@@ -1,4 +1,4 @@
-//! Which flows are meant, and what a flow is.
+//! Tracked flows, and filters that select them.
 
 use std::net::IpAddr;
 
@@ -7,16 +7,16 @@ use ipnet::IpNet;
 use super::nat::Nat;
 use crate::ipvs::Family;
 
-/// One direction of a flow, as far as it is said.
+/// Criteria for one direction of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
-    /// Where it comes from.
+    /// Source network.
     pub src: Option<IpNet>,
-    /// Where it goes.
+    /// Destination network.
     pub dst: Option<IpNet>,
-    /// From which port.
+    /// Source port.
     pub src_port: Option<u16>,
-    /// To which port.
+    /// Destination port.
     pub dst_port: Option<u16>,
 }
 
@@ -36,34 +36,34 @@ impl Ends {
     }
 }
 
-/// A mark, and which of its bits count.
+/// Criterion for the mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The mark.
+    /// Value of the masked bits.
     pub value: u32,
-    /// The bits.
+    /// Mask.
     pub mask: u32,
 }
 
-/// Bits of a flow's status (`IPS_*`) that must be set and must not be.
+/// Criteria for the status bits (`IPS_*`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status {
-    /// All of these.
+    /// Bits that must be set.
     pub set: u32,
-    /// None of these.
+    /// Bits that must be clear.
     pub clear: u32,
 }
 
-/// Everything that may be said of the flows that are meant.
+/// Criteria of a filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FilterFields {
-    /// Of the addresses.
+    /// Address family.
     pub family: Option<Family>,
-    /// As the first packet went.
+    /// Original direction.
     pub orig: Ends,
-    /// As answers come.
+    /// Reply direction.
     pub reply: Ends,
-    /// Number in the IP header.
+    /// Protocol number of the IP header.
     pub protocol: Option<u8>,
     /// `TCP_CONNTRACK_*`.
     pub tcp_state: Option<u8>,
@@ -73,33 +73,33 @@ pub struct FilterFields {
     pub zone: Option<u16>,
     /// Status.
     pub status: Status,
-    /// The kernel's number for the flow.
+    /// The kernel's id of the flow.
     pub id: Option<u32>,
-    /// Translation.
+    /// Address translation.
     pub nat: Nat,
 }
 
-/// A filter that can't be one.
+/// Reason for which a filter is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoFilter {
-    /// It would mean every flow.
+    /// It has no criterion.
     #[error("no filter is given; every flow would be deleted")]
     Everything,
-    /// No flow has both.
+    /// No flow could match it.
     #[error("the addresses are not all of one family")]
     Families,
 }
 
-/// Which flows are meant: at least something is said.
+/// Filter of flows with at least one criterion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filter(FilterFields);
 
 impl Filter {
-    /// Checks that something is said, and nothing that excludes the rest. The family follows an
-    /// address.
+    /// Checks that there is a criterion and that the families agree. An address determines the
+    /// family.
     ///
     /// # Errors
-    /// Nothing is said; addresses of both families.
+    /// No criterion; addresses of both families.
     pub fn new(mut parts: FilterFields) -> Result<Self, NoFilter> {
         if parts == FilterFields::default() {
             return Err(NoFilter::Everything);
@@ -115,13 +115,13 @@ impl Filter {
         Ok(Self(parts))
     }
 
-    /// What is said.
+    /// Returns the criteria.
     #[must_use]
     pub fn parts(&self) -> &FilterFields {
         &self.0
     }
 
-    /// Whether this flow is meant.
+    /// Returns whether a flow matches every criterion.
     #[must_use]
     pub fn matches(&self, flow: &Flow) -> bool {
         let parts = &self.0;
@@ -148,24 +148,24 @@ impl Filter {
 /// One direction of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple {
-    /// Where it comes from.
+    /// Source address.
     pub src: IpAddr,
-    /// Where it goes.
+    /// Destination address.
     pub dst: IpAddr,
-    /// Where the protocol has ports.
+    /// Source port, if the protocol has ports.
     pub src_port: Option<u16>,
-    /// Where the protocol has ports.
+    /// Destination port, if the protocol has ports.
     pub dst_port: Option<u16>,
 }
 
-/// A flow as the kernel tracks it.
+/// Tracked flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// As the first packet went.
+    /// Original direction.
     pub orig: Tuple,
-    /// As answers come.
+    /// Reply direction.
     pub reply: Tuple,
-    /// Number in the IP header.
+    /// Protocol number of the IP header.
     pub protocol: u8,
     /// `TCP_CONNTRACK_*`.
     pub tcp_state: Option<u8>,
@@ -175,8 +175,8 @@ pub struct Flow {
     pub mark: u32,
     /// Zone.
     pub zone: u16,
-    /// The kernel's number for it.
+    /// The kernel's id of the flow.
     pub id: u32,
-    /// Seconds until it is forgotten; a flow that was given to the hardware has none.
+    /// Seconds until it expires; a flow that is offloaded to hardware has none.
     pub timeout: Option<u32>,
 }

@@ -1,6 +1,6 @@
-//! What conntrack calls protocols, states and bits of the status.
+//! conntrack's names of protocols, states and status bits.
 
-/// Protocol names and numbers that conntrack knows.
+/// Protocols that conntrack knows by name.
 pub const PROTOCOLS: &[(&str, u8)] = &[
     ("tcp", 6),
     ("udp", 17),
@@ -12,10 +12,10 @@ pub const PROTOCOLS: &[(&str, u8)] = &[
     ("udplite", 136),
 ];
 
-/// Those whose flows have ports.
+/// Protocols whose flows have ports.
 const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
 
-/// `TCP_CONNTRACK_*`, from 0.
+/// TCP states in the order of `TCP_CONNTRACK_*`, from 0.
 pub const TCP_STATES: [&str; 10] = [
     "NONE",
     "SYN_SENT",
@@ -29,7 +29,7 @@ pub const TCP_STATES: [&str; 10] = [
     "SYN_SENT2",
 ];
 
-/// `IPS_*` bits by conntrack's names.
+/// Status bits (`IPS_*`) by name.
 pub const STATUSES: &[(&str, u32)] = &[
     ("EXPECTED", 1),
     ("SEEN_REPLY", 1 << 1),
@@ -40,31 +40,31 @@ pub const STATUSES: &[(&str, u32)] = &[
     ("FIXED_TIMEOUT", 1 << 10),
     ("OFFLOAD", 1 << 14),
 ];
-/// The bit of `SEEN_REPLY` (`IPS_SEEN_REPLY`).
+/// Bit of `SEEN_REPLY` (`IPS_SEEN_REPLY`).
 pub const SEEN_REPLY: u32 = 1 << 1;
-/// That `SEEN_REPLY` is not set.
+/// Name for a clear `SEEN_REPLY`.
 pub const UNREPLIED: &str = "UNREPLIED";
 
-/// Name of a protocol; `None` for those that go by number alone.
+/// Returns the name of a protocol; `None` if it has only a number.
 #[must_use]
 pub fn protocol_name(number: u8) -> Option<&'static str> {
     let known = PROTOCOLS.iter().find(|(_, known)| *known == number);
     known.map(|(name, _)| *name)
 }
 
-/// Whether its flows have ports; those of GRE have keys, and the kernel gives them in their place.
+/// Returns whether flows of a protocol have ports. GRE has keys, which the kernel reports as ports.
 #[must_use]
 pub fn has_ports(protocol: u8) -> bool {
     WITH_PORTS.contains(&protocol)
 }
 
-/// Name of a state of TCP; `None` for one that is newer than this.
+/// Returns the name of a TCP state; `None` for an unknown one.
 #[must_use]
 pub fn tcp_state_name(state: u8) -> Option<&'static str> {
     TCP_STATES.get(usize::from(state)).copied()
 }
 
-/// The words of a status, as `--status` takes them.
+/// Returns the names of status bits, as `--status` accepts them.
 pub fn status_names(status: u32) -> impl Iterator<Item = &'static str> {
     let set = STATUSES.iter().filter(move |(_, bit)| status & bit != 0);
     let unreplied = (status & SEEN_REPLY == 0).then_some(UNREPLIED);

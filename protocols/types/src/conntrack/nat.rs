@@ -1,24 +1,24 @@
-//! Translation of addresses, as `conntrack -D` means it.
+//! Criteria for address translation, as in `conntrack -D`.
 
 use std::net::IpAddr;
 
 use super::filter::{Flow, Tuple};
 
-/// `IPS_SRC_NAT_DONE` and `IPS_DST_NAT_DONE`: without them an answer's other address is the work
-/// of somebody else, such as IPVS.
+/// `IPS_SRC_NAT_DONE` and `IPS_DST_NAT_DONE`. Without them, a different address in the reply comes
+/// from something else, such as IPVS.
 const SOURCE_DONE: u32 = 1 << 7;
 const DESTINATION_DONE: u32 = 1 << 8;
 
-/// What an end became; nothing said means any change of address or port.
+/// Criteria for a translated end. Without any, every change of address or port matches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Translated {
-    /// Another address, and this one.
+    /// New address.
     pub address: Option<IpAddr>,
-    /// Another port, and this one.
+    /// New port.
     pub port: Option<u16>,
 }
 
-/// An address and a port, of a protocol that has ports.
+/// Address and optional port.
 type End = (IpAddr, Option<u16>);
 
 impl Translated {
@@ -48,14 +48,14 @@ fn dst(tuple: &Tuple) -> End {
     (tuple.dst, tuple.dst_port)
 }
 
-/// Translation that a flow must have.
+/// Criteria for the translation of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Nat {
-    /// Of its source.
+    /// Translation of the source.
     pub source: Option<Translated>,
-    /// Of its destination.
+    /// Translation of the destination.
     pub destination: Option<Translated>,
-    /// Of either.
+    /// Translation of either.
     pub any: Option<Translated>,
 }
 
@@ -68,7 +68,7 @@ impl Nat {
                 .is_none_or(|nat| nat.of_source(flow) || nat.of_destination(flow))
     }
 
-    /// What is said of any of them.
+    /// Returns the criteria that are set.
     pub(super) fn said(&self) -> impl Iterator<Item = Translated> {
         [self.source, self.destination, self.any]
             .into_iter()

@@ -1,13 +1,13 @@
-//! Changes of the rule table.
+//! Changes of the IPVS table.
 
 use super::{Daemon, Role, Server, ServerId, Service, ServiceId, Timeouts};
 
-/// A change of the table of services and servers.
+/// Change of services, servers, timeouts or sync daemons, with its option of ipvsadm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// `-A`
     AddService(Service),
-    /// `-E`: whatever is not said falls back to its default.
+    /// `-E`: fields that are not given get their defaults.
     EditService(Service),
     /// `-D`
     DeleteService(ServiceId),
@@ -15,11 +15,11 @@ pub enum Change {
     Clear,
     /// `-a`
     AddServer(ServiceId, Server),
-    /// `-e`: whatever is not said falls back to its default.
+    /// `-e`: fields that are not given get their defaults.
     EditServer(ServiceId, Server),
     /// `-d`
     DeleteServer(ServiceId, ServerId),
-    /// `-Z`: counters of one service, or of all.
+    /// `-Z`: zeroes the counters of one service, or of all.
     Zero(Option<ServiceId>),
     /// `--set`
     SetTimeouts(Timeouts),
@@ -30,7 +30,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The one service that changes, or whose servers do.
+    /// Returns the service that changes, or whose servers change.
     #[must_use]
     pub fn service(&self) -> Option<ServiceId> {
         match self {
@@ -48,33 +48,33 @@ impl Change {
     }
 }
 
-/// A change, and the line on which it stands.
+/// Change of a rule file, with its line number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// Counted from 1.
+pub struct RuleLine {
+    /// Line number, starting at 1.
     pub number: u32,
-    /// What it asks for.
+    /// Change.
     pub change: Change,
 }
 
-/// What becomes of the rules that are there before a rule file is restored.
+/// Treatment of the existing rules when a rule file is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreMode {
-    /// There may be none.
+    /// The table must be empty.
     Empty,
-    /// Those that the file does not name go; those that it does are not touched.
+    /// Rules that are not in the file are deleted, equal ones are not touched.
     Replace,
-    /// They stay, and what the file names becomes what it says.
+    /// Rules that are not in the file are kept.
     Merge,
 }
 
-/// How much a rule file changed; services and servers count alike.
+/// Numbers of services and servers that a rule file changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// New ones.
+    /// Added.
     pub added: u32,
-    /// Ones that became different.
+    /// Edited.
     pub edited: u32,
-    /// Ones that went.
+    /// Deleted.
     pub deleted: u32,
 }

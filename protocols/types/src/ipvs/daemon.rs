@@ -1,4 +1,4 @@
-//! The daemons that tell other directors of connections, and the global timeouts.
+//! Sync daemons, which copy connections between directors, and the global timeouts.
 
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16};
@@ -6,44 +6,44 @@ use std::num::{NonZeroU8, NonZeroU16};
 use super::{Persistence, SyncLink};
 use crate::InvalidValue;
 
-/// Which daemon.
+/// Role of a sync daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Role {
-    /// Tells (`IP_VS_STATE_MASTER`).
+    /// Sends (`IP_VS_STATE_MASTER`).
     Master = 1,
-    /// Listens (`IP_VS_STATE_BACKUP`).
+    /// Receives (`IP_VS_STATE_BACKUP`).
     Backup = 2,
 }
 
-/// Largest UDP payload in bytes: 65535 less IP and UDP headers.
+/// Maximum UDP payload in bytes: 65535 minus IP and UDP headers.
 const MAX_SYNC: u16 = 65507;
 
-/// A sync daemon; what is `None` the kernel chooses.
+/// Sync daemon. The kernel chooses the fields that are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Daemon {
-    /// Which.
+    /// Role.
     pub role: Role,
-    /// Over which link it talks.
+    /// Interface of the multicast traffic.
     pub link: SyncLink,
-    /// Which group of directors.
+    /// Number of the group of directors.
     pub sync_id: u8,
-    /// Largest message in bytes.
+    /// Maximum message size in bytes.
     pub max_len: Option<SyncLen>,
-    /// Where to.
+    /// Multicast group.
     pub group: Option<McastGroup>,
     /// UDP port.
     pub port: Option<NonZeroU16>,
-    /// Hops.
+    /// Time to live of the packets, in hops.
     pub ttl: Option<NonZeroU8>,
 }
 
-/// Largest sync message, 1..=65507 bytes.
+/// Maximum size of a sync message, 1 to 65507 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SyncLen(u16);
 
 impl SyncLen {
-    /// Bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
@@ -62,12 +62,12 @@ impl TryFrom<u32> for SyncLen {
     }
 }
 
-/// A multicast address.
+/// Multicast address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct McastGroup(IpAddr);
 
 impl McastGroup {
-    /// The address.
+    /// Returns the address.
     #[must_use]
     pub fn get(self) -> IpAddr {
         self.0
@@ -86,7 +86,7 @@ impl TryFrom<IpAddr> for McastGroup {
     }
 }
 
-/// Seconds after which idle connections are forgotten; 0 leaves what is.
+/// Timeouts of idle connections in seconds; 0 leaves the current value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     tcp: u32,
@@ -95,10 +95,10 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Each 0..=2678400 seconds.
+    /// Checks the timeouts, 0 to 2678400 seconds each.
     ///
     /// # Errors
-    /// One that is longer.
+    /// A longer timeout.
     pub fn new(tcp: u32, tcp_fin: u32, udp: u32) -> Result<Self, InvalidValue> {
         match [tcp, tcp_fin, udp].iter().find(|s| **s > Persistence::MAX) {
             None => Ok(Self { tcp, tcp_fin, udp }),
@@ -109,7 +109,7 @@ impl Timeouts {
         }
     }
 
-    /// tcp, tcpfin and udp, in seconds.
+    /// Returns tcp, tcpfin and udp, in seconds.
     #[must_use]
     pub fn seconds(self) -> [u32; 3] {
         [self.tcp, self.tcp_fin, self.udp]

@@ -5,33 +5,33 @@ use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// A name of 1 to `MAX` bytes of printable ASCII without blanks.
-/// Kept in place: a rule file has thousands.
+/// Name of 1 to `MAX` bytes of printable ASCII without blanks. Stored inline, because a rule file
+/// has thousands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShortName<const MAX: usize> {
     length: u8,
     bytes: [u8; MAX],
 }
 
-/// Name of a scheduler (`IP_VS_SCHEDNAME_MAXLEN` less the closing NUL).
+/// Name of a scheduler (`IP_VS_SCHEDNAME_MAXLEN` without the NUL).
 pub type Scheduler = ShortName<15>;
 /// Name of a persistence engine (`IP_VS_PENAME_MAXLEN`).
 pub type Engine = ShortName<16>;
-/// Name of the link over which sync daemons talk (`IP_VS_IFNAME_MAXLEN` less the closing NUL).
+/// Name of the interface of a sync daemon (`IP_VS_IFNAME_MAXLEN` without the NUL).
 pub type SyncLink = ShortName<15>;
 
 impl<const MAX: usize> ShortName<MAX> {
-    /// The name as text.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only ASCII gets in.
+        // The bytes are ASCII.
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 
     /// Keeps the first `MAX` bytes, as ipvsadm does with all three.
     ///
     /// # Errors
-    /// Empty text, or any that is not printable ASCII.
+    /// Empty text, or text with characters other than printable ASCII.
     pub fn cut(text: &str) -> Result<Self, InvalidValue> {
         text.get(..MAX).unwrap_or(text).parse()
     }

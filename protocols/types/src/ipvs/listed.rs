@@ -1,67 +1,67 @@
-//! What the kernel says of itself.
+//! IPVS state as the kernel reports it.
 
 use std::net::IpAddr;
 
 use super::{Daemon, Server, Service, Timeouts};
 
-/// Counters of a service or server, and their rates per second, all 64 bits wide.
+/// Counters of a service or server, and their rates per second, 64 bits each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Connections, packets in and out, bytes in and out.
     pub counters: [u64; 5],
-    /// The same per second.
+    /// The same counters per second.
     pub rates: [u64; 5],
 }
 
-/// A service, and what it did.
+/// Service with its counters and servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedService {
-    /// What it is.
+    /// Configuration.
     pub service: Service,
-    /// What it did.
+    /// Counters and rates.
     pub stats: Stats,
-    /// In the kernel's order.
+    /// Servers in the kernel's order.
     pub servers: Vec<ListedServer>,
 }
 
-/// A server, and what it did.
+/// Server with its connections and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedServer {
-    /// What it is.
+    /// Configuration.
     pub server: Server,
-    /// Connections now.
+    /// Active connections.
     pub active: u32,
     /// Connections that are ending or idle.
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
-    /// What it did.
+    /// Counters and rates.
     pub stats: Stats,
 }
 
-/// How much of a table is asked for: counters take the kernel ten times as long.
+/// Detail of a table. Counters take the kernel ten times as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Services and their servers, with their connections now.
+    /// Services and servers with their numbers of connections.
     Rules,
-    /// Counters and rates too.
+    /// Counters and rates as well.
     Full,
 }
 
-/// IPVS as a whole.
+/// Global state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// `NVERSION(major, minor, patch)`: one byte each.
+    /// `NVERSION(major, minor, patch)`, a byte each.
     pub version: u32,
-    /// Buckets of the connection table.
+    /// Number of buckets of the connection table.
     pub table_size: u32,
     /// Global timeouts.
     pub timeouts: Timeouts,
-    /// Daemons that run, the master first.
+    /// Running sync daemons, the master first.
     pub daemons: Vec<Daemon>,
 }
 
-/// One end of a connection.
+/// Address and port of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Address.
@@ -70,10 +70,10 @@ pub struct Peer {
     pub port: u16,
 }
 
-/// A row of the connection table.
+/// Row of the connection table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The protocol as `/proc/net/ip_vs_conn` names it: at most 3 characters.
+    /// Protocol as in `/proc/net/ip_vs_conn`, at most 3 characters.
     pub protocol: String,
     /// Client.
     pub client: Peer,
@@ -81,9 +81,9 @@ pub struct Connection {
     pub virtual_end: Peer,
     /// Server.
     pub server: Peer,
-    /// At most 11 characters.
+    /// State, at most 11 characters.
     pub state: String,
-    /// Seconds until it is forgotten.
+    /// Seconds until it expires.
     pub expires: u32,
     /// Name and data of the persistence engine.
     pub engine: Option<(String, String)>,

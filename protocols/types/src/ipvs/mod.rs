@@ -1,4 +1,4 @@
-//! IPVS: services, servers, the sync daemons, and the rule table as a value.
+//! IPVS: services, servers, sync daemons, settings, and the rule table as a value.
 
 mod change;
 mod daemon;
@@ -9,7 +9,7 @@ mod service;
 mod sysctl;
 mod table;
 
-pub use change::{Change, Line, RestoreMode, Restored};
+pub use change::{Change, RestoreMode, Restored, RuleLine};
 pub use daemon::{Daemon, McastGroup, Role, SyncLen, Timeouts};
 pub use label::{Engine, Scheduler, ShortName, SyncLink};
 pub use listed::{Connection, Detail, ListedServer, ListedService, Peer, Stats, Status};

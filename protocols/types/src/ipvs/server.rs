@@ -6,12 +6,12 @@ use std::num::NonZeroU16;
 use super::{Endpoint, Family, ServiceId};
 use crate::InvalidValue;
 
-/// What tells one server of a service from another; the order is ipvsadm's.
+/// Identity of a server within its service. The order is ipvsadm's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId {
     /// Address.
     pub address: IpAddr,
-    /// Port; 0: the one that the client asked for.
+    /// Port; 0: the destination port of the client's packet.
     pub port: u16,
 }
 
@@ -21,16 +21,16 @@ impl std::fmt::Display for ServerId {
     }
 }
 
-/// How packets reach a server.
+/// Forwarding method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forward {
     /// Destination NAT.
     Masquerade,
-    /// The server is this machine; the kernel decides that by itself and old ones say so.
+    /// The server is this machine. The kernel detects that itself; old kernels report it.
     Local,
-    /// Inside another packet.
+    /// Encapsulated in another packet.
     Tunnel(Tunnel),
-    /// Unchanged, by the link-layer address.
+    /// Unchanged, to the server's link-layer address.
     Route,
 }
 
@@ -46,7 +46,7 @@ impl Forward {
         }
     }
 
-    /// The way of this number, of those without a tunnel.
+    /// Returns the method with this number, except for a tunnel.
     ///
     /// # Errors
     /// Another number.
@@ -63,7 +63,7 @@ impl Forward {
     }
 }
 
-/// Checksum of the outer packet; the numbers are `IP_VS_TUNNEL_ENCAP_FLAG_*`.
+/// Checksum of the outer packet, with the numbers `IP_VS_TUNNEL_ENCAP_FLAG_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Checksum {
@@ -82,20 +82,20 @@ pub enum Tunnel {
     Ipip,
     /// Generic UDP encapsulation.
     Gue {
-        /// Where the server decapsulates.
+        /// UDP port on which the server decapsulates.
         port: NonZeroU16,
-        /// Of the outer packet.
+        /// Checksum of the outer packet.
         checksum: Checksum,
     },
     /// GRE.
     Gre {
-        /// Of the outer packet; never [`Checksum::Remote`] from our grammar.
+        /// Checksum of the outer packet; the grammar never produces [`Checksum::Remote`].
         checksum: Checksum,
     },
 }
 
 impl Tunnel {
-    /// Kind (`IP_VS_CONN_F_TUNNEL_TYPE_*`), UDP port or 0, and checksum flags.
+    /// Returns type (`IP_VS_CONN_F_TUNNEL_TYPE_*`), UDP port or 0, and checksum flags.
     #[must_use]
     pub fn numbers(self) -> (u8, u16, u8) {
         match self {
@@ -109,7 +109,7 @@ impl Tunnel {
 impl TryFrom<(u32, u32, u32)> for Tunnel {
     type Error = InvalidValue;
 
-    /// From kind, port and checksum flags.
+    /// Converts type, port and checksum flags.
     fn try_from((kind, port, checksum): (u32, u32, u32)) -> Result<Self, InvalidValue> {
         let checksum = match checksum {
             0 => Checksum::No,
@@ -133,15 +133,15 @@ impl TryFrom<(u32, u32, u32)> for Tunnel {
     }
 }
 
-/// A number that the kernel keeps in 31 bits: a weight or a threshold, 0..=2147483647.
+/// Weight or connection threshold: the kernel stores 31 bits, 0 to 2147483647.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NonNegativeInt(u32);
 
 impl NonNegativeInt {
-    /// The weight of a server of which nothing is said.
+    /// Default weight of a server.
     pub const ONE: Self = Self(1);
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> u32 {
         self.0
@@ -160,27 +160,27 @@ impl TryFrom<u32> for NonNegativeInt {
     }
 }
 
-/// Everything that can be said of a real server.
+/// Real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// Which.
+    /// Identity.
     pub id: ServerId,
-    /// How packets reach it.
+    /// Forwarding method.
     pub forward: Forward,
-    /// Its share.
+    /// Weight.
     pub weight: NonNegativeInt,
-    /// Connections at which it gets no more; 0: no limit.
+    /// Number of connections from which on the server gets no new ones; 0: no limit.
     pub upper: NonNegativeInt,
-    /// Connections below which it gets some again; 0: three quarters of `upper`.
+    /// Number of connections below which it gets new ones again; 0: three quarters of `upper`.
     pub lower: NonNegativeInt,
 }
 
 impl Server {
-    /// Checks what service and server say of each other, and gives the server the service's port
-    /// where packets can't change theirs: everywhere but with NAT and behind firewall marks.
+    /// Checks the server against its service, and sets the service's port if the forwarding method
+    /// can't change ports: all but NAT, except for firewall marks.
     ///
     /// # Errors
-    /// Another family than the service's, without a tunnel; thresholds the wrong way round.
+    /// Another family than the service's without a tunnel; a lower threshold above the upper one.
     pub fn of(mut self, service: ServiceId) -> Result<Self, ServerRule> {
         let kept = matches!(self.forward, Forward::Masquerade | Forward::Local);
         if let (false, ServiceId::Address { port, .. }) = (kept, service) {
@@ -197,13 +197,13 @@ impl Server {
     }
 }
 
-/// What a server may not say of itself and its service.
+/// Violated rule of a server and its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ServerRule {
-    /// NAT and routing do not change the family.
+    /// NAT and routing don't change the family.
     #[error("a server (-r) of another address family than its service needs a tunnel (-i)")]
     Family,
-    /// The kernel says ERANGE.
+    /// The kernel returns ERANGE.
     #[error("the lower threshold (-y) is above the upper one (-x)")]
     Thresholds,
 }

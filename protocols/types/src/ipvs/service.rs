@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use super::{Engine, Scheduler};
 use crate::InvalidValue;
 
-/// Transport of a virtual service; the order is that of the protocols' numbers.
+/// Transport protocol of a virtual service, in the order of the protocol numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Protocol {
@@ -21,13 +21,13 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol's number in an IP header.
+    /// Returns the number in the IP header.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The option that names a service of it.
+    /// Returns ipvsadm's option for a service of the protocol.
     #[must_use]
     pub fn option(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Protocol {
         }
     }
 
-    /// Its name in `/etc/services`.
+    /// Returns the name in `/etc/services`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl TryFrom<u32> for Protocol {
     }
 }
 
-/// Family of a service that has no address.
+/// Address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
@@ -74,7 +74,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address {
@@ -84,10 +84,10 @@ impl Family {
     }
 }
 
-/// What tells one virtual service from another.
+/// Identity of a virtual service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServiceId {
-    /// Packets to an address and port; port 0 is every port.
+    /// Packets to an address and port. Port 0 means every port.
     Address {
         /// Transport.
         protocol: Protocol,
@@ -96,17 +96,17 @@ pub enum ServiceId {
         /// Virtual port.
         port: u16,
     },
-    /// Packets that the firewall marked.
+    /// Packets with a firewall mark.
     Mark {
-        /// The mark.
+        /// Mark.
         mark: NonZeroU32,
-        /// Family of those packets.
+        /// Family of the packets.
         family: Family,
     },
 }
 
 impl ServiceId {
-    /// Family of the packets.
+    /// Returns the family of the packets.
     #[must_use]
     pub fn family(self) -> Family {
         match self {
@@ -131,8 +131,8 @@ impl ServiceId {
 }
 
 impl ServiceId {
-    /// The order of IPv4 services among themselves: most tables have no others, and a large one
-    /// compares millions of times.
+    /// Key that orders IPv4 services among themselves. Most tables have no others, and sorting a large
+    /// one compares millions of times.
     fn short_key(self) -> Option<u64> {
         match self {
             Self::Address {
@@ -149,8 +149,8 @@ impl ServiceId {
 }
 
 impl Ord for ServiceId {
-    /// ipvsadm's: marks last, then family, protocol, address, port. Addresses compare as numbers,
-    /// which ipvsadm gets wrong for those that are 2^31 or more apart.
+    /// Orders as ipvsadm does: marks last, then family, protocol, address, port. Addresses compare as
+    /// numbers; ipvsadm misorders those that are 2^31 or more apart.
     fn cmp(&self, other: &Self) -> Ordering {
         match (self.short_key(), other.short_key()) {
             (Some(own), Some(others)) => own.cmp(&others),
@@ -166,7 +166,7 @@ impl PartialOrd for ServiceId {
 }
 
 impl fmt::Display for ServiceId {
-    /// As ipvsadm's words name it.
+    /// Prints the option and value of ipvsadm.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address {
@@ -197,17 +197,17 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Seconds that a client stays with its server, 1..=2678400 (31 days).
+/// Persistence timeout in seconds, 1 to 2678400 (31 days).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Persistence(u32);
 
 impl Persistence {
-    /// Longest timeout that ipvsadm lets through, in seconds: 31 days.
+    /// Maximum timeout that ipvsadm accepts, in seconds: 31 days.
     pub const MAX: u32 = 2_678_400;
-    /// What `-p` alone means: `IPVS_SVC_PERSISTENT_TIMEOUT`. The manual page says 300.
+    /// Timeout of `-p` without a value: `IPVS_SVC_PERSISTENT_TIMEOUT`. The manual page has 300.
     pub const DEFAULT: Self = Self(360);
 
-    /// Seconds.
+    /// Returns the timeout in seconds.
     #[must_use]
     pub fn get(self) -> u32 {
         self.0
@@ -226,17 +226,17 @@ impl TryFrom<u32> for Persistence {
     }
 }
 
-/// Which clients persistence takes as one.
+/// Clients that persistence treats as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Netmask {
-    /// Bits of an IPv4 address, in host order; they need not be contiguous.
+    /// Bits of an IPv4 address in host order, not necessarily contiguous.
     V4(u32),
-    /// Leading bits of an IPv6 address, 1..=128.
+    /// Prefix length of an IPv6 address, 1 to 128.
     V6(u8),
 }
 
 impl Netmask {
-    /// Every client for itself.
+    /// Mask that distinguishes all clients.
     #[must_use]
     pub fn whole(family: Family) -> Self {
         match family {
@@ -245,7 +245,7 @@ impl Netmask {
         }
     }
 
-    /// Family of the clients.
+    /// Returns the family of the clients.
     #[must_use]
     pub fn family(self) -> Family {
         match self {
@@ -254,10 +254,10 @@ impl Netmask {
         }
     }
 
-    /// Leading bits of an IPv6 address.
+    /// Checks the prefix length of an IPv6 address.
     ///
     /// # Errors
-    /// None, or more than 128.
+    /// 0, or more than 128.
     pub fn prefix(bits: u32) -> Result<Self, InvalidValue> {
         if let Ok(bits @ 1..=128) = u8::try_from(bits) {
             return Ok(Self::V6(bits));
@@ -267,24 +267,24 @@ impl Netmask {
     }
 }
 
-/// The three bits whose meaning is the scheduler's (`IP_VS_SVC_F_SCHED1` to `3`).
+/// Three bits that the scheduler interprets (`IP_VS_SVC_F_SCHED1` to `3`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SchedFlags(u8);
 
 impl SchedFlags {
-    /// The lowest three bits of this: flag-1 is bit 0.
+    /// Takes the lowest three bits; flag-1 is bit 0.
     #[must_use]
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & 7)
     }
 
-    /// flag-1 is bit 0.
+    /// Returns the bits; flag-1 is bit 0.
     #[must_use]
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// Names of the three for this scheduler, in order; `sh` and `mh` have no third.
+    /// Returns the names of the bits for a scheduler; `sh` and `mh` have no third.
     #[must_use]
     pub fn names(scheduler: &Scheduler) -> &'static [&'static str] {
         match scheduler.as_str() {
@@ -295,41 +295,41 @@ impl SchedFlags {
     }
 }
 
-/// Whether a service forgets a client after one packet.
+/// Unit of scheduling.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheduling {
-    /// Packets of a connection stay together.
+    /// All packets of a connection go to one server.
     #[default]
     Connections,
-    /// Each packet is scheduled for itself.
+    /// Each packet is scheduled separately.
     Packets,
 }
 
-/// Everything that can be said of a virtual service.
+/// Virtual service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Service {
-    /// Which.
+    /// Identity.
     pub id: ServiceId,
-    /// How servers are chosen.
+    /// Scheduler.
     pub scheduler: Scheduler,
-    /// How long clients stay with a server.
+    /// Persistence timeout.
     pub persistence: Option<Persistence>,
-    /// Which clients count as one.
+    /// Granularity of persistence.
     pub netmask: Netmask,
-    /// One-packet scheduling.
+    /// Connection or one-packet scheduling.
     pub scheduling: Scheduling,
-    /// The scheduler's own bits.
+    /// Flags of the scheduler.
     pub flags: SchedFlags,
-    /// What besides addresses makes clients one.
+    /// Persistence engine, which groups clients by more than their addresses.
     pub engine: Option<Engine>,
 }
 
 impl Service {
-    /// Checks what the parts say of each other. The kernel does not.
+    /// Checks the fields against each other, which the kernel doesn't do.
     ///
     /// # Errors
-    /// Port 0 without persistence, packets scheduled where there are connections, a mask of the
-    /// other family.
+    /// Port 0 without persistence, one-packet scheduling of a protocol with connections, a mask of
+    /// the other family.
     pub fn checked(self) -> Result<Self, ServiceRule> {
         if let ServiceId::Address { port, protocol, .. } = self.id {
             if port == 0 && self.persistence.is_none() {
@@ -346,16 +346,16 @@ impl Service {
     }
 }
 
-/// What the parts of a service may not say of each other.
+/// Violated rule of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceRule {
-    /// Every port, but no memory of the client.
+    /// Port 0 without persistence.
     #[error("port 0 (every port) is only for a persistent service (-p)")]
     ZeroPort,
-    /// Packets of a connection may not be spread.
+    /// One-packet scheduling of a protocol with connections.
     #[error("one-packet scheduling (-o) is only for UDP and firewall-mark services")]
     OnePacket,
-    /// IPv4 mask for IPv6 or the other way round.
+    /// Mask of the other family.
     #[error("the persistence mask (-M) is of another address family than the service")]
     MaskFamily,
 }

@@ -1,14 +1,16 @@
-//! Filters for flows, to wire and back.
+//! Filters of flows.
 
 use ipnet::IpNet;
+use protobuf::MessageField;
 
-use super::{ip, ip_bytes};
+use super::{ip, ip_bytes, narrow};
 use crate::proto::conntrack as wire;
+use patchbay_codec::Bulk;
 use patchbay_types::conntrack::{Ends, Filter, FilterFields, Mark, Nat, Status, Translated};
 use patchbay_types::ipvs::Family;
 use patchbay_types::{FieldError, InvalidValue};
 
-fn number<T: Into<u32>>(value: Option<T>) -> protobuf::MessageField<wire::Number> {
+fn number_to_wire<T: Into<u32>>(value: Option<T>) -> MessageField<wire::Number> {
     let number = |value: T| wire::Number {
         value: value.into(),
         ..wire::Number::default()
@@ -16,43 +18,73 @@ fn number<T: Into<u32>>(value: Option<T>) -> protobuf::MessageField<wire::Number
     value.map(number).into()
 }
 
-fn ends_to_wire(ends: Ends) -> wire::Ends {
+fn number<T: TryFrom<u32>>(
+    wire: &MessageField<wire::Number>,
+    field: &str,
+) -> Result<Option<T>, FieldError> {
+    let number = wire.as_ref().map(|number| narrow(number.value, field));
+    number.transpose()
+}
+
+fn net_to_wire(net_option: Option<IpNet>) -> MessageField<wire::Net> {
     let net = |net: IpNet| wire::Net {
         address: ip_bytes(net.addr()),
         prefix: net.prefix_len().into(),
         ..wire::Net::default()
     };
-    wire::Ends {
-        src: ends.src.map(net).into(),
-        dst: ends.dst.map(net).into(),
-        src_port: number(ends.src_port),
-        dst_port: number(ends.dst_port),
-        ..wire::Ends::default()
-    }
+    net_option.map(net).into()
 }
 
-fn translated_to_wire(nat: Option<Translated>) -> protobuf::MessageField<wire::Translated> {
-    let to_wire = |nat: Translated| wire::Translated {
+fn net(wire: &MessageField<wire::Net>, field: &str) -> Result<Option<IpNet>, FieldError> {
+    let net = |wire: &wire::Net| {
+        let address = ip(&wire.address).map_err(|invalid| invalid.in_field(field))?;
+        IpNet::new(address, narrow(wire.prefix, field)?).map_err(|_| {
+            let rule = "a prefix has at most 32 (IPv4) or 128 (IPv6) bits";
+            InvalidValue::new(&wire.prefix.to_string(), rule).in_field(field)
+        })
+    };
+    wire.as_ref().map(net).transpose()
+}
+
+fn ends_to_wire(ends: Ends) -> MessageField<wire::Ends> {
+    MessageField::some(wire::Ends {
+        src: net_to_wire(ends.src),
+        dst: net_to_wire(ends.dst),
+        src_port: number_to_wire(ends.src_port),
+        dst_port: number_to_wire(ends.dst_port),
+        ..wire::Ends::default()
+    })
+}
+
+fn ends(wire: &wire::Ends, field: &str) -> Result<Ends, FieldError> {
+    Ok(Ends {
+        src: net(&wire.src, field)?,
+        dst: net(&wire.dst, field)?,
+        src_port: number(&wire.src_port, field)?,
+        dst_port: number(&wire.dst_port, field)?,
+    })
+}
+
+fn translated_to_wire(nat: Option<Translated>) -> MessageField<wire::Translated> {
+    let translated = |nat: Translated| wire::Translated {
         address: nat.address.map(ip_bytes).unwrap_or_default(),
-        port: number(nat.port),
+        port: number_to_wire(nat.port),
         ..wire::Translated::default()
     };
-    nat.map(to_wire).into()
+    nat.map(translated).into()
 }
 
 fn translated(
-    wire: &protobuf::MessageField<wire::Translated>,
+    wire: &MessageField<wire::Translated>,
     field: &str,
 ) -> Result<Option<Translated>, FieldError> {
-    let read = |wire: &wire::Translated| {
-        let address = match wire.address.as_slice() {
-            [] => None,
-            bytes => Some(ip(bytes).map_err(|bad| bad.in_field(field))?),
-        };
-        let port = small(&wire.port, field)?;
+    let translated = |wire: &wire::Translated| {
+        let address = (!wire.address.is_empty()).then(|| ip(&wire.address));
+        let address = address.transpose().map_err(|bad| bad.in_field(field))?;
+        let port = number(&wire.port, field)?;
         Ok(Translated { address, port })
     };
-    wire.as_ref().map(read).transpose()
+    wire.as_ref().map(translated).transpose()
 }
 
 impl From<&Filter> for wire::DeleteRequest {
@@ -75,62 +107,22 @@ impl From<&Filter> for wire::DeleteRequest {
                 Some(Family::V4) => 4,
                 Some(Family::V6) => 6,
             },
-            orig: Some(ends_to_wire(orig)).into(),
-            reply: Some(ends_to_wire(reply)).into(),
-            protocol: number(protocol),
-            tcp_state: number(tcp_state),
-            mark: number(mark.map(|mark| mark.value)),
+            orig: ends_to_wire(orig),
+            reply: ends_to_wire(reply),
+            protocol: number_to_wire(protocol),
+            tcp_state: number_to_wire(tcp_state),
+            mark: number_to_wire(mark.map(|mark| mark.value)),
             mark_mask: mark.map_or(0, |mark| mark.mask),
-            zone: number(zone),
+            zone: number_to_wire(zone),
             status_set: status.set,
             status_clear: status.clear,
-            id: number(id),
+            id: number_to_wire(id),
             src_nat: translated_to_wire(nat.source),
             dst_nat: translated_to_wire(nat.destination),
             any_nat: translated_to_wire(nat.any),
             ..Self::default()
         }
     }
-}
-
-fn small<T: TryFrom<u32>>(
-    wire: &protobuf::MessageField<wire::Number>,
-    field: &str,
-) -> Result<Option<T>, FieldError> {
-    let read = |number: &wire::Number| {
-        let bad =
-            || InvalidValue::new(&number.value.to_string(), "it is too large").in_field(field);
-        T::try_from(number.value).map_err(|_| bad())
-    };
-    wire.as_ref().map(read).transpose()
-}
-
-fn ends(wire: &protobuf::MessageField<wire::Ends>, field: &str) -> Result<Ends, FieldError> {
-    let net = |net: &wire::Net| {
-        let address = ip(&net.address)?;
-        let prefix = u8::try_from(net.prefix).ok();
-        let made = prefix.and_then(|prefix| IpNet::new(address, prefix).ok());
-        made.ok_or_else(|| InvalidValue::new(&net.prefix.to_string(), "a prefix has 0 to 128 bits"))
-    };
-    let Some(wire) = wire.as_ref() else {
-        return Ok(Ends::default());
-    };
-    Ok(Ends {
-        src: wire
-            .src
-            .as_ref()
-            .map(net)
-            .transpose()
-            .map_err(|bad| bad.in_field(field))?,
-        dst: wire
-            .dst
-            .as_ref()
-            .map(net)
-            .transpose()
-            .map_err(|bad| bad.in_field(field))?,
-        src_port: small(&wire.src_port, field)?,
-        dst_port: small(&wire.dst_port, field)?,
-    })
 }
 
 impl TryFrom<&wire::DeleteRequest> for Filter {
@@ -147,43 +139,44 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
             }
         };
         let mask = wire.mark_mask;
-        let parts = FilterFields {
+        let fields = FilterFields {
             family,
             orig: ends(&wire.orig, "orig")?,
             reply: ends(&wire.reply, "reply")?,
-            protocol: small(&wire.protocol, "protocol")?,
-            tcp_state: small(&wire.tcp_state, "tcp_state")?,
-            mark: small(&wire.mark, "mark")?.map(|value| Mark { value, mask }),
-            zone: small(&wire.zone, "zone")?,
+            protocol: number(&wire.protocol, "protocol")?,
+            tcp_state: number(&wire.tcp_state, "tcp_state")?,
+            mark: number(&wire.mark, "mark")?.map(|value| Mark { value, mask }),
+            zone: number(&wire.zone, "zone")?,
             status: Status {
                 set: wire.status_set,
                 clear: wire.status_clear,
             },
-            id: small(&wire.id, "id")?,
+            id: number(&wire.id, "id")?,
             nat: Nat {
                 source: translated(&wire.src_nat, "src_nat")?,
                 destination: translated(&wire.dst_nat, "dst_nat")?,
                 any: translated(&wire.any_nat, "any_nat")?,
             },
         };
-        Filter::new(parts)
+        Filter::new(fields)
             .map_err(|rule| InvalidValue::new("", rule.to_string()).in_field("filter"))
     }
 }
 
-/// The flows that a filter means, or all.
+/// Builds the request that lists the flows that match a filter, or all.
 #[must_use]
-pub fn list_request(only: Option<&Filter>) -> wire::ListRequest {
+pub fn list_request(filter: Option<&Filter>) -> wire::ListRequest {
     wire::ListRequest {
-        only: only.map(Into::into).into(),
+        only: filter.map(Into::into).into(),
+        max_layout: Bulk::Flows.layout(),
         ..wire::ListRequest::default()
     }
 }
 
-/// What is asked for.
+/// Decodes the filter of a request that lists flows.
 ///
 /// # Errors
-/// The filter breaks a rule.
-pub fn listed(wire: &wire::ListRequest) -> Result<Option<Filter>, FieldError> {
+/// An invalid filter.
+pub fn list_filter(wire: &wire::ListRequest) -> Result<Option<Filter>, FieldError> {
     wire.only.as_ref().map(TryInto::try_into).transpose()
 }

@@ -1,28 +1,19 @@
-//! IPVS to wire and back: both ends check alike, since neither trusts the other.
+//! IPVS. Both ends check everything, since neither trusts the other.
 
-use super::{ip, ip_bytes};
+use super::{ip, ip_bytes, narrow};
 use crate::proto::ipvs as wire;
-use patchbay_codec::{pack, unpack};
+use patchbay_codec::{Bulk, pack, unpack};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, Peer, RestoreMode, Restored, ServiceId, Status,
 };
 use patchbay_types::{FieldError, InvalidValue};
 
-/// Longest text of a connection that is taken from a guest; the kernel's are far shorter.
-const MAX_TEXT: usize = 64;
-/// There is one master and one backup.
+/// Maximum length of a text of a connection, in characters. The kernel's texts are far shorter.
+const MAX_TEXT_CHARS: usize = 64;
+/// Maximum number of sync daemons: a master and a backup.
 const MAX_DAEMONS: usize = 2;
 
-fn port(number: u32) -> Result<u16, InvalidValue> {
-    u16::try_from(number)
-        .map_err(|_| InvalidValue::new(&number.to_string(), "a port is 0 to 65535"))
-}
-
-fn missing(field: &str) -> FieldError {
-    InvalidValue::new("", "it is missing").in_field(field)
-}
-
-/// One change, and how many rules there may be afterwards.
+/// Builds the request for a change that leaves at most `max_rules` services and servers.
 #[must_use]
 pub fn change_request(change: &Change, max_rules: u32) -> wire::ChangeRequest {
     wire::ChangeRequest {
@@ -32,7 +23,7 @@ pub fn change_request(change: &Change, max_rules: u32) -> wire::ChangeRequest {
     }
 }
 
-/// The mode as it stands in the first chunk of a rule file.
+/// Number of a mode in the first chunk of a rule file.
 #[must_use]
 pub fn mode_number(mode: RestoreMode) -> u32 {
     match mode {
@@ -42,10 +33,10 @@ pub fn mode_number(mode: RestoreMode) -> u32 {
     }
 }
 
-/// The mode of the first chunk of a rule file.
+/// Decodes the mode of the first chunk of a rule file.
 ///
 /// # Errors
-/// A number that is none.
+/// An unknown number.
 pub fn mode(number: u32) -> Result<RestoreMode, FieldError> {
     match number {
         0 => Ok(RestoreMode::Empty),
@@ -76,7 +67,7 @@ impl From<&wire::RestoreReply> for Restored {
     }
 }
 
-/// One service or all, and how much of them.
+/// Builds the request that lists one service or all.
 #[must_use]
 pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequest {
     wire::TableRequest {
@@ -85,15 +76,16 @@ pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequ
             Detail::Rules => 0,
             Detail::Full => 1,
         },
+        max_layout: Bulk::Rows.layout(),
         ..wire::TableRequest::default()
     }
 }
 
-/// Reads which services are asked for, and how much of them.
+/// Decodes a request that lists services.
 ///
 /// # Errors
-/// A service or a detail that is none.
-pub fn table_asked(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), FieldError> {
+/// An invalid service or detail.
+pub fn table_filter(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), FieldError> {
     let only = (!wire.service.is_empty()).then(|| unpack(&wire.service));
     let detail = match wire.detail {
         0 => Detail::Rules,
@@ -118,11 +110,21 @@ impl From<&Status> for wire::StatusReply {
     }
 }
 
-/// Reads the state of IPVS as a whole.
+/// Builds the request for the state of IPVS.
+#[must_use]
+pub fn status_request() -> wire::StatusRequest {
+    wire::StatusRequest {
+        max_layout: Bulk::Rules.layout(),
+        ..wire::StatusRequest::default()
+    }
+}
+
+/// Decodes the state of IPVS.
 ///
 /// # Errors
-/// One that breaks a rule.
+/// An invalid value.
 pub fn status(wire: &wire::StatusReply) -> Result<Status, FieldError> {
+    Bulk::Rules.check(wire.layout)?;
     let daemons = wire.daemons.iter().take(MAX_DAEMONS);
     Ok(Status {
         version: wire.version,
@@ -143,16 +145,17 @@ fn peer_to_wire(peer: Peer) -> wire::Peer {
 }
 
 fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, FieldError> {
-    let wire = wire.ok_or_else(|| missing(field))?;
+    let missing = || InvalidValue::new("", "it is missing").in_field(field);
+    let wire = wire.ok_or_else(missing)?;
     Ok(Peer {
         address: ip(&wire.address).map_err(|bad| bad.in_field(field))?,
-        port: port(wire.port).map_err(|bad| bad.in_field(field))?,
+        port: narrow(wire.port, field)?,
     })
 }
 
-/// Text of a guest, which goes to a terminal.
+/// Escapes a text of the guest, since it goes to a terminal.
 fn text(text: &str) -> String {
-    text.escape_debug().take(MAX_TEXT).collect()
+    text.escape_debug().take(MAX_TEXT_CHARS).collect()
 }
 
 impl From<&Connection> for wire::Connection {
@@ -172,10 +175,10 @@ impl From<&Connection> for wire::Connection {
     }
 }
 
-/// Reads a piece of the connection table.
+/// Decodes a part of the connection table.
 ///
 /// # Errors
-/// A row that breaks a rule.
+/// An invalid row.
 pub fn connections(wire: &wire::ConnectionsChunk) -> Result<Vec<Connection>, FieldError> {
     let read = |wire: &wire::Connection| {
         let engine = (text(&wire.engine), text(&wire.engine_data));

@@ -1,52 +1,61 @@
-//! Lists of routes and of patterns of them.
+//! Lists of routes and of patterns.
 
 use crate::proto::agent as wire;
-use patchbay_codec::{Packed, Reader};
+use patchbay_codec::{Bulk, Packed, Reader};
 use patchbay_types::{FieldError, InvalidValue, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
-/// Routes to add, or all that there shall be.
+/// Builds the request that adds routes or replaces the existing ones.
 #[must_use]
 pub fn routes_request(specs: &[RouteSpec]) -> wire::RoutesRequest {
     wire::RoutesRequest {
-        routes: packed(specs),
+        routes: encode(specs),
         ..wire::RoutesRequest::default()
     }
 }
 
-/// Reads them; a refusal names the route by its place.
+/// Decodes a request that adds or replaces routes. Errors name the position of the route.
 pub fn specs(request: &wire::RoutesRequest) -> Result<Vec<RouteSpec>, FieldError> {
-    all(&request.routes)
+    decode(&request.routes, request.layout)
 }
 
-/// Routes to delete.
+/// Builds the request that deletes routes.
 #[must_use]
 pub fn delete_request(patterns: &[RoutePattern]) -> wire::DeleteRoutesRequest {
     wire::DeleteRoutesRequest {
-        patterns: packed(patterns),
+        patterns: encode(patterns),
         ..wire::DeleteRoutesRequest::default()
     }
 }
 
-/// Reads them; a refusal names the pattern by its place.
+/// Decodes a request that deletes routes. Errors name the position of the pattern.
 pub fn patterns(request: &wire::DeleteRoutesRequest) -> Result<Vec<RoutePattern>, FieldError> {
-    all(&request.patterns)
+    decode(&request.patterns, request.layout)
 }
 
-/// The routes that a guest has.
+/// Builds the request that lists routes.
+#[must_use]
+pub fn list_request() -> wire::ListRoutesRequest {
+    wire::ListRoutesRequest {
+        max_layout: Bulk::Routes.layout(),
+        ..wire::ListRoutesRequest::default()
+    }
+}
+
+/// Builds the reply that lists routes.
 #[must_use]
 pub fn routes_reply(routes: &[Route]) -> wire::ListRoutesReply {
     wire::ListRoutesReply {
-        routes: packed(routes),
+        routes: encode(routes),
         ..wire::ListRoutesReply::default()
     }
 }
 
-/// Reads a guest's whole answer.
+/// Decodes a list of routes.
 pub fn routes(reply: &wire::ListRoutesReply) -> Result<Vec<Route>, FieldError> {
-    all(&reply.routes)
+    decode(&reply.routes, reply.layout)
 }
 
-fn packed(values: &[impl Packed]) -> Vec<u8> {
+fn encode(values: &[impl Packed]) -> Vec<u8> {
     let mut out = Vec::new();
     for value in values {
         value.pack(&mut out);
@@ -54,19 +63,20 @@ fn packed(values: &[impl Packed]) -> Vec<u8> {
     out
 }
 
-fn all<T: Packed>(bytes: &[u8]) -> Result<Vec<T>, FieldError> {
+fn decode<T: Packed>(bytes: &[u8], layout: u32) -> Result<Vec<T>, FieldError> {
+    Bulk::Routes.check(layout)?;
     let mut reader = Reader::new(bytes);
-    let mut read = Vec::new();
+    let mut values = Vec::new();
     while !reader.is_empty() {
-        if read.len() == MAX_ROUTES {
-            let rule = "at most 32768 routes are taken";
+        if values.len() == MAX_ROUTES {
+            let rule = "at most 32768 routes are accepted";
             return Err(InvalidValue::new("more", rule).in_field("routes"));
         }
-        let place = |bad: FieldError| bad.nested_in(&format!("[{}]", read.len()));
-        let value = T::unpack(&mut reader).map_err(place)?;
-        read.push(value);
+        let position = |bad: FieldError| bad.nested_in(&format!("[{}]", values.len()));
+        let value = T::unpack(&mut reader).map_err(position)?;
+        values.push(value);
     }
-    Ok(read)
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -104,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn routes_survive_the_wire(asked in vec(a_route(), 0..20)) {
+        fn routes_round_trip(asked in vec(a_route(), 0..20)) {
             let asked: Vec<RouteSpec> = asked.into_iter().flatten().collect();
             let bytes = routes_request(&asked).write_to_bytes().unwrap();
             let read = wire::RoutesRequest::parse_from_bytes(&bytes).unwrap();
@@ -116,7 +126,7 @@ mod tests {
         }
 
         #[test]
-        fn patterns_survive_the_wire(route in a_route(), named: bool) {
+        fn patterns_round_trip(route in a_route(), named: bool) {
             let Some(route) = route else { return Ok(()) };
             let pattern = RoutePattern {
                 dest: if named { Destination::Net(route.fields().dest) } else { Destination::Default },
@@ -157,21 +167,21 @@ mod tests {
         .unwrap()
     }
 
-    /// The layout is what a peer of another build reads, so it is written down here.
+    /// The layout that peers of other releases read.
     #[test]
-    fn a_route_has_these_bytes() {
+    fn route_bytes_are_stable() {
         let bytes = [
             &[4, 10, 0, 0, 0, 8][..],
             &[4, 10, 0, 0, 1, 0],
             b"\x04eth1",
             &[0, 1, 0xac, 2],
         ];
-        assert_eq!(packed(&[route()]), bytes.concat());
+        assert_eq!(encode(&[route()]), bytes.concat());
     }
 
     #[test]
-    fn each_bad_field_is_named_with_its_place() {
-        // Where in the bytes above, and what stands there instead.
+    fn specs_invalid_field_names_its_position() {
+        // Offset in the bytes above, and their replacement.
         let cases: [(&str, usize, &[u8]); 7] = [
             ("[1].dest", 5, &[33]),
             ("[1].dest", 0, &[0]),
@@ -182,7 +192,7 @@ mod tests {
             ("[1].metric", 18, &[2]),
         ];
         for (field, at, bytes) in cases {
-            let mut routes = packed(&[route(), route()]);
+            let mut routes = encode(&[route(), route()]);
             let at = at + routes.len() / 2;
             routes[at..at + bytes.len()].copy_from_slice(bytes);
             let request = wire::RoutesRequest {
@@ -194,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_and_largest_routes_fit_one_message() {
+    fn routes_reply_of_maximum_size_fits() {
         let large = Route {
             dest: "2001:db8::ffff/128".parse().unwrap(),
             gateway: Some("2001:db8::1".parse().unwrap()),

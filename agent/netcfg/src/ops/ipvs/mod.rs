@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use patchbay_codec::RowRef;
+use patchbay_codec::TableRowRef;
 use patchbay_types::ipvs::{
     Change, Conflict, Connection, Detail, ListedServer, ListedService, MaxRules, Reading,
     RestoreMode, Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
@@ -101,7 +101,7 @@ impl IpvsOps {
         &self,
         only: Option<ServiceId>,
         detail: Detail,
-        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
+        each: &mut dyn FnMut(TableRowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let services = self.lock().services(only)?;
         // Netlink serves as fallback.
@@ -115,8 +115,8 @@ impl IpvsOps {
                 Some(_) => Vec::new(),
                 None => self.lock().servers(service.id)?,
             };
-            let mut rows = std::iter::once(RowRef::Service(service, stats))
-                .chain(by_sockopt.unwrap_or(&by_netlink).iter().map(RowRef::Server));
+            let mut rows = std::iter::once(TableRowRef::Service(service, stats))
+                .chain(by_sockopt.unwrap_or(&by_netlink).iter().map(TableRowRef::Server));
             if rows.try_for_each(&mut *each).is_break() {
                 break;
             }

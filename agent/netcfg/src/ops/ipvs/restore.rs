@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use patchbay_codec::{Packed as _, Reader};
 use patchbay_types::FieldError;
 use patchbay_types::ipvs::{
-    Change, Deferred, Line, MaxRules, RestoreMode, Restored, ServiceId, Table,
+    Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, ServiceId, Table,
 };
 
 use super::IpvsContext;
@@ -36,10 +36,10 @@ pub(super) fn restore(
     }
 }
 
-fn lines(file: &RuleFile) -> impl Iterator<Item = Result<Line, FieldError>> {
+fn lines(file: &RuleFile) -> impl Iterator<Item = Result<RuleLine, FieldError>> {
     file.iter().flat_map(|piece| {
         let mut reader = Reader::new(piece);
-        std::iter::from_fn(move || (!reader.is_empty()).then(|| Line::unpack(&mut reader)))
+        std::iter::from_fn(move || (!reader.is_empty()).then(|| RuleLine::unpack(&mut reader)))
     })
 }
 
@@ -104,7 +104,7 @@ fn add_lines(
     let empty = Table::default();
     let mut batcher = Batcher::new(context, &empty, log)?;
     for line in lines(file) {
-        let Line { number, change } = line?;
+        let RuleLine { number, change } = line?;
         match change {
             Change::SetTimeouts(timeouts) => {
                 deferred.timeouts = Some(timeouts);
@@ -152,7 +152,7 @@ fn change(
     let mut wanted = base(&before);
     let mut deferred = Deferred::default();
     for line in lines(file) {
-        let Line { number, change } = line?;
+        let RuleLine { number, change } = line?;
         let line = NonZeroU32::new(number);
         let applied = wanted.apply(change, line, &mut deferred);
         applied.map_err(|conflict| Error::Conflict(conflict).at_line(line))?;

@@ -1,15 +1,15 @@
-//! The settings of IPVS that the kernel has as files, in `/proc/sys/net/ipv4/vs`.
+//! IPVS settings: the files in `/proc/sys/net/ipv4/vs`.
 //!
-//! Ranges are those of the kernel's documentation (ipvs-sysctl) where it gives one, and ours where
-//! it does not (`amemthresh`, `am_droprate`, `sync_qlen_max`, `sync_sock_size`, `sync_refresh_period`,
-//! `conn_reuse_mode`); the kernel itself takes more of most, and does something else with it.
+//! Ranges are those of the kernel's documentation (ipvs-sysctl). It has none for `amemthresh`,
+//! `am_droprate`, `sync_qlen_max`, `sync_sock_size`, `sync_refresh_period` and `conn_reuse_mode`.
+//! The kernel accepts more values for most settings, and misinterprets them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// A setting. Its number is what goes over the wire, so new ones come last.
+/// Setting. Its number is part of the wire format, so new settings are added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table below says what each is")]
@@ -43,28 +43,28 @@ pub enum Sysctl {
     SyncVersion,
 }
 
-/// What a setting may be.
+/// Legal values of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Legal {
-    /// From 0 to this.
+    /// 0 to this number.
     UpTo(i64),
-    /// The kernel spreads connections over ports by their low bits.
+    /// A power of two: the kernel spreads connections over ports by their low bits.
     PowerOfTwo(i64),
-    /// A threshold, and the period below which it is unless that is 0.
+    /// A threshold and a period, which is 0 or larger than the threshold.
     Threshold,
 }
 
 use Legal::{PowerOfTwo, Threshold, UpTo};
 
-/// What an `int` of the kernel's holds.
+/// Maximum of a C `int`.
 const INT: i64 = i32::MAX as i64;
-/// Seconds that are an `int` of jiffies on every kernel.
+/// Maximum in seconds: an `int` of jiffies on every kernel.
 const SECONDS: i64 = INT / 1000;
 const FLAG: Legal = UpTo(1);
 
 type Row = (Sysctl, &'static str, Legal, &'static str);
 
-/// In the order of the numbers, which is that of the names.
+/// Settings in the order of their numbers and names.
 const TABLE: [Row; 27] = [
     (
         Sysctl::AmDroprate,
@@ -231,7 +231,7 @@ const TABLE: [Row; 27] = [
 ];
 
 impl Sysctl {
-    /// All of them, by name.
+    /// Returns all settings by name.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|(sysctl, ..)| *sysctl)
     }
@@ -240,24 +240,24 @@ impl Sysctl {
         &TABLE[usize::from(self.number())]
     }
 
-    /// As the wire has it.
+    /// Returns the number on the wire.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The name of its file.
+    /// Returns the name of the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().1
     }
 
-    /// What it may be, in words.
+    /// Describes the legal values.
     #[must_use]
     pub fn legal(self) -> String {
         self.row().2.to_string()
     }
 
-    /// What it does.
+    /// Describes the effect.
     #[must_use]
     pub fn purpose(self) -> &'static str {
         self.row().3
@@ -316,12 +316,12 @@ impl Legal {
     }
 }
 
-/// What stands in the file of a setting.
+/// Content of a setting's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SysctlValue {
-    /// Of all but one.
+    /// Every setting but one.
     One(i64),
-    /// Of `sync_threshold`.
+    /// `sync_threshold`.
     Two(i64, i64),
 }
 
@@ -347,24 +347,24 @@ impl fmt::Display for SysctlValue {
     }
 }
 
-/// A setting as the kernel has it.
+/// Setting with its current value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Which.
+    /// Setting.
     pub sysctl: Sysctl,
-    /// What stands in its file.
+    /// Value.
     pub value: SysctlValue,
 }
 
-/// A setting as it shall be: the value is legal.
+/// Setting with a legal new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting(Reading);
 
 impl Setting {
-    /// Checks the value by the table.
+    /// Checks the value against the range of the setting.
     ///
     /// # Errors
-    /// The value is not in the setting's range.
+    /// A value outside of the range.
     pub fn new(wanted: Reading) -> Result<Self, InvalidValue> {
         let legal = wanted.sysctl.row().2;
         if !legal.takes(wanted.value) {
@@ -374,7 +374,7 @@ impl Setting {
         Ok(Self(wanted))
     }
 
-    /// Which, and what.
+    /// Returns setting and value.
     #[must_use]
     pub fn get(&self) -> Reading {
         self.0

@@ -1,30 +1,30 @@
-//! What a rule file may not say.
+//! Errors of rule files.
 
 use crate::failure::{Failure, Kind};
 use crate::ipvs::{ServerId, ServiceId};
 
-/// What contradicts the table, found before any kernel is asked.
+/// Conflict with the table, found before the kernel is involved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// Added twice.
+    /// Service added twice.
     #[error("the service {0} exists")]
     ServiceExists(ServiceId),
-    /// Edited, deleted or named, and not there.
+    /// Service that doesn't exist.
     #[error("there is no service {0}")]
     NoService(ServiceId),
-    /// Added twice.
+    /// Server added twice.
     #[error("the service {0} has the server {1} already")]
     ServerExists(ServiceId, ServerId),
-    /// Edited or deleted, and not there.
+    /// Server that doesn't exist.
     #[error("the service {0} has no server {1}")]
     NoServer(ServiceId, ServerId),
-    /// Not part of the table.
+    /// Change that is not part of the table.
     #[error("only changes of services, servers and timeouts can be restored")]
     NoRule,
 }
 
 impl Conflict {
-    /// What sort of failure it is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -35,7 +35,7 @@ impl Conflict {
     }
 }
 
-/// How many services and servers there may be.
+/// Maximum number of services and servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxRules(pub u32);
 
@@ -43,7 +43,7 @@ impl MaxRules {
     /// Checks a number of rules.
     ///
     /// # Errors
-    /// There are more.
+    /// A number above the limit.
     pub fn check(self, rules: usize) -> Result<(), TooManyRules> {
         let limit = usize::try_from(self.0).unwrap_or(usize::MAX);
         if rules > limit {
@@ -53,28 +53,28 @@ impl MaxRules {
     }
 }
 
-/// More rules than there may be.
+/// Number of rules above the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{rules} rules exceed the limit of {limit}; --max-rules raises it")]
 pub struct TooManyRules {
-    /// Services and servers that there would be.
+    /// Number of services and servers.
     pub rules: usize,
-    /// How many there may be.
+    /// Limit.
     pub limit: usize,
 }
 
-/// Why a rule file makes no table.
+/// Reason for which a rule file is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadFile {
-    /// A line contradicts those before.
+    /// Line that conflicts with earlier ones.
     #[error("line {line}: {conflict}")]
     Conflict {
-        /// Counted from 1.
+        /// Line number, starting at 1.
         line: u32,
-        /// What.
+        /// Conflict.
         conflict: Conflict,
     },
-    /// There are too many.
+    /// Too many rules.
     #[error(transparent)]
     TooMany(#[from] TooManyRules),
 }

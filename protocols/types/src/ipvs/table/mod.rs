@@ -1,48 +1,47 @@
-//! The table of services and servers as a value: rule files are folded into one, and the difference
-//! of two is what the kernel is asked to do.
+//! Table of services and servers as a value. A rule file is folded into one, and the difference of
+//! two tables is the list of changes for the kernel.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, Range};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use super::{Change, Line, ListedServer, Server, ServerId, Service, ServiceId, Timeouts};
+use super::{Change, ListedServer, RuleLine, Server, ServerId, Service, ServiceId, Timeouts};
 
 mod conflict;
 
 pub use conflict::{BadFile, Conflict, MaxRules, TooManyRules};
 
-/// A rule, and the line of the file that last said it; the kernel's own rules have none.
+/// Rule with the last line of the file that set it; a rule of the kernel has none.
 type WithLine<T> = (T, Option<NonZeroU32>);
 
-/// Services with their servers. Servers are one map, not one for each service: that is a third of
-/// the memory.
+/// Services and servers. One map of servers takes a third of the memory of a map per service.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     services: BTreeMap<ServiceId, WithLine<Service>>,
     servers: BTreeMap<(ServiceId, ServerId), WithLine<Server>>,
 }
 
-/// One change on the way from one table to another, and the line that asks for it.
+/// Change from one table to another, with the line that requests it.
 pub type Step = (Change, Option<NonZeroU32>);
 
-/// What a rule file asks for besides rules; done when the table is.
+/// Requests of a rule file besides rules, carried out after them.
 #[derive(Debug, Default)]
 pub struct Deferred {
-    /// The last that were set.
+    /// Last timeouts that were set.
     pub timeouts: Option<Timeouts>,
-    /// Counters to be zeroed.
+    /// Services whose counters are zeroed.
     pub zero: Vec<Option<ServiceId>>,
 }
 
 impl Table {
-    /// What a rule file makes of an empty table.
+    /// Builds the table that a rule file creates from an empty one.
     ///
     /// # Errors
-    /// The first line that contradicts those before, or more rules than there may be.
-    pub fn of_file(lines: &[Line], max: MaxRules) -> Result<Self, BadFile> {
+    /// The first line that conflicts with earlier ones, or too many rules.
+    pub fn of_file(lines: &[RuleLine], max: MaxRules) -> Result<Self, BadFile> {
         let mut table = Self::default();
-        for Line { number, change } in lines {
+        for RuleLine { number, change } in lines {
             let line = NonZeroU32::new(*number);
             table
                 .apply(change.clone(), line, &mut Deferred::default())
@@ -55,7 +54,7 @@ impl Table {
         Ok(table)
     }
 
-    /// A service and its servers as the kernel lists them.
+    /// Adds a service and its servers as the kernel lists them.
     pub fn insert(&mut self, service: Service, servers: &[ListedServer]) {
         let id = service.id;
         self.services.insert(id, (service, None));
@@ -64,19 +63,19 @@ impl Table {
         }
     }
 
-    /// Number of services and servers.
+    /// Returns the number of services and servers.
     #[must_use]
     pub fn rules(&self) -> usize {
         self.services.len() + self.servers.len()
     }
 
-    /// Services.
+    /// Returns the services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|(service, _)| service)
     }
 
-    /// The changes that make one service and its servers where there are none; none if there is no
-    /// such service here.
+    /// Returns the changes that create a service and its servers; none if the table doesn't have the
+    /// service.
     pub fn recreate(&self, id: ServiceId) -> impl Iterator<Item = Change> {
         let service = self.services.get(&id).into_iter();
         let service = service.map(|(service, _)| Change::AddService(service.clone()));
@@ -84,11 +83,11 @@ impl Table {
         service.chain(servers.map(move |(_, (server, _))| Change::AddServer(id, *server)))
     }
 
-    /// One line of a rule file. What was there before the file may be added again: it becomes what
-    /// the line says; what the file itself has added may not.
+    /// Applies a line of a rule file. It can redefine a rule that existed before the file, but not one
+    /// that the file added.
     ///
     /// # Errors
-    /// A line that contradicts those before.
+    /// A line that conflicts with earlier ones.
     pub fn apply(
         &mut self,
         change: Change,
@@ -160,8 +159,8 @@ impl Table {
         self.servers.range((id, first)..=(id, last))
     }
 
-    /// What leads from this table to that one, in an order that keeps traffic: what is new or
-    /// different first, what goes last. What stays is not touched.
+    /// Returns the changes from this table to another, in an order that keeps traffic: additions and
+    /// edits first, deletions last. Equal rules are not touched.
     #[must_use]
     pub fn diff<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
         if to.services.is_empty() && !self.services.is_empty() {
@@ -180,7 +179,7 @@ impl Table {
         let gone = self.services.keys().flat_map(|id| {
             let kept = to.services.contains_key(id);
             let own = (!kept).then_some((Change::DeleteService(*id), None));
-            // The servers of a service that goes need no word.
+            // Deleting a service deletes its servers.
             let servers = self.servers_of(*id).filter(move |_| kept);
             let servers = servers.filter(|(key, _)| !to.servers.contains_key(key));
             own.into_iter()
@@ -203,7 +202,7 @@ impl Table {
     }
 }
 
-/// Adds, or replaces what was there before the file.
+/// Adds a rule, or replaces one that existed before the file.
 fn add<K: Ord, T>(map: &mut BTreeMap<K, WithLine<T>>, key: K, new: WithLine<T>) -> Result<(), ()> {
     match map.entry(key) {
         Entry::Occupied(old) if old.get().1.is_some() => Err(()),

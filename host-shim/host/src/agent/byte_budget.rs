@@ -1,7 +1,7 @@
-//! How much a guest may send.
+//! Limit of the bytes that a guest can send.
 //!
-//! ttrpc keeps what has come for a call until the call takes it, however much it is and even while
-//! the call is still sending: only the connection itself can be bounded.
+//! ttrpc buffers everything that arrives for a call until the call reads it, even while the call is
+//! still sending, so only the connection itself can be limited.
 
 use std::io;
 use std::pin::Pin;
@@ -12,29 +12,29 @@ use std::task::{Context, Poll, ready};
 use patchbay_types::failure::{Failure, Kind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What of the answers of one call may still come, in bytes. Clones are the same allowance.
+/// Bytes that can still arrive for the current call. Clones share the budget.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance(Arc<AtomicI64>);
+pub(super) struct ByteBudget(Arc<AtomicI64>);
 
-impl Allowance {
-    pub(super) fn of(bytes: u32) -> Self {
+impl ByteBudget {
+    pub(super) fn new(bytes: u32) -> Self {
         Self(Arc::new(AtomicI64::new(bytes.into())))
     }
 
-    /// Begins anew, for another call.
-    pub(super) fn renew(&self, bytes: u32) {
+    /// Sets the budget of the next call.
+    pub(super) fn reset(&self, bytes: u32) {
         self.0.store(bytes.into(), Ordering::Relaxed);
     }
 
-    /// Why a call failed: the connection is given up with the allowance.
-    pub(super) fn explain(&self, failure: Failure) -> Failure {
-        if self.is_overdrawn() {
+    /// Replaces the failure of a call by its cause if the connection was closed for its budget.
+    pub(super) fn limit_error(&self, failure: Failure) -> Failure {
+        if self.is_exceeded() {
             return Failure::new(Kind::Other, "the agent sends more than an answer may have");
         }
         failure
     }
 
-    fn is_overdrawn(&self) -> bool {
+    fn is_exceeded(&self) -> bool {
         self.0.load(Ordering::Relaxed) < 0
     }
 
@@ -44,14 +44,14 @@ impl Allowance {
     }
 }
 
-/// A stream that breaks when its allowance is overdrawn.
+/// A stream that fails when its budget is exceeded.
 #[derive(Debug)]
-pub(super) struct Bounded<S> {
+pub(super) struct LimitedStream<S> {
     pub stream: S,
-    pub allowance: Allowance,
+    pub budget: ByteBudget,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LimitedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,15 +59,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.allowance.spend(buffer.filled().len() - before);
-        if self.allowance.is_overdrawn() {
-            return Poll::Ready(Err(io::Error::other("the allowance is overdrawn")));
+        self.budget.spend(buffer.filled().len() - before);
+        if self.budget.is_exceeded() {
+            return Poll::Ready(Err(io::Error::other("the byte budget is exceeded")));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for LimitedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

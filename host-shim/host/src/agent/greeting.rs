@@ -1,0 +1,73 @@
+//! Handshake with an agent: its version, features and layouts (docs/compatibility.md).
+
+use patchbay_codec::Bulk;
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_wire::proto::agent as wire;
+use patchbay_wire::{API_VERSION, Feature, announced_layout};
+
+/// Maximum number of features that are shown, and maximum length of a text in characters.
+const MAX_SHOWN: usize = 64;
+
+/// Handshake reply of an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Greeting {
+    /// Version of the agent.
+    pub version: String,
+    /// Release of the guest's kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// Names of the features, including those that only a newer host knows.
+    pub features: Vec<String>,
+    reply: wire::HelloReply,
+}
+
+impl Greeting {
+    /// Decodes a handshake reply. The guest is not trusted, so texts are bounded and escaped.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] for another version of the API.
+    pub(super) fn new(reply: wire::HelloReply) -> Result<Self, Failure> {
+        let text = |text: &str| -> String { text.escape_debug().take(MAX_SHOWN).collect() };
+        if reply.api_version != API_VERSION {
+            let message = format!(
+                "the agent speaks version {} of the interface and this patchbay version {API_VERSION}",
+                reply.api_version
+            );
+            return Err(Failure::new(Kind::Unsupported, message));
+        }
+        let features = reply.features.iter().take(MAX_SHOWN);
+        Ok(Self {
+            version: text(&reply.agent_version),
+            kernel: text(&reply.kernel),
+            features: features.map(|feature| text(feature)).collect(),
+            reply,
+        })
+    }
+
+    /// Checks that the agent has a feature.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`], naming the feature.
+    pub fn require(&self, feature: Feature) -> Result<(), Failure> {
+        if feature.is_announced(&self.reply) {
+            return Ok(());
+        }
+        Err(self.lacks(&format!("the feature '{feature}'")))
+    }
+
+    /// Checks that the agent reads a layout of bulk values.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`], naming the values and the layout.
+    pub fn require_layout(&self, bulk: Bulk, layout: u32) -> Result<(), Failure> {
+        if layout <= announced_layout(&self.reply, bulk) {
+            return Ok(());
+        }
+        Err(self.lacks(&format!("layout {layout} of {bulk}")))
+    }
+
+    fn lacks(&self, missing: &str) -> Failure {
+        let version = &self.version;
+        let message = format!("the sandbox's agent (version '{version}') lacks {missing}");
+        Failure::new(Kind::Unsupported, message).with_cause("update the agent in the guest image")
+    }
+}

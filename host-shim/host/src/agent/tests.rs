@@ -1,0 +1,144 @@
+//! The client against agents of other releases.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use async_trait::async_trait;
+use patchbay_codec::Bulk;
+use patchbay_types::Scope;
+use patchbay_wire::proto::agent_ttrpc::{self, create_agent};
+use ttrpc::r#async::{Server, TtrpcContext};
+
+use super::*;
+
+/// Agent with a single route that announces whatever a test wants.
+struct FakeAgent(wire::HelloReply);
+
+#[async_trait]
+impl agent_ttrpc::Agent for FakeAgent {
+    async fn hello(
+        &self,
+        _: &TtrpcContext,
+        _: wire::HelloRequest,
+    ) -> ttrpc::Result<wire::HelloReply> {
+        Ok(self.0.clone())
+    }
+
+    async fn list_routes(
+        &self,
+        _: &TtrpcContext,
+        _: wire::ListRoutesRequest,
+    ) -> ttrpc::Result<wire::ListRoutesReply> {
+        let mut reply = convert::routes_reply(&[route()]);
+        let unknown = reply.special_fields.mut_unknown_fields();
+        unknown.add_varint(999, 7);
+        Ok(reply)
+    }
+}
+
+fn route() -> Route {
+    Route {
+        dest: "10.0.0.0/8".parse().unwrap(),
+        gateway: None,
+        source: None,
+        device: "eth1".to_owned(),
+        scope: Scope::LINK,
+        metric: 0,
+    }
+}
+
+/// Reply of the first release, with these features.
+fn hello(features: &[&str]) -> wire::HelloReply {
+    wire::HelloReply {
+        api_version: API_VERSION,
+        agent_version: "0.1.0".to_owned(),
+        features: features.iter().map(ToString::to_string).collect(),
+        ..wire::HelloReply::default()
+    }
+}
+
+fn serve(dir: &Path, reply: wire::HelloReply) -> Agent {
+    let socket = dir.join("agent.sock");
+    let address = format!("unix://{}", socket.display());
+    let (ready, bound) = mpsc::channel();
+    let server_address = address.clone();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let service = create_agent(Arc::new(FakeAgent(reply)));
+            let server = Server::new().bind(&server_address).unwrap();
+            let mut server = server.register_service(service);
+            server.start().await.unwrap();
+            ready.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    bound.recv().unwrap();
+    Agent::connect(&address.parse().unwrap()).unwrap()
+}
+
+#[test]
+fn agent_without_feature_is_unsupported_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = serve(dir.path(), hello(&["interfaces", "conntrack"]));
+    let failures = [
+        agent.routes().unwrap_err(),
+        agent.add_routes(&[]).unwrap_err(),
+        agent.require(Feature::Routes).unwrap_err(),
+    ];
+    for failure in failures {
+        assert_eq!(failure.kind(), Kind::Unsupported);
+        assert_eq!(failure.kind().exit_code(), 7);
+        let message = failure.to_string();
+        assert!(message.contains("lacks the feature 'routes'"), "{message}");
+    }
+    agent.require(Feature::Conntrack).unwrap();
+}
+
+#[test]
+fn agent_without_feature_list_has_all_of_the_first_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = serve(dir.path(), hello(&[]));
+    assert_eq!(agent.routes().unwrap(), [route()]);
+    assert!(Feature::ALL.into_iter().all(|f| agent.require(f).is_ok()));
+    let greeting = agent.greeting().unwrap();
+    assert!(greeting.require_layout(Bulk::Routes, 0).is_ok());
+    let failure = greeting.require_layout(Bulk::Routes, 1).unwrap_err();
+    assert_eq!(failure.kind(), Kind::Unsupported);
+    assert!(
+        failure.to_string().contains("lacks layout 1 of routes"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn newer_agent_with_unknown_features_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reply = hello(&["teleport", "routes"]);
+    reply.special_fields.mut_unknown_fields().add_varint(999, 7);
+    let layouts = wire::Layouts {
+        routes: 3,
+        ..wire::Layouts::default()
+    };
+    reply.layouts = Some(layouts).into();
+    let agent = serve(dir.path(), reply);
+    assert_eq!(agent.routes().unwrap(), [route()]);
+    assert_eq!(agent.greeting().unwrap().features, ["teleport", "routes"]);
+    let greeting = agent.greeting().unwrap();
+    assert!(greeting.require_layout(Bulk::Routes, 3).is_ok());
+}
+
+#[test]
+fn agent_of_another_api_version_is_unsupported() {
+    let dir = tempfile::tempdir().unwrap();
+    let reply = wire::HelloReply {
+        api_version: API_VERSION + 1,
+        ..hello(&["routes"])
+    };
+    let failure = serve(dir.path(), reply).routes().unwrap_err();
+    assert_eq!(failure.kind(), Kind::Unsupported);
+}

@@ -1,0 +1,61 @@
+//! Layout numbers of bulk values.
+
+use patchbay_types::{FieldError, InvalidValue};
+
+/// Kind of bulk value. Each has a layout number of its own, which travels beside its bytes, so that
+/// a layout can change while agents and hosts of several releases talk to each other
+/// (docs/compatibility.md).
+///
+/// ```
+/// use patchbay_codec::Bulk;
+///
+/// assert!(Bulk::Routes.check(0).is_ok());
+/// assert_eq!(Bulk::Routes.check(7).unwrap_err().field(), "layout");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bulk {
+    /// Changes of the IPVS table, rule files, services, timeouts and sync daemons.
+    Rules,
+    /// Rows of the IPVS table.
+    Rows,
+    /// Tracked flows.
+    Flows,
+    /// Routes and patterns of routes.
+    Routes,
+    /// IPVS settings.
+    Settings,
+}
+
+impl Bulk {
+    /// Layout number that this build writes, and the highest that it reads.
+    #[must_use]
+    pub const fn layout(self) -> u32 {
+        match self {
+            Self::Rules | Self::Rows | Self::Flows | Self::Routes | Self::Settings => 0,
+        }
+    }
+
+    /// Checks that this build can read a layout.
+    ///
+    /// # Errors
+    /// A higher number than [`Bulk::layout`].
+    pub fn check(self, layout: u32) -> Result<(), FieldError> {
+        if layout <= self.layout() {
+            return Ok(());
+        }
+        let rule = format!("{self} are read up to layout {}", self.layout());
+        Err(InvalidValue::new(&layout.to_string(), rule).in_field("layout"))
+    }
+}
+
+impl std::fmt::Display for Bulk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Rules => "IPVS rules",
+            Self::Rows => "rows of the IPVS table",
+            Self::Flows => "flows",
+            Self::Routes => "routes",
+            Self::Settings => "IPVS settings",
+        })
+    }
+}

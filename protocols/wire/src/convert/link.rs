@@ -1,0 +1,399 @@
+//! Interfaces: requests and listed ones.
+
+use super::{ip, ip_bytes, narrow};
+use crate::proto::agent as wire;
+use patchbay_types::{
+    Arp, DadPolicy, FieldError, IfName, Interface, InterfaceAddress, InvalidValue, LinkChange,
+    LinkFields, LinkSpec, MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
+};
+
+/// Maximum number of interfaces, and of addresses of one, in a message.
+const MAX_LISTED: usize = 4096;
+
+impl From<&InterfaceAddress> for wire::Address {
+    fn from(address: &InterfaceAddress) -> Self {
+        Self {
+            ip: ip_bytes(address.ip()),
+            prefix: u32::from(address.prefix()),
+            ..Self::default()
+        }
+    }
+}
+
+fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
+    if count > MAX_LISTED {
+        let rule = "at most 4096 are accepted";
+        return Err(InvalidValue::new(&count.to_string(), rule).in_field(field));
+    }
+    Ok(())
+}
+
+fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, FieldError> {
+    check_count(wire.len(), "addresses")?;
+    let address = |(index, wire): (usize, &wire::Address)| {
+        let field = format!("addresses[{index}]");
+        let prefix = narrow(wire.prefix, &field)?;
+        ip(&wire.ip)
+            .and_then(|ip| InterfaceAddress::new(ip, prefix))
+            .map_err(|invalid| invalid.in_field(field))
+    };
+    wire.iter().enumerate().map(address).collect()
+}
+
+fn name(text: &str) -> Result<IfName, FieldError> {
+    text.parse()
+        .map_err(|bad: InvalidValue| bad.in_field("name"))
+}
+
+fn mac(bytes: &[u8]) -> Result<MacAddr, FieldError> {
+    let length = || format!("{} bytes", bytes.len());
+    <[u8; 6]>::try_from(bytes)
+        .map_err(|_| InvalidValue::new(&length(), "a MAC address has 6 bytes"))
+        .and_then(MacAddr::try_from)
+        .map_err(|invalid| invalid.in_field("mac"))
+}
+
+fn mtu(bytes: u32) -> Result<Mtu, FieldError> {
+    Mtu::try_from(u64::from(bytes)).map_err(|invalid| invalid.in_field("mtu"))
+}
+
+fn path_bytes(path: &PciPath) -> Vec<u8> {
+    path.steps().iter().map(|step| step.devfn()).collect()
+}
+
+fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
+    PciPath::new(bytes.iter().copied().map(PciAddress::from_devfn).collect())
+        .map_err(|invalid| invalid.in_field("pci_path"))
+}
+
+/// Converts an optional value whose default stands for none.
+fn unless_default<W: PartialEq + Default, T>(
+    wire: W,
+    convert: impl FnOnce(W) -> Result<T, FieldError>,
+) -> Result<Option<T>, FieldError> {
+    (wire != W::default()).then(|| convert(wire)).transpose()
+}
+
+fn queues(pairs: u32) -> Result<Option<QueuePairs>, FieldError> {
+    unless_default(pairs, |pairs| {
+        QueuePairs::try_from(u64::from(pairs)).map_err(|invalid| invalid.in_field("queues"))
+    })
+}
+
+fn queues_number(queues: Option<QueuePairs>) -> u32 {
+    queues.map_or(0, |pairs| u32::from(pairs.get()))
+}
+
+fn arp(no_arp: bool) -> Arp {
+    if no_arp { Arp::Off } else { Arp::On }
+}
+
+/// Builds the request that configures the card at `path`. The caller sets `wait_ms`.
+#[must_use]
+pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInterfaceRequest {
+    let LinkFields {
+        name,
+        mac,
+        mtu,
+        addresses,
+        queues,
+        arp,
+    } = spec.parts();
+    wire::ConfigureInterfaceRequest {
+        pci_path: path_bytes(path),
+        mac: mac.octets().to_vec(),
+        name: name.to_string(),
+        mtu: u32::from(mtu.get()),
+        addresses: addresses.iter().map(Into::into).collect(),
+        queues: queues_number(*queues),
+        no_arp: *arp == Arp::Off,
+        detect_duplicates: spec.duplicates() == DadPolicy::Detect,
+        ..wire::ConfigureInterfaceRequest::default()
+    }
+}
+
+impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
+    type Error = FieldError;
+
+    fn try_from(request: &wire::ConfigureInterfaceRequest) -> Result<Self, FieldError> {
+        let wire::ConfigureInterfaceRequest {
+            pci_path,
+            mac: mac_bytes,
+            name: name_text,
+            mtu: mtu_bytes,
+            addresses: wire_addresses,
+            queues: pairs,
+            no_arp,
+            wait_ms: _,
+            detect_duplicates,
+            special_fields: _,
+        } = request;
+        let fields = LinkFields {
+            name: name(name_text)?,
+            mac: mac(mac_bytes)?,
+            mtu: mtu(*mtu_bytes)?,
+            addresses: addresses(wire_addresses)?,
+            queues: queues(*pairs)?,
+            arp: arp(*no_arp),
+        };
+        let path = path(pci_path)?;
+        let spec = LinkSpec::new(fields, "addresses")?;
+        Ok((path, spec.with_dad(DadPolicy::from(*detect_duplicates))))
+    }
+}
+
+impl From<&Interface> for wire::Interface {
+    fn from(interface: &Interface) -> Self {
+        let Interface {
+            index,
+            name,
+            mac,
+            mtu,
+            addresses,
+            path,
+            queues,
+            up,
+            arp,
+        } = interface;
+        Self {
+            index: *index,
+            name: name.clone(),
+            mac: mac.map(|mac| mac.octets().to_vec()).unwrap_or_default(),
+            mtu: *mtu,
+            addresses: addresses.iter().map(Into::into).collect(),
+            pci_path: path.as_ref().map(path_bytes).unwrap_or_default(),
+            queues: queues_number(*queues),
+            up: *up,
+            no_arp: *arp == Arp::Off,
+            ..Self::default()
+        }
+    }
+}
+
+impl TryFrom<&wire::Interface> for Interface {
+    type Error = FieldError;
+
+    fn try_from(wire: &wire::Interface) -> Result<Self, FieldError> {
+        let wire::Interface {
+            index,
+            name,
+            mac: mac_bytes,
+            mtu,
+            addresses: wire_addresses,
+            pci_path,
+            queues: pairs,
+            up,
+            no_arp,
+            special_fields: _,
+        } = wire;
+        if name.is_empty() || name.len() > 15 {
+            let rule = "an interface's name has 1 to 15 bytes";
+            return Err(InvalidValue::new(name, rule).in_field("name"));
+        }
+        Ok(Self {
+            index: *index,
+            name: name.clone(),
+            mac: unless_default(mac_bytes.as_slice(), mac)?,
+            mtu: *mtu,
+            addresses: addresses(wire_addresses)?,
+            path: unless_default(pci_path.as_slice(), path)?,
+            queues: queues(*pairs)?,
+            up: *up,
+            arp: arp(*no_arp),
+        })
+    }
+}
+
+/// Decodes a list of interfaces.
+///
+/// # Errors
+/// More than 4096 interfaces, or an invalid one.
+pub fn interfaces(reply: &wire::ListInterfacesReply) -> Result<Vec<Interface>, FieldError> {
+    check_count(reply.interfaces.len(), "interfaces")?;
+    reply.interfaces.iter().map(Interface::try_from).collect()
+}
+
+/// Builds the request that changes an interface.
+#[must_use]
+pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
+    let addresses = change.addresses();
+    wire::UpdateInterfaceRequest {
+        name: change.name().to_string(),
+        set_addresses: addresses.is_some(),
+        addresses: addresses.into_iter().flatten().map(Into::into).collect(),
+        mtu: change.mtu().map_or(0, |mtu| u32::from(mtu.get())),
+        detect_duplicates: change.duplicates() == DadPolicy::Detect,
+        ..wire::UpdateInterfaceRequest::default()
+    }
+}
+
+impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
+    type Error = FieldError;
+
+    fn try_from(request: &wire::UpdateInterfaceRequest) -> Result<Self, FieldError> {
+        let wire::UpdateInterfaceRequest {
+            name: name_text,
+            set_addresses,
+            addresses: wire_addresses,
+            mtu: mtu_bytes,
+            detect_duplicates,
+            special_fields: _,
+        } = request;
+        let addresses = set_addresses
+            .then(|| addresses(wire_addresses))
+            .transpose()?;
+        let mtu = unless_default(*mtu_bytes, mtu)?;
+        let change = LinkChange::new(name(name_text)?, addresses, mtu, "addresses")?;
+        Ok(change.with_dad((*detect_duplicates).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use protobuf::Message;
+
+    use super::*;
+
+    prop_compose! {
+        fn an_address()(ip: [u8; 16], short: bool, prefix in 0..=32u8) -> Option<InterfaceAddress> {
+            let ip = if short { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) } else { IpAddr::from(ip) };
+            InterfaceAddress::new(ip, prefix).ok()
+        }
+    }
+
+    prop_compose! {
+        fn a_spec()(
+            name in "[A-Za-z][A-Za-z0-9_.-]{0,14}",
+            mac: [u8; 5],
+            mtu in 1280..=9600u64,
+            addresses in vec(an_address(), 0..20),
+            pairs in 0..=256u64,
+            no_arp: bool,
+        ) -> Option<LinkSpec> {
+            LinkSpec::new(LinkFields {
+                name: name.parse().unwrap(),
+                mac: MacAddr::try_from([2, mac[0], mac[1], mac[2], mac[3], mac[4]]).unwrap(),
+                mtu: Mtu::try_from(mtu).unwrap(),
+                addresses: addresses.into_iter().flatten().collect(),
+                queues: QueuePairs::try_from(pairs).ok(),
+                arp: if no_arp { Arp::Off } else { Arp::On },
+            }, "addresses").ok()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn configure_request_round_trips(spec in a_spec(), devfns in vec(any::<u8>(), 1..=8)) {
+            let Some(spec) = spec else { return Ok(()) };
+            let path = path(&devfns).unwrap();
+            let bytes = configure_request(&path, &spec).write_to_bytes().unwrap();
+            let read = wire::ConfigureInterfaceRequest::parse_from_bytes(&bytes).unwrap();
+            let back: (PciPath, LinkSpec) = (&read).try_into().unwrap();
+            prop_assert_eq!(back, (path, spec));
+        }
+
+        #[test]
+        fn interface_round_trips(
+            spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32,
+        ) {
+            let Some(spec) = spec else { return Ok(()) };
+            let parts = spec.parts();
+            let sent = Interface {
+                index,
+                name: parts.name.to_string(),
+                mac: Some(parts.mac),
+                mtu,
+                addresses: parts.addresses.clone(),
+                path: path(&devfns).ok(),
+                queues: parts.queues,
+                up,
+                arp: parts.arp,
+            };
+            let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
+            let read = wire::Interface::parse_from_bytes(&bytes).unwrap();
+            prop_assert_eq!(Interface::try_from(&read).unwrap(), sent);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+            if let Ok(request) = wire::ConfigureInterfaceRequest::parse_from_bytes(&bytes) {
+                let _ = <(PciPath, LinkSpec)>::try_from(&request);
+            }
+            if let Ok(reply) = wire::ListInterfacesReply::parse_from_bytes(&bytes) {
+                let _ = interfaces(&reply);
+            }
+        }
+    }
+
+    fn request() -> wire::ConfigureInterfaceRequest {
+        wire::ConfigureInterfaceRequest {
+            pci_path: vec![8, 0],
+            mac: vec![2, 0, 0, 0, 0, 1],
+            name: "eth1".to_owned(),
+            mtu: 1500,
+            ..wire::ConfigureInterfaceRequest::default()
+        }
+    }
+
+    #[test]
+    fn configure_request_invalid_field_is_named() {
+        type Break = fn(&mut wire::ConfigureInterfaceRequest);
+        let cases: [(&str, Break); 7] = [
+            ("pci_path", |r| r.pci_path.clear()),
+            ("mac", |r| r.mac.truncate(5)),
+            ("name", |r| r.name = "a b".to_owned()),
+            ("mtu", |r| r.mtu = 67),
+            ("queues", |r| r.queues = 257),
+            ("addresses[0]", |r| {
+                r.addresses.push(wire::Address::default());
+            }),
+            ("addresses", |r| {
+                r.addresses = vec![wire::Address::default(); 5000];
+            }),
+        ];
+        for (field, break_it) in cases {
+            let mut request = request();
+            break_it(&mut request);
+            let error = <(PciPath, LinkSpec)>::try_from(&request).unwrap_err();
+            assert_eq!(error.field(), field, "{error}");
+        }
+    }
+
+    #[test]
+    fn update_request_empty_addresses_differ_from_none() {
+        let address = InterfaceAddress::new("fd00::1".parse().unwrap(), 64).unwrap();
+        for wanted in [None, Some(vec![]), Some(vec![address])] {
+            let mtu = Mtu::try_from(1500).ok();
+            let sent = LinkChange::new("eth1".parse().unwrap(), wanted, mtu, "addresses").unwrap();
+            let sent = sent.with_dad(DadPolicy::Detect);
+            let bytes = update_request(&sent).write_to_bytes().unwrap();
+            let read = wire::UpdateInterfaceRequest::parse_from_bytes(&bytes).unwrap();
+            assert_eq!(LinkChange::try_from(&read).unwrap(), sent);
+        }
+    }
+
+    #[test]
+    fn update_request_invalid_field_is_named() {
+        type Break = fn(&mut wire::UpdateInterfaceRequest);
+        let cases: [(&str, Break); 3] = [
+            ("name", |r| r.name.clear()),
+            ("mtu", |r| r.mtu = 67),
+            ("addresses[0]", |r| {
+                r.addresses.push(wire::Address::default());
+            }),
+        ];
+        for (field, break_it) in cases {
+            let mut request = wire::UpdateInterfaceRequest {
+                name: "eth1".to_owned(),
+                set_addresses: true,
+                ..wire::UpdateInterfaceRequest::default()
+            };
+            break_it(&mut request);
+            assert_eq!(LinkChange::try_from(&request).unwrap_err().field(), field);
+        }
+    }
+}
