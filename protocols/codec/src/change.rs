@@ -1,4 +1,4 @@
-//! Changes of the table, the lines of rule files, daemons and timeouts.
+//! Changes of the IPVS table, lines of rule files, sync daemons and timeouts.
 
 use std::num::{NonZeroU8, NonZeroU16};
 
@@ -10,7 +10,7 @@ use patchbay_types::ipvs::{
 };
 use patchbay_types::{FieldError, InvalidValue};
 
-/// The first byte of each change.
+/// Tags of changes.
 mod tag {
     pub(super) const ADD_SERVICE: u8 = 1;
     pub(super) const EDIT_SERVICE: u8 = 2;

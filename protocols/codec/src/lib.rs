@@ -1,11 +1,11 @@
-//! IPVS values, flows and routes as bytes: what rule files and tables are on their way, inside a
-//! message's `bytes`.
+//! Compact binary encoding of IPVS values, flows and routes, carried in the `bytes` fields of protobuf
+//! messages. docs/decisions/0004 has the reason: in an emulated guest, a nested message per rule costs
+//! twice what the kernel needs for the rule itself.
 //!
-//! Protobuf carries the messages; the thousands of rules in one are packed by hand, since in an
-//! emulated guest a nested message for each cost twice what the kernel needs for the rule itself
-//! (docs/decisions/0004). The layout: fields one behind the other, numbers as LEB128, ports and
-//! addresses as the network has them, each kind of value after one byte that names it. What is read
-//! ends in the same constructors as words and netlink do, and no length is trusted.
+//! A value is the sequence of its fields: numbers in LEB128, ports and addresses in network order,
+//! text after its length, and each alternative after a tag byte. Decoding trusts no length and ends in
+//! the constructors that check command words and netlink messages as well. docs/compatibility.md has
+//! the rules for changes.
 
 mod change;
 mod flow;
@@ -22,29 +22,39 @@ pub use table::{TableRow, TableRowRef};
 
 use patchbay_types::FieldError;
 
-/// A value that can be laid out as bytes.
+/// A value with a binary encoding.
+///
+/// ```
+/// use patchbay_codec::{pack, unpack};
+/// use patchbay_types::ipvs::ServerId;
+///
+/// let server = ServerId { address: "10.0.0.2".parse().unwrap(), port: 80 };
+/// assert_eq!(pack(&server), [4, 10, 0, 0, 2, 0, 80]);
+/// assert_eq!(unpack(&pack(&server)), Ok(server));
+/// assert!(unpack::<ServerId>(&[4, 10, 0]).is_err());
+/// ```
 pub trait Packed: Sized {
-    /// Adds its bytes.
+    /// Appends the encoded value.
     fn pack(&self, out: &mut Vec<u8>);
 
-    /// Reads it from the front.
+    /// Decodes a value from the front.
     ///
     /// # Errors
-    /// The bytes end too early, or hold a value that breaks a rule; the field is named.
+    /// The input is too short, or a value is invalid; the error names the field.
     fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError>;
 }
 
-/// One value alone.
+/// Encodes a single value.
 pub fn pack(value: &impl Packed) -> Vec<u8> {
     let mut out = Vec::new();
     value.pack(&mut out);
     out
 }
 
-/// One value alone: nothing may follow it.
+/// Decodes a single value.
 ///
 /// # Errors
-/// As [`Packed::unpack`], or bytes are left.
+/// Those of [`Packed::unpack`], and trailing bytes.
 pub fn unpack<T: Packed>(bytes: &[u8]) -> Result<T, FieldError> {
     let mut reader = Reader::new(bytes);
     let value = T::unpack(&mut reader)?;

@@ -1,14 +1,14 @@
-//! The parts of which values are made.
+//! Encoding of the parts of values.
 
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use patchbay_types::{FieldError, InvalidValue};
 
-/// Most bytes of a 64-bit number: seven bits in each.
+/// Maximum size of a 64-bit number in bytes, with seven bits each.
 const MAX_NUMBER: usize = 10;
 
-/// Reads values from the front of borrowed bytes; trusts no length.
+/// Decodes values from the front of borrowed bytes.
 #[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
@@ -16,25 +16,25 @@ fn short(field: &str) -> FieldError {
     InvalidValue::new("", "the message ends within it").in_field(field)
 }
 
-/// A value that is none of a field's.
+/// Error for a number that is not legal in a field.
 pub(super) fn strange(value: impl Into<u64>, rule: &'static str, field: &str) -> FieldError {
     InvalidValue::new(&value.into().to_string(), rule).in_field(field)
 }
 
 impl<'a> Reader<'a> {
-    /// Over these bytes.
+    /// Starts at the first byte.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// Whether all has been read.
+    /// Returns whether everything has been read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Makes sure that all has been read.
+    /// Checks that everything has been read.
     pub(super) fn end(&self) -> Result<(), FieldError> {
         if self.is_empty() {
             return Ok(());
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Text of at most 255 bytes.
+    /// Reads text of at most 255 bytes.
     pub(super) fn text(&mut self, field: &str) -> Result<&'a str, FieldError> {
         let length = usize::from(self.byte(field)?);
         let (bytes, rest) = self
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
             .map_err(|bad: InvalidValue| bad.in_field(field))
     }
 
-    /// Reads text and parses it; the empty text stands for none.
+    /// Reads text and parses it; `None` for the empty text.
     pub(super) fn optional_parsed<T>(&mut self, field: &str) -> Result<Option<T>, FieldError>
     where
         T: FromStr<Err = InvalidValue>,
@@ -149,14 +149,14 @@ pub(super) fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// Text of at most 255 bytes; what is longer is not one of ours.
+/// Appends text of at most 255 bytes, which every caller's type guarantees.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
     out.push(length);
     out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
 }
 
-/// In front of what may be absent.
+/// Tag of an optional value.
 const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 

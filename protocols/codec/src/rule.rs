@@ -10,7 +10,7 @@ use patchbay_types::ipvs::{
 };
 use patchbay_types::{FieldError, InvalidValue};
 
-/// In place of a protocol's number.
+/// Tags of firewall marks, in place of a protocol number.
 const MARK_V4: u8 = 0;
 const MARK_V6: u8 = 1;
 

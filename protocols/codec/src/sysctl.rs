@@ -1,4 +1,4 @@
-//! Settings of IPVS.
+//! IPVS settings.
 
 use super::reader::{put_number, strange};
 use super::{Packed, Reader};

@@ -1,4 +1,4 @@
-//! What the kernel lists: services, each followed by its servers.
+//! Rows of the IPVS table: services, each followed by its servers.
 
 use super::reader::{put_number, strange};
 use super::{Packed, Reader};
@@ -8,29 +8,29 @@ use patchbay_types::ipvs::{ListedServer, ListedService, Server, Service, Stats};
 const SERVICE: u8 = 1;
 const SERVER: u8 = 2;
 
-/// Counters and rates.
+/// Number of counters and rates.
 const NUMBERS: usize = 10;
 
-/// One row of a table.
+/// Row of the IPVS table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableRow {
-    /// Its servers follow.
+    /// Service, without its servers; they follow.
     Service(ListedService),
-    /// Of the service before.
+    /// Server of the preceding service.
     Server(ListedServer),
 }
 
-/// A row that is still elsewhere.
+/// Borrowed row.
 #[derive(Debug, Clone, Copy)]
 pub enum TableRowRef<'a> {
-    /// Its servers follow.
+    /// Service, without its servers; they follow.
     Service(&'a Service, &'a Stats),
-    /// Of the service before.
+    /// Server of the preceding service.
     Server(&'a ListedServer),
 }
 
 impl TableRowRef<'_> {
-    /// Adds its bytes.
+    /// Appends the encoded row.
     pub fn pack(self, out: &mut Vec<u8>) {
         match self {
             Self::Service(service, counted) => {
@@ -51,10 +51,10 @@ impl TableRowRef<'_> {
 }
 
 impl TableRow {
-    /// Reads one from the front.
+    /// Decodes a row from the front.
     ///
     /// # Errors
-    /// As [`Packed::unpack`].
+    /// Those of [`Packed::unpack`].
     pub fn unpack(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
         match reader.byte("row")? {
             SERVICE => Ok(Self::Service(ListedService {
@@ -74,7 +74,7 @@ impl TableRow {
     }
 }
 
-/// One bit for each number that is not 0, then those.
+/// A bit per number that is not 0, then these numbers.
 impl Packed for Stats {
     fn pack(&self, out: &mut Vec<u8>) {
         let numbers = || self.counters.iter().chain(&self.rates);

@@ -19,8 +19,8 @@ pub enum Endpoint {
         /// Port in the guest.
         port: u32,
     },
-    /// `hvsock://PATH:PORT`: a Unix socket on which `CONNECT PORT` opens the stream, as with Firecracker,
-    /// Cloud Hypervisor and vhost-device-vsock.
+    /// `hvsock://PATH:PORT`: a Unix socket on which `CONNECT PORT` opens the stream, as with
+    /// Firecracker, Cloud Hypervisor and vhost-device-vsock.
     Hybrid {
         /// Absolute path of the Unix socket.
         path: PathBuf,

@@ -1,10 +1,10 @@
-//! A refused value, before and after the border knows which field it came from.
+//! Invalid values, and the fields that contain them.
 
 use std::borrow::Cow;
 
 use crate::failure::{Failure, Kind};
 
-/// A value that a constructor refused: what it was and the rule that it breaks.
+/// Invalid value with the rule that it violates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{value}' is not allowed: {rule}")]
 pub struct InvalidValue {
@@ -12,11 +12,11 @@ pub struct InvalidValue {
     rule: Cow<'static, str>,
 }
 
-/// Longest piece of a refused value that is repeated in a message, in characters.
+/// Maximum length of a value in a message, in characters.
 const SHOWN: usize = 64;
 
 impl InvalidValue {
-    /// Keeps a bounded, escaped copy of `value`: it comes from outside and goes to a terminal.
+    /// Keeps a bounded, escaped copy of `value`, which is untrusted and goes to a terminal.
     pub fn new(value: &str, rule: impl Into<Cow<'static, str>>) -> Self {
         let mut shown: String = value.escape_debug().take(SHOWN).collect();
         if value.chars().nth(SHOWN).is_some() {
@@ -28,7 +28,7 @@ impl InvalidValue {
         }
     }
 
-    /// Says which field of the input held the value.
+    /// Adds the field of the input.
     #[must_use]
     pub fn in_field(self, field: impl Into<String>) -> FieldError {
         FieldError {
@@ -38,7 +38,15 @@ impl InvalidValue {
     }
 }
 
-/// A refused field of an input: its path, its value and the rule that it breaks.
+/// Invalid field of an input: its path, its value and the rule that it violates.
+///
+/// ```
+/// use patchbay_types::Mtu;
+///
+/// let error = Mtu::try_from(10).unwrap_err().in_field("mtu").nested_in("[3]");
+/// assert_eq!(error.field(), "[3].mtu");
+/// assert!(error.to_string().starts_with("[3].mtu '10' is not allowed: "));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {source}")]
 pub struct FieldError {
@@ -47,13 +55,13 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// Path of the field in the input, as the user spells it (`IPAddresses[1].mask`).
+    /// Returns the path of the field as the user spells it (`IPAddresses[1].mask`).
     #[must_use]
     pub fn field(&self) -> &str {
         &self.field
     }
 
-    /// Says in which part of the input the field is: `[3]`, then `[3].gateway`.
+    /// Adds the part of the input that contains the field: `[3]` makes `gateway` `[3].gateway`.
     #[must_use]
     pub fn nested_in(mut self, outer: &str) -> Self {
         self.field = format!("{outer}.{}", self.field);

@@ -1,7 +1,7 @@
 //! Failures, as they cross the wire and reach the operator.
 //!
-//! A [`Failure`] is sent complete in the details of a ttrpc status, so that no peer parses prose: the
-//! kind decides, the message informs.
+//! A [`Failure`] is sent complete in the details of a ttrpc status, so that no peer parses prose:
+//! the kind decides, the message informs.
 
 use crate::text::is_terminal_control;
 
@@ -63,8 +63,8 @@ impl Kind {
     }
 }
 
-/// Failure: kind, message and causes. Texts often repeat untrusted bytes (of the guest, QEMU or a file),
-/// so each is bounded and its terminal controls are escaped.
+/// Failure: kind, message and causes. Texts often repeat untrusted bytes (of the guest, QEMU or a
+/// file), so each is bounded and its terminal controls are escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {

@@ -1,7 +1,5 @@
-//! Domain types that host and guest share. Each has one constructor and can't hold a value that the
-//! constructor refuses, so a value is checked once, where it enters.
-//!
-//! This crate opens no socket and no file.
+//! Domain types that host and guest share. A value is checked once, by the constructor of its type.
+//! The crate does no I/O.
 
 mod address;
 pub mod conntrack;

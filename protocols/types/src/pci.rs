@@ -79,8 +79,8 @@ impl PciPath {
 }
 
 impl fmt::Display for PciPath {
-    /// Prints `SS.F/…/SS` in hex, without the card's own function, which is always 0: the incumbent's
-    /// `pciAddr`, extended to any depth.
+    /// Prints `SS.F/…/SS` in hex, without the card's own function, which is always 0: the
+    /// incumbent's `pciAddr`, extended to any depth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (card, way) = self.0.split_last().ok_or(fmt::Error)?;
         for step in way {

@@ -2,18 +2,18 @@
 
 use super::InvalidValue;
 
-/// How far a destination is, as rtnetlink counts it: 0 universe, 200 site, 253 link, 254 host; the
-/// numbers between are the administrator's.
+/// Scope of a route (`RT_SCOPE_*`): 0 universe, 200 site, 253 link, 254 host. Numbers between are user
+/// defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope(u8);
 
 impl Scope {
-    /// Through a gateway, to anywhere.
+    /// Anywhere, as a rule through a gateway.
     pub const UNIVERSE: Scope = Scope(0);
-    /// On the link itself.
+    /// On the link.
     pub const LINK: Scope = Scope(253);
 
-    /// `RT_SCOPE_*`, 0..=254.
+    /// Returns the number, 0 to 254.
     #[must_use]
     pub fn get(self) -> u8 {
         self.0
@@ -23,7 +23,7 @@ impl Scope {
 impl TryFrom<u64> for Scope {
     type Error = InvalidValue;
 
-    /// 255 (`RT_SCOPE_NOWHERE`) says that a destination doesn't exist.
+    /// Rejects 255 (`RT_SCOPE_NOWHERE`), which marks a destination that doesn't exist.
     fn try_from(number: u64) -> Result<Self, InvalidValue> {
         u8::try_from(number)
             .ok()
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_is_exact() {
+    fn scope_out_of_range_is_rejected() {
         for number in [0, 200, 253, 254] {
             assert_eq!(u64::from(Scope::try_from(number).unwrap().get()), number);
         }

@@ -1,4 +1,4 @@
-//! The generated wire types and service, and the only `include!` of the workspace.
+//! Generated messages and services, and the only `include!` of the workspace.
 //!
 //! Nothing but [`crate::convert`], [`patchbay_types::failure`] and the two ends of the connection may name
 //! what is in here; everybody else works with [`patchbay_types`].

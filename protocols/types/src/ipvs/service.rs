@@ -131,8 +131,8 @@ impl ServiceId {
 }
 
 impl ServiceId {
-    /// Key that orders IPv4 services among themselves. Most tables have no others, and sorting a large
-    /// one compares millions of times.
+    /// Key that orders IPv4 services among themselves. Most tables have no others, and sorting a
+    /// large one compares millions of times.
     fn short_key(self) -> Option<u64> {
         match self {
             Self::Address {
@@ -149,8 +149,8 @@ impl ServiceId {
 }
 
 impl Ord for ServiceId {
-    /// Orders as ipvsadm does: marks last, then family, protocol, address, port. Addresses compare as
-    /// numbers; ipvsadm misorders those that are 2^31 or more apart.
+    /// Orders as ipvsadm does: marks last, then family, protocol, address, port. Addresses compare
+    /// as numbers; ipvsadm misorders those that are 2^31 or more apart.
     fn cmp(&self, other: &Self) -> Ordering {
         match (self.short_key(), other.short_key()) {
             (Some(own), Some(others)) => own.cmp(&others),

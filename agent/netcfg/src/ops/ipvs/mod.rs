@@ -115,8 +115,12 @@ impl IpvsOps {
                 Some(_) => Vec::new(),
                 None => self.lock().servers(service.id)?,
             };
-            let mut rows = std::iter::once(TableRowRef::Service(service, stats))
-                .chain(by_sockopt.unwrap_or(&by_netlink).iter().map(TableRowRef::Server));
+            let mut rows = std::iter::once(TableRowRef::Service(service, stats)).chain(
+                by_sockopt
+                    .unwrap_or(&by_netlink)
+                    .iter()
+                    .map(TableRowRef::Server),
+            );
             if rows.try_for_each(&mut *each).is_break() {
                 break;
             }

@@ -74,7 +74,7 @@ impl Table {
         self.services.values().map(|(service, _)| service)
     }
 
-    /// Returns the changes that create a service and its servers; none if the table doesn't have the
+    /// Returns the changes that create a service and its servers; none if the table lacks the
     /// service.
     pub fn recreate(&self, id: ServiceId) -> impl Iterator<Item = Change> {
         let service = self.services.get(&id).into_iter();
@@ -83,8 +83,8 @@ impl Table {
         service.chain(servers.map(move |(_, (server, _))| Change::AddServer(id, *server)))
     }
 
-    /// Applies a line of a rule file. It can redefine a rule that existed before the file, but not one
-    /// that the file added.
+    /// Applies a line of a rule file. It can redefine a rule that existed before the file, but not
+    /// one that the file added.
     ///
     /// # Errors
     /// A line that conflicts with earlier ones.
@@ -159,8 +159,8 @@ impl Table {
         self.servers.range((id, first)..=(id, last))
     }
 
-    /// Returns the changes from this table to another, in an order that keeps traffic: additions and
-    /// edits first, deletions last. Equal rules are not touched.
+    /// Returns the changes from this table to another, in an order that keeps traffic: additions
+    /// and edits first, deletions last. Equal rules are not touched.
     #[must_use]
     pub fn diff<'a>(&'a self, to: &'a Self) -> Box<dyn Iterator<Item = Step> + 'a> {
         if to.services.is_empty() && !self.services.is_empty() {
