@@ -279,9 +279,9 @@ fn work(work: Work, guest: &Guest, rng: &mut Rng) -> (Possible, usize) {
         let fate = if rng.u64(..4) == 0 {
             // Plugging has more steps than other commands.
             let steps = if matches!(work, Work::Card(_)) { 60 } else { 8 };
-            let step = rng.usize(..steps);
+            let number = rng.usize(..steps);
             let stop = *rng.choice(&[Stop::Before, Stop::After]).unwrap();
-            kill_at(&command, &input, Point { step, stop })
+            kill_at(&command, &input, Point { step: number, stop })
         } else {
             Outcome::Exited(run(&mut command, &input))
         };

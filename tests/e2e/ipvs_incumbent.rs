@@ -180,7 +180,7 @@ fn incumbent_cases_end_as_decided() {
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let player = CasePlayer(Guest::start(Machine::Q35));
     rule_limit_is_inclusive(&player.0);
-    let (mut played, mut wrong) = (0, String::new());
+    let (mut count, mut wrong) = (0, String::new());
     for vector in file.as_array().unwrap() {
         let area = vector["area"].as_str().unwrap();
         let input = vector["input"].as_str().unwrap();
@@ -193,7 +193,7 @@ fn incumbent_cases_end_as_decided() {
             "ipvs-agent" => player.agent(input),
             _ => player.api(input),
         };
-        played += 1;
+        count += 1;
         let decided = DECIDED.iter().any(|(text, _)| *text == input);
         let accept = (vector["expect"]["result"] == "accept") != decided;
         let message = MESSAGES.iter().find(|(part, _)| input.contains(part));
@@ -203,7 +203,7 @@ fn incumbent_cases_end_as_decided() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(played, 9 + 14 + 3 - NOT_APPLICABLE.len());
+    assert_eq!(count, 9 + 14 + 3 - NOT_APPLICABLE.len());
 }
 
 /// Returns rules that differ only by address and port.

@@ -296,7 +296,7 @@ fn restore_killed_is_all_or_nothing() {
     // A file sent completely before the kill can take effect after the next command.
     let old_first = || drop(guest.restore(&["--replace"], &old).ok());
     sweep(&rng, (&replace, &new), old_first, || {
-        assert_all_or_nothing(&before)
+        assert_all_or_nothing(&before);
     });
     eprintln!("whole or not: {seen:?}");
 }

@@ -15,7 +15,6 @@ fn plug_keeps_traffic_of_other_card() {
     let socket = guest.file("vhost-user1");
     let _backend = Testpmd::start(netns, &socket, 1, Side::Server);
     let dpdk = Card::named("eth-dpdk")
-        .device("dpdk")
         .mac("02:00:00:00:00:01")
         .address("172.16.0.3/16")
         .vhost_user(&socket);

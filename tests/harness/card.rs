@@ -82,7 +82,7 @@ pub fn guide_card() -> String {
     let lines = GUIDE
         .lines()
         .filter(|line| !line.contains("vhostUserSocket"));
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Returns the user guide's first example, verbatim but for the path of its socket.
