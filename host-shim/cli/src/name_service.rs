@@ -1,4 +1,4 @@
-//! Names of hosts and ports, from this machine's files alone: asking a network could hang.
+//! Names of hosts and ports from this machine's files. A network lookup could hang.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,10 @@ use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::{Names, numeric};
 use patchbay_types::ipvs::Protocol;
 
-/// Largest of these files that is read, in bytes; Debian's services have 13 KiB.
-const MAX_FILE: u64 = 1 << 20;
+/// Longer files are cut. Debian's `/etc/services` has 13 KiB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// `/etc/hosts` and `/etc/services` as they are now.
+/// Contents of `/etc/hosts` and `/etc/services`.
 #[derive(Debug, Default)]
 pub(crate) struct HostsAndServices {
     hosts: Vec<(IpAddr, Vec<String>)>,
@@ -20,7 +20,7 @@ pub(crate) struct HostsAndServices {
 }
 
 impl HostsAndServices {
-    /// Reads both; one that is not there has no names.
+    /// Reads both files; a missing file has no names.
     pub(crate) fn read() -> Self {
         Self::parse(
             &text(Path::new("/etc/hosts")),
@@ -40,8 +40,8 @@ impl HostsAndServices {
         let service = |line: &str| {
             let mut words = words(line).into_iter();
             let name = words.next()?;
-            let place = words.next()?;
-            let (port, protocol) = place.split_once('/')?;
+            let endpoint = words.next()?;
+            let (port, protocol) = endpoint.split_once('/')?;
             let names = [name].into_iter().chain(words).collect();
             Some((port.parse().ok()?, protocol.to_owned(), names))
         };
@@ -51,7 +51,7 @@ impl HostsAndServices {
         }
     }
 
-    /// An address and port as they shall be shown.
+    /// Formats an address and port.
     pub(crate) fn show(&self, names: Names, protocol: Protocol, ip: IpAddr, port: u16) -> String {
         if names == Names::Numeric {
             return numeric(protocol, ip, port);
@@ -65,11 +65,10 @@ impl HostsAndServices {
             .find(|(number, name, _)| *number == port && name == protocol.name());
         let service = service.and_then(|(_, _, names)| first(names));
         let service = service.unwrap_or_else(|| port.to_string());
-        match (ip, host) {
-            (IpAddr::V4(_), Some(host)) => format!("{host}:{service}"),
-            (IpAddr::V4(v4), None) => format!("{v4}:{service}"),
-            (IpAddr::V6(_), Some(host)) => format!("[{host}]:{service}"),
-            (IpAddr::V6(v6), None) => format!("[{v6}]:{service}"),
+        let host = host.unwrap_or_else(|| ip.to_string());
+        match ip {
+            IpAddr::V4(_) => format!("{host}:{service}"),
+            IpAddr::V6(_) => format!("[{host}]:{service}"),
         }
     }
 }
@@ -96,8 +95,8 @@ impl Resolver for HostsAndServices {
 
 fn text(path: &Path) -> String {
     let mut bytes = Vec::new();
-    // Without its file nothing has a name, and numbers are shown.
-    let _ = File::open(path).map(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    // Without the file, numbers are printed.
+    let _ = File::open(path).map(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_and_only_ipv4_hosts() {
+    fn host_and_service_resolve_ipv4_only() {
         let files = files();
         assert_eq!(files.host("testhost"), Some(Ipv4Addr::new(10, 9, 8, 7)));
         assert_eq!(files.host("alias"), Some(Ipv4Addr::new(10, 9, 8, 7)));
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_is_shown_by_number() {
+    fn show_without_name_prints_number() {
         let files = files();
         let show =
             |ip: &str, port| files.show(Names::Resolved, Protocol::Tcp, ip.parse().unwrap(), port);

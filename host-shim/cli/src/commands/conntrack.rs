@@ -1,31 +1,40 @@
-//! `conntrack`: the flows that a guest tracks.
+//! `conntrack` and `kata-ipvs cleanup`: the guest's tracked connections, with the filter options of
+//! `conntrack -D`.
 
 use patchbay_grammar::conntrack::parse;
-use patchbay_types::conntrack::Filter;
-use patchbay_types::failure::Failure;
+use patchbay_grammar::split;
+use patchbay_types::failure::{Failure, Kind};
 
-use super::{cleanup, connect};
-use crate::args::{ConntrackCommand, ConntrackListArgs, GlobalArgs};
+use super::connect;
+use crate::args::{CleanupArgs, ConntrackCommand, ConntrackListArgs, GlobalArgs, SandboxArg};
 use crate::output::FlowJson;
 
 pub(super) fn run(global: &GlobalArgs, command: &ConntrackCommand) -> Result<String, Failure> {
     match command {
-        ConntrackCommand::Delete(args) => cleanup::delete(global, &args.sandbox, &args.words),
+        ConntrackCommand::Delete(args) => delete(global, &args.sandbox, &args.words),
         ConntrackCommand::List(args) => list(global, args),
     }
 }
 
-/// The words of a filter, or none for all flows.
-fn filter(words: &[String]) -> Result<Option<Filter>, Failure> {
-    if words.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(parse(&words)?))
+/// Runs `kata-ipvs cleanup`, which has the options in one argument.
+pub(super) fn cleanup(global: &GlobalArgs, args: &CleanupArgs) -> Result<String, Failure> {
+    let words = split(&args.parameters).map_err(|error| Failure::of(Kind::Invalid, &error))?;
+    delete(global, &args.sandbox, &words)
+}
+
+/// Deletes the matching flows and returns their number as a sentence. No match is not a failure.
+fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result<String, Failure> {
+    let filter = parse(words)?;
+    let deleted = connect(global, sandbox)?.conntrack_delete(&filter)?;
+    Ok(format!("{deleted} flow entries have been deleted.\n"))
 }
 
 fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure> {
-    let only = filter(&args.words)?;
-    let flows = connect(global, &args.sandbox)?.conntrack_list(only.as_ref())?;
+    let filter = match args.words.as_slice() {
+        [] => None,
+        words => Some(parse(words)?),
+    };
+    let flows = connect(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
     let flows: Vec<FlowJson> = flows.iter().map(FlowJson::from).collect();
     args.format.format().render(&flows)
 }

@@ -1,4 +1,4 @@
-//! `kata-ipvs ipvsadm` and `ipvs`: ipvsadm's words, carried out in a guest that has no ipvsadm.
+//! `kata-ipvs ipvsadm` and `ipvs`: ipvsadm's options, applied by the agent.
 
 use std::io::{self, Read};
 
@@ -15,119 +15,133 @@ use crate::name_service::HostsAndServices;
 use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, json_line, table};
 use patchbay_host::agent::Agent;
 
-/// What ipvsadm 1.31 says of itself: scripts look for it.
+/// Output of `ipvsadm --version`, which scripts parse.
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
 
-/// Largest rule file that is read, in bytes: a million rules.
-const MAX_FILE: u64 = 128 << 20;
+/// Enough for a million rules.
+const MAX_RULE_FILE_BYTES: u64 = 128 << 20;
 
-/// One line of words, or a rule file; `--restore` wins if both are given.
+/// Runs `kata-ipvs ipvsadm`; `--restore` wins over `--parameters`.
 pub(super) fn ipvsadm(global: &GlobalArgs, args: &IpvsadmArgs) -> Result<String, Failure> {
-    let files = HostsAndServices::read();
+    let invocation = Invocation {
+        global,
+        sandbox: &args.sandbox,
+        options: &args.options,
+        format: OutputFormat::Json,
+        save: SaveFormat::Ipvsadm,
+        names: HostsAndServices::read(),
+    };
     let command = match (&args.restore, &args.parameters) {
-        (Some(place), _) if place == "-" => IpvsCommand::Restore,
+        (Some(path), _) if path == "-" => IpvsCommand::Restore,
         (Some(_), _) => {
             let rule = "--restore reads standard input only: use --restore -";
             return Err(Failure::new(Kind::Invalid, rule).with_field("--restore"));
         }
         (None, Some(words)) => {
-            let words = split(words).map_err(|open| Failure::of(Kind::Invalid, &open))?;
-            read_words(&words, &files)?
+            let words = split(words).map_err(|error| Failure::of(Kind::Invalid, &error))?;
+            parse(&invocation.grammar(Forward::Masquerade), &words)?
         }
         (None, None) => {
-            let rule = "--parameters with ipvsadm's words, or --restore -, is needed";
+            let rule = "missing --parameters with options of ipvsadm, or --restore -";
             return Err(Failure::new(Kind::Invalid, rule));
         }
     };
-    let asked = Asked {
-        options: &args.options,
-        saved: SaveFormat::Ipvsadm,
-        tables: Tables::Ipvsadm,
-        files: &files,
-    };
-    run(global, &args.sandbox, &asked, &command)
+    invocation.run(&command)
 }
 
-/// The same words one by one; what is saved is whole.
+/// Runs `ipvs`, which saves every option and prints tables for people on a terminal.
 pub(super) fn native(global: &GlobalArgs, args: &IpvsArgs) -> Result<String, Failure> {
-    let files = HostsAndServices::read();
-    let command = read_words(&args.words, &files)?;
-    let asked = Asked {
+    let json = args.options.json;
+    let invocation = Invocation {
+        global,
+        sandbox: &args.sandbox,
         options: &args.options,
-        saved: SaveFormat::Whole,
-        tables: match (FormatArg {
-            json: args.options.json,
-        })
-        .format()
-        {
-            OutputFormat::Table => Tables::People,
-            OutputFormat::Json => Tables::Ipvsadm,
-        },
-        files: &files,
+        format: FormatArg { json }.format(),
+        save: SaveFormat::Whole,
+        names: HostsAndServices::read(),
     };
-    run(global, &args.sandbox, &asked, &command)
+    let command = parse(&invocation.grammar(Forward::Masquerade), &args.words)?;
+    invocation.run(&command)
 }
 
-/// How the whole table is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tables {
-    /// Byte for byte as ipvsadm does.
-    Ipvsadm,
-    /// In columns that are as wide as what is in them.
-    People,
-}
-
-/// How words are carried out.
-struct Asked<'a> {
+/// Parameters of a command besides ipvsadm's options.
+struct Invocation<'a> {
+    global: &'a GlobalArgs,
+    sandbox: &'a SandboxArg,
     options: &'a IpvsOptions,
-    saved: SaveFormat,
-    tables: Tables,
-    files: &'a HostsAndServices,
+    /// [`OutputFormat::Table`] replaces ipvsadm's text of the whole table.
+    format: OutputFormat,
+    save: SaveFormat,
+    names: HostsAndServices,
 }
 
-fn read_words(words: &[String], files: &HostsAndServices) -> Result<IpvsCommand, Failure> {
-    // The user guide: a single server is reached by NAT if nothing else is said.
-    let grammar = Grammar {
-        names: files,
-        forward: Forward::Masquerade,
-    };
-    Ok(parse(&grammar, &words)?)
-}
-
-fn run(
-    global: &GlobalArgs,
-    sandbox: &SandboxArg,
-    asked: &Asked<'_>,
-    command: &IpvsCommand,
-) -> Result<String, Failure> {
-    let Asked { options, files, .. } = *asked;
-    let connect = || connect(global, sandbox);
-    match command {
-        IpvsCommand::Help => Ok(help()),
-        IpvsCommand::Version => Ok(VERSION.to_owned()),
-        IpvsCommand::Change(change) => {
-            connect()?.ipvs_change(change, options.max_rules)?;
-            Ok(String::new())
+impl Invocation<'_> {
+    /// The default forwarding method is NAT on a command line, by the user guide, and direct
+    /// routing in a rule file, by ipvsadm.
+    fn grammar(&self, forward: Forward) -> Grammar<'_> {
+        Grammar {
+            names: &self.names,
+            forward,
         }
-        IpvsCommand::View(view) if options.json => json(&connect()?, view),
-        IpvsCommand::View(view) => text(&connect()?, view, asked),
-        IpvsCommand::Restore => {
-            let grammar = Grammar {
-                names: files,
-                forward: Forward::Route,
-            };
-            let lines = read_rules(&grammar, &standard_input()?)?;
-            let mode = mode(options);
-            // What a file makes of no rules is known before the guest is asked.
-            if mode != RestoreMode::Merge {
-                Table::of_file(&lines, MaxRules(options.max_rules))?;
+    }
+
+    fn run(&self, command: &IpvsCommand) -> Result<String, Failure> {
+        let connect = || connect(self.global, self.sandbox);
+        match command {
+            IpvsCommand::Help => return Ok(help()),
+            IpvsCommand::Version => return Ok(VERSION.to_owned()),
+            IpvsCommand::View(view) if self.options.json => return json(&connect()?, view),
+            IpvsCommand::View(view) => return self.text(&connect()?, view),
+            IpvsCommand::Change(change) => {
+                connect()?.ipvs_change(change, self.options.max_rules)?;
             }
-            let agent = connect()?;
-            let progress = RestoreProgress::new(lines.len());
-            let sent = &mut |rules| progress.set_sent(rules);
-            agent.ipvs_restore(&lines, mode, options.max_rules, sent)?;
-            Ok(String::new())
+            IpvsCommand::Restore => self.restore(connect)?,
         }
+        Ok(String::new())
+    }
+
+    fn restore(&self, connect: impl FnOnce() -> Result<Agent, Failure>) -> Result<(), Failure> {
+        let lines = read_rules(&self.grammar(Forward::Route), &read_rule_file()?)?;
+        let (mode, max_rules) = (mode(self.options), self.options.max_rules);
+        // Except for a merge, the resulting table does not depend on the guest: check it first.
+        if mode != RestoreMode::Merge {
+            Table::of_file(&lines, MaxRules(max_rules))?;
+        }
+        let agent = connect()?;
+        let progress = RestoreProgress::new(lines.len());
+        let set_sent = &mut |rules| progress.set_sent(rules);
+        agent.ipvs_restore(&lines, mode, max_rules, set_sent)?;
+        Ok(())
+    }
+
+    fn text(&self, agent: &Agent, view: &View) -> Result<String, Failure> {
+        let names = &self.names;
+        Ok(match view {
+            View::Table(view) => {
+                let detail = match view.format {
+                    Format::Stats | Format::Rates => Detail::Full,
+                    _ => Detail::Rules,
+                };
+                if view.service.is_none() && self.format == OutputFormat::Table {
+                    let table = agent.ipvs_table(None, detail)?;
+                    return Ok(table::render(&ipvs_table::rows(view, table, names)));
+                }
+                // As in ipvsadm, a list of one service has no header.
+                let header = match view.service {
+                    None => Some(agent.ipvs_status()?),
+                    Some(_) => None,
+                };
+                let table = agent.ipvs_table(view.service, detail)?;
+                ipvs::table(view, header.as_ref(), table, names)
+            }
+            View::Connections(view) => ipvs::connections(view, &agent.ipvs_connections()?, names),
+            View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
+            View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
+            View::Save(shown) => {
+                let table = agent.ipvs_table(None, Detail::Rules)?;
+                ipvs::save(*shown, self.save, table, names)
+            }
+        })
     }
 }
 
@@ -141,57 +155,18 @@ fn mode(options: &IpvsOptions) -> RestoreMode {
     }
 }
 
-fn standard_input() -> Result<String, Failure> {
+fn read_rule_file() -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let read = io::stdin()
-        .lock()
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes);
-    read.map_err(|error| {
+    let mut stdin = io::stdin().lock().take(MAX_RULE_FILE_BYTES + 1);
+    stdin.read_to_end(&mut bytes).map_err(|error| {
         Failure::of(Kind::Other, &error).context("could not read standard input")
     })?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::new(
-            Kind::Invalid,
-            "the rule file has more than 128 MiB",
-        ));
+    if bytes.len() as u64 > MAX_RULE_FILE_BYTES {
+        let rule = "the rule file has more than 128 MiB";
+        return Err(Failure::new(Kind::Invalid, rule));
     }
-    // Text that is no UTF-8 is in no legal rule; the line that has it will be named.
+    // No rule contains the replacement character, so the parser names the line.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// What the columns need.
-fn detail(format: Format) -> Detail {
-    match format {
-        Format::Rules | Format::Tunnels | Format::Thresholds | Format::Persistence => Detail::Rules,
-        Format::Stats | Format::Rates => Detail::Full,
-    }
-}
-
-fn text(agent: &Agent, view: &View, asked: &Asked<'_>) -> Result<String, Failure> {
-    let files = asked.files;
-    let text = match view {
-        View::Table(view) if view.service.is_none() && asked.tables == Tables::People => {
-            let table = agent.ipvs_table(None, detail(view.format))?;
-            return Ok(table::render(&ipvs_table::rows(view, table, files)));
-        }
-        View::Table(view) => {
-            let header = match view.service {
-                None => Some(agent.ipvs_status()?),
-                Some(_) => None,
-            };
-            let table = agent.ipvs_table(view.service, detail(view.format))?;
-            ipvs::table(view, header.as_ref(), table, files)
-        }
-        View::Connections(view) => ipvs::connections(view, &agent.ipvs_connections()?, files),
-        View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
-        View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
-        View::Save(names) => {
-            let table = agent.ipvs_table(None, Detail::Rules)?;
-            ipvs::save(*names, asked.saved, table, files)
-        }
-    };
-    Ok(text)
 }
 
 fn json(agent: &Agent, view: &View) -> Result<String, Failure> {

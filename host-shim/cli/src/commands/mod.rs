@@ -1,7 +1,6 @@
 //! Commands: each returns the text for standard output or a failure.
 
 mod cards;
-mod cleanup;
 mod conntrack;
 mod doctor;
 mod ipvs;
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
             silent_or(ipvs::ipvsadm(global, args))
         }
         PatchbayCommand::KataIpvs(KataIpvsCommand::Cleanup(args)) => {
-            silent_or(cleanup::run(global, args))
+            silent_or(conntrack::cleanup(global, args))
         }
         PatchbayCommand::Ipvs(args) => silent_or(ipvs::native(global, args)),
         PatchbayCommand::Conntrack(command) => silent_or(conntrack::run(global, command)),

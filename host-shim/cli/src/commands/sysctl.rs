@@ -1,4 +1,4 @@
-//! `sysctl`: the settings of IPVS in a guest.
+//! `sysctl`: the guest's `net.ipv4.vs` settings.
 
 use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
@@ -23,12 +23,9 @@ fn list(global: &GlobalArgs, args: &NativeListArgs) -> Result<String, Failure> {
 
 fn set(global: &GlobalArgs, args: &SysctlSetArgs) -> Result<String, Failure> {
     let sysctl: Sysctl = args.name.parse().map_err(|bad| field(bad, "NAME"))?;
-    let value = args
-        .value
-        .join(" ")
-        .parse()
-        .map_err(|bad| field(bad, "VALUE"))?;
-    let setting = Setting::new(Reading { sysctl, value }).map_err(|bad| field(bad, "VALUE"))?;
+    let value = args.value.join(" ").parse();
+    let setting = value.and_then(|value| Setting::new(Reading { sysctl, value }));
+    let setting = setting.map_err(|bad| field(bad, "VALUE"))?;
     connect(global, &args.sandbox)?.set_sysctl(&setting)?;
     Ok(String::new())
 }

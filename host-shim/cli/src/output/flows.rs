@@ -1,23 +1,32 @@
-//! Tracked flows.
+//! Output of `conntrack list`.
 
-use patchbay_types::conntrack::{
-    Flow, Tuple, has_ports, protocol_name, status_names, tcp_state_name,
-};
+use std::net::IpAddr;
+
+use patchbay_types::conntrack::{Flow, has_ports, protocol_name, status_names, tcp_state_name};
 use serde::Serialize;
 
 use super::Tabular;
 use super::table::Cells;
 
-/// A flow of `conntrack list`.
+/// A flow of `conntrack list`; `reply` is the direction of the replies.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct FlowJson {
     protocol: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    #[serde(flatten)]
-    orig: OriginalDirection,
-    #[serde(flatten)]
-    reply: ReplyDirection,
+    src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sport: Option<u16>,
+    dst: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dport: Option<u16>,
+    reply_src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_sport: Option<u16>,
+    reply_dst: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_dport: Option<u16>,
     mark: u32,
     zone: u16,
     status: Vec<&'static str>,
@@ -26,66 +35,24 @@ pub(crate) struct FlowJson {
     id: u32,
 }
 
-/// As the first packet went.
-#[derive(Debug, Serialize)]
-struct OriginalDirection {
-    src: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sport: Option<u16>,
-    dst: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dport: Option<u16>,
-}
-
-/// As answers come.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ReplyDirection {
-    reply_src: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_sport: Option<u16>,
-    reply_dst: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_dport: Option<u16>,
-}
-
-impl From<&Tuple> for OriginalDirection {
-    fn from(tuple: &Tuple) -> Self {
-        Self {
-            src: tuple.src.to_string(),
-            sport: tuple.src_port,
-            dst: tuple.dst.to_string(),
-            dport: tuple.dst_port,
-        }
-    }
-}
-
-impl From<&Tuple> for ReplyDirection {
-    fn from(tuple: &Tuple) -> Self {
-        Self {
-            reply_src: tuple.src.to_string(),
-            reply_sport: tuple.src_port,
-            reply_dst: tuple.dst.to_string(),
-            reply_dport: tuple.dst_port,
-        }
-    }
-}
-
 impl From<&Flow> for FlowJson {
     fn from(flow: &Flow) -> Self {
-        let named =
+        let name_or_number =
             |name: Option<&str>, number: u8| name.map_or_else(|| number.to_string(), str::to_owned);
-        let with_ports = |tuple: Tuple| Tuple {
-            src_port: tuple.src_port.filter(|_| has_ports(flow.protocol)),
-            dst_port: tuple.dst_port.filter(|_| has_ports(flow.protocol)),
-            ..tuple
-        };
-        let state = |state| named(tcp_state_name(state), state);
+        let port = |port: Option<u16>| port.filter(|_| has_ports(flow.protocol));
+        let state = |state| name_or_number(tcp_state_name(state), state);
+        let Flow { orig, reply, .. } = flow;
         Self {
-            protocol: named(protocol_name(flow.protocol), flow.protocol),
+            protocol: name_or_number(protocol_name(flow.protocol), flow.protocol),
             state: flow.tcp_state.map(state),
-            orig: (&with_ports(flow.orig)).into(),
-            reply: (&with_ports(flow.reply)).into(),
+            src: orig.src,
+            sport: port(orig.src_port),
+            dst: orig.dst,
+            dport: port(orig.dst_port),
+            reply_src: reply.src,
+            reply_sport: port(reply.src_port),
+            reply_dst: reply.dst,
+            reply_dport: port(reply.dst_port),
             mark: flow.mark,
             zone: flow.zone,
             status: status_names(flow.status).collect(),
@@ -100,14 +67,14 @@ impl Tabular for FlowJson {
         let cells = Cells::default()
             .with("PROTOCOL", &self.protocol)
             .with_some("STATE", self.state.as_ref())
-            .with("SRC", &self.orig.src)
-            .with_some("SPORT", self.orig.sport)
-            .with("DST", &self.orig.dst)
-            .with_some("DPORT", self.orig.dport)
-            .with("REPLYSRC", &self.reply.reply_src)
-            .with_some("REPLYSPORT", self.reply.reply_sport)
-            .with("REPLYDST", &self.reply.reply_dst)
-            .with_some("REPLYDPORT", self.reply.reply_dport)
+            .with("SRC", self.src)
+            .with_some("SPORT", self.sport)
+            .with("DST", self.dst)
+            .with_some("DPORT", self.dport)
+            .with("REPLYSRC", self.reply_src)
+            .with_some("REPLYSPORT", self.reply_sport)
+            .with("REPLYDST", self.reply_dst)
+            .with_some("REPLYDPORT", self.reply_dport)
             .with("MARK", self.mark)
             .with("ZONE", self.zone)
             .with("STATUS", self.status.join(" "))

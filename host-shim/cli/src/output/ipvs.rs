@@ -1,4 +1,4 @@
-//! IPVS as ipvsadm 1.31 prints it, byte for byte.
+//! Text output of ipvsadm 1.31, byte for byte.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -14,11 +14,11 @@ use patchbay_types::ipvs::{
 
 use crate::name_service::HostsAndServices;
 
-/// Where ipvsadm cuts an IPv4 service and server, in characters.
+/// Widths in characters to which ipvsadm cuts IPv4 services and servers.
 const SERVICE_WIDTH: usize = 33;
 const SERVER_WIDTH: usize = 28;
 
-/// Services and servers by number, as ipvsadm means to sort them.
+/// Sorts services and servers by number. ipvsadm's comparison overflows.
 pub(crate) fn sort(table: &mut [ListedService]) {
     table.sort_by_key(|listed| listed.service.id);
     for listed in table {
@@ -26,7 +26,7 @@ pub(crate) fn sort(table: &mut [ListedService]) {
     }
 }
 
-/// `-L`. A list of one service has no header.
+/// Formats `-L`.
 pub(crate) fn table(
     view: &TableView,
     header: Option<&Status>,
@@ -85,7 +85,7 @@ fn titles(format: Format) -> String {
     }
 }
 
-/// Behind a mark ports have TCP's names.
+/// Returns the protocol whose port names apply; TCP for a firewall mark.
 pub(super) fn service_protocol(id: ServiceId) -> Protocol {
     match id {
         ServiceId::Address { protocol, .. } => protocol,
@@ -95,7 +95,7 @@ pub(super) fn service_protocol(id: ServiceId) -> Protocol {
 
 type Show<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
 
-/// IPv6 is never cut.
+/// Cuts IPv4 text; IPv6 text is never cut.
 fn cut(text: String, ip: IpAddr, width: usize) -> String {
     match ip {
         IpAddr::V4(_) => text.chars().take(width).collect(),
@@ -111,8 +111,8 @@ pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
             port,
         } => {
             let name = protocol.name().to_uppercase();
-            let place = cut(show(protocol, address, port), address, SERVICE_WIDTH);
-            format!("{name:<4} {place}")
+            let endpoint = cut(show(protocol, address, port), address, SERVICE_WIDTH);
+            format!("{name:<4} {endpoint}")
         }
         ServiceId::Mark { mark, family } => match family {
             patchbay_types::ipvs::Family::V4 => format!("FWM  {mark}"),
@@ -132,7 +132,7 @@ fn service_row(view: &TableView, listed: &ListedService, show: Show<'_>) -> Stri
     format!("{name:<33}{numbers}")
 }
 
-/// Scheduler and flags, in ipvsadm's order.
+/// Formats the scheduler and its flags, in ipvsadm's order.
 pub(super) fn service_words(service: &Service) -> String {
     let mut words = vec![service.scheduler.to_string()];
     if service.flags.bits() != 0 {
@@ -184,10 +184,8 @@ fn server_row(
             format!("{name} {weight:<9} {persistent:<11} {active:<10} {inactive:<10}")
         }
         Format::Stats => {
-            let numbers = listed
-                .stats
-                .counters
-                .map(|number| large(number, view.digits));
+            let counters = listed.stats.counters;
+            let numbers = counters.map(|number| large(number, view.digits));
             format!("{name}{}", numbers.concat())
         }
         Format::Rates => {
@@ -213,13 +211,13 @@ fn tunnel_words(forward: Forward) -> String {
     }
 }
 
-/// Up to eight digits, else in thousands and so on.
+/// Formats up to eight digits, or fewer with a unit.
 fn large(number: u64, digits: CounterFormat) -> String {
     if digits == CounterFormat::Exact {
         let width = (number.to_string().len() + 1).max(9);
         return format!("{number:>width$}");
     }
-    // From where on the unit counts, and what it is.
+    // Threshold, unit and its letter.
     let units = [
         (100_000_000_000_000, 1_000_000_000_000, 'T'),
         (100_000_000_000, 1_000_000_000, 'G'),
@@ -232,10 +230,10 @@ fn large(number: u64, digits: CounterFormat) -> String {
     }
 }
 
-/// `-S`.
+/// Formats `-S`.
 pub(crate) fn save(
     names: Names,
-    completeness: SaveFormat,
+    format: SaveFormat,
     mut table: Vec<ListedService>,
     files: &HostsAndServices,
 ) -> String {
@@ -247,20 +245,20 @@ pub(crate) fn save(
         text += &service_line(&listed.service, &show);
         text.push('\n');
         for server in &listed.servers {
-            text += &server_line(id, &server.server, &show, completeness);
+            text += &server_line(id, &server.server, &show, format);
             text.push('\n');
         }
     }
     text
 }
 
-/// `-L --timeout`.
+/// Formats `-L --timeout`.
 pub(crate) fn timeouts(timeouts: Timeouts) -> String {
     let [tcp, tcp_fin, udp] = timeouts.seconds();
     format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
 }
 
-/// `-L --daemon`.
+/// Formats `-L --daemon`.
 pub(crate) fn daemons(daemons: &[Daemon]) -> String {
     let row = |daemon: &Daemon| {
         let role = match daemon.role {
@@ -281,7 +279,7 @@ pub(crate) fn daemons(daemons: &[Daemon]) -> String {
     daemons.iter().map(row).collect()
 }
 
-/// `-L -c`.
+/// Formats `-L -c`.
 pub(crate) fn connections(
     view: &TableView,
     rows: &[Connection],
@@ -302,7 +300,7 @@ pub(crate) fn connections(
         };
         let show = |peer: Peer| files.show(view.names, protocol, peer.address, peer.port);
         let expire = format!("{:02}:{:02}", row.expires / 60, row.expires % 60);
-        let (source, place) = (show(row.client), show(row.virtual_end));
+        let (client, service) = (show(row.client), show(row.virtual_end));
         let server = show(row.server);
         // Writing to a String can't fail.
         let _ = write!(text, "{:<3} {expire:<6} {:<11} ", row.protocol, row.state);
@@ -310,10 +308,10 @@ pub(crate) fn connections(
             (Some((engine, data)), Format::Persistence) => {
                 writeln!(
                     text,
-                    "{source:<18} {place:<18} {server:<18} {engine:<16} {data}"
+                    "{client:<18} {service:<18} {server:<18} {engine:<16} {data}"
                 )
             }
-            _ => writeln!(text, "{source:<18} {place:<18} {server}"),
+            _ => writeln!(text, "{client:<18} {service:<18} {server}"),
         };
     }
     text
@@ -324,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_numbers_are_shortened_as_ipvsadm_does() {
+    fn large_formats_units_like_ipvsadm() {
         for (number, short, exact) in [
             (0, "        0", "        0"),
             (99_999_999, " 99999999", " 99999999"),

@@ -1,4 +1,4 @@
-//! IPVS as JSON, with every counter in full.
+//! JSON output of IPVS. Counters are never shortened.
 
 use patchbay_grammar::ipvsadm::{flag_names, netmask};
 use patchbay_types::ipvs::{
@@ -78,7 +78,7 @@ fn service(listed: &ListedService) -> Value {
     })
 }
 
-/// Services and servers.
+/// Formats services with their servers.
 pub(crate) fn table(table: &[ListedService]) -> Value {
     table.iter().map(service).collect()
 }
@@ -93,7 +93,7 @@ fn daemon(daemon: &Daemon) -> Value {
     })
 }
 
-/// IPVS as a whole.
+/// Formats the version, timeouts and sync daemons.
 pub(crate) fn status(status: &Status) -> Value {
     let [_, major, minor, patch] = status.version.to_be_bytes();
     let [tcp, tcp_fin, udp] = status.timeouts.seconds();
@@ -104,7 +104,7 @@ pub(crate) fn status(status: &Status) -> Value {
     })
 }
 
-/// The connection table.
+/// Formats the connection table.
 pub(crate) fn connections(rows: &[Connection]) -> Value {
     let peer = |peer: Peer| Endpoint(peer.address, peer.port).to_string();
     let row = |row: &Connection| {

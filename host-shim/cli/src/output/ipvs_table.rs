@@ -1,4 +1,4 @@
-//! Virtual services for people: each with its servers beneath it.
+//! Table of virtual services for people, each followed by its servers.
 
 use patchbay_grammar::ipvsadm::{Format, SortOrder, TableView};
 use patchbay_types::ipvs::{Forward, ListedServer, ListedService, Stats, Tunnel};
@@ -7,10 +7,10 @@ use super::ipvs;
 use super::table::Cells;
 use crate::name_service::HostsAndServices;
 
-/// In front of a server.
-const BENEATH: &str = "  ";
+/// Indentation of a server.
+const INDENT: &str = "  ";
 
-/// Rows for a table: the columns are those of the view.
+/// Returns the rows, with the columns of the view.
 pub(crate) fn rows(
     view: &TableView,
     mut table: Vec<ListedService>,
@@ -23,8 +23,8 @@ pub(crate) fn rows(
         let protocol = ipvs::service_protocol(listed.service.id);
         let servers = listed.servers.iter().map(move |server| {
             let id = server.server.id;
-            let place = files.show(view.names, protocol, id.address, id.port);
-            let cells = Cells::default().with("SERVICE", format!("{BENEATH}{place}"));
+            let endpoint = files.show(view.names, protocol, id.address, id.port);
+            let cells = Cells::default().with("SERVICE", format!("{INDENT}{endpoint}"));
             server_cells(cells, view.format, server)
         });
         let show = |protocol, ip, port| files.show(view.names, protocol, ip, port);
@@ -65,24 +65,12 @@ fn server_cells(cells: Cells, format: Format, listed: &ListedServer) -> Cells {
 }
 
 fn counters(cells: Cells, format: Format, stats: Stats) -> Cells {
-    let (titles, values) = if format == Format::Rates {
-        let titles = [
-            "CONNS/S",
-            "PACKETS IN/S",
-            "PACKETS OUT/S",
-            "BYTES IN/S",
-            "BYTES OUT/S",
-        ];
-        (titles, stats.rates)
-    } else {
-        let titles = [
-            "CONNS",
-            "PACKETS IN",
-            "PACKETS OUT",
-            "BYTES IN",
-            "BYTES OUT",
-        ];
-        (titles, stats.counters)
+    #[rustfmt::skip]
+    let (titles, values) = match format {
+        Format::Rates => {
+            (["CONNS/S", "PACKETS IN/S", "PACKETS OUT/S", "BYTES IN/S", "BYTES OUT/S"], stats.rates)
+        }
+        _ => (["CONNS", "PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT"], stats.counters),
     };
     let columns = titles.into_iter().zip(values);
     columns.fold(cells, |cells, (title, value)| cells.with(title, value))
@@ -114,7 +102,7 @@ mod tests {
         -a -u [2001:db8::1]:53 -r 10.0.0.4:53 -i --tun-type gue --tun-port 6080 --tun-nocsum\n\
         -A -f 7 -s sh\n";
 
-    /// What a kernel would list of these rules.
+    /// The rules as a kernel lists them.
     fn listed() -> Vec<ListedService> {
         let grammar = Grammar {
             names: &HostsAndServices::default(),
@@ -147,7 +135,7 @@ mod tests {
         table
     }
 
-    fn escape_controls(format: Format) -> String {
+    fn rendered(format: Format) -> String {
         let view = TableView {
             service: None,
             format,
@@ -159,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_stand_beneath_their_service() {
+    fn rows_servers_follow_their_service() {
         let table = "\
 SERVICE                SCHEDULER          FORWARD          WEIGHT  ACTIVE  INACTIVE
 TCP  10.0.0.1:80       rr persistent 300
@@ -169,11 +157,11 @@ UDP  [2001:db8::1]:53  wlc ops
   10.0.0.4:53                             tunnel gue:6080  1       3       14
 FWM  7                 sh
 ";
-        assert_eq!(escape_controls(Format::Rules), table);
+        assert_eq!(rendered(Format::Rules), table);
     }
 
     #[test]
-    fn each_view_has_its_columns() {
+    fn rows_each_format_has_its_columns() {
         let stats = "\
 SERVICE                CONNS  PACKETS IN  PACKETS OUT  BYTES IN  BYTES OUT
 TCP  10.0.0.1:80       12     3000000000  4            5         6
@@ -183,7 +171,7 @@ UDP  [2001:db8::1]:53  12     3000000000  4            5         6
   10.0.0.4:53          0      0           0            0         0
 FWM  7                 12     3000000000  4            5         6
 ";
-        assert_eq!(escape_controls(Format::Stats), stats);
+        assert_eq!(rendered(Format::Stats), stats);
         for (format, titles) in [
             (
                 Format::Rates,
@@ -198,14 +186,14 @@ FWM  7                 12     3000000000  4            5         6
                 "SERVICE SCHEDULER WEIGHT PERSISTENT ACTIVE INACTIVE",
             ),
         ] {
-            let table = escape_controls(format);
+            let table = rendered(format);
             let first: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
             assert_eq!(first.join(" "), titles);
         }
     }
 
     #[test]
-    fn no_services_make_no_table() {
+    fn rows_without_services_are_empty() {
         let view = TableView {
             service: None,
             format: Format::Rules,

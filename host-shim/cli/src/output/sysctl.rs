@@ -1,4 +1,4 @@
-//! Settings of IPVS.
+//! Output of `sysctl list`.
 
 use patchbay_types::ipvs::Reading;
 use serde::Serialize;

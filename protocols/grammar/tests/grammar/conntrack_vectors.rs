@@ -1,30 +1,30 @@
-//! Every recorded `conntrack -D` against the grammar and the matching: the flows that are left.
+//! Every recorded `conntrack -D`: the grammar and the filter leave the same flows.
 use patchbay_grammar::conntrack::parse;
 use patchbay_grammar::split;
 use patchbay_types::conntrack::{Filter, Flow, Tuple};
 use serde_json::Value;
 
-/// Lines on which we decide otherwise, and why.
-const DECIDED: &[(&str, &str)] = &[
+/// Lines that differ from conntrack on purpose, with the reason.
+const DIFFERENT: &[(&str, &str)] = &[
     (
         "--timeout 5",
-        "says nothing of a flow; conntrack ignores it and deletes everything",
+        "not a property of a flow; conntrack ignores it and deletes everything",
     ),
     ("--timeout abc", "the same"),
     ("--protonum tcp --dport abc", "conntrack reads port 0"),
-    ("--id 1", "conntrack crashes; here it is a filter"),
+    ("--id 1", "a filter here; conntrack crashes"),
     (
         "--status UNREPLIED",
-        "conntrack deletes everything; here only what had no answer",
+        "deletes only flows without a reply; conntrack deletes everything",
     ),
     (
         "--orig-zone 1",
-        "one zone of a flow that has two has no plain meaning",
+        "a flow has two zones, so one zone is ambiguous",
     ),
     ("--orig-dst 10.0.0.1 --sport 1001", "refused by both"),
 ];
 
-/// `src>dst/protocol:sport>dport`, as the fixture has it.
+/// Parses the fixture's format, `src>dst/protocol:sport>dport`.
 fn flow(text: &str) -> Flow {
     let (addresses, rest) = text.split_once('/').unwrap();
     let (src, dst) = addresses.split_once('>').unwrap();
@@ -58,11 +58,11 @@ fn flow(text: &str) -> Flow {
 
 fn read(args: &str) -> Result<Filter, String> {
     let words = split(args).unwrap();
-    parse(&words).map_err(|refused| refused.to_string())
+    parse(&words).map_err(|error| error.to_string())
 }
 
 #[test]
-fn every_recorded_delete_leaves_the_same_flows() {
+fn parse_recorded_delete_leaves_same_flows() {
     let path = format!(
         "{}/../../tests/fixtures/conntrack.json",
         env!("CARGO_MANIFEST_DIR")
@@ -78,11 +78,11 @@ fn every_recorded_delete_leaves_the_same_flows() {
     let mut tried = 0;
     for vector in file["vectors"].as_array().unwrap() {
         let args = vector["args"].as_str().unwrap();
-        // The command is not a word of ours: what stands behind it is.
+        // The grammar begins after the command.
         let Some(args) = args.strip_prefix("-D ").or(args.strip_prefix("--delete ")) else {
             continue;
         };
-        if DECIDED.iter().any(|(line, _)| *line == args) {
+        if DIFFERENT.iter().any(|(line, _)| *line == args) {
             continue;
         }
         tried += 1;
@@ -103,7 +103,7 @@ fn every_recorded_delete_leaves_the_same_flows() {
 }
 
 #[test]
-fn a_refusal_names_the_option_and_the_rule() {
+fn parse_error_names_option_and_rule() {
     for (args, sentence) in [
         ("", "no filter is given"),
         ("-L", "option '-L' is not allowed: no such option"),
@@ -130,20 +130,20 @@ fn a_refusal_names_the_option_and_the_rule() {
             "--mask-dst '255.0.255.0' is not allowed",
         ),
     ] {
-        let refused = read(args).unwrap_err();
-        assert!(refused.contains(sentence), "{args}: {refused}");
+        let error = read(args).unwrap_err();
+        assert!(error.contains(sentence), "{args}: {error}");
     }
 }
 
 #[test]
-fn a_translation_is_known_by_what_it_became() {
+fn nat_filter_matches_translated_address() {
     let mut flow = flow("10.0.0.8>10.0.0.2/6:1001>80");
     flow.reply.src = "10.9.0.2".parse().unwrap();
     flow.reply.src_port = Some(8080);
-    // An answer from elsewhere alone is no translation: IPVS does that too.
+    // Replies from another address are not NAT by themselves: IPVS has them too.
     assert!(!read("--dst-nat").unwrap().matches(&flow));
     flow.status |= 1 << 8;
-    for (args, meant) in [
+    for (args, matches) in [
         ("--dst-nat", true),
         ("-g 10.9.0.2", true),
         ("-g10.9.0.2", true),
@@ -158,7 +158,7 @@ fn a_translation_is_known_by_what_it_became() {
         ("-j [2001:db8::1]:80", false),
         ("-n -g", false),
     ] {
-        assert_eq!(read(args).unwrap().matches(&flow), meant, "{args}");
+        assert_eq!(read(args).unwrap().matches(&flow), matches, "{args}");
     }
     for args in [
         "-g x",
@@ -167,12 +167,12 @@ fn a_translation_is_known_by_what_it_became() {
         "-g [::1]",
         "-j=",
     ] {
-        let refused = read(args).unwrap_err();
+        let error = read(args).unwrap_err();
         assert!(
-            refused.contains("the format is ADDRESS, :PORT or ADDRESS:PORT"),
-            "{args}: {refused}"
+            error.contains("the format is ADDRESS, :PORT or ADDRESS:PORT"),
+            "{args}: {error}"
         );
     }
-    let refused = read("-g ::1 -f ipv4").unwrap_err();
-    assert!(refused.contains("not all of one family"), "{refused}");
+    let error = read("-g ::1 -f ipv4").unwrap_err();
+    assert!(error.contains("not all of one family"), "{error}");
 }

@@ -1,5 +1,5 @@
-//! The incumbent's own cases about IPVS. It tests text with patterns, and takes less than ipvsadm;
-//! we take everything that ipvsadm takes. Each case on which we decide otherwise falls under a rule.
+//! The incumbent's own test cases about IPVS. It matches text with patterns and accepts less than
+//! ipvsadm; patchbay accepts all that ipvsadm does. Each difference falls under a rule.
 use std::net::Ipv4Addr;
 
 use patchbay_grammar::conntrack;
@@ -21,23 +21,23 @@ impl Resolver for Ports {
     }
 }
 
-/// Why a line that the incumbent refuses is accepted here.
-fn ipvsadm_takes(line: &str) -> bool {
+/// Returns whether ipvsadm accepts a line that the incumbent refuses.
+fn ipvsadm_accepts(line: &str) -> bool {
     let service = ["-A", "-E", "--add-service", "--edit-service"];
-    let makes_service = line.split_whitespace().any(|word| service.contains(&word));
-    // Scheduler and persistence are optional, and any name may be a scheduler: the kernel knows.
-    makes_service
+    let puts_service = line.split_whitespace().any(|word| service.contains(&word));
+    // Scheduler and persistence are optional, and the kernel checks the name of the scheduler.
+    puts_service
         // A server's port is its service's by default.
         || line == "-a -t 10.0.0.1:80 -r 10.0.0.2"
         // All of ipvsadm's commands.
         || ["-Z", "-S"].contains(&line)
-        // A filter may stand alone, in any order, with `=`, with a network and for IPv6.
+        // A filter can be the only one, in any order, with `=`, of a network and of IPv6.
         || line.contains("192.168.0.4") || line.contains("172.17.") || line.contains("fd00::1")
 }
 
-/// Why a line that the incumbent lets through is refused here.
+/// Returns whether ipvsadm refuses a line that the incumbent accepts.
 fn ipvsadm_refuses(line: &str) -> bool {
-    // It tests that the text holds a pattern, and leaves the rest to the guest's ipvsadm.
+    // The incumbent searches for a pattern and leaves the rest to the guest's ipvsadm.
     let late = [
         "--set",
         "-t 10.0.0.1:80 -A",
@@ -68,17 +68,17 @@ fn accepted(area: &str, line: &str) -> bool {
 }
 
 #[test]
-fn the_incumbents_lines_are_decided_by_rule() {
+fn incumbent_cases_differ_by_rule_only() {
     let path = format!(
         "{}/../../tests/fixtures/incumbent-ipvs.json",
         env!("CARGO_MANIFEST_DIR")
     );
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let (mut same, mut otherwise) = (0, 0);
+    let (mut same, mut different) = (0, 0);
     for vector in file.as_array().unwrap() {
         let area = vector["area"].as_str().unwrap();
         let input = vector["input"].as_str().unwrap();
-        // The command line and the agent's counter are another's to test; two inputs are prose.
+        // Other tests cover the command line and the agent's counter; two inputs are prose.
         let texts = ["ipvs-rule", "ipvs-cleanup", "ipvs-restore"];
         if !texts.contains(&area) || input.contains("valid lines") {
             continue;
@@ -94,17 +94,17 @@ fn the_incumbents_lines_are_decided_by_rule() {
             same += 1;
             continue;
         }
-        otherwise += 1;
-        let ruled = if accepted {
-            ipvsadm_takes(line)
+        different += 1;
+        let has_rule = if accepted {
+            ipvsadm_accepts(line)
         } else {
             ipvsadm_refuses(line)
         };
         assert!(
-            ruled,
+            has_rule,
             "{input:?}: accepted {accepted}, incumbent {expected}"
         );
     }
-    println!("{same} alike, {otherwise} by rule");
-    assert!(same > 80, "{same} alike, {otherwise} by rule");
+    println!("{same} the same, {different} by rule");
+    assert!(same > 80, "{same} the same, {different} by rule");
 }

@@ -1,4 +1,4 @@
-//! What is saved is what is read.
+//! Round trips: a saved line parses to the rule that it was saved from.
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
@@ -24,7 +24,7 @@ fn read(line: &str) -> Result<Change, String> {
     }
 }
 
-fn an_id() -> impl Strategy<Value = ServiceId> {
+fn service_id() -> impl Strategy<Value = ServiceId> {
     let protocol = prop_oneof![
         Just(Protocol::Tcp),
         Just(Protocol::Udp),
@@ -42,7 +42,7 @@ fn an_id() -> impl Strategy<Value = ServiceId> {
     ]
 }
 
-fn a_forward() -> impl Strategy<Value = Forward> {
+fn forward() -> impl Strategy<Value = Forward> {
     let checksum = prop_oneof![
         Just(Checksum::No),
         Just(Checksum::Full),
@@ -61,8 +61,8 @@ fn a_forward() -> impl Strategy<Value = Forward> {
 }
 
 prop_compose! {
-    fn a_service()(
-        id in an_id(),
+    fn service()(
+        id in service_id(),
         scheduler in "[a-z]{1,15}|sh|mh",
         persistence in option::of(1..=Persistence::MAX),
         (mask, bits) in (any::<u32>(), 1..=128u32),
@@ -79,7 +79,7 @@ prop_compose! {
             id,
             scheduler: scheduler.parse::<Scheduler>().unwrap(),
             persistence: persistence.map(|seconds| Persistence::try_from(seconds).unwrap()),
-            // Without persistence a mask means nothing, and is not saved.
+            // ipvsadm does not save the mask without persistence.
             netmask: if persistence.is_some() { mask } else { whole },
             scheduling: if ops { Scheduling::Packets } else { Scheduling::Connections },
             flags: SchedFlags::from_bits(flags),
@@ -90,18 +90,18 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn a_saved_service_is_read(service in a_service()) {
+    fn service_line_parses_back(service in service()) {
         let Some(service) = service else { return Ok(()) };
         let line = service_line(&service, &numeric);
         prop_assert_eq!(read(&line), Ok(Change::AddService(service)));
     }
 
     #[test]
-    fn a_server_saved_whole_is_read(
-        of in an_id(),
+    fn server_line_parses_back(
+        of in service_id(),
         address: IpAddr,
         port: u16,
-        forward in a_forward(),
+        forward in forward(),
         numbers in prop::array::uniform3(0..=0x7fff_ffffu32),
     ) {
         let [weight, upper, lower] = numbers.map(|n| NonNegativeInt::try_from(n).unwrap());
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn any_words_are_read_or_refused(words in prop::collection::vec("-[A-Za-z=]{0,3}|[0-9.:]{0,12}|--[a-z-]{0,12}|.{0,6}", 0..8)) {
+    fn parse_any_words_ends(words in prop::collection::vec("-[A-Za-z=]{0,3}|[0-9.:]{0,12}|--[a-z-]{0,12}|.{0,6}", 0..8)) {
         let grammar = Grammar { names: &NoNames, forward: Forward::Route };
         let _ = parse(&grammar, &words);
     }

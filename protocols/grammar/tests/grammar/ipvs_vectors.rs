@@ -1,5 +1,5 @@
-//! Every recorded command line of ipvsadm 1.31 against the grammar. Where the decisions of the
-//! design differ from what was recorded, the line stands in a list by name.
+//! Every recorded command line and rule file of ipvsadm 1.31. Lists name those that differ on
+//! purpose.
 use std::net::Ipv4Addr;
 
 use patchbay_grammar::ipvsadm::{
@@ -9,7 +9,7 @@ use patchbay_grammar::{Resolver, split};
 use patchbay_types::ipvs::{Change, Forward};
 use serde_json::Value;
 
-/// The files of the machine on which the vectors were recorded.
+/// Names on the machine where the vectors were recorded.
 #[derive(Debug)]
 struct Recorded;
 
@@ -27,20 +27,20 @@ impl Resolver for Recorded {
     }
 }
 
-/// ipvsadm's own default.
+/// Grammar with ipvsadm's default forwarding method.
 const ROUTE: Grammar<'_> = Grammar {
     names: &Recorded,
     forward: Forward::Route,
 };
 
-/// Lines that ipvsadm takes to the kernel, and we refuse: the kernel would too.
+/// Lines that ipvsadm sends although the kernel refuses them.
 const REFUSED_EARLIER: &[(&str, &str)] = &[(
     "-a -t 10.0.0.1:80 -r 10.0.0.2:80 -x 50 -y 100",
-    "the kernel says ERANGE; so do we, naming both options",
+    "the kernel returns ERANGE; the error here names both options",
 )];
 
-/// Save lines that differ on purpose.
-const SAVED_OTHERWISE: &[(&str, &str)] = &[
+/// Saved lines that differ on purpose.
+const SAVED_DIFFERENTLY: &[(&str, &str)] = &[
     ("-A -f 4294967295 -s rr", "-A -f 4294967295 -s rr"),
     ("-A -f 2147483648 -s rr", "-A -f 2147483648 -s rr"),
 ];
@@ -51,8 +51,8 @@ fn vectors(file: &str) -> Value {
 }
 
 fn read(grammar: &Grammar<'_>, args: &str) -> Result<IpvsCommand, String> {
-    let words = split(args).map_err(|open| open.to_string())?;
-    parse(grammar, &words).map_err(|refused| refused.to_string())
+    let words = split(args).map_err(|error| error.to_string())?;
+    parse(grammar, &words).map_err(|error| error.to_string())
 }
 
 fn saved(command: &IpvsCommand) -> Option<String> {
@@ -68,7 +68,7 @@ fn saved(command: &IpvsCommand) -> Option<String> {
 }
 
 #[test]
-fn every_recorded_line_is_accepted_or_refused_as_ipvsadm_did() {
+fn parse_recorded_line_matches_ipvsadm() {
     let mut wrong = Vec::new();
     let file = vectors("ipvs.json");
     for vector in file["vectors"].as_array().unwrap() {
@@ -79,7 +79,7 @@ fn every_recorded_line_is_accepted_or_refused_as_ipvsadm_did() {
         if read.is_ok() != expected {
             wrong.push(format!("{args}: {read:?}, recorded {}", vector["stderr"]));
         }
-        let other = SAVED_OTHERWISE.iter().find(|(line, _)| *line == args);
+        let other = SAVED_DIFFERENTLY.iter().find(|(line, _)| *line == args);
         let line = other.map(|(_, line)| *line);
         let line = line.or(vector["normalized_save_line"].as_str());
         if let (Some(line), Ok(command)) = (line, &read) {
@@ -92,8 +92,8 @@ fn every_recorded_line_is_accepted_or_refused_as_ipvsadm_did() {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// Lines, and what their refusals say.
-const SENTENCES: &[(&str, &str)] = &[
+/// Lines and their error messages.
+const MESSAGES: &[(&str, &str)] = &[
     (
         "-A -t 10.0.0.256:80",
         "-t/--tcp-service '10.0.0.256:80' is not allowed: an address is",
@@ -159,21 +159,21 @@ const SENTENCES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_refusal_names_the_option_and_the_rule() {
-    for (args, sentence) in SENTENCES {
-        let refused = read(&ROUTE, args).unwrap_err();
-        assert!(refused.contains(sentence), "{args}: {refused}");
+fn parse_error_names_option_and_rule() {
+    for (args, message) in MESSAGES {
+        let error = read(&ROUTE, args).unwrap_err();
+        assert!(error.contains(message), "{args}: {error}");
     }
 }
 
 #[test]
-fn an_address_in_brackets_keeps_its_port() {
+fn parse_bracketed_ipv4_keeps_port() {
     let command = read(&ROUTE, "-A -t [10.0.0.1]:80 -s rr").unwrap();
     assert_eq!(saved(&command).unwrap(), "-A -t 10.0.0.1:80 -s rr");
 }
 
 #[test]
-fn a_single_server_is_masqueraded_and_its_port_kept() {
+fn parse_default_forward_keeps_server_port() {
     let guide = Grammar {
         names: &Recorded,
         forward: Forward::Masquerade,
@@ -194,18 +194,18 @@ fn a_single_server_is_masqueraded_and_its_port_kept() {
     );
 }
 
-/// Files that ipvsadm restores in part, or with an error that its exit status hides; here nothing
-/// of them stays, so the grammar (or, where it says so, the agent) refuses them whole.
+/// Files that ipvsadm restores in part, or with an error that its exit status hides. The grammar
+/// refuses them as a whole.
 const RESTORE_REFUSED: &[(&str, &str)] = &[
     ("popt error (unknown option) does not stop", "line 2"),
     ("popt missing argument does not stop", "line 2"),
 ];
 
-/// Files that ipvsadm refuses for a comment, which the design allows.
+/// Files that ipvsadm refuses because of a comment, which patchbay allows.
 const RESTORE_COMMENTS: &[&str] = &["comment first line", "comment middle"];
 
 #[test]
-fn every_recorded_rule_file_is_read_or_refused() {
+fn read_rules_recorded_file_matches_ipvsadm() {
     for vector in vectors("restore.json").as_array().unwrap() {
         let name = vector["name"].as_str().unwrap();
         let read = read_rules(&ROUTE, vector["stdin"].as_str().unwrap());
@@ -220,7 +220,7 @@ fn every_recorded_rule_file_is_read_or_refused() {
 }
 
 #[test]
-fn what_no_rule_file_may_hold_is_refused_by_its_line() {
+fn read_rules_non_rule_fails_with_line() {
     for line in [
         "-R",
         "-h",

@@ -1,4 +1,4 @@
-//! The grammars against recorded vectors and each other.
+//! Tests of the grammars against vectors recorded from the original programs.
 
 #![allow(clippy::unwrap_used)]
 

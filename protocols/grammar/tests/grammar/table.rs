@@ -1,4 +1,4 @@
-//! The rule table: folding a file into it, and the steps between two tables.
+//! The rule table: applying a rule file and computing the difference of two tables.
 
 use std::num::NonZeroU32;
 
@@ -10,7 +10,7 @@ use patchbay_grammar::ipvsadm::{
 use patchbay_grammar::{NoNames, split};
 use patchbay_types::ipvs::{Change, Conflict, Deferred, Forward, ListedServer, Stats, Table};
 
-/// The change that a line of ipvsadm's words asks for.
+/// Parses a line that changes something.
 fn change(line: &str) -> Change {
     let grammar = Grammar {
         names: &NoNames,
@@ -27,12 +27,12 @@ fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Conflict)> {
     for (index, line) in lines.iter().enumerate() {
         let number = NonZeroU32::new(u32::try_from(index + 1).unwrap());
         let applied = table.apply(change(line), number, &mut Deferred::default());
-        applied.map_err(|clash| (index + 1, clash))?;
+        applied.map_err(|conflict| (index + 1, conflict))?;
     }
     Ok(())
 }
 
-/// The rules without their lines, as if the kernel had listed them.
+/// The same rules as listed by a kernel, which has no line numbers.
 fn listed(table: &Table) -> Table {
     let mut listed = Table::default();
     for service in table.services() {
@@ -71,7 +71,7 @@ fn text(table: &Table) -> Vec<String> {
 }
 
 #[test]
-fn a_clash_is_found_on_its_line() {
+fn apply_conflict_names_its_line() {
     let service = "-A -t 10.0.0.1:80";
     let server = "-a -t 10.0.0.1:80 -r 10.0.0.2";
     for (lines, line, kind) in [
@@ -97,14 +97,14 @@ fn a_clash_is_found_on_its_line() {
         ),
         (&["--stop-daemon master"], 1, "only changes"),
     ] {
-        let (at, clash) = fold(&mut Table::default(), lines).unwrap_err();
+        let (at, conflict) = fold(&mut Table::default(), lines).unwrap_err();
         assert_eq!(at, line, "{lines:?}");
-        assert!(clash.to_string().contains(kind), "{clash}");
+        assert!(conflict.to_string().contains(kind), "{conflict}");
     }
 }
 
 #[test]
-fn what_was_there_before_may_be_added_again_once() {
+fn apply_existing_rule_can_be_added_once() {
     let mut table = Table::default();
     fold(
         &mut table,
@@ -138,8 +138,8 @@ fn what_was_there_before_may_be_added_again_once() {
 }
 
 prop_compose! {
-    /// A table of few ids, so that two of them share some.
-    fn a_table()(rules in prop::collection::vec((0..6u8, 0..6u8, 0..3u32), 0..30)) -> Table {
+    /// A table of few ids, so that two tables have some in common.
+    fn table()(rules in prop::collection::vec((0..6u8, 0..6u8, 0..3u32), 0..30)) -> Table {
         let mut table = Table::default();
         for (service, server, weight) in rules {
             let scheduler = ["rr", "wlc", "sh"][usize::from(service % 3)];
@@ -155,12 +155,12 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_steps_lead_from_any_table_to_any_other(from in a_table(), to in a_table()) {
-        let mut walked = from.clone();
+    fn diff_applied_yields_target(from in table(), to in table()) {
+        let mut changed = from.clone();
         for (step, _) in from.diff(&to) {
-            walked.apply(step, None, &mut Deferred::default()).unwrap();
+            changed.apply(step, None, &mut Deferred::default()).unwrap();
         }
-        prop_assert_eq!(text(&walked), text(&to));
+        prop_assert_eq!(text(&changed), text(&to));
         prop_assert_eq!(from.diff(&from).count(), 0);
     }
 }
