@@ -51,25 +51,6 @@ pub(super) mod svc {
     pub(crate) const STATS64: u16 = 12;
 }
 
-/// Attributes in `top::DEST` (`IPVS_DEST_ATTR_*`).
-pub(super) mod dest {
-    pub(crate) const ADDR: u16 = 1;
-    pub(crate) const PORT: u16 = 2;
-    pub(crate) const FWD_METHOD: u16 = 3;
-    pub(crate) const WEIGHT: u16 = 4;
-    pub(crate) const U_THRESH: u16 = 5;
-    pub(crate) const L_THRESH: u16 = 6;
-    pub(crate) const ACTIVE_CONNS: u16 = 7;
-    pub(crate) const INACT_CONNS: u16 = 8;
-    pub(crate) const PERSIST_CONNS: u16 = 9;
-    pub(crate) const STATS: u16 = 10;
-    pub(crate) const ADDR_FAMILY: u16 = 11;
-    pub(crate) const STATS64: u16 = 12;
-    pub(crate) const TUN_TYPE: u16 = 13;
-    pub(crate) const TUN_PORT: u16 = 14;
-    pub(crate) const TUN_FLAGS: u16 = 15;
-}
-
 /// Attributes in `top::DAEMON` (`IPVS_DAEMON_ATTR_*`).
 pub(super) mod daemon {
     pub(crate) const STATE: u16 = 1;

@@ -5,29 +5,26 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 
 use patchbay_types::InvalidValue;
 use patchbay_types::ipvs::{
-    Daemon, Engine, Family, Forward, ListedServer, ListedService, McastGroup, Netmask,
-    NonNegativeInt, Persistence, Protocol, Role, SchedFlags, Scheduler, Scheduling, Server,
-    ServerId, Service, ServiceId, Stats, SyncLen, SyncLink, Timeouts, Tunnel,
+    Daemon, Engine, Family, ListedService, McastGroup, Netmask, Persistence, Protocol, Role,
+    SchedFlags, Scheduler, Scheduling, Service, ServiceId, Stats, SyncLen, SyncLink, Timeouts,
 };
 
-use super::consts::{
-    FWD_MASK, SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, info, svc, top,
-};
+use super::consts::{SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, info, svc, top};
 use crate::inet::{AF_INET, AF_INET6, read_ip};
 use patchbay_netlink::genl::HEADER;
 use patchbay_netlink::{AttrTable, Attrs, Error, read_be16, read_u8, read_u16, read_u32, read_u64};
 
 /// The largest attribute type in any nest of IPVS is 15 (`IPVS_DEST_ATTR_TUN_FLAGS`).
-type Nest<'a> = AttrTable<'a, 16>;
+pub(super) type Nest<'a> = AttrTable<'a, 16>;
 
 /// Returns the value of a mandatory attribute.
-fn require<'a>(attrs: &Nest<'a>, kind: u16) -> Result<&'a [u8], Error> {
+pub(super) fn require<'a>(attrs: &Nest<'a>, kind: u16) -> Result<&'a [u8], Error> {
     let missing = || Error::Malformed("an attribute is missing");
     attrs.find(kind).ok_or_else(missing)
 }
 
 /// Reads an integer; old kernels don't send all of them.
-fn u32_or_zero(attrs: &Nest<'_>, kind: u16) -> Result<u32, Error> {
+pub(super) fn u32_or_zero(attrs: &Nest<'_>, kind: u16) -> Result<u32, Error> {
     Ok(attrs.find(kind).map(read_u32).transpose()?.unwrap_or(0))
 }
 
@@ -36,11 +33,11 @@ fn attributes(payload: &[u8]) -> Result<Nest<'_>, Error> {
 }
 
 /// Returns the attributes of a nest.
-fn nest(payload: &[u8], kind: u16) -> Result<Nest<'_>, Error> {
+pub(super) fn nest(payload: &[u8], kind: u16) -> Result<Nest<'_>, Error> {
     Nest::of(Attrs::after(0, require(&attributes(payload)?, kind)?)?)
 }
 
-fn valid<T>(value: Result<T, InvalidValue>) -> Result<T, Error> {
+pub(super) fn valid<T>(value: Result<T, InvalidValue>) -> Result<T, Error> {
     value.map_err(|_| Error::Malformed("IPVS reports an unknown value"))
 }
 
@@ -49,7 +46,7 @@ fn text(value: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(&value[..end]).map_err(|_| Error::Malformed("a name is not UTF-8"))
 }
 
-fn family(number: u16) -> Result<Family, Error> {
+pub(super) fn family(number: u16) -> Result<Family, Error> {
     match u8::try_from(number) {
         Ok(AF_INET) => Ok(Family::V4),
         Ok(AF_INET6) => Ok(Family::V6),
@@ -58,7 +55,7 @@ fn family(number: u16) -> Result<Family, Error> {
 }
 
 /// Reads a `union nf_inet_addr`: 16 bytes, of which IPv4 uses the first four.
-fn address(value: &[u8], family: Family) -> Result<IpAddr, Error> {
+pub(super) fn address(value: &[u8], family: Family) -> Result<IpAddr, Error> {
     let size = match family {
         Family::V4 => 4,
         Family::V6 => 16,
@@ -119,50 +116,8 @@ pub(super) fn service(payload: &[u8]) -> Result<ListedService, Error> {
     })
 }
 
-/// Reads a server. Linux before 3.18 doesn't send its family; it is that of the service.
-pub(super) fn server(payload: &[u8], of: Family) -> Result<ListedServer, Error> {
-    let attrs = nest(payload, top::DEST)?;
-    let family = match attrs.find(dest::ADDR_FAMILY).map(read_u16).transpose()? {
-        Some(number) if number != 0 => family(number)?,
-        _ => of,
-    };
-    let count = |kind| valid(NonNegativeInt::try_from(u32_or_zero(&attrs, kind)?));
-    let forward = match read_u32(require(&attrs, dest::FWD_METHOD)?)? & FWD_MASK {
-        2 => Forward::Tunnel(tunnel(&attrs)?),
-        number => valid(Forward::plain(number))?,
-    };
-    let server = Server {
-        id: ServerId {
-            address: address(require(&attrs, dest::ADDR)?, family)?,
-            port: read_be16(require(&attrs, dest::PORT)?)?,
-        },
-        forward,
-        weight: count(dest::WEIGHT)?,
-        upper: count(dest::U_THRESH)?,
-        lower: count(dest::L_THRESH)?,
-    };
-    Ok(ListedServer {
-        server,
-        active: u32_or_zero(&attrs, dest::ACTIVE_CONNS)?,
-        inactive: u32_or_zero(&attrs, dest::INACT_CONNS)?,
-        persistent: u32_or_zero(&attrs, dest::PERSIST_CONNS)?,
-        stats: stats(&attrs, dest::STATS64, dest::STATS)?,
-    })
-}
-
-fn tunnel(attrs: &Nest<'_>) -> Result<Tunnel, Error> {
-    let kind = attrs.find(dest::TUN_TYPE).map(read_u8).transpose()?;
-    let port = attrs.find(dest::TUN_PORT).map(read_be16).transpose()?;
-    let checksum = attrs.find(dest::TUN_FLAGS).map(read_u16).transpose()?;
-    valid(Tunnel::try_from((
-        kind.unwrap_or(0).into(),
-        port.unwrap_or(0).into(),
-        checksum.unwrap_or(0).into(),
-    )))
-}
-
 /// Reads the counters of 64 bits (Linux 4.1 and later), or those of 32 bits.
-fn stats(attrs: &Nest<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
+pub(super) fn stats(attrs: &Nest<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
     let nest = match attrs.find(wide) {
         Some(nest) => Some(nest),
         None => attrs.find(narrow),

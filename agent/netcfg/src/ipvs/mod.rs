@@ -18,6 +18,7 @@
 
 mod consts;
 mod decode;
+mod dest;
 mod encode;
 mod proc;
 mod sockopt;
@@ -88,7 +89,7 @@ impl Ipvs {
             .0
             .dump(consts::CMD_GET_DEST, |body| encode::identify(body, id));
         dump(socket, &request, |payload| {
-            decode::server(payload, id.family()).map(Some)
+            dest::decode(payload, id.family()).map(Some)
         })
     }
 

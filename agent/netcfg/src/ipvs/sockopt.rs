@@ -168,15 +168,14 @@ fn service(entry: &[u8]) -> Option<ServiceId> {
 fn server(entry: &[u8; SERVER]) -> Option<ListedServer> {
     let count = |at| NonNegativeInt::try_from(read_u32(entry, at)).ok();
     let (address, port) = endpoint(entry, 0)?;
+    // Fails for a tunnel, whose attributes are missing here.
+    let forward = Forward::plain(read_u32(entry, 8) & FWD_MASK).ok()?;
+    let mut server = Server::new(ServerId { address, port }, forward);
+    server.weight = count(12)?;
+    server.upper = count(16)?;
+    server.lower = count(20)?;
     Some(ListedServer {
-        server: Server {
-            id: ServerId { address, port },
-            // Fails for a tunnel, whose attributes are missing here.
-            forward: Forward::plain(read_u32(entry, 8) & FWD_MASK).ok()?,
-            weight: count(12)?,
-            upper: count(16)?,
-            lower: count(20)?,
-        },
+        server,
         active: read_u32(entry, 24),
         inactive: read_u32(entry, 28),
         persistent: read_u32(entry, 32),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use patchbay_grammar::conntrack;
 use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
@@ -146,6 +147,7 @@ pub(crate) enum ConntrackCommand {
 
 /// Arguments of `conntrack delete`.
 #[derive(Debug, Args)]
+#[command(after_help = format!("Filter options:\n{}", conntrack::help()))]
 pub(crate) struct ConntrackDeleteArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
@@ -156,6 +158,7 @@ pub(crate) struct ConntrackDeleteArgs {
 
 /// Arguments of `conntrack list`.
 #[derive(Debug, Args)]
+#[command(after_help = format!("Filter options:\n{}", conntrack::help()))]
 pub(crate) struct ConntrackListArgs {
     #[command(flatten)]
     pub(crate) format: FormatArg,
@@ -177,6 +180,7 @@ pub(crate) enum KataIpvsCommand {
 
 /// Arguments of `kata-ipvs cleanup`.
 #[derive(Debug, Args)]
+#[command(after_help = format!("Filter options:\n{}", conntrack::help()))]
 pub(crate) struct CleanupArgs {
     /// Filter options of conntrack -D in one argument, such as "--orig-dst ADDRESS --protonum PROTOCOL"
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]

@@ -176,6 +176,18 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns a server with ipvsadm's defaults: weight 1, no thresholds.
+    #[must_use]
+    pub fn new(id: ServerId, forward: Forward) -> Self {
+        Self {
+            id,
+            forward,
+            weight: NonNegativeInt::ONE,
+            upper: NonNegativeInt::default(),
+            lower: NonNegativeInt::default(),
+        }
+    }
+
     /// Checks the server against its service, and sets the service's port if the forwarding method
     /// can't change ports: all but NAT, except for firewall marks.
     ///

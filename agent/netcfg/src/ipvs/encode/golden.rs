@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use patchbay_grammar::NoNames;
 use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
+use patchbay_types::ipvs::Forward;
 
 use super::*;
 

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use patchbay_types::ipvs::{
-    Change, Daemon, Family, Forward, McastGroup, Netmask, Persistence, Role, Scheduling, Server,
-    ServerId, Service, ServiceId, Timeouts,
+    Change, Daemon, McastGroup, Netmask, Persistence, Role, Scheduling, Server, Service, ServiceId,
+    Timeouts,
 };
 
 use super::consts::{
     CMD_DEL_DAEMON, CMD_DEL_DEST, CMD_DEL_SERVICE, CMD_FLUSH, CMD_NEW_DAEMON, CMD_NEW_DEST,
     CMD_NEW_SERVICE, CMD_SET_CONFIG, CMD_SET_DEST, CMD_SET_SERVICE, CMD_ZERO, SVC_ONEPACKET,
-    SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, dest, svc, top,
+    SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, svc, top,
 };
+use super::dest;
 use crate::inet::af;
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Body, Generic, IntAttr};
@@ -27,7 +28,7 @@ pub(super) fn change(id: FamilyId, batch: &mut Batch<Generic>, change: &Change) 
         Change::EditServer(of, new) => id.push(batch, CMD_SET_DEST, |body| server(body, *of, new)),
         Change::DeleteServer(of, old) => id.push(batch, CMD_DEL_DEST, |body| {
             identify(body, *of);
-            body.nest(top::DEST, |nest| server_id(nest, *old));
+            body.nest(top::DEST, |nest| dest::encode_id(nest, *old));
         }),
         Change::Zero(None) => id.push(batch, CMD_ZERO, |_| {}),
         Change::Zero(Some(one)) => id.push(batch, CMD_ZERO, |body| identify(body, *one)),
@@ -45,7 +46,7 @@ pub(super) fn identify(body: &mut Body<'_>, id: ServiceId) {
 }
 
 /// Appends a `union nf_inet_addr`: 16 bytes, of which IPv4 uses the first four.
-fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
+pub(super) fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
     let mut union = [0; 16];
     match address {
         IpAddr::V4(v4) => union[..4].copy_from_slice(&v4.octets()),
@@ -103,34 +104,9 @@ fn service(body: &mut Body<'_>, service: &Service) {
     });
 }
 
-fn server_id(nest: &mut Body<'_>, id: ServerId) {
-    nest.u16(dest::ADDR_FAMILY, af(Family::of(id.address)).into());
-    address(nest, dest::ADDR, id.address);
-    nest.ints([IntAttr::be16(dest::PORT, id.port)]);
-}
-
 fn server(body: &mut Body<'_>, of: ServiceId, server: &Server) {
     identify(body, of);
-    body.nest(top::DEST, |nest| {
-        server_id(nest, server.id);
-        nest.ints([
-            IntAttr::u32(dest::FWD_METHOD, server.forward.number()),
-            IntAttr::u32(dest::WEIGHT, server.weight.get()),
-        ]);
-        // Old kernels have none of these attributes, so only a tunnel gets them.
-        if let Forward::Tunnel(tunnel) = server.forward {
-            let (kind, port, checksum) = tunnel.numbers();
-            nest.u8(dest::TUN_TYPE, kind);
-            nest.ints([
-                IntAttr::be16(dest::TUN_PORT, port),
-                IntAttr::u16(dest::TUN_FLAGS, checksum.into()),
-            ]);
-        }
-        nest.ints([
-            IntAttr::u32(dest::U_THRESH, server.upper.get()),
-            IntAttr::u32(dest::L_THRESH, server.lower.get()),
-        ]);
-    });
+    dest::encode(body, server);
 }
 
 fn timeouts(body: &mut Body<'_>, timeouts: Timeouts) {

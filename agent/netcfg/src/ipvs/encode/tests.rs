@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
 
-use patchbay_types::ipvs::{NonNegativeInt, Protocol, SchedFlags, Tunnel};
+use patchbay_types::ipvs::{
+    Family, Forward, NonNegativeInt, Protocol, SchedFlags, ServerId, Tunnel,
+};
 
 use super::*;
 

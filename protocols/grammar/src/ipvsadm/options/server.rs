@@ -143,13 +143,10 @@ pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Server, ParseE
     ) {
         return Err(ParseError::Needs(option, "a tunnel (-i/--ipip)"));
     }
-    let server = Server {
-        id,
-        forward,
-        weight: options.weight.unwrap_or(NonNegativeInt::ONE),
-        upper: options.upper,
-        lower: options.lower,
-    };
+    let mut server = Server::new(id, forward);
+    server.weight = options.weight.unwrap_or(server.weight);
+    server.upper = options.upper;
+    server.lower = options.lower;
     Ok(server.of(service)?)
 }
 
