@@ -30,7 +30,7 @@ fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
         LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
         LauncherCommand::Stop(sandbox) => launch::stop(&run_dir, &sandbox.id)?,
         LauncherCommand::List(format) if format.json => {
-            list::print_json(&run_dir.list()?, &mut out)?
+            list::print_json(&run_dir.list()?, &mut out)?;
         }
         LauncherCommand::List(_) => list::print_table(&run_dir.list()?, &mut out)?,
         LauncherCommand::Console(args) => {

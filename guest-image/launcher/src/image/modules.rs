@@ -151,7 +151,7 @@ mod tests {
         fs::create_dir_all(folder.join("k")).unwrap();
         for row in index.lines() {
             let (file, _) = row.split_once(':').unwrap();
-            let content = if file.ends_with(".xz") { xz } else { b"" };
+            let content = if file.contains(".ko.xz") { xz } else { b"" };
             fs::write(folder.join(file), content).unwrap();
         }
         fs::write(folder.join("modules.dep"), index).unwrap();

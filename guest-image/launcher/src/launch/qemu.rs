@@ -120,13 +120,12 @@ impl QemuCommand<'_> {
             MachineType::Q35 => format!("bus=pcie.0,addr={VSOCK_SLOT}"),
             MachineType::Pc => format!("bus=pci.0,addr={VSOCK_SLOT}"),
         };
-        let device = match self.agent {
-            Endpoint::Vsock { cid, .. } => format!("vhost-vsock-pci,guest-cid={cid},{slot}"),
-            _ => {
-                let socket = self.folder.vhost();
-                list.option("-chardev", with_path("socket,id=vsock,path=", &socket));
-                format!("vhost-user-vsock-pci,chardev=vsock,{slot}")
-            }
+        let device = if let Endpoint::Vsock { cid, .. } = self.agent {
+            format!("vhost-vsock-pci,guest-cid={cid},{slot}")
+        } else {
+            let socket = self.folder.vhost();
+            list.option("-chardev", with_path("socket,id=vsock,path=", &socket));
+            format!("vhost-user-vsock-pci,chardev=vsock,{slot}")
         };
         list.option("-device", device);
     }
