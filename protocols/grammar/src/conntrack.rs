@@ -32,7 +32,7 @@ use crate::{ParseError, inet_aton, parse_num};
 /// # Errors
 /// The first rule that the words break, or that there are none.
 pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Filter, ParseError> {
-    let mut args = Args::default();
+    let mut args = FilterArgs::default();
     let mut seen = Vec::new();
     for token in tokens(OPTIONS, Dialect::Getopt, words) {
         match token? {
@@ -46,7 +46,7 @@ pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Filter, ParseError> {
             }
         }
     }
-    let Args { mut fields, .. } = args;
+    let FilterArgs { mut fields, .. } = args;
     apply_mask(&mut fields.orig.src, args.mask_src)?;
     apply_mask(&mut fields.orig.dst, args.mask_dst)?;
     Ok(Filter::new(fields)?)
@@ -60,15 +60,15 @@ pub fn help() -> String {
 
 /// Values of the options so far.
 #[derive(Default)]
-pub(crate) struct Args<'a> {
+pub(crate) struct FilterArgs<'a> {
     fields: FilterFields,
     /// Applied at the end, since a mask can precede its address.
     mask_src: Option<Value<'a>>,
     mask_dst: Option<Value<'a>>,
 }
 
-type Parse = for<'a> fn(&mut Args<'a>, Value<'a>) -> Result<(), ParseError>;
-type FilterOption = OptionSpec<Parse>;
+type ParseFilter = for<'a> fn(&mut FilterArgs<'a>, Value<'a>) -> Result<(), ParseError>;
+type FilterOption = OptionSpec<ParseFilter>;
 
 const NETWORK: ValueKind = ValueKind::Required("ADDRESS[/PREFIX]");
 const MASK: ValueKind = ValueKind::Required("MASK");
@@ -77,7 +77,7 @@ const PORT: ValueKind = ValueKind::Required("PORT");
 const TRANSLATED: ValueKind = ValueKind::Optional("[ADDRESS][:PORT]");
 
 #[rustfmt::skip]
-pub(crate) static OPTIONS: OptionTable<Parse> = &[&[
+pub(crate) static OPTIONS: OptionTable<ParseFilter> = &[&[
     FilterOption::new("s", "orig-src", NETWORK, "source of the first packet",
         |a, v| net(v).map(|net| a.fields.orig.src = Some(net))).alias("src"),
     FilterOption::new("d", "orig-dst", NETWORK, "destination of the first packet",
@@ -127,7 +127,7 @@ fn parsed<T: FromStr>(value: Value<'_>, rule: &'static str) -> Result<T, ParseEr
     value.text().parse().map_err(|_| value.invalid(rule))
 }
 
-fn port(args: &Args<'_>, value: Value<'_>) -> Result<u16, ParseError> {
+fn port(args: &FilterArgs<'_>, value: Value<'_>) -> Result<u16, ParseError> {
     if args.fields.protocol.is_some_and(has_ports) {
         return parsed(value, "a port is 0 to 65535");
     }
@@ -147,7 +147,7 @@ fn family(value: Value<'_>) -> Result<Family, ParseError> {
     }
 }
 
-fn tcp_state(args: &Args<'_>, value: Value<'_>) -> Result<u8, ParseError> {
+fn tcp_state(args: &FilterArgs<'_>, value: Value<'_>) -> Result<u8, ParseError> {
     if args.fields.protocol != Some(6) {
         return Err(ParseError::MustFollow(value.option, "-p/--protonum tcp"));
     }
@@ -239,7 +239,7 @@ fn mark(value: Value<'_>) -> Result<Mark, ParseError> {
     }
 }
 
-fn statuses(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
+fn statuses(args: &mut FilterArgs<'_>, value: Value<'_>) -> Result<(), ParseError> {
     let status = &mut args.fields.status;
     for word in value.text().split(',') {
         let known = STATUSES.iter().find(|(known, _)| *known == word);
