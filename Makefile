@@ -12,9 +12,6 @@ KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
 # Set to anything, it makes lint check the wording of comments and documents too.
 CHECK_WORDS ?=
-# The fuzz crate is a separate workspace, built with `--cfg fuzzing`, which exposes private parsers.
-# Cargo reads that flag only in its folder. Without libFuzzer a stable toolchain builds it.
-FUZZ_CHECKS := --locked --no-default-features
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
@@ -29,14 +26,14 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 replay ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image-6.12 ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
 
 soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200), to find leaks
 	cargo run --quiet --locked -p patchbay-tests --example soak
 
 replay: ## Run the fuzz corpus with the stable toolchain
-	cd tests/fuzz && cargo test $(FUZZ_CHECKS) --quiet
+	cargo nextest run --locked -p patchbay-fuzz
 
 fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
@@ -47,7 +44,6 @@ bench: image-6.12 ## Speed and size compared with peers and the floor; QUICK=1 t
 lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cd tests/fuzz && cargo fmt --check && cargo clippy --all-targets $(FUZZ_CHECKS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
@@ -58,7 +54,7 @@ lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file size
 build: setup-run ## The programs, statically linked
 	@mkdir -p $(BIN) && rm -f $(STAMP) && scripts/source-stamp.sh >$(STAMP).new
 	RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --release --locked --target $(TARGET) --workspace --bins
+	  cargo build --release --locked --target $(TARGET) --workspace --exclude patchbay-fuzz --bins
 	@mv $(STAMP).new $(STAMP)
 
 image: build ## Kernel and initramfs for sandboxes, with the reference tools of the tests

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs fuzz targets one after another and prints a summary; fails if one finds something. New inputs
-# are kept in tests/fuzz/target/corpus, findings in tests/fuzz/artifacts.
+# are kept in target/fuzz/corpus, findings in tests/fuzz/artifacts.
 #   scripts/fuzz.sh [TARGET...]     FUZZ_SECONDS=60 for each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 SECONDS_EACH=${FUZZ_SECONDS:-60}
-LOGS=tests/fuzz/target/logs
+LOGS=target/fuzz/logs
 mkdir -p "$LOGS"
 
 # Some targets write a file per input.
@@ -24,12 +24,12 @@ max_len() {
 }
 
 run() {
-  local target=$1 new=tests/fuzz/target/corpus/$1 options
+  local target=$1 new=target/fuzz/corpus/$1 options
   options=("-max_total_time=$SECONDS_EACH" "-max_len=$(max_len "$target")" -rss_limit_mb=2048
     -timeout=10 -print_final_stats=1 "-artifact_prefix=tests/fuzz/artifacts/$target/")
   [ ! -e "tests/fuzz/dict/$target.dict" ] || options+=("-dict=tests/fuzz/dict/$target.dict")
   mkdir -p "$new" "tests/fuzz/artifacts/$target"
-  FUZZ_TARGET=$target cargo +nightly fuzz run --fuzz-dir tests/fuzz any "$new" "tests/fuzz/corpus/$target" -- \
+  FUZZ_TARGET=$target cargo +nightly fuzz run --fuzz-dir tests/fuzz --features libfuzzer any "$new" "tests/fuzz/corpus/$target" -- \
     "${options[@]}" >"$LOGS/$target.log" 2>&1
 }
 
@@ -40,7 +40,7 @@ if [ $# -eq 0 ]; then
 else
   targets=("$@")
 fi
-cargo +nightly fuzz build --fuzz-dir tests/fuzz
+cargo +nightly fuzz build --fuzz-dir tests/fuzz --features libfuzzer
 
 bad=0
 table=()

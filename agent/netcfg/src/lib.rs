@@ -23,7 +23,7 @@
 pub mod conntrack;
 pub mod device;
 pub mod ethtool;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod inet;
 pub mod ipvs;

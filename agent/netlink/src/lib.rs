@@ -30,7 +30,7 @@
 mod attr;
 mod batch;
 mod error;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 pub mod genl;
 mod reply;

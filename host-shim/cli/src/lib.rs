@@ -3,7 +3,7 @@
 
 mod args;
 mod commands;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod input;
 mod kata_messages;

@@ -39,7 +39,7 @@
 
 pub mod agent;
 pub mod card;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod hotplug;
 mod kata_messages;

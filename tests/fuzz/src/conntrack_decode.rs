@@ -8,7 +8,7 @@ use patchbay_netcfg::fuzz::FuzzKernel;
 use patchbay_types::conntrack::Filter;
 
 /// The data is the payload of one reply, read with several filters.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     listed(data, None);
     thread_local!(static FILTERS: Vec<Filter> = filters());
     FILTERS.with(|filters| {

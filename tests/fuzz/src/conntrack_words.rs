@@ -8,7 +8,7 @@ use patchbay_wire::proto::conntrack as wire;
 use crate::harmless;
 
 /// The data is a line of arguments.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

@@ -3,7 +3,7 @@
 use patchbay_init::frame::Frame;
 
 /// The data is a connection's bytes.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let mut rest = data;
     loop {
         let before = rest;

@@ -10,7 +10,7 @@ use patchbay_sandbox::image::elf::needs_of;
 use crate::pick;
 
 /// The first byte selects the kind of file.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     match kind {
         b'0' => {

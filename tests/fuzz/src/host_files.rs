@@ -11,7 +11,7 @@ use crate::scratch::Scratch;
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
 
 /// The first byte selects the file. Each kind has a separate root with the other files it needs.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     thread_local!(static ROOTS: [Scratch; 6] = std::array::from_fn(|_| Scratch::new()));
     let (kind, bytes) = pick(data);
     ROOTS.with(|[ours, go, rust, bundle, container, journal]| match kind {

@@ -15,7 +15,7 @@ use crate::pick;
 const FAMILY: [u8; 12] = [1, 2, 0, 0, 6, 0, 1, 0, 0x22, 0, 0, 0];
 
 /// The first byte selects the request; the rest is the payload of the reply.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
     let ipvs = Ipvs::resolve(&mut FuzzKernel::Payload(&FAMILY));
     let Ok(Some(ipvs)) = ipvs else {

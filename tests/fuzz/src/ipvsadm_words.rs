@@ -10,7 +10,7 @@ use crate::harmless;
 use crate::names::grammars;
 
 /// The data is a line of arguments, parsed by each grammar.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 use crate::{harmless, pick};
 
 /// The first byte selects the kind of document.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     thread_local!(static SCRATCH: Scratch = Scratch::new());
     let (kind, bytes) = pick(data);
     SCRATCH.with(|scratch| {

@@ -9,7 +9,7 @@ use crate::packed::carried;
 use crate::pick;
 
 /// The first byte selects the text.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     if kind == b'4' {
         let (service, server) = fuzz::old_entries(bytes);

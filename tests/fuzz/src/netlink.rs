@@ -5,7 +5,7 @@ use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Error, Flags, Rtnetlink, Transport};
 
 /// Parses the datagram on its own, as the reply to a dump and as that to a batch.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     assert!(walk(data) <= data.len(), "more is read than there is");
     let _ = FamilyId::resolve(&mut FuzzKernel::Datagram(data), "IPVS");
     let request = Batch::<Rtnetlink>::of(18, Flags::Plain, |body| body.raw(&[0; 16]));

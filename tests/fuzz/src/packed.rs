@@ -4,13 +4,13 @@ use std::fmt::Debug;
 
 use patchbay_codec::{Packed, Reader, TableRow, TableRowRef, pack, unpack};
 use patchbay_types::conntrack::Flow;
-use patchbay_types::ipvs::{Change, RuleLine, Reading, Setting};
+use patchbay_types::ipvs::{Change, Reading, RuleLine, Setting};
 use patchbay_types::{Route, RoutePattern, RouteSpec};
 
 use crate::{harmless, pick};
 
 /// The first byte selects the type of the rest.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     let mut reader = Reader::new(bytes);
     match kind {

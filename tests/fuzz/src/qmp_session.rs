@@ -13,7 +13,7 @@ use crate::harmless;
 const CUT: u8 = 0xff;
 
 /// One `read` returns one piece; after the last the monitor is closed, so that nothing waits.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let pair: Result<(OwnedFd, OwnedFd), _> = socketpair(
         AddressFamily::Unix,
         SockType::SeqPacket,

@@ -10,7 +10,7 @@ use patchbay_netlink::Batch;
 use crate::pick;
 
 /// The first byte selects the table; the rest is one message.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, payload) = pick(data);
     let mut kernel = FuzzKernel::Payload(payload);
     match kind {

@@ -11,7 +11,7 @@ use crate::ipvsadm_words::can_be_saved;
 use crate::names::grammars;
 
 /// The data is a file, parsed by each grammar.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

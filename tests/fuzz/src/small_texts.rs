@@ -16,7 +16,7 @@ use patchbay_types::{IfName, MacAddr, SocketPath};
 use crate::pick;
 
 /// The first byte selects the type.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     if kind == b'9' {
         return handshake(bytes);

@@ -15,7 +15,7 @@ use protobuf::Message;
 use crate::{harmless, pick};
 
 /// The first byte selects the type of the message.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     match kind {
         b'0' => kept::<agent::ConfigureInterfaceRequest, (PciPath, LinkSpec), _>(
@@ -47,7 +47,9 @@ pub fn run(data: &[u8]) {
             |value| value.into(),
         ),
         b'i' => failed(bytes),
-        b'j' => kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref())),
+        b'j' => {
+            kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref()))
+        }
         _ => {}
     }
 }

@@ -4,6 +4,6 @@ mod sysfs;
 mod wait;
 
 pub use sysfs::Sysfs;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) use sysfs::device_path;
 pub use wait::wait_until;

@@ -31,7 +31,7 @@ use patchbay_netlink::{Batch, Error, Generic, Transport, dump};
 
 pub use proc::{connections, count_rules};
 pub use sockopt::SockoptLists;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) use {proc::connection, sockopt::entries};
 
 /// IPVS family of the running kernel.

@@ -184,7 +184,7 @@ fn server(entry: &[u8; SERVER]) -> Option<ListedServer> {
 }
 
 /// Decodes bytes as a service and as a server.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) fn entries(bytes: &[u8]) -> (Option<ServiceId>, Option<ListedServer>) {
     (service(bytes), bytes.first_chunk().and_then(server))
 }

@@ -19,7 +19,7 @@ pub use find::find;
 pub use id::SandboxId;
 pub use journal::Phase;
 pub(crate) use journal::{BackendRecord, CardRecord, Journal};
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use lock::Lock;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};

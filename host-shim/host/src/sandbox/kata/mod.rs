@@ -15,7 +15,7 @@ use patchbay_types::failure::Failure;
 
 use super::MachineAccess;
 use super::id::{MatchKind, SandboxId};
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
 
