@@ -34,7 +34,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     }
     let sysfs = Sysfs::at(&config.sysfs);
     let services = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
-    match services.ipvs().recover() {
+    match services.ipvs.recover() {
         Ok(None) => {}
         Ok(Some(_)) => warn!(log, "an interrupted rule file was undone"),
         Err(error) => crit!(log, "could not undo an interrupted rule file";

@@ -33,5 +33,5 @@ pub fn module_files(index: &str, name: &str) -> Option<Vec<String>> {
 
 /// Decodes the combined channels of an ethtool reply.
 pub fn channels(mut kernel: FuzzKernel<'_>) -> Result<(u32, u32), Error> {
-    crate::ethtool::get(&mut kernel, patchbay_netlink::genl::FamilyId::EXAMPLE, 1)
+    crate::ethtool::channels(&mut kernel, patchbay_netlink::genl::FamilyId::EXAMPLE, 1)
 }

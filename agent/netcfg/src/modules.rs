@@ -27,16 +27,17 @@ pub struct Modules {
     folder: PathBuf,
 }
 
-impl Modules {
-    /// Uses `/lib/modules/RELEASE` of the running kernel.
-    #[must_use]
-    pub fn of_this_kernel() -> Self {
+impl Default for Modules {
+    /// Uses `/lib/modules/RELEASE`.
+    fn default() -> Self {
         let release = uname().map(|name| name.release().to_owned());
         Self {
             folder: Path::new("/lib/modules").join(release.unwrap_or_default()),
         }
     }
+}
 
+impl Modules {
     /// Loads a module and its dependencies. Does nothing if the module is loaded already or isn't in
     /// `modules.dep`: it can be built in.
     pub fn load(&self, name: &str) -> Result<(), Error> {

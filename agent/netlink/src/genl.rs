@@ -1,6 +1,6 @@
 //! Generic netlink: message header and lookup of a family's id.
 
-use crate::{Attrs, Batch, Body, Error, Flags, Generic, Transport, read_u16};
+use crate::{Attrs, Batch, Body, Error, Flags, Generic, Transport, get, read_u16};
 
 /// Size of `genlmsghdr` in bytes: command u8, version u8, reserved u16.
 pub const HEADER: usize = 4;
@@ -41,14 +41,10 @@ impl FamilyId {
         let request = FamilyId(GENL_ID_CTRL).request(CTRL_CMD_GETFAMILY, |body| {
             body.str_z(CTRL_ATTR_FAMILY_NAME, name);
         });
-        let mut id = None;
-        socket.dump(&request, &mut |payload| {
-            let number = Attrs::after(HEADER, payload)?.find(CTRL_ATTR_FAMILY_ID)?;
-            id = number.map(read_u16).transpose()?;
-            Ok(())
-        })?;
-        id.map(FamilyId)
-            .ok_or(Error::Malformed("a family has no id"))
+        get(socket, &request, |payload| {
+            let id = Attrs::after(HEADER, payload)?.find(CTRL_ATTR_FAMILY_ID)?;
+            read_u16(id.ok_or(Error::Malformed("a family has no id"))?).map(FamilyId)
+        })
     }
 }
 

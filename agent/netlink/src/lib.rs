@@ -50,36 +50,27 @@ pub trait NetlinkProtocol {
     const PROTOCOL: isize;
 }
 
-/// `NETLINK_ROUTE`.
-#[derive(Debug)]
-pub enum Rtnetlink {}
+macro_rules! protocols {
+    ($($(#[$doc:meta])+ $name:ident = $number:ident;)+) => {$(
+        $(#[$doc])+
+        #[derive(Debug)]
+        pub enum $name {}
 
-impl NetlinkProtocol for Rtnetlink {
-    const PROTOCOL: isize = 0;
+        impl NetlinkProtocol for $name {
+            const PROTOCOL: isize = netlink_sys::protocols::$number;
+        }
+    )+};
 }
 
-/// `NETLINK_GENERIC`.
-#[derive(Debug)]
-pub enum Generic {}
-
-impl NetlinkProtocol for Generic {
-    const PROTOCOL: isize = 16;
-}
-
-/// `NETLINK_NETFILTER`.
-#[derive(Debug)]
-pub enum Netfilter {}
-
-impl NetlinkProtocol for Netfilter {
-    const PROTOCOL: isize = 12;
-}
-
-/// `NETLINK_KOBJECT_UEVENT`, which only sends events.
-#[derive(Debug)]
-pub enum Uevent {}
-
-impl NetlinkProtocol for Uevent {
-    const PROTOCOL: isize = 15;
+protocols! {
+    /// Links, addresses and routes.
+    Rtnetlink = NETLINK_ROUTE;
+    /// Families with assigned ids, such as IPVS.
+    Generic = NETLINK_GENERIC;
+    /// Subsystems of netfilter, such as conntrack.
+    Netfilter = NETLINK_NETFILTER;
+    /// Device events; takes no requests.
+    Uevent = NETLINK_KOBJECT_UEVENT;
 }
 
 /// Result of a dump with a limit.
@@ -133,6 +124,23 @@ pub trait Transport<P: NetlinkProtocol> {
         })?;
         Ok(dump)
     }
+}
+
+/// Sends a get and parses its only reply.
+///
+/// # Errors
+/// See [`Transport::dump`]; fails with [`Error::Malformed`] if there is no reply.
+pub fn get<P: NetlinkProtocol, T>(
+    transport: &mut impl Transport<P>,
+    request: &Batch<P>,
+    parse: impl Fn(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut reply = None;
+    transport.dump(request, &mut |payload| {
+        reply = Some(parse(payload)?);
+        Ok(())
+    })?;
+    reply.ok_or(Error::Malformed("a request has no reply"))
 }
 
 /// Maximum number of attempts to get a dump that no change of the table interrupts.

@@ -18,7 +18,7 @@ const LOOPBACK_INDEX: u32 = 1;
 
 fn main() {
     mounts::mount_all();
-    let modules = Modules::of_this_kernel();
+    let modules = Modules::default();
     for name in BOOT_MODULES {
         if let Err(error) = modules.load(name) {
             let cause = std::error::Error::source(&error).map(ToString::to_string);

@@ -3,33 +3,24 @@
 use async_trait::async_trait;
 use patchbay_codec::Packed as _;
 use patchbay_types::conntrack::{Filter, Flow};
-use patchbay_types::failure::Failure;
 use patchbay_wire::convert::conntrack as convert;
 use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::Conntrack;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use super::chunks::{Chunks, relay};
-use super::handlers::Handlers;
+use super::handlers::{Handlers, unary};
 
 #[async_trait]
 impl Conntrack for Handlers {
-    async fn delete(
-        &self,
-        _: &TtrpcContext,
-        request: wire::DeleteRequest,
-    ) -> ttrpc::Result<wire::DeleteReply> {
-        self.run("conntrack_delete", move |services| {
-            let filter = Filter::try_from(&request)?;
-            let deleted = services.conntrack().delete(&filter);
-            deleted
-                .map(|deleted| wire::DeleteReply {
-                    deleted: u32::try_from(deleted).unwrap_or(u32::MAX),
-                    ..wire::DeleteReply::default()
-                })
-                .map_err(|error| (&error).into())
-        })
-        .await
+    unary! {
+        "conntrack_delete": delete(netcfg, request: wire::DeleteRequest) -> wire::DeleteReply {
+            let deleted = netcfg.conntrack.delete(&Filter::try_from(&request)?)?;
+            Ok(wire::DeleteReply {
+                deleted: u32::try_from(deleted).unwrap_or(u32::MAX),
+                ..wire::DeleteReply::default()
+            })
+        }
     }
 
     async fn list(
@@ -39,14 +30,13 @@ impl Conntrack for Handlers {
         stream: ServerStreamSender<wire::ListChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = Chunks::channel();
-        let read = self.run("conntrack_list", move |services| {
+        let read = self.run("conntrack_list", move |netcfg| {
             let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
                 // Once the host has gone the kernel's answer is read to its end and dropped.
                 let _ = packed.push(|rows| flow.pack(rows));
             };
-            let listed = services.conntrack().list(only.as_ref(), &mut each);
-            listed.map_err(|error| Failure::from(&error))?;
+            netcfg.conntrack.list(only.as_ref(), &mut each)?;
             let _ = packed.send();
             Ok(())
         });

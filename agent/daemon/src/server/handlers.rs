@@ -18,7 +18,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
-use patchbay_netcfg::ops::{Error, Netcfg};
+use patchbay_netcfg::ops::Netcfg;
 
 /// Most requests that are worked on at once; each has a thread, since netlink blocks.
 pub const IN_FLIGHT: usize = 64;
@@ -63,8 +63,9 @@ impl Handlers {
         request: &'static str,
         work: impl FnOnce(&Netcfg) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
-        let _place = place(&self.in_flight, "the agent has too many requests")
-            .map_err(|failure| status::from_failure(&failure))?;
+        let busy = |_| Failure::new(Kind::NotYet, "the agent has too many requests");
+        let place = Arc::clone(&self.in_flight).try_acquire_owned();
+        let _place = place.map_err(|full| status::from_failure(&busy(full)))?;
         let begun = Instant::now();
         let services = Arc::clone(&self.services);
         let outcome = tokio::task::spawn_blocking(move || work(&services))
@@ -83,17 +84,35 @@ impl Handlers {
     }
 }
 
-fn place(places: &Arc<Semaphore>, taken: &str) -> Result<OwnedSemaphorePermit, Failure> {
-    let place = Arc::clone(places).try_acquire_owned();
-    place.map_err(|_| Failure::new(Kind::NotYet, taken))
+/// Implements the RPCs of a service that have one request and one reply, inside of its
+/// `#[async_trait]` block: the work runs on a thread and is logged under the given name. The signature
+/// is the one that `async_trait` makes of an `async fn`, since it doesn't look into macros.
+macro_rules! unary {
+    ($(
+        $name:literal: $rpc:ident($netcfg:ident, $request:ident: $Request:ty) -> $Reply:ty
+        $work:block
+    )*) => {$(
+        fn $rpc<'a, 'b, 'async_trait>(
+            &'a self,
+            _: &'b ::ttrpc::r#async::TtrpcContext,
+            $request: $Request,
+        ) -> ::futures::future::BoxFuture<'async_trait, ::ttrpc::Result<$Reply>>
+        where
+            'a: 'async_trait,
+            'b: 'async_trait,
+        {
+            Box::pin(self.run($name, move |$netcfg| $work))
+        }
+    )*};
 }
+pub(super) use unary;
 
 #[async_trait]
 impl Agent for Handlers {
     /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
         let features = Feature::ALL.map(Feature::name).into_iter();
-        let features = features.chain([self.services.ethtool()]);
+        let features = features.chain([self.services.ethtool]);
         Ok(HelloReply {
             api_version: API_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -104,16 +123,13 @@ impl Agent for Handlers {
         })
     }
 
-    async fn configure_interface(
-        &self,
-        _: &TtrpcContext,
-        request: ConfigureInterfaceRequest,
-    ) -> ttrpc::Result<Configured> {
-        self.run("configure_interface", move |services| {
+    unary! {
+        "configure_interface": configure_interface(
+            netcfg, request: ConfigureInterfaceRequest
+        ) -> Configured {
             let (path, spec): (PciPath, LinkSpec) = (&request).try_into()?;
             let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
-            let done = services.configure(&path, &spec, Instant::now() + wait);
-            let done = done.map_err(|error| Failure::from(&error))?;
+            let done = netcfg.configure(&path, &spec, Instant::now() + wait)?;
             let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
             Ok(Configured {
                 interface: Some((&done.interface).into()).into(),
@@ -121,90 +137,40 @@ impl Agent for Handlers {
                 netlink_us: micros(done.netlink),
                 ..Configured::default()
             })
-        })
-        .await
-    }
+        }
 
-    async fn list_interfaces(
-        &self,
-        _: &TtrpcContext,
-        _: ListInterfacesRequest,
-    ) -> ttrpc::Result<ListInterfacesReply> {
-        self.run("list_interfaces", |services| {
-            let interfaces = services.list().map_err(|error| Failure::from(&error))?;
+        "list_interfaces": list_interfaces(
+            netcfg, _request: ListInterfacesRequest
+        ) -> ListInterfacesReply {
             Ok(ListInterfacesReply {
-                interfaces: interfaces.iter().map(Into::into).collect(),
+                interfaces: netcfg.list()?.iter().map(Into::into).collect(),
                 ..ListInterfacesReply::default()
             })
-        })
-        .await
-    }
+        }
 
-    async fn update_interface(
-        &self,
-        _: &TtrpcContext,
-        request: UpdateInterfaceRequest,
-    ) -> ttrpc::Result<Interface> {
-        self.run("update_interface", move |services| {
-            let done = services.update(&LinkChange::try_from(&request)?);
-            done.map(|interface| (&interface).into())
-                .map_err(|error| (&error).into())
-        })
-        .await
-    }
+        "update_interface": update_interface(
+            netcfg, request: UpdateInterfaceRequest
+        ) -> Interface {
+            Ok((&netcfg.update(&LinkChange::try_from(&request)?)?).into())
+        }
 
-    async fn add_routes(
-        &self,
-        _: &TtrpcContext,
-        request: RoutesRequest,
-    ) -> ttrpc::Result<RoutesReply> {
-        self.run("add_routes", move |services| {
-            let done = services.add_routes(&convert::specs(&request)?);
-            routes_done(&done)
-        })
-        .await
-    }
+        "add_routes": add_routes(netcfg, request: RoutesRequest) -> RoutesReply {
+            netcfg.add_routes(&convert::specs(&request)?)?;
+            Ok(RoutesReply::default())
+        }
 
-    async fn replace_routes(
-        &self,
-        _: &TtrpcContext,
-        request: RoutesRequest,
-    ) -> ttrpc::Result<RoutesReply> {
-        self.run("replace_routes", move |services| {
-            let done = services.replace_routes(&convert::specs(&request)?);
-            routes_done(&done)
-        })
-        .await
-    }
+        "replace_routes": replace_routes(netcfg, request: RoutesRequest) -> RoutesReply {
+            netcfg.replace_routes(&convert::specs(&request)?)?;
+            Ok(RoutesReply::default())
+        }
 
-    async fn delete_routes(
-        &self,
-        _: &TtrpcContext,
-        request: DeleteRoutesRequest,
-    ) -> ttrpc::Result<RoutesReply> {
-        self.run("delete_routes", move |services| {
-            let done = services.delete_routes(&convert::patterns(&request)?);
-            routes_done(&done)
-        })
-        .await
-    }
+        "delete_routes": delete_routes(netcfg, request: DeleteRoutesRequest) -> RoutesReply {
+            netcfg.delete_routes(&convert::patterns(&request)?)?;
+            Ok(RoutesReply::default())
+        }
 
-    async fn list_routes(
-        &self,
-        _: &TtrpcContext,
-        _: ListRoutesRequest,
-    ) -> ttrpc::Result<ListRoutesReply> {
-        self.run("list_routes", |services| {
-            let routes = services.routes().map_err(|error| Failure::from(&error))?;
-            Ok(convert::routes_reply(&routes))
-        })
-        .await
-    }
-}
-
-fn routes_done(done: &Result<(), Error>) -> Result<RoutesReply, Failure> {
-    match done {
-        Ok(()) => Ok(RoutesReply::default()),
-        Err(error) => Err(error.into()),
+        "list_routes": list_routes(netcfg, _request: ListRoutesRequest) -> ListRoutesReply {
+            Ok(convert::routes_reply(&netcfg.routes()?))
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::chunks::{Chunks, relay};
-use super::handlers::Handlers;
+use super::handlers::{Handlers, unary};
 use patchbay_netcfg::ops::ipvs::RuleFile;
 
 /// Most connections in one message.
@@ -82,19 +82,34 @@ async fn receive(
 
 #[async_trait]
 impl Ipvs for Handlers {
-    async fn change(
-        &self,
-        _: &TtrpcContext,
-        request: wire::ChangeRequest,
-    ) -> ttrpc::Result<wire::ChangeReply> {
-        self.run("ipvs_change", move |services| {
+    unary! {
+        "ipvs_change": change(netcfg, request: wire::ChangeRequest) -> wire::ChangeReply {
             Bulk::Rules.check(request.layout)?;
             let change: Change = unpack(&request.change)?;
-            let done = services.ipvs().change(&change, MaxRules(request.max_rules));
-            done.map(|()| wire::ChangeReply::default())
-                .map_err(|error| (&error).into())
-        })
-        .await
+            netcfg.ipvs.change(&change, MaxRules(request.max_rules))?;
+            Ok(wire::ChangeReply::default())
+        }
+
+        "ipvs_status": status(netcfg, _request: wire::StatusRequest) -> wire::StatusReply {
+            Ok((&netcfg.ipvs.status()?).into())
+        }
+
+        "ipvs_sysctls": sysctls(netcfg, _request: wire::SysctlsRequest) -> wire::SysctlsReply {
+            let mut reply = wire::SysctlsReply::default();
+            for reading in netcfg.ipvs.sysctls()? {
+                reading.pack(&mut reply.readings);
+            }
+            Ok(reply)
+        }
+
+        "ipvs_set_sysctl": set_sysctl(
+            netcfg, request: wire::SetSysctlRequest
+        ) -> wire::SetSysctlReply {
+            Bulk::Settings.check(request.layout)?;
+            let setting: Setting = unpack(&request.setting)?;
+            netcfg.ipvs.set_sysctl(&setting)?;
+            Ok(wire::SetSysctlReply::default())
+        }
     }
 
     async fn restore(
@@ -107,12 +122,9 @@ impl Ipvs for Handlers {
         let received = receive(stream, refused)
             .await
             .map_err(|failure| status::from_failure(&failure))?;
-        self.run("ipvs_restore", move |services| {
-            let Received {
-                mode, max, file, ..
-            } = received;
-            let done = services.ipvs().restore(&file, mode, max);
-            done.map(Into::into).map_err(|error| (&error).into())
+        self.run("ipvs_restore", move |netcfg| {
+            let (mode, max) = (received.mode, received.max);
+            Ok(netcfg.ipvs.restore(&received.file, mode, max)?.into())
         })
         .await
     }
@@ -124,11 +136,10 @@ impl Ipvs for Handlers {
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = Chunks::channel();
-        let read = self.run("ipvs_table", move |services| {
+        let read = self.run("ipvs_table", move |netcfg| {
             let (only, detail) = convert::table_filter(&request)?;
             let mut each = |row: TableRowRef<'_>| packed.push(|rows| row.pack(rows));
-            let read = services.ipvs().table(only, detail, &mut each);
-            read.map_err(|error| Failure::from(&error))?;
+            netcfg.ipvs.table(only, detail, &mut each)?;
             // The host may have gone by now: then nobody needs the rest.
             let _ = packed.send();
             Ok(())
@@ -140,30 +151,16 @@ impl Ipvs for Handlers {
         tokio::try_join!(read, send).map(|_| ())
     }
 
-    async fn status(
-        &self,
-        _: &TtrpcContext,
-        _: wire::StatusRequest,
-    ) -> ttrpc::Result<wire::StatusReply> {
-        self.run("ipvs_status", |services| {
-            let status = services.ipvs().status();
-            status
-                .map(|status| (&status).into())
-                .map_err(|error| (&error).into())
-        })
-        .await
-    }
-
     async fn connections(
         &self,
         _: &TtrpcContext,
         _: wire::ConnectionsRequest,
         stream: ServerStreamSender<wire::ConnectionsChunk>,
     ) -> ttrpc::Result<()> {
-        let rows = self.run("ipvs_connections", |services| {
+        let rows = self.run("ipvs_connections", |netcfg| {
             let mut rows: Vec<Connection> = Vec::new();
-            let read = services.ipvs().connections(&mut |row| rows.push(row));
-            read.map(|()| rows).map_err(|error| (&error).into())
+            netcfg.ipvs.connections(&mut |row| rows.push(row))?;
+            Ok(rows)
         });
         for chunk in rows.await?.chunks(CONNECTIONS) {
             let message = wire::ConnectionsChunk {
@@ -173,36 +170,5 @@ impl Ipvs for Handlers {
             stream.send(&message).await?;
         }
         Ok(())
-    }
-
-    async fn sysctls(
-        &self,
-        _: &TtrpcContext,
-        _: wire::SysctlsRequest,
-    ) -> ttrpc::Result<wire::SysctlsReply> {
-        self.run("ipvs_sysctls", |services| {
-            let read = services.ipvs().sysctls();
-            let mut reply = wire::SysctlsReply::default();
-            for reading in read.map_err(|error| Failure::from(&error))? {
-                reading.pack(&mut reply.readings);
-            }
-            Ok(reply)
-        })
-        .await
-    }
-
-    async fn set_sysctl(
-        &self,
-        _: &TtrpcContext,
-        request: wire::SetSysctlRequest,
-    ) -> ttrpc::Result<wire::SetSysctlReply> {
-        self.run("ipvs_set_sysctl", move |services| {
-            Bulk::Settings.check(request.layout)?;
-            let setting: Setting = unpack(&request.setting)?;
-            let done = services.ipvs().set_sysctl(&setting);
-            done.map(|()| wire::SetSysctlReply::default())
-                .map_err(|error| (&error).into())
-        })
-        .await
     }
 }

@@ -12,7 +12,7 @@ mod tests;
 use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 
-use patchbay_netlink::{Batch, Dump, Error, KernelError, Netfilter, Transport, collect_dump};
+use patchbay_netlink::{Batch, Dump, Error, KernelError, Netfilter, Transport, collect_dump, get};
 use request::KernelFilter;
 
 /// Returns whether the kernel lacks the filter, or lacks it for this type of message.
@@ -108,11 +108,7 @@ fn delete_at_once(
 
 /// Returns the number of flows in the whole table.
 fn count(socket: &mut impl Transport<Netfilter>) -> Result<usize, Error> {
-    let mut count = 0;
-    socket.dump(&request::count(), &mut |payload| {
-        count = decode::count(payload)?;
-        Ok(())
-    })?;
+    let count = get(socket, &request::count(), decode::count)?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use patchbay_types::QueuePairs;
 
 use patchbay_netlink::genl::{FamilyId, HEADER};
-use patchbay_netlink::{Attrs, Body, Error, Generic, RecvBuffer, Socket, Transport, read_u32};
+use patchbay_netlink::{Attrs, Body, Error, Generic, RecvBuffer, Socket, Transport, get, read_u32};
 
 const ETHTOOL_MSG_CHANNELS_GET: u8 = 17;
 const ETHTOOL_MSG_CHANNELS_SET: u8 = 18;
@@ -70,7 +70,7 @@ impl Ethtool {
     /// Returns the channels of a link; `None` if its driver has no combined ones.
     pub fn channels(&mut self, link: EthtoolLink<'_>) -> Result<Option<Channels>, Error> {
         let channels = match self {
-            Self::Family(socket, id) => get(socket, *id, link.index),
+            Self::Family(socket, id) => channels(socket, *id, link.index),
             Self::Ioctl => ioctl::channels(link.name),
         };
         match channels {
@@ -102,23 +102,20 @@ fn header(body: &mut Body<'_>, index: u32) {
 }
 
 /// Returns the combined channels in use and their maximum.
-pub(crate) fn get(
+pub(crate) fn channels(
     socket: &mut impl Transport<Generic>,
     id: FamilyId,
     index: u32,
 ) -> Result<(u32, u32), Error> {
     let request = id.request(ETHTOOL_MSG_CHANNELS_GET, |body| header(body, index));
-    let mut channels = (0, 0);
-    socket.dump(&request, &mut |payload| {
+    get(socket, &request, |payload| {
         let attrs = Attrs::after(HEADER, payload)?;
         let number = |kind| Ok(attrs.find(kind)?.map(read_u32).transpose()?.unwrap_or(0));
-        channels = (
+        Ok((
             number(ETHTOOL_A_CHANNELS_COMBINED_COUNT)?,
             number(ETHTOOL_A_CHANNELS_COMBINED_MAX)?,
-        );
-        Ok(())
-    })?;
-    Ok(channels)
+        ))
+    })
 }
 
 fn set(

@@ -27,7 +27,7 @@ pub mod sysctl;
 use patchbay_types::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceId, Status};
 
 use patchbay_netlink::genl::FamilyId;
-use patchbay_netlink::{Batch, Error, Generic, Transport, dump};
+use patchbay_netlink::{Batch, Error, Generic, Transport, dump, get};
 
 pub use proc::{connections, count_rules};
 pub use sockopt::SockoptLists;
@@ -111,18 +111,4 @@ impl Ipvs {
             daemons,
         })
     }
-}
-
-/// Sends a request with a single reply.
-fn get<T>(
-    socket: &mut impl Transport<Generic>,
-    request: &Batch<Generic>,
-    parse: impl Fn(&[u8]) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut reply = None;
-    socket.dump(request, &mut |payload| {
-        reply = Some(parse(payload)?);
-        Ok(())
-    })?;
-    reply.ok_or(Error::Malformed("a request has no reply"))
 }

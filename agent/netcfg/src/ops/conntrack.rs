@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_types::failure::{Failure, Kind};
 
+use super::error::of_netlink;
 use crate::conntrack;
 use crate::modules::{self, Modules};
 use patchbay_netlink::{Netfilter, RecvBuffer, Socket};
@@ -26,51 +27,33 @@ pub enum Error {
 
 impl From<patchbay_netlink::Error> for Error {
     fn from(error: patchbay_netlink::Error) -> Self {
+        use patchbay_netlink::Error::{Open, Refused};
+        let lacks_nfnetlink = Some(Errno::EPROTONOSUPPORT as i32);
         match &error {
             // nfnetlink's error for a subsystem that isn't registered.
-            patchbay_netlink::Error::Refused(refused) if refused.is(Errno::EINVAL) => {
-                Self::NoConntrack
-            }
-            // The kernel has no nfnetlink.
-            patchbay_netlink::Error::Open(source)
-                if source.raw_os_error() == Some(Errno::EPROTONOSUPPORT as i32) =>
-            {
-                Self::NoConntrack
-            }
+            Refused(refused) if refused.is(Errno::EINVAL) => Self::NoConntrack,
+            Open(source) if source.raw_os_error() == lacks_nfnetlink => Self::NoConntrack,
             _ => Self::Netlink(error),
         }
     }
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        match error {
-            Error::NoConntrack => Failure::of(Kind::Unsupported, error),
-            Error::Netlink(patchbay_netlink::Error::Refused(refused)) => {
-                let kind = Kind::from_errno(refused.errno);
-                Failure::of(kind, error).with_errno(refused.errno)
-            }
-            Error::Module(_) | Error::Netlink(_) => Failure::of(Kind::Other, error),
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::NoConntrack => Failure::of(Kind::Unsupported, &error),
+            Error::Netlink(source) => of_netlink(&error, source),
+            Error::Module(_) => Failure::of(Kind::Other, &error),
         }
     }
 }
 
-/// Operations on the flows of a network namespace.
-#[derive(Debug)]
+/// Operations on the flows of a network namespace. The default opens and loads nothing yet.
+#[derive(Debug, Default)]
 pub struct ConntrackOps {
     /// Opened by the first request: without nfnetlink the kernel lacks even the protocol.
     socket: Mutex<Option<Socket<Netfilter>>>,
     modules: Modules,
-}
-
-impl Default for ConntrackOps {
-    /// Opens and loads nothing yet.
-    fn default() -> Self {
-        Self {
-            socket: Mutex::new(None),
-            modules: Modules::of_this_kernel(),
-        }
-    }
 }
 
 impl ConntrackOps {

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, InterfaceAddress, MacAddr, PciPath, QueuePairs, Route, RoutePattern};
+use patchbay_types::{
+    IfName, InterfaceAddress, MAX_ROUTES, MacAddr, PciPath, QueuePairs, Route, RoutePattern,
+};
 
 use crate::rtnl::link::SetLink;
 use patchbay_netlink::KernelError;
@@ -107,13 +109,8 @@ pub enum Error {
     #[error("no route in the guest matches {0}")]
     NoRoute(Box<RoutePattern>),
     /// The main table has more routes than a response can hold.
-    #[error("the guest has {count} routes, and at most {most} can be listed")]
-    TooManyRoutes {
-        /// Number of routes.
-        count: usize,
-        /// Maximum number.
-        most: usize,
-    },
+    #[error("the guest has {0} routes, and at most {MAX_ROUTES} can be listed")]
+    TooManyRoutes(usize),
     /// Error of an element of the request's list.
     #[error("{inner}")]
     At {
@@ -164,44 +161,54 @@ impl Error {
     }
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let of_field = |kind, field| Failure::of(kind, error).with_field(field);
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let of = |kind| Failure::of(kind, &error);
         match error {
             Error::NoCard { .. }
             | Error::Superseded(_)
             | Error::OtherMac { .. }
-            | Error::Gone(_) => Failure::of(Kind::NotYet, error),
-            Error::Tentative(_) => of_field(Kind::NotYet, "addresses"),
-            Error::Duplicate(_) => of_field(Kind::Exists, "addresses"),
-            Error::NoInterface(_) => of_field(Kind::NotFound, "name"),
-            Error::NameTaken(_) => of_field(Kind::Exists, "name"),
-            Error::SmallMtu { .. } => of_field(Kind::Invalid, "mtu"),
-            Error::Queues { .. } => of_field(Kind::Invalid, "queues"),
-            Error::NoDevice(_) => of_field(Kind::NotFound, "device"),
-            Error::RouteExists { .. } => of_field(Kind::Exists, "dest"),
-            Error::NoRoute(_) => of_field(Kind::NotFound, "dest"),
-            Error::TooManyRoutes { .. } => Failure::of(Kind::Unsupported, error),
+            | Error::Gone(_) => of(Kind::NotYet),
+            Error::Tentative(_) => of(Kind::NotYet).with_field("addresses"),
+            Error::Duplicate(_) => of(Kind::Exists).with_field("addresses"),
+            Error::NoInterface(_) => of(Kind::NotFound).with_field("name"),
+            Error::NameTaken(_) => of(Kind::Exists).with_field("name"),
+            Error::SmallMtu { .. } => of(Kind::Invalid).with_field("mtu"),
+            Error::Queues { .. } => of(Kind::Invalid).with_field("queues"),
+            Error::NoDevice(_) => of(Kind::NotFound).with_field("device"),
+            Error::RouteExists { .. } => of(Kind::Exists).with_field("dest"),
+            Error::NoRoute(_) => of(Kind::NotFound).with_field("dest"),
+            Error::TooManyRoutes(_) => of(Kind::Unsupported),
             Error::At { index, inner } => {
-                let failure = Failure::from(&**inner);
+                let failure = Failure::from(*inner);
                 let field = failure.field().map(|field| format!(".{field}"));
                 failure.with_field(format!("[{index}]{}", field.unwrap_or_default()))
             }
-            Error::Refused { error: refused, .. } => {
-                of_kernel(error, refused).with_cause(refused.to_string())
-            }
-            Error::Netlink(patchbay_netlink::Error::Refused(refused)) => of_kernel(error, refused),
-            Error::Netlink(_) => Failure::of(Kind::Other, error),
+            Error::Refused {
+                error: ref kernel, ..
+            } => refused(&error, kernel).with_cause(kernel.to_string()),
+            Error::Netlink(ref source) => of_netlink(&error, source),
             Error::NotUndone { first, undo } => {
-                let undo = Failure::from(&**undo);
+                let undo = Failure::from(*undo);
                 let cause = format!("and it could not be undone: {undo}");
-                let first = Failure::from(&**first).with_cause(cause);
-                undo.chain().fold(first, Failure::with_cause)
+                undo.chain()
+                    .fold(Failure::from(*first).with_cause(cause), Failure::with_cause)
             }
         }
     }
 }
 
-fn of_kernel(error: &Error, refused: &KernelError) -> Failure {
-    Failure::of(Kind::from_errno(refused.errno), error).with_errno(refused.errno)
+/// Converts the error of an operation whose netlink request failed.
+pub(super) fn of_netlink(
+    error: &dyn std::error::Error,
+    source: &patchbay_netlink::Error,
+) -> Failure {
+    match source {
+        patchbay_netlink::Error::Refused(kernel) => refused(error, kernel),
+        _ => Failure::of(Kind::Other, error),
+    }
+}
+
+fn refused(error: &dyn std::error::Error, kernel: &KernelError) -> Failure {
+    Failure::of(Kind::from_errno(kernel.errno), error).with_errno(kernel.errno)
 }

@@ -73,12 +73,14 @@ struct Sockets {
 #[derive(Debug)]
 pub struct Netcfg {
     sysfs: Sysfs,
-    /// Feature name of the ethtool backend; kept here so that reading it needs no lock.
-    ethtool: &'static str,
+    /// Feature name of the ethtool interface that the kernel has; reading it needs no lock.
+    pub ethtool: &'static str,
     sockets: Mutex<Sockets>,
     claims: Claims,
-    ipvs: IpvsOps,
-    conntrack: ConntrackOps,
+    /// Operations on IPVS.
+    pub ipvs: IpvsOps,
+    /// Operations on connection tracking.
+    pub conntrack: ConntrackOps,
 }
 
 /// Result of [`Netcfg::configure`].
@@ -116,21 +118,6 @@ impl Netcfg {
             ipvs: IpvsOps::open(undo_log)?,
             conntrack: ConntrackOps::default(),
         })
-    }
-
-    /// Returns the name of the ethtool interface that the kernel has.
-    pub fn ethtool(&self) -> &'static str {
-        self.ethtool
-    }
-
-    /// Returns the IPVS operations.
-    pub fn ipvs(&self) -> &IpvsOps {
-        &self.ipvs
-    }
-
-    /// Returns the connection tracking operations.
-    pub fn conntrack(&self) -> &ConntrackOps {
-        &self.conntrack
     }
 
     /// Returns the kernel's release (`uname -r`).

@@ -89,13 +89,10 @@ pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
     };
     let entries = MainTable::read(sockets)?.entries.into_iter().filter(listed);
     let routes: Vec<Route> = entries.map(|entry| entry.route).collect();
-    if routes.len() > MAX_ROUTES {
-        return Err(Error::TooManyRoutes {
-            count: routes.len(),
-            most: MAX_ROUTES,
-        });
+    match routes.len() {
+        ..=MAX_ROUTES => Ok(routes),
+        count => Err(Error::TooManyRoutes(count)),
     }
-    Ok(routes)
 }
 
 /// Adds routes. A route that exists already is accepted; a different one with the same destination

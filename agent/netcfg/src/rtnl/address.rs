@@ -2,26 +2,16 @@
 
 use std::net::IpAddr;
 
+use libc::{
+    IFA_ADDRESS, IFA_BROADCAST, IFA_LOCAL, RT_SCOPE_LINK, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+};
 use patchbay_types::{DadPolicy, InterfaceAddress};
 
 use super::{AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump};
 
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
-
 /// Size of `ifaddrmsg`: family u8, prefix length u8, flags u8, scope u8, interface index u32.
 const HEADER: usize = 8;
-/// `RT_SCOPE_LINK`.
-const SCOPE_LINK: u8 = 253;
-
-/// `IFA_*` of `linux/if_addr.h`.
-mod ifa {
-    pub(super) const ADDRESS: u16 = 1;
-    pub(super) const LOCAL: u16 = 2;
-    pub(super) const BROADCAST: u16 = 4;
-}
 
 /// `IFA_F_*` that fit in the header's 8 bits.
 mod flag {
@@ -71,13 +61,13 @@ pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<LinkAddress>, 
 
 fn read(payload: &[u8]) -> Result<Option<LinkAddress>, Error> {
     let [family, prefix, flags, scope, index @ ..] = *header::<HEADER>(payload)?;
-    if family == AF_INET6 && scope == SCOPE_LINK {
+    if family == AF_INET6 && scope == RT_SCOPE_LINK {
         return Ok(None);
     }
     // IFA_LOCAL is the interface's own address; on a point-to-point link IFA_ADDRESS is the peer's.
     // IPv6 without a peer has only IFA_ADDRESS.
     let attrs = Attrs::after(HEADER, payload)?;
-    let Some(own) = attrs.find(ifa::LOCAL)?.or(attrs.find(ifa::ADDRESS)?) else {
+    let Some(own) = attrs.find(IFA_LOCAL)?.or(attrs.find(IFA_ADDRESS)?) else {
         return Ok(None);
     };
     let address = InterfaceAddress::new(read_ip(own)?, prefix).ok();
@@ -112,7 +102,7 @@ pub fn add(
             && address.prefix() < 31
         {
             let broadcast = u32::from(v4) | u32::MAX >> address.prefix();
-            body.bytes(ifa::BROADCAST, broadcast.to_be_bytes());
+            body.bytes(IFA_BROADCAST, broadcast.to_be_bytes());
         }
     });
 }
@@ -127,6 +117,6 @@ pub fn remove(batch: &mut Batch<Rtnetlink>, index: u32, address: InterfaceAddres
 fn encode(body: &mut Body<'_>, index: u32, address: InterfaceAddress, flags: u8) {
     body.raw(&[family(address.ip()), address.prefix(), flags, 0]);
     body.raw(&index.to_ne_bytes());
-    put_ip(body, ifa::LOCAL, address.ip());
-    put_ip(body, ifa::ADDRESS, address.ip());
+    put_ip(body, IFA_LOCAL, address.ip());
+    put_ip(body, IFA_ADDRESS, address.ip());
 }

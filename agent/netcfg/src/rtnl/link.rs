@@ -1,23 +1,13 @@
 //! Links: listing, and changes of one setting each.
 
+use libc::{IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK};
 use patchbay_types::{Arp, IfName, MacAddr, Mtu};
 
 use super::header;
 use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u32};
 
-const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
-
 /// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
 const HEADER: usize = 16;
-
-/// `IFLA_*` of `linux/if_link.h`.
-mod ifla {
-    pub(super) const ADDRESS: u16 = 1;
-    pub(super) const IFNAME: u16 = 3;
-    pub(super) const MTU: u16 = 4;
-    pub(super) const EXT_MASK: u16 = 29;
-}
 
 /// `RTEXT_FILTER_SKIP_STATS`: the unused counters make up most of a link message.
 const SKIP_STATS: u32 = 1 << 3;
@@ -68,12 +58,12 @@ impl Link {
         for attribute in Attrs::after(HEADER, payload)? {
             let (kind, value) = attribute?;
             match kind {
-                ifla::IFNAME => {
+                IFLA_IFNAME => {
                     let name = value.strip_suffix(&[0]).unwrap_or(value);
                     link.name = String::from_utf8_lossy(name).into_owned();
                 }
-                ifla::MTU => link.mtu = read_u32(value)?,
-                ifla::ADDRESS => {
+                IFLA_MTU => link.mtu = read_u32(value)?,
+                IFLA_ADDRESS => {
                     let octets = <[u8; 6]>::try_from(value).ok();
                     link.mac = octets.and_then(|octets| MacAddr::try_from(octets).ok());
                 }
@@ -88,7 +78,7 @@ impl Link {
 pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> {
     let request = Batch::of(RTM_GETLINK, Flags::Dump, |body| {
         body.raw(&[0; HEADER]);
-        body.u32(ifla::EXT_MASK, SKIP_STATS);
+        body.u32(IFLA_EXT_MASK, SKIP_STATS);
     });
     dump(socket, &request, |payload| Link::read(payload).map(Some))
 }
@@ -120,8 +110,8 @@ pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
     batch.push(RTM_SETLINK, Flags::Plain, |body| {
         ifinfo(body, index, flags, mask);
         match change {
-            SetLink::Name(name) => body.str_z(ifla::IFNAME, name.as_str()),
-            SetLink::Mtu(mtu) => body.u32(ifla::MTU, u32::from(mtu.get())),
+            SetLink::Name(name) => body.str_z(IFLA_IFNAME, name.as_str()),
+            SetLink::Mtu(mtu) => body.u32(IFLA_MTU, u32::from(mtu.get())),
             _ => {}
         }
     });

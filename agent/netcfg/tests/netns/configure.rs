@@ -47,7 +47,7 @@ impl Guest {
         let configured = self.netcfg.configure(&path, spec, Instant::now() + wait);
         configured
             .map(|configured| configured.interface)
-            .map_err(|error| Failure::from(&error))
+            .map_err(Failure::from)
     }
 }
 

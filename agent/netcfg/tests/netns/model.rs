@@ -224,9 +224,7 @@ fn address_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, boo
     let list = wanted.iter().map(|text| address(text)).collect();
     let change = LinkChange::new(device.parse().unwrap(), Some(list), None, "addresses").unwrap();
     model.addresses.insert(device, wanted.into_iter().collect());
-    let updated = netcfg
-        .update(&change)
-        .map_err(|error| Failure::from(&error));
+    let updated = netcfg.update(&change).map_err(Failure::from);
     (updated.is_ok(), true)
 }
 

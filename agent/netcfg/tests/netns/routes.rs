@@ -48,9 +48,7 @@ fn with_addresses() -> Netcfg {
 }
 
 fn add(netcfg: &Netcfg, specs: &[RouteSpec]) -> Result<(), Failure> {
-    netcfg
-        .add_routes(specs)
-        .map_err(|error| Failure::from(&error))
+    netcfg.add_routes(specs).map_err(Failure::from)
 }
 
 #[test]
@@ -227,7 +225,7 @@ fn delete_without_match_deletes_nothing() {
     let patterns = [pattern("10.7.0.0/16"), pattern("10.8.0.0/16")];
     let failure = netcfg
         .delete_routes(&patterns)
-        .map_err(|e| Failure::from(&e))
+        .map_err(Failure::from)
         .unwrap_err();
     assert_eq!(
         (failure.kind(), failure.field()),
@@ -301,7 +299,7 @@ fn replace_that_fails_rolls_back() {
         spec("10.5.0.0/16", "", "eth2"),
         spec("0.0.0.0/0", "192.0.2.1", "eth1"),
     ];
-    let failure = Failure::from(&netcfg.replace_routes(&wanted).unwrap_err());
+    let failure = Failure::from(netcfg.replace_routes(&wanted).unwrap_err());
     assert_eq!(
         (failure.kind(), failure.field()),
         (Kind::Kernel, Some("[1]"))

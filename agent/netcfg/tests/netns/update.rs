@@ -19,7 +19,7 @@ fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
 
 fn update(netcfg: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
     let updated = netcfg.update(change).map(drop);
-    updated.map_err(|error| Failure::from(&error))
+    updated.map_err(Failure::from)
 }
 
 /// Returns the global addresses of a link, sorted.

@@ -40,8 +40,8 @@ pub enum Error {
         reason: String,
         /// Kind of the failure.
         kind: Kind,
-        /// Kernel's error.
-        error: KernelError,
+        /// Positive errno; IPVS sends no extended ACKs.
+        errno: i32,
     },
     /// A rule conflicts with earlier ones.
     #[error("{0}")]
@@ -105,58 +105,49 @@ impl Error {
     }
 
     /// Explains the kernel's error for a change.
-    pub(super) fn refused(change: &Change, error: KernelError) -> Self {
-        let (kind, reason) = explain(change, &error);
+    pub(super) fn refused(change: &Change, KernelError { errno, .. }: KernelError) -> Self {
+        let (kind, reason) = explain(change, errno);
         Self::Refused {
             step: step(change),
             reason,
             kind,
-            error,
+            errno,
         }
     }
 
-    fn kind(&self) -> Kind {
-        match self {
+    /// Returns the kind, and the errno if the kernel refused the request.
+    fn cause(&self) -> (Kind, Option<i32>) {
+        let kind = match self {
+            Self::Netlink(patchbay_netlink::Error::Refused(KernelError { errno, .. })) => {
+                return (Kind::from_errno(*errno), Some(*errno));
+            }
+            Self::Refused { kind, errno, .. } => return (*kind, Some(*errno)),
+            Self::Line { source, .. } | Self::NotUndone { first: source, .. } => {
+                return source.cause();
+            }
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
-            Self::Netlink(patchbay_netlink::Error::Refused(error)) => Kind::from_errno(error.errno),
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
             Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
-            Self::Refused { kind, .. } => *kind,
             Self::Conflict(conflict) => conflict.kind(),
-            Self::Line { source, .. } => source.kind(),
             Self::NotEmpty(_) => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,
-            Self::NotUndone { first, .. } => first.kind(),
-        }
-    }
-
-    fn errno(&self) -> Option<i32> {
-        match self {
-            Self::Refused { error, .. }
-            | Self::Netlink(patchbay_netlink::Error::Refused(error)) => Some(error.errno),
-            Self::Line { source, .. } | Self::NotUndone { first: source, .. } => source.errno(),
-            _ => None,
-        }
+        };
+        (kind, None)
     }
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let failure = match error {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (kind, errno) = error.cause();
+        let failure = match &error {
             // The message of a line includes its source.
-            Error::Line { .. } => Failure::new(error.kind(), error.to_string()),
-            _ => Failure::of(error.kind(), error),
-        };
-        let failure = match error.errno() {
-            Some(errno) => failure.with_errno(errno),
-            None => failure,
-        };
-        match error {
+            Error::Line { .. } => Failure::new(kind, error.to_string()),
             Error::NotUndone { undo, .. } => {
-                failure.with_cause(format!("and it could not be undone: {undo}"))
+                Failure::of(kind, &error).with_cause(format!("and it could not be undone: {undo}"))
             }
-            _ => failure,
-        }
+            _ => Failure::of(kind, &error),
+        };
+        errno.into_iter().fold(failure, Failure::with_errno)
     }
 }
 
@@ -185,11 +176,10 @@ fn role(role: Role) -> &'static str {
     }
 }
 
-/// Explains an errno for a change: IPVS sends no extended ACKs.
-fn explain(change: &Change, error: &KernelError) -> (Kind, String) {
+/// Explains an errno for a change.
+fn explain(change: &Change, errno: i32) -> (Kind, String) {
     use Change::{AddServer, AddService, EditServer, EditService, StartDaemon, StopDaemon};
-    let errno = Errno::from_raw(error.errno);
-    let (kind, reason) = match (errno, change) {
+    let (kind, reason) = match (Errno::from_raw(errno), change) {
         (Errno::ENOENT, AddService(service) | EditService(service)) => {
             let scheduler = &service.scheduler;
             let reason = format!(
@@ -205,24 +195,24 @@ fn explain(change: &Change, error: &KernelError) -> (Kind, String) {
         (Errno::ESRCH, StopDaemon(_)) => (Kind::NotFound, "it is not running"),
         (Errno::ESRCH, _) => (Kind::NotFound, "there is no such service"),
         (Errno::ENOENT, _) => (Kind::NotFound, "there is no such server"),
-        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => {
-            let reason = "this kernel's IPVS does not support IPv6";
-            (Kind::Unsupported, reason)
-        }
-        (Errno::EINVAL, AddServer(..) | EditServer(..)) => {
-            let reason = "its address is not unicast, or its family differs from that of the \
-                service, which requires a tunnel and no sync daemon";
-            (Kind::Invalid, reason)
-        }
-        (Errno::EINVAL, StartDaemon(_)) => {
-            let reason = "a real server has a different address family from its service, or the \
-                interface does not support the multicast group";
-            (Kind::Invalid, reason)
-        }
+        (Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, _) => (
+            Kind::Unsupported,
+            "this kernel's IPVS does not support IPv6",
+        ),
+        (Errno::EINVAL, AddServer(..) | EditServer(..)) => (
+            Kind::Invalid,
+            "its address is not unicast, or its family differs from that of the service, which \
+            requires a tunnel and no sync daemon",
+        ),
+        (Errno::EINVAL, StartDaemon(_)) => (
+            Kind::Invalid,
+            "a real server has a different address family from its service, or the interface does \
+            not support the multicast group",
+        ),
         (Errno::EINVAL, AddService(_) | EditService(_)) => {
             (Kind::Invalid, "the kernel does not accept such a service")
         }
-        _ => (Kind::from_errno(error.errno), errno.desc()),
+        (other, _) => (Kind::from_errno(errno), other.desc()),
     };
     (kind, reason.to_owned())
 }

@@ -54,7 +54,7 @@ impl IpvsOps {
                 socket: Socket::open(RecvBuffer::Large)?,
                 lists: Socket::open(RecvBuffer::Small)?,
                 family: None,
-                modules: Modules::of_this_kernel(),
+                modules: Modules::default(),
                 rule_count: RuleCount::default(),
                 undo_log: UndoLogPath::new(undo_log),
             }),

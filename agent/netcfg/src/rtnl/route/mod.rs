@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use libc::{
+    RT_TABLE_MAIN, RTA_CACHEINFO, RTA_DST, RTA_ENCAP, RTA_EXPIRES, RTA_GATEWAY, RTA_IIF,
+    RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_VIA, RTM_DELROUTE, RTM_GETROUTE,
+    RTM_NEWROUTE, RTN_UNICAST, RTPROT_BOOT, RTPROT_KERNEL, RTPROT_REDIRECT,
+};
 use patchbay_types::{Route, Scope};
 
 use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{
     Attribute, Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u16, read_u32,
 };
-
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
 
 /// Size of `rtmsg`: family, lengths of destination and source, type of service, table, protocol,
 /// scope, type (a byte each) and flags (u32).
@@ -25,33 +26,9 @@ const ATTRIBUTE: usize = 4;
 /// `USER_HZ`, the unit in which a dump reports a route's remaining lifetime. Requests use seconds.
 const TICKS_PER_SECOND: u32 = 100;
 
-/// Kinds of attributes: `rtattr_type_t` of `linux/rtnetlink.h`.
-mod rta {
-    pub(super) const DST: u16 = 1;
-    pub(super) const IIF: u16 = 3;
-    pub(super) const OIF: u16 = 4;
-    pub(super) const GATEWAY: u16 = 5;
-    pub(super) const PRIORITY: u16 = 6;
-    pub(super) const PREFSRC: u16 = 7;
-    pub(super) const MULTIPATH: u16 = 9;
-    pub(super) const CACHEINFO: u16 = 12;
-    pub(super) const VIA: u16 = 18;
-    pub(super) const ENCAP: u16 = 22;
-    pub(super) const EXPIRES: u16 = 23;
-    pub(super) const NH_ID: u16 = 30;
-}
-
-/// `RT_TABLE_MAIN`, `RTN_UNICAST`.
-const TABLE_MAIN: u8 = 254;
-const UNICAST: u8 = 1;
-
-/// `RTPROT_*`.
-mod protocol {
-    pub(super) const REDIRECT: u8 = 1;
-    pub(super) const KERNEL: u8 = 2;
-    pub(super) const BOOT: u8 = 3;
-    pub(super) const RA: u8 = 9;
-}
+/// Missing in `libc`: `RTA_NH_ID` and `RTPROT_RA` of `linux/rtnetlink.h`.
+const RTA_NH_ID: u16 = 30;
+const RTPROT_RA: u8 = 9;
 
 /// `RTNH_F_DEAD | RTNH_F_LINKDOWN`: the kernel reports these flags and rejects them in a request.
 const DEAD_FLAGS: u8 = 1 | 1 << 4;
@@ -123,18 +100,17 @@ impl RouteMsg {
         let dest = route.dest;
         let [family, bits] = [family(dest.addr()), dest.prefix_len()];
         let scope = route.scope.get();
-        let (table, protocol) = (TABLE_MAIN, protocol::BOOT);
-        body.raw(&[
-            family, bits, 0, 0, table, protocol, scope, UNICAST, 0, 0, 0, 0,
-        ]);
-        put_ip(&mut body, rta::DST, dest.addr());
-        body.u32(rta::OIF, index);
-        body.u32(rta::PRIORITY, route.metric);
+        let [table, protocol] = [RT_TABLE_MAIN, RTPROT_BOOT];
+        body.raw(&[family, bits, 0, 0, table, protocol, scope, RTN_UNICAST]);
+        body.raw(&[0; 4]);
+        put_ip(&mut body, RTA_DST, dest.addr());
+        body.u32(RTA_OIF, index);
+        body.u32(RTA_PRIORITY, route.metric);
         if let Some(gateway) = route.gateway {
-            put_ip(&mut body, rta::GATEWAY, gateway);
+            put_ip(&mut body, RTA_GATEWAY, gateway);
         }
         if let Some(source) = route.source {
-            put_ip(&mut body, rta::PREFSRC, source);
+            put_ip(&mut body, RTA_PREFSRC, source);
         }
         Self(bytes)
     }
@@ -154,8 +130,8 @@ impl RouteMsg {
             } = attribute?;
             match kind {
                 // rta_cacheinfo: reference count, last use, remaining lifetime (u32 each), and more.
-                rta::CACHEINFO => expires = value.get(8..12).map_or(Ok(0), read_u32)?,
-                rta::MULTIPATH => {
+                RTA_CACHEINFO => expires = value.get(8..12).map_or(Ok(0), read_u32)?,
+                RTA_MULTIPATH => {
                     let hops = bytes.len() + ATTRIBUTE;
                     bytes.extend_from_slice(encoded);
                     clear_dead_flags(&mut bytes[hops..hops + value.len()])?;
@@ -165,7 +141,7 @@ impl RouteMsg {
         }
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         if expires != 0 {
-            Body::new(&mut bytes).u32(rta::EXPIRES, expires / TICKS_PER_SECOND);
+            Body::new(&mut bytes).u32(RTA_EXPIRES, expires / TICKS_PER_SECOND);
         }
         Ok(Self(bytes))
     }
@@ -187,15 +163,15 @@ impl RouteMsg {
     #[must_use]
     pub fn made_by_kernel(&self) -> bool {
         let [_, _, _, _, _, protocol, ..] = self.header();
-        [protocol::KERNEL, protocol::REDIRECT, protocol::RA].contains(&protocol)
+        [RTPROT_KERNEL, RTPROT_REDIRECT, RTPROT_RA].contains(&protocol)
     }
 
     /// Returns whether the route, or one of its next hops, uses link `index`.
     #[must_use]
     pub fn uses(&self, index: u32) -> bool {
         self.attributes().any(|(kind, value)| match kind {
-            rta::OIF => read_u32(value).is_ok_and(|oif| oif == index),
-            rta::MULTIPATH => next_hop_links(value).any(|link| link == index),
+            RTA_OIF => read_u32(value).is_ok_and(|oif| oif == index),
+            RTA_MULTIPATH => next_hop_links(value).any(|link| link == index),
             _ => false,
         })
     }
@@ -203,7 +179,7 @@ impl RouteMsg {
     /// Returns whether the route has a gateway, which another route must reach first.
     #[must_use]
     pub fn has_gateway(&self) -> bool {
-        let gateways = [rta::GATEWAY, rta::VIA, rta::MULTIPATH];
+        let gateways = [RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH];
         self.attributes().any(|(kind, _)| gateways.contains(&kind))
     }
 
@@ -211,7 +187,7 @@ impl RouteMsg {
     #[must_use]
     pub fn source(&self) -> Option<IpAddr> {
         let mut attributes = self.attributes();
-        let (_, value) = attributes.find(|(kind, _)| *kind == rta::PREFSRC)?;
+        let (_, value) = attributes.find(|(kind, _)| *kind == RTA_PREFSRC)?;
         read_ip(value).ok()
     }
 
@@ -221,7 +197,7 @@ impl RouteMsg {
     #[must_use]
     pub fn to_route(&self, names: &HashMap<u32, String>) -> Option<Route> {
         let [family, bits, source_bits, tos, table, _, scope, kind, ..] = self.header();
-        if kind != UNICAST || table != TABLE_MAIN || tos != 0 || source_bits != 0 {
+        if kind != RTN_UNICAST || table != RT_TABLE_MAIN || tos != 0 || source_bits != 0 {
             return None;
         }
         let mut dest = match family {
@@ -232,12 +208,12 @@ impl RouteMsg {
         let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
         for (kind, value) in self.attributes() {
             match kind {
-                rta::DST => dest = read_ip(value).ok()?,
-                rta::GATEWAY => gateway = Some(read_ip(value).ok()?),
-                rta::PREFSRC => source = Some(read_ip(value).ok()?),
-                rta::OIF => index = Some(read_u32(value).ok()?),
-                rta::PRIORITY => metric = read_u32(value).ok()?,
-                rta::MULTIPATH | rta::VIA | rta::ENCAP | rta::NH_ID | rta::IIF => return None,
+                RTA_DST => dest = read_ip(value).ok()?,
+                RTA_GATEWAY => gateway = Some(read_ip(value).ok()?),
+                RTA_PREFSRC => source = Some(read_ip(value).ok()?),
+                RTA_OIF => index = Some(read_u32(value).ok()?),
+                RTA_PRIORITY => metric = read_u32(value).ok()?,
+                RTA_MULTIPATH | RTA_VIA | RTA_ENCAP | RTA_NH_ID | RTA_IIF => return None,
                 _ => {}
             }
         }

@@ -63,7 +63,7 @@ fn route_built_reads_back_the_same() {
 
 #[test]
 fn dumped_unknown_encapsulation_is_kept() {
-    let encap = attribute(rta::ENCAP, &[5, 0, 77, 0, 1, 0, 0, 0]);
+    let encap = attribute(RTA_ENCAP, &[5, 0, 77, 0, 1, 0, 0, 0]);
     let payload = changed(|payload| payload.extend(&encap));
     assert_eq!(encoded(&dumped(&payload)), payload);
 }
@@ -71,7 +71,7 @@ fn dumped_unknown_encapsulation_is_kept() {
 #[test]
 fn dumped_dead_flags_are_cleared() {
     let hop = |flags: u8, index: u8| [8, 0, flags, 0, index, 0, 0, 0];
-    let several = |flags| attribute(rta::MULTIPATH, &[hop(flags, 4), hop(0, 5)].concat());
+    let several = |flags| attribute(RTA_MULTIPATH, &[hop(flags, 4), hop(0, 5)].concat());
     let down = dumped(&changed(|payload| {
         payload[8] = DEAD_FLAGS | 4;
         payload.extend(several(DEAD_FLAGS | 4));
@@ -88,8 +88,8 @@ fn dumped_dead_flags_are_cleared() {
 fn dumped_lifetime_becomes_seconds() {
     let mut info = [0; 32];
     info[8..12].copy_from_slice(&6000u32.to_ne_bytes());
-    let expiring = dumped(&changed(|p| p.extend(attribute(rta::CACHEINFO, &info))));
-    let expires = attribute(rta::EXPIRES, &60u32.to_ne_bytes());
+    let expiring = dumped(&changed(|p| p.extend(attribute(RTA_CACHEINFO, &info))));
+    let expires = attribute(RTA_EXPIRES, &60u32.to_ne_bytes());
     assert_eq!(encoded(&expiring), changed(|p| p.extend(expires)));
 }
 
@@ -99,7 +99,7 @@ fn dumped_malformed_message_is_rejected() {
         let payload = changed(|payload| payload.extend(torn));
         assert!(RouteMsg::dumped(&payload).is_err(), "{torn:?}");
     }
-    let hops = changed(|p| p.extend(attribute(rta::MULTIPATH, &[9, 0, 0, 0, 1, 0, 0, 0])));
+    let hops = changed(|p| p.extend(attribute(RTA_MULTIPATH, &[9, 0, 0, 0, 1, 0, 0, 0])));
     assert!(RouteMsg::dumped(&hops).is_err());
     assert!(RouteMsg::dumped(&[2; 11]).is_err());
 }
@@ -121,9 +121,9 @@ fn to_route_unsupported_attribute_returns_none() {
             "{offset}"
         );
     }
-    for kind in [rta::ENCAP, rta::NH_ID, rta::OIF, rta::VIA, rta::IIF] {
+    for kind in [RTA_ENCAP, RTA_NH_ID, RTA_OIF, RTA_VIA, RTA_IIF] {
         assert_eq!(with_attribute(kind), None, "{kind}");
     }
-    let none = attribute(rta::MULTIPATH, &[]);
+    let none = attribute(RTA_MULTIPATH, &[]);
     assert_eq!(converted(&|payload| payload.extend(&none)), None);
 }
