@@ -185,9 +185,8 @@ pub(crate) fn open_nsfs(path: &Path) -> Result<File, Failure> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Failure {
-    let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
     let message = format!("could not enter the network namespace {}", path.display());
-    Failure::new(kind, message).with_cause(error.to_string())
+    Failure::of_io(message, error)
 }
 
 /// Runs `work` in the namespace, on a thread that ends with it: `setns` moves the calling thread, and

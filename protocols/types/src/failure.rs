@@ -98,6 +98,12 @@ impl Failure {
         }
     }
 
+    /// Creates a failure of a system call, with its error as the cause.
+    pub fn of_io(message: impl AsRef<str>, error: &std::io::Error) -> Self {
+        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
+        Self::new(kind, message).with_cause(error.to_string())
+    }
+
     /// Replaces the kind, for callers that know better.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
@@ -132,6 +138,13 @@ impl Failure {
         let cause = std::mem::replace(&mut self.message, clean(step.as_ref()));
         self.chain.insert(0, cause);
         self
+    }
+
+    /// Joins the message and the causes to one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let line = self.message.clone();
+        self.chain().fold(line, |line, cause| line + ": " + cause)
     }
 
     /// Returns the kind.

@@ -13,15 +13,13 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Outcome {
         Err(failure) => return Outcome::silent_or(Err(failure)),
     };
     let examination = ops::examine(&sandbox);
-    let blocker = examination.blocker().cloned();
-    let report = Report::from(examination);
     let text = if args.json {
-        json_line(&report)
+        json_line(&examination)
     } else {
-        Ok(report.to_string())
+        Ok(Report(&examination).to_string())
     };
-    match (text, blocker) {
-        (Ok(text), Some(failure)) => Outcome::failed(text, failure),
+    match (text, examination.blocker()) {
+        (Ok(text), Some(failure)) => Outcome::failed(text, failure.clone()),
         (text, _) => Outcome::silent_or(text),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 
 use crate::args::CommandLine;
 
@@ -21,8 +21,7 @@ pub(super) fn write_pages(dir: &Path) -> Result<String, Failure> {
     let written = fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(CommandLine::command(), dir));
     written.map(|()| String::new()).map_err(|error| {
-        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
         let message = format!("could not write the manual pages to {}", dir.display());
-        Failure::new(kind, message).with_cause(error.to_string())
+        Failure::of_io(message, &error)
     })
 }

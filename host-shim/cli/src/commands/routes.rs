@@ -8,8 +8,7 @@ use patchbay_types::failure::Failure;
 use super::connect;
 use crate::args::{FileArgs, GlobalArgs, RouteCommand, SandboxArg};
 use crate::input::route::{self, RouteText};
-use crate::output::table::Cells;
-use crate::output::{Tabular, json_line_or_null};
+use crate::output::json_line_or_null;
 
 /// `kata-network add-route`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
@@ -75,17 +74,4 @@ fn change<T>(
     let (routes, echo): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
     ops::change_guest(&global.find(sandbox)?, |agent| send(agent, &routes))?;
     Ok(echo)
-}
-
-impl Tabular for RouteText {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with_some("DEST", self.dest.as_ref())
-            .with_some("GATEWAY", self.gateway.as_ref())
-            .with_some("DEVICE", self.device.as_ref())
-            .with_some("SOURCE", self.source.as_ref())
-            .with_some("SCOPE", self.scope)
-            .with_some("METRIC", self.metric);
-        vec![cells]
-    }
 }

@@ -4,9 +4,6 @@ use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
 use serde::Serialize;
 
-use super::Tabular;
-use super::table::Cells;
-
 /// Card that `add-iface` or `nic add` plugged; keys and their order are those of kata.
 #[derive(Debug, Serialize)]
 pub(crate) struct AddedJson {
@@ -49,22 +46,6 @@ impl AddedJson {
     }
 }
 
-impl Tabular for AddedJson {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with("DEVICE", &self.device)
-            .with("NAME", &self.name)
-            .with_some("IPADDRESSES", joined(&self.addresses))
-            .with("MTU", self.mtu)
-            .with("HWADDR", &self.mac)
-            .with("PCIADDR", &self.path)
-            .with_some("QUEUES", self.queues)
-            .with_some("VHOSTUSERSOCKET", self.socket.as_ref())
-            .with_some("VHOSTUSERMODE", self.mode);
-        vec![cells]
-    }
-}
-
 /// Address of an interface; `Family` is `AF_INET` or `AF_INET6`, `Mask` the prefix length.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -86,14 +67,6 @@ impl From<&InterfaceAddress> for AddressJson {
 
 fn addresses(addresses: &[InterfaceAddress]) -> Vec<AddressJson> {
     addresses.iter().map(AddressJson::from).collect()
-}
-
-/// Joins addresses for a table cell; `None` if there are none.
-fn joined(addresses: &[AddressJson]) -> Option<String> {
-    let texts = addresses
-        .iter()
-        .map(|a| format!("{}/{}", a.address, a.mask));
-    (!addresses.is_empty()).then(|| texts.collect::<Vec<_>>().join(" "))
 }
 
 /// Card of `list-ifaces`; keys and their order are those of kata.
@@ -152,20 +125,6 @@ impl From<Interface> for CardJson {
     }
 }
 
-impl Tabular for CardJson {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with("NAME", &self.name)
-            .with_some("HWADDR", self.mac.as_ref())
-            .with("MTU", self.mtu)
-            .with("UP", if self.up { "yes" } else { "no" })
-            .with("IPADDRESSES", joined(&self.addresses).unwrap_or_default())
-            .with_some("PCIADDR", self.path.as_ref())
-            .with_some("QUEUES", self.queues);
-        vec![cells]
-    }
-}
-
 /// Change that `update-iface` or `nic set` made; keys are those of kata.
 #[derive(Debug, Serialize)]
 pub(crate) struct UpdatedJson {
@@ -183,15 +142,5 @@ impl From<&LinkChange> for UpdatedJson {
             addresses: addresses(change.addresses().unwrap_or_default()),
             mtu: change.mtu().map(Mtu::get),
         }
-    }
-}
-
-impl Tabular for UpdatedJson {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with("NAME", &self.name)
-            .with_some("IPADDRESSES", joined(&self.addresses))
-            .with_some("MTU", self.mtu);
-        vec![cells]
     }
 }

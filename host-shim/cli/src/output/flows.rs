@@ -5,9 +5,6 @@ use std::net::IpAddr;
 use patchbay_types::conntrack::{Flow, has_ports, protocol_name, status_names, tcp_state_name};
 use serde::Serialize;
 
-use super::Tabular;
-use super::table::Cells;
-
 /// A flow of `conntrack list`; `reply` is the direction of the replies.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,27 +56,5 @@ impl From<&Flow> for FlowJson {
             timeout: flow.timeout,
             id: flow.id,
         }
-    }
-}
-
-impl Tabular for FlowJson {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with("PROTOCOL", &self.protocol)
-            .with_some("STATE", self.state.as_ref())
-            .with("SRC", self.src)
-            .with_some("SPORT", self.sport)
-            .with("DST", self.dst)
-            .with_some("DPORT", self.dport)
-            .with("REPLYSRC", self.reply_src)
-            .with_some("REPLYSPORT", self.reply_sport)
-            .with("REPLYDST", self.reply_dst)
-            .with_some("REPLYDPORT", self.reply_dport)
-            .with("MARK", self.mark)
-            .with("ZONE", self.zone)
-            .with("STATUS", self.status.join(" "))
-            .with_some("TIMEOUT", self.timeout)
-            .with("ID", self.id);
-        vec![cells]
     }
 }

@@ -24,7 +24,6 @@ pub(crate) use progress::RestoreProgress;
 pub(crate) use sysctl::SysctlJson;
 
 use crate::timings::Timings;
-use table::Cells;
 
 /// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,24 +34,14 @@ pub(crate) enum OutputFormat {
     Table,
 }
 
-/// Value that is printed as JSON or as a table.
-pub(crate) trait Tabular: Serialize {
-    /// Returns the rows of the table.
-    fn rows(&self) -> Vec<Cells>;
-}
-
-impl<T: Tabular> Tabular for Vec<T> {
-    fn rows(&self) -> Vec<Cells> {
-        self.iter().flat_map(Tabular::rows).collect()
-    }
-}
-
 impl OutputFormat {
-    /// Renders `value` in this format.
-    pub(crate) fn render(self, value: &impl Tabular) -> Result<String, Failure> {
+    /// Renders an object, or a list of objects, in this format.
+    pub(crate) fn render(self, value: &impl Serialize) -> Result<String, Failure> {
         match self {
             Self::Json => json_line(value),
-            Self::Table => Ok(table::render(&value.rows())),
+            Self::Table => serde_json::to_value(value)
+                .map(|value| table::render(&table::rows(&value)))
+                .map_err(|error| Failure::of(Kind::Other, &error)),
         }
     }
 }
@@ -123,7 +112,7 @@ impl Outcome {
         let printed = io::stdout().write_all(self.stdout.as_bytes());
         match self.failure {
             Some(failure) => {
-                print_error(&format!("patchbay: {}\n", error_line(&failure)));
+                print_error(&format!("patchbay: {}\n", failure.line()));
                 ExitCode::from(failure.kind().exit_code())
             }
             None if printed.is_ok() => ExitCode::SUCCESS,
@@ -140,11 +129,4 @@ pub(crate) fn print_timings(timings: &Timings) {
 fn print_error(text: &str) {
     // Nothing can be reported if standard error is closed.
     let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// Joins a failure and its causes. [`Failure`] has escaped the controls of untrusted text.
-pub(crate) fn error_line(failure: &Failure) -> String {
-    failure
-        .chain()
-        .fold(failure.to_string(), |line, cause| line + ": " + cause)
 }

@@ -1,109 +1,18 @@
-//! Report of `doctor`: an examination with an explanation of each missing requirement.
+//! Report of `doctor` as text.
 
 use std::fmt;
 
 use patchbay_host::ops::{
-    CardStatus, Examination, MachineStatus, Mechanism, Missing, MonitorStatus, Requirement,
+    CardStatus, Examination, MachineStatus, Mechanism, Missing, MonitorStatus,
 };
 use patchbay_host::sandbox::Phase;
 use patchbay_types::text::escape_controls;
-use serde::Serialize;
 
-use super::error_line;
+/// Report as lines of text.
+#[derive(Debug)]
+pub(crate) struct Report<'a>(pub(crate) &'a Examination);
 
-/// Report, as JSON or as lines of text.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    #[serde(flatten)]
-    examination: Examination,
-    missing: Vec<MissingJson>,
-}
-
-/// Requirement that is not met.
-#[derive(Debug, Serialize)]
-struct MissingJson {
-    part: &'static str,
-    #[serde(rename = "cost")]
-    impact: &'static str,
-    /// `None` if plugging works without the requirement.
-    #[serde(rename = "blocks", skip_serializing_if = "Option::is_none")]
-    blocker: Option<String>,
-}
-
-impl From<Examination> for Report {
-    fn from(examination: Examination) -> Self {
-        let missing = examination.missing.iter().map(MissingJson::from).collect();
-        Self {
-            examination,
-            missing,
-        }
-    }
-}
-
-impl From<&Missing> for MissingJson {
-    fn from(missing: &Missing) -> Self {
-        let (part, impact) = describe(missing.requirement);
-        Self {
-            part,
-            impact,
-            blocker: missing.blocker.as_ref().map(error_line),
-        }
-    }
-}
-
-/// Returns the name of a requirement and the impact of its absence.
-fn describe(requirement: Requirement) -> (&'static str, &'static str) {
-    match requirement {
-        Requirement::Monitor => (
-            "monitor",
-            "no card can be plugged, unplugged or listed without QEMU's monitor",
-        ),
-        Requirement::RunningMachine => (
-            "running machine",
-            "the guest is paused: it can't answer or release a card",
-        ),
-        Requirement::FreeSlot => (
-            "free slot",
-            "another card has no PCI slot until one is unplugged",
-        ),
-        Requirement::SharedMemory => (
-            "shared memory",
-            "vhost-user (DPDK) cards can't be plugged, because their backend maps the guest's \
-             memory: QEMU needs memory-backend-memfd,share=on",
-        ),
-        Requirement::AcpiHotplug => (
-            "ACPI hot-plug",
-            "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator",
-        ),
-        Requirement::Agent => (
-            "agent",
-            "a card would have no name and no address, so none is plugged",
-        ),
-        Requirement::Tun => (
-            "/dev/net/tun",
-            "a TAP can't be opened, so no card can be connected to the host",
-        ),
-        Requirement::Netns => (
-            "network namespace",
-            "the sandbox's TAP devices can't be reached",
-        ),
-        Requirement::VhostNet => (
-            "/dev/vhost-net",
-            "QEMU moves each packet of a TAP card itself, which costs throughput and CPU time: \
-             load the module vhost_net on the host",
-        ),
-        Requirement::Journal => (
-            "journal",
-            "no card can be plugged or unplugged until that file is repaired",
-        ),
-        Requirement::FinishedOperation => (
-            "finished operation",
-            "a command died or is running; the next change removes its card first",
-        ),
-    }
-}
-
-impl fmt::Display for Report {
+impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Examination {
             id,
@@ -113,8 +22,8 @@ impl fmt::Display for Report {
             netns,
             vhost_net,
             cards,
-            missing: _,
-        } = &self.examination;
+            missing,
+        } = self.0;
         writeln!(f, "sandbox    {id}")?;
         let MonitorStatus {
             path,
@@ -144,13 +53,17 @@ impl fmt::Display for Report {
         for card in cards {
             write_card(f, card)?;
         }
-        for missing in &self.missing {
-            writeln!(f, "missing    {}: {}", missing.part, missing.impact)?;
-            if let Some(blocker) = &missing.blocker {
-                writeln!(f, "           {blocker}")?;
+        for Missing {
+            requirement,
+            blocker,
+        } in missing
+        {
+            writeln!(f, "missing    {}: {}", requirement.part, requirement.impact)?;
+            if let Some(blocker) = blocker {
+                writeln!(f, "           {}", blocker.line())?;
             }
         }
-        let verdict = match self.examination.blocker() {
+        let verdict = match self.0.blocker() {
             None => "cards can be plugged",
             Some(_) => "no card can be plugged now",
         };
@@ -206,7 +119,7 @@ fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_host::ops::{AgentStatus, BusSlots};
+    use patchbay_host::ops::{AgentStatus, BusSlots, Requirement};
 
     use super::*;
 
@@ -215,7 +128,7 @@ mod tests {
     #[test]
     fn report_escapes_untrusted_text() {
         let text = || CONTROLS.to_owned();
-        let report = Report::from(Examination {
+        let examination = Examination {
             id: "6ec7".to_owned(),
             monitor: MonitorStatus {
                 path: text(),
@@ -249,15 +162,15 @@ mod tests {
                 phase: None,
             }],
             missing: Vec::new(),
-        });
-        let shown = report.to_string();
+        };
+        let shown = Report(&examination).to_string();
         assert_eq!(shown.lines().count(), 11, "{shown}");
         assert!(!shown.contains(['\x1b', '\u{202e}']), "{shown:?}");
     }
 
     #[test]
     fn report_json_keeps_its_keys_in_order() {
-        let report = Report::from(Examination {
+        let examination = Examination {
             id: "6ec7".to_owned(),
             monitor: MonitorStatus {
                 path: "/q".to_owned(),
@@ -275,11 +188,14 @@ mod tests {
             vhost_net: false,
             cards: Vec::new(),
             missing: vec![Missing {
-                requirement: Requirement::Netns,
+                requirement: Requirement {
+                    part: "network namespace",
+                    impact: "the sandbox's TAP devices can't be reached",
+                },
                 blocker: None,
             }],
-        });
+        };
         let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
-        assert_eq!(serde_json::to_string(&report).unwrap(), json);
+        assert_eq!(serde_json::to_string(&examination).unwrap(), json);
     }
 }

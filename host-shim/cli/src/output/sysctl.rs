@@ -3,9 +3,6 @@
 use patchbay_types::ipvs::Reading;
 use serde::Serialize;
 
-use super::Tabular;
-use super::table::Cells;
-
 /// A setting of `sysctl list`.
 #[derive(Debug, Serialize)]
 pub(crate) struct SysctlJson {
@@ -23,16 +20,5 @@ impl From<&Reading> for SysctlJson {
             range: reading.sysctl.legal(),
             purpose: reading.sysctl.purpose(),
         }
-    }
-}
-
-impl Tabular for SysctlJson {
-    fn rows(&self) -> Vec<Cells> {
-        let cells = Cells::default()
-            .with("NAME", self.name)
-            .with("VALUE", &self.value)
-            .with("RANGE", &self.range)
-            .with("PURPOSE", self.purpose);
-        vec![cells]
     }
 }

@@ -1,31 +1,58 @@
 //! Tables for people.
 
+use std::slice;
+
+use serde_json::Value;
+
 /// Gap between two columns.
 const GAP: &str = "  ";
 
 /// Cells of one row under their column titles.
 #[derive(Debug, Default)]
-pub(crate) struct Cells(Vec<(&'static str, String)>);
+pub(crate) struct Cells(Vec<(String, String)>);
 
 impl Cells {
     /// Adds a cell.
-    pub(crate) fn with(mut self, title: &'static str, value: impl ToString) -> Self {
-        self.0.push((title, value.to_string()));
+    pub(crate) fn with(mut self, title: impl Into<String>, value: impl ToString) -> Self {
+        self.0.push((title.into(), value.to_string()));
         self
-    }
-
-    /// Adds a cell if there is a value.
-    pub(crate) fn with_some(self, title: &'static str, value: Option<impl ToString>) -> Self {
-        match value {
-            Some(value) => self.with(title, value),
-            None => self,
-        }
     }
 
     /// Returns the cell of a column. It is escaped, because it can contain text of a guest.
     fn cell(&self, title: &str) -> String {
-        let cell = self.0.iter().find(|(known, _)| *known == title);
+        let cell = self.0.iter().find(|(known, _)| known == title);
         cell.map_or_else(String::new, |(_, text)| text.escape_debug().to_string())
+    }
+}
+
+/// Returns a row for each object of JSON; the titles are its keys.
+pub(crate) fn rows(value: &Value) -> Vec<Cells> {
+    let values = value
+        .as_array()
+        .map_or(slice::from_ref(value), Vec::as_slice);
+    let row = |members: &serde_json::Map<String, Value>| {
+        let cells = members.iter();
+        Cells(
+            cells
+                .map(|(key, value)| (key.to_uppercase(), text(value)))
+                .collect(),
+        )
+    };
+    values
+        .iter()
+        .filter_map(Value::as_object)
+        .map(row)
+        .collect()
+}
+
+/// Returns the text of a cell. An object is an address, of which the family is evident.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Bool(is_set) => if *is_set { "yes" } else { "no" }.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+        Value::Object(_) => format!("{}/{}", text(&value["Address"]), text(&value["Mask"])),
+        Value::Null | Value::Number(_) => value.to_string(),
     }
 }
 
@@ -33,7 +60,7 @@ impl Cells {
 pub(crate) fn render(rows: &[Cells]) -> String {
     let mut titles: Vec<&str> = Vec::new();
     for (title, _) in rows.iter().flat_map(|row| &row.0) {
-        if !titles.contains(title) {
+        if !titles.contains(&title.as_str()) {
             titles.push(title);
         }
     }
@@ -84,10 +111,19 @@ mod tests {
 
     #[test]
     fn cells_with_controls_are_escaped() {
-        let row = Cells::default()
-            .with("NAME", "\u{1b}[2J")
-            .with_some("MTU", None::<u16>);
+        let row = Cells::default().with("NAME", "\u{1b}[2J");
         assert_eq!(render(&[row]), "NAME\n\\u{1b}[2J\n");
         assert_eq!(render(&[]), "");
+    }
+
+    #[test]
+    fn rows_have_the_keys_as_titles() {
+        let address = serde_json::json!({"Family": 2, "Address": "10.0.0.1", "Mask": "8"});
+        let card =
+            serde_json::json!({"name": "eth1", "up": true, "IPAddresses": [address, address]});
+        let lines = "NAME  UP   IPADDRESSES\neth1  yes  10.0.0.1/8 10.0.0.1/8\n";
+        assert_eq!(render(&rows(&card)), lines);
+        assert_eq!(render(&rows(&serde_json::json!([card]))), lines);
+        assert_eq!(render(&rows(&serde_json::json!([]))), "");
     }
 }

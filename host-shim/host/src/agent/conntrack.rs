@@ -11,15 +11,13 @@ use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::ConntrackClient;
 
 use super::list::{MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
-use super::{Agent, Call, context, protocol_error};
-
-/// Timeout for a table of some hundred thousand flows.
-const TABLE_TIMEOUT: Duration = Duration::from_secs(60);
+use super::{Agent, Call, protocol_error};
 
 const CALL: Call = Call {
     feature: Feature::Conntrack,
     max_bytes: MAX_LIST_BYTES,
-    timeout: TABLE_TIMEOUT,
+    // A table has some hundred thousand flows.
+    timeout: Duration::from_secs(60),
 };
 
 impl Agent {
@@ -27,7 +25,7 @@ impl Agent {
     pub fn conntrack_delete(&self, filter: &Filter) -> Result<u32, Failure> {
         let client = ConntrackClient::new(self.transport.clone());
         let request = wire::DeleteRequest::from(filter);
-        let call = client.delete(context(TABLE_TIMEOUT), &request);
+        let call = |context| client.delete(context, &request);
         Ok(self.call(CALL, call)?.deleted)
     }
 
@@ -35,8 +33,8 @@ impl Agent {
     pub fn conntrack_list(&self, filter: Option<&Filter>) -> Result<Vec<Flow>, Failure> {
         let client = ConntrackClient::new(self.transport.clone());
         let request = convert::list_request(filter);
-        self.call(CALL, async {
-            let stream = client.list(context(TABLE_TIMEOUT), &request).await?;
+        self.call(CALL, |context| async move {
+            let stream = client.list(context, &request).await?;
             collect(stream, MESSAGE_TIMEOUT, |list, chunk: &wire::ListChunk| {
                 Bulk::Flows.check(chunk.layout).map_err(protocol_error)?;
                 let mut reader = Reader::new(&chunk.flows);

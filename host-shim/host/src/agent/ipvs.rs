@@ -13,18 +13,12 @@ use patchbay_wire::proto::ipvs as wire;
 use patchbay_wire::proto::ipvs_ttrpc::IpvsClient;
 
 use super::list::{FIRST_CONNECTION_TIMEOUT, List, MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
-use super::{Agent, Call, MAX_REPLY_BYTES, context, protocol_error};
-
-/// Timeout for applying a rule file and for reading a table: the kernel searches its lists of servers
-/// linearly, and an emulated guest needs a minute for the largest.
-const BULK_TIMEOUT: Duration = Duration::from_secs(300);
+use super::{Agent, Call, protocol_error};
 
 const SHORT: Call = Call::short(Feature::Ipvs);
-const RESTORE: Call = Call {
-    feature: Feature::Ipvs,
-    max_bytes: MAX_REPLY_BYTES,
-    timeout: BULK_TIMEOUT,
-};
+/// For a rule file and for tables: the kernel searches its lists of servers linearly, and an emulated
+/// guest needs a minute for the largest.
+const RESTORE: Call = SHORT.with_timeout(Duration::from_secs(300));
 const LIST: Call = Call {
     max_bytes: MAX_LIST_BYTES,
     ..RESTORE
@@ -44,7 +38,7 @@ impl Agent {
     pub fn ipvs_change(&self, change: &Change, max_rules: u32) -> Result<(), Failure> {
         let client = self.ipvs_client();
         let request = convert::change_request(change, max_rules);
-        let call = client.change(context(SHORT.timeout), &request);
+        let call = |context| client.change(context, &request);
         self.call(SHORT, call).map(drop)
     }
 
@@ -57,8 +51,8 @@ impl Agent {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Restored, Failure> {
         let client = self.ipvs_client();
-        let reply = self.call(RESTORE, async {
-            let mut stream = client.restore(context(BULK_TIMEOUT)).await?;
+        let reply = self.call(RESTORE, |context| async move {
+            let mut stream = client.restore(context).await?;
             let mut left = lines.iter();
             loop {
                 let mut rules = Vec::with_capacity(CHUNK_BYTES + MAX_RULE_BYTES);
@@ -92,8 +86,8 @@ impl Agent {
     ) -> Result<Vec<ListedService>, Failure> {
         let client = self.ipvs_client();
         let request = convert::table_request(only, detail);
-        self.call(LIST, async {
-            let stream = client.table(context(BULK_TIMEOUT), &request).await?;
+        self.call(LIST, |context| async move {
+            let stream = client.table(context, &request).await?;
             collect(stream, MESSAGE_TIMEOUT, append_rows).await
         })?
     }
@@ -102,7 +96,7 @@ impl Agent {
     pub fn ipvs_status(&self) -> Result<Status, Failure> {
         let client = self.ipvs_client();
         let request = convert::status_request();
-        let reply = self.call(SHORT, client.status(context(SHORT.timeout), &request))?;
+        let reply = self.call(SHORT, |context| client.status(context, &request))?;
         convert::status(&reply).map_err(protocol_error)
     }
 
@@ -110,8 +104,8 @@ impl Agent {
     pub fn ipvs_connections(&self) -> Result<Vec<Connection>, Failure> {
         let client = self.ipvs_client();
         let request = wire::ConnectionsRequest::default();
-        self.call(LIST, async {
-            let stream = client.connections(context(BULK_TIMEOUT), &request).await?;
+        self.call(LIST, |context| async move {
+            let stream = client.connections(context, &request).await?;
             collect(stream, FIRST_CONNECTION_TIMEOUT, append_connections).await
         })?
     }

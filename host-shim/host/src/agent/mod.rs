@@ -31,6 +31,7 @@ use tokio::runtime::Runtime;
 use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
+use ttrpc::context::Context;
 
 use crate::vsock_stream::{self, Stream};
 use byte_budget::{ByteBudget, LimitedStream};
@@ -149,7 +150,7 @@ impl Agent {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let call = self.client.hello(context(HANDSHAKE_TIMEOUT), &request);
+        let call = |context| self.client.hello(context, &request);
         let reply = with_timeout(HANDSHAKE_TIMEOUT, call).await;
         let reply = reply.map_err(|failure| {
             let failure = self.budget.limit_error(failure);
@@ -178,10 +179,8 @@ impl Agent {
         let mut request = convert::configure_request(path, spec);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let limits = INTERFACES.with_timeout(wait + MARGIN + dad_time(spec.duplicates()));
-        let call = self
-            .client
-            .configure_interface(context(limits.timeout), &request);
         let _phase = tracing::info_span!("transport").entered();
+        let call = |context| self.client.configure_interface(context, &request);
         let reply = self.exchange(limits, call)?;
         phase_in_guest("discovery", reply.discovery_us);
         phase_in_guest("netlink", reply.netlink_us);
@@ -195,9 +194,7 @@ impl Agent {
     /// The agent's, or an invalid reply.
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
-        let call = self
-            .client
-            .list_interfaces(context(REPLY_TIMEOUT), &request);
+        let call = |context| self.client.list_interfaces(context, &request);
         let reply = self.call(INTERFACES, call)?;
         convert::interfaces(&reply).map_err(protocol_error)
     }
@@ -206,9 +203,7 @@ impl Agent {
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let limits = INTERFACES.with_timeout(REPLY_TIMEOUT + dad_time(change.duplicates()));
         let request = convert::update_request(change);
-        let call = self
-            .client
-            .update_interface(context(limits.timeout), &request);
+        let call = |context| self.client.update_interface(context, &request);
         let reply = self.call(limits, call)?;
         Interface::try_from(&reply).map_err(protocol_error)
     }
@@ -216,72 +211,60 @@ impl Agent {
     /// Adds routes, as one transaction.
     pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self.client.add_routes(context(ROUTES_TIMEOUT), &request);
+        let call = |context| self.client.add_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }
 
     /// Replaces the guest's routes.
     pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
-        let call = self
-            .client
-            .replace_routes(context(ROUTES_TIMEOUT), &request);
+        let call = |context| self.client.replace_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }
 
     /// Deletes the routes that match one of the patterns, as one transaction.
     pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
         let request = convert::delete_request(patterns);
-        let call = self.client.delete_routes(context(ROUTES_TIMEOUT), &request);
+        let call = |context| self.client.delete_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }
 
     /// Lists the guest's routes.
     pub fn routes(&self) -> Result<Vec<Route>, Failure> {
         let request = convert::list_request();
-        let call = self.client.list_routes(context(REPLY_TIMEOUT), &request);
+        let call = |context| self.client.list_routes(context, &request);
         let reply = self.call(Call::short(Feature::Routes), call)?;
         convert::routes(&reply).map_err(protocol_error)
     }
 
-    fn call<T>(
+    fn call<T, F: Future<Output = ttrpc::Result<T>>>(
         &self,
         limits: Call,
-        call: impl Future<Output = ttrpc::Result<T>>,
+        call: impl FnOnce(Context) -> F,
     ) -> Result<T, Failure> {
         let _phase = tracing::info_span!("transport").entered();
         self.exchange(limits, call)
     }
 
-    fn exchange<T>(
+    fn exchange<T, F: Future<Output = ttrpc::Result<T>>>(
         &self,
         limits: Call,
-        call: impl Future<Output = ttrpc::Result<T>>,
+        call: impl FnOnce(Context) -> F,
     ) -> Result<T, Failure> {
-        let Call {
-            feature,
-            max_bytes,
-            timeout,
-        } = limits;
         self.budget
-            .reset(max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
-        let call = with_timeout(timeout, call);
+            .reset(limits.max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
+        let call = with_timeout(limits.timeout, call);
         let reply = if let Some(greeting) = self.greeting.get() {
-            greeting.require(feature)?;
+            greeting.require(limits.feature)?;
             self.runtime.block_on(call)
         } else {
             // If the handshake fails, don't wait for the call.
-            let handshake = async { self.handshake().await?.require(feature) };
+            let handshake = async { self.handshake().await?.require(limits.feature) };
             let both = async { tokio::try_join!(handshake, async { Ok(call.await) }) };
             self.runtime.block_on(both)?.1
         };
         reply.map_err(|failure| self.budget.limit_error(failure))
     }
-}
-
-/// Sets ttrpc's own deadline after ours: it has no kind, and a peer that stops reading delays it.
-fn context(timeout: Duration) -> ttrpc::context::Context {
-    ttrpc::context::with_duration(timeout + MARGIN)
 }
 
 fn dad_time(policy: DadPolicy) -> Duration {
@@ -291,13 +274,14 @@ fn dad_time(policy: DadPolicy) -> Duration {
     }
 }
 
-async fn with_timeout<T>(
+async fn with_timeout<T, F: Future<Output = ttrpc::Result<T>>>(
     timeout: Duration,
-    call: impl Future<Output = ttrpc::Result<T>>,
+    call: impl FnOnce(Context) -> F,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(timeout, call).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(error)) => Err(status::to_failure(error)),
+    // ttrpc's own deadline is later: it has no kind, and a peer that stops reading delays it.
+    let context = ttrpc::context::with_duration(timeout + MARGIN);
+    match tokio::time::timeout(timeout, call(context)).await {
+        Ok(reply) => reply.map_err(status::to_failure),
         Err(_) => {
             let message = format!("the agent gave no answer in {} s", timeout.as_secs());
             Err(Failure::new(Kind::Timeout, message))

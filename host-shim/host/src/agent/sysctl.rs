@@ -6,7 +6,7 @@ use patchbay_types::ipvs::{Reading, Setting};
 use patchbay_wire::Feature;
 use patchbay_wire::proto::ipvs as wire;
 
-use super::{Agent, Call, context, protocol_error};
+use super::{Agent, Call, protocol_error};
 
 const CALL: Call = Call::short(Feature::Ipvs);
 
@@ -18,7 +18,7 @@ impl Agent {
             max_layout: Bulk::Settings.layout(),
             ..wire::SysctlsRequest::default()
         };
-        let reply = self.call(CALL, client.sysctls(context(CALL.timeout), &request))?;
+        let reply = self.call(CALL, |context| client.sysctls(context, &request))?;
         Bulk::Settings.check(reply.layout).map_err(protocol_error)?;
         let mut reader = Reader::new(&reply.readings);
         let mut readings = Vec::new();
@@ -35,7 +35,7 @@ impl Agent {
             setting: pack(setting),
             ..wire::SetSysctlRequest::default()
         };
-        let call = client.set_sysctl(context(CALL.timeout), &request);
+        let call = |context| client.set_sysctl(context, &request);
         self.call(CALL, call).map(drop)
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use patchbay_types::failure::Failure;
 
 use crate::qmp::Session;
-use crate::qmp::command::{GetFd, NetdevAdd, True, Vhost};
+use crate::qmp::command::{GetFd, NetdevAdd, Vhost};
 use crate::sandbox::CardRecord;
 
 /// Named descriptors for QEMU. The names contain the suffix of the card, because QEMU silently closes
@@ -58,8 +58,8 @@ impl Descriptors {
             id: &card.netdev_id(),
             fds: joined(&self.queues),
             vhost: (!self.vhost.is_empty()).then(|| Vhost {
-                vhost: True,
-                vhostforce: True,
+                vhost: true,
+                vhostforce: true,
                 vhostfds: joined(&self.vhost),
             }),
         };

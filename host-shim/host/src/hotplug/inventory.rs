@@ -59,25 +59,26 @@ pub enum Mechanism {
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     /// By QOM path.
-    devices: HashMap<String, QomDevice>,
+    pub(super) devices: HashMap<String, QomDevice>,
     /// Used slots of a root bus with hot-plug; `None` if the machine has no such bus.
     pub(super) root_slots: Option<Vec<u8>>,
-    mechanism: Mechanism,
+    /// Of ports and bridges; the root bus of a `pc` has only ACPI.
+    pub(crate) mechanism: Mechanism,
 }
 
 impl Inventory {
     /// Reads all devices.
     pub(crate) fn read(qmp: &mut Session) -> Result<Self, Error> {
         let _phase = tracing::info_span!("inventory").entered();
-        let acpi = Acpi::read(qmp)?;
-        let mut inventory = Self {
-            mechanism: acpi.on_bridges,
-            ..Self::default()
-        };
+        let (mechanism, is_acpi_on_root) = acpi_hotplug(qmp)?;
         let children = children(qmp)?;
-        inventory.devices = devices(qmp, &children, acpi.on_bridges)?;
+        let mut inventory = Self {
+            mechanism,
+            devices: devices(qmp, &children, mechanism)?,
+            root_slots: None,
+        };
         let has_root = absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some();
-        if has_root && acpi.on_root_bus {
+        if has_root && is_acpi_on_root {
             let buses = qmp.run(&QueryPci {})?;
             let root = buses.into_iter().filter(|bus| bus.bus == 0);
             let slots = root.flat_map(|bus| bus.devices).map(|device| device.slot);
@@ -142,16 +143,6 @@ impl Inventory {
         Err(Failure::new(Kind::Exists, message).with_field("hwAddr"))
     }
 
-    /// Returns the hot-plug mechanism of ports and bridges; the root bus of a `pc` has only ACPI.
-    pub(crate) fn mechanism(&self) -> Mechanism {
-        self.mechanism
-    }
-
-    /// Lists the devices with their QOM paths.
-    pub(super) fn devices(&self) -> impl Iterator<Item = (&String, &QomDevice)> {
-        self.devices.iter()
-    }
-
     /// Returns the path from the root bus to a device.
     pub(super) fn path(&self, device: &QomDevice) -> Option<PciPath> {
         let mut steps = vec![device.address?];
@@ -189,35 +180,23 @@ impl Inventory {
     }
 }
 
-/// ACPI hot-plug of a machine. QEMU's defaults depend on its version and on that of the machine.
-struct Acpi {
-    on_bridges: Mechanism,
-    /// On the root bus of a `pc`.
-    on_root_bus: bool,
-}
-
-impl Acpi {
-    fn read(qmp: &mut Session) -> Result<Self, Error> {
-        // Machines of Arm have no such device, or one without PCI.
-        let Some(path) = text(qmp, "/machine", "acpi-device")? else {
-            return Ok(Self {
-                on_bridges: Mechanism::Native,
-                on_root_bus: true,
-            });
-        };
-        let mut flag = |property| -> Result<Option<bool>, Error> {
-            Ok(get(qmp, &path, property)?.and_then(|value| value.as_bool()))
-        };
-        let on_bridges = flag("acpi-pci-hotplug-with-bridge-support")?;
-        Ok(Self {
-            on_bridges: match on_bridges {
-                Some(true) => Mechanism::Acpi,
-                _ => Mechanism::Native,
-            },
-            // QEMU before 5.2 doesn't have this property.
-            on_root_bus: flag("acpi-root-pci-hotplug")?.unwrap_or(true),
-        })
-    }
+/// Reads the mechanism of ports and bridges, and whether ACPI serves the root bus of a `pc`. QEMU's
+/// defaults depend on its version and on that of the machine.
+fn acpi_hotplug(qmp: &mut Session) -> Result<(Mechanism, bool), Error> {
+    // Machines of Arm have no such device, or one without PCI.
+    let Some(path) = get(qmp, "/machine", "acpi-device")? else {
+        return Ok((Mechanism::Native, true));
+    };
+    let path = path.as_str().unwrap_or_default();
+    let mut flag = |property| -> Result<Option<bool>, Error> {
+        Ok(get(qmp, path, property)?.and_then(|value| value.as_bool()))
+    };
+    let on_bridges = match flag("acpi-pci-hotplug-with-bridge-support")? {
+        Some(true) => Mechanism::Acpi,
+        _ => Mechanism::Native,
+    };
+    // QEMU before 5.2 doesn't have this property.
+    Ok((on_bridges, flag("acpi-root-pci-hotplug")?.unwrap_or(true)))
 }
 
 /// Returns the QOM path of the device that provides a bus.
@@ -309,11 +288,6 @@ impl QomDevice {
             netdev: text("netdev"),
         })
     }
-}
-
-fn text(qmp: &mut Session, path: &str, property: &str) -> Result<Option<String>, Error> {
-    let value = get(qmp, path, property)?;
-    Ok(value.and_then(|value| Some(value.as_str()?.to_owned())))
 }
 
 /// Reads a property; `None` if the object or the property does not exist.

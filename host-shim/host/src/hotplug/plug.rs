@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use patchbay_types::failure::Failure;
 use patchbay_types::{LinkFields, PciPath, QueuePairs};
 
+use super::LockedSandbox;
 use super::descriptors::Descriptors;
 use super::inventory::Inventory;
 use super::slot::{self, Slot};
@@ -15,19 +16,8 @@ use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
 use crate::netns::HostLinkState;
 use crate::qmp::Session;
-use crate::qmp::command::{DeviceAdd, MultiQueue, True};
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
-
-/// Connections and files that plugging needs besides the request.
-#[derive(Debug)]
-pub(crate) struct PlugContext<'a> {
-    pub(crate) sandbox: &'a Sandbox,
-    pub(crate) qmp: &'a mut Session,
-    pub(crate) agent: &'a Agent,
-    pub(crate) journal: &'a Journal,
-    /// Timeout of the guest for finding and configuring the card.
-    pub(crate) wait: Duration,
-}
+use crate::qmp::command::{DeviceAdd, MultiQueue};
+use crate::sandbox::{BackendRecord, CardRecord, Phase};
 
 /// Backend that passed its checks; nothing has been changed for it yet.
 enum PreparedBackend<'a> {
@@ -36,14 +26,17 @@ enum PreparedBackend<'a> {
 }
 
 /// Plugs the card into the first free slot and configures it, or restores the earlier state.
+/// `wait` limits the guest's part.
 pub(crate) fn plug(
-    context: &mut PlugContext<'_>,
+    locked: &mut LockedSandbox<'_>,
     inventory: &Inventory,
     request: &CardRequest,
+    agent: &Agent,
+    wait: Duration,
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
     let suffix = new_suffix();
-    let (prepared, backend) = prepare(context, request, &suffix)?;
+    let (prepared, backend) = prepare(locked, request, &suffix, wait)?;
     let card = CardRecord {
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
@@ -55,19 +48,23 @@ pub(crate) fn plug(
         },
         backend,
     };
-    context.journal.write(&card)?;
-    let plugged = add_backend(context, request, &card, prepared)
-        .and_then(|()| add_device(context.qmp, &card, &slot, request))
-        .and_then(|()| configure(context, &slot, request))
+    locked.journal.write(&card)?;
+    let plugged = add_backend(locked, request, &card, prepared, wait)
+        .and_then(|()| add_device(&mut locked.qmp, &card, &slot, request))
         .and_then(|()| {
-            context.journal.write(&CardRecord {
+            let configured = agent.configure(&slot.path, &request.link, wait);
+            configured
+                .map_err(|failure| failure.context("could not configure the card in the guest"))
+        })
+        .and_then(|_| {
+            locked.journal.write(&CardRecord {
                 phase: Phase::Plugged,
                 ..card.clone()
             })
         });
     match plugged {
         Ok(()) => Ok(slot.path),
-        Err(failure) => Err(undo(context, &card, failure)),
+        Err(failure) => Err(undo(locked, &card, failure)),
     }
 }
 
@@ -82,14 +79,15 @@ fn queue_pairs(request: &CardRequest) -> QueuePairs {
 }
 
 fn prepare<'a>(
-    context: &mut PlugContext<'_>,
+    locked: &mut LockedSandbox<'_>,
     request: &'a CardRequest,
     suffix: &str,
+    wait: Duration,
 ) -> Result<(PreparedBackend<'a>, BackendRecord), Failure> {
     let pairs = queue_pairs(request);
     match &request.backend {
         Backend::Tap => {
-            let tap = Tap::new(context.sandbox.netns.as_deref(), &request.device)?;
+            let tap = Tap::new(locked.sandbox.netns.as_deref(), &request.device)?;
             let (queues, before) = tap.open(pairs)?;
             let descriptors = Descriptors::new(suffix, queues);
             let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
@@ -101,7 +99,7 @@ fn prepare<'a>(
                 listener: *listener,
                 pairs,
             };
-            backend.check(context.qmp, context.wait)?;
+            backend.check(&mut locked.qmp, wait)?;
             let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
             Ok((PreparedBackend::VhostUser(backend), record))
         }
@@ -109,10 +107,11 @@ fn prepare<'a>(
 }
 
 fn add_backend(
-    context: &mut PlugContext<'_>,
+    locked: &mut LockedSandbox<'_>,
     request: &CardRequest,
     card: &CardRecord,
     prepared: PreparedBackend<'_>,
+    wait: Duration,
 ) -> Result<(), Failure> {
     let _phase = tracing::info_span!("backend").entered();
     match prepared {
@@ -121,9 +120,9 @@ fn add_backend(
         PreparedBackend::Tap(tap, descriptors) => {
             let mtu = u32::from(request.link.parts().mtu.get());
             tap.set(HostLinkState { mtu, up: true })?;
-            descriptors.add_backend(context.qmp, card)
+            descriptors.add_backend(&mut locked.qmp, card)
         }
-        PreparedBackend::VhostUser(backend) => backend.add_backend(context.qmp, card, context.wait),
+        PreparedBackend::VhostUser(backend) => backend.add_backend(&mut locked.qmp, card, wait),
     }
 }
 
@@ -145,7 +144,7 @@ fn add_device(
         addr: slot.address(),
         romfile: "",
         multi_queue: (pairs > 1).then(|| MultiQueue {
-            mq: True,
+            mq: true,
             vectors: pairs * 2 + 2,
         }),
     };
@@ -153,17 +152,8 @@ fn add_device(
     added.map_err(|error| Failure::from(error).context("could not plug the card"))
 }
 
-fn configure(context: &PlugContext<'_>, slot: &Slot, request: &CardRequest) -> Result<(), Failure> {
-    let agent = context.agent;
-    let configured = agent.configure(&slot.path, &request.link, context.wait);
-    let step = "could not configure the card in the guest";
-    configured
-        .map(drop)
-        .map_err(|failure| failure.context(step))
-}
-
-fn undo(context: &mut PlugContext<'_>, card: &CardRecord, failure: Failure) -> Failure {
-    match clean_up(context.sandbox, context.qmp, context.journal, card) {
+fn undo(locked: &mut LockedSandbox<'_>, card: &CardRecord, failure: Failure) -> Failure {
+    match clean_up(locked, card) {
         Ok(()) => failure,
         Err(undo) => {
             let message =

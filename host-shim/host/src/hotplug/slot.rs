@@ -31,7 +31,7 @@ fn free_slots(inventory: &Inventory) -> Vec<Slot> {
     let (mut ports, mut bridges) = (Vec::new(), Vec::new());
     // Only QEMU knows the bus name of a device without an id.
     let named = |path: &str| path.starts_with(NAMED_DEVICES);
-    for (path, device) in inventory.devices() {
+    for (path, device) in &inventory.devices {
         if !device.is_hotpluggable_bus || !named(path) {
             continue;
         }
@@ -100,7 +100,7 @@ fn slot_at(bus: &str, parents: &[PciAddress], slot: u8) -> Option<Slot> {
 
 /// Returns the used slots of the bus that the device at this QOM path provides.
 fn used_slots(inventory: &Inventory, bridge: &str) -> HashSet<u8> {
-    let devices = inventory.devices();
+    let devices = inventory.devices.iter();
     let on_bus = devices.filter(|(_, device)| owner(&device.bus) == Some(bridge));
     // A device without an address is assumed in the first slot.
     on_bus

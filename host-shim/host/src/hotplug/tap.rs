@@ -143,11 +143,8 @@ impl Tap {
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
-        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
         let message = format!("could not use the TAP device '{}'", self.device);
-        Failure::new(kind, message)
-            .with_field("device")
-            .with_cause(error.to_string())
+        Failure::of_io(message, error).with_field("device")
     }
 }
 

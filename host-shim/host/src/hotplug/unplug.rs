@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
 
+use super::LockedSandbox;
 use super::tap::Tap;
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Phase, Sandbox};
+use crate::sandbox::{BackendRecord, CardRecord, Phase};
 
 /// Longest wait for the guest to release a card: five times that of native hot-plug.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,12 +20,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Unplugs the card and removes its backend, character device and descriptors, restores its TAP and
 /// removes it from the journal. Each can be absent already.
-pub(crate) fn clean_up(
-    sandbox: &Sandbox,
-    qmp: &mut Session,
-    journal: &Journal,
-    card: &CardRecord,
-) -> Result<(), Failure> {
+pub(crate) fn clean_up(locked: &mut LockedSandbox<'_>, card: &CardRecord) -> Result<(), Failure> {
+    let LockedSandbox { qmp, journal, .. } = locked;
     let _phase = tracing::info_span!("unplug").entered();
     // The next command cleans up a card in any other phase as it is.
     if card.phase == Phase::Plugged {
@@ -43,28 +40,24 @@ pub(crate) fn clean_up(
         ignore_absent(qmp.run(&CloseFd { fdname }))?;
     }
     if let BackendRecord::ExistingTap(before) = card.backend {
-        Tap::new(sandbox.netns.as_deref(), &card.device)?.restore(before)?;
+        Tap::new(locked.sandbox.netns.as_deref(), &card.device)?.restore(before)?;
     }
     journal.remove(&card.name)
 }
 
 /// Finishes the operations of processes that died. Removes every card that is not in phase `plugged`
 /// or is missing in the machine, because the guest ejected it or another machine has the socket.
-pub(crate) fn recover(
-    sandbox: &Sandbox,
-    qmp: &mut Session,
-    journal: &Journal,
-) -> Result<(), Failure> {
-    journal.remove_unfinished()?;
-    let cards = journal.cards()?;
+pub(super) fn recover(locked: &mut LockedSandbox<'_>) -> Result<(), Failure> {
+    locked.journal.remove_unfinished()?;
+    let cards = locked.journal.cards()?;
     if cards.is_empty() {
         return Ok(());
     }
-    let present = device_ids(qmp)?;
+    let present = device_ids(&mut locked.qmp)?;
     for card in cards {
         let id = CardRecord::device_id(&card.name);
         if card.phase != Phase::Plugged || !present.contains(&id) {
-            clean_up(sandbox, qmp, journal, &card).map_err(|failure| {
+            clean_up(locked, &card).map_err(|failure| {
                 failure.context(format!("could not clean up the card {}", card.name))
             })?;
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use patchbay_types::failure::{Failure, Kind};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::agent::Agent;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism};
@@ -33,7 +33,6 @@ pub struct Examination {
     /// Cards known to QEMU, then those known only to the journal.
     pub cards: Vec<CardStatus>,
     /// Requirements that are not met.
-    #[serde(skip)]
     pub missing: Vec<Missing>,
 }
 
@@ -106,50 +105,71 @@ pub struct CardStatus {
 }
 
 /// Requirement that is not met.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Missing {
     /// The requirement.
+    #[serde(flatten)]
     pub requirement: Requirement,
     /// Reason why no card can be plugged; `None` if plugging works without the requirement.
+    #[serde(rename = "blocks", skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "as_line")]
     pub blocker: Option<Failure>,
 }
 
+fn as_line<S: Serializer>(blocker: &Option<Failure>, to: S) -> Result<S::Ok, S::Error> {
+    blocker.as_ref().map(Failure::line).serialize(to)
+}
+
 /// Requirement of plugging.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requirement {
-    /// The monitor replies.
-    Monitor,
-    /// The machine is running.
-    RunningMachine,
-    /// A PCI slot is free.
-    FreeSlot,
-    /// The memory of the guest is shared, for vhost-user.
-    SharedMemory,
-    /// Hot-plug is notified by ACPI, for fast unplugging.
-    AcpiHotplug,
-    /// The agent replies.
-    Agent,
-    /// `/dev/net/tun` can be opened.
-    Tun,
-    /// The network namespace can be opened.
-    Netns,
-    /// `/dev/vhost-net` can be opened, for throughput.
-    VhostNet,
-    /// The journal is readable.
-    Journal,
-    /// No operation is in flight.
-    FinishedOperation,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Requirement {
+    /// Name.
+    pub part: &'static str,
+    /// Impact of its absence.
+    #[serde(rename = "cost")]
+    pub impact: &'static str,
+}
+
+/// Declares requirements: `NAME = "part": "impact";`.
+macro_rules! requirements {
+    ($($name:ident = $part:literal: $impact:literal;)*) => {$(
+        const $name: Requirement = Requirement { part: $part, impact: $impact };
+    )*};
+}
+
+requirements! {
+    MONITOR = "monitor":
+        "no card can be plugged, unplugged or listed without QEMU's monitor";
+    RUNNING_MACHINE = "running machine":
+        "the guest is paused: it can't answer or release a card";
+    FREE_SLOT = "free slot":
+        "another card has no PCI slot until one is unplugged";
+    SHARED_MEMORY = "shared memory":
+        "vhost-user (DPDK) cards can't be plugged, because their backend maps the guest's \
+         memory: QEMU needs memory-backend-memfd,share=on";
+    ACPI_HOTPLUG = "ACPI hot-plug":
+        "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator";
+    AGENT = "agent":
+        "a card would have no name and no address, so none is plugged";
+    TUN = "/dev/net/tun":
+        "a TAP can't be opened, so no card can be connected to the host";
+    NETNS = "network namespace":
+        "the sandbox's TAP devices can't be reached";
+    VHOST_NET = "/dev/vhost-net":
+        "QEMU moves each packet of a TAP card itself, which costs throughput and CPU time: \
+         load the module vhost_net on the host";
+    JOURNAL = "journal":
+        "no card can be plugged or unplugged until that file is repaired";
+    FINISHED_OPERATION = "finished operation":
+        "a command died or is running; the next change removes its card first";
 }
 
 impl Examination {
     /// Returns the first reason why no card can be plugged.
     #[must_use]
     pub fn blocker(&self) -> Option<&Failure> {
-        let mut blockers = self
-            .missing
-            .iter()
-            .filter_map(|missing| missing.blocker.as_ref());
-        blockers.next()
+        let mut missing = self.missing.iter();
+        missing.find_map(|missing| missing.blocker.as_ref())
     }
 }
 
@@ -160,7 +180,7 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     let begun = Instant::now();
     let session = Session::connect(&sandbox.qmp);
     let greeting_ms = begun.elapsed().as_millis();
-    let session = findings.require(Requirement::Monitor, session);
+    let session = findings.require(MONITOR, session);
     let monitor = MonitorStatus {
         path: sandbox.qmp.display().to_string(),
         free: session.is_some(),
@@ -168,7 +188,7 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     };
     let info = session.and_then(|mut qmp| {
         let info = QemuInfo::read(&mut qmp);
-        findings.require(Requirement::Monitor, info)
+        findings.require(MONITOR, info)
     });
     if let Some(info) = &info {
         findings.check_machine(info);
@@ -178,15 +198,13 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     let (machine, nics) =
         info.map_or_else(Default::default, |info| (Some(info.machine), info.nics));
     let cards = findings.cards(sandbox, &nics);
+    let netns = sandbox.netns.as_ref();
     Examination {
         id: sandbox.id.to_string(),
         monitor,
         machine,
         agent,
-        netns: sandbox
-            .netns
-            .as_ref()
-            .map(|netns| netns.display().to_string()),
+        netns: netns.map(|netns| netns.display().to_string()),
         vhost_net,
         cards,
         missing: findings.missing,
@@ -216,7 +234,7 @@ impl QemuInfo {
             qemu: format!("{}.{}.{}", version.major, version.minor, version.micro),
             state: status.status,
             shared_memory: hotplug::is_memory_shared(qmp)?,
-            hotplug: inventory.mechanism(),
+            hotplug: inventory.mechanism,
             slots: slots.map(|(bus, free)| BusSlots { bus, free }).collect(),
         };
         Ok(Self {
@@ -250,8 +268,8 @@ impl Findings {
     }
 
     /// Records a requirement that plugging works without.
-    fn recommend(&mut self, requirement: Requirement, is_met: impl FnOnce() -> bool) {
-        if !is_met() {
+    fn recommend(&mut self, requirement: Requirement, is_met: bool) {
+        if !is_met {
             self.missing.push(Missing {
                 requirement,
                 blocker: None,
@@ -264,15 +282,13 @@ impl Findings {
         if !info.is_running {
             let message = format!("the machine is not running: its state is {}", machine.state);
             let failure = Failure::new(Kind::NotYet, message);
-            self.require::<()>(Requirement::RunningMachine, Err(failure));
+            self.require::<()>(RUNNING_MACHINE, Err(failure));
         }
         if machine.slots.is_empty() {
-            self.require::<()>(Requirement::FreeSlot, Err(hotplug::no_free_slot()));
+            self.require::<()>(FREE_SLOT, Err(hotplug::no_free_slot()));
         }
-        self.recommend(Requirement::SharedMemory, || machine.shared_memory);
-        self.recommend(Requirement::AcpiHotplug, || {
-            machine.hotplug == Mechanism::Acpi
-        });
+        self.recommend(SHARED_MEMORY, machine.shared_memory);
+        self.recommend(ACPI_HOTPLUG, machine.hotplug == Mechanism::Acpi);
     }
 
     fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
@@ -281,7 +297,7 @@ impl Findings {
             None
         } else {
             let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
-            self.require(Requirement::Agent, greeting)
+            self.require(AGENT, greeting)
         };
         let mut status = AgentStatus {
             address: sandbox.agent.to_string(),
@@ -299,23 +315,22 @@ impl Findings {
 
     /// Checks the host; returns whether it has vhost-net.
     fn host(&mut self, sandbox: &Sandbox) -> bool {
-        self.require(Requirement::Tun, open(Path::new("/dev/net/tun")));
+        self.require(TUN, open(Path::new("/dev/net/tun")));
         if let Some(netns) = &sandbox.netns {
-            self.require(Requirement::Netns, open_nsfs(netns));
+            self.require(NETNS, open_nsfs(netns));
         }
         let vhost_net = open(Path::new("/dev/vhost-net")).is_ok();
-        self.recommend(Requirement::VhostNet, || vhost_net);
+        self.recommend(VHOST_NET, vhost_net);
         vhost_net
     }
 
     fn cards(&mut self, sandbox: &Sandbox, nics: &[InventoryNic]) -> Vec<CardStatus> {
         let records = Journal::at(sandbox.state.path()).cards();
-        let records = self.require(Requirement::Journal, records);
+        let records = self.require(JOURNAL, records);
         let mut records = records.unwrap_or_default();
         records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        self.recommend(Requirement::FinishedOperation, || {
-            records.iter().all(|card| card.phase == Phase::Plugged)
-        });
+        let all_finished = records.iter().all(|card| card.phase == Phase::Plugged);
+        self.recommend(FINISHED_OPERATION, all_finished);
         let plugged = nics.iter().filter_map(|nic| {
             let name = nic.id.strip_prefix(CardRecord::DEVICE_PREFIX)?;
             let record = records.iter().find(|card| card.name.as_str() == name);
@@ -342,9 +357,6 @@ fn status(name: &str, card: Option<&CardRecord>, nic: Option<&InventoryNic>) -> 
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path).map_err(|error| {
-        let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-        let message = format!("could not open {}", path.display());
-        Failure::new(kind, message).with_cause(error.to_string())
-    })
+    let message = || format!("could not open {}", path.display());
+    File::open(path).map_err(|error| Failure::of_io(message(), &error))
 }

@@ -14,7 +14,7 @@ use patchbay_types::{IfName, Interface, LinkChange, PciPath, QueuePairs};
 
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
-use crate::hotplug::{self, Inventory, PlugContext};
+use crate::hotplug::{self, Inventory, LockedSandbox};
 use crate::kata_messages;
 use crate::qmp::{self, Session};
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
@@ -33,14 +33,10 @@ pub use examine::{
 /// card, or the device to another process; [`Kind::Unsupported`] without a free slot; failures of
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
-    let LockedSandbox {
-        mut qmp,
-        journal,
-        _lock,
-    } = LockedSandbox::begin(sandbox)?;
+    let mut locked = LockedSandbox::begin(sandbox)?;
     let (inventory, agent, interfaces) =
-        query_host_and_guest(sandbox, || Inventory::read(&mut qmp))?;
-    if let Some(path) = plugged_path(&inventory, &journal, &interfaces, request)? {
+        query_host_and_guest(sandbox, || Inventory::read(&mut locked.qmp))?;
+    if let Some(path) = plugged_path(&inventory, &locked.journal, &interfaces, request)? {
         return Ok(path);
     }
     let link = request.link.parts();
@@ -53,14 +49,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
         return Err(Failure::new(Kind::Exists, message).with_field("name"));
     }
     inventory.check_mac_unused(link.mac)?;
-    let mut context = PlugContext {
-        sandbox,
-        qmp: &mut qmp,
-        agent: &agent,
-        journal: &journal,
-        wait,
-    };
-    hotplug::plug(&mut context, &inventory, request)
+    hotplug::plug(&mut locked, &inventory, request, &agent, wait)
 }
 
 /// Unplugs the card of this name; succeeds if there is none.
@@ -69,19 +58,12 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
 /// [`Kind::NotYet`] if the guest does not release the card in time, [`Kind::Denied`] if it refuses;
 /// failures of QEMU and the host's kernel.
 pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
-    let LockedSandbox {
-        mut qmp,
-        journal,
-        _lock,
-    } = LockedSandbox::begin(sandbox)?;
-    let card = match journal.card(name)? {
+    let mut locked = LockedSandbox::begin(sandbox)?;
+    let card = match locked.journal.card(name)? {
         Some(card) => Some(card),
-        None => record_from_qemu(&mut qmp, name)?,
+        None => record_from_qemu(&mut locked.qmp, name)?,
     };
-    match card {
-        Some(card) => hotplug::clean_up(sandbox, &mut qmp, &journal, &card),
-        None => Ok(()),
-    }
+    card.map_or(Ok(()), |card| hotplug::clean_up(&mut locked, &card))
 }
 
 /// Lists the plugged cards as the guest has them, in the order of its interface indices.
@@ -118,27 +100,6 @@ pub fn change_guest<T>(
 ) -> Result<T, Failure> {
     let _lock = Lock::take(&sandbox.state)?;
     change(&Agent::connect(&sandbox.agent)?)
-}
-
-/// Sandbox that is locked and has no unfinished operation.
-struct LockedSandbox {
-    qmp: Session,
-    journal: Journal,
-    _lock: Lock,
-}
-
-impl LockedSandbox {
-    fn begin(sandbox: &Sandbox) -> Result<Self, Failure> {
-        let lock = Lock::take(&sandbox.state)?;
-        let mut qmp = Session::connect(&sandbox.qmp)?;
-        let journal = Journal::at(sandbox.state.path());
-        hotplug::recover(sandbox, &mut qmp, &journal)?;
-        Ok(Self {
-            qmp,
-            journal,
-            _lock: lock,
-        })
-    }
 }
 
 /// Queries the machine and the guest in parallel.
@@ -181,55 +142,29 @@ fn plugged_path(
         Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
     };
     let card = journal.card(&link.name)?;
-    let card = card.as_ref();
-    let inside = interfaces
-        .iter()
-        .find(|interface| interface.path == nic.path);
+    let mut insides = interfaces.iter();
+    let inside = insides.find(|interface| interface.path == nic.path);
     let is_same_set = |inside: &Interface| {
         let addresses: HashSet<_> = inside.addresses.iter().collect();
         addresses == link.addresses.iter().collect()
     };
     let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
-    let comparisons = [
-        (
-            "device",
-            card.is_none_or(|card| card.device == request.device),
-        ),
-        (
-            "vhostUserSocket or mode",
-            card.is_none_or(|card| card.socket() == socket),
-        ),
-        ("hwAddr", nic.mac == link.mac),
-        (
-            "name in the guest",
-            inside.is_some_and(|inside| inside.name == link.name.as_str()),
-        ),
-        (
-            "state: the guest has set it down",
-            inside.is_some_and(|inside| inside.up),
-        ),
-        (
-            "rawFlags",
-            inside.is_some_and(|inside| inside.arp == link.arp),
-        ),
-        (
-            "mtu",
-            inside.is_some_and(|inside| inside.mtu == u32::from(link.mtu.get())),
-        ),
-        (
-            "number of queues",
-            inside.is_some_and(|inside| pairs(inside.queues) == pairs(link.queues)),
-        ),
-        ("address", inside.is_some_and(is_same_set)),
-    ];
-    match comparisons.iter().find(|(_, is_same)| !is_same) {
-        None => Ok(nic.path),
-        Some((difference, _)) => {
-            let phrase = kata_messages::interface_exists(&link.name);
-            let message = format!("{phrase}, with another {difference}");
-            Err(Failure::new(Kind::Exists, message).with_field("name"))
-        }
-    }
+    let difference = match (&card, inside) {
+        (Some(card), _) if card.device != request.device => "device",
+        (Some(card), _) if card.socket() != socket => "vhostUserSocket or mode",
+        _ if nic.mac != link.mac => "hwAddr",
+        (_, None) => "name in the guest",
+        (_, Some(inside)) if inside.name != link.name.as_str() => "name in the guest",
+        (_, Some(inside)) if !inside.up => "state: the guest has set it down",
+        (_, Some(inside)) if inside.arp != link.arp => "rawFlags",
+        (_, Some(inside)) if inside.mtu != u32::from(link.mtu.get()) => "mtu",
+        (_, Some(inside)) if pairs(inside.queues) != pairs(link.queues) => "number of queues",
+        (_, Some(inside)) if !is_same_set(inside) => "address",
+        _ => return Ok(nic.path),
+    };
+    let phrase = kata_messages::interface_exists(&link.name);
+    let message = format!("{phrase}, with another {difference}");
+    Err(Failure::new(Kind::Exists, message).with_field("name"))
 }
 
 /// Returns a record of a plugged card that the journal has lost; QEMU's ids suffice to remove it.

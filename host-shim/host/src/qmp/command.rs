@@ -87,8 +87,8 @@ commands! {
 /// vhost-net of a TAP. For a bad descriptor, QEMU 7.2 fails with `vhostforce` and aborts without it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Vhost {
-    pub(crate) vhost: True,
-    pub(crate) vhostforce: True,
+    pub(crate) vhost: bool,
+    pub(crate) vhostforce: bool,
     pub(crate) vhostfds: String,
 }
 
@@ -96,20 +96,9 @@ pub(crate) struct Vhost {
 /// number of vectors.
 #[derive(Debug, Serialize)]
 pub(crate) struct MultiQueue {
-    pub(crate) mq: True,
+    pub(crate) mq: bool,
     /// Two per pair, one for configuration, one for the control queue.
     pub(crate) vectors: u32,
-}
-
-/// JSON `true`.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(into = "bool")]
-pub(crate) struct True;
-
-impl From<True> for bool {
-    fn from(_: True) -> Self {
-        true
-    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -50,9 +50,9 @@ impl Error {
     }
 }
 
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let kind = match error {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
             Error::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Kind::Denied
             }
@@ -61,12 +61,6 @@ impl From<&Error> for Failure {
             Error::Refused { .. } => Kind::Kernel,
             Error::Closed | Error::Io(_) | Error::Malformed(_) => Kind::Other,
         };
-        Failure::of(kind, error)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::from(&error)
+        Failure::of(kind, &error)
     }
 }

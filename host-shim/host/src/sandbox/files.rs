@@ -21,12 +21,8 @@ pub fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
     let read = || -> io::Result<Vec<SandboxId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(folder)? {
-            ids.extend(
-                entry?
-                    .file_name()
-                    .to_str()
-                    .and_then(|name| name.parse().ok()),
-            );
+            let name = entry?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse().ok()));
         }
         ids.sort();
         Ok(ids)
@@ -34,10 +30,8 @@ pub fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
     match read() {
         Err(error) if is_absent(&error) => Ok(Vec::new()),
         read => read.map_err(|error| {
-            io_failure(
-                &format!("could not read the folder {}", folder.display()),
-                &error,
-            )
+            let message = format!("could not read the folder {}", folder.display());
+            Failure::of_io(message, &error)
         }),
     }
 }
@@ -57,7 +51,7 @@ fn is_absent(error: &io::Error) -> bool {
 pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let message = format!("could not read {}", path.display());
     let invalid = |cause: &str| Failure::new(Kind::Invalid, &message).with_cause(cause);
-    let unreadable = |error| io_failure(&message, &error);
+    let unreadable = |error| Failure::of_io(&message, &error);
     // Opening a FIFO would block until its other end is opened.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(invalid("it is not a regular file"));
@@ -104,12 +98,6 @@ pub(super) fn absolute(
         }
         path => Ok(path),
     }
-}
-
-/// Returns the failure of a system call on a file.
-pub(super) fn io_failure(message: &str, error: &io::Error) -> Failure {
-    let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
-    Failure::new(kind, message).with_cause(error.to_string())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{MatchKind, SandboxId};
-use super::kata::{KataRoots, KataSandbox};
+use super::kata::{self, KataRuntime};
 use super::registry::{self, SandboxFile, netns_path};
 use super::{Lookup, MachineAccess, Sandbox, StateDir};
 use crate::kata_messages;
@@ -15,21 +15,14 @@ use crate::kata_messages;
 const MAX_LISTED: usize = 8;
 
 /// A sandbox that matches.
-struct Candidate {
-    kind: MatchKind,
-    id: SandboxId,
-    /// `None` for a sandbox in the run directory.
-    kata: Option<KataSandbox>,
-}
-
-impl Candidate {
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) kind: MatchKind,
+    pub(super) id: SandboxId,
     /// Folder in which it was found.
-    fn folder(&self, run_dir: &Path) -> PathBuf {
-        match &self.kata {
-            None => run_dir.join(self.id.as_str()),
-            Some(kata) => kata.folder().to_owned(),
-        }
-    }
+    pub(super) folder: PathBuf,
+    /// `None` for a sandbox in the run directory.
+    pub(super) runtime: Option<KataRuntime>,
 }
 
 /// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
@@ -45,23 +38,20 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     if let Some(machine) = &lookup.machine {
         return from_flags(&lookup.run_dir, wanted, machine);
     }
-    let Candidate { id, kata, .. } =
-        single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
-    let (state, access) = match &kata {
+    let found = single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
+    let Candidate { id, folder, .. } = found;
+    let (state, access) = match found.runtime {
         None => {
-            let folder = lookup.run_dir.join(id.as_str());
             let file = SandboxFile::read(&folder)?;
             let agent = file.endpoint()?;
             let SandboxFile { qmp, netns, .. } = file;
-            (
-                StateDir::Registered(folder),
-                MachineAccess { qmp, agent, netns },
-            )
+            let access = MachineAccess { qmp, agent, netns };
+            (StateDir::Registered(folder), access)
         }
-        Some(kata) => {
+        Some(runtime) => {
             // No id starts with a dot, so none can name this folder.
-            let folder = lookup.run_dir.join(".kata").join(id.as_str());
-            (StateDir::Unregistered(folder), kata.read(&id)?)
+            let state = lookup.run_dir.join(".kata").join(id.as_str());
+            (StateDir::Unregistered(state), runtime.read(&folder, &id)?)
         }
     };
     let MachineAccess { qmp, agent, netns } = access;
@@ -76,25 +66,15 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
 
 /// Lists the matches. A registration overrides Kata's files for the same id.
 fn candidates(lookup: &Lookup, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
-    let registered = registry::matching(&lookup.run_dir, wanted)?.into_iter();
-    let mut candidates: Vec<Candidate> = registered
-        .map(|(kind, id)| Candidate {
-            kind,
-            id,
-            kata: None,
-        })
-        .collect();
+    let mut candidates = registry::matching(&lookup.run_dir, wanted)?;
     // Reading Kata's folders can need root; an exact registered id doesn't depend on them.
-    if candidates
-        .iter()
-        .any(|found| found.kind == MatchKind::Exact)
-    {
+    let is_exact = |found: &Candidate| found.kind == MatchKind::Exact;
+    if candidates.iter().any(is_exact) {
         return Ok(candidates);
     }
-    for (kind, id, kata) in KataRoots::new(&lookup.kata_roots).matching(wanted)? {
-        if candidates.iter().all(|earlier| earlier.id != id) {
-            let kata = Some(kata);
-            candidates.push(Candidate { kind, id, kata });
+    for found in kata::matching(&lookup.kata_roots, wanted)? {
+        if candidates.iter().all(|earlier| earlier.id != found.id) {
+            candidates.push(found);
         }
     }
     Ok(candidates)
@@ -106,12 +86,8 @@ fn single(
     wanted: &SandboxId,
     mut candidates: Vec<Candidate>,
 ) -> Result<Candidate, Failure> {
-    if candidates
-        .iter()
-        .any(|found| found.kind == MatchKind::Exact)
-    {
-        candidates.retain(|found| found.kind == MatchKind::Exact);
-    }
+    let best = candidates.iter().map(|found| found.kind).max();
+    candidates.retain(|found| Some(found.kind) == best);
     let (kind, message) = match <[Candidate; 1]>::try_from(candidates) {
         Ok([found]) => return Ok(found),
         Err(none) if none.is_empty() => {
@@ -122,7 +98,7 @@ fn single(
         Err(many) => {
             let listed = many.iter().take(MAX_LISTED);
             let listed: Vec<String> = listed
-                .map(|found| format!("{} ({})", found.id, found.folder(run_dir).display()))
+                .map(|found| format!("{} ({})", found.id, found.folder.display()))
                 .collect();
             let phrase = kata_messages::multiple_containers(wanted);
             (Kind::Invalid, format!("{phrase}: {}", listed.join(", ")))

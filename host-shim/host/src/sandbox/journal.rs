@@ -13,7 +13,7 @@ use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, io_failure};
+use super::files;
 use crate::card::Listener;
 use crate::netns::HostLinkState;
 
@@ -165,7 +165,7 @@ impl Journal {
             File::open(&self.dir)?.sync_all()
         };
         let message = format!("could not write the journal {}", path.display());
-        write().map_err(|error| io_failure(&message, &error))
+        write().map_err(|error| Failure::of_io(message, &error))
     }
 
     /// Removes the unfinished files of processes that died.
@@ -208,7 +208,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let message = format!("could not remove the journal {}", path.display());
-            Err(io_failure(&message, &error))
+            Err(Failure::of_io(message, &error))
         }
         _ => Ok(()),
     }

@@ -12,7 +12,6 @@ use nix::fcntl::{Flock, FlockArg};
 use patchbay_types::failure::{Failure, Kind};
 
 use super::StateDir;
-use super::files::io_failure;
 
 /// Longest wait for the lock; a change takes less even at its slowest.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
@@ -35,7 +34,11 @@ impl Lock {
     fn take_within(state: &StateDir, timeout: Duration) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("lock").entered();
         let path = state.path().join("lock");
-        let lock = state.create_unregistered().and_then(|()| {
+        let created = match state {
+            StateDir::Registered(_) => Ok(()),
+            StateDir::Unregistered(path) => fs::create_dir_all(path),
+        };
+        let lock = created.and_then(|()| {
             let lock = lock_file(open(&path)?, Instant::now() + timeout)?;
             if !is_at(&lock, &path)? {
                 return Err(io::ErrorKind::NotFound.into());
@@ -52,7 +55,7 @@ impl Lock {
                         timeout.as_secs()
                     ))
                 }
-                _ => io_failure(&message, &error),
+                _ => Failure::of_io(message, &error),
             }
         })
     }

@@ -8,8 +8,6 @@ mod kata;
 mod lock;
 mod registry;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use patchbay_types::endpoint::Endpoint;
@@ -76,13 +74,6 @@ impl StateDir {
     pub fn path(&self) -> &Path {
         match self {
             Self::Registered(path) | Self::Unregistered(path) => path,
-        }
-    }
-
-    fn create_unregistered(&self) -> io::Result<()> {
-        match self {
-            Self::Registered(_) => Ok(()),
-            Self::Unregistered(path) => fs::create_dir_all(path),
         }
     }
 }

@@ -8,7 +8,8 @@ use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::id::{MatchKind, SandboxId};
+use super::find::Candidate;
+use super::id::SandboxId;
 
 /// Default run directory.
 pub const DEFAULT_RUN_DIR: &str = "/run/patchbay";
@@ -60,16 +61,19 @@ pub fn netns_path(netns: &Path) -> PathBuf {
 }
 
 /// Lists the registered sandboxes that match.
-pub(super) fn matching(
-    run_dir: &Path,
-    wanted: &SandboxId,
-) -> Result<Vec<(MatchKind, SandboxId)>, Failure> {
+pub(super) fn matching(run_dir: &Path, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(run_dir)? {
+        let folder = run_dir.join(id.as_str());
         if let Some(kind) = id.matches(wanted)
-            && run_dir.join(id.as_str()).join(SandboxFile::NAME).is_file()
+            && folder.join(SandboxFile::NAME).is_file()
         {
-            found.push((kind, id));
+            found.push(Candidate {
+                kind,
+                id,
+                folder,
+                runtime: None,
+            });
         }
     }
     Ok(found)

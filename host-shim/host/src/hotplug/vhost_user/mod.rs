@@ -83,7 +83,7 @@ impl VhostUserBackend<'_> {
         card: &CardRecord,
         wait: Duration,
     ) -> Result<(), Failure> {
-        let step = |step: &'static str| move |error| Failure::from(&error).context(step);
+        let step = |step: &'static str| move |error| Failure::from(error).context(step);
         let chardev = card.chardev_id();
         let add = ChardevAdd {
             id: &chardev,

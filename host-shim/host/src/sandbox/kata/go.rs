@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
-use super::agent;
 use super::bundle::Bundles;
-use crate::sandbox::id::{MatchKind, SandboxId};
+use super::{KataRuntime, agent};
+use crate::sandbox::find::Candidate;
+use crate::sandbox::id::SandboxId;
 use crate::sandbox::{MachineAccess, files};
 
 const PERSIST: &str = "persist.json";
@@ -42,66 +43,55 @@ struct HypervisorState {
     pid: Option<i64>,
 }
 
-/// Folders of one sandbox.
-#[derive(Debug)]
-pub(in crate::sandbox) struct GoFolders {
-    state: PathBuf,
-    machine: PathBuf,
-}
-
 /// Lists the sandboxes in `vc` that match.
-pub(super) fn matching(
-    vc: &Path,
-    bundles: &Bundles<'_>,
-) -> Result<Vec<(MatchKind, SandboxId, GoFolders)>, Failure> {
+pub(super) fn matching(vc: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(&vc.join("sbs"))? {
-        let folders = GoFolders {
-            state: vc.join("sbs").join(id.as_str()),
-            machine: vc.join("vm").join(id.as_str()),
-        };
-        if !folders.state.join(PERSIST).is_file() {
+        let folder = vc.join("sbs").join(id.as_str());
+        if !folder.join(PERSIST).is_file() {
             continue;
         }
-        let mut containers = files::ids(&folders.state)?;
-        containers.retain(|container| folders.state.join(container.as_str()).is_dir());
+        let mut containers = files::ids(&folder)?;
+        containers.retain(|container| folder.join(container.as_str()).is_dir());
         if let Some(kind) = bundles.matches(&id, &containers) {
-            found.push((kind, id, folders));
+            let machine = vc.join("vm").join(id.as_str());
+            found.push(Candidate {
+                kind,
+                id,
+                folder,
+                runtime: Some(KataRuntime::Go(machine)),
+            });
         }
     }
     Ok(found)
 }
 
-impl GoFolders {
-    pub(super) fn state(&self) -> &Path {
-        &self.state
-    }
-
-    pub(super) fn read(&self, id: &SandboxId) -> Result<MachineAccess, Failure> {
-        let file = self.state.join(PERSIST);
-        let persist: Persist = files::json(&file)?;
-        let url = persist.agent_state.and_then(|state| state.url);
-        let url = url.unwrap_or_default();
-        let pid = persist.hypervisor_state.and_then(|state| state.pid);
-        let agent = match agent::from_kata(&url, &file)? {
-            Some(agent) => agent,
-            None => agent::of_process(id, pid, &file)?,
-        };
-        let netns = persist.network.and_then(|network| network.netns);
-        Ok(MachineAccess {
-            qmp: self.monitor(),
-            agent,
-            netns: files::absolute(netns, &file, "NetworkID")?,
-        })
-    }
-
-    /// Returns the extra monitor if it exists. The shim holds `qmp.sock` from its first hot-plug to
-    /// the end of the sandbox, and would hang silently while another client holds it.
-    fn monitor(&self) -> PathBuf {
-        let extra = self.machine.join("extra-monitor.sock");
-        match fs::metadata(&extra) {
-            Ok(_) => extra,
-            Err(_) => self.machine.join("qmp.sock"),
-        }
-    }
+/// Reads how a sandbox is reached.
+pub(super) fn read(
+    folder: &Path,
+    machine: &Path,
+    id: &SandboxId,
+) -> Result<MachineAccess, Failure> {
+    let file = folder.join(PERSIST);
+    let persist: Persist = files::json(&file)?;
+    let url = persist.agent_state.and_then(|state| state.url);
+    let pid = persist.hypervisor_state.and_then(|state| state.pid);
+    let agent = match agent::from_kata(&url.unwrap_or_default(), &file)? {
+        Some(agent) => agent,
+        None => agent::of_process(id, pid, &file)?,
+    };
+    let netns = persist.network.and_then(|network| network.netns);
+    // The shim holds `qmp.sock` from its first hot-plug to the end of the sandbox, and would hang
+    // silently while another client holds it.
+    let extra = machine.join("extra-monitor.sock");
+    let has_extra = fs::metadata(&extra).is_ok();
+    Ok(MachineAccess {
+        qmp: if has_extra {
+            extra
+        } else {
+            machine.join("qmp.sock")
+        },
+        agent,
+        netns: files::absolute(netns, &file, "NetworkID")?,
+    })
 }

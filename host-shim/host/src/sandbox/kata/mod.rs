@@ -14,68 +14,52 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::Failure;
 
 use super::MachineAccess;
-use super::id::{MatchKind, SandboxId};
+use super::find::Candidate;
+use super::id::SandboxId;
 #[cfg(feature = "fuzzing")]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
 
-/// Folders that contain Kata's folders: `/`, and others for rootless runtimes and tests.
+/// Runtime of a sandbox, with the folders that it has besides the sandbox's own.
 #[derive(Debug)]
-pub(super) struct KataRoots(Vec<PathBuf>);
+pub(super) enum KataRuntime {
+    /// With the folder of the machine.
+    Go(PathBuf),
+    /// With the sandbox's bundles.
+    Rust(Vec<PathBuf>),
+}
 
-impl KataRoots {
-    /// Uses the given roots, or else those of the system and of the calling user.
-    pub(super) fn new(given: &[PathBuf]) -> Self {
-        if !given.is_empty() {
-            return Self(given.to_owned());
+impl KataRuntime {
+    /// Reads how the sandbox in this folder is reached.
+    pub(super) fn read(&self, folder: &Path, id: &SandboxId) -> Result<MachineAccess, Failure> {
+        match self {
+            Self::Go(machine) => go::read(folder, machine, id),
+            Self::Rust(bundles) => rust::read(folder, bundles, id),
         }
-        let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let rootless = rootless.filter(|folder| folder.is_absolute());
-        Self([PathBuf::from("/")].into_iter().chain(rootless).collect())
-    }
-
-    /// Lists the sandboxes that match, in the order of this module's description.
-    pub(super) fn matching(
-        &self,
-        wanted: &SandboxId,
-    ) -> Result<Vec<(MatchKind, SandboxId, KataSandbox)>, Failure> {
-        let mut found = Vec::new();
-        for root in &self.0 {
-            let bundles = Bundles::below(root, wanted)?;
-            for vc in [root.join("run/vc"), root.join("var/lib/vc")] {
-                let go = go::matching(&vc, &bundles)?.into_iter();
-                found.extend(go.map(|(kind, id, folders)| (kind, id, KataSandbox::Go(folders))));
-            }
-            let rust = rust::matching(root, &bundles)?.into_iter();
-            found.extend(rust.map(|(kind, id, folders)| (kind, id, KataSandbox::Rust(folders))));
-        }
-        Ok(found)
     }
 }
 
-/// Folders of a sandbox, by runtime.
-#[derive(Debug)]
-pub(super) enum KataSandbox {
-    Go(go::GoFolders),
-    Rust(rust::RustFolders),
+/// Lists the sandboxes that match, in the order of this module's description, below `roots`: folders
+/// that contain Kata's folders. Without any, they are `/` and the calling user's runtime directory.
+pub(super) fn matching(roots: &[PathBuf], wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
+    let mut found = Vec::new();
+    for root in roots_or_default(roots) {
+        let bundles = Bundles::below(&root, wanted)?;
+        for vc in [root.join("run/vc"), root.join("var/lib/vc")] {
+            found.extend(go::matching(&vc, &bundles)?);
+        }
+        found.extend(rust::matching(&root, &bundles)?);
+    }
+    Ok(found)
 }
 
-impl KataSandbox {
-    /// Folder in which the sandbox was found.
-    pub(super) fn folder(&self) -> &Path {
-        match self {
-            Self::Go(folders) => folders.state(),
-            Self::Rust(folders) => folders.state(),
-        }
+fn roots_or_default(roots: &[PathBuf]) -> Vec<PathBuf> {
+    if !roots.is_empty() {
+        return roots.to_owned();
     }
-
-    /// Reads how the sandbox is reached.
-    pub(super) fn read(&self, id: &SandboxId) -> Result<MachineAccess, Failure> {
-        match self {
-            Self::Go(folders) => folders.read(id),
-            Self::Rust(folders) => folders.read(id),
-        }
-    }
+    let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let rootless = rootless.filter(|folder| folder.is_absolute());
+    [PathBuf::from("/")].into_iter().chain(rootless).collect()
 }
 
 #[cfg(test)]
