@@ -25,7 +25,7 @@ pub(crate) struct Timings {
 }
 
 /// Time that a phase took in total, without nested phases, and how often it occurred.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct PhaseTime {
     name: String,
     time: Duration,
@@ -53,16 +53,17 @@ impl Timings {
 
     fn add(&self, name: &str, time: Duration) {
         let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = phases.iter().position(|phase| phase.name == name);
-        let index = index.unwrap_or_else(|| {
-            phases.push(PhaseTime {
+        match phases.iter_mut().find(|phase| phase.name == name) {
+            Some(phase) => {
+                phase.time += time;
+                phase.parts += 1;
+            }
+            None => phases.push(PhaseTime {
                 name: name.to_owned(),
-                ..PhaseTime::default()
-            });
-            phases.len() - 1
-        });
-        phases[index].time += time;
-        phases[index].parts += 1;
+                time,
+                parts: 1,
+            }),
+        }
     }
 }
 

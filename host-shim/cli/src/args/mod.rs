@@ -13,8 +13,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 pub(crate) use native::{
-    FormatArg, NativeListArgs, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
-    SysctlSetArgs,
+    FormatArg, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand, SysctlSetArgs,
 };
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.

@@ -4,12 +4,11 @@ use patchbay_host::card::CardRequest;
 use patchbay_host::ops;
 use patchbay_types::failure::Failure;
 use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
+use serde_json::Value;
 
 use crate::args::{FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg};
 use crate::input;
-use crate::output::{
-    AddedJson, CardJson, ListedJson, Outcome, UpdatedJson, json_line, json_line_or_null,
-};
+use crate::output::{Outcome, cards, json_line, json_line_or_null};
 
 /// `kata-network add-iface`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
@@ -39,8 +38,8 @@ pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
 
 /// `kata-network list-ifaces`.
 pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
-    let cards = ops::list(&global.find(sandbox)?)?.into_iter();
-    json_line_or_null(&cards.map(ListedJson::from).collect::<Vec<_>>())
+    let interfaces = ops::list(&global.find(sandbox)?)?;
+    json_line_or_null(&interfaces.iter().map(cards::listed).collect::<Vec<_>>())
 }
 
 /// `kata-network update-iface`, which accepts any interface of the guest.
@@ -61,8 +60,8 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
             Ok(String::new())
         }
         NicCommand::List(args) => {
-            let cards = ops::list(&global.find(&args.sandbox)?)?.into_iter();
-            let cards: Vec<CardJson> = cards.map(CardJson::from).collect();
+            let interfaces = ops::list(&global.find(&args.sandbox)?)?;
+            let cards: Vec<_> = interfaces.iter().map(cards::card).collect();
             args.format.format().render(&cards)
         }
         NicCommand::Set(args) => {
@@ -99,16 +98,12 @@ fn plug(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
     request: &CardRequest,
-) -> Result<AddedJson, Failure> {
+) -> Result<Value, Failure> {
     let path = ops::plug(&global.find(sandbox)?, request, global.timeout)?;
-    Ok(AddedJson::new(request, &path))
+    Ok(cards::added(request, &path))
 }
 
-fn set(
-    global: &GlobalArgs,
-    sandbox: &SandboxArg,
-    change: &LinkChange,
-) -> Result<UpdatedJson, Failure> {
+fn set(global: &GlobalArgs, sandbox: &SandboxArg, change: &LinkChange) -> Result<Value, Failure> {
     ops::update(&global.find(sandbox)?, change)?;
-    Ok(UpdatedJson::from(change))
+    Ok(cards::updated(change))
 }

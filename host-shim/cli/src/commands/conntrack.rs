@@ -7,7 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::connect;
 use crate::args::{CleanupArgs, ConntrackCommand, ConntrackListArgs, GlobalArgs, SandboxArg};
-use crate::output::FlowJson;
+use crate::output::flows;
 
 pub(super) fn run(global: &GlobalArgs, command: &ConntrackCommand) -> Result<String, Failure> {
     match command {
@@ -35,6 +35,6 @@ fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure
         words => Some(parse(words)?),
     };
     let flows = connect(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
-    let flows: Vec<FlowJson> = flows.iter().map(FlowJson::from).collect();
+    let flows: Vec<_> = flows.iter().map(flows::flow).collect();
     args.format.format().render(&flows)
 }

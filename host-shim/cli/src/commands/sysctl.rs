@@ -3,22 +3,30 @@
 use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
+use serde_json::{Value, json};
 
 use super::connect;
-use crate::args::{GlobalArgs, NativeListArgs, SysctlCommand, SysctlSetArgs};
-use crate::output::SysctlJson;
+use crate::args::{GlobalArgs, SysctlCommand, SysctlSetArgs};
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
     match command {
-        SysctlCommand::List(args) => list(global, args),
+        SysctlCommand::List(args) => {
+            let readings = connect(global, &args.sandbox)?.sysctls()?;
+            let settings: Vec<_> = readings.iter().map(setting).collect();
+            args.format.format().render(&settings)
+        }
         SysctlCommand::Set(args) => set(global, args),
     }
 }
 
-fn list(global: &GlobalArgs, args: &NativeListArgs) -> Result<String, Failure> {
-    let readings = connect(global, &args.sandbox)?.sysctls()?;
-    let settings: Vec<SysctlJson> = readings.iter().map(SysctlJson::from).collect();
-    args.format.format().render(&settings)
+/// Formats a setting of `sysctl list`.
+fn setting(reading: &Reading) -> Value {
+    json!({
+        "name": reading.sysctl.name(),
+        "value": reading.value.to_string(),
+        "range": reading.sysctl.legal(),
+        "purpose": reading.sysctl.purpose(),
+    })
 }
 
 fn set(global: &GlobalArgs, args: &SysctlSetArgs) -> Result<String, Failure> {

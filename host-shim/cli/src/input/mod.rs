@@ -189,9 +189,10 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             raw_flags: _,
             dad,
         } = document;
-        let queues = (queues != 0)
-            .then(|| queues.to_string())
-            .unwrap_or_default();
+        let queues = match queues {
+            0 => String::new(),
+            queues => queues.to_string(),
+        };
         let fixed = [
             ("device", device),
             ("hwAddr", mac),

@@ -1,146 +1,80 @@
-//! Network cards as JSON and as rows of tables.
+//! Network cards as JSON. Keys and their order are those of kata, except in `nic list`.
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-/// Card that `add-iface` or `nic add` plugged; keys and their order are those of kata.
-#[derive(Debug, Serialize)]
-pub(crate) struct AddedJson {
-    device: String,
-    name: String,
-    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<AddressJson>,
-    mtu: u16,
-    #[serde(rename = "hwAddr")]
-    mac: String,
-    #[serde(rename = "pciAddr")]
-    path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queues: Option<u16>,
-    #[serde(rename = "vhostUserSocket", skip_serializing_if = "Option::is_none")]
-    socket: Option<String>,
-    #[serde(rename = "vhostUserMode", skip_serializing_if = "Option::is_none")]
-    mode: Option<&'static str>,
+use super::without_nulls;
+
+/// Formats the card that `add-iface` or `nic add` plugged.
+pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
+    let link = request.link.parts();
+    let (socket, mode) = match &request.backend {
+        Backend::Tap => (None, None),
+        Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
+        Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
+    };
+    without_nulls(json!({
+        "device": request.device.as_str(),
+        "name": link.name.as_str(),
+        "IPAddresses": addresses_or_null(&link.addresses),
+        "mtu": link.mtu.get(),
+        "hwAddr": link.mac.to_string(),
+        "pciAddr": path.to_string(),
+        "queues": link.queues.map(QueuePairs::get),
+        "vhostUserSocket": socket.map(ToString::to_string),
+        "vhostUserMode": mode,
+    }))
 }
 
-impl AddedJson {
-    pub(crate) fn new(request: &CardRequest, path: &PciPath) -> Self {
-        let link = request.link.parts();
-        let (socket, mode) = match &request.backend {
-            Backend::Tap => (None, None),
-            Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
-            Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
-        };
-        Self {
-            device: request.device.to_string(),
-            name: link.name.to_string(),
-            addresses: addresses(&link.addresses),
-            mtu: link.mtu.get(),
-            mac: link.mac.to_string(),
-            path: path.to_string(),
-            queues: link.queues.map(QueuePairs::get),
-            socket: socket.map(ToString::to_string),
-            mode,
-        }
+/// Formats a card of `list-ifaces`.
+pub(crate) fn listed(interface: &Interface) -> Value {
+    let addresses = interface.addresses.iter().map(ToString::to_string);
+    without_nulls(json!({
+        "name": interface.name,
+        "mac": interface.mac.map(|mac| mac.to_string()),
+        "ip": (!interface.addresses.is_empty()).then(|| addresses.collect::<Vec<_>>()),
+        "mtu": interface.mtu,
+    }))
+}
+
+/// Formats a card of `nic list`.
+pub(crate) fn card(interface: &Interface) -> Value {
+    without_nulls(json!({
+        "name": interface.name,
+        "hwAddr": interface.mac.map(|mac| mac.to_string()),
+        "mtu": interface.mtu,
+        "up": interface.up,
+        "IPAddresses": addresses(&interface.addresses),
+        "pciAddr": interface.path.as_ref().map(ToString::to_string),
+        "queues": interface.queues.map(QueuePairs::get),
+    }))
+}
+
+/// Formats the change that `update-iface` or `nic set` made.
+pub(crate) fn updated(change: &LinkChange) -> Value {
+    without_nulls(json!({
+        "name": change.name().as_str(),
+        "IPAddresses": change.addresses().map_or(Value::Null, addresses_or_null),
+        "mtu": change.mtu().map(Mtu::get),
+    }))
+}
+
+fn addresses_or_null(list: &[InterfaceAddress]) -> Value {
+    if list.is_empty() {
+        return Value::Null;
     }
+    addresses(list)
 }
 
-/// Address of an interface; `Family` is `AF_INET` or `AF_INET6`, `Mask` the prefix length.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct AddressJson {
-    family: u32,
-    address: String,
-    mask: String,
-}
-
-impl From<&InterfaceAddress> for AddressJson {
-    fn from(address: &InterfaceAddress) -> Self {
-        Self {
-            family: if address.ip().is_ipv4() { 2 } else { 10 },
-            address: address.ip().to_string(),
-            mask: address.prefix().to_string(),
-        }
-    }
-}
-
-fn addresses(addresses: &[InterfaceAddress]) -> Vec<AddressJson> {
-    addresses.iter().map(AddressJson::from).collect()
-}
-
-/// Card of `list-ifaces`; keys and their order are those of kata.
-#[derive(Debug, Serialize)]
-pub(crate) struct ListedJson {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ip: Vec<String>,
-    mtu: u32,
-}
-
-impl From<Interface> for ListedJson {
-    fn from(interface: Interface) -> Self {
-        Self {
-            name: interface.name,
-            mac: interface.mac.map(|mac| mac.to_string()),
-            ip: interface
-                .addresses
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            mtu: interface.mtu,
-        }
-    }
-}
-
-/// Card of `nic list`.
-#[derive(Debug, Serialize)]
-pub(crate) struct CardJson {
-    name: String,
-    #[serde(rename = "hwAddr", skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-    mtu: u32,
-    up: bool,
-    #[serde(rename = "IPAddresses")]
-    addresses: Vec<AddressJson>,
-    #[serde(rename = "pciAddr", skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queues: Option<u16>,
-}
-
-impl From<Interface> for CardJson {
-    fn from(interface: Interface) -> Self {
-        Self {
-            name: interface.name,
-            mac: interface.mac.map(|mac| mac.to_string()),
-            mtu: interface.mtu,
-            up: interface.up,
-            addresses: addresses(&interface.addresses),
-            path: interface.path.map(|path| path.to_string()),
-            queues: interface.queues.map(QueuePairs::get),
-        }
-    }
-}
-
-/// Change that `update-iface` or `nic set` made; keys are those of kata.
-#[derive(Debug, Serialize)]
-pub(crate) struct UpdatedJson {
-    name: String,
-    #[serde(rename = "IPAddresses", skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<AddressJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u16>,
-}
-
-impl From<&LinkChange> for UpdatedJson {
-    fn from(change: &LinkChange) -> Self {
-        Self {
-            name: change.name().to_string(),
-            addresses: addresses(change.addresses().unwrap_or_default()),
-            mtu: change.mtu().map(Mtu::get),
-        }
-    }
+/// Formats addresses: `Family` is `AF_INET` or `AF_INET6`, `Mask` the prefix length.
+fn addresses(addresses: &[InterfaceAddress]) -> Value {
+    let address = |address: &InterfaceAddress| {
+        json!({
+            "Family": if address.ip().is_ipv4() { 2 } else { 10 },
+            "Address": address.ip(),
+            "Mask": address.prefix().to_string(),
+        })
+    };
+    addresses.iter().map(address).collect()
 }

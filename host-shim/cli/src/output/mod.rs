@@ -1,13 +1,12 @@
 //! Everything that is printed: JSON, tables, progress, timings and errors.
 
-mod cards;
-mod flows;
+pub(crate) mod cards;
+pub(crate) mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 pub(crate) mod ipvs_table;
 mod progress;
 pub(crate) mod report;
-mod sysctl;
 pub(crate) mod table;
 
 use std::fmt::Write as _;
@@ -17,11 +16,9 @@ use std::process::ExitCode;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::text::is_terminal_control;
 use serde::Serialize;
+use serde_json::Value;
 
-pub(crate) use cards::{AddedJson, CardJson, ListedJson, UpdatedJson};
-pub(crate) use flows::FlowJson;
 pub(crate) use progress::RestoreProgress;
-pub(crate) use sysctl::SysctlJson;
 
 use crate::timings::Timings;
 
@@ -64,6 +61,14 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     }
     escaped.push('\n');
     Ok(escaped)
+}
+
+/// Drops the members of an object that are `null`.
+fn without_nulls(mut object: Value) -> Value {
+    if let Value::Object(members) = &mut object {
+        members.retain(|_, value| !value.is_null());
+    }
+    object
 }
 
 /// Renders `values` as a line of JSON; `null` if there are none, as Go prints a nil slice.

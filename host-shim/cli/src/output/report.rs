@@ -3,7 +3,7 @@
 use std::fmt;
 
 use patchbay_host::ops::{
-    CardStatus, Examination, MachineStatus, Mechanism, Missing, MonitorStatus,
+    BusSlots, CardStatus, Examination, MachineStatus, Mechanism, Requirement,
 };
 use patchbay_host::sandbox::Phase;
 use patchbay_types::text::escape_controls;
@@ -14,28 +14,20 @@ pub(crate) struct Report<'a>(pub(crate) &'a Examination);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Examination {
-            id,
-            monitor,
-            machine,
-            agent,
-            netns,
-            vhost_net,
-            cards,
-            missing,
-        } = self.0;
-        writeln!(f, "sandbox    {id}")?;
-        let MonitorStatus {
-            path,
-            free,
-            greeting_ms,
-        } = monitor;
-        let state = if *free { "free" } else { "does not serve us" };
-        let path = escape_controls(path);
-        writeln!(f, "monitor    {path}: {state}, after {greeting_ms} ms")?;
-        if let Some(machine) = machine {
+        let Self(examination) = self;
+        writeln!(f, "sandbox    {}", examination.id)?;
+        let monitor = &examination.monitor;
+        let state = if monitor.free {
+            "free"
+        } else {
+            "does not serve us"
+        };
+        let (path, millis) = (escape_controls(&monitor.path), monitor.greeting_ms);
+        writeln!(f, "monitor    {path}: {state}, after {millis} ms")?;
+        if let Some(machine) = &examination.machine {
             write_machine(f, machine)?;
         }
+        let agent = &examination.agent;
         write!(f, "agent      {}", escape_controls(&agent.address))?;
         if let Some((version, kernel)) = agent.version.as_ref().zip(agent.kernel.as_ref()) {
             let features = agent.features.join(" ");
@@ -45,25 +37,22 @@ impl fmt::Display for Report<'_> {
             )?;
         }
         writeln!(f)?;
-        if let Some(netns) = netns {
+        if let Some(netns) = &examination.netns {
             writeln!(f, "netns      {}", escape_controls(netns))?;
         }
-        let vhost = if *vhost_net { "yes" } else { "no" };
+        let vhost = if examination.vhost_net { "yes" } else { "no" };
         writeln!(f, "vhost-net  {vhost}")?;
-        for card in cards {
+        for card in &examination.cards {
             write_card(f, card)?;
         }
-        for Missing {
-            requirement,
-            blocker,
-        } in missing
-        {
-            writeln!(f, "missing    {}: {}", requirement.part, requirement.impact)?;
-            if let Some(blocker) = blocker {
+        for missing in &examination.missing {
+            let Requirement { part, impact } = missing.requirement;
+            writeln!(f, "missing    {part}: {impact}")?;
+            if let Some(blocker) = &missing.blocker {
                 writeln!(f, "           {}", blocker.line())?;
             }
         }
-        let verdict = match self.0.blocker() {
+        let verdict = match examination.blocker() {
             None => "cards can be plugged",
             Some(_) => "no card can be plugged now",
         };
@@ -72,28 +61,23 @@ impl fmt::Display for Report<'_> {
 }
 
 fn write_machine(f: &mut fmt::Formatter<'_>, machine: &MachineStatus) -> fmt::Result {
-    let MachineStatus {
-        r#type,
-        qemu,
-        state,
-        shared_memory,
-        hotplug,
-        slots,
-    } = machine;
-    let (kind, state) = (escape_controls(r#type), escape_controls(state));
-    writeln!(f, "machine    {kind}, QEMU {qemu}, {state}")?;
-    let memory = if *shared_memory {
-        "shared"
-    } else {
-        "not shared"
-    };
-    writeln!(f, "memory     {memory}")?;
-    let free: usize = slots.iter().map(|slots| slots.free).sum();
-    let buses = slots.iter();
-    let buses = buses.map(|slots| format!("{} on {}", slots.free, escape_controls(&slots.bus)));
-    let buses = buses.collect::<Vec<_>>().join(", ");
+    let (kind, state) = (
+        escape_controls(&machine.r#type),
+        escape_controls(&machine.state),
+    );
+    writeln!(f, "machine    {kind}, QEMU {}, {state}", machine.qemu)?;
+    let not = if machine.shared_memory { "" } else { "not " };
+    writeln!(f, "memory     {not}shared")?;
+    let free: usize = machine.slots.iter().map(|slots| slots.free).sum();
+    let on_bus = |slots: &BusSlots| format!("{} on {}", slots.free, escape_controls(&slots.bus));
+    let buses = machine
+        .slots
+        .iter()
+        .map(on_bus)
+        .collect::<Vec<_>>()
+        .join(", ");
     writeln!(f, "slots      {free} free: {buses}")?;
-    let unplugging = match hotplug {
+    let unplugging = match machine.hotplug {
         Mechanism::Acpi => "by ACPI, which takes less than half a second",
         Mechanism::Native => "by native hot-plug, which takes about 6 s",
     };
@@ -119,7 +103,7 @@ fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_host::ops::{AgentStatus, BusSlots, Requirement};
+    use patchbay_host::ops::{AgentStatus, Missing, MonitorStatus};
 
     use super::*;
 

@@ -280,13 +280,11 @@ async fn with_timeout<T, F: Future<Output = ttrpc::Result<T>>>(
 ) -> Result<T, Failure> {
     // ttrpc's own deadline is later: it has no kind, and a peer that stops reading delays it.
     let context = ttrpc::context::with_duration(timeout + MARGIN);
-    match tokio::time::timeout(timeout, call(context)).await {
-        Ok(reply) => reply.map_err(status::to_failure),
-        Err(_) => {
-            let message = format!("the agent gave no answer in {} s", timeout.as_secs());
-            Err(Failure::new(Kind::Timeout, message))
-        }
-    }
+    let Ok(reply) = tokio::time::timeout(timeout, call(context)).await else {
+        let message = format!("the agent gave no answer in {} s", timeout.as_secs());
+        return Err(Failure::new(Kind::Timeout, message));
+    };
+    reply.map_err(status::to_failure)
 }
 
 /// Reports a phase that the guest measured, inside the current span.

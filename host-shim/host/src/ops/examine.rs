@@ -116,6 +116,7 @@ pub struct Missing {
     pub blocker: Option<Failure>,
 }
 
+#[expect(clippy::ref_option, reason = "the signature that serde needs")]
 fn as_line<S: Serializer>(blocker: &Option<Failure>, to: S) -> Result<S::Ok, S::Error> {
     blocker.as_ref().map(Failure::line).serialize(to)
 }
@@ -258,23 +259,17 @@ impl Findings {
         requirement: Requirement,
         result: Result<T, impl Into<Failure>>,
     ) -> Option<T> {
-        let missing = |failure: Failure| Missing {
-            requirement,
-            blocker: Some(failure),
-        };
         result
-            .map_err(|failure| self.missing.push(missing(failure.into())))
+            .map_err(|failure| self.push(requirement, Some(failure.into())))
             .ok()
     }
 
-    /// Records a requirement that plugging works without.
-    fn recommend(&mut self, requirement: Requirement, is_met: bool) {
-        if !is_met {
-            self.missing.push(Missing {
-                requirement,
-                blocker: None,
-            });
-        }
+    /// Records a missing requirement; plugging works without it unless there is a `blocker`.
+    fn push(&mut self, requirement: Requirement, blocker: Option<Failure>) {
+        self.missing.push(Missing {
+            requirement,
+            blocker,
+        });
     }
 
     fn check_machine(&mut self, info: &QemuInfo) {
@@ -287,8 +282,12 @@ impl Findings {
         if machine.slots.is_empty() {
             self.require::<()>(FREE_SLOT, Err(hotplug::no_free_slot()));
         }
-        self.recommend(SHARED_MEMORY, machine.shared_memory);
-        self.recommend(ACPI_HOTPLUG, machine.hotplug == Mechanism::Acpi);
+        if !machine.shared_memory {
+            self.push(SHARED_MEMORY, None);
+        }
+        if machine.hotplug != Mechanism::Acpi {
+            self.push(ACPI_HOTPLUG, None);
+        }
     }
 
     fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
@@ -299,18 +298,19 @@ impl Findings {
             let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
             self.require(AGENT, greeting)
         };
-        let mut status = AgentStatus {
+        let (version, kernel, features) = greeting.map_or_else(Default::default, |greeting| {
+            (
+                Some(greeting.version),
+                Some(greeting.kernel),
+                greeting.features,
+            )
+        });
+        AgentStatus {
             address: sandbox.agent.to_string(),
-            version: None,
-            kernel: None,
-            features: Vec::new(),
-        };
-        if let Some(greeting) = greeting {
-            status.version = Some(greeting.version);
-            status.kernel = Some(greeting.kernel);
-            status.features = greeting.features;
+            version,
+            kernel,
+            features,
         }
-        status
     }
 
     /// Checks the host; returns whether it has vhost-net.
@@ -320,7 +320,9 @@ impl Findings {
             self.require(NETNS, open_nsfs(netns));
         }
         let vhost_net = open(Path::new("/dev/vhost-net")).is_ok();
-        self.recommend(VHOST_NET, vhost_net);
+        if !vhost_net {
+            self.push(VHOST_NET, None);
+        }
         vhost_net
     }
 
@@ -329,8 +331,9 @@ impl Findings {
         let records = self.require(JOURNAL, records);
         let mut records = records.unwrap_or_default();
         records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        let all_finished = records.iter().all(|card| card.phase == Phase::Plugged);
-        self.recommend(FINISHED_OPERATION, all_finished);
+        if records.iter().any(|card| card.phase != Phase::Plugged) {
+            self.push(FINISHED_OPERATION, None);
+        }
         let plugged = nics.iter().filter_map(|nic| {
             let name = nic.id.strip_prefix(CardRecord::DEVICE_PREFIX)?;
             let record = records.iter().find(|card| card.name.as_str() == name);

@@ -101,49 +101,23 @@ pub(crate) struct MultiQueue {
     pub(crate) vectors: u32,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct ChardevInfo {
-    pub(crate) label: String,
-    pub(crate) filename: String,
+/// Declares the used fields of replies.
+macro_rules! replies {
+    ($($type:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* })*) => {$(
+        #[derive(Debug, Deserialize)]
+        pub(crate) struct $type {
+            $($(#[$attribute])* pub(crate) $field: $kind,)*
+        }
+    )*};
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct ObjectPropertyInfo {
-    pub(crate) name: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct PciInfo {
-    pub(crate) bus: i64,
-    pub(crate) devices: Vec<PciDeviceInfo>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct PciDeviceInfo {
-    pub(crate) slot: u8,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct VersionInfo {
-    pub(crate) qemu: VersionTriple,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct VersionTriple {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
-    pub(crate) micro: u32,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct StatusInfo {
-    pub(crate) status: String,
-    pub(crate) running: bool,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct Memdev {
-    pub(crate) share: bool,
+replies! {
+    ChardevInfo { label: String, filename: String }
+    ObjectPropertyInfo { name: String, #[serde(rename = "type")] kind: String }
+    PciInfo { bus: i64, devices: Vec<PciDeviceInfo> }
+    PciDeviceInfo { slot: u8 }
+    VersionInfo { qemu: VersionTriple }
+    VersionTriple { major: u32, minor: u32, micro: u32 }
+    StatusInfo { status: String, running: bool }
+    Memdev { share: bool }
 }

@@ -79,21 +79,13 @@ impl Message {
     pub(super) fn parse(line: &[u8]) -> Result<Self, Error> {
         let message: RawMessage = serde_json::from_slice(line)
             .map_err(|_| Error::Malformed("a line is not a QMP object"))?;
-        let RawMessage {
-            greeting,
-            event,
-            id,
-            error,
-            result,
-            data,
-        } = message;
-        if let Some(greeting) = greeting {
+        if let Some(greeting) = message.greeting {
             return Ok(Self::Greeting(greeting));
         }
-        if let Some(name) = event {
-            return Ok(Self::Event(Event::new(name, &data)));
+        if let Some(name) = message.event {
+            return Ok(Self::Event(Event::new(name, &message.data)));
         }
-        let result = match (error, result) {
+        let result = match (message.error, message.result) {
             (Some(error), _) => Err(error),
             (None, Some(value)) => Ok(value),
             (None, None) => {
@@ -101,7 +93,10 @@ impl Message {
                 return Err(Error::Malformed(message));
             }
         };
-        Ok(Self::Reply { id, result })
+        Ok(Self::Reply {
+            id: message.id,
+            result,
+        })
     }
 }
 

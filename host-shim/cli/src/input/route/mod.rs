@@ -76,12 +76,12 @@ fn flag_scope(text: &str) -> Result<u32, InvalidValue> {
 
 /// Reads the routes of `add-route`, each with its echo.
 pub(crate) fn to_add(path: &Path) -> Result<Vec<(RouteSpec, RouteText)>, Failure> {
-    each(&Document::read(path)?, |text| text.new_route())
+    each(&Document::read(path)?, RouteText::new_route)
 }
 
 /// Reads the patterns of `del-route`, each with its echo.
 pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, RouteText)>, Failure> {
-    each(&Document::read(path)?, |text| text.pattern())
+    each(&Document::read(path)?, RouteText::pattern)
 }
 
 /// Reads the complete list of `update-routes`; `None` for JSON `null`. As for the incumbent, a
