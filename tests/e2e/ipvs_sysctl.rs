@@ -97,8 +97,8 @@ fn invalid_settings_change_nothing(guest: &Guest) {
         ("sync_threshold", &["50", "3"], "THRESHOLD below PERIOD"),
         ("sync_ports", &["3"], "a power of two"),
         ("conntrack", &["on"], "whole number"),
-        ("../ip_forward", &["1"], "no setting of IPVS"),
-        ("net.ipv4.ip_forward", &["1"], "no setting of IPVS"),
+        ("../ip_forward", &["1"], "an IPVS setting"),
+        ("net.ipv4.ip_forward", &["1"], "an IPVS setting"),
     ] {
         let done = set(guest, name, value);
         assert_eq!((done.status, done.out.as_str()), (2, ""), "{name}: {done}");

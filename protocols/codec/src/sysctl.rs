@@ -58,7 +58,7 @@ mod tests {
             SysctlValue::One(i64::MAX),
             SysctlValue::Two(3, 50),
         ] {
-            let sysctl = Sysctl::Conntrack;
+            let sysctl = Sysctl::try_from(5).unwrap();
             let reading = Reading { sysctl, value };
             assert_eq!(unpack::<Reading>(&pack(&reading)), Ok(reading));
             let set = unpack::<Setting>(&pack(&reading)).map(|set| set.get());

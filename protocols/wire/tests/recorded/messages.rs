@@ -10,7 +10,7 @@ use patchbay_types::conntrack::{
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
     self, Change, Connection, Detail, Forward, ListedServer, Peer, Reading, RestoreMode, Restored,
-    RuleLine, Setting, Stats, Sysctl, SysctlValue,
+    RuleLine, Setting, Stats, SysctlValue,
 };
 use patchbay_types::{
     Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkChange, LinkFields, LinkSpec,
@@ -283,13 +283,13 @@ fn connections() -> Vec<Connection> {
 
 fn settings() -> (Vec<Reading>, Setting) {
     let reading = |sysctl, value| Reading { sysctl, value };
-    let conntrack = reading(Sysctl::Conntrack, SysctlValue::One(1));
-    let odd = reading(Sysctl::AmDroprate, SysctlValue::One(-1));
+    let conntrack = reading("conntrack".parse().unwrap(), SysctlValue::One(1));
+    let odd = reading("am_droprate".parse().unwrap(), SysctlValue::One(-1));
     (vec![conntrack, odd], Setting::new(conntrack).unwrap())
 }
 
 /// The messages by name; of a stream a single one.
-pub fn all() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn all() -> Vec<(String, Vec<u8>)> {
     let mut messages = Vec::new();
     let mut add = |name: &str, bytes: Vec<u8>| messages.push((name.to_owned(), bytes));
     agent_messages(&mut add);

@@ -9,39 +9,9 @@ use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// Setting. Its number is part of the wire format, so new settings are added at the end.
+/// Setting, as its row in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the table below says what each is")]
-pub enum Sysctl {
-    AmDroprate,
-    Amemthresh,
-    BackupOnly,
-    CacheBypass,
-    ConnReuseMode,
-    Conntrack,
-    DropEntry,
-    DropPacket,
-    ExpireNodestConn,
-    ExpireQuiescentTemplate,
-    IgnoreTunneled,
-    NatIcmpSend,
-    PmtuDisc,
-    RunEstimation,
-    ScheduleIcmp,
-    SecureTcp,
-    SloppySctp,
-    SloppyTcp,
-    SnatReroute,
-    SyncPersistMode,
-    SyncPorts,
-    SyncQlenMax,
-    SyncRefreshPeriod,
-    SyncRetries,
-    SyncSockSize,
-    SyncThreshold,
-    SyncVersion,
-}
+pub struct Sysctl(u8);
 
 /// Legal values of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,205 +32,78 @@ const INT: i64 = i32::MAX as i64;
 const SECONDS: i64 = INT / 1000;
 const FLAG: Legal = UpTo(1);
 
-type Row = (Sysctl, &'static str, Legal, &'static str);
+/// Name of the file, legal values, effect.
+type Row = (&'static str, Legal, &'static str);
 
-/// Settings in the order of their numbers and names.
+/// Settings by name. Positions are part of the wire format: new settings are added at the end.
+#[rustfmt::skip]
 const TABLE: [Row; 27] = [
-    (
-        Sysctl::AmDroprate,
-        "am_droprate",
-        UpTo(INT),
-        "one packet in so many is dropped where drop_packet is 3",
-    ),
-    (
-        Sysctl::Amemthresh,
-        "amemthresh",
-        UpTo(INT),
-        "free pages below which the automatic defences work",
-    ),
-    (
-        Sysctl::BackupOnly,
-        "backup_only",
-        FLAG,
-        "a backup of the sync daemon forwards nothing itself",
-    ),
-    (
-        Sysctl::CacheBypass,
-        "cache_bypass",
-        FLAG,
-        "without a cache server packets go to where they were meant for",
-    ),
-    (
-        Sysctl::ConnReuseMode,
-        "conn_reuse_mode",
-        UpTo(3),
-        "a client's port that is used again gets a new server: 0 never, 1 where that is safe, 2 also while a connection ends",
-    ),
-    (
-        Sysctl::Conntrack,
-        "conntrack",
-        FLAG,
-        "connections of IPVS are tracked by conntrack too",
-    ),
-    (
-        Sysctl::DropEntry,
-        "drop_entry",
-        UpTo(3),
-        "half-open connections are dropped at random: 0 never, 1 and 2 short of memory, 3 always",
-    ),
-    (
-        Sysctl::DropPacket,
-        "drop_packet",
-        UpTo(3),
-        "packets are dropped before they are forwarded: 0 never, 1 and 2 short of memory, 3 always",
-    ),
-    (
-        Sysctl::ExpireNodestConn,
-        "expire_nodest_conn",
-        FLAG,
-        "connections end with their server",
-    ),
-    (
-        Sysctl::ExpireQuiescentTemplate,
-        "expire_quiescent_template",
-        FLAG,
-        "persistent clients leave a server of weight 0",
-    ),
-    (
-        Sysctl::IgnoreTunneled,
-        "ignore_tunneled",
-        FLAG,
-        "packets of protocols that IPVS does not know are never scheduled again",
-    ),
-    (
-        Sysctl::NatIcmpSend,
-        "nat_icmp_send",
-        FLAG,
-        "a server whose connection is unknown gets an ICMP error",
-    ),
-    (
-        Sysctl::PmtuDisc,
-        "pmtu_disc",
-        FLAG,
-        "packets that are too long and must not be cut are refused",
-    ),
-    (
-        Sysctl::RunEstimation,
-        "run_estimation",
-        FLAG,
-        "rates and counters are kept up to date",
-    ),
-    (
-        Sysctl::ScheduleIcmp,
-        "schedule_icmp",
-        FLAG,
-        "ICMP that belongs to no connection is scheduled",
-    ),
-    (
-        Sysctl::SecureTcp,
-        "secure_tcp",
-        UpTo(3),
-        "stricter states of TCP: 0 never, 1 and 2 short of memory, 3 always",
-    ),
-    (
-        Sysctl::SloppySctp,
-        "sloppy_sctp",
-        FLAG,
-        "any packet of SCTP begins a connection",
-    ),
-    (
-        Sysctl::SloppyTcp,
-        "sloppy_tcp",
-        FLAG,
-        "any packet of TCP begins a connection",
-    ),
-    (
-        Sysctl::SnatReroute,
-        "snat_reroute",
-        FLAG,
-        "answers are routed as if this guest had sent them",
-    ),
-    (
-        Sysctl::SyncPersistMode,
-        "sync_persist_mode",
-        FLAG,
-        "of persistent services only the templates are synchronised",
-    ),
-    (
-        Sysctl::SyncPorts,
-        "sync_ports",
-        PowerOfTwo(64),
-        "threads and ports of a sync daemon",
-    ),
-    (
-        Sysctl::SyncQlenMax,
-        "sync_qlen_max",
-        UpTo(INT),
-        "most messages that wait to be sent to the backup",
-    ),
-    (
-        Sysctl::SyncRefreshPeriod,
-        "sync_refresh_period",
-        UpTo(SECONDS),
-        "seconds by which a timer must have moved before it is synchronised again",
-    ),
-    (
-        Sysctl::SyncRetries,
-        "sync_retries",
-        UpTo(3),
-        "how often an unchanged connection is synchronised again",
-    ),
-    (
-        Sysctl::SyncSockSize,
-        "sync_sock_size",
-        UpTo(INT),
-        "bytes that the sync daemon's socket may hold; 0 is the system's",
-    ),
-    (
-        Sysctl::SyncThreshold,
-        "sync_threshold",
-        Threshold,
-        "a connection is synchronised after THRESHOLD packets, and then once in every PERIOD packets",
-    ),
-    (
-        Sysctl::SyncVersion,
-        "sync_version",
-        FLAG,
-        "version of the synchronisation protocol that is sent",
-    ),
+    ("am_droprate", UpTo(INT), "with drop_packet 3, one in this many packets is dropped"),
+    ("amemthresh", UpTo(INT), "number of free pages below which the automatic defences act"),
+    ("backup_only", FLAG, "a backup of the sync daemon does not forward"),
+    ("cache_bypass", FLAG, "packets go to their original destination if there is no cache server"),
+    ("conn_reuse_mode", UpTo(3),
+        "a reused client port is scheduled again: 0 never, 1 where safe, 2 also while closing"),
+    ("conntrack", FLAG, "conntrack tracks the connections of IPVS"),
+    ("drop_entry", UpTo(3),
+        "random drop of half-open connections: 0 never, 1 and 2 short of memory, 3 always"),
+    ("drop_packet", UpTo(3),
+        "drop of packets before they are forwarded: 0 never, 1 and 2 short of memory, 3 always"),
+    ("expire_nodest_conn", FLAG, "connections end with their real server"),
+    ("expire_quiescent_template", FLAG, "persistent clients leave a real server of weight 0"),
+    ("ignore_tunneled", FLAG, "packets of unknown protocols are not scheduled again"),
+    ("nat_icmp_send", FLAG, "a real server gets an ICMP error for an unknown connection"),
+    ("pmtu_disc", FLAG, "packets that exceed the path MTU are refused"),
+    ("run_estimation", FLAG, "rates are estimated"),
+    ("schedule_icmp", FLAG, "ICMP packets without a connection are scheduled"),
+    ("secure_tcp", UpTo(3), "stricter TCP states: 0 never, 1 and 2 short of memory, 3 always"),
+    ("sloppy_sctp", FLAG, "any SCTP packet creates a connection"),
+    ("sloppy_tcp", FLAG, "any TCP packet creates a connection"),
+    ("snat_reroute", FLAG, "replies are routed like packets that this guest sends"),
+    ("sync_persist_mode", FLAG, "for persistent services only the templates are synchronised"),
+    ("sync_ports", PowerOfTwo(64), "threads and ports of a sync daemon"),
+    ("sync_qlen_max", UpTo(INT), "maximum number of queued sync messages"),
+    ("sync_refresh_period", UpTo(SECONDS),
+        "change of a timer, in seconds, that synchronises a connection again"),
+    ("sync_retries", UpTo(3), "number of repeated synchronisations of an unchanged connection"),
+    ("sync_sock_size", UpTo(INT),
+        "buffer of the sync daemon's socket in bytes; 0: the system's default"),
+    ("sync_threshold", Threshold,
+        "packets before a connection is synchronised (THRESHOLD), then packets per sync (PERIOD)"),
+    ("sync_version", FLAG, "version of the synchronisation protocol to send"),
 ];
 
 impl Sysctl {
     /// Returns all settings by name.
     pub fn all() -> impl Iterator<Item = Self> {
-        TABLE.iter().map(|(sysctl, ..)| *sysctl)
+        (0..).map(Self).take(TABLE.len())
     }
 
     fn row(self) -> &'static Row {
-        &TABLE[usize::from(self.number())]
+        &TABLE[usize::from(self.0)]
     }
 
     /// Returns the number on the wire.
     pub fn number(self) -> u8 {
-        self as u8
+        self.0
     }
 
     /// Returns the name of the file.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.row().1
+        self.row().0
     }
 
     /// Describes the legal values.
     #[must_use]
     pub fn legal(self) -> String {
-        self.row().2.to_string()
+        self.row().1.to_string()
     }
 
     /// Describes the effect.
     #[must_use]
     pub fn purpose(self) -> &'static str {
-        self.row().3
+        self.row().2
     }
 }
 
@@ -268,9 +111,13 @@ impl TryFrom<u8> for Sysctl {
     type Error = InvalidValue;
 
     fn try_from(number: u8) -> Result<Self, InvalidValue> {
-        let row = TABLE.get(usize::from(number));
-        let none = || InvalidValue::new(&number.to_string(), "there is no such setting");
-        row.map(|(sysctl, ..)| *sysctl).ok_or_else(none)
+        if usize::from(number) < TABLE.len() {
+            return Ok(Self(number));
+        }
+        Err(InvalidValue::new(
+            &number.to_string(),
+            "there is no such setting",
+        ))
     }
 }
 
@@ -279,9 +126,9 @@ impl FromStr for Sysctl {
 
     fn from_str(name: &str) -> Result<Self, InvalidValue> {
         let short = name.strip_prefix("net.ipv4.vs.").unwrap_or(name);
-        let row = TABLE.iter().find(|(_, known, ..)| *known == short);
-        let none = || InvalidValue::new(name, "it is no setting of IPVS; sysctl list shows them");
-        row.map(|(sysctl, ..)| *sysctl).ok_or_else(none)
+        let found = Self::all().find(|sysctl| sysctl.name() == short);
+        let rule = "it must be an IPVS setting, see sysctl list";
+        found.ok_or_else(|| InvalidValue::new(name, rule))
     }
 }
 
@@ -366,7 +213,7 @@ impl Setting {
     /// # Errors
     /// A value outside of the range.
     pub fn new(wanted: Reading) -> Result<Self, InvalidValue> {
-        let legal = wanted.sysctl.row().2;
+        let legal = wanted.sysctl.row().1;
         if !legal.takes(wanted.value) {
             let rule = format!("{} is {legal}", wanted.sysctl.name());
             return Err(InvalidValue::new(&wanted.value.to_string(), rule));
