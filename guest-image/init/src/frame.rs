@@ -38,20 +38,14 @@ pub enum FrameError {
     #[error("unknown frame kind {0}")]
     UnknownKind(u8),
     /// The payload is longer than [`MAX_PAYLOAD_BYTES`].
-    #[error("frame of {length} bytes, the limit is {MAX_PAYLOAD_BYTES}")]
-    TooLong {
-        /// Length of the payload.
-        length: usize,
-    },
+    #[error("frame of {0} bytes, the limit is {MAX_PAYLOAD_BYTES}")]
+    TooLong(usize),
     /// The connection ended within a frame.
     #[error("the connection ended within a frame")]
     Truncated,
     /// The payload does not match the kind.
-    #[error("malformed payload in a frame of kind {kind}")]
-    MalformedPayload {
-        /// Kind of the frame.
-        kind: u8,
-    },
+    #[error("malformed payload in a frame of kind {0}")]
+    MalformedPayload(u8),
     /// The command has no program.
     #[error("empty command")]
     EmptyCommand,
@@ -75,13 +69,10 @@ impl Frame {
     /// Writes the frame by one call of `write_all`, so that a lock around it keeps frames whole.
     pub fn write_to(&self, writer: &mut impl Write) -> Result<(), FrameError> {
         let (kind, payload) = self.encode()?;
-        let too_long = || FrameError::TooLong {
-            length: payload.len(),
-        };
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(too_long());
-        }
-        let length = u32::try_from(payload.len()).map_err(|_| too_long())?;
+        let length = u32::try_from(payload.len()).ok();
+        let length = length
+            .filter(|_| payload.len() <= MAX_PAYLOAD_BYTES)
+            .ok_or(FrameError::TooLong(payload.len()))?;
         let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
         bytes.push(kind);
         bytes.extend_from_slice(&length.to_be_bytes());
@@ -94,8 +85,9 @@ impl Frame {
     /// Reads a frame; `None` if the connection ended between frames.
     pub fn read_from(reader: &mut impl Read) -> Result<Option<Self>, FrameError> {
         let mut header = [0; HEADER_LEN];
-        if read_first_byte(reader, &mut header)? == 0 {
-            return Ok(None);
+        match reader.read_exact(&mut header[..1]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
         }
         read_rest(reader, &mut header[1..])?;
         let [kind, length @ ..] = header;
@@ -104,7 +96,7 @@ impl Frame {
         }
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > MAX_PAYLOAD_BYTES {
-            return Err(FrameError::TooLong { length });
+            return Err(FrameError::TooLong(length));
         }
         let mut payload = vec![0; length];
         read_rest(reader, &mut payload)?;
@@ -130,7 +122,7 @@ impl Frame {
     }
 
     fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, FrameError> {
-        let malformed = || FrameError::MalformedPayload { kind };
+        let malformed = || FrameError::MalformedPayload(kind);
         Ok(match kind {
             COMMAND => Self::Command(
                 payload
@@ -150,15 +142,6 @@ impl Frame {
             FAILED => Self::Failed(String::from_utf8(payload).map_err(|_| malformed())?),
             unknown => return Err(FrameError::UnknownKind(unknown)),
         })
-    }
-}
-
-fn read_first_byte(reader: &mut impl Read, header: &mut [u8; HEADER_LEN]) -> io::Result<usize> {
-    loop {
-        match reader.read(&mut header[..1]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
     }
 }
 
@@ -235,9 +218,9 @@ mod tests {
     fn oversized_payload_fails_in_both_directions() {
         let length = MAX_PAYLOAD_BYTES + 1;
         let written = Frame::Stdout(vec![0; length]).write_to(&mut Vec::new());
-        assert!(matches!(written, Err(FrameError::TooLong { length: l }) if l == length));
+        assert!(matches!(written, Err(FrameError::TooLong(l)) if l == length));
         let read = Frame::read_from(&mut b"\x04\x00\x01\x00\x01".as_slice());
-        assert!(matches!(read, Err(FrameError::TooLong { length: l }) if l == length));
+        assert!(matches!(read, Err(FrameError::TooLong(l)) if l == length));
     }
 
     #[test]
@@ -254,7 +237,7 @@ mod tests {
             b"\x07\0\0\0\x01\xff",
         ] {
             let read = Frame::read_from(&mut bytes.as_slice());
-            assert!(matches!(read, Err(FrameError::MalformedPayload { kind }) if kind == bytes[0]));
+            assert!(matches!(read, Err(FrameError::MalformedPayload(kind)) if kind == bytes[0]));
         }
     }
 

@@ -1,81 +1,104 @@
 //! Command line of `patchbay-sandbox`.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use patchbay_host::sandbox::DEFAULT_RUN_DIR;
 
-use crate::image::BuildOptions;
-use crate::image::overlay::OverlayOptions;
+use crate::error::Error;
+use crate::exec::exec;
+use crate::image::{self, BuildOptions, overlay};
 use crate::launch::options::StartOptions;
+use crate::launch::registry::RunDir;
 use crate::paths::absolute_path;
+use crate::{console, launch, list};
 
 /// Build, start, stop and list sandboxes for development and tests of patchbay.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "patchbay-sandbox", version)]
-pub struct LauncherArgs {
+struct LauncherArgs {
     /// Run directory, with a folder for each sandbox
     #[arg(long, env = "PATCHBAY_RUN_DIR", default_value = DEFAULT_RUN_DIR, global = true,
           value_parser = absolute_path())]
-    pub run_dir: PathBuf,
-    /// Subcommand.
+    run_dir: PathBuf,
     #[command(subcommand)]
-    pub command: LauncherCommand,
+    command: LauncherCommand,
 }
 
-/// Subcommands.
-#[derive(Debug, Subcommand)]
-pub enum LauncherCommand {
+#[derive(Subcommand)]
+enum LauncherCommand {
     /// Build the image that sandboxes boot
     Build(BuildOptions),
     /// Write the agent and its systemd unit for a Kata guest, as a tree and as an archive
-    Overlay(OverlayOptions),
+    Overlay(overlay::OverlayOptions),
     /// Start a sandbox and wait until its agent answers
     Start(StartOptions),
     /// Stop a sandbox and remove its folder
-    Stop(IdOrPrefix),
+    Stop {
+        /// Sandbox ID, or a unique prefix
+        id: String,
+    },
     /// List sandboxes
-    List(ListFormat),
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the output of a sandbox's console
-    Console(ConsoleArgs),
+    Console {
+        /// Sandbox ID, or a unique prefix
+        id: String,
+        /// Print new output until the sandbox ends
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Run a command in a sandbox started with --tools
-    Exec(ExecArgs),
+    Exec {
+        /// Sandbox ID, or a unique prefix
+        id: String,
+        /// Command and its arguments
+        #[arg(required = true, last = true, value_name = "CMD")]
+        command: Vec<OsString>,
+    },
 }
 
-/// A sandbox.
-#[derive(Debug, Args)]
-pub struct IdOrPrefix {
-    /// Sandbox ID, or a unique prefix
-    pub id: String,
+/// Parses the command line, runs the command and returns the exit code.
+#[must_use]
+pub fn main() -> i32 {
+    run(LauncherArgs::parse()).unwrap_or_else(|error| {
+        error.lines().iter().for_each(|line| print_note(line));
+        error.kind().exit_code().into()
+    })
 }
 
-/// Output format of `list`.
-#[derive(Debug, Args)]
-pub struct ListFormat {
-    /// Print a JSON array
-    #[arg(long)]
-    pub json: bool,
+fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
+    let run_dir = RunDir::new(run_dir);
+    let mut out = io::stdout();
+    match command {
+        LauncherCommand::Build(options) => image::build(&options)?,
+        LauncherCommand::Overlay(options) => overlay::write(&options)?,
+        LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
+        LauncherCommand::Stop { id } => launch::stop(&run_dir, &id)?,
+        LauncherCommand::List { json: true } => {
+            list::print_json(&run_dir.list()?, &mut out).map_err(Error::Output)?;
+        }
+        LauncherCommand::List { json: false } => {
+            list::print_table(&run_dir.list()?, &mut out).map_err(Error::Output)?;
+        }
+        LauncherCommand::Console { id, follow: true } => {
+            console::follow(&run_dir.find(&id)?, &mut out).map_err(Error::Output)?;
+        }
+        LauncherCommand::Console { id, follow: false } => {
+            console::show(&run_dir.find(&id)?, &mut out).map_err(Error::Output)?;
+        }
+        LauncherCommand::Exec { id, command } => return exec(&run_dir.find(&id)?, command),
+    }
+    Ok(0)
 }
 
-/// Arguments of `console`.
-#[derive(Debug, Args)]
-pub struct ConsoleArgs {
-    /// The sandbox.
-    #[command(flatten)]
-    pub sandbox: IdOrPrefix,
-    /// Print new output until the sandbox ends
-    #[arg(long, short)]
-    pub follow: bool,
-}
-
-/// Arguments of `exec`.
-#[derive(Debug, Args)]
-pub struct ExecArgs {
-    /// The sandbox.
-    #[command(flatten)]
-    pub sandbox: IdOrPrefix,
-    /// Command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
+fn print_note(line: &str) {
+    // A failed standard error leaves nowhere to report it.
+    let _ = writeln!(io::stderr(), "patchbay-sandbox: {line}");
 }

@@ -5,33 +5,31 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
+use crate::launch::folder::CONSOLE;
 use crate::launch::registry::RegisteredSandbox;
 use crate::text::escape_lines;
 
-/// Behavior at the end of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
-    /// Wait for more until the sandbox ends.
-    Yes,
-    /// Return.
-    No,
-}
-
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Prints the console of a sandbox.
-pub fn show(sandbox: &RegisteredSandbox, follow: Follow, out: &mut impl Write) -> io::Result<()> {
-    let mut log = File::open(sandbox.folder.console())?;
-    loop {
-        // Checked before the read, which then gets all output of a sandbox that has ended.
-        let running = sandbox.qemu().is_some();
-        let mut bytes = Vec::new();
-        log.read_to_end(&mut bytes)?;
-        out.write_all(escape_lines(&bytes).as_bytes())?;
-        out.flush()?;
-        if follow == Follow::No || !running {
-            return Ok(());
-        }
+/// Prints the output so far.
+pub(crate) fn show(sandbox: &RegisteredSandbox, out: &mut impl Write) -> io::Result<()> {
+    copy(&mut File::open(sandbox.folder.file(CONSOLE))?, out)
+}
+
+/// Prints the output until the sandbox ends.
+pub(crate) fn follow(sandbox: &RegisteredSandbox, out: &mut impl Write) -> io::Result<()> {
+    let mut log = File::open(sandbox.folder.file(CONSOLE))?;
+    // Checked before the copy, which then gets all output of a sandbox that has ended.
+    while sandbox.qemu().is_some() {
+        copy(&mut log, out)?;
         thread::sleep(POLL_INTERVAL);
     }
+    copy(&mut log, out)
+}
+
+fn copy(log: &mut File, out: &mut impl Write) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    out.write_all(escape_lines(&bytes).as_bytes())?;
+    out.flush()
 }

@@ -8,61 +8,21 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::Duration;
 
-use patchbay_host::sandbox::{SandboxFile, SandboxId};
+use patchbay_host::sandbox::SandboxFile;
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
 use patchbay_init::frame::{Frame, FrameError};
-use patchbay_types::failure::Failure;
 use patchbay_types::text::escape_controls;
 
+use crate::error::Error;
 use crate::image::Tools;
-use crate::launch::LaunchError;
 use crate::launch::registry::RegisteredSandbox;
-
-/// Error of running a command in the guest.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// The sandbox has no command server.
-    #[error("sandbox {0} can't run commands: it was started without --tools")]
-    NoTools(SandboxId),
-    /// The command server can't be reached.
-    #[error("could not connect to the command server of sandbox {id}")]
-    Unreachable {
-        /// Id of the sandbox.
-        id: SandboxId,
-        /// Error of the connection.
-        source: io::Error,
-    },
-    /// The guest can't start the program.
-    #[error("the guest could not start {program}: {reason}")]
-    NotStarted {
-        /// Name of the program.
-        program: String,
-        /// Error message of the guest, escaped.
-        reason: String,
-    },
-    /// The connection ended before the command.
-    #[error("the connection to the guest ended before the command")]
-    ConnectionLost,
-    /// A frame can't be sent or received.
-    #[error("could not exchange data with the guest")]
-    Frame(#[from] FrameError),
-    /// The command's output can't be written.
-    #[error("could not write the command's output")]
-    Output(#[source] io::Error),
-    /// The sandbox is not running.
-    #[error(transparent)]
-    Sandbox(#[from] LaunchError),
-    /// `sandbox.json` is missing because the sandbox is starting, or it is invalid.
-    #[error("could not read the sandbox's address")]
-    SandboxFile(#[from] Failure),
-}
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const INPUT_CHUNK_BYTES: usize = 32 * 1024;
 
 /// Runs a command in the guest; returns its exit status, or 128 + the signal that killed it.
-pub fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, ExecError> {
+pub(crate) fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, Error> {
     let mut connection = connect(sandbox)?;
     let program = command.first().cloned().unwrap_or_default();
     let arguments = command.into_iter().map(OsString::into_vec).collect();
@@ -73,15 +33,17 @@ pub fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, 
     receive(&mut connection, &program.to_string_lossy())
 }
 
-fn connect(sandbox: &RegisteredSandbox) -> Result<File, ExecError> {
-    let not_running = || LaunchError::NotRunning(sandbox.id.clone());
+fn connect(sandbox: &RegisteredSandbox) -> Result<File, Error> {
+    let not_running = || Error::NotRunning(sandbox.id.clone());
     let record = sandbox.record.as_ref().ok_or_else(not_running)?;
     sandbox.qemu().ok_or_else(not_running)?;
     if record.tools == Tools::Without {
-        return Err(ExecError::NoTools(sandbox.id.clone()));
+        return Err(Error::NoTools(sandbox.id.clone()));
     }
-    let agent = SandboxFile::read(sandbox.folder.path())?.endpoint()?;
-    let unreachable = |source| ExecError::Unreachable {
+    let agent = SandboxFile::read(sandbox.folder.path())
+        .and_then(|file| file.endpoint())
+        .map_err(Error::SandboxFile)?;
+    let unreachable = |source| Error::Unreachable {
         id: sandbox.id.clone(),
         source,
     };
@@ -107,7 +69,7 @@ fn send_input(connection: &mut File) {
     }
 }
 
-fn receive(connection: &mut File, program: &str) -> Result<i32, ExecError> {
+fn receive(connection: &mut File, program: &str) -> Result<i32, Error> {
     let mut stdout = io::stdout().lock();
     let mut stderr = io::stderr().lock();
     loop {
@@ -116,20 +78,20 @@ fn receive(connection: &mut File, program: &str) -> Result<i32, ExecError> {
             Some(Frame::Stderr(bytes)) => write_all(&mut stderr, &bytes)?,
             Some(Frame::Exited(status)) => return Ok(status),
             Some(Frame::Failed(reason)) => {
-                return Err(ExecError::NotStarted {
+                return Err(Error::NotExecuted {
                     program: program.to_owned(),
                     reason: escape_controls(&reason),
                 });
             }
             Some(Frame::Command(_) | Frame::Stdin(_) | Frame::StdinEnd) | None => {
-                return Err(ExecError::ConnectionLost);
+                return Err(Error::ConnectionLost);
             }
         }
     }
 }
 
-fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), ExecError> {
+fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
     out.write_all(bytes)
         .and_then(|()| out.flush())
-        .map_err(ExecError::Output)
+        .map_err(Error::CommandOutput)
 }

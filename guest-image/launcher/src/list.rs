@@ -33,13 +33,13 @@ impl SandboxRow {
 }
 
 /// Prints a JSON array.
-pub fn print_json(sandboxes: &[RegisteredSandbox], out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_json(sandboxes: &[RegisteredSandbox], out: &mut impl Write) -> io::Result<()> {
     let rows: Vec<SandboxRow> = sandboxes.iter().map(SandboxRow::new).collect();
     writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)
 }
 
 /// Prints a table.
-pub fn print_table(sandboxes: &[RegisteredSandbox], out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_table(sandboxes: &[RegisteredSandbox], out: &mut impl Write) -> io::Result<()> {
     for row in sandboxes.iter().map(SandboxRow::new) {
         let SandboxRow { id, state, .. } = &row;
         let pid = row

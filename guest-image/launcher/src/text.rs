@@ -3,8 +3,7 @@
 use patchbay_types::text::escape_controls;
 
 /// Escapes terminal controls other than line ends and tabs.
-#[must_use]
-pub fn escape_lines(bytes: &[u8]) -> String {
+pub(crate) fn escape_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
     let mut escaped = String::with_capacity(text.len());
     for piece in text.split_inclusive(['\n', '\t']) {

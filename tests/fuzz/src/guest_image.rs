@@ -1,11 +1,8 @@
 //! Inputs of an image (kernels, programs, modules) and the archives built from them.
 
 use std::io::Read;
-use std::path::Path;
 
-use patchbay_sandbox::image::archive::Archive;
-use patchbay_sandbox::image::bzimage::vmlinux_of;
-use patchbay_sandbox::image::elf::needs_of;
+use patchbay_sandbox::fuzz;
 
 use crate::pick;
 
@@ -14,11 +11,11 @@ pub(crate) fn run(data: &[u8]) {
     let (kind, bytes) = pick(data);
     match kind {
         b'0' => {
-            if let Ok(kernel) = vmlinux_of(bytes) {
+            if let Some(kernel) = fuzz::vmlinux_of(bytes) {
                 assert!(kernel.starts_with(b"\x7fELF"));
             }
         }
-        b'1' => drop(needs_of(Path::new("program"), bytes)),
+        b'1' => fuzz::needs_of(bytes),
         b'3' => archive(bytes),
         _ => {}
     }
@@ -38,9 +35,7 @@ fn archive(bytes: &[u8]) {
         return;
     }
     let content = &bytes[end..];
-    let mut archive = Archive::default();
-    archive.file(name, content.to_vec());
-    let Ok(encoded) = archive.encode() else {
+    let Some(encoded) = fuzz::archive(name, content) else {
         return;
     };
     let mut rest = encoded.as_slice();

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-#[derive(Debug, Clone)]
 enum Node {
     Directory,
     File { mode: u32, content: Vec<u8> },
@@ -16,8 +15,8 @@ enum Node {
 }
 
 /// Archive under construction: entries by path, without a leading slash.
-#[derive(Debug, Clone, Default)]
-pub struct Archive {
+#[derive(Default)]
+pub(crate) struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
@@ -29,25 +28,24 @@ const ALIGNMENT: usize = 4;
 
 impl Archive {
     /// Adds an empty directory and its parents.
-    pub fn directory(&mut self, path: &str) {
-        self.parents(path);
-        self.nodes.insert(relative(path), Node::Directory);
+    pub(crate) fn directory(&mut self, path: &str) {
+        self.node(path, Node::Directory);
     }
 
     /// Adds an executable file.
-    pub fn program(&mut self, path: &str, content: Vec<u8>) {
+    pub(crate) fn program(&mut self, path: &str, content: Vec<u8>) {
         let mode = 0o755;
         self.node(path, Node::File { mode, content });
     }
 
     /// Adds a file.
-    pub fn file(&mut self, path: &str, content: Vec<u8>) {
+    pub(crate) fn file(&mut self, path: &str, content: Vec<u8>) {
         let mode = 0o644;
         self.node(path, Node::File { mode, content });
     }
 
     /// Adds a symbolic link, unless the path exists.
-    pub fn link_if_free(&mut self, path: &str, target: &str) {
+    pub(crate) fn link_if_free(&mut self, path: &str, target: &str) {
         if !self.nodes.contains_key(&relative(path)) {
             let target = target.to_owned();
             self.node(path, Node::Symlink { target });
@@ -58,7 +56,7 @@ impl Archive {
     ///
     /// # Errors
     /// A path contains NUL or is the name of the end entry.
-    pub fn encode(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let invalid = |path: &&String| path.contains('\0') || *path == TRAILER;
         if let Some(path) = self.nodes.keys().find(invalid) {
             let message = format!("the cpio format can't represent the path {path:?}");
@@ -74,7 +72,7 @@ impl Archive {
     }
 
     /// Writes the tree into a folder, replacing files and keeping directories.
-    pub fn unpack(&self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn unpack(&self, folder: &Path) -> io::Result<()> {
         for (path, node) in &self.nodes {
             let path = folder.join(path);
             match node {
@@ -93,18 +91,14 @@ impl Archive {
         Ok(())
     }
 
+    /// Adds a node and the directories above it.
     fn node(&mut self, path: &str, node: Node) {
-        self.parents(path);
-        self.nodes.insert(relative(path), node);
-    }
-
-    fn parents(&mut self, path: &str) {
         let path = relative(path);
         for (end, _) in path.match_indices('/') {
-            self.nodes
-                .entry(path[..end].to_owned())
-                .or_insert(Node::Directory);
+            let parent = self.nodes.entry(path[..end].to_owned());
+            parent.or_insert(Node::Directory);
         }
+        self.nodes.insert(path, node);
     }
 }
 

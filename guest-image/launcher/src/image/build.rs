@@ -10,49 +10,44 @@ use tempfile::TempDir;
 use super::kernel_package::KernelPackage;
 use super::packages::{self, PackageName};
 use super::programs::{self, BinDir};
-use super::{Image, ImageError, KERNEL_PACKAGE, Tools, VMLINUX, at, initrd, tools};
+use super::{Image, KERNEL_PACKAGE, VMLINUX, existing, initrd, tools};
+use crate::error::{Error, at};
 use crate::paths::absolute_path;
 
 /// Arguments of `build`.
 #[derive(Debug, clap::Args)]
-pub struct BuildOptions {
-    /// Image to build; its folder is created if it is missing.
+pub(crate) struct BuildOptions {
     #[command(flatten)]
-    pub image: Image,
+    pub(crate) image: Image,
     /// Debian package of the kernel
     #[arg(long, value_name = "PACKAGE", default_value = KERNEL_PACKAGE)]
-    pub kernel: PackageName,
+    pub(crate) kernel: PackageName,
     /// Take the tools from the image in this folder instead of downloading them
     #[arg(long, value_name = "DIR", conflicts_with = "tools", value_parser = absolute_path())]
-    pub tools_of: Option<PathBuf>,
-    /// Folder of the guest's programs.
+    pub(crate) tools_of: Option<PathBuf>,
     #[command(flatten)]
-    pub bin_dir: BinDir,
+    pub(crate) bin_dir: BinDir,
 }
 
 /// Builds the image. Each of its files is replaced atomically.
-pub fn build(options: &BuildOptions) -> Result<(), ImageError> {
+pub(crate) fn build(options: &BuildOptions) -> Result<(), Error> {
     let folder = &options.image.folder;
     fs::create_dir_all(folder).map_err(at(folder))?;
-    let download_tools = options.image.tools() == Tools::With;
     // Local files come first: their errors must not cost a download.
     let base_programs = options.bin_dir.read_all(&programs::BASE)?;
-    let tool_programs = if download_tools {
-        options.bin_dir.read_all(&programs::FOR_TOOLS)?
-    } else {
-        Vec::new()
-    };
+    let read_tools = || options.bin_dir.read_all(&programs::FOR_TOOLS);
+    let tool_programs = options.image.tools.then(read_tools).transpose()?;
     let kernel = KernelPackage::open(folder, &options.kernel)?;
     let modules = kernel.modules()?;
     let base = initrd::base(&base_programs, &modules)?;
     write(folder, initrd::BASE, &base)?;
-    let tools = match &options.tools_of {
-        Some(other) => {
-            let path = Image::in_folder(other).existing(initrd::TOOLS, "build --tools")?;
+    let tools = match (&options.tools_of, tool_programs) {
+        (Some(other), _) => {
+            let path = existing(other, initrd::TOOLS, "build --tools")?;
             Some(fs::read(&path).map_err(at(&path))?)
         }
-        None if download_tools => Some(initrd::tools(&tool_programs, tools_tree(folder)?.path())?),
-        None => None,
+        (None, Some(programs)) => Some(initrd::tools(&programs, tools_tree(folder)?.path())?),
+        (None, None) => None,
     };
     if let Some(tools) = tools {
         let all = [&base[..], &initrd::modules_for_tools(&modules)?, &tools].concat();
@@ -62,7 +57,7 @@ pub fn build(options: &BuildOptions) -> Result<(), ImageError> {
     write(folder, VMLINUX, &kernel.vmlinux()?)
 }
 
-fn tools_tree(folder: &Path) -> Result<TempDir, ImageError> {
+fn tools_tree(folder: &Path) -> Result<TempDir, Error> {
     let downloads = TempDir::new_in(folder).map_err(at(folder))?;
     packages::download_with_dependencies(&tools::PACKAGES, downloads.path())?;
     let tree = TempDir::new_in(folder).map_err(at(folder))?;
@@ -71,7 +66,7 @@ fn tools_tree(folder: &Path) -> Result<TempDir, ImageError> {
 }
 
 /// Replaces a file atomically: readers, and sandboxes that are booting, see the old or the new one.
-pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), ImageError> {
+pub(super) fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), Error> {
     let path = folder.join(name);
     let mode = fs::Permissions::from_mode(0o644);
     let mut file = tempfile::Builder::new()

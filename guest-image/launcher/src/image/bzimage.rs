@@ -7,19 +7,12 @@ use ruzstd::decoding::StreamingDecoder;
 
 /// Error of extracting a kernel.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum BzImageError {
-    /// The signature of the setup header is missing.
+pub(crate) enum BzImageError {
     #[error("not a bzImage")]
     NotBzImage,
     /// Setup headers before protocol 2.08 don't describe the payload.
     #[error("boot protocol {major}.{minor:02} is older than 2.08")]
-    OldProtocol {
-        /// Major number of the protocol version.
-        major: u8,
-        /// Minor number of the protocol version.
-        minor: u8,
-    },
-    /// The payload extends past the end of the file.
+    OldProtocol { major: u8, minor: u8 },
     #[error("the file is truncated")]
     Truncated,
     /// The compression is neither LZ4 nor Zstandard.
@@ -28,7 +21,6 @@ pub enum BzImageError {
     /// The payload can't be decompressed, or not to the size in its trailer.
     #[error("the compressed payload is damaged")]
     Damaged,
-    /// The decompressed payload is not an ELF file.
     #[error("the payload is not an ELF file")]
     NotElf,
 }
@@ -53,7 +45,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const MAX_VMLINUX_BYTES: u64 = 256 << 20;
 
 /// Extracts the ELF kernel from `bzimage`.
-pub fn vmlinux_of(bzimage: &[u8]) -> Result<Vec<u8>, BzImageError> {
+pub(crate) fn vmlinux_of(bzimage: &[u8]) -> Result<Vec<u8>, BzImageError> {
     let payload = payload_of(bzimage)?;
     // The kernel's build appends the decompressed size, whatever the compression.
     let (frame, length) = payload.split_last_chunk().ok_or(BzImageError::Truncated)?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::archive::Archive;
 use super::modules::KernelModules;
 use super::programs::GuestProgram;
-use super::{ImageError, at, tools};
+use super::tools;
+use crate::error::{Error, at};
 
 pub(super) const BASE: &str = "initrd.cpio";
 pub(super) const TOOLS: &str = "initrd-tools.cpio";
@@ -14,10 +15,7 @@ pub(super) const BASE_AND_TOOLS: &str = "initrd-with-tools.cpio";
 const EMPTY_FOLDERS: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/tmp"];
 
 /// Returns the archive of every sandbox.
-pub(super) fn base(
-    programs: &[GuestProgram],
-    modules: &KernelModules,
-) -> Result<Vec<u8>, ImageError> {
+pub(super) fn base(programs: &[GuestProgram], modules: &KernelModules) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     for folder in EMPTY_FOLDERS {
         archive.directory(folder);
@@ -28,14 +26,14 @@ pub(super) fn base(
 }
 
 /// Returns the archive that follows the base in a sandbox with tools.
-pub(super) fn modules_for_tools(modules: &KernelModules) -> Result<Vec<u8>, ImageError> {
+pub(super) fn modules_for_tools(modules: &KernelModules) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     modules.add_for_tools(&mut archive)?;
     encode(&archive, BASE_AND_TOOLS)
 }
 
 /// Returns the last archive of a sandbox with tools. It does not depend on the kernel.
-pub(super) fn tools(programs: &[GuestProgram], tree: &Path) -> Result<Vec<u8>, ImageError> {
+pub(super) fn tools(programs: &[GuestProgram], tree: &Path) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     add_programs(&mut archive, programs);
     tools::add_programs(&mut archive, tree)?;
@@ -48,6 +46,6 @@ fn add_programs(archive: &mut Archive, programs: &[GuestProgram]) {
     }
 }
 
-fn encode(archive: &Archive, name: &str) -> Result<Vec<u8>, ImageError> {
+fn encode(archive: &Archive, name: &str) -> Result<Vec<u8>, Error> {
     archive.encode().map_err(at(Path::new(name)))
 }

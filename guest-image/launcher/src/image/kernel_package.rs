@@ -6,9 +6,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::bzimage;
 use super::modules::KernelModules;
 use super::packages::{self, PackageName};
-use super::{ImageError, at, bzimage};
+use crate::error::{Error, at};
 
 /// Folder of unpacked packages. Another name than that of earlier layouts, which lack depmod's index.
 const CACHE: &str = "kernels";
@@ -22,7 +23,7 @@ pub(super) struct KernelPackage {
 
 impl KernelPackage {
     /// Opens the package in the cache below `folder`, and downloads it first if it is not there.
-    pub(super) fn open(folder: &Path, package: &PackageName) -> Result<Self, ImageError> {
+    pub(super) fn open(folder: &Path, package: &PackageName) -> Result<Self, Error> {
         let cache = folder.join(CACHE);
         let folder = cache.join(package.as_str());
         if !folder.is_dir() {
@@ -38,17 +39,17 @@ impl KernelPackage {
         Ok(Self { folder })
     }
 
-    pub(super) fn vmlinux(&self) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn vmlinux(&self) -> Result<Vec<u8>, Error> {
         let path = self.folder.join(VMLINUX);
         fs::read(&path).map_err(at(&path))
     }
 
-    pub(super) fn modules(&self) -> Result<KernelModules, ImageError> {
+    pub(super) fn modules(&self) -> Result<KernelModules, Error> {
         KernelModules::open(only_entry(&self.folder.join(MODULES), "")?)
     }
 }
 
-fn download(cache: &Path, package: &PackageName) -> Result<TempDir, ImageError> {
+fn download(cache: &Path, package: &PackageName) -> Result<TempDir, Error> {
     let archives = TempDir::new_in(cache).map_err(at(cache))?;
     packages::download(package, archives.path())?;
     let tree = TempDir::new_in(cache).map_err(at(cache))?;
@@ -65,13 +66,13 @@ fn download(cache: &Path, package: &PackageName) -> Result<TempDir, ImageError> 
 }
 
 /// Returns the one entry of `folder` whose name starts with `prefix`.
-fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf, ImageError> {
+fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf, Error> {
     let entries = fs::read_dir(folder).map_err(at(folder))?;
     let mut found = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     match (found.next(), found.next()) {
         (Some(entry), None) => Ok(entry.path()),
-        _ => Err(ImageError::NoKernel),
+        _ => Err(Error::NoKernel),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use patchbay_init::BOOT_MODULES;
@@ -10,7 +10,7 @@ use patchbay_netcfg::modules::files_of;
 use xz4rust::XzReader;
 
 use super::archive::Archive;
-use super::{ImageError, at};
+use crate::error::{Error, at};
 
 /// Loaded by the agent on demand. Schedulers are found by [`IPVS_PREFIX`].
 const ON_DEMAND: [&str; 3] = ["ip_vs", "nf_conntrack", "nf_conntrack_netlink"];
@@ -31,7 +31,7 @@ pub(super) struct KernelModules {
 
 impl KernelModules {
     /// Reads depmod's index in `folder`, which is named after the kernel release.
-    pub(super) fn open(folder: PathBuf) -> Result<Self, ImageError> {
+    pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
         let read = |name: &str| {
             let path = folder.join(name);
             fs::read_to_string(&path).map_err(at(&path))
@@ -44,31 +44,30 @@ impl KernelModules {
     }
 
     /// Adds the modules of every sandbox, and an index of them for the agent and for init.
-    pub(super) fn add_base(&self, archive: &mut Archive) -> Result<(), ImageError> {
+    pub(super) fn add_base(&self, archive: &mut Archive) -> Result<(), Error> {
         let files = self.base()?;
         self.add(archive, &files)?;
-        let included = |row: &&str| {
-            files
-                .iter()
-                .any(|file| row.starts_with(&format!("{file}:")))
-        };
-        let index: String = self
-            .index
-            .lines()
-            .filter(included)
-            .map(|row| row.replace(".ko.xz", ".ko") + "\n")
-            .collect();
+        let mut index = String::new();
+        for row in self.index.lines() {
+            if row
+                .split_once(':')
+                .is_some_and(|(file, _)| files.contains(file))
+            {
+                index += &row.replace(".ko.xz", ".ko");
+                index.push('\n');
+            }
+        }
         archive.file(&self.guest_path("modules.dep"), index.into_bytes());
         Ok(())
     }
 
     /// Adds the further modules of sandboxes with tools.
-    pub(super) fn add_for_tools(&self, archive: &mut Archive) -> Result<(), ImageError> {
+    pub(super) fn add_for_tools(&self, archive: &mut Archive) -> Result<(), Error> {
         let all = self.select(FOR_TOOLS)?;
         self.add(archive, &(&all - &self.base()?))
     }
 
-    fn base(&self) -> Result<BTreeSet<String>, ImageError> {
+    fn base(&self) -> Result<BTreeSet<String>, Error> {
         let files = self.index.lines().filter_map(|row| row.split_once(':'));
         let names: Vec<String> = files.map(|(file, _)| module_name(file)).collect();
         let ipvs = names.iter().filter(|name| name.starts_with(IPVS_PREFIX));
@@ -80,28 +79,29 @@ impl KernelModules {
     fn select<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
-    ) -> Result<BTreeSet<String>, ImageError> {
+    ) -> Result<BTreeSet<String>, Error> {
         let mut files = BTreeSet::new();
         for name in names {
             match files_of(&self.index, name) {
                 Some(found) => files.extend(found),
                 None if self.builtin.lines().any(|file| module_name(file) == name) => {}
-                None => return Err(ImageError::MissingModule(name.to_owned())),
+                None => return Err(Error::MissingModule(name.to_owned())),
             }
         }
         Ok(files)
     }
 
     /// Adds files uncompressed: not every kernel decompresses modules, and emulated it takes long.
-    fn add(&self, archive: &mut Archive, files: &BTreeSet<String>) -> Result<(), ImageError> {
+    fn add(&self, archive: &mut Archive, files: &BTreeSet<String>) -> Result<(), Error> {
         for file in files {
             let path = self.folder.join(file);
             let plain = file.strip_suffix(".xz");
-            let content = match plain {
-                None => fs::read(&path),
-                Some(_) => File::open(&path).and_then(decompress),
-            };
-            let content = content.map_err(at(&path))?;
+            let mut content = Vec::new();
+            let read = File::open(&path).and_then(|mut file| match plain {
+                None => file.read_to_end(&mut content),
+                Some(_) => XzReader::new(file).read_to_end(&mut content),
+            });
+            read.map_err(at(&path))?;
             archive.file(&self.guest_path(plain.unwrap_or(file)), content);
         }
         Ok(())
@@ -111,12 +111,6 @@ impl KernelModules {
         let release = self.folder.file_name().unwrap_or_default();
         format!("/lib/modules/{}/{file}", release.display())
     }
-}
-
-fn decompress(xz: File) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    XzReader::new(xz).read_to_end(&mut content)?;
-    Ok(content)
 }
 
 /// Returns the module's name as the kernel shows it, with `_` for `-`.
@@ -160,7 +154,7 @@ mod tests {
         (root, modules)
     }
 
-    fn unpacked(fill: impl FnOnce(&mut Archive) -> Result<(), ImageError>) -> tempfile::TempDir {
+    fn unpacked(fill: impl FnOnce(&mut Archive) -> Result<(), Error>) -> tempfile::TempDir {
         let mut archive = Archive::default();
         fill(&mut archive).unwrap();
         let tree = tempfile::tempdir().unwrap();
@@ -208,7 +202,7 @@ mod tests {
     fn unknown_module_is_named() {
         let (_root, modules) = package(INDEX, &XZ);
         let error = modules.select(["virtio_net", "nothing"]).unwrap_err();
-        assert!(matches!(error, ImageError::MissingModule(name) if name == "nothing"));
+        assert!(matches!(error, Error::MissingModule(name) if name == "nothing"));
     }
 
     #[test]
@@ -234,9 +228,7 @@ mod tests {
         for bytes in [&XZ[..40], &altered] {
             let (_root, modules) = package(INDEX, bytes);
             let error = modules.add_base(&mut Archive::default()).unwrap_err();
-            assert!(
-                matches!(error, ImageError::Io { path, .. } if path.ends_with("virtio_net.ko.xz"))
-            );
+            assert!(matches!(error, Error::Io { path, .. } if path.ends_with("virtio_net.ko.xz")));
         }
     }
 }

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
+use super::build;
 use super::programs::BinDir;
-use super::{ImageError, at, build};
+use crate::error::{Error, at};
 
 const UNIT: &str = include_str!("../../../overlay/patchbay-agent.service");
 const UNITS: &str = "/usr/lib/systemd/system";
@@ -18,19 +19,15 @@ const ARCHIVE: &str = "overlay.cpio";
 
 /// Arguments of `overlay`.
 #[derive(Debug, clap::Args)]
-pub struct OverlayOptions {
+pub(crate) struct OverlayOptions {
     /// Folder in which to create `rootfs` and `overlay.cpio`
-    pub folder: PathBuf,
-    /// Folder of the guest's programs.
+    pub(crate) folder: PathBuf,
     #[command(flatten)]
-    pub bin_dir: BinDir,
+    pub(crate) bin_dir: BinDir,
 }
 
 /// Writes the tree and the archive.
-///
-/// # Errors
-/// The agent is missing or not static, or a file can't be written.
-pub fn write(options: &OverlayOptions) -> Result<(), ImageError> {
+pub(crate) fn write(options: &OverlayOptions) -> Result<(), Error> {
     let mut archive = Archive::default();
     let agent = options.bin_dir.read("patchbay-agent")?;
     archive.program("/usr/bin/patchbay-agent", agent);

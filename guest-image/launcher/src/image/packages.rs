@@ -9,19 +9,17 @@ use std::str::FromStr;
 use patchbay_types::InvalidValue;
 use patchbay_types::text::escape_controls;
 
-use super::{ImageError, at};
+use crate::error::{Error, at};
 
 /// Name of a Debian package. It is safe as a file name and as an argument: never a path or an option.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageName(String);
+pub(crate) struct PackageName(String);
 
 const NAME_RULE: &str = "a package name has lower-case letters, digits, '+', '-' and '.', and starts \
                          with a letter or digit";
 
 impl PackageName {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -40,7 +38,7 @@ impl FromStr for PackageName {
 }
 
 /// Downloads one package into `folder`; apt verifies it.
-pub fn download(package: &PackageName, folder: &Path) -> Result<(), ImageError> {
+pub(crate) fn download(package: &PackageName, folder: &Path) -> Result<(), Error> {
     // Run by root, apt would switch to a user without write access to the folder.
     let user = "APT::Sandbox::User=root";
     let arguments = ["-q", "-o", user, "download", package.as_str()];
@@ -48,7 +46,7 @@ pub fn download(package: &PackageName, folder: &Path) -> Result<(), ImageError> 
 }
 
 /// Downloads packages and all their dependencies into `folder`, as for an empty system.
-pub fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<(), ImageError> {
+pub(crate) fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<(), Error> {
     let status = folder.join("status");
     fs::write(&status, b"").map_err(at(&status))?;
     let partial = folder.join("partial");
@@ -63,7 +61,7 @@ pub fn download_with_dependencies(packages: &[&str], folder: &Path) -> Result<()
 }
 
 /// Unpacks all packages in `folder` into the tree `into`.
-pub fn unpack_all(folder: &Path, into: &Path) -> Result<(), ImageError> {
+pub(crate) fn unpack_all(folder: &Path, into: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(folder).map_err(at(folder))?;
     for entry in entries {
         let path = entry.map_err(at(folder))?.path();
@@ -81,7 +79,7 @@ fn setting(key: &str, path: &Path) -> OsString {
 }
 
 /// Runs a command to its end; on failure the error has the last line of its standard error.
-pub(super) fn run(command: &mut Command) -> Result<(), ImageError> {
+pub(super) fn run(command: &mut Command) -> Result<(), Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
@@ -91,11 +89,11 @@ pub(super) fn run(command: &mut Command) -> Result<(), ImageError> {
     let output = match output {
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => output,
-        Err(source) => return Err(ImageError::ToolNotStarted { program, source }),
+        Err(source) => return Err(Error::ToolNotStarted { program, source }),
     };
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.lines().rfind(|line| !line.trim().is_empty());
-    Err(ImageError::ToolFailed {
+    Err(Error::ToolFailed {
         program,
         reason: escape_controls(last.unwrap_or("no error message").trim()),
     })

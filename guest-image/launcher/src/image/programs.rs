@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use patchbay_init::{AGENT_PATH, BASELINE_PATH, ECHO_PATH, EXECD_PATH, HAMMER_PATH};
 
-use super::{ImageError, at, elf};
+use super::elf;
+use crate::error::{Error, at};
 
 /// Programs of every sandbox: file name and path in the guest.
 pub(super) const BASE: [(&str, &str); 2] =
@@ -25,7 +26,7 @@ pub(super) type GuestProgram = (&'static str, Vec<u8>);
 
 /// Folder of the static programs.
 #[derive(Debug, Clone, clap::Args)]
-pub struct BinDir {
+pub(crate) struct BinDir {
     /// Folder of the guest's static programs [default: the folder of this program]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -35,13 +36,13 @@ impl BinDir {
     pub(super) fn read_all(
         &self,
         programs: &[(&str, &'static str)],
-    ) -> Result<Vec<GuestProgram>, ImageError> {
+    ) -> Result<Vec<GuestProgram>, Error> {
         let read = |(name, target): &(&str, &'static str)| Ok((*target, self.read(name)?));
         programs.iter().map(read).collect()
     }
 
     /// Reads a program and checks that it is static: the base image has no shared libraries.
-    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
         let path = match &self.bin_dir {
             Some(folder) => folder.join(name),
             None => std::env::current_exe()
@@ -49,7 +50,7 @@ impl BinDir {
                 .with_file_name(name),
         };
         let content = fs::read(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ImageError::MissingProgram(path.clone()),
+            io::ErrorKind::NotFound => Error::NoGuestProgram(path.clone()),
             _ => at(&path)(error),
         })?;
         elf::require_static(&path, &content)?;

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use super::archive::Archive;
-use super::{ImageError, at, elf};
+use super::elf;
+use crate::error::{Error, at};
 
 /// Packages of the programs.
 pub(super) const PACKAGES: [&str; 6] = [
@@ -45,7 +46,7 @@ const LIBRARY_FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linu
 const LIBRARY_TARGET: &str = "/lib/x86_64-linux-gnu";
 
 /// Adds the programs from a tree of unpacked packages, their libraries, and links to busybox.
-pub(super) fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), ImageError> {
+pub(super) fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), Error> {
     let mut wanted = BTreeSet::new();
     for program in PROGRAMS {
         let content = find(tree, &PROGRAM_FOLDERS, program)?;
@@ -67,7 +68,7 @@ fn add_libraries(
     archive: &mut Archive,
     tree: &Path,
     mut wanted: BTreeSet<String>,
-) -> Result<(), ImageError> {
+) -> Result<(), Error> {
     let mut added = BTreeSet::new();
     while let Some(library) = wanted.pop_first() {
         if !added.insert(library.clone()) {
@@ -80,17 +81,17 @@ fn add_libraries(
     Ok(())
 }
 
-fn find(tree: &Path, folders: &[&str], name: &str) -> Result<Vec<u8>, ImageError> {
+fn find(tree: &Path, folders: &[&str], name: &str) -> Result<Vec<u8>, Error> {
     let found = folders
         .iter()
         .map(|folder| Path::new(folder).join(name))
         .find(|path| tree.join(path).symlink_metadata().is_ok());
-    let path = found.ok_or_else(|| ImageError::MissingTool(name.to_owned()))?;
+    let path = found.ok_or_else(|| Error::MissingTool(name.to_owned()))?;
     read_in_tree(tree, &path)
 }
 
 /// Reads a file of the tree. Absolute targets of links are relative to the tree.
-fn read_in_tree(tree: &Path, path: &Path) -> Result<Vec<u8>, ImageError> {
+fn read_in_tree(tree: &Path, path: &Path) -> Result<Vec<u8>, Error> {
     let inside = tree.join(path.strip_prefix("/").unwrap_or(path));
     match fs::read_link(&inside) {
         Ok(target) if target.is_absolute() => read_in_tree(tree, &target),

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 
 /// Value of `--accel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum AccelChoice {
+pub(crate) enum AccelChoice {
     /// KVM if it is usable, else software emulation
     Auto,
     /// KVM
@@ -13,27 +13,21 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// QEMU's accelerator.
+/// QEMU's accelerator: hardware virtualization or software emulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accel {
-    /// Hardware virtualization.
+pub(super) enum Accel {
     Kvm,
-    /// Software emulation.
     Tcg,
 }
 
-/// The accelerator, and a message for the user if KVM is not usable.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// Accelerator to use.
-    pub accel: Accel,
-    /// Reason against KVM.
-    pub note: Option<String>,
+pub(super) struct Decision {
+    pub(super) accel: Accel,
+    /// Message for the user if KVM is not usable.
+    pub(super) note: Option<String>,
 }
 
 /// Decides by `/dev/kvm` and `/proc/cpuinfo`.
-#[must_use]
-pub fn decide_here(choice: AccelChoice) -> Decision {
+pub(super) fn decide_here(choice: AccelChoice) -> Decision {
     let kvm = OpenOptions::new()
         .read(true)
         .write(true)

@@ -3,100 +3,74 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use patchbay_host::sandbox::{SandboxFile, json_if_exists};
+use patchbay_host::sandbox::json_if_exists;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::LaunchError;
 use super::record::Record;
+use crate::error::{Error, at};
 
-/// Folder of a sandbox.
-#[derive(Debug, Clone)]
-pub struct Folder {
-    path: PathBuf,
-}
+// Files of a sandbox besides `sandbox.json`.
 
+/// Output of the guest's console.
+pub(crate) const CONSOLE: &str = "console.log";
+pub(super) const QMP: &str = "qmp.sock";
+/// Unix socket of the vsock daemon, for connections to the guest.
+pub(super) const VSOCK: &str = "vsock.sock";
+/// Unix socket of the vsock daemon, for QEMU.
+pub(super) const VHOST: &str = "vhost.sock";
+pub(super) const QEMU_LOG: &str = "qemu.log";
+pub(super) const VSOCK_LOG: &str = "vsock.log";
 const RECORD: &str = "processes.json";
 
 /// `sizeof(sun_path)` without the final NUL.
 const MAX_SOCKET_PATH_BYTES: usize = 107;
 
+/// Folder of a sandbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(PathBuf);
+
 impl Folder {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self(path)
     }
 
-    /// Path of the folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
-    /// Output of the guest's console.
-    #[must_use]
-    pub fn console(&self) -> PathBuf {
-        self.path.join("console.log")
-    }
-
-    /// QMP socket.
-    #[must_use]
-    pub fn qmp(&self) -> PathBuf {
-        self.path.join("qmp.sock")
-    }
-
-    /// Unix socket of the vsock daemon, for connections to the guest.
-    #[must_use]
-    pub fn vsock(&self) -> PathBuf {
-        self.path.join("vsock.sock")
-    }
-
-    pub(super) fn vhost(&self) -> PathBuf {
-        self.path.join("vhost.sock")
-    }
-
-    pub(super) fn qemu_log(&self) -> PathBuf {
-        self.path.join("qemu.log")
-    }
-
-    pub(super) fn vsock_log(&self) -> PathBuf {
-        self.path.join("vsock.log")
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// Checks the length of the sockets' paths.
-    pub(super) fn check_socket_paths(&self) -> Result<(), LaunchError> {
-        for path in [self.qmp(), self.vsock(), self.vhost()] {
+    pub(super) fn check_socket_paths(&self) -> Result<(), Error> {
+        for path in [QMP, VSOCK, VHOST].map(|name| self.file(name)) {
             if path.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
-                return Err(LaunchError::PathTooLong(path));
+                return Err(Error::PathTooLong(path));
             }
         }
         Ok(())
     }
 
-    pub(super) fn write_sandbox_file(&self, file: &SandboxFile) -> Result<(), LaunchError> {
-        self.write(SandboxFile::NAME, file)
+    pub(super) fn read_record(&self) -> Result<Option<Record>, Error> {
+        Ok(json_if_exists(&self.file(RECORD))?)
     }
 
-    pub(super) fn read_record(&self) -> Result<Option<Record>, LaunchError> {
-        Ok(json_if_exists(&self.path.join(RECORD))?)
-    }
-
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), LaunchError> {
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), Error> {
         self.write(RECORD, record)
     }
 
     /// Replaces a file atomically.
-    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), LaunchError> {
-        let path = self.path.join(name);
+    pub(super) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        let path = self.file(name);
         let written = || -> io::Result<()> {
-            let mut file = NamedTempFile::new_in(&self.path)?;
+            let mut file = NamedTempFile::new_in(&self.0)?;
             serde_json::to_writer_pretty(&mut file, value)?;
             file.write_all(b"\n")?;
             file.persist(&path)?;
             Ok(())
         };
-        written().map_err(|source| LaunchError::Io {
-            path: path.clone(),
-            source,
-        })
+        written().map_err(at(&path))
     }
 }

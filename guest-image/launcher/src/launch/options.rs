@@ -15,7 +15,7 @@ use crate::image::Image;
 /// QEMU machine type; it determines where cards can be plugged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum MachineType {
+pub(crate) enum MachineType {
     /// PCI Express, with a root port for every card
     Q35,
     /// Conventional PCI, with one bridge for all cards
@@ -23,9 +23,7 @@ pub enum MachineType {
 }
 
 impl MachineType {
-    /// QEMU's name of the type.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Q35 => "q35",
             Self::Pc => "pc",
@@ -35,45 +33,43 @@ impl MachineType {
 
 /// Arguments of `start`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct StartOptions {
+pub(crate) struct StartOptions {
     /// Id of the new sandbox
-    pub id: SandboxId,
+    pub(crate) id: SandboxId,
     /// QEMU machine type
     #[arg(long, value_enum, default_value = "q35")]
-    pub machine: MachineType,
+    pub(crate) machine: MachineType,
     /// Number of virtual CPUs
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
-    pub cpus: u8,
+    pub(crate) cpus: u8,
     /// Memory in MiB
     #[arg(long = "memory", default_value_t = 256, value_name = "MIB",
           value_parser = clap::value_parser!(u32).range(128..=1_048_576))]
-    pub memory_mib: u32,
+    pub(crate) memory_mib: u32,
     /// Number of root ports of a q35 machine, one per card
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=28))]
-    pub ports: u8,
+    pub(crate) ports: u8,
     /// Network namespace of QEMU: a name in /run/netns, or a path
     #[arg(long, value_name = "NAME|PATH",
           value_parser = PathBufValueParser::new().map(|netns| netns_path(&netns)).try_map(path::absolute))]
-    pub netns: Option<PathBuf>,
+    pub(crate) netns: Option<PathBuf>,
     /// Hardware virtualization or software emulation
     #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelChoice,
-    /// Image to boot.
+    pub(crate) accel: AccelChoice,
     #[command(flatten)]
-    pub image: Image,
+    pub(crate) image: Image,
     /// Seconds until the agent has to answer
     #[arg(long, default_value = "60", value_name = "SECONDS", value_parser = seconds)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Further argument for QEMU; can be repeated
     #[arg(
         long = "extra-qemu-arg",
         value_name = "ARG",
         allow_hyphen_values = true
     )]
-    pub extra: Vec<OsString>,
+    pub(crate) extra: Vec<OsString>,
 }
 
 fn seconds(text: &str) -> Result<Duration, ParseIntError> {
-    text.parse::<u32>()
-        .map(|seconds| Duration::from_secs(seconds.into()))
+    Ok(Duration::from_secs(text.parse::<u32>()?.into()))
 }

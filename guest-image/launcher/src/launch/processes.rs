@@ -11,34 +11,28 @@ use serde::{Deserialize, Serialize};
 /// Role of a process in its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum ProcessRole {
+pub(crate) enum ProcessRole {
     /// `patchbay-sandbox start`, until the agent has answered.
     Launcher,
-    /// The vsock daemon.
     Vsock,
-    /// QEMU.
     Qemu,
 }
 
 /// Identity of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessRecord {
-    /// Its role.
-    pub role: ProcessRole,
-    /// Process id.
-    pub pid: u32,
+pub(crate) struct ProcessRecord {
+    pub(crate) role: ProcessRole,
+    pub(crate) pid: u32,
     /// Start time in clock ticks since boot; unique together with the process id.
-    pub start_time: u64,
+    pub(crate) start_time: u64,
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 impl ProcessRecord {
     /// Identifies a running process; `None` if there is none.
-    #[must_use]
-    pub fn of(role: ProcessRole, pid: u32) -> Option<Self> {
-        let start_time = start_time_of(pid)?;
-        Some(Self {
+    pub(crate) fn of(role: ProcessRole, pid: u32) -> Option<Self> {
+        start_time_of(pid).map(|start_time| Self {
             role,
             pid,
             start_time,
@@ -46,14 +40,12 @@ impl ProcessRecord {
     }
 
     /// `true` if this process still runs. A zombie does not.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         start_time_of(self.pid) == Some(self.start_time)
     }
 
     /// Waits for the end; returns `false` after `timeout`.
-    #[must_use]
-    pub fn wait_for_end(&self, timeout: Duration) -> bool {
+    pub(crate) fn wait_for_end(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         while self.is_alive() {
             if Instant::now() >= deadline {
@@ -65,8 +57,7 @@ impl ProcessRecord {
     }
 
     /// Ends the process by SIGTERM, then SIGKILL; returns `false` if it survives both.
-    #[must_use]
-    pub fn end(&self) -> bool {
+    pub(crate) fn end(&self) -> bool {
         for (signal, timeout_s) in [(Signal::SIGTERM, 2), (Signal::SIGKILL, 5)] {
             if !self.is_alive() {
                 return true;

@@ -1,14 +1,14 @@
 //! QEMU's command line and version.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use patchbay_types::endpoint::Endpoint;
 
 use super::accel::Accel;
-use super::folder::Folder;
+use super::folder::{CONSOLE, Folder, QMP, VHOST};
 use super::options::{MachineType, StartOptions};
 
 /// Name of the program.
@@ -19,11 +19,8 @@ pub(super) const QEMU: &str = "qemu-system-x86_64";
 pub(super) struct QemuCommand<'a> {
     pub(super) options: &'a StartOptions,
     pub(super) accel: Accel,
-    /// Path of the ELF kernel.
     pub(super) kernel: &'a Path,
-    /// Path of the initial file system.
     pub(super) initrd: &'a Path,
-    /// Folder of the console's log and of the sockets.
     pub(super) folder: &'a Folder,
     /// Address of the agent, which determines the vsock device.
     pub(super) agent: &'a Endpoint,
@@ -44,6 +41,8 @@ const KERNEL_CMDLINE: &str =
 const KERNEL_CMDLINE_EMULATED: &str =
     " nokaslr mitigations=off cryptomgr.notests tsc=reliable no_timer_check";
 
+const MACHINE_PROPERTIES: &str = "memory-backend=mem,usb=off";
+
 /// One thread for all vCPUs, which boots as fast. With one thread each, in about one of sixty guests on
 /// a busy host QEMU 10.0 stopped to wake a vCPU by its timer interrupts.
 const TCG: &str = "tcg,thread=single";
@@ -54,36 +53,23 @@ const EMULATED_CPU: &str = "Nehalem";
 impl QemuCommand<'_> {
     /// Returns QEMU's arguments.
     pub(super) fn arguments(&self) -> Vec<OsString> {
-        let mut list = Arguments::default();
-        list.flags(&["-nodefaults", "-no-user-config", "-no-reboot"]);
-        list.option("-display", "none");
-        self.add_machine(&mut list);
-        list.option("-kernel", self.kernel);
-        list.option("-initrd", self.initrd);
-        list.option("-append", self.kernel_cmdline());
-        let console = self.folder.console();
-        list.option("-chardev", with_path("file,id=console,path=", &console));
-        list.option("-serial", "chardev:console");
-        list.option("-qmp", qmp_listener(&self.folder.qmp()));
-        self.add_slots(&mut list);
-        self.add_vsock(&mut list);
-        list.0.extend(self.options.extra.iter().cloned());
-        list.0
-    }
-
-    fn add_machine(&self, list: &mut Arguments) {
         let StartOptions {
             machine,
             cpus,
             memory_mib,
+            ports,
+            extra,
             ..
         } = self.options;
-        let machine = machine.name();
-        let (accel, cpu) = match self.accel {
-            Accel::Kvm => ("kvm", "host"),
-            Accel::Tcg => (TCG, EMULATED_CPU),
+        let (accel, cpu, emulated_cmdline) = match self.accel {
+            Accel::Kvm => ("kvm", "host", ""),
+            Accel::Tcg => (TCG, EMULATED_CPU, KERNEL_CMDLINE_EMULATED),
         };
-        list.option("-machine", format!("{machine},memory-backend=mem,usb=off"));
+        let flags = ["-nodefaults", "-no-user-config", "-no-reboot"];
+        let mut list = Arguments(flags.map(OsString::from).into());
+        list.option("-display", "none");
+        let machine_name = machine.name();
+        list.option("-machine", format!("{machine_name},{MACHINE_PROPERTIES}"));
         list.option("-accel", accel);
         list.option("-cpu", cpu);
         list.option("-smp", cpus.to_string());
@@ -91,76 +77,58 @@ impl QemuCommand<'_> {
         // A vhost-user backend maps the guest's memory, and fails silently if it is not shared.
         let memory = format!("memory-backend-memfd,id=mem,size={memory_mib}M,share=on");
         list.option("-object", memory);
-    }
-
-    fn kernel_cmdline(&self) -> String {
-        let emulated = match self.accel {
-            Accel::Kvm => "",
-            Accel::Tcg => KERNEL_CMDLINE_EMULATED,
-        };
-        format!("{KERNEL_CMDLINE}{emulated}")
-    }
-
-    fn add_slots(&self, list: &mut Arguments) {
-        match self.options.machine {
-            MachineType::Pc => list.option("-device", BRIDGE),
-            MachineType::Q35 => {
-                for port in 1..=self.options.ports {
-                    let device = format!(
-                        "pcie-root-port,id=rp{port},bus=pcie.0,addr={port:#x},chassis={port}"
-                    );
-                    list.option("-device", device);
-                }
+        list.option("-kernel", self.kernel);
+        list.option("-initrd", self.initrd);
+        list.option("-append", format!("{KERNEL_CMDLINE}{emulated_cmdline}"));
+        list.option("-chardev", self.with_file("file,id=console,path=", CONSOLE));
+        list.option("-serial", "chardev:console");
+        let mut qmp = self.with_file("unix:", QMP);
+        qmp.push(",server=on,wait=off");
+        list.option("-qmp", qmp);
+        let bus = match machine {
+            MachineType::Pc => {
+                list.option("-device", BRIDGE);
+                "pci.0"
             }
-        }
-    }
-
-    fn add_vsock(&self, list: &mut Arguments) {
-        let slot = match self.options.machine {
-            MachineType::Q35 => format!("bus=pcie.0,addr={VSOCK_SLOT}"),
-            MachineType::Pc => format!("bus=pci.0,addr={VSOCK_SLOT}"),
+            MachineType::Q35 => {
+                for port in 1..=*ports {
+                    let slot = format!("bus=pcie.0,addr={port:#x},chassis={port}");
+                    list.option("-device", format!("pcie-root-port,id=rp{port},{slot}"));
+                }
+                "pcie.0"
+            }
         };
         let device = if let Endpoint::Vsock { cid, .. } = self.agent {
-            format!("vhost-vsock-pci,guest-cid={cid},{slot}")
+            format!("vhost-vsock-pci,guest-cid={cid}")
         } else {
-            let socket = self.folder.vhost();
-            list.option("-chardev", with_path("socket,id=vsock,path=", &socket));
-            format!("vhost-user-vsock-pci,chardev=vsock,{slot}")
+            list.option("-chardev", self.with_file("socket,id=vsock,path=", VHOST));
+            "vhost-user-vsock-pci,chardev=vsock".to_owned()
         };
-        list.option("-device", device);
+        list.option("-device", format!("{device},bus={bus},addr={VSOCK_SLOT}"));
+        list.0.extend(extra.iter().cloned());
+        list.0
+    }
+
+    /// Appends the path of a file with doubled commas, since a single comma ends the value.
+    fn with_file(&self, prefix: &str, name: &str) -> OsString {
+        let mut value = prefix.as_bytes().to_vec();
+        for byte in self.folder.file(name).into_os_string().into_vec() {
+            value.push(byte);
+            if byte == b',' {
+                value.push(byte);
+            }
+        }
+        OsString::from_vec(value)
     }
 }
 
-#[derive(Default)]
 struct Arguments(Vec<OsString>);
 
 impl Arguments {
-    fn flags(&mut self, flags: &[&str]) {
-        self.0.extend(flags.iter().map(OsString::from));
-    }
-
     fn option(&mut self, name: &str, value: impl AsRef<OsStr>) {
         self.0.push(name.into());
         self.0.push(value.as_ref().to_owned());
     }
-}
-
-fn qmp_listener(path: &Path) -> OsString {
-    let mut value = with_path("unix:", path);
-    value.push(",server=on,wait=off");
-    value
-}
-
-/// Appends a path with doubled commas, since a single comma ends the value.
-fn with_path(prefix: &str, path: &Path) -> OsString {
-    let mut value = prefix.as_bytes().to_vec();
-    for byte in path.as_os_str().as_bytes() {
-        value.push(*byte);
-        if *byte == b',' {
-            value.push(b',');
-        }
-    }
-    OsString::from_vec(value)
 }
 
 /// Older versions can crash when a card is hot-plugged.

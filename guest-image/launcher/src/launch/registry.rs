@@ -3,70 +3,55 @@
 //! A folder alone does not mean that the sandbox runs: the kernel is asked for its processes.
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_host::sandbox::{SandboxId, ids};
 
-use super::LaunchError;
 use super::folder::Folder;
 use super::processes::{ProcessRecord, ProcessRole};
 use super::record::Record;
+use crate::error::{Error, at};
 
 const LOCK: &str = ".lock";
 
 /// Sandbox in the run directory, running or not.
 #[derive(Debug, Clone)]
-pub struct RegisteredSandbox {
-    /// Its id.
-    pub id: SandboxId,
-    /// Its files.
-    pub folder: Folder,
+pub(crate) struct RegisteredSandbox {
+    pub(crate) id: SandboxId,
+    pub(crate) folder: Folder,
     /// Its properties; `None` if its launcher died before it recorded them.
-    pub record: Option<Record>,
+    pub(crate) record: Option<Record>,
 }
 
 impl RegisteredSandbox {
-    fn read(id: SandboxId, folder: Folder) -> Result<Self, LaunchError> {
-        let record = folder.read_record()?;
-        Ok(Self { id, folder, record })
-    }
-
-    /// Returns the QEMU process if it runs.
-    #[must_use]
-    pub fn qemu(&self) -> Option<&ProcessRecord> {
+    pub(crate) fn qemu(&self) -> Option<&ProcessRecord> {
         self.record.as_ref()?.running(ProcessRole::Qemu)
     }
 }
 
-/// The run directory.
-#[derive(Debug, Clone)]
-pub struct RunDir {
-    path: PathBuf,
-}
+/// The run directory, which need not exist.
+pub(crate) struct RunDir(PathBuf);
 
 impl RunDir {
-    /// Opens the run directory `path`, which need not exist.
-    #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
     }
 
     pub(super) fn folder(&self, id: &SandboxId) -> Folder {
-        Folder::new(self.path.join(id.as_str()))
+        Folder::new(self.0.join(id.as_str()))
     }
 
     /// Creates the folder of a new sandbox, replacing one that does not run.
-    pub fn claim(&self, id: &SandboxId, record: &Record) -> Result<Folder, LaunchError> {
-        fs::create_dir_all(&self.path).map_err(at(&self.path))?;
+    pub(crate) fn claim(&self, id: &SandboxId, record: &Record) -> Result<Folder, Error> {
+        fs::create_dir_all(&self.0).map_err(at(&self.0))?;
         let lock = self.lock()?;
         let folder = self.folder(id);
         let path = folder.path();
         if path.is_dir() {
             if folder.read_record()?.is_some_and(|old| old.is_alive()) {
-                return Err(LaunchError::Exists(id.clone()));
+                return Err(Error::Exists(id.clone()));
             }
             fs::remove_dir_all(path).map_err(at(path))?;
         }
@@ -78,7 +63,7 @@ impl RunDir {
     }
 
     /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile.
-    pub fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), LaunchError> {
+    pub(crate) fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), Error> {
         let lock = self.lock()?;
         let path = sandbox.folder.path();
         if sandbox.folder.read_record()? == sandbox.record && path.exists() {
@@ -89,43 +74,38 @@ impl RunDir {
     }
 
     /// Finds the sandbox with this id or, if there is none, this unique prefix.
-    pub fn find(&self, prefix: &str) -> Result<RegisteredSandbox, LaunchError> {
-        let ids = ids(&self.path)?;
-        let mut matching = ids.iter().filter(|id| id.as_str().starts_with(prefix));
-        let exact = ids.iter().find(|id| id.as_str() == prefix);
-        let found = match (exact, matching.next(), matching.next()) {
-            (Some(id), _, _) | (None, Some(id), None) => id,
-            (None, Some(first), Some(second)) => {
-                return Err(LaunchError::Ambiguous {
-                    prefix: prefix.to_owned(),
-                    first: first.clone(),
-                    second: second.clone(),
-                });
-            }
-            (None, None, _) => return Err(LaunchError::NotFound(prefix.to_owned())),
-        };
-        RegisteredSandbox::read(found.clone(), self.folder(found))
+    pub(crate) fn find(&self, prefix: &str) -> Result<RegisteredSandbox, Error> {
+        let ids = ids(&self.0)?.into_iter();
+        // Sorted, so an exact match is the first.
+        let mut matching = ids.filter(|id| id.as_str().starts_with(prefix));
+        match (matching.next(), matching.next()) {
+            (None, _) => Err(Error::NotFound(prefix.to_owned())),
+            (Some(first), Some(second)) if first.as_str() != prefix => Err(Error::Ambiguous {
+                prefix: prefix.to_owned(),
+                first,
+                second,
+            }),
+            (Some(id), _) => self.read(id),
+        }
     }
 
     /// Lists all sandboxes, sorted by id.
-    pub fn list(&self) -> Result<Vec<RegisteredSandbox>, LaunchError> {
-        let read = |id: SandboxId| {
-            let folder = self.folder(&id);
-            RegisteredSandbox::read(id, folder)
-        };
-        ids(&self.path)?.into_iter().map(read).collect()
+    pub(crate) fn list(&self) -> Result<Vec<RegisteredSandbox>, Error> {
+        let ids = ids(&self.0)?.into_iter();
+        ids.map(|id| self.read(id)).collect()
     }
 
-    fn lock(&self) -> Result<Flock<File>, LaunchError> {
-        let path = self.path.join(LOCK);
+    fn read(&self, id: SandboxId) -> Result<RegisteredSandbox, Error> {
+        let folder = self.folder(&id);
+        let record = folder.read_record()?;
+        Ok(RegisteredSandbox { id, folder, record })
+    }
+
+    fn lock(&self) -> Result<Flock<File>, Error> {
+        let path = self.0.join(LOCK);
         let file = File::create(&path).map_err(at(&path))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| at(&path)(errno.into()))
     }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> LaunchError + use<> {
-    let path = path.to_owned();
-    move |source| LaunchError::Io { path, source }
 }
 
 #[cfg(test)]
@@ -158,11 +138,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().join("run"));
         let folder = run_dir.claim(&id("a"), &record(Vec::new())).unwrap();
-        fs::write(folder.path().join("left-over"), b"").unwrap();
+        fs::write(folder.file("left-over"), b"").unwrap();
         run_dir.claim(&id("a"), &alive()).unwrap();
-        assert!(!folder.path().join("left-over").exists());
+        assert!(!folder.file("left-over").exists());
         let error = run_dir.claim(&id("a"), &alive()).unwrap_err();
-        assert!(matches!(error, LaunchError::Exists(name) if name == id("a")));
+        assert!(matches!(error, Error::Exists(name) if name == id("a")));
     }
 
     #[test]
@@ -175,9 +155,9 @@ mod tests {
         assert_eq!(run_dir.find("ab").unwrap().id, id("ab"));
         assert_eq!(run_dir.find("abc").unwrap().id, id("abc"));
         let error = run_dir.find("a").unwrap_err();
-        assert!(matches!(error, LaunchError::Ambiguous { prefix, .. } if prefix == "a"));
+        assert!(matches!(error, Error::Ambiguous { prefix, .. } if prefix == "a"));
         let error = run_dir.find("c").unwrap_err();
-        assert!(matches!(error, LaunchError::NotFound(name) if name == "c"));
+        assert!(matches!(error, Error::NotFound(name) if name == "c"));
         assert_eq!(run_dir.list().unwrap().len(), 3);
     }
 

@@ -11,6 +11,8 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
 
+use crate::error::Error;
+
 /// Program to start.
 #[derive(Debug)]
 pub(super) struct ProgramSpec<'a> {
@@ -71,12 +73,13 @@ fn spawn_inside(command: &mut Command, netns: Option<&Path>) -> io::Result<Child
         .unwrap_or_else(|_| Err(io::Error::other("the spawning thread panicked")))
 }
 
-/// Finds a program in `PATH`.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
+/// Finds a program in `PATH`; the error has the `hint` how to install it.
+pub(super) fn find_program(program: &'static str, hint: &'static str) -> Result<PathBuf, Error> {
+    let path = std::env::var_os("PATH");
+    let folders = path.iter().flat_map(std::env::split_paths);
+    let mut candidates = folders.map(|folder| folder.join(program));
+    let found = candidates.find(|path| path.is_file());
+    found.ok_or(Error::MissingProgram { program, hint })
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! `start`: checks prerequisites, claims the id, then starts the processes.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::time::Instant;
 
 use patchbay_types::endpoint::Endpoint;
 
-use super::LaunchError;
 use super::accel;
 use super::attempt::{Attempt, StartPlan};
-use super::folder::Folder;
+use super::folder::{Folder, VSOCK};
 use super::interrupt::Interrupts;
 use super::options::StartOptions;
 use super::processes::{ProcessRecord, ProcessRole};
@@ -16,16 +15,17 @@ use super::qemu::{self, QEMU, QemuCommand};
 use super::record::Record;
 use super::registry::RunDir;
 use super::spawn::find_program;
-use super::vsock::{self, DAEMON};
+use super::vsock::{self, DAEMON, INSTALL_DAEMON};
+use crate::error::Error;
 
 /// Starts a sandbox and returns once its agent answers. `note` receives messages for the user.
-pub fn start(
+pub(crate) fn start(
     run_dir: &RunDir,
     options: &StartOptions,
     note: &mut dyn FnMut(&str),
-) -> Result<(), LaunchError> {
+) -> Result<(), Error> {
     let plan = plan(options, &run_dir.folder(&options.id), note)?;
-    let interrupts = Interrupts::hold().map_err(LaunchError::Signals)?;
+    let interrupts = Interrupts::hold().map_err(Error::Signals)?;
     let launcher = ProcessRecord::of(ProcessRole::Launcher, std::process::id());
     let record = Record {
         machine: options.machine,
@@ -34,8 +34,16 @@ pub fn start(
         processes: launcher.into_iter().collect(),
     };
     let folder = run_dir.claim(&options.id, &record)?;
-    let attempt = Attempt::new(options.id.clone(), folder, record, interrupts);
-    attempt.run(run_dir, &plan)
+    let attempt = Attempt {
+        id: options.id.clone(),
+        folder,
+        record,
+        interrupts,
+        plan: &plan,
+        deadline: Instant::now() + plan.timeout,
+        children: Vec::new(),
+    };
+    attempt.run(run_dir)
 }
 
 /// Finds everything that the start needs, so that most errors occur before it has any effect.
@@ -43,22 +51,19 @@ fn plan(
     options: &StartOptions,
     folder: &Folder,
     note: &mut dyn FnMut(&str),
-) -> Result<StartPlan, LaunchError> {
+) -> Result<StartPlan, Error> {
     folder.check_socket_paths()?;
     if let Some(path) = &options.netns {
-        File::open(path).map_err(|source| LaunchError::Netns {
+        File::open(path).map_err(|source| Error::Netns {
             path: path.clone(),
             source,
         })?;
     }
-    let qemu = program(QEMU, "Debian package qemu-system-x86")?;
-    let agent = vsock::choose(&folder.vsock());
+    let qemu = find_program(QEMU, "Debian package qemu-system-x86")?;
+    let agent = vsock::choose(&folder.file(VSOCK));
     let daemon = match agent {
         Endpoint::Vsock { .. } => None,
-        _ => Some(program(
-            DAEMON,
-            "cargo install --locked vhost-device-vsock",
-        )?),
+        _ => Some(find_program(DAEMON, INSTALL_DAEMON)?),
     };
     let decision = accel::decide_here(options.accel);
     for line in decision.note.iter().chain(&qemu::version_warning(&qemu)) {
@@ -78,12 +83,5 @@ fn plan(
         daemon,
         agent,
         timeout: options.timeout,
-    })
-}
-
-fn program(name: &'static str, hint: &'static str) -> Result<PathBuf, LaunchError> {
-    find_program(name).ok_or(LaunchError::MissingProgram {
-        program: name,
-        hint,
     })
 }

@@ -7,25 +7,26 @@ use std::time::Duration;
 use patchbay_host::sandbox::SandboxId;
 use patchbay_host::vsock_stream;
 
-use super::LaunchError;
+use super::folder::QMP;
 use super::processes::{ProcessRecord, ProcessRole};
 use super::registry::RunDir;
+use crate::error::Error;
 
 /// Time for QEMU to end after `quit`.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 const QMP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Stops the sandbox with this id or unique prefix.
-pub fn stop(run_dir: &RunDir, prefix: &str) -> Result<(), LaunchError> {
+pub(crate) fn stop(run_dir: &RunDir, prefix: &str) -> Result<(), Error> {
     let mut sandbox = run_dir.find(prefix)?;
     let launcher = sandbox.record.as_ref();
     if let Some(launcher) = launcher.and_then(|record| record.running(ProcessRole::Launcher)) {
         // The launcher undoes its start on SIGTERM; its last record has what is left.
-        end_all(&sandbox.id, &[*launcher])?;
+        end_all(&sandbox.id, [launcher])?;
         sandbox.record = sandbox.folder.read_record()?;
     }
     if let Some(qemu) = sandbox.qemu()
-        && quit(&sandbox.folder.qmp()).is_ok()
+        && quit(&sandbox.folder.file(QMP)).is_ok()
     {
         // If the timeout expires, a signal follows.
         let _ = qemu.wait_for_end(QUIT_TIMEOUT);
@@ -37,20 +38,18 @@ pub fn stop(run_dir: &RunDir, prefix: &str) -> Result<(), LaunchError> {
 }
 
 /// Ends processes in the reverse order of their start.
-pub(super) fn end_all(id: &SandboxId, processes: &[ProcessRecord]) -> Result<(), LaunchError> {
-    let mut stuck = None;
-    for process in processes.iter().rev() {
+pub(super) fn end_all<'a>(
+    id: &SandboxId,
+    processes: impl IntoIterator<IntoIter: DoubleEndedIterator<Item = &'a ProcessRecord>>,
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    for process in processes.into_iter().rev() {
         if !process.end() {
-            stuck = Some(process.pid);
+            let (id, pid) = (id.clone(), process.pid);
+            result = Err(Error::Stuck { id, pid });
         }
     }
-    match stuck {
-        None => Ok(()),
-        Some(pid) => Err(LaunchError::Stuck {
-            id: id.clone(),
-            pid,
-        }),
-    }
+    result
 }
 
 /// Sends `quit`. A monitor with another client sends no greeting, so this times out.

@@ -8,6 +8,7 @@ use patchbay_types::endpoint::{DEFAULT_PORT, Endpoint};
 
 /// Program that replaces the kernel's vhost-vsock.
 pub(super) const DAEMON: &str = "vhost-device-vsock";
+pub(super) const INSTALL_DAEMON: &str = "cargo install --locked vhost-device-vsock";
 
 /// Returns the address for the agent of a new sandbox: the kernel's vsock if its device can be opened,
 /// else hybrid vsock over the daemon's `socket`.
