@@ -2,7 +2,7 @@
 
 use patchbay_grammar::ipvsadm::{flag_names, netmask};
 use patchbay_types::ipvs::{
-    Checksum, Connection, Daemon, Endpoint, Engine, Family, Forward, ListedServer, ListedService,
+    AddrPort, Checksum, Connection, Daemon, Engine, Family, Forward, ListedServer, ListedService,
     McastGroup, Peer, Persistence, Role, Scheduling, ServiceId, Stats, Status, SyncLen, Tunnel,
 };
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ pub(crate) fn status(status: &Status) -> Value {
 
 /// Formats the connection table.
 pub(crate) fn connections(rows: &[Connection]) -> Value {
-    let peer = |peer: Peer| Endpoint(peer.address, peer.port).to_string();
+    let peer = |peer: Peer| AddrPort(peer.address, peer.port).to_string();
     let row = |row: &Connection| {
         let engine = row.engine.as_ref();
         json!({

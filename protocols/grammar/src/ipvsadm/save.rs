@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
-    Checksum, Endpoint, Family, Forward, Netmask, NonNegativeInt, Protocol, SchedFlags, Server,
+    AddrPort, Checksum, Family, Forward, Netmask, NonNegativeInt, Protocol, SchedFlags, Server,
     ServerId, Service, ServiceId, Tunnel,
 };
 
@@ -26,7 +26,7 @@ pub type EndpointText<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
 /// Formats an address and port as numbers.
 #[must_use]
 pub fn numeric(_: Protocol, address: IpAddr, port: u16) -> String {
-    Endpoint(address, port).to_string()
+    AddrPort(address, port).to_string()
 }
 
 /// A rule whose options are printed: a service, or a server of one.

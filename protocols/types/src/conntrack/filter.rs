@@ -47,7 +47,7 @@ pub struct Mark {
 
 /// Criteria for the status bits (`IPS_*`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct StatusMask {
     /// Bits that must be set.
     pub set: u32,
     /// Bits that must be clear.
@@ -71,8 +71,8 @@ pub struct FilterFields {
     pub mark: Option<Mark>,
     /// Zone.
     pub zone: Option<u16>,
-    /// Status.
-    pub status: Status,
+    /// Status bits.
+    pub status: StatusMask,
     /// The kernel's id of the flow.
     pub id: Option<u32>,
     /// Address translation.

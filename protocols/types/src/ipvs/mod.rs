@@ -15,7 +15,7 @@ pub use label::{Engine, Scheduler, ShortName, SyncLink};
 pub use listed::{Connection, Detail, ListedServer, ListedService, Peer, Stats, Status};
 pub use server::{Checksum, Forward, NonNegativeInt, Server, ServerId, ServerRule, Tunnel};
 pub use service::{
-    Endpoint, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduling, Service, ServiceId,
+    AddrPort, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduling, Service, ServiceId,
     ServiceRule,
 };
 pub use sysctl::{Reading, Setting, Sysctl, SysctlValue};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use super::{Endpoint, Family, ServiceId};
+use super::{AddrPort, Family, ServiceId};
 use crate::InvalidValue;
 
 /// Identity of a server within its service. The order is ipvsadm's.
@@ -17,7 +17,7 @@ pub struct ServerId {
 
 impl std::fmt::Display for ServerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Endpoint(self.address, self.port).fmt(f)
+        AddrPort(self.address, self.port).fmt(f)
     }
 }
 

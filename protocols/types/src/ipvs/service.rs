@@ -174,7 +174,7 @@ impl fmt::Display for ServiceId {
                 address,
                 port,
             } => {
-                write!(f, "{} {}", protocol.option(), Endpoint(*address, *port))
+                write!(f, "{} {}", protocol.option(), AddrPort(*address, *port))
             }
             Self::Mark { mark, family } => match family {
                 Family::V4 => write!(f, "-f {mark}"),
@@ -186,9 +186,9 @@ impl fmt::Display for ServiceId {
 
 /// `a.b.c.d:port` or `[v6]:port`.
 #[derive(Debug, Clone, Copy)]
-pub struct Endpoint(pub IpAddr, pub u16);
+pub struct AddrPort(pub IpAddr, pub u16);
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for AddrPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(v4) => write!(f, "{v4}:{}", self.1),

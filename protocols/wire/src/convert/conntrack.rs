@@ -6,7 +6,7 @@ use protobuf::MessageField;
 use super::{ip, ip_bytes, narrow};
 use crate::proto::conntrack as wire;
 use patchbay_codec::Bulk;
-use patchbay_types::conntrack::{Ends, Filter, FilterFields, Mark, Nat, Status, Translated};
+use patchbay_types::conntrack::{Ends, Filter, FilterFields, Mark, Nat, StatusMask, Translated};
 use patchbay_types::ipvs::Family;
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -147,7 +147,7 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
             tcp_state: number(&wire.tcp_state, "tcp_state")?,
             mark: number(&wire.mark, "mark")?.map(|value| Mark { value, mask }),
             zone: number(&wire.zone, "zone")?,
-            status: Status {
+            status: StatusMask {
                 set: wire.status_set,
                 clear: wire.status_clear,
             },

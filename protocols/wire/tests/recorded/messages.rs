@@ -5,7 +5,7 @@ use patchbay_codec::{Packed, TableRowRef, pack};
 use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
 use patchbay_grammar::{NoNames, split};
 use patchbay_types::conntrack::{
-    Ends, Filter, FilterFields, Flow, Mark, Nat, Status, Translated, Tuple,
+    Ends, Filter, FilterFields, Flow, Mark, Nat, StatusMask, Translated, Tuple,
 };
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
@@ -179,7 +179,7 @@ fn filter() -> Filter {
             mask: 255,
         }),
         zone: Some(7),
-        status: Status {
+        status: StatusMask {
             set: 14,
             clear: 512,
         },
