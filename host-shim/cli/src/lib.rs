@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
     let timings = args.timings.then(timings::Timings::start);
     let code = commands::run(&args).print();
     if let Some(timings) = timings {
-        output::print_timings(&timings);
+        output::print_error(&timings.to_string());
     }
     code
 }

@@ -75,12 +75,10 @@ impl HostsAndServices {
 
 impl Resolver for HostsAndServices {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
+        let is_name = |known: &String| known.eq_ignore_ascii_case(name);
         self.hosts.iter().find_map(|(ip, names)| match ip {
-            IpAddr::V4(v4) => names
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(name))
-                .then_some(*v4),
-            IpAddr::V6(_) => None,
+            IpAddr::V4(v4) if names.iter().any(is_name) => Some(*v4),
+            _ => None,
         })
     }
 

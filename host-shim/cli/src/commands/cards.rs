@@ -104,6 +104,6 @@ fn plug(
 }
 
 fn set(global: &GlobalArgs, sandbox: &SandboxArg, change: &LinkChange) -> Result<Value, Failure> {
-    ops::update(&global.find(sandbox)?, change)?;
+    ops::change_guest(&global.find(sandbox)?, |agent| agent.update(change))?;
     Ok(cards::updated(change))
 }

@@ -45,7 +45,7 @@ const KEYS: [&str; 19] = [
 pub(super) struct Document {
     /// Name in error messages.
     name: String,
-    value: Value,
+    pub(super) value: Value,
 }
 
 impl Document {
@@ -78,11 +78,6 @@ impl Document {
         };
         let message = format!("could not read {name}");
         Err(Failure::new(Kind::Invalid, message).with_cause(cause))
-    }
-
-    /// Returns the value with keys in canonical spelling.
-    pub(super) fn value(&self) -> &Value {
-        &self.value
     }
 
     /// Returns the failure of a document that does not contain `expected`.

@@ -63,8 +63,8 @@ pub(crate) fn interface(path: &Path) -> Result<InterfaceDocument, Failure> {
 
 impl InterfaceDocument {
     fn of(document: &Document) -> Result<Self, Failure> {
-        match document.value() {
-            Value::Object(_) => document.read_as(document.value(), "interface"),
+        match &document.value {
+            Value::Object(_) => document.read_as(&document.value, "interface"),
             _ => Err(document.missing("interface", "expected a JSON object")),
         }
     }

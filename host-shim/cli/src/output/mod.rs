@@ -20,8 +20,6 @@ use serde_json::Value;
 
 pub(crate) use progress::RestoreProgress;
 
-use crate::timings::Timings;
-
 /// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputFormat {
@@ -126,12 +124,8 @@ impl Outcome {
     }
 }
 
-/// Prints the duration of each phase on standard error.
-pub(crate) fn print_timings(timings: &Timings) {
-    print_error(&timings.to_string());
-}
-
-fn print_error(text: &str) {
+/// Prints a text on standard error.
+pub(crate) fn print_error(text: &str) {
     // Nothing can be reported if standard error is closed.
     let _ = io::stderr().write_all(text.as_bytes());
 }

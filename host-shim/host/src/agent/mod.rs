@@ -199,7 +199,10 @@ impl Agent {
         convert::interfaces(&reply).map_err(protocol_error)
     }
 
-    /// Changes an interface of the guest.
+    /// Changes an interface of the guest, a plugged card or not, and returns its new state.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] without an interface of this name.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let limits = INTERFACES.with_timeout(REPLY_TIMEOUT + dad_time(change.duplicates()));
         let request = convert::update_request(change);

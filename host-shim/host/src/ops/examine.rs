@@ -298,18 +298,12 @@ impl Findings {
             let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
             self.require(AGENT, greeting)
         };
-        let (version, kernel, features) = greeting.map_or_else(Default::default, |greeting| {
-            (
-                Some(greeting.version),
-                Some(greeting.kernel),
-                greeting.features,
-            )
-        });
+        let greeting = greeting.as_ref();
         AgentStatus {
             address: sandbox.agent.to_string(),
-            version,
-            kernel,
-            features,
+            version: greeting.map(|greeting| greeting.version.clone()),
+            kernel: greeting.map(|greeting| greeting.kernel.clone()),
+            features: greeting.map_or_else(Vec::new, |greeting| greeting.features.clone()),
         }
     }
 

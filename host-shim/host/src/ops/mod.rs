@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, Interface, LinkChange, PciPath, QueuePairs};
+use patchbay_types::{IfName, Interface, PciPath, QueuePairs};
 
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
@@ -80,14 +80,6 @@ pub fn list(sandbox: &Sandbox) -> Result<Vec<Interface>, Failure> {
     });
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)
-}
-
-/// Changes an interface of the guest, a plugged card or not, and returns its new state.
-///
-/// # Errors
-/// [`Kind::NotFound`] without an interface of this name; failures of the agent.
-pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<Interface, Failure> {
-    change_guest(sandbox, |agent| agent.update(change))
 }
 
 /// Runs a change of the guest's configuration while it holds the lock.

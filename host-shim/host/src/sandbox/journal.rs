@@ -180,11 +180,9 @@ impl Journal {
     }
 
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>, Failure> {
-        let list = || -> io::Result<Vec<PathBuf>> {
-            let paths = fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path()));
-            paths.collect()
-        };
-        match list() {
+        let paths: io::Result<Vec<PathBuf>> = fs::read_dir(&self.dir)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        match paths {
             Ok(mut paths) => {
                 paths.retain(|path| path.extension().is_some_and(|own| own == extension));
                 Ok(paths)

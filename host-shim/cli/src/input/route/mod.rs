@@ -57,7 +57,7 @@ pub(crate) struct RouteText {
 }
 
 fn flag_dest(text: &str) -> Result<String, InvalidValue> {
-    Dest::parse(text).map(|dest| dest.text)
+    parse_dest(text).map(|(_, echo)| echo)
 }
 
 fn flag_address(text: &str) -> Result<String, AddrParseError> {
@@ -88,14 +88,14 @@ pub(crate) fn to_delete(path: &Path) -> Result<Vec<(RoutePattern, RouteText)>, F
 /// destination needs a prefix here, and a missing one is the default.
 pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, RouteText)>>, Failure> {
     let document = Document::read(path)?;
-    match document.value() {
+    match &document.value {
         Value::Null => Ok(None),
         Value::Array(_) => each(&document, |text| {
             let dest = given(text.dest.as_deref()).unwrap_or(DEFAULT);
             if dest != DEFAULT && !dest.contains('/') {
                 return Err(InvalidValue::new(dest, DEST_WITHOUT_PREFIX).in_field("dest"));
             }
-            text.checked(dest)?.spec()
+            spec(text.checked(dest)?)
         })
         .map(Some),
         _ => Err(document.missing("routes", "a JSON array is needed")),
@@ -113,8 +113,8 @@ fn each<T>(
             _ => Err(document.missing("routes", "a route is a JSON object")),
         }
     };
-    let Value::Array(values) = document.value() else {
-        return Ok(vec![read(&one(document.value())?)?]);
+    let Value::Array(values) = &document.value else {
+        return Ok(vec![read(&one(&document.value)?)?]);
     };
     if values.len() > MAX_ROUTES {
         let count = values.len();
@@ -140,56 +140,42 @@ fn address(text: Option<&str>, field: &str) -> Result<Option<IpAddr>, FieldError
     given(text).map(parse).transpose()
 }
 
-/// Destination with its echo, which keeps host bits and spelling and always has a prefix.
-struct Dest {
-    destination: Destination,
-    text: String,
-}
-
-impl Dest {
-    /// Parses `default`, an address, or an address with a prefix length.
-    fn parse(text: &str) -> Result<Self, InvalidValue> {
-        if text == DEFAULT {
-            return Ok(Self {
-                destination: Destination::Default,
-                text: text.to_owned(),
-            });
-        }
-        let bad = || InvalidValue::new(text, INVALID_DEST);
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let host = if address.is_ipv4() { 32 } else { 128 };
-        let bits = match prefix {
-            None => host,
-            Some(prefix) => prefix_length(prefix).ok_or_else(bad)?,
-        };
-        Ok(Self {
-            destination: Destination::Net(IpNet::new(address, bits).map_err(|_| bad())?),
-            text: match prefix {
-                Some(_) => text.to_owned(),
-                None => format!("{text}/{host}"),
-            },
-        })
+/// Parses `default`, an address, or an address with a prefix length. The echo keeps host bits and
+/// spelling and always has a prefix.
+fn parse_dest(text: &str) -> Result<(Destination, String), InvalidValue> {
+    if text == DEFAULT {
+        return Ok((Destination::Default, text.to_owned()));
     }
+    let bad = || InvalidValue::new(text, INVALID_DEST);
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| bad())?;
+    let host = if address.is_ipv4() { 32 } else { 128 };
+    let (bits, echo) = match prefix {
+        None => (host, format!("{text}/{host}")),
+        Some(prefix) => (prefix_length(prefix).ok_or_else(bad)?, text.to_owned()),
+    };
+    let net = IpNet::new(address, bits).map_err(|_| bad())?;
+    Ok((Destination::Net(net), echo))
 }
 
 impl RouteText {
     /// Checks a route to add; as in the user guide, a default route needs a gateway.
     pub(crate) fn new_route(&self) -> Result<(RouteSpec, Self), FieldError> {
         let checked = self.checked(self.required_dest(ROUTE_INCOMPLETE)?)?;
-        if checked.pattern.dest == Destination::Default && checked.pattern.gateway.is_none() {
+        let (pattern, _) = &checked;
+        if pattern.dest == Destination::Default && pattern.gateway.is_none() {
             return Err(InvalidValue::new("", DEFAULT_WITHOUT_GATEWAY).in_field("gateway"));
         }
-        checked.spec()
+        spec(checked)
     }
 
     /// Checks a pattern of routes to delete.
     pub(crate) fn pattern(&self) -> Result<(RoutePattern, Self), FieldError> {
         let dest = self.required_dest(DELETE_WITHOUT_DEST)?;
-        let Checked { pattern, echo } = self.checked(dest)?;
+        let (pattern, echo) = self.checked(dest)?;
         if let Destination::Net(net) = pattern.dest {
             // No route could match addresses of several families.
             let as_route = pattern.clone().with_dest_and_device(net, ());
@@ -203,10 +189,11 @@ impl RouteText {
         given(self.dest.as_deref()).ok_or_else(missing)
     }
 
-    /// Checks each field by itself.
-    fn checked(&self, dest: &str) -> Result<Checked, FieldError> {
-        let Dest { destination, text } =
-            Dest::parse(dest).map_err(|invalid| invalid.in_field("dest"))?;
+    /// Checks each field, but not against the others. Returns the route with its echo: the request
+    /// in the keys in which it can be repeated.
+    fn checked(&self, dest: &str) -> Result<(RoutePattern, Self), FieldError> {
+        let (destination, dest_echo) =
+            parse_dest(dest).map_err(|invalid| invalid.in_field("dest"))?;
         let device = self.device.as_deref().filter(|text| !text.is_empty());
         let device = device.map(str::parse).transpose();
         let scope = self.scope.map(|number| Scope::try_from(u64::from(number)));
@@ -219,13 +206,13 @@ impl RouteText {
             metric: self.metric,
         };
         let echo = Self {
-            dest: Some(text),
+            dest: Some(dest_echo),
             gateway: pattern.gateway.map(|ip| ip.to_string()),
             device: pattern.device.as_ref().map(ToString::to_string),
             source: pattern.source.map(|ip| ip.to_string()),
             ..self.clone()
         };
-        Ok(Checked { pattern, echo })
+        Ok((pattern, echo))
     }
 
     /// The route as `route list` prints it, with every field.
@@ -254,24 +241,15 @@ impl From<Route> for RouteText {
     }
 }
 
-/// Route with each field checked, but not against the others, and its echo: the request in the keys
-/// in which it can be repeated.
-struct Checked {
-    pattern: RoutePattern,
-    echo: RouteText,
-}
-
-impl Checked {
-    fn spec(self) -> Result<(RouteSpec, RouteText), FieldError> {
-        let Self { pattern, echo } = self;
-        let dest = match (pattern.dest, pattern.gateway.or(pattern.source)) {
-            (Destination::Net(net), _) => net,
-            (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
-            (Destination::Default, _) => Ipv4Net::default().into(),
-        };
-        let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
-        let device = pattern.device.clone().ok_or_else(missing)?;
-        let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
-        Ok((spec, echo))
-    }
+/// Checks the fields of a route to add against each other.
+fn spec((pattern, echo): (RoutePattern, RouteText)) -> Result<(RouteSpec, RouteText), FieldError> {
+    let dest = match (pattern.dest, pattern.gateway.or(pattern.source)) {
+        (Destination::Net(net), _) => net,
+        (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
+        (Destination::Default, _) => Ipv4Net::default().into(),
+    };
+    let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
+    let device = pattern.device.clone().ok_or_else(missing)?;
+    let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
+    Ok((spec, echo))
 }

@@ -60,20 +60,15 @@ impl Session {
     /// Connects, waits for the greeting and negotiates capabilities.
     pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
         let _phase = tracing::info_span!("qmp").entered();
-        let connect = |source: io::Error| match source.kind() {
-            io::ErrorKind::TimedOut => Error::Busy {
-                path: path.to_owned(),
-                waited: GREETING_TIMEOUT,
-            },
+        let stream = vsock_stream::unix(path, GREETING_TIMEOUT);
+        let stream = stream.map_err(|source| match source.kind() {
+            io::ErrorKind::TimedOut => busy(path),
             _ => Error::Connect {
                 path: path.to_owned(),
                 source,
             },
-        };
-        Self::over(
-            vsock_stream::unix(path, GREETING_TIMEOUT).map_err(connect)?,
-            path,
-        )
+        })?;
+        Self::over(stream, path)
     }
 
     /// Waits for the greeting on a stream and negotiates; `path` is for messages only.
@@ -90,12 +85,7 @@ impl Session {
             match session.message(deadline)? {
                 Some(Message::Greeting(greeting)) => break greeting,
                 Some(message) => session.keep(message),
-                None => {
-                    return Err(Error::Busy {
-                        path: path.to_owned(),
-                        waited: GREETING_TIMEOUT,
-                    });
-                }
+                None => return Err(busy(path)),
             }
         };
         let oob: &[_] = if greeting.capabilities.iter().any(|offered| offered == "oob") {
@@ -288,6 +278,13 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+fn busy(path: &Path) -> Error {
+    Error::Busy {
+        path: path.to_owned(),
+        waited: GREETING_TIMEOUT,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use patchbay_types::InvalidValue;
 use patchbay_types::endpoint::DEFAULT_PORT;
@@ -25,14 +25,6 @@ pub(super) fn from_kata(url: &str, file: &Path) -> Result<Option<Endpoint>, Fail
             .context(format!("could not use {}", file.display()))
     })?;
     Ok(Some(endpoint.at_port(DEFAULT_PORT)))
-}
-
-/// Returns the address for a Unix socket with the hybrid vsock handshake.
-pub(super) fn hybrid(path: PathBuf) -> Endpoint {
-    Endpoint::Hybrid {
-        path,
-        port: DEFAULT_PORT,
-    }
 }
 
 /// Takes the CID from QEMU's command line. The monitor knows it too, but Kata's shim holds the
