@@ -20,6 +20,13 @@
 //! Tens of thousands of rules and routes pass through this crate, so it is compiled for speed; the
 //! rest of the agent is compiled for size.
 
+/// Defines the numbers of a kernel header.
+macro_rules! numbers {
+    ($visibility:vis $int:ty: $($name:ident = $number:literal),+ $(,)?) => {
+        $($visibility const $name: $int = $number;)+
+    };
+}
+
 pub mod conntrack;
 pub mod device;
 pub mod ethtool;

@@ -1,44 +1,27 @@
 //! Constants of `linux/netfilter/nfnetlink_conntrack.h`.
 
-/// `NFNL_SUBSYS_CTNETLINK << 8` with `IPCTNL_MSG_CT_*`.
-pub(super) const GET: u16 = 0x101;
-pub(super) const DELETE: u16 = 0x102;
-pub(super) const GET_STATS: u16 = 0x105;
+// `NFNL_SUBSYS_CTNETLINK << 8` with `IPCTNL_MSG_CT_*`.
+numbers! { pub(super) u16:
+    GET = 0x101, DELETE = 0x102, GET_STATS = 0x105,
+}
 
 /// Size of `nfgenmsg`: family u8, version u8, resource u16.
 pub(super) const HEADER: usize = 4;
 
-pub(super) const CTA_TUPLE_ORIG: u16 = 1;
-pub(super) const CTA_TUPLE_REPLY: u16 = 2;
-pub(super) const CTA_STATUS: u16 = 3;
-pub(super) const CTA_PROTOINFO: u16 = 4;
-pub(super) const CTA_TIMEOUT: u16 = 7;
-pub(super) const CTA_MARK: u16 = 8;
-pub(super) const CTA_ID: u16 = 12;
-pub(super) const CTA_ZONE: u16 = 18;
-pub(super) const CTA_FILTER: u16 = 25;
+numbers! { pub(super) u16:
+    CTA_TUPLE_ORIG = 1, CTA_TUPLE_REPLY = 2, CTA_STATUS = 3, CTA_PROTOINFO = 4, CTA_TIMEOUT = 7,
+    CTA_MARK = 8, CTA_ID = 12, CTA_ZONE = 18, CTA_FILTER = 25,
+    // In CTA_TUPLE_ORIG and CTA_TUPLE_REPLY.
+    CTA_TUPLE_IP = 1, CTA_TUPLE_PROTO = 2, CTA_IP_V4_SRC = 1, CTA_IP_V4_DST = 2, CTA_IP_V6_SRC = 3,
+    CTA_IP_V6_DST = 4, CTA_PROTO_NUM = 1, CTA_PROTO_SRC_PORT = 2, CTA_PROTO_DST_PORT = 3,
+    // In CTA_PROTOINFO and CTA_FILTER.
+    CTA_PROTOINFO_TCP = 1, CTA_PROTOINFO_TCP_STATE = 1,
+    CTA_FILTER_ORIG_FLAGS = 1, CTA_FILTER_REPLY_FLAGS = 2,
+    // In the reply to GET_STATS.
+    CTA_STATS_GLOBAL_ENTRIES = 1,
+}
 
-pub(super) const CTA_TUPLE_IP: u16 = 1;
-pub(super) const CTA_TUPLE_PROTO: u16 = 2;
-pub(super) const CTA_IP_V4_SRC: u16 = 1;
-pub(super) const CTA_IP_V4_DST: u16 = 2;
-pub(super) const CTA_IP_V6_SRC: u16 = 3;
-pub(super) const CTA_IP_V6_DST: u16 = 4;
-pub(super) const CTA_PROTO_NUM: u16 = 1;
-pub(super) const CTA_PROTO_SRC_PORT: u16 = 2;
-pub(super) const CTA_PROTO_DST_PORT: u16 = 3;
-
-pub(super) const CTA_PROTOINFO_TCP: u16 = 1;
-pub(super) const CTA_PROTOINFO_TCP_STATE: u16 = 1;
-
-pub(super) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
-pub(super) const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-
-/// Bits of `CTA_FILTER_ORIG_FLAGS` (`CTA_FILTER_F_*` of `net/netfilter/nf_conntrack_netlink.c`).
-pub(super) const BY_SRC: u32 = 1;
-pub(super) const BY_DST: u32 = 2;
-pub(super) const BY_PROTOCOL: u32 = 8;
-pub(super) const BY_SRC_PORT: u32 = 16;
-pub(super) const BY_DST_PORT: u32 = 32;
-
-pub(super) const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
+// Bits of `CTA_FILTER_ORIG_FLAGS` (`CTA_FILTER_F_*` of `net/netfilter/nf_conntrack_netlink.c`).
+numbers! { pub(super) u32:
+    BY_SRC = 1, BY_DST = 2, BY_PROTOCOL = 8, BY_SRC_PORT = 16, BY_DST_PORT = 32,
+}

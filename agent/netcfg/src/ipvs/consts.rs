@@ -2,31 +2,18 @@
 
 pub(super) const FAMILY: &str = "IPVS";
 
-pub(super) const CMD_NEW_SERVICE: u8 = 1;
-pub(super) const CMD_SET_SERVICE: u8 = 2;
-pub(super) const CMD_DEL_SERVICE: u8 = 3;
-pub(super) const CMD_GET_SERVICE: u8 = 4;
-pub(super) const CMD_NEW_DEST: u8 = 5;
-pub(super) const CMD_SET_DEST: u8 = 6;
-pub(super) const CMD_DEL_DEST: u8 = 7;
-pub(super) const CMD_GET_DEST: u8 = 8;
-pub(super) const CMD_NEW_DAEMON: u8 = 9;
-pub(super) const CMD_DEL_DAEMON: u8 = 10;
-pub(super) const CMD_GET_DAEMON: u8 = 11;
-pub(super) const CMD_SET_CONFIG: u8 = 12;
-pub(super) const CMD_GET_CONFIG: u8 = 13;
-pub(super) const CMD_GET_INFO: u8 = 15;
-pub(super) const CMD_ZERO: u8 = 16;
-pub(super) const CMD_FLUSH: u8 = 17;
+numbers! { pub(super) u8:
+    CMD_NEW_SERVICE = 1, CMD_SET_SERVICE = 2, CMD_DEL_SERVICE = 3, CMD_GET_SERVICE = 4,
+    CMD_NEW_DEST = 5, CMD_SET_DEST = 6, CMD_DEL_DEST = 7, CMD_GET_DEST = 8, CMD_NEW_DAEMON = 9,
+    CMD_DEL_DAEMON = 10, CMD_GET_DAEMON = 11, CMD_SET_CONFIG = 12, CMD_GET_CONFIG = 13,
+    CMD_GET_INFO = 15, CMD_ZERO = 16, CMD_FLUSH = 17,
+}
 
 /// Top-level attributes (`IPVS_CMD_ATTR_*`).
 pub(super) mod top {
-    pub(crate) const SERVICE: u16 = 1;
-    pub(crate) const DEST: u16 = 2;
-    pub(crate) const DAEMON: u16 = 3;
-    pub(crate) const TIMEOUT_TCP: u16 = 4;
-    pub(crate) const TIMEOUT_TCP_FIN: u16 = 5;
-    pub(crate) const TIMEOUT_UDP: u16 = 6;
+    numbers! { pub(crate) u16:
+        SERVICE = 1, DEST = 2, DAEMON = 3, TIMEOUT_TCP = 4, TIMEOUT_TCP_FIN = 5, TIMEOUT_UDP = 6,
+    }
 }
 
 /// Attributes of the reply to `CMD_GET_INFO` (`IPVS_INFO_ATTR_*`).
@@ -37,30 +24,18 @@ pub(super) mod info {
 
 /// Attributes in `top::SERVICE` (`IPVS_SVC_ATTR_*`).
 pub(super) mod svc {
-    pub(crate) const AF: u16 = 1;
-    pub(crate) const PROTOCOL: u16 = 2;
-    pub(crate) const ADDR: u16 = 3;
-    pub(crate) const PORT: u16 = 4;
-    pub(crate) const FWMARK: u16 = 5;
-    pub(crate) const SCHED_NAME: u16 = 6;
-    pub(crate) const FLAGS: u16 = 7;
-    pub(crate) const TIMEOUT: u16 = 8;
-    pub(crate) const NETMASK: u16 = 9;
-    pub(crate) const STATS: u16 = 10;
-    pub(crate) const PE_NAME: u16 = 11;
-    pub(crate) const STATS64: u16 = 12;
+    numbers! { pub(crate) u16:
+        AF = 1, PROTOCOL = 2, ADDR = 3, PORT = 4, FWMARK = 5, SCHED_NAME = 6, FLAGS = 7,
+        TIMEOUT = 8, NETMASK = 9, STATS = 10, PE_NAME = 11, STATS64 = 12,
+    }
 }
 
 /// Attributes in `top::DAEMON` (`IPVS_DAEMON_ATTR_*`).
 pub(super) mod daemon {
-    pub(crate) const STATE: u16 = 1;
-    pub(crate) const MCAST_IFN: u16 = 2;
-    pub(crate) const SYNC_ID: u16 = 3;
-    pub(crate) const SYNC_MAXLEN: u16 = 4;
-    pub(crate) const MCAST_GROUP: u16 = 5;
-    pub(crate) const MCAST_GROUP6: u16 = 6;
-    pub(crate) const MCAST_PORT: u16 = 7;
-    pub(crate) const MCAST_TTL: u16 = 8;
+    numbers! { pub(crate) u16:
+        STATE = 1, MCAST_IFN = 2, SYNC_ID = 3, SYNC_MAXLEN = 4, MCAST_GROUP = 5, MCAST_GROUP6 = 6,
+        MCAST_PORT = 7, MCAST_TTL = 8,
+    }
 }
 
 /// `IP_VS_SVC_F_*`. The kernel adds `HASHED` (2) in its replies.

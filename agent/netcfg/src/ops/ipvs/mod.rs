@@ -41,24 +41,20 @@ struct IpvsContext {
 
 /// Operations on the IPVS table of a network namespace.
 #[derive(Debug)]
-pub struct IpvsOps {
-    context: Mutex<IpvsContext>,
-}
+pub struct IpvsOps(Mutex<IpvsContext>);
 
 impl IpvsOps {
     /// Opens the sockets. The IPVS module is loaded by the first request. `undo_log` is the path of the
     /// log that undoes a rule file after a crash; it must be on tmpfs.
     pub fn open(undo_log: Option<PathBuf>) -> Result<Self, patchbay_netlink::Error> {
-        Ok(Self {
-            context: Mutex::new(IpvsContext {
-                socket: Socket::open(RecvBuffer::Large)?,
-                lists: Socket::open(RecvBuffer::Small)?,
-                family: None,
-                modules: Modules::default(),
-                rule_count: RuleCount::default(),
-                undo_log: UndoLogPath::new(undo_log),
-            }),
-        })
+        Ok(Self(Mutex::new(IpvsContext {
+            socket: Socket::open(RecvBuffer::Large)?,
+            lists: Socket::open(RecvBuffer::Small)?,
+            family: None,
+            modules: Modules::default(),
+            rule_count: RuleCount::default(),
+            undo_log: UndoLogPath(undo_log),
+        })))
     }
 
     /// Applies a single change. Adding fails if there are `max` rules already.
@@ -163,7 +159,7 @@ impl IpvsOps {
 
     /// A panic in another thread leaves the sockets usable.
     fn lock(&self) -> MutexGuard<'_, IpvsContext> {
-        self.context.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

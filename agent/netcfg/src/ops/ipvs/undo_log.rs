@@ -20,13 +20,9 @@ const MAX_LOG_BYTES: u64 = 32 << 20;
 /// Path of the log. Without one nothing is logged, and an agent that is killed leaves a rule file
 /// half applied.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UndoLogPath(Option<PathBuf>);
+pub(super) struct UndoLogPath(pub(super) Option<PathBuf>);
 
 impl UndoLogPath {
-    pub(super) fn new(path: Option<PathBuf>) -> Self {
-        Self(path)
-    }
-
     /// Creates an empty log, and removes an old one that could not be applied.
     pub(super) fn create(&self) -> io::Result<UndoLog> {
         let Some(path) = &self.0 else {
@@ -155,7 +151,7 @@ mod tests {
     fn read_stops_at_torn_change() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("log");
-        let path = UndoLogPath::new(Some(file.clone()));
+        let path = UndoLogPath(Some(file.clone()));
         assert!(path.read().unwrap().is_empty());
         let mut before = Table::default();
         let lines = [
