@@ -10,8 +10,6 @@ IMAGE := target/image
 IMAGE_6_12 := target/image-6.12
 KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
-# Set to anything, it makes lint check the wording of comments and documents too.
-CHECK_WORDS ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
@@ -41,13 +39,13 @@ fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly 
 bench: image-6.12 ## Speed and size compared with peers and the floor; QUICK=1 takes five minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
-lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes
+lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes, wording
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
-	$(if $(CHECK_WORDS),scripts/check-words.sh)
+	scripts/check-words.sh
 
 # Host and guest use the same static build. The flag needs --target, since proc-macros can't be
 # static.

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_percent_is_one_percent() {
+    fn changed_rules_are_one_percent() {
         let before = rules(20_000, 16);
         let after = one_percent_changed(&before);
         assert_eq!(before.lines().count(), 20_000);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn every_service_and_server_is_there_once() {
+    fn rules_have_no_duplicates() {
         let text = rules(200_000, 16) + &hashed("10.255.0.1:80", 17, 500);
         let lines: std::collections::HashSet<&str> = text.lines().collect();
         assert_eq!(lines.len(), 200_501);

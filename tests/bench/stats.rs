@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "nothing was measured")]
-    fn nothing_has_no_median() {
+    fn median_of_nothing_is_none() {
         Samples::new([]);
     }
 }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_survives() {
+    fn flow_round_trips() {
         let forgotten = Flow {
             orig: Tuple {
                 src: "2001:db8::9".parse().unwrap(),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_or_cut_flow_is_refused_by_its_field() {
+    fn flow_invalid_or_cut_names_its_field() {
         let whole = pack(&flow());
         for (at, byte, field) in [
             (0, 0, "orig"),

@@ -2,7 +2,7 @@
 
 use patchbay_types::{FieldError, InvalidValue};
 
-/// Kind of bulk value. Each has a layout number of its own, which travels beside its bytes, so that
+/// Kind of bulk value. Each has a separate layout number, which travels beside its bytes, so that
 /// a layout can change while agents and hosts of several releases talk to each other
 /// (docs/compatibility.md).
 ///

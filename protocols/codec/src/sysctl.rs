@@ -51,7 +51,7 @@ mod tests {
     use crate::{pack, unpack};
 
     #[test]
-    fn settings_survive_and_only_legal_ones_are_set() {
+    fn reading_round_trips_and_setting_checks_range() {
         for value in [
             SysctlValue::One(1),
             SysctlValue::One(-1),

@@ -41,7 +41,7 @@ const LINES: [&str; 17] = [
 ];
 
 #[test]
-fn every_change_survives() {
+fn change_round_trips() {
     let mut file = Vec::new();
     let lines: Vec<RuleLine> = (1..)
         .zip(LINES)
@@ -62,7 +62,7 @@ fn every_change_survives() {
 
 /// The layout is what a peer of another build reads, so it is written down here.
 #[test]
-fn a_server_has_these_bytes() {
+fn server_bytes_are_stable() {
     let bytes = pack(&change("-a -t 10.0.0.1:80 -r 10.0.0.2:8080 -m -w 300"));
     let expected = [
         5, 6, 4, 10, 0, 0, 1, 0, 80, 4, 10, 0, 0, 2, 31, 144, 0, 0xac, 2, 0, 0,
@@ -71,7 +71,7 @@ fn a_server_has_these_bytes() {
 }
 
 #[test]
-fn every_cut_and_every_surplus_is_refused() {
+fn unpack_cut_or_surplus_bytes_is_refused() {
     for text in LINES {
         let bytes = pack(&change(text));
         for end in 0..bytes.len() {
@@ -87,7 +87,7 @@ fn every_cut_and_every_surplus_is_refused() {
 }
 
 #[test]
-fn each_bad_field_is_named() {
+fn unpack_invalid_field_is_named() {
     // Which byte of the line is made what.
     for (line, at, byte, field) in [
         (LINES[0], 0, 13, "change"),
@@ -140,7 +140,7 @@ fn a_row() -> impl Strategy<Value = TableRow> {
 
 proptest! {
     #[test]
-    fn every_row_survives(rows in prop::collection::vec(a_row(), 0..9)) {
+    fn row_round_trips(rows in prop::collection::vec(a_row(), 0..9)) {
         let mut bytes = Vec::new();
         for row in &rows {
             match row {
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+    fn unpack_arbitrary_bytes_never_panics(bytes: Vec<u8>) {
         let _ = unpack::<ServiceId>(&bytes);
         let mut reader = Reader::new(&bytes);
         while !reader.is_empty() && RuleLine::unpack(&mut reader).is_ok() {}

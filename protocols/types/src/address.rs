@@ -64,13 +64,13 @@ mod tests {
     }
 
     #[test]
-    fn host_bits_are_kept() {
+    fn address_keeps_host_bits() {
         assert_eq!(new("172.16.0.3", 16).unwrap().to_string(), "172.16.0.3/16");
         assert_eq!(new("fd00::3", 64).unwrap().to_string(), "fd00::3/64");
     }
 
     #[test]
-    fn each_fault_names_its_rule() {
+    fn address_invalid_names_its_rule() {
         for (address, prefix, rule) in [
             ("10.0.0.1", 33, "at most 32 bits"),
             ("fd00::1", 129, "at most 128 bits"),

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_forms_print_as_they_are_read() {
+    fn endpoint_forms_round_trip() {
         for text in [
             "vsock://3:1061",
             "hvsock:///run/a:b/vsock.sock:1061",
@@ -105,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn another_port_is_of_the_same_guest() {
+    fn endpoint_at_port_keeps_the_guest() {
         let agent: Endpoint = "hvsock:///run/v.sock:1061".parse().unwrap();
         assert_eq!(agent.at_port(7).to_string(), "hvsock:///run/v.sock:7");
     }
 
     #[test]
-    fn anything_else_is_refused_with_the_three_forms() {
+    fn endpoint_invalid_is_refused_with_the_forms() {
         for text in [
             "",
             "vsock://",

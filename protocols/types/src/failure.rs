@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_or_qemu_says_is_harmless_too() {
+    fn failure_text_is_escaped_and_bounded() {
         let cause = "unknown variant `\x1b[2J`, expected `plugged`";
         let failure = Failure::new(Kind::Other, "a\nb\u{202e}c\u{2028}d\u{2066}")
             .with_field("\u{9b}2J")
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_comes_before_its_cause() {
+    fn failure_context_precedes_its_cause() {
         let failure = Failure::new(Kind::Exists, "File exists").context("Could not add 10.0.0.1/8");
         assert_eq!(failure.to_string(), "Could not add 10.0.0.1/8");
         assert_eq!(failure.chain().collect::<Vec<_>>(), ["File exists"]);

@@ -219,26 +219,26 @@ mod tests {
     }
 
     #[test]
-    fn both_families_go_together() {
+    fn link_accepts_both_families() {
         assert!(spec(1280, &[("10.0.0.1", 24), ("fd00::1", 64)]).is_ok());
     }
 
     #[test]
-    fn an_address_given_twice_is_named_by_its_index() {
+    fn link_duplicate_address_names_its_index() {
         let error = spec(1500, &[("10.0.0.1", 24), ("10.0.0.1", 16)]).unwrap_err();
         assert_eq!(error.field(), "IPAddresses[1]");
         assert!(error.to_string().contains("twice"), "{error}");
     }
 
     #[test]
-    fn ipv6_needs_its_minimum_mtu() {
+    fn link_ipv6_below_minimum_mtu_is_refused() {
         let error = spec(1279, &[("10.0.0.1", 24), ("fd00::1", 64)]).unwrap_err();
         assert_eq!(error.field(), "IPAddresses[1]");
         assert!(error.to_string().contains("at least 1280"), "{error}");
     }
 
     #[test]
-    fn a_flood_of_addresses_is_refused() {
+    fn link_too_many_addresses_is_refused() {
         let many: Vec<String> = (0..129).map(|n| format!("10.0.0.{n}")).collect();
         let many: Vec<(&str, u8)> = many.iter().map(|a| (a.as_str(), 24)).collect();
         let error = spec(1500, &many).unwrap_err();

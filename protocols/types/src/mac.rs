@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_becomes_lower_case_with_colons() {
+    fn mac_any_spelling_prints_lower_case_with_colons() {
         for text in ["02:42:20:6F:A3:69", "02-42-20-6f-a3-69", "0242.206F.a369"] {
             let mac: MacAddr = text.parse().unwrap();
             assert_eq!(mac.to_string(), "02:42:20:6f:a3:69", "{text}");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_text_is_refused_with_the_rule() {
+    fn mac_malformed_text_is_refused_with_rule() {
         let bad = [
             "",
             "02",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn multicast_and_zero_name_their_own_rule() {
+    fn mac_multicast_or_zero_names_its_rule() {
         let multicast = "01:00:5e:00:00:01"
             .parse::<MacAddr>()
             .unwrap_err()
@@ -126,14 +126,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn display_then_parse_is_identity(octets: [u8; 6]) {
+        fn mac_display_and_parse_round_trip(octets: [u8; 6]) {
             if let Ok(mac) = MacAddr::try_from(octets) {
                 prop_assert_eq!(mac.to_string().parse(), Ok(mac));
             }
         }
 
         #[test]
-        fn parsing_never_panics(text in ".{0,20}") {
+        fn mac_parse_never_panics(text in ".{0,20}") {
             let _ = text.parse::<MacAddr>();
         }
     }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_is_exact() {
+    fn mtu_range_is_exact() {
         for bytes in [68, 1280, 1500, 9600] {
             assert_eq!(u64::from(Mtu::try_from(bytes).unwrap().get()), bytes);
         }

@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_guide_are_accepted() {
+    fn name_of_guide_is_accepted() {
         for text in ["eth-test", "tap_test", "a", "eeeeeeeeeeeeeee", "eth0.100"] {
             assert_eq!(text.parse::<IfName>().unwrap().as_str(), text);
         }
     }
 
     #[test]
-    fn everything_else_is_refused_with_the_rule() {
+    fn name_invalid_is_refused_with_rule() {
         for text in [
             "",
             "0eth",

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_the_incumbents() {
+    fn pci_path_text_is_the_incumbents() {
         assert_eq!(path(&[(1, 0), (0, 0)]).to_string(), "01.0/00");
         assert_eq!(path(&[(2, 0), (0x19, 0)]).to_string(), "02.0/19");
         assert_eq!(path(&[(1, 7), (0, 0)]).to_string(), "01.7/00");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pci_cannot_have_is_refused() {
+    fn pci_address_out_of_range_is_refused() {
         assert!(
             PciAddress::new(32, 0)
                 .unwrap_err()

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_is_exact() {
+    fn queue_pairs_range_is_exact() {
         for pairs in [1, 5, 256] {
             assert_eq!(u64::from(QueuePairs::try_from(pairs).unwrap().get()), pairs);
         }

@@ -54,13 +54,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guides_path_is_accepted() {
+    fn socket_path_of_guide_is_accepted() {
         let text = "/usr/local/var/run/openvswitch/vhost-user1";
         assert_eq!(text.parse::<SocketPath>().unwrap().to_string(), text);
     }
 
     #[test]
-    fn everything_else_is_refused_with_the_rule() {
+    fn socket_path_invalid_is_refused_with_rule() {
         let long = format!("/{}", "a".repeat(107));
         for text in [
             "",

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_obeyed_is_shown_as_its_escape_and_nothing_else_is() {
+    fn escape_controls_escapes_terminal_controls_only() {
         assert_eq!(
             escape_controls("a\x1b\u{202e}b\n"),
             "a\\u{1b}\\u{202e}b\\u{a}"

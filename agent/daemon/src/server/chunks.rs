@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_hears_of_a_kernel_that_is_slow() {
+    fn slow_dump_sends_keepalive() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();

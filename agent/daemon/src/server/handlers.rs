@@ -57,7 +57,7 @@ impl Handlers {
         place.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 
-    /// Runs one request on a thread of its own, since netlink blocks, and logs how it ended.
+    /// Runs one request on a separate thread, since netlink blocks, and logs how it ended.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         request: &'static str,

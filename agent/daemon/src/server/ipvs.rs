@@ -58,7 +58,7 @@ fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<()
 const PIECE: Duration = Duration::from_secs(5);
 
 /// Reads a rule file to the end of its stream, also when it is refused by now or past a bad chunk:
-/// ttrpc answers a stream that is closed too early with an error of its own.
+/// ttrpc answers a stream that is closed too early with another error.
 async fn receive(
     mut stream: ServerStreamReceiver<wire::RestoreChunk>,
     mut bad: Result<(), Failure>,

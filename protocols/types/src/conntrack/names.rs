@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_a_name_is_called_by_it() {
+    fn known_numbers_have_names() {
         assert_eq!((protocol_name(17), protocol_name(50)), (Some("udp"), None));
         assert_eq!(tcp_state_name(3), Some("ESTABLISHED"));
         assert_eq!(tcp_state_name(10), None);

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_name_is_cut_and_a_strange_one_refused() {
+    fn name_too_long_is_cut_and_invalid_refused() {
         let cut = Scheduler::cut("abcdefghijklmnopqrstuvwxyz").unwrap();
         assert_eq!(cut.as_str(), "abcdefghijklmno");
         for text in ["", "a b", "\u{e9}", "a\n", "abcdefghijklmnop"] {

@@ -66,7 +66,7 @@ fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
         .map_err(|invalid| invalid.in_field("pci_path"))
 }
 
-/// Converts an optional value whose default stands for none.
+/// Converts an optional value whose default means none.
 fn unless_default<W: PartialEq + Default, T>(
     wire: W,
     convert: impl FnOnce(W) -> Result<T, FieldError>,

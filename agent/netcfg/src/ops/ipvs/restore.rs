@@ -117,7 +117,7 @@ fn add_lines(
     }
     let restored = batcher.finish()?;
     apply_deferred(context, &deferred, log)?;
-    // An upper bound: the file can delete some of its own rules.
+    // An upper bound: the file can delete rules that it adds.
     let count = restored.added.try_into().unwrap_or(usize::MAX);
     context.rule_count.set(count);
     Ok(restored)
