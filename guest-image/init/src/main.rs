@@ -3,11 +3,11 @@
 //!
 //! The kernel panics when process 1 ends, so errors are printed on the console and never fatal.
 
-mod console;
 mod mounts;
 mod services;
 
-use console::print;
+use std::io::{self, Write as _};
+
 use patchbay_init::BOOT_MODULES;
 use patchbay_netcfg::modules::Modules;
 use patchbay_netcfg::rtnl::link::{self, SetLink};
@@ -40,4 +40,10 @@ fn bring_loopback_up() -> Result<(), Error> {
         Some((_, error)) => Err(Error::Refused(error)),
         None => Ok(()),
     }
+}
+
+/// Prints a line on the console.
+fn print(message: &str) {
+    // `eprintln!` panics when the console fails, which would end process 1.
+    let _ = writeln!(io::stderr(), "patchbay-init: {message}");
 }

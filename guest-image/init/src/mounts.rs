@@ -2,7 +2,7 @@
 
 use nix::mount::{MsFlags, mount};
 
-use crate::console::print;
+use crate::print;
 
 const NO_SUID_DEV: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 const NO_SUID_DEV_EXEC: MsFlags = NO_SUID_DEV.union(MsFlags::MS_NOEXEC);

@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use patchbay_init::{AGENT_PATH, ECHO_PATH, EXECD_PATH};
 
-use crate::console::print;
+use crate::print;
 
 /// A program is started at most once per interval.
 const RESTART_INTERVAL: Duration = Duration::from_secs(1);

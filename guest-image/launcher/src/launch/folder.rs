@@ -7,7 +7,7 @@ use patchbay_host::sandbox::json_if_exists;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::record::Record;
+use super::processes::Record;
 use crate::error::{Error, at};
 
 // Files of a sandbox besides `sandbox.json`.

@@ -8,7 +8,6 @@ mod logs;
 pub(crate) mod options;
 mod processes;
 mod qemu;
-mod record;
 pub(crate) mod registry;
 mod spawn;
 mod start;

@@ -10,8 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use patchbay_host::sandbox::{SandboxId, ids};
 
 use super::folder::Folder;
-use super::processes::{ProcessRecord, ProcessRole};
-use super::record::Record;
+use super::processes::{ProcessRecord, ProcessRole, Record};
 use crate::error::{Error, at};
 
 const LOCK: &str = ".lock";
