@@ -78,3 +78,23 @@ fn addresses(addresses: &[InterfaceAddress]) -> Value {
     };
     addresses.iter().map(address).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updated_json_keeps_its_keys_in_order() {
+        let address = InterfaceAddress::new("10.0.0.1".parse().unwrap(), 8).unwrap();
+        let mtu = Mtu::try_from(1400).ok();
+        let name = || "eth1".parse().unwrap();
+        let change = LinkChange::new(name(), Some(vec![address]), mtu, "ip").unwrap();
+        let json = r#"{"name":"eth1","IPAddresses":[{"Family":2,"Address":"10.0.0.1","Mask":"8"}],"mtu":1400}"#;
+        assert_eq!(updated(&change).to_string(), json);
+        let change = LinkChange::new(name(), Some(Vec::new()), mtu, "ip").unwrap();
+        assert_eq!(
+            updated(&change).to_string(),
+            r#"{"name":"eth1","mtu":1400}"#
+        );
+    }
+}
