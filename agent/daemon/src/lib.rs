@@ -2,6 +2,5 @@
 //! out.
 
 pub mod config;
-pub mod log;
 pub mod privileges;
 pub mod server;

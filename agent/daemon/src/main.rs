@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use patchbay_agent::config::Config;
@@ -10,10 +10,12 @@ use patchbay_agent::privileges;
 use patchbay_agent::server;
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::ops::Netcfg;
-use slog::{Logger, crit, o, warn};
+use slog::{Drain as _, Logger, crit, o, warn};
 
 fn main() -> ExitCode {
-    let log = patchbay_agent::log::root();
+    // JSON lines on standard output, which in a guest is the console.
+    let json = slog_json::Json::default(std::io::stdout());
+    let log = Logger::root(Mutex::new(json).fuse(), o!());
     match run(&log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

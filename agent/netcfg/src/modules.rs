@@ -23,17 +23,13 @@ pub struct Error {
 
 /// Module directory of the running kernel.
 #[derive(Debug)]
-pub struct Modules {
-    folder: PathBuf,
-}
+pub struct Modules(PathBuf);
 
 impl Default for Modules {
     /// Uses `/lib/modules/RELEASE`.
     fn default() -> Self {
         let release = uname().map(|name| name.release().to_owned());
-        Self {
-            folder: Path::new("/lib/modules").join(release.unwrap_or_default()),
-        }
+        Self(Path::new("/lib/modules").join(release.unwrap_or_default()))
     }
 }
 
@@ -47,7 +43,7 @@ impl Modules {
         let load_all = || {
             let files = self.files(name)?;
             let mut files = files.iter();
-            files.try_for_each(|file| load_file(&self.folder.join(file)))
+            files.try_for_each(|file| load_file(&self.0.join(file)))
         };
         load_all().map_err(|source| Error {
             name: name.to_owned(),
@@ -57,7 +53,7 @@ impl Modules {
 
     /// Returns the files of a module and its dependencies in load order.
     fn files(&self, name: &str) -> io::Result<Vec<String>> {
-        let index = self.folder.join("modules.dep");
+        let index = self.0.join("modules.dep");
         let length = match fs::metadata(&index) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -7,21 +7,19 @@ use patchbay_types::{PciAddress, PciPath};
 
 /// Mounted sysfs.
 #[derive(Debug, Clone)]
-pub struct Sysfs {
-    root: PathBuf,
-}
+pub struct Sysfs(PathBuf);
 
 impl Sysfs {
     /// Uses the sysfs mounted at `root`, usually `/sys`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self(root.into())
     }
 
     /// Returns the PCI path of the link with this name and index. `None` if it isn't a PCI device, or
     /// if the link was removed or renamed in the meantime.
     #[must_use]
     pub fn path_of(&self, name: &str, index: u32) -> Option<PciPath> {
-        let link = self.root.join("class/net").join(name);
+        let link = self.0.join("class/net").join(name);
         let target = fs::read_link(&link).ok()?;
         // Another link can have the name now; the index is never reused.
         let current: u32 = fs::read_to_string(link.join("ifindex"))

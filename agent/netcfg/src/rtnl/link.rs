@@ -4,7 +4,7 @@ use libc::{IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_
 use patchbay_types::{Arp, IfName, MacAddr, Mtu};
 
 use super::header;
-use patchbay_netlink::{Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u32};
+use patchbay_netlink::{Attrs, Batch, Error, Flags, Rtnetlink, Transport, dump, read_u32};
 
 /// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
 const HEADER: usize = 16;
@@ -108,20 +108,16 @@ pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
         SetLink::Name(_) | SetLink::Mtu(_) => (0, 0),
     };
     batch.push(RTM_SETLINK, Flags::Plain, |body| {
-        ifinfo(body, index, flags, mask);
+        body.raw(&[0; 4]);
+        for number in [index, flags, mask] {
+            body.raw(&number.to_ne_bytes());
+        }
         match change {
             SetLink::Name(name) => body.str_z(IFLA_IFNAME, name.as_str()),
             SetLink::Mtu(mtu) => body.u32(IFLA_MTU, u32::from(mtu.get())),
             _ => {}
         }
     });
-}
-
-fn ifinfo(body: &mut Body<'_>, index: u32, flags: u32, mask: u32) {
-    body.raw(&[0; 4]);
-    for number in [index, flags, mask] {
-        body.raw(&number.to_ne_bytes());
-    }
 }
 
 #[cfg(test)]
