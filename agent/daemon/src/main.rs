@@ -35,8 +35,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
             "cause" => cause(&error));
     }
     let sysfs = Sysfs::at(&config.sysfs);
-    let services = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
-    match services.ipvs.recover() {
+    let netcfg = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
+    match netcfg.ipvs.recover() {
         Ok(None) => {}
         Ok(Some(_)) => warn!(log, "an interrupted rule file was undone"),
         Err(error) => crit!(log, "could not undo an interrupted rule file";
@@ -44,10 +44,10 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(server::IN_FLIGHT)
+        .max_blocking_threads(server::MAX_REQUESTS)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    runtime.block_on(server::serve(&config.listen, services, log.new(o!())))?;
+    runtime.block_on(server::serve(&config.listen, netcfg, log.new(o!())))?;
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Sandboxes for development and tests: [`image`] builds their images, [`launch`] starts, finds and
-//! stops them, [`exec`] runs commands in them, [`console`] shows their output.
+//! Sandboxes for development and tests: `image` builds their images, `launch` starts, finds and
+//! stops them, `exec` runs commands in them, `console` shows their output.
 
 mod cli;
 mod console;

@@ -209,7 +209,7 @@ impl RoutePattern {
     }
 }
 
-fn matches_if_set<T: PartialEq>(wanted: Option<T>, found: Option<T>) -> bool {
+fn matches_if_set<T: PartialEq + Copy>(wanted: Option<T>, found: Option<T>) -> bool {
     wanted.is_none() || wanted == found
 }
 

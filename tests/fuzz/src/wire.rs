@@ -48,7 +48,7 @@ pub(crate) fn run(data: &[u8]) {
         ),
         b'i' => failed(bytes),
         b'j' => {
-            kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref()))
+            kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref()));
         }
         _ => {}
     }

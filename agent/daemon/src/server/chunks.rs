@@ -1,4 +1,4 @@
-//! Rows on their way into the messages of a stream.
+//! Streams of packed rows.
 
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -9,38 +9,38 @@ use tokio::time::timeout;
 use ttrpc::r#async::ServerStreamSender;
 use ttrpc::proto::Codec;
 
-/// From how many bytes on a message goes: neither side has to hold a whole table twice.
-const CHUNK: usize = 32 << 10;
-/// Most chunks that wait for the host to read them.
-const AHEAD: usize = 2;
-/// So often the host gets a message without rows while the kernel has none: it leaves an agent that
-/// is silent for four times as long.
-const BEAT: Duration = Duration::from_secs(5);
+/// Size of a message, so that neither side holds a whole table twice.
+const CHUNK_BYTES: usize = 32 << 10;
+/// Maximum number of chunks queued for the host.
+const QUEUE_DEPTH: usize = 2;
+/// Interval of empty messages while the kernel returns no rows. The host gives up on an agent that
+/// sends nothing for four times as long.
+const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// Gathers packed rows, and hands them on when there are enough for a message.
-pub(super) struct Chunks {
+/// Collects packed rows and queues them in chunks.
+pub(super) struct RowStream {
     rows: Vec<u8>,
     sender: Sender<Vec<u8>>,
 }
 
-impl Chunks {
-    /// With the end where messages are made of them.
+impl RowStream {
+    /// Creates a stream and the receiver of its chunks.
     pub(super) fn channel() -> (Self, Receiver<Vec<u8>>) {
-        let (sender, chunks) = mpsc::channel(AHEAD);
+        let (sender, chunks) = mpsc::channel(QUEUE_DEPTH);
         let rows = Vec::new();
         (Self { rows, sender }, chunks)
     }
 
-    /// Breaks when the host has gone.
+    /// Adds a row; breaks if the host has disconnected.
     pub(super) fn push(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> ControlFlow<()> {
         pack(&mut self.rows);
-        if self.rows.len() < CHUNK {
+        if self.rows.len() < CHUNK_BYTES {
             return ControlFlow::Continue(());
         }
         self.send()
     }
 
-    /// The rows that are left.
+    /// Queues the remaining rows.
     pub(super) fn send(&mut self) -> ControlFlow<()> {
         match self.sender.blocking_send(std::mem::take(&mut self.rows)) {
             Ok(()) => ControlFlow::Continue(()),
@@ -49,21 +49,21 @@ impl Chunks {
     }
 }
 
-/// Sends the chunks as messages while they come.
+/// Sends each chunk as a message.
 pub(super) async fn relay<M: Codec<E: Display>>(
     mut chunks: Receiver<Vec<u8>>,
     stream: ServerStreamSender<M>,
     message: impl Fn(Vec<u8>) -> M,
 ) -> ttrpc::Result<()> {
-    while let Some(rows) = next(&mut chunks, BEAT).await {
+    while let Some(rows) = next(&mut chunks, KEEPALIVE).await {
         stream.send(&message(rows)).await?;
     }
     Ok(())
 }
 
-/// The next chunk, an empty one if there is none in time; `None` after the last.
-async fn next(chunks: &mut Receiver<Vec<u8>>, beat: Duration) -> Option<Vec<u8>> {
-    match timeout(beat, chunks.recv()).await {
+/// Returns the next chunk, an empty one after `interval`, `None` after the last.
+async fn next(chunks: &mut Receiver<Vec<u8>>, interval: Duration) -> Option<Vec<u8>> {
+    match timeout(interval, chunks.recv()).await {
         Ok(chunk) => chunk,
         Err(_) => Some(Vec::new()),
     }
@@ -79,13 +79,13 @@ mod tests {
             .enable_time()
             .build();
         runtime.unwrap().block_on(async {
-            let beat = Duration::from_millis(20);
-            let (sender, mut chunks) = mpsc::channel(AHEAD);
-            assert_eq!(next(&mut chunks, beat).await, Some(Vec::new()));
+            let interval = Duration::from_millis(20);
+            let (sender, mut chunks) = mpsc::channel(QUEUE_DEPTH);
+            assert_eq!(next(&mut chunks, interval).await, Some(Vec::new()));
             sender.send(vec![7]).await.unwrap();
-            assert_eq!(next(&mut chunks, beat).await, Some(vec![7]));
+            assert_eq!(next(&mut chunks, interval).await, Some(vec![7]));
             drop(sender);
-            assert_eq!(next(&mut chunks, beat).await, None);
+            assert_eq!(next(&mut chunks, interval).await, None);
         });
     }
 }

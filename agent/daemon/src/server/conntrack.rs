@@ -1,4 +1,4 @@
-//! The requests about connection tracking.
+//! RPCs of connection tracking.
 
 use async_trait::async_trait;
 use patchbay_codec::Packed as _;
@@ -8,7 +8,7 @@ use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::Conntrack;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
-use super::chunks::{Chunks, relay};
+use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
 
 #[async_trait]
@@ -29,11 +29,11 @@ impl Conntrack for Handlers {
         request: wire::ListRequest,
         stream: ServerStreamSender<wire::ListChunk>,
     ) -> ttrpc::Result<()> {
-        let (mut packed, chunks) = Chunks::channel();
+        let (mut packed, chunks) = RowStream::channel();
         let read = self.run("conntrack_list", move |netcfg| {
             let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
-                // Once the host has gone the kernel's answer is read to its end and dropped.
+                // After the host has disconnected, the rest of the dump is read and discarded.
                 let _ = packed.push(|rows| flow.pack(rows));
             };
             netcfg.conntrack.list(only.as_ref(), &mut each)?;

@@ -1,4 +1,4 @@
-//! The requests: read the wire, let the service work off the runtime's thread, write the wire.
+//! RPC handlers: decode the request, run it off the runtime's thread, encode the reply.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,41 +20,41 @@ use ttrpc::r#async::TtrpcContext;
 
 use patchbay_netcfg::ops::Netcfg;
 
-/// Most requests that are worked on at once; each has a thread, since netlink blocks.
-pub const IN_FLIGHT: usize = 64;
-/// Most rule files that are held at once.
-const FILES: usize = 16;
-/// Longest wait for a place among them.
-const FILE_WAIT: Duration = Duration::from_secs(10);
+/// Maximum number of concurrent requests; each has a thread, since netlink blocks.
+pub const MAX_REQUESTS: usize = 64;
+/// Maximum number of rule files in memory.
+const MAX_FILES: usize = 16;
+/// Maximum wait for another rule file to finish.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest that a card is waited for, whatever the host asks.
+/// Maximum wait for a card, whatever the host requests.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
-    services: Arc<Netcfg>,
+    netcfg: Arc<Netcfg>,
     in_flight: Arc<Semaphore>,
-    /// Of those, the ones that bring a rule file, which is held in memory.
+    /// Requests that carry a rule file.
     files: Arc<Semaphore>,
     log: Logger,
 }
 
 impl Handlers {
-    pub(super) fn new(services: Arc<Netcfg>, log: Logger) -> Self {
+    pub(super) fn new(netcfg: Arc<Netcfg>, log: Logger) -> Self {
         Self {
-            services,
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-            files: Arc::new(Semaphore::new(FILES)),
+            netcfg,
+            in_flight: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            files: Arc::new(Semaphore::new(MAX_FILES)),
             log,
         }
     }
 
-    /// A place among those that bring a rule file. It is waited for: a host's command that was
-    /// killed in the middle of its file keeps one for some seconds.
+    /// Reserves memory for a rule file. Waits, because a command that was killed in the middle of its
+    /// file keeps a reservation for some seconds.
     pub(super) async fn file(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = tokio::time::timeout(FILE_WAIT, Arc::clone(&self.files).acquire_owned());
-        let busy = "the agent is being sent too many other rule files";
+        let permit = tokio::time::timeout(FILE_TIMEOUT, Arc::clone(&self.files).acquire_owned());
+        let busy = "the agent is receiving too many other rule files";
         let busy = || Failure::new(Kind::NotYet, busy);
-        place.await.map_err(|_| busy())?.map_err(|_| busy())
+        permit.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 
     /// Runs one request on a separate thread, since netlink blocks, and logs how it ended.
@@ -64,11 +64,11 @@ impl Handlers {
         work: impl FnOnce(&Netcfg) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
         let busy = |_| Failure::new(Kind::NotYet, "the agent has too many requests");
-        let place = Arc::clone(&self.in_flight).try_acquire_owned();
-        let _place = place.map_err(|full| status::from_failure(&busy(full)))?;
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned();
+        let _permit = permit.map_err(|full| status::from_failure(&busy(full)))?;
         let begun = Instant::now();
-        let services = Arc::clone(&self.services);
-        let outcome = tokio::task::spawn_blocking(move || work(&services))
+        let netcfg = Arc::clone(&self.netcfg);
+        let outcome = tokio::task::spawn_blocking(move || work(&netcfg))
             .await
             .unwrap_or_else(|panic| Err(Failure::of(Kind::Other, &panic)));
         let micros = begun.elapsed().as_micros();
@@ -112,11 +112,11 @@ impl Agent for Handlers {
     /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
         let features = Feature::ALL.map(Feature::name).into_iter();
-        let features = features.chain([self.services.ethtool]);
+        let features = features.chain([self.netcfg.ethtool]);
         Ok(HelloReply {
             api_version: API_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: self.services.kernel_release(),
+            kernel: self.netcfg.kernel_release(),
             features: features.map(str::to_owned).collect(),
             layouts: Some(layouts()).into(),
             ..HelloReply::default()

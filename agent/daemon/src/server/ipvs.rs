@@ -1,4 +1,4 @@
-//! The requests about IPVS.
+//! RPCs of IPVS.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use patchbay_wire::status;
 use tokio::time::timeout;
 use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
-use super::chunks::{Chunks, relay};
+use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
 use patchbay_netcfg::ops::ipvs::RuleFile;
 
-/// Most connections in one message.
-const CONNECTIONS: usize = 256;
-/// Largest rule file in bytes, packed: a million rules.
-const MAX_FILE: usize = 32 << 20;
+/// Maximum number of connections in one message.
+const MAX_CONNECTIONS: usize = 256;
+/// Maximum size of a packed rule file, about a million rules.
+const MAX_FILE_BYTES: usize = 32 << 20;
 
-/// A rule file as it arrived.
+/// Rule file as received.
 struct Received {
     mode: RestoreMode,
     max: MaxRules,
@@ -44,7 +44,7 @@ fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<()
         }),
     };
     received.bytes += chunk.rules.len();
-    if received.bytes > MAX_FILE {
+    if received.bytes > MAX_FILE_BYTES {
         received.file.clear();
         return Err(Failure::new(Kind::Invalid, "the rule file is too large"));
     }
@@ -53,19 +53,19 @@ fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<()
     Ok(())
 }
 
-/// Longest wait for the next piece of a rule file, which the host has as a whole. ttrpc does not end
-/// the stream of a host that has gone: the stream itself keeps its other end.
-const PIECE: Duration = Duration::from_secs(5);
+/// Maximum gap between two chunks of a rule file. ttrpc does not end the stream of a host that has
+/// disconnected, because the stream itself holds its other end.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a rule file to the end of its stream, also when it is refused by now or past a bad chunk:
-/// ttrpc answers a stream that is closed too early with another error.
+/// Reads a rule file to the end of its stream, even after an error: ttrpc answers a stream that is
+/// closed early with an error that hides it.
 async fn receive(
     mut stream: ServerStreamReceiver<wire::RestoreChunk>,
     mut bad: Result<(), Failure>,
 ) -> Result<Received, Failure> {
     let mut received = None;
-    let late = |_| Failure::new(Kind::Timeout, "the rule file broke off");
-    while let Some(chunk) = timeout(PIECE, stream.recv())
+    let late = |_| Failure::new(Kind::Timeout, "the rule file is incomplete");
+    while let Some(chunk) = timeout(CHUNK_TIMEOUT, stream.recv())
         .await
         .map_err(late)?
         .map_err(status::to_failure)?
@@ -77,7 +77,7 @@ async fn receive(
     bad?;
     received
         .filter(|received| received.whole)
-        .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file broke off"))
+        .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file is incomplete"))
 }
 
 #[async_trait]
@@ -135,7 +135,7 @@ impl Ipvs for Handlers {
         request: wire::TableRequest,
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
-        let (mut packed, chunks) = Chunks::channel();
+        let (mut packed, chunks) = RowStream::channel();
         let read = self.run("ipvs_table", move |netcfg| {
             let (only, detail) = convert::table_filter(&request)?;
             let mut each = |row: TableRowRef<'_>| packed.push(|rows| row.pack(rows));
@@ -162,7 +162,7 @@ impl Ipvs for Handlers {
             netcfg.ipvs.connections(&mut |row| rows.push(row))?;
             Ok(rows)
         });
-        for chunk in rows.await?.chunks(CONNECTIONS) {
+        for chunk in rows.await?.chunks(MAX_CONNECTIONS) {
             let message = wire::ConnectionsChunk {
                 connections: chunk.iter().map(Into::into).collect(),
                 ..wire::ConnectionsChunk::default()

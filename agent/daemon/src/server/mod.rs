@@ -10,7 +10,7 @@ mod vsock;
 
 use std::sync::Arc;
 
-pub use handlers::IN_FLIGHT;
+pub use handlers::MAX_REQUESTS;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
@@ -38,10 +38,10 @@ pub enum Error {
 ///
 /// # Errors
 /// The address can't be bound, or ttrpc fails to start.
-pub async fn serve(listen: &Listen, services: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
+pub async fn serve(listen: &Listen, netcfg: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
-    let kernel = services.kernel_release();
-    let handlers = Arc::new(handlers::Handlers::new(services, log.clone()));
+    let kernel = netcfg.kernel_release();
+    let handlers = Arc::new(handlers::Handlers::new(netcfg, log.clone()));
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(agent_ttrpc::create_agent(handlers.clone()))

@@ -177,7 +177,7 @@ pub(crate) struct SysctlSetArgs {
     pub(crate) sandbox: SandboxArg,
     /// Name as in sysctl list; the prefix "net.ipv4.vs." is optional
     pub(crate) name: String,
-    /// A number, or two for sync_threshold
+    /// A number, or two: THRESHOLD PERIOD
     #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
     pub(crate) value: Vec<String>,
 }

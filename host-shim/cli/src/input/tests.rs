@@ -76,78 +76,81 @@ fn echo_omits_empty_members_and_has_link_type() {
     }
 }
 
+/// Text of the guide's document, its replacement, the field of the error, and a part of its rule.
+const INVALID_FIELDS: &[(&str, &str, &str, &str)] = &[
+    ("\"tap-test\"", "\"1tap\"", "device", "starts with a letter"),
+    ("\"tap-test\"", "\"\"", "device", "missing field device"),
+    (
+        "\"eth-test\"",
+        "\"eth test\"",
+        "name",
+        "starts with a letter",
+    ),
+    ("\"name\"", "\"noname\"", "name", "missing field name"),
+    ("\"hwAddr\"", "\"mac\"", "hwAddr", "missing field hwAddr"),
+    ("02:42:20", "01:42:20", "hwAddr", "unicast"),
+    ("1500", "46", "mtu", "kernel's minimum"),
+    ("1500", "0", "mtu", "missing field mtu"),
+    ("1500", "9601", "mtu", "68 to 9600"),
+    ("\"queues\":5", "\"queues\":257", "queues", "1 to 256"),
+    ("\"16\"", "\"33\"", "IPAddresses[0]", "at most 32 bits"),
+    ("\"16\"", "\"+6\"", "IPAddresses[0].mask", "decimal digits"),
+    (
+        "\"16\"",
+        "\"255.255.0.0\"",
+        "IPAddresses[0].mask",
+        "decimal digits",
+    ),
+    (
+        "172.16.0.3",
+        "172.16.0.256",
+        "IPAddresses[0].address",
+        "IPv4 or IPv6",
+    ),
+    (
+        "\"mask\": \"16\"",
+        "\"mask\": \"16\", \"family\": 10",
+        "IPAddresses[0].family",
+        "2 for an IPv4",
+    ),
+    (
+        "{ \"address\"",
+        "null, { \"address\"",
+        "IPAddresses[0]",
+        "keys address and mask",
+    ),
+    (
+        "\"queues\":5",
+        "\"linkType\":\"veth\"",
+        "linkType",
+        "type tap",
+    ),
+    (
+        "\"queues\":5",
+        "\"vhostUserMode\":\"client\"",
+        "vhostUserMode",
+        "vhostUserSocket",
+    ),
+    (
+        "\"queues\":5",
+        "\"vhostUserSocket\":\"/s\",\"vhostUserMode\":\"both\"",
+        "vhostUserMode",
+        "client or server",
+    ),
+];
+
 #[test]
 fn read_invalid_field_names_field_and_rule() {
-    for (from, to, field, rule) in [
-        ("\"tap-test\"", "\"1tap\"", "device", "starts with a letter"),
-        ("\"tap-test\"", "\"\"", "device", "missing field device"),
-        (
-            "\"eth-test\"",
-            "\"eth test\"",
-            "name",
-            "starts with a letter",
-        ),
-        ("\"name\"", "\"noname\"", "name", "missing field name"),
-        ("\"hwAddr\"", "\"mac\"", "hwAddr", "missing field hwAddr"),
-        ("02:42:20", "01:42:20", "hwAddr", "unicast"),
-        ("1500", "46", "mtu", "kernel's minimum"),
-        ("1500", "0", "mtu", "missing field mtu"),
-        ("1500", "9601", "mtu", "68 to 9600"),
-        ("\"queues\":5", "\"queues\":257", "queues", "1 to 256"),
-        ("\"16\"", "\"33\"", "IPAddresses[0]", "at most 32 bits"),
-        ("\"16\"", "\"+6\"", "IPAddresses[0].mask", "decimal digits"),
-        (
-            "\"16\"",
-            "\"255.255.0.0\"",
-            "IPAddresses[0].mask",
-            "decimal digits",
-        ),
-        (
-            "172.16.0.3",
-            "172.16.0.256",
-            "IPAddresses[0].address",
-            "IPv4 or IPv6",
-        ),
-        (
-            "\"mask\": \"16\"",
-            "\"mask\": \"16\", \"family\": 10",
-            "IPAddresses[0].family",
-            "2 for an IPv4",
-        ),
-        (
-            "{ \"address\"",
-            "null, { \"address\"",
-            "IPAddresses[0]",
-            "keys address and mask",
-        ),
-        (
-            "\"queues\":5",
-            "\"linkType\":\"veth\"",
-            "linkType",
-            "type tap",
-        ),
-        (
-            "\"queues\":5",
-            "\"vhostUserMode\":\"client\"",
-            "vhostUserMode",
-            "vhostUserSocket",
-        ),
-        (
-            "\"queues\":5",
-            "\"vhostUserSocket\":\"/s\",\"vhostUserMode\":\"both\"",
-            "vhostUserMode",
-            "client or server",
-        ),
-    ] {
+    for (from, to, field, rule) in INVALID_FIELDS {
         let text = GUIDE.replace(from, to);
         assert_ne!(text, GUIDE, "{from}");
         let failure = read(&text).unwrap_err();
         assert_eq!(
             (failure.kind(), failure.field()),
-            (Kind::Invalid, Some(field)),
+            (Kind::Invalid, Some(*field)),
             "{text}"
         );
-        assert!(failure.to_string().contains(rule), "{failure}");
+        assert!(failure.to_string().contains(*rule), "{failure}");
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) struct Cells(Vec<(String, String)>);
 
 impl Cells {
     /// Adds a cell.
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass temporaries")]
     pub(crate) fn with(mut self, title: impl Into<String>, value: impl ToString) -> Self {
         self.0.push((title.into(), value.to_string()));
         self

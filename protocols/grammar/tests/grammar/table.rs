@@ -38,19 +38,19 @@ fn listed(table: &Table) -> Table {
     for service in table.services() {
         let servers: Vec<_> = table
             .recreate(service.id)
-            .filter_map(listed_server)
+            .filter_map(|change| listed_server(&change))
             .collect();
         listed.insert(service.clone(), &servers);
     }
     listed
 }
 
-fn listed_server(change: Change) -> Option<ListedServer> {
+fn listed_server(change: &Change) -> Option<ListedServer> {
     let Change::AddServer(_, server) = change else {
         return None;
     };
     Some(ListedServer {
-        server,
+        server: *server,
         active: 0,
         inactive: 0,
         persistent: 0,

@@ -84,10 +84,6 @@ fn queues_number(queues: Option<QueuePairs>) -> u32 {
     queues.map_or(0, |pairs| u32::from(pairs.get()))
 }
 
-fn arp(no_arp: bool) -> Arp {
-    if no_arp { Arp::Off } else { Arp::On }
-}
-
 /// Builds the request that configures the card at `path`. The caller sets `wait_ms`.
 #[must_use]
 pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInterfaceRequest {
@@ -134,7 +130,7 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             mtu: mtu(*mtu_bytes)?,
             addresses: addresses(wire_addresses)?,
             queues: queues(*pairs)?,
-            arp: arp(*no_arp),
+            arp: if *no_arp { Arp::Off } else { Arp::On },
         };
         let path = path(pci_path)?;
         let spec = LinkSpec::new(fields, "addresses")?;
@@ -199,7 +195,7 @@ impl TryFrom<&wire::Interface> for Interface {
             path: unless_default(pci_path.as_slice(), path)?,
             queues: queues(*pairs)?,
             up: *up,
-            arp: arp(*no_arp),
+            arp: if *no_arp { Arp::Off } else { Arp::On },
         })
     }
 }

@@ -4,7 +4,10 @@
 //! Equality with the encoders of today proves both directions: an old peer reads what is sent today,
 //! and the tests below read what an old peer sends.
 
+#![allow(clippy::unwrap_used)]
+
 mod messages;
+mod values;
 
 use std::collections::HashMap;
 
@@ -21,12 +24,8 @@ const RECORDED: &str = include_str!("../../../../tests/fixtures/wire/afad019.txt
 
 fn recorded() -> HashMap<&'static str, Vec<u8>> {
     let message = |line: &'static str| {
-        let (name, hex) = line.split_once(' ').unwrap();
-        let bytes = hex.as_bytes().chunks(2).map(|digits| {
-            let digits = std::str::from_utf8(digits).unwrap();
-            u8::from_str_radix(digits, 16).unwrap()
-        });
-        (name, bytes.collect())
+        let (name, digits) = line.split_once(' ').unwrap();
+        (name, hex::decode(digits).unwrap())
     };
     RECORDED.lines().map(message).collect()
 }

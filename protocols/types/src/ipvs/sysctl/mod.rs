@@ -84,6 +84,7 @@ impl Sysctl {
     }
 
     /// Returns the number on the wire.
+    #[must_use]
     pub fn number(self) -> u8 {
         self.0
     }
