@@ -1,7 +1,7 @@
 //! Fake kernel with replies from the fuzzer.
 
 use super::reply::{Replies, ReplyKind};
-use super::{Attrs, Batch, Error, KernelError, NetlinkProtocol, Transport};
+use super::{Attrs, Batch, Each, Error, KernelError, NetlinkProtocol, Transport};
 
 /// Kernel that sends the same bytes in reply to every request.
 #[derive(Debug, Clone, Copy)]
@@ -26,11 +26,7 @@ impl<P: NetlinkProtocol> Transport<P> for FuzzKernel<'_> {
         Ok(errors)
     }
 
-    fn dump(
-        &mut self,
-        _: &Batch<P>,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn dump(&mut self, _: &Batch<P>, each: Each<'_>) -> Result<(), Error> {
         let bytes = match self {
             FuzzKernel::Payload(payload) => return each(payload),
             FuzzKernel::Datagram(bytes) => bytes,

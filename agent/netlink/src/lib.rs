@@ -82,6 +82,9 @@ pub enum Dump {
     Truncated,
 }
 
+/// Receiver of the payloads of a dump.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Error>;
+
 /// Sends requests: a [`Socket`], or a fake kernel in tests.
 pub trait Transport<P: NetlinkProtocol> {
     /// Sends every request of the batch and returns the kernel's errors with the positions of their
@@ -97,11 +100,7 @@ pub trait Transport<P: NetlinkProtocol> {
     /// # Errors
     /// Fails if the transport fails or the kernel reports an error, and with [`Error::Interrupted`]
     /// if the table changed during the dump, so that the replies are not one consistent state.
-    fn dump(
-        &mut self,
-        request: &Batch<P>,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+    fn dump(&mut self, request: &Batch<P>, each: Each<'_>) -> Result<(), Error>;
 
     /// Like [`Transport::dump`], but stops after the first `most` replies.
     ///
@@ -111,7 +110,7 @@ pub trait Transport<P: NetlinkProtocol> {
         &mut self,
         request: &Batch<P>,
         most: usize,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+        each: Each<'_>,
     ) -> Result<Dump, Error> {
         let (mut left, mut dump) = (most, Dump::Complete);
         self.dump(request, &mut |payload| {

@@ -10,7 +10,7 @@ use nix::sys::time::TimeVal;
 
 use super::batch::ACK;
 use super::reply::{Replies, ReplyKind};
-use super::{Batch, Dump, Error, KernelError, NetlinkProtocol, Transport};
+use super::{Batch, Dump, Each, Error, KernelError, NetlinkProtocol, Transport};
 
 /// Size of the receive buffer. The kernel allocates an skb for each datagram of a dump: as large as the
 /// largest receive buffer seen on the socket, up to 32 KiB, or a page if memory is short.
@@ -193,11 +193,7 @@ impl<P: NetlinkProtocol> Transport<P> for Socket<P> {
         Ok(errors)
     }
 
-    fn dump(
-        &mut self,
-        request: &Batch<P>,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn dump(&mut self, request: &Batch<P>, each: Each<'_>) -> Result<(), Error> {
         let sequence = self.reserve_sequences(1);
         // A dump ends with NLMSG_DONE, a get with the requested ACK.
         let flags = if request.is_dump() { 0 } else { ACK };
@@ -213,7 +209,7 @@ impl<P: NetlinkProtocol> Transport<P> for Socket<P> {
         &mut self,
         request: &Batch<P>,
         most: usize,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+        each: Each<'_>,
     ) -> Result<Dump, Error> {
         // Only closing its socket aborts a dump, so this one runs on a temporary socket.
         let mut other = Self::with_buffer(self.buffer.capacity())?;

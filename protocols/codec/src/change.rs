@@ -31,15 +31,14 @@ fn service(reader: &mut Reader<'_>) -> Result<Service, FieldError> {
     let id = service.id;
     service
         .checked()
-        .map_err(|rule| InvalidValue::new(&id.to_string(), rule.to_string()).in_field("service"))
+        .map_err(|rule| InvalidValue::new(&id, rule.to_string()).in_field("service"))
 }
 
 fn server(reader: &mut Reader<'_>) -> Result<(ServiceId, Server), FieldError> {
     let (of, server) = (ServiceId::unpack(reader)?, Server::unpack(reader)?);
     let checked = server.of(of);
-    let checked = checked.map_err(|rule| {
-        InvalidValue::new(&server.id.to_string(), rule.to_string()).in_field("server")
-    })?;
+    let checked = checked
+        .map_err(|rule| InvalidValue::new(&server.id, rule.to_string()).in_field("server"))?;
     Ok((of, checked))
 }
 

@@ -44,7 +44,7 @@ impl Bulk {
             return Ok(());
         }
         let rule = format!("{self} are read up to layout {}", self.layout());
-        Err(InvalidValue::new(&layout.to_string(), rule).in_field("layout"))
+        Err(InvalidValue::new(&layout, rule).in_field("layout"))
     }
 }
 

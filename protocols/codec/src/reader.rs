@@ -18,7 +18,7 @@ fn short(field: &str) -> FieldError {
 
 /// Error for a number that is not legal in a field.
 pub(super) fn strange(value: impl Into<u64>, rule: &'static str, field: &str) -> FieldError {
-    InvalidValue::new(&value.into().to_string(), rule).in_field(field)
+    InvalidValue::new(&value.into(), rule).in_field(field)
 }
 
 impl<'a> Reader<'a> {

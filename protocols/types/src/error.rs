@@ -1,6 +1,7 @@
 //! Invalid values, and the fields that contain them.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use crate::failure::{Failure, Kind};
 
@@ -17,7 +18,8 @@ const SHOWN: usize = 64;
 
 impl InvalidValue {
     /// Keeps a bounded, escaped copy of `value`, which is untrusted and goes to a terminal.
-    pub fn new(value: &str, rule: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(value: &(impl Display + ?Sized), rule: impl Into<Cow<'static, str>>) -> Self {
+        let value = value.to_string();
         let mut shown: String = value.escape_debug().take(SHOWN).collect();
         if value.chars().nth(SHOWN).is_some() {
             shown.push('…');

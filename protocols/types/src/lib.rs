@@ -9,12 +9,10 @@ pub mod failure;
 pub mod ipvs;
 mod link;
 mod mac;
-mod mtu;
 mod name;
+mod numbers;
 mod pci;
-mod queues;
 mod route;
-mod scope;
 mod socket;
 pub mod text;
 
@@ -22,12 +20,10 @@ pub use address::InterfaceAddress;
 pub use error::{FieldError, InvalidValue};
 pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec};
 pub use mac::MacAddr;
-pub use mtu::Mtu;
 pub use name::IfName;
+pub use numbers::{Mtu, QueuePairs, Scope};
 pub use pci::{PciAddress, PciPath};
-pub use queues::QueuePairs;
 pub use route::{
     Destination, MAX_ROUTES, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,
 };
-pub use scope::Scope;
 pub use socket::SocketPath;

@@ -161,9 +161,7 @@ fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Resul
     }
     let mut seen = HashSet::new();
     for (index, address) in addresses.iter().enumerate() {
-        let refuse = |rule| {
-            InvalidValue::new(&address.to_string(), rule).in_field(format!("{field}[{index}]"))
-        };
+        let refuse = |rule| InvalidValue::new(&address, rule).in_field(format!("{field}[{index}]"));
         if !seen.insert(address.ip()) {
             return Err(refuse("the same address is given twice"));
         }

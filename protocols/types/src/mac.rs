@@ -27,11 +27,11 @@ impl TryFrom<[u8; 6]> for MacAddr {
         let mac = Self(octets);
         if octets[0] & 1 == 1 {
             let rule = "a card needs a unicast address, and the lowest bit of the first byte marks multicast";
-            return Err(InvalidValue::new(&mac.to_string(), rule));
+            return Err(InvalidValue::new(&mac, rule));
         }
         if octets == [0; 6] {
             let rule = "a card needs a non-zero MAC address";
-            return Err(InvalidValue::new(&mac.to_string(), rule));
+            return Err(InvalidValue::new(&mac, rule));
         }
         Ok(mac)
     }

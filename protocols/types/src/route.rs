@@ -105,7 +105,7 @@ fn check_address(field: &str, ip: Option<IpAddr>, dest: IpNet) -> Result<(), Fie
     let Some(ip) = ip else {
         return Ok(());
     };
-    let invalid = |rule| Err(InvalidValue::new(&ip.to_string(), rule).in_field(field));
+    let invalid = |rule| Err(InvalidValue::new(&ip, rule).in_field(field));
     if ip.is_unspecified() || ip.is_multicast() {
         return invalid("a route needs a unicast address here");
     }

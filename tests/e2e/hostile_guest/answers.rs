@@ -87,7 +87,7 @@ fn a_million_interfaces(request: &RawRequest) -> Option<RawReply> {
 #[test]
 fn malformed_route_replies_are_refused() {
     let broken = "invalid response from the agent";
-    let many = "at most 32768 routes are taken";
+    let many = "at most 32768 routes are accepted";
     let much = "the agent sends more than an answer may have";
     let closed = "connection to the agent lost";
     let late = "gave no answer in 10 s";
@@ -104,7 +104,7 @@ fn malformed_route_replies_are_refused() {
     ];
     let refused =
         |(name, respond, kind, output)| Case::refused(name, ROUTES, respond, kind, output);
-    let (name, many) = ("interfaces of nothing", "at most 4096 are taken");
+    let (name, many) = ("interfaces of nothing", "at most 4096 are accepted");
     let interfaces = Case::refused(name, LIST, a_million_interfaces, Kind::Other, many);
     let cases = cases.map(refused).into_iter().chain([interfaces]);
     run_all(&cases.collect::<Vec<_>>());

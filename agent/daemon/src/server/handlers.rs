@@ -52,8 +52,7 @@ impl Handlers {
     /// file keeps a reservation for some seconds.
     pub(super) async fn file(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let permit = tokio::time::timeout(FILE_TIMEOUT, Arc::clone(&self.files).acquire_owned());
-        let busy = "the agent is receiving too many other rule files";
-        let busy = || Failure::new(Kind::NotYet, busy);
+        let busy = || Failure::new(Kind::NotYet, "the agent is receiving too many rule files");
         permit.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 

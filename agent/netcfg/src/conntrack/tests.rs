@@ -34,7 +34,7 @@ impl Transport<Netfilter> for FakeKernel {
     fn dump(
         &mut self,
         request: &Batch<Netfilter>,
-        each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
+        each: patchbay_netlink::Each<'_>,
     ) -> Result<(), Error> {
         if request.bytes() == request::count().bytes() {
             let count = self.counts.pop_front().unwrap_or(0);

@@ -9,7 +9,7 @@ use patchbay_grammar::ipvsadm::{
 };
 use patchbay_types::ipvs::{
     Checksum, Connection, Daemon, Forward, ListedServer, ListedService, Peer, Persistence,
-    Protocol, Role, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
+    Protocol, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
 };
 
 use crate::name_service::HostsAndServices;
@@ -261,13 +261,10 @@ pub(crate) fn timeouts(timeouts: Timeouts) -> String {
 /// Formats `-L --daemon`.
 pub(crate) fn daemons(daemons: &[Daemon]) -> String {
     let row = |daemon: &Daemon| {
-        let role = match daemon.role {
-            Role::Master => "master",
-            Role::Backup => "backup",
-        };
         let group = daemon.group.map(|group| group.get().to_string());
         format!(
-            "{role} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})\n",
+            "{} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})\n",
+            daemon.role.name(),
             daemon.link,
             daemon.sync_id,
             daemon.max_len.map_or(0, patchbay_types::ipvs::SyncLen::get),

@@ -3,7 +3,7 @@
 use patchbay_grammar::ipvsadm::{flag_names, netmask};
 use patchbay_types::ipvs::{
     AddrPort, Checksum, Connection, Daemon, Engine, Family, Forward, ListedServer, ListedService,
-    McastGroup, Peer, Persistence, Role, Scheduling, ServiceId, Stats, Status, SyncLen, Tunnel,
+    McastGroup, Peer, Persistence, Scheduling, ServiceId, Stats, Status, SyncLen, Tunnel,
 };
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ pub(crate) fn table(table: &[ListedService]) -> Value {
 
 fn daemon(daemon: &Daemon) -> Value {
     json!({
-        "role": match daemon.role { Role::Master => "master", Role::Backup => "backup" },
+        "role": daemon.role.name(),
         "link": daemon.link.as_str(), "syncId": daemon.sync_id,
         "maxLen": daemon.max_len.map(SyncLen::get),
         "group": daemon.group.map(McastGroup::get),

@@ -16,6 +16,17 @@ pub enum Role {
     Backup = 2,
 }
 
+impl Role {
+    /// Returns ipvsadm's word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Backup => "backup",
+        }
+    }
+}
+
 /// Maximum UDP payload in bytes: 65535 minus IP and UDP headers.
 const MAX_SYNC: u16 = 65507;
 
@@ -58,7 +69,7 @@ impl TryFrom<u32> for SyncLen {
             return Ok(Self(bytes));
         }
         let rule = "a sync message has 1 to 65507 bytes";
-        Err(InvalidValue::new(&bytes.to_string(), rule))
+        Err(InvalidValue::new(&bytes, rule))
     }
 }
 
@@ -82,17 +93,13 @@ impl TryFrom<IpAddr> for McastGroup {
             return Ok(Self(address));
         }
         let rule = "a sync group is a multicast address";
-        Err(InvalidValue::new(&address.to_string(), rule))
+        Err(InvalidValue::new(&address, rule))
     }
 }
 
 /// Timeouts of idle connections in seconds; 0 leaves the current value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Timeouts {
-    tcp: u32,
-    tcp_fin: u32,
-    udp: u32,
-}
+pub struct Timeouts([u32; 3]);
 
 impl Timeouts {
     /// Checks the timeouts, 0 to 2678400 seconds each.
@@ -100,18 +107,16 @@ impl Timeouts {
     /// # Errors
     /// A longer timeout.
     pub fn new(tcp: u32, tcp_fin: u32, udp: u32) -> Result<Self, InvalidValue> {
-        match [tcp, tcp_fin, udp].iter().find(|s| **s > Persistence::MAX) {
-            None => Ok(Self { tcp, tcp_fin, udp }),
-            Some(seconds) => {
-                let rule = "a timeout is 0 to 2678400 seconds";
-                Err(InvalidValue::new(&seconds.to_string(), rule))
-            }
+        let seconds = [tcp, tcp_fin, udp];
+        match seconds.iter().find(|s| **s > Persistence::MAX) {
+            None => Ok(Self(seconds)),
+            Some(s) => Err(InvalidValue::new(s, "a timeout is 0 to 2678400 seconds")),
         }
     }
 
     /// Returns tcp, tcpfin and udp, in seconds.
     #[must_use]
     pub fn seconds(self) -> [u32; 3] {
-        [self.tcp, self.tcp_fin, self.udp]
+        self.0
     }
 }

@@ -57,7 +57,7 @@ impl Forward {
             3 => Ok(Self::Route),
             _ => {
                 let rule = "a way of forwarding is 0, 1 or 3, or 2 with a tunnel";
-                Err(InvalidValue::new(&number.to_string(), rule))
+                Err(InvalidValue::new(&number, rule))
             }
         }
     }
@@ -117,7 +117,7 @@ impl TryFrom<(u32, u32, u32)> for Tunnel {
             2 => Checksum::Remote,
             _ => {
                 let rule = "a tunnel's checksum is 0, 1 or 2";
-                return Err(InvalidValue::new(&checksum.to_string(), rule));
+                return Err(InvalidValue::new(&checksum, rule));
             }
         };
         let udp_port = u16::try_from(port).ok().and_then(NonZeroU16::new);
@@ -156,7 +156,7 @@ impl TryFrom<u32> for NonNegativeInt {
             return Ok(Self(number));
         }
         let rule = "a weight or threshold is 0 to 2147483647";
-        Err(InvalidValue::new(&number.to_string(), rule))
+        Err(InvalidValue::new(&number, rule))
     }
 }
 

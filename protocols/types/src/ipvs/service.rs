@@ -58,7 +58,7 @@ impl TryFrom<u32> for Protocol {
             132 => Ok(Self::Sctp),
             _ => {
                 let rule = "a virtual service speaks tcp (6), udp (17) or sctp (132)";
-                Err(InvalidValue::new(&number.to_string(), rule))
+                Err(InvalidValue::new(&number, rule))
             }
         }
     }
@@ -128,9 +128,7 @@ impl ServiceId {
             }
         }
     }
-}
 
-impl ServiceId {
     /// Key that orders IPv4 services among themselves. Most tables have no others, and sorting a
     /// large one compares millions of times.
     fn short_key(self) -> Option<u64> {
@@ -222,7 +220,7 @@ impl TryFrom<u32> for Persistence {
             return Ok(Self(seconds));
         }
         let rule = "persistence lasts 1 to 2678400 seconds";
-        Err(InvalidValue::new(&seconds.to_string(), rule))
+        Err(InvalidValue::new(&seconds, rule))
     }
 }
 
@@ -263,7 +261,7 @@ impl Netmask {
             return Ok(Self::V6(bits));
         }
         let rule = "an IPv6 persistence mask has 1 to 128 bits";
-        Err(InvalidValue::new(&bits.to_string(), rule))
+        Err(InvalidValue::new(&bits, rule))
     }
 }
 

@@ -40,7 +40,7 @@ fn net(wire: &MessageField<wire::Net>, field: &str) -> Result<Option<IpNet>, Fie
         let address = ip(&wire.address).map_err(|invalid| invalid.in_field(field))?;
         IpNet::new(address, narrow(wire.prefix, field)?).map_err(|_| {
             let rule = "a prefix has at most 32 (IPv4) or 128 (IPv6) bits";
-            InvalidValue::new(&wire.prefix.to_string(), rule).in_field(field)
+            InvalidValue::new(&wire.prefix, rule).in_field(field)
         })
     };
     wire.as_ref().map(net).transpose()
@@ -134,8 +134,7 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
             4 => Some(Family::V4),
             6 => Some(Family::V6),
             other => {
-                let rule = "a family is 0, 4 or 6";
-                return Err(InvalidValue::new(&other.to_string(), rule).in_field("family"));
+                return Err(InvalidValue::new(&other, "a family is 0, 4 or 6").in_field("family"));
             }
         };
         let mask = wire.mark_mask;

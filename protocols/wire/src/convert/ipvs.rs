@@ -42,7 +42,7 @@ pub fn mode(number: u32) -> Result<RestoreMode, FieldError> {
         0 => Ok(RestoreMode::Empty),
         1 => Ok(RestoreMode::Replace),
         2 => Ok(RestoreMode::Merge),
-        _ => Err(InvalidValue::new(&number.to_string(), "a mode is 0, 1 or 2").in_field("mode")),
+        _ => Err(InvalidValue::new(&number, "a mode is 0, 1 or 2").in_field("mode")),
     }
 }
 
@@ -91,8 +91,7 @@ pub fn table_filter(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Det
         0 => Detail::Rules,
         1 => Detail::Full,
         number => {
-            let rule = "a detail is 0 or 1";
-            return Err(InvalidValue::new(&number.to_string(), rule).in_field("detail"));
+            return Err(InvalidValue::new(&number, "a detail is 0 or 1").in_field("detail"));
         }
     };
     Ok((only.transpose()?, detail))

@@ -22,8 +22,7 @@ impl From<&InterfaceAddress> for wire::Address {
 
 fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
     if count > MAX_LISTED {
-        let rule = "at most 4096 are accepted";
-        return Err(InvalidValue::new(&count.to_string(), rule).in_field(field));
+        return Err(InvalidValue::new(&count, "at most 4096 are accepted").in_field(field));
     }
     Ok(())
 }

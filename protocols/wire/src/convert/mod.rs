@@ -33,5 +33,5 @@ fn ip(bytes: &[u8]) -> Result<IpAddr, InvalidValue> {
 /// Narrows a number, since protobuf has none below 32 bits.
 fn narrow<T: TryFrom<u32>>(number: u32, field: &str) -> Result<T, FieldError> {
     let rule = "it is too large";
-    T::try_from(number).map_err(|_| InvalidValue::new(&number.to_string(), rule).in_field(field))
+    T::try_from(number).map_err(|_| InvalidValue::new(&number, rule).in_field(field))
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Conflict, Role, Sysctl, TooManyRules};
+use patchbay_types::ipvs::{Change, Conflict, Sysctl, TooManyRules};
 
 use crate::modules;
 use patchbay_netlink::KernelError;
@@ -164,15 +164,8 @@ fn step(change: &Change) -> String {
         Change::Zero(Some(id)) => format!("zero the counters of {id}"),
         Change::Zero(None) => "zero the counters".to_owned(),
         Change::SetTimeouts(_) => "set the timeouts".to_owned(),
-        Change::StartDaemon(daemon) => format!("start the {} sync daemon", role(daemon.role)),
-        Change::StopDaemon(which) => format!("stop the {} sync daemon", role(*which)),
-    }
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Master => "master",
-        Role::Backup => "backup",
+        Change::StartDaemon(daemon) => format!("start the {} sync daemon", daemon.role.name()),
+        Change::StopDaemon(which) => format!("stop the {} sync daemon", which.name()),
     }
 }
 

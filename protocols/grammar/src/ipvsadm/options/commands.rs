@@ -68,11 +68,9 @@ impl IpvsOption {
 }
 
 fn role(value: Value<'_>) -> Result<Role, ParseError> {
-    match value.text() {
-        "master" => Ok(Role::Master),
-        "backup" => Ok(Role::Backup),
-        _ => Err(value.invalid("the role is master or backup")),
-    }
+    let mut roles = [Role::Master, Role::Backup].into_iter();
+    let role = roles.find(|role| role.name() == value.text());
+    role.ok_or_else(|| value.invalid("the role is master or backup"))
 }
 
 /// ipvsadm's library takes a service of zeros for "all services".

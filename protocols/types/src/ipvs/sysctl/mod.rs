@@ -115,10 +115,7 @@ impl TryFrom<u8> for Sysctl {
         if usize::from(number) < TABLE.len() {
             return Ok(Self(number));
         }
-        Err(InvalidValue::new(
-            &number.to_string(),
-            "there is no such setting",
-        ))
+        Err(InvalidValue::new(&number, "there is no such setting"))
     }
 }
 
@@ -217,7 +214,7 @@ impl Setting {
         let legal = wanted.sysctl.row().1;
         if !legal.takes(wanted.value) {
             let rule = format!("{} is {legal}", wanted.sysctl.name());
-            return Err(InvalidValue::new(&wanted.value.to_string(), rule));
+            return Err(InvalidValue::new(&wanted.value, rule));
         }
         Ok(Self(wanted))
     }

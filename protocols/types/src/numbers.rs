@@ -1,0 +1,151 @@
+//! Numbers with a range: MTUs, queue pairs and scopes of routes.
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use super::InvalidValue;
+
+/// MTU in bytes that virtio-net accepts and the user guide allows: 68 to 9600.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mtu(u16);
+
+impl Mtu {
+    /// Minimum MTU for IPv6 (RFC 8200, section 5). Below it the kernel removes IPv6 from the
+    /// interface.
+    pub const IPV6_MIN: Mtu = Mtu(1280);
+
+    /// Returns the MTU in bytes.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Mtu {
+    type Error = InvalidValue;
+
+    /// The guide has 46 to 9600, but virtio-net rejects values below `ETH_MIN_MTU` (68).
+    fn try_from(bytes: u64) -> Result<Self, InvalidValue> {
+        let refuse = |rule| InvalidValue::new(&bytes, rule);
+        match u16::try_from(bytes) {
+            Ok(fits @ 68..=9600) => Ok(Self(fits)),
+            Ok(46..68) => Err(refuse(
+                "the kernel's minimum for a virtio-net card is 68 bytes",
+            )),
+            _ => Err(refuse("an MTU is 68 to 9600 bytes")),
+        }
+    }
+}
+
+impl fmt::Display for Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of receive and transmit queue pairs of a card: 1 to 256 (`MAX_TAP_QUEUES`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueuePairs(NonZeroU16);
+
+impl QueuePairs {
+    /// A card without multi-queue.
+    pub const ONE: QueuePairs = QueuePairs(NonZeroU16::MIN);
+
+    /// Returns the number of pairs.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0.get()
+    }
+}
+
+impl TryFrom<u64> for QueuePairs {
+    type Error = InvalidValue;
+
+    fn try_from(pairs: u64) -> Result<Self, InvalidValue> {
+        u16::try_from(pairs)
+            .ok()
+            .filter(|pairs| *pairs <= 256)
+            .and_then(NonZeroU16::new)
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new(&pairs, "a card has 1 to 256 queue pairs"))
+    }
+}
+
+impl fmt::Display for QueuePairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Scope of a route (`RT_SCOPE_*`): 0 universe, 200 site, 253 link, 254 host. Numbers between are user
+/// defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Scope(u8);
+
+impl Scope {
+    /// Anywhere, as a rule through a gateway.
+    pub const UNIVERSE: Scope = Scope(0);
+    /// On the link.
+    pub const LINK: Scope = Scope(253);
+
+    /// Returns the number, 0 to 254.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Scope {
+    type Error = InvalidValue;
+
+    /// Rejects 255 (`RT_SCOPE_NOWHERE`), which marks a destination that doesn't exist.
+    fn try_from(number: u64) -> Result<Self, InvalidValue> {
+        u8::try_from(number)
+            .ok()
+            .filter(|number| *number < 255)
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new(&number, "a scope is 0 to 254"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mtu_range_is_exact() {
+        for bytes in [68, 1280, 1500, 9600] {
+            assert_eq!(u64::from(Mtu::try_from(bytes).unwrap().get()), bytes);
+        }
+        for bytes in [46, 67] {
+            let error = Mtu::try_from(bytes).unwrap_err().to_string();
+            assert!(error.contains("kernel's minimum"), "{error}");
+        }
+        for bytes in [0, 45, 9601, 65_536 + 1500, u64::MAX] {
+            let error = Mtu::try_from(bytes).unwrap_err().to_string();
+            assert!(error.contains("68 to 9600"), "{error}");
+        }
+    }
+
+    #[test]
+    fn queue_pairs_range_is_exact() {
+        for pairs in [1, 5, 256] {
+            assert_eq!(u64::from(QueuePairs::try_from(pairs).unwrap().get()), pairs);
+        }
+        for pairs in [0, 257, 65_537, u64::MAX] {
+            let error = QueuePairs::try_from(pairs).unwrap_err().to_string();
+            assert!(error.contains("1 to 256"), "{error}");
+        }
+    }
+
+    #[test]
+    fn scope_out_of_range_is_rejected() {
+        for number in [0, 200, 253, 254] {
+            assert_eq!(u64::from(Scope::try_from(number).unwrap().get()), number);
+        }
+        for number in [255, 256, u64::MAX] {
+            let error = Scope::try_from(number).unwrap_err().to_string();
+            assert!(error.contains("0 to 254"), "{error}");
+        }
+    }
+}
