@@ -184,10 +184,10 @@ impl Inventory {
 /// defaults depend on its version and on that of the machine.
 fn acpi_hotplug(qmp: &mut Session) -> Result<(Mechanism, bool), Error> {
     // Machines of Arm have no such device, or one without PCI.
-    let Some(path) = get(qmp, "/machine", "acpi-device")? else {
+    let device = get(qmp, "/machine", "acpi-device")?;
+    let Some(path) = device.as_ref().and_then(Value::as_str) else {
         return Ok((Mechanism::Native, true));
     };
-    let path = path.as_str().unwrap_or_default();
     let mut flag = |property| -> Result<Option<bool>, Error> {
         Ok(get(qmp, path, property)?.and_then(|value| value.as_bool()))
     };
