@@ -25,6 +25,16 @@ pub(crate) fn put_ip(body: &mut Body<'_>, kind: u16, address: IpAddr) {
     }
 }
 
+/// Appends a `union nf_inet_addr`: 16 bytes, of which IPv4 uses the first four.
+pub(crate) fn put_ip_union(body: &mut Body<'_>, kind: u16, address: IpAddr) {
+    let mut union = [0; 16];
+    match address {
+        IpAddr::V4(v4) => union[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => union = v6.octets(),
+    }
+    body.bytes(kind, union);
+}
+
 /// Reads an address; the length decides on its family.
 pub(crate) fn read_ip(value: &[u8]) -> Result<IpAddr, Error> {
     let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);

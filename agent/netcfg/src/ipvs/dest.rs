@@ -7,8 +7,7 @@ use patchbay_types::ipvs::{
 
 use super::consts::{FWD_MASK, top};
 use super::decode::{Nest, address, family, nest, require, stats, u32_or_zero, valid};
-use super::encode;
-use crate::inet::af;
+use crate::inet::{af, put_ip_union};
 
 // IPVS_DEST_ATTR_*
 pub(super) const ADDR: u16 = 1;
@@ -30,7 +29,7 @@ pub(super) const TUN_FLAGS: u16 = 15;
 /// Appends the attributes that identify a server.
 pub(super) fn encode_id(nest: &mut Body<'_>, id: ServerId) {
     nest.u16(ADDR_FAMILY, af(Family::of(id.address)).into());
-    encode::address(nest, ADDR, id.address);
+    put_ip_union(nest, ADDR, id.address);
     nest.ints([IntAttr::be16(PORT, id.port)]);
 }
 

@@ -1,29 +1,18 @@
 //! Finds a sandbox by an id or a prefix.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use patchbay_types::failure::{Failure, Kind};
 
-use super::id::{MatchKind, SandboxId};
-use super::kata::{self, KataRuntime};
+use super::id::{Candidate, MatchKind, SandboxId};
+use super::kata;
 use super::registry::{self, SandboxFile, netns_path};
 use super::{Lookup, MachineAccess, Sandbox, StateDir};
 use crate::kata_messages;
 
 /// Maximum number of sandboxes that an error message lists.
 const MAX_LISTED: usize = 8;
-
-/// A sandbox that matches.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    pub(super) kind: MatchKind,
-    pub(super) id: SandboxId,
-    /// Folder in which it was found.
-    pub(super) folder: PathBuf,
-    /// `None` for a sandbox in the run directory.
-    pub(super) runtime: Option<KataRuntime>,
-}
 
 /// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
 /// starts with it. [`Lookup::machine`] takes precedence over any id.

@@ -1,6 +1,7 @@
 //! Ids of sandboxes and containers.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use patchbay_types::InvalidValue;
@@ -57,6 +58,26 @@ impl fmt::Display for SandboxId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A sandbox that matches.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) kind: MatchKind,
+    pub(super) id: SandboxId,
+    /// Folder in which it was found.
+    pub(super) folder: PathBuf,
+    /// `None` for a sandbox in the run directory.
+    pub(super) runtime: Option<KataRuntime>,
+}
+
+/// Runtime of a sandbox, with the folders that it has besides the sandbox's own.
+#[derive(Debug)]
+pub(super) enum KataRuntime {
+    /// With the folder of the machine.
+    Go(PathBuf),
+    /// With the sandbox's bundles.
+    Rust(Vec<PathBuf>),
 }
 
 #[cfg(test)]

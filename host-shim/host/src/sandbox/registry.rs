@@ -8,8 +8,7 @@ use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::find::Candidate;
-use super::id::SandboxId;
+use super::id::{Candidate, SandboxId};
 
 /// Default run directory.
 pub const DEFAULT_RUN_DIR: &str = "/run/patchbay";

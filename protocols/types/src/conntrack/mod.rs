@@ -2,11 +2,11 @@
 
 mod filter;
 mod names;
-mod nat;
 
-pub use filter::{Ends, Filter, FilterFields, Flow, Mark, NoFilter, StatusMask, Tuple};
+pub use filter::{
+    Ends, Filter, FilterFields, Flow, Mark, Nat, NoFilter, StatusMask, Translated, Tuple,
+};
 pub use names::{
     PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, UNREPLIED, has_ports, protocol_name, status_names,
     tcp_state_name,
 };
-pub use nat::{Nat, Translated};

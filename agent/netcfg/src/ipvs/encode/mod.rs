@@ -13,7 +13,7 @@ use super::consts::{
     SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, svc, top,
 };
 use super::dest;
-use crate::inet::af;
+use crate::inet::{af, put_ip_union};
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Body, Generic, IntAttr};
 
@@ -45,16 +45,6 @@ pub(super) fn identify(body: &mut Body<'_>, id: ServiceId) {
     body.nest(top::SERVICE, |nest| service_id(nest, id));
 }
 
-/// Appends a `union nf_inet_addr`: 16 bytes, of which IPv4 uses the first four.
-pub(super) fn address(body: &mut Body<'_>, kind: u16, address: IpAddr) {
-    let mut union = [0; 16];
-    match address {
-        IpAddr::V4(v4) => union[..4].copy_from_slice(&v4.octets()),
-        IpAddr::V6(v6) => union = v6.octets(),
-    }
-    body.bytes(kind, union);
-}
-
 fn service_id(nest: &mut Body<'_>, id: ServiceId) {
     let family = IntAttr::u16(svc::AF, af(id.family()).into());
     match id {
@@ -65,7 +55,7 @@ fn service_id(nest: &mut Body<'_>, id: ServiceId) {
         } => {
             let protocol = IntAttr::u16(svc::PROTOCOL, protocol.number().into());
             nest.ints([family, protocol]);
-            address(nest, svc::ADDR, ip);
+            put_ip_union(nest, svc::ADDR, ip);
             nest.ints([IntAttr::be16(svc::PORT, port)]);
         }
         // The kernel ignores the address of a service with a mark.

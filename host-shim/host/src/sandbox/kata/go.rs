@@ -9,8 +9,7 @@ use serde::Deserialize;
 
 use super::bundle::Bundles;
 use super::{KataRuntime, agent};
-use crate::sandbox::find::Candidate;
-use crate::sandbox::id::SandboxId;
+use crate::sandbox::id::{Candidate, SandboxId};
 use crate::sandbox::{MachineAccess, files};
 
 const PERSIST: &str = "persist.json";

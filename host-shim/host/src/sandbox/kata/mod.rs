@@ -14,20 +14,10 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::Failure;
 
 use super::MachineAccess;
-use super::find::Candidate;
-use super::id::SandboxId;
+use super::id::{Candidate, KataRuntime, SandboxId};
 #[cfg(feature = "fuzzing")]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
-
-/// Runtime of a sandbox, with the folders that it has besides the sandbox's own.
-#[derive(Debug)]
-pub(super) enum KataRuntime {
-    /// With the folder of the machine.
-    Go(PathBuf),
-    /// With the sandbox's bundles.
-    Rust(Vec<PathBuf>),
-}
 
 impl KataRuntime {
     /// Reads how the sandbox in this folder is reached.
