@@ -164,7 +164,7 @@ fn failure_prints_one_line(guest: &Guest) {
         (
             "route del ID --dest 10.0.0.0/8",
             3,
-            "no route of the guest agrees",
+            "no route in the guest matches",
         ),
         (
             "nic set ID --name nope --mtu 1500",

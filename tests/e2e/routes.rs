@@ -69,7 +69,7 @@ fn the_guides_examples(guest: &Guest) {
     assert_refused(
         &guest.kata_network("del-route", net),
         3,
-        "no route of the guest agrees",
+        "no route in the guest matches",
     );
     assert_eq!(
         guest.kata_network("del-route", default).ok(),

@@ -218,6 +218,7 @@ fn without_transient_state(shown: &str) -> String {
     let lines = lines.map(|line| {
         line.replace("NO-CARRIER,", "")
             .replace("state DOWN", "state UP")
+            .replace("state UNKNOWN", "state UP")
     });
     lines.collect::<Vec<_>>().join("\n")
 }
