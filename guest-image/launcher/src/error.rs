@@ -9,7 +9,7 @@ use patchbay_host::sandbox::SandboxId;
 use patchbay_init::frame::FrameError;
 use patchbay_types::failure::{Failure, Kind};
 
-use crate::image::bzimage::BzImageError;
+use crate::bzimage::BzImageError;
 
 /// Error of a command. Text from the guest and from other programs is escaped.
 #[derive(Debug, thiserror::Error)]

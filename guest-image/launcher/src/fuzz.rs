@@ -1,7 +1,8 @@
 //! Private parsers and the archive writer for the fuzz targets.
 
+use crate::bzimage;
 use crate::image::archive::Archive;
-use crate::image::{bzimage, elf};
+use crate::image::elf;
 
 /// Extracts the ELF kernel from a bzImage.
 #[must_use]

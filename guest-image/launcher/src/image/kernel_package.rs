@@ -6,9 +6,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::bzimage;
 use super::modules::KernelModules;
 use super::packages::{self, PackageName};
+use crate::bzimage;
 use crate::error::{Error, at};
 
 /// Folder of unpacked packages. Another name than that of earlier layouts, which lack depmod's index.

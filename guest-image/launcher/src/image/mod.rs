@@ -2,7 +2,6 @@
 
 pub(crate) mod archive;
 mod build;
-pub(crate) mod bzimage;
 pub(crate) mod elf;
 mod initrd;
 mod kernel_package;

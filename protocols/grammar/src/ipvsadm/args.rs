@@ -1,52 +1,32 @@
 //! A command line while it is parsed. Values are checked in order, since some depend on those
 //! before them.
 
-use patchbay_types::ipvs::{Daemon, Forward, ServiceId};
+use super::command::IpvsCommand;
+use super::compat::{CommandName, Group};
+use super::options::LIST;
+use super::spec::{Apply, IpvsOption};
+use super::values::{Grammar, Values};
+use crate::ParseError;
+use crate::option::Value;
 
-use super::compat::{self, CommandName};
-use super::options::{self, Apply, IpvsOption, LIST, ServerArgs, ServiceArgs};
-use super::{IpvsCommand, TableView, View};
-use crate::option::{Spelling, Value};
-use crate::{ParseError, Resolver};
-
-/// Parameters of the grammar.
-#[derive(Debug, Clone, Copy)]
-pub struct Grammar<'n> {
-    /// Names of hosts and ports.
-    pub names: &'n dyn Resolver,
-    /// Forwarding method of a server for which the line has none.
-    pub forward: Forward,
-}
-
-/// Values of the options so far, by option group.
+/// A command line so far.
 pub(super) struct Args<'a> {
-    pub(super) grammar: Grammar<'a>,
     command: Option<&'static IpvsOption>,
     seen: Vec<&'static IpvsOption>,
-    /// Words that are not options or their values.
-    pub(super) words: Vec<&'a str>,
-    pub(super) id: Option<ServiceId>,
-    pub(super) service: ServiceArgs<'a>,
-    pub(super) server: ServerArgs,
-    pub(super) view: fn(TableView) -> View,
-    pub(super) table: TableView,
-    pub(super) daemon: Daemon,
+    values: Values<'a>,
 }
 
 impl<'a> Args<'a> {
     pub(super) fn new(grammar: Grammar<'a>) -> Result<Self, ParseError> {
         Ok(Self {
-            grammar,
             command: None,
             seen: Vec::new(),
-            words: Vec::new(),
-            id: None,
-            service: ServiceArgs::default(),
-            server: ServerArgs::default(),
-            view: View::Table,
-            table: TableView::default(),
-            daemon: options::default_daemon()?,
+            values: Values::new(grammar)?,
         })
+    }
+
+    pub(super) fn word(&mut self, word: &'a str) {
+        self.values.words.push(word);
     }
 
     pub(super) fn option(
@@ -59,16 +39,16 @@ impl<'a> Args<'a> {
             (Some(_), None) => self.command = Some(option),
             (None, None) => return Err(ParseError::NoCommand),
             (None, Some(_)) => {
-                compat::check(&self.seen, option)?;
+                check(&self.seen, option)?;
                 self.seen.push(option);
             }
         }
         match option.action.apply {
             Apply::Flag(set) => {
-                set(self);
+                set(&mut self.values);
                 Ok(())
             }
-            Apply::Value(parse) => parse(self, value),
+            Apply::Value(parse) => parse(&mut self.values, value),
         }
     }
 
@@ -80,11 +60,11 @@ impl<'a> Args<'a> {
     /// Checks the line as a whole and builds the command.
     pub(super) fn finish(self) -> Result<IpvsCommand, ParseError> {
         let command = match self.command {
-            None if self.words.is_empty() => &LIST,
+            None if self.values.words.is_empty() => &LIST,
             command => command.ok_or(ParseError::NoCommand)?,
         };
         let (name, build) = command.action.command.ok_or(ParseError::NoCommand)?;
-        if let Some(word) = self.words.get(name.max_words()) {
+        if let Some(word) = self.values.words.get(name.max_words()) {
             return Err(ParseError::argument(word));
         }
         let refused = self.seen.iter().find(|option| {
@@ -96,12 +76,24 @@ impl<'a> Args<'a> {
                 let command = command.spelling.to_string();
                 Err(ParseError::NotTaken(command, option.spelling))
             }
-            None => build(&self, command.spelling),
+            None => build(&self.values, command.spelling),
         }
     }
+}
 
-    pub(super) fn service_id(&self, command: Spelling) -> Result<ServiceId, ParseError> {
-        let needed = "a service: -t, -u, --sctp-service or -f";
-        self.id.ok_or(ParseError::Needs(command, needed))
+/// Refuses an option that the options before it exclude.
+pub(super) fn check(
+    seen: &[&'static IpvsOption],
+    option: &'static IpvsOption,
+) -> Result<(), ParseError> {
+    let group = option.action.group;
+    for before in seen {
+        if std::ptr::eq(*before, option) && group != Group::Repeatable {
+            return Err(ParseError::Repeated(option.spelling));
+        }
+        if group.excludes(before.action.group) || before.action.group.excludes(group) {
+            return Err(ParseError::Conflict(before.spelling, option.spelling));
+        }
     }
+    Ok(())
 }

@@ -1,9 +1,5 @@
 //! Compatibility of options with commands and with each other.
 
-use crate::ParseError;
-
-use super::options::IpvsOption;
-
 /// Commands, as the `commands` of an option list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommandName {
@@ -60,7 +56,7 @@ pub(super) enum Group {
 }
 
 impl Group {
-    fn excludes(self, other: Self) -> bool {
+    pub(super) fn excludes(self, other: Self) -> bool {
         use Group::{Checksum, Connections, Counters, EngineData, Forwarding, Service, Status};
         match self {
             Service => matches!(other, Service | Connections | Status),
@@ -70,21 +66,4 @@ impl Group {
             _ => false,
         }
     }
-}
-
-/// Refuses an option that the options before it exclude.
-pub(super) fn check(
-    seen: &[&'static IpvsOption],
-    option: &'static IpvsOption,
-) -> Result<(), ParseError> {
-    let group = option.action.group;
-    for before in seen {
-        if std::ptr::eq(*before, option) && group != Group::Repeatable {
-            return Err(ParseError::Repeated(option.spelling));
-        }
-        if group.excludes(before.action.group) || before.action.group.excludes(group) {
-            return Err(ParseError::Conflict(before.spelling, option.spelling));
-        }
-    }
-    Ok(())
 }

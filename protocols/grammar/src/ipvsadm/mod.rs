@@ -41,13 +41,17 @@ mod compat;
 mod options;
 mod restore;
 mod save;
+mod saved_rule;
+mod spec;
+mod values;
 
 use args::Args;
-pub use args::Grammar;
 pub use command::{CounterFormat, Format, IpvsCommand, Names, SortOrder, TableView, View};
 pub(crate) use options::OPTIONS;
 pub use restore::{RuleFileError, read_rules};
-pub use save::{EndpointText, SaveFormat, flag_names, netmask, numeric, server_line, service_line};
+pub use save::{server_line, service_line};
+pub use saved_rule::{EndpointText, SaveFormat, flag_names, netmask, numeric};
+pub use values::Grammar;
 
 use crate::ParseError;
 use crate::lexer::{Dialect, Token, tokens};
@@ -60,7 +64,7 @@ pub fn parse<S: AsRef<str>>(grammar: &Grammar<'_>, words: &[S]) -> Result<IpvsCo
     let mut args = Args::new(*grammar)?;
     for token in tokens(OPTIONS, Dialect::Popt, words) {
         match token? {
-            Token::Word(word) => args.words.push(word),
+            Token::Word(word) => args.word(word),
             Token::Option(option, value) => {
                 args.option(option, value)?;
                 // ipvsadm does not read the words after -h or -v.

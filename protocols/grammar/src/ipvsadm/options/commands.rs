@@ -2,10 +2,11 @@
 
 use patchbay_types::ipvs::{Change, Role, ServiceId, Timeouts};
 
-use super::{Apply, Build, IpvsOption, flag, server, service};
+use super::{server, service};
 use crate::ParseError;
+use crate::ipvsadm::command::{IpvsCommand, TableView, View};
 use crate::ipvsadm::compat::CommandName;
-use crate::ipvsadm::{IpvsCommand, TableView, View};
+use crate::ipvsadm::spec::{Apply, Build, IpvsOption, flag};
 use crate::option::{Spelling, Value, ValueKind};
 
 /// The command of an empty line.

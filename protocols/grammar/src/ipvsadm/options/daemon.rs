@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU8;
 
-use patchbay_types::ipvs::{Daemon, McastGroup, Role};
+use patchbay_types::ipvs::McastGroup;
 
-use super::{IpvsOption, NAME, NUMBER, default_name, name, option, udp_port};
 use crate::ipvsadm::compat::CommandName;
+use crate::ipvsadm::spec::{IpvsOption, NAME, NUMBER, name, option, udp_port};
 use crate::option::{Value, ValueKind};
 use crate::{ParseError, parse_num};
 
@@ -33,19 +33,6 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
     option("", "mcast-ttl", NUMBER, "hop limit of the sync daemon, 1 to 255",
         |a, v| ttl(v).map(|ttl| a.daemon.ttl = Some(ttl))).on(START),
 ];
-
-/// The daemon of `--start-daemon` without options. The role is that command's value.
-pub(in crate::ipvsadm) fn default_daemon() -> Result<Daemon, ParseError> {
-    Ok(Daemon {
-        role: Role::Master,
-        link: default_name("--mcast-interface", "eth0")?,
-        sync_id: 0,
-        max_len: None,
-        group: None,
-        port: None,
-        ttl: None,
-    })
-}
 
 fn group(value: Value<'_>) -> Result<McastGroup, ParseError> {
     parse_num::ip(value.text())

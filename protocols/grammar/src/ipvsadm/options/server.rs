@@ -1,37 +1,16 @@
 //! Options of a real server.
 
-use std::num::NonZeroU16;
-
 use patchbay_types::ipvs::{
     Checksum, Forward, NonNegativeInt, Protocol, Server, ServerId, ServiceId, Tunnel,
 };
 
-use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, flag, option, udp_port};
-use crate::ipvsadm::args::Args;
 use crate::ipvsadm::compat::{CommandName, Group};
+use crate::ipvsadm::spec::{
+    ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, Parse, flag, option, udp_port,
+};
+use crate::ipvsadm::values::{ServerValues, TunnelKind, Values};
 use crate::option::{Spelling, Value, ValueKind};
 use crate::{ParseError, parse_num};
-
-/// Values of the options.
-#[derive(Default)]
-pub(in crate::ipvsadm) struct ServerArgs {
-    id: Option<ServerId>,
-    /// For `-i`, the tunnel is known at the end only.
-    forward: Option<Forward>,
-    weight: Option<NonNegativeInt>,
-    tunnel: Option<(Spelling, TunnelKind)>,
-    tunnel_port: Option<(Spelling, NonZeroU16)>,
-    checksum: Option<(Spelling, Checksum)>,
-    upper: NonNegativeInt,
-    lower: NonNegativeInt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TunnelKind {
-    Ipip,
-    Gue,
-    Gre,
-}
 
 #[rustfmt::skip]
 const WITH_SERVER: &[CommandName] =
@@ -78,7 +57,7 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
         .on(PUT_SERVER).print(|rule| rule.threshold(rule.server?.lower)),
 ];
 
-const fn checksum(long: &'static str, help: &'static str, parse: super::Parse) -> IpvsOption {
+const fn checksum(long: &'static str, help: &'static str, parse: Parse) -> IpvsOption {
     option("", long, ValueKind::None, help, parse)
         .on(PUT_SERVER)
         .group(Group::Checksum)
@@ -93,14 +72,14 @@ fn kind_name(tunnel: Tunnel) -> &'static str {
 }
 
 /// The port defaults to that of the service, if the service comes before the server.
-fn address(args: &Args<'_>, value: Value<'_>) -> Result<ServerId, ParseError> {
-    let (protocol, service_port) = match args.id {
+fn address(values: &Values<'_>, value: Value<'_>) -> Result<ServerId, ParseError> {
+    let (protocol, service_port) = match values.id {
         Some(ServiceId::Address { protocol, port, .. }) => (Some(protocol), port),
         Some(ServiceId::Mark { .. }) => (Some(Protocol::Tcp), 0),
         None => (None, 0),
     };
     let protocol = protocol.map(Protocol::name);
-    let endpoint = parse_num::endpoint(value.text(), protocol, args.grammar.names);
+    let endpoint = parse_num::endpoint(value.text(), protocol, values.grammar.names);
     let (address, port) = endpoint.ok_or_else(|| value.invalid(ADDRESS_RULE))?;
     Ok(ServerId {
         address,
@@ -122,20 +101,20 @@ fn tunnel_kind(value: Value<'_>) -> Result<TunnelKind, ParseError> {
 }
 
 /// The server of `-d`.
-pub(super) fn id(args: &Args<'_>, command: Spelling) -> Result<ServerId, ParseError> {
-    let id = args.server.id;
+pub(super) fn id(values: &Values<'_>, command: Spelling) -> Result<ServerId, ParseError> {
+    let id = values.server.id;
     id.ok_or(ParseError::Needs(command, "-r/--real-server"))
 }
 
 /// Builds the server of `-a` or `-e`.
-pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Server, ParseError> {
-    let service = args.service_id(command)?;
-    let options = &args.server;
-    let id = id(args, command)?;
+pub(super) fn build(values: &Values<'_>, command: Spelling) -> Result<Server, ParseError> {
+    let service = values.service_id(command)?;
+    let options = &values.server;
+    let id = id(values, command)?;
     let forward = match options.forward {
         Some(Forward::Tunnel(_)) => Forward::Tunnel(options.tunnel()?),
         Some(forward) => forward,
-        None => args.grammar.forward,
+        None => values.grammar.forward,
     };
     if let (Some(option), false) = (
         options.tunnel_option(),
@@ -150,7 +129,7 @@ pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Server, ParseE
     Ok(server.of(service)?)
 }
 
-impl ServerArgs {
+impl ServerValues {
     fn tunnel_option(&self) -> Option<Spelling> {
         let kind = self.tunnel.map(|(option, _)| option);
         let port = self.tunnel_port.map(|(option, _)| option);

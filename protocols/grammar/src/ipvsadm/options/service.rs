@@ -3,28 +3,15 @@
 use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
-    Engine, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Service,
-    ServiceId,
+    Family, Netmask, Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Service, ServiceId,
 };
 
-use super::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, default_name, flag, name, option};
-use crate::ipvsadm::args::Args;
 use crate::ipvsadm::compat::{CommandName, Group};
-use crate::ipvsadm::save;
+use crate::ipvsadm::saved_rule;
+use crate::ipvsadm::spec::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, flag, name, option};
+use crate::ipvsadm::values::{Values, default_name};
 use crate::option::{Spelling, Value, ValueKind};
 use crate::{ParseError, parse_num};
-
-/// Values of the options.
-#[derive(Default)]
-pub(in crate::ipvsadm) struct ServiceArgs<'a> {
-    scheduler: Option<Scheduler>,
-    persistence: Option<Persistence>,
-    netmask: Option<Netmask>,
-    engine: Option<Engine>,
-    scheduling: Scheduling,
-    /// Parsed at the end, since the names are the scheduler's.
-    flags: &'a str,
-}
 
 #[rustfmt::skip]
 const WITH_SERVICE: &[CommandName] = &[
@@ -56,7 +43,7 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
     option("M", "netmask", ValueKind::Required("MASK"), "mask of the clients that persistence takes as one",
         |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)))
         .on(PUT_SERVICE)
-        .print(|rule| rule.service?.persistence.and_then(|_| save::netmask(rule.service?.netmask))),
+        .print(|rule| rule.service?.persistence.and_then(|_| saved_rule::netmask(rule.service?.netmask))),
     option("", "pe", NAME, "persistence engine", |a, v| name(v).map(|engine| a.service.engine = Some(engine)))
         .on(PUT_SERVICE).print(|rule| Some(rule.service?.engine?.to_string())),
     flag("o", "ops", "schedule each packet by itself (UDP and firewall marks)",
@@ -67,16 +54,20 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
         |a, v| { a.service.flags = v.text(); Ok(()) })
         // The third flag of sh or mh has no name: alone, ipvsadm prints it as an empty value.
         .on(PUT_SERVICE)
-        .print(|rule| (rule.service?.flags.bits() != 0).then(|| rule.service.map(save::flag_names))?),
+        .print(|rule| (rule.service?.flags.bits() != 0).then(|| rule.service.map(saved_rule::flag_names))?),
 ];
 
-fn address(args: &mut Args<'_>, value: Value<'_>, protocol: Protocol) -> Result<(), ParseError> {
-    let endpoint = parse_num::endpoint(value.text(), Some(protocol.name()), args.grammar.names);
+fn address(
+    values: &mut Values<'_>,
+    value: Value<'_>,
+    protocol: Protocol,
+) -> Result<(), ParseError> {
+    let endpoint = parse_num::endpoint(value.text(), Some(protocol.name()), values.grammar.names);
     let (address, port) = endpoint.ok_or_else(|| value.invalid(ADDRESS_RULE))?;
     if Family::of(address) == Family::V6 {
-        args.service.netmask = None;
+        values.service.netmask = None;
     }
-    args.id = Some(ServiceId::Address {
+    values.id = Some(ServiceId::Address {
         protocol,
         address,
         port: port.unwrap_or(0),
@@ -92,19 +83,19 @@ fn mark(value: Value<'_>) -> Result<ServiceId, ParseError> {
     })
 }
 
-fn ipv6(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
-    let Some(ServiceId::Mark { family, .. }) = &mut args.id else {
+fn ipv6(values: &mut Values<'_>, value: Value<'_>) -> Result<(), ParseError> {
+    let Some(ServiceId::Mark { family, .. }) = &mut values.id else {
         return Err(ParseError::MustFollow(value.option, "-f/--fwmark-service"));
     };
     *family = Family::V6;
-    args.service.netmask = None;
+    values.service.netmask = None;
     Ok(())
 }
 
-fn scheduler(args: &mut Args<'_>, value: Value<'_>) -> Result<(), ParseError> {
+fn scheduler(values: &mut Values<'_>, value: Value<'_>) -> Result<(), ParseError> {
     // ipvsadm takes an empty name for the default.
     if !value.text().is_empty() {
-        args.service.scheduler = Some(name(value)?);
+        values.service.scheduler = Some(name(value)?);
     }
     Ok(())
 }
@@ -117,12 +108,12 @@ fn persistence(value: Value<'_>) -> Result<Persistence, ParseError> {
 }
 
 /// Without a service before it, the mask is an IPv4 mask; an IPv6 service drops it again.
-fn netmask(args: &Args<'_>, value: Value<'_>) -> Result<Netmask, ParseError> {
-    if args.id.map(ServiceId::family) == Some(Family::V6) {
+fn netmask(values: &Values<'_>, value: Value<'_>) -> Result<Netmask, ParseError> {
+    if values.id.map(ServiceId::family) == Some(Family::V6) {
         let prefix = Netmask::prefix(parse_num::atoi(value.text()));
         return prefix.map_err(|bad| value.in_option(bad));
     }
-    parse_num::ipv4_or_name(value.text(), args.grammar.names)
+    parse_num::ipv4_or_name(value.text(), values.grammar.names)
         .map(|mask| Netmask::V4(mask.to_bits()))
         .ok_or_else(|| value.invalid("an IPv4 mask is like 255.255.255.0"))
 }
@@ -152,9 +143,9 @@ fn sched_flags(list: &str, scheduler: &Scheduler) -> Result<SchedFlags, ParseErr
 }
 
 /// Builds the service of `-A` or `-E`.
-pub(super) fn build(args: &Args<'_>, command: Spelling) -> Result<Service, ParseError> {
-    let id = args.service_id(command)?;
-    let options = &args.service;
+pub(super) fn build(values: &Values<'_>, command: Spelling) -> Result<Service, ParseError> {
+    let id = values.service_id(command)?;
+    let options = &values.service;
     let scheduler = match options.scheduler {
         Some(scheduler) => scheduler,
         None => default_name("-s/--scheduler", "wlc")?,

@@ -1,9 +1,8 @@
 //! Options of `-L` and `-S`.
 
-use super::{IpvsOption, flag};
-use crate::ipvsadm::args::Args;
+use crate::ipvsadm::command::{CounterFormat, Format, Names, SortOrder, View};
 use crate::ipvsadm::compat::{CommandName, Group};
-use crate::ipvsadm::{CounterFormat, Format, Names, SortOrder, View};
+use crate::ipvsadm::spec::{IpvsOption, flag};
 
 const LIST: &[CommandName] = &[CommandName::List];
 const LIST_OR_SAVE: &[CommandName] = &[CommandName::List, CommandName::Save];
@@ -32,9 +31,3 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
     flag("", "daemon", "print the sync daemons", |a| a.view = |_| View::Daemons)
         .on(LIST).group(Group::Status),
 ];
-
-impl Args<'_> {
-    fn show(&mut self, format: Format) {
-        self.table.format = self.table.format.min(format);
-    }
-}
