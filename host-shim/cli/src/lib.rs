@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod input;
@@ -20,6 +21,7 @@ use clap::Parser;
 pub fn main() -> ExitCode {
     let args = args::CommandLine::parse();
     let timings = args.timings.then(timings::Timings::start);
+    events::collect(timings.clone());
     let code = commands::run(&args).print();
     if let Some(timings) = timings {
         output::print_error(&timings.to_string());
