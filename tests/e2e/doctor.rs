@@ -151,6 +151,7 @@ fn doctor_reports_impact_of_each_lack() {
             ("query-status", _) => json!({"status": "running", "running": true}),
             ("query-memdev", _) => json!([{"share": true}, {"share": false}]),
             ("qom-get", Some("/machine")) => json!("virt-10.0-machine"),
+            ("human-monitor-command", _) => json!(""),
             ("qom-list", Some("/machine/i440fx")) => {
                 return Some(json!({"error": {"class": "DeviceNotFound", "desc": "no"}}));
             }

@@ -10,6 +10,7 @@ mod conntrack_list;
 mod conntrack_vectors;
 mod doctor;
 mod floods;
+mod host_devices;
 mod hostile_container;
 mod hostile_guest;
 mod ipvs_differential;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::leftovers;
@@ -164,6 +164,25 @@ impl Guest {
     /// Opens a session of QEMU's monitor. Until it is dropped, every other client waits.
     pub fn monitor(&self) -> Monitor {
         Monitor::connect(&self.file("qmp.sock"))
+    }
+
+    /// Resets the machine and waits until its agent serves again.
+    pub fn reset(&self) {
+        let boots = || {
+            let console = self.sandbox(&["console", &self.id]).out;
+            console.matches("the agent serves").count()
+        };
+        let before = boots();
+        let mut monitor = self.monitor();
+        // The launcher configures QEMU to exit on a reset.
+        monitor.run("set-action", json!({"reboot": "reset"}));
+        monitor.run("system_reset", json!({}));
+        drop(monitor);
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while boots() == before {
+            assert!(Instant::now() < deadline, "the guest does not come back");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Returns the content of `sandbox.json`.

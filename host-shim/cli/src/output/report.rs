@@ -95,9 +95,10 @@ fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
     let name = escape_controls(&card.name);
     let (mac, pci) = (text(&card.hw_addr), text(&card.pci_addr));
     let device = text(&card.device);
+    let deleted = if card.tap_deleted { " (deleted)" } else { "" };
     writeln!(
         f,
-        "card       {name}: {mac} at {pci}, from {device}, {phase}"
+        "card       {name}: {mac} at {pci}, from {device}{deleted}, {phase}"
     )
 }
 
@@ -144,6 +145,7 @@ mod tests {
                 hw_addr: None,
                 pci_addr: None,
                 phase: None,
+                tap_deleted: false,
             }],
             missing: Vec::new(),
         };

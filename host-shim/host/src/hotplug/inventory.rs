@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::qmp::command::{QomGet, QomList, QueryPci};
 use crate::qmp::{Error, Session};
+use crate::sandbox::CardRecord;
 
 /// Folders of devices: with an id, named by it; without an id, numbered.
 const FOLDERS: [&str; 2] = ["/machine/peripheral", "/machine/peripheral-anon"];
@@ -41,6 +42,13 @@ pub(crate) struct InventoryNic {
     pub(crate) mac: MacAddr,
     pub(crate) path: Option<PciPath>,
     pub(crate) netdev: Option<String>,
+}
+
+impl InventoryNic {
+    /// Name that the card was plugged with; `None` for a card of another program.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.id.strip_prefix(CardRecord::DEVICE_PREFIX)
+    }
 }
 
 /// Notification of the guest of hot-plug on ports and bridges.

@@ -5,6 +5,7 @@
 //! It also unplugs a card and finishes what a process that died had begun.
 
 mod descriptors;
+mod detached;
 mod inventory;
 mod plug;
 mod slot;
@@ -17,6 +18,7 @@ use patchbay_types::failure::Failure;
 use crate::qmp::Session;
 use crate::sandbox::{Journal, Lock, Sandbox};
 
+pub(crate) use detached::{TapBackends, TapState};
 pub use inventory::Mechanism;
 pub(crate) use inventory::{Inventory, InventoryNic};
 pub(crate) use plug::plug;

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use patchbay_types::{IfName, QueuePairs};
 use crate::netns::{HostLink, HostLinkState, Namespace};
 
 /// Flags that QEMU's virtio-net needs: TAP, no packet information, virtio header.
-const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+pub(super) const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 /// `_IOW('T', 202, int)` of `linux/if_tun.h`.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
@@ -80,6 +80,11 @@ impl Tap {
         }
     }
 
+    /// Returns whether a TAP of this name exists.
+    pub(super) fn exists(&self) -> Result<bool, Failure> {
+        Ok(self.link()?.is_some_and(|link| link.is_tap))
+    }
+
     fn link(&self) -> Result<Option<HostLink>, Failure> {
         let link = self.namespace.link(&self.device);
         link.map_err(|error| self.failure(&error))
@@ -108,19 +113,7 @@ impl Tap {
 
     /// Makes an open `/dev/net/tun` a queue of the device.
     fn attach(&self, file: &File, flags: i32) -> Result<(), Errno> {
-        let mut request = InterfaceRequest {
-            name: [0; libc::IFNAMSIZ],
-            flags: flags.to_ne_bytes(),
-            rest: [0; 20],
-        };
-        // A name has at most 15 bytes, so the closing NUL stays.
-        for (to, from) in request.name.iter_mut().zip(self.device.as_str().bytes()) {
-            *to = from;
-        }
-        #[expect(unsafe_code, reason = "no crate of the workspace has TUNSETIFF")]
-        // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which lives until the call returns.
-        let attached = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
-        Errno::result(attached).map(drop)
+        attach(file, self.device.as_str(), flags).map(drop)
     }
 
     fn attach_failure(&self, errno: Errno, link: Option<HostLink>, pairs: QueuePairs) -> Failure {
@@ -148,6 +141,27 @@ impl Tap {
     }
 }
 
+/// Makes an open `/dev/net/tun` a queue of a device, which is created if it is missing. In the name of
+/// a new device the kernel replaces `%d` by a free number. Returns the name.
+pub(super) fn attach(queue: impl AsFd, name: &str, flags: i32) -> Result<String, Errno> {
+    let mut request = InterfaceRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: flags.to_ne_bytes(),
+        rest: [0; 20],
+    };
+    // A name has at most 15 bytes, so the closing NUL stays.
+    for (to, from) in request.name.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    let queue = queue.as_fd().as_raw_fd();
+    #[expect(unsafe_code, reason = "no crate of the workspace has TUNSETIFF")]
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which lives until the call returns.
+    let attached = unsafe { libc::ioctl(queue, TUNSETIFF, &raw mut request) };
+    Errno::result(attached)?;
+    let name = request.name.split(|byte| *byte == 0).next();
+    Ok(String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
+}
+
 /// `struct ifreq` of `linux/if.h`. The 16-bit flags are the low half of `flags`.
 #[repr(C)]
 struct InterfaceRequest {
@@ -157,14 +171,14 @@ struct InterfaceRequest {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use nix::sched::{CloneFlags, unshare};
     use patchbay_types::QueuePairs;
 
     use super::*;
 
     /// Runs a test in a new network namespace of its thread.
-    fn in_netns(test: impl FnOnce(&IfName, Tap) + Send) {
+    pub(in crate::hotplug) fn in_netns(test: impl FnOnce(&IfName, Tap) + Send) {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).unwrap();
@@ -173,6 +187,16 @@ mod tests {
                 test(&device, tap.unwrap());
             });
         });
+    }
+
+    /// Runs `ip` in the namespace of the calling thread and returns its output.
+    pub(in crate::hotplug) fn ip(words: &[&str]) -> String {
+        let done = std::process::Command::new("ip")
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{words:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
     }
 
     #[test]
@@ -205,22 +229,8 @@ mod tests {
     #[test]
     fn open_reports_and_restore_resets_existing_state() {
         in_netns(|device, tap| {
-            let add = [
-                "tuntap",
-                "add",
-                device.as_str(),
-                "mode",
-                "tap",
-                "multi_queue",
-            ];
-            // The command runs in the namespace of the thread that starts it.
-            assert!(
-                std::process::Command::new("ip")
-                    .args(add)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            let device = device.as_str();
+            ip(&["tuntap", "add", device, "mode", "tap", "multi_queue"]);
             let (queues, before) = tap.open(QueuePairs::ONE).unwrap();
             let down = HostLinkState {
                 mtu: 1500,

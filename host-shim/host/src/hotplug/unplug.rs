@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::LockedSandbox;
 use super::tap::Tap;
+use super::{LockedSandbox, detached};
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
 use crate::sandbox::{BackendRecord, CardRecord, Phase};
@@ -21,15 +21,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Unplugs the card and removes its backend, character device and descriptors, restores its TAP and
 /// removes it from the journal. Each can be absent already.
 pub(crate) fn clean_up(locked: &mut LockedSandbox<'_>, card: &CardRecord) -> Result<(), Failure> {
-    let LockedSandbox { qmp, journal, .. } = locked;
     let _phase = tracing::info_span!("unplug").entered();
+    detached::prepare_unplug(locked, card)?;
     // The next command cleans up a card in any other phase as it is.
     if card.phase == Phase::Plugged {
-        journal.write(&CardRecord {
+        locked.journal.write(&CardRecord {
             phase: Phase::Removing,
             ..card.clone()
         })?;
     }
+    let LockedSandbox { qmp, journal, .. } = locked;
     unplug(qmp, &card.name)?;
     // Only now: QEMU deletes a backend in use too, and leaves the guest with a dead card.
     let netdev = card.netdev_id();
@@ -106,7 +107,7 @@ fn unplug(qmp: &mut Session, name: &IfName) -> Result<(), Failure> {
 }
 
 /// Lists the ids of the machine's devices.
-fn device_ids(qmp: &mut Session) -> Result<Vec<String>, Error> {
+pub(super) fn device_ids(qmp: &mut Session) -> Result<Vec<String>, Error> {
     let devices = qmp.run(&QomList {
         path: "/machine/peripheral",
     })?;

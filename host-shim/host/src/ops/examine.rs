@@ -8,7 +8,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::{Serialize, Serializer};
 
 use crate::agent::Agent;
-use crate::hotplug::{self, Inventory, InventoryNic, Mechanism};
+use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::open_nsfs;
 use crate::qmp::command::{QomGet, QueryStatus, QueryVersion};
 use crate::qmp::{Error, Session};
@@ -102,6 +102,9 @@ pub struct CardStatus {
     pub pci_addr: Option<String>,
     /// Phase in the journal; `None` if the journal has lost the card.
     pub phase: Option<Phase>,
+    /// Whether the TAP was deleted on the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tap_deleted: bool,
 }
 
 /// Requirement that is not met.
@@ -161,6 +164,9 @@ requirements! {
          load the module vhost_net on the host";
     JOURNAL = "journal":
         "no card can be plugged or unplugged until that file is repaired";
+    TAP_DEVICE = "TAP device":
+        "a card's TAP was deleted on the host: unplug the card, because a reset of the guest \
+         would end QEMU";
     FINISHED_OPERATION = "finished operation":
         "a command died or is running; the next change removes its card first";
 }
@@ -196,14 +202,12 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     }
     let agent = findings.agent(sandbox, info.as_ref());
     let vhost_net = findings.host(sandbox);
-    let (machine, nics) =
-        info.map_or_else(Default::default, |info| (Some(info.machine), info.nics));
-    let cards = findings.cards(sandbox, &nics);
+    let cards = findings.cards(sandbox, info.as_ref());
     let netns = sandbox.netns.as_ref();
     Examination {
         id: sandbox.id.to_string(),
         monitor,
-        machine,
+        machine: info.map(|info| info.machine),
         agent,
         netns: netns.map(|netns| netns.display().to_string()),
         vhost_net,
@@ -217,6 +221,7 @@ struct QemuInfo {
     machine: MachineStatus,
     is_running: bool,
     nics: Vec<InventoryNic>,
+    taps: TapBackends,
 }
 
 impl QemuInfo {
@@ -242,6 +247,7 @@ impl QemuInfo {
             machine,
             is_running: status.running,
             nics: inventory.nics(),
+            taps: TapBackends::read(qmp)?,
         })
     }
 }
@@ -320,7 +326,7 @@ impl Findings {
         vhost_net
     }
 
-    fn cards(&mut self, sandbox: &Sandbox, nics: &[InventoryNic]) -> Vec<CardStatus> {
+    fn cards(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> Vec<CardStatus> {
         let records = Journal::at(sandbox.state.path()).cards();
         let records = self.require(JOURNAL, records);
         let mut records = records.unwrap_or_default();
@@ -328,10 +334,15 @@ impl Findings {
         if records.iter().any(|card| card.phase != Phase::Plugged) {
             self.push(FINISHED_OPERATION, None);
         }
+        let nics = info.map_or(&[][..], |info| &info.nics);
         let plugged = nics.iter().filter_map(|nic| {
-            let name = nic.id.strip_prefix(CardRecord::DEVICE_PREFIX)?;
+            let name = nic.name()?;
             let record = records.iter().find(|card| card.name.as_str() == name);
-            Some(status(name, record, Some(nic)))
+            let tap_deleted = info.is_some_and(|info| info.taps.state_of(nic) == TapState::Deleted);
+            Some(CardStatus {
+                tap_deleted,
+                ..status(name, record, Some(nic))
+            })
         });
         let is_lost = |card: &&CardRecord| {
             let id = CardRecord::device_id(&card.name);
@@ -339,7 +350,11 @@ impl Findings {
         };
         let lost = records.iter().filter(is_lost);
         let lost = lost.map(|card| status(card.name.as_str(), Some(card), None));
-        plugged.chain(lost).collect()
+        let cards: Vec<_> = plugged.chain(lost).collect();
+        if cards.iter().any(|card| card.tap_deleted) {
+            self.push(TAP_DEVICE, None);
+        }
+        cards
     }
 }
 
@@ -350,6 +365,7 @@ fn status(name: &str, card: Option<&CardRecord>, nic: Option<&InventoryNic>) -> 
         hw_addr: nic.map(|nic| nic.mac.to_string()),
         pci_addr: nic.and_then(|nic| Some(nic.path.as_ref()?.to_string())),
         phase: card.map(|card| card.phase),
+        tap_deleted: false,
     }
 }
 

@@ -14,7 +14,7 @@ use patchbay_types::{IfName, Interface, PciPath, QueuePairs};
 
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
-use crate::hotplug::{self, Inventory, LockedSandbox};
+use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
 use crate::qmp::{self, Session};
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
@@ -72,14 +72,29 @@ pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
 /// Failures of QEMU and the agent.
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Interface>, Failure> {
     let mut qmp = Session::connect(&sandbox.qmp)?;
-    let (cards, _, mut interfaces) = query_host_and_guest(sandbox, || {
-        Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
+    let ((cards, taps), _, mut interfaces) = query_host_and_guest(sandbox, || {
+        let cards = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
+        Ok((cards, TapBackends::read(&mut qmp)?))
     })?;
+    for card in &cards {
+        warn_of_deleted_tap(card, &taps);
+    }
     interfaces.retain(|interface| {
         interface.path.is_some() && cards.iter().any(|card| card.path == interface.path)
     });
     interfaces.sort_by_key(|interface| interface.index);
     Ok(interfaces)
+}
+
+/// Warns of a card whose TAP was deleted on the host.
+fn warn_of_deleted_tap(card: &InventoryNic, taps: &TapBackends) {
+    let (name, state) = (card.name(), taps.state_of(card));
+    if let (Some(name), TapState::Deleted) = (name, state) {
+        tracing::warn!(
+            "the TAP device of the card {name} was deleted on the host: unplug the card (nic del), because \
+             a reset of the guest would end QEMU"
+        );
+    }
 }
 
 /// Runs a change of the guest's configuration while it holds the lock.

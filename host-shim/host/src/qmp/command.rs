@@ -78,6 +78,11 @@ commands! {
 
     "qom-list" QomList<'a> { path: &'a str } -> Vec<ObjectPropertyInfo>;
     "qom-get" QomGet<'a> { path: &'a str, property: &'a str } -> Value;
+    /// Command of the human monitor; returns its output.
+    "human-monitor-command" HumanMonitorCommand<'a> {
+        #[serde(rename = "command-line")]
+        command_line: &'a str,
+    } -> String;
     "query-pci" QueryPci {} -> Vec<PciInfo>;
     "query-version" QueryVersion {} -> VersionInfo;
     "query-status" QueryStatus {} -> StatusInfo;

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
 use serde::Serialize;
 
 use super::command::{QmpCapabilities, QmpCommand};
@@ -95,6 +96,13 @@ impl Session {
         };
         session.run(&QmpCapabilities { enable: oob })?;
         Ok(session)
+    }
+
+    /// Returns the process id of the program that listens on the socket: QEMU's, unless another program
+    /// has bound the socket for QEMU or lives in a hidden process namespace.
+    pub(crate) fn listener(&self) -> Option<i32> {
+        let credentials = getsockopt(&self.stream, PeerCredentials).ok()?;
+        (credentials.pid() > 0).then(|| credentials.pid())
     }
 
     /// Runs a command.
