@@ -8,15 +8,18 @@ STAMP := $(BIN)/source-stamp
 IMAGE := target/image
 # For tests that need a kernel which deletes tracked connections by a filter.
 IMAGE_6_12 := target/image-6.12
+# For tests beside systemd, udev and network managers.
+IMAGE_DEBIAN := target/image-debian
 KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
+export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
-.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 clean \
-  setup-run setup-lint setup-test setup-fuzz
+.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 image-debian clean \
+  setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -24,7 +27,7 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image-6.12 image-debian ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
 
 soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200), to find leaks
@@ -63,6 +66,10 @@ image-6.12: image ## A second image with Linux 6.12
 	$(BIN)/patchbay-sandbox build --image $(IMAGE_6_12) --kernel $(KERNEL_6_12) --tools-of $(IMAGE)
 	@cp $(STAMP) $(IMAGE_6_12)
 
+image-debian: setup-debian image ## A third image with Debian, systemd and network managers
+	tests/debian/build.sh $(IMAGE) $(IMAGE_DEBIAN)
+	@cp $(STAMP) $(IMAGE_DEBIAN)
+
 setup-run:
 	@scripts/setup.sh run
 
@@ -71,6 +78,9 @@ setup-lint:
 
 setup-test: setup-run setup-lint
 	@scripts/setup.sh test
+
+setup-debian:
+	@scripts/setup.sh debian
 
 setup-fuzz:
 	@scripts/setup.sh fuzz

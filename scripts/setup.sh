@@ -3,6 +3,7 @@
 #   run    building and starting sandboxes
 #   lint   `make lint`, beside the Rust toolchain
 #   test   the tests, beside the two above
+#   debian the image with Debian, beside the first one
 #   fuzz   fuzzing
 set -euo pipefail
 
@@ -86,6 +87,10 @@ setup_test() {
   have cargo-nextest || cargo_install cargo-nextest
 }
 
+setup_debian() {
+  apt_install_missing mmdebstrap:mmdebstrap cpio:cpio
+}
+
 setup_fuzz() {
   if ! cargo +nightly --version >/dev/null 2>&1; then
     say "fuzzing needs a nightly toolchain (rustup toolchain install nightly)"
@@ -96,9 +101,9 @@ setup_fuzz() {
 }
 
 case ${1:-} in
-  run | lint | test | fuzz) "setup_$1" ;;
+  run | lint | test | debian | fuzz) "setup_$1" ;;
   *)
-    say "usage: $0 run|lint|test|fuzz"
+    say "usage: $0 run|lint|test|debian|fuzz"
     exit 2
     ;;
 esac

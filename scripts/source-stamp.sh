@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
 
-find Cargo.toml Cargo.lock agent guest-image host-shim protocols tests/baseline \
+find Cargo.toml Cargo.lock agent guest-image host-shim protocols tests/baseline tests/debian \
   -type f ! -path '*/tests/*' ! -name '*.md' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c -64

@@ -8,6 +8,7 @@ mod batch;
 mod concurrent;
 mod conntrack_list;
 mod conntrack_vectors;
+mod debian;
 mod doctor;
 mod floods;
 mod host_devices;

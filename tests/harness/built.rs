@@ -24,6 +24,8 @@ pub enum Built {
     Image,
     /// The same with Linux 6.12.
     Image6_12,
+    /// Kernel and initramfs of the guest with Debian.
+    ImageDebian,
 }
 
 impl Built {
@@ -38,6 +40,7 @@ impl Built {
             ),
             Self::Image => ("PATCHBAY_IMAGE_DIR", "image", "image"),
             Self::Image6_12 => ("PATCHBAY_IMAGE_6_12_DIR", "image-6.12", "image-6.12"),
+            Self::ImageDebian => ("PATCHBAY_IMAGE_DEBIAN_DIR", "image-debian", "image-debian"),
         };
         let dir = std::env::var_os(variable).map_or_else(
             || Path::new(REPOSITORY).join("target").join(default),

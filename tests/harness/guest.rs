@@ -26,6 +26,9 @@ pub fn linux_6_12() -> [String; 2] {
     ["--image".to_owned(), image.display().to_string()]
 }
 
+/// Memory for the unpacked root file system of the guest with Debian, in MiB.
+const DEBIAN_MEMORY: &str = "512";
+
 /// A running sandbox in a separate network namespace; both end when it is dropped.
 #[derive(Debug)]
 pub struct Guest {
@@ -65,6 +68,33 @@ impl Guest {
         ];
         guest.sandbox(&[&start, words].concat()).ok();
         guest
+    }
+
+    /// Starts a q35 sandbox with Debian, where systemd runs udevd and networkd, and waits until its boot
+    /// is complete. `NetworkManager`, ifupdown, dhcpcd, dhclient and udhcpc are installed, not started.
+    pub fn start_debian(words: &[&str]) -> Self {
+        let image = Built::ImageDebian.dir().display().to_string();
+        let start = ["--image", &image, "--memory", DEBIAN_MEMORY];
+        let guest = Self::start_with(Machine::Q35, &[&start, words].concat());
+        let booted = guest.exec("systemctl is-system-running --wait");
+        let failed = || guest.exec("systemctl --failed --no-legend").out;
+        assert_eq!(booted.out, "running\n", "{booted}\n{}", failed());
+        guest
+    }
+
+    /// Waits until udevd and networkd have handled a link, and returns networkd's setup state of it:
+    /// `configured`, `configuring` or `unmanaged`.
+    pub fn networkd_state(&self, link: &str) -> String {
+        self.exec("udevadm settle").ok();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let listed = self.exec(&format!("networkctl list --no-legend {link}"));
+            let state = listed.out.split_whitespace().last();
+            match state {
+                Some(state) if state != "pending" => return state.to_owned(),
+                _ => assert!(Instant::now() < deadline, "{listed}"),
+            }
+        }
     }
 
     /// Runs `patchbay-sandbox` with this guest's run directory.
