@@ -81,11 +81,15 @@ fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
         LauncherCommand::Overlay(options) => overlay::write(&options)?,
         LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
         LauncherCommand::Stop { id } => launch::stop(&run_dir, &id)?,
-        LauncherCommand::List { json: true } => {
-            list::print_json(&run_dir.list()?, &mut out).map_err(Error::Output)?;
-        }
-        LauncherCommand::List { json: false } => {
-            list::print_table(&run_dir.list()?, &mut out).map_err(Error::Output)?;
+        LauncherCommand::List { json } => {
+            let sandboxes = run_dir.list()?;
+            let printed = if json {
+                list::print_json(&sandboxes, &mut out)
+            } else {
+                list::print_table(&sandboxes, &mut out)
+            };
+            printed.map_err(Error::Output)?;
+            list::note_broken(&sandboxes, &mut print_note);
         }
         LauncherCommand::Console { id, follow: true } => {
             console::follow(&run_dir.find(&id)?, &mut out).map_err(Error::Output)?;

@@ -104,6 +104,8 @@ pub(crate) enum Error {
     // Commands in a sandbox.
     #[error("sandbox {0} can't run commands: it was started without --tools")]
     NoTools(SandboxId),
+    #[error("could not connect to the command server")]
+    NotReady(#[source] Failure),
     #[error("could not connect to the command server of sandbox {id}")]
     Unreachable { id: SandboxId, source: io::Error },
     #[error("the guest could not start {program}: {reason}")]
@@ -127,7 +129,7 @@ impl Error {
             Self::NotFound(_) | Self::NotRunning(_) => Kind::NotFound,
             Self::Exists(_) => Kind::Exists,
             Self::NoTools(_) => Kind::Unsupported,
-            Self::SandboxFile(failure) => failure.kind(),
+            Self::SandboxFile(failure) | Self::NotReady(failure) => failure.kind(),
             Self::NotStarted { source, .. } if matches!(**source, Self::Timeout(_)) => {
                 Kind::Timeout
             }

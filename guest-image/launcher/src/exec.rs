@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::thread;
 use std::time::Duration;
 
+use patchbay_host::ops;
 use patchbay_host::sandbox::SandboxFile;
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
@@ -40,15 +41,18 @@ fn connect(sandbox: &RegisteredSandbox) -> Result<File, Error> {
     if record.tools == Tools::Without {
         return Err(Error::NoTools(sandbox.id.clone()));
     }
-    let agent = SandboxFile::read(sandbox.folder.path())
-        .and_then(|file| file.endpoint())
-        .map_err(Error::SandboxFile)?;
+    let file = SandboxFile::read(sandbox.folder.path());
+    let file = file.map_err(Error::SandboxFile)?;
+    let port = file
+        .endpoint()
+        .map_err(Error::SandboxFile)?
+        .at_port(EXEC_PORT);
+    ops::check_port(&file.qmp, &port).map_err(Error::NotReady)?;
     let unreachable = |source| Error::Unreachable {
         id: sandbox.id.clone(),
         source,
     };
-    let stream =
-        vsock_stream::connect(&agent.at_port(EXEC_PORT), CONNECT_TIMEOUT).map_err(unreachable)?;
+    let stream = vsock_stream::connect(&port, CONNECT_TIMEOUT).map_err(unreachable)?;
     // A `File` reads and writes any descriptor.
     Ok(OwnedFd::from(stream).into())
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::launch::options::MachineType;
-use crate::launch::registry::RegisteredSandbox;
+use crate::launch::registry::{RegisteredSandbox, SandboxState};
 
 /// JSON object and table row of a sandbox.
 #[derive(Debug, Serialize)]
 struct SandboxRow {
     id: String,
-    state: &'static str,
+    state: SandboxState,
     pid: Option<u32>,
     machine: Option<MachineType>,
     netns: Option<PathBuf>,
@@ -24,11 +24,21 @@ impl SandboxRow {
         let record = sandbox.record.as_ref();
         Self {
             id: sandbox.id.to_string(),
-            state: if pid.is_some() { "running" } else { "dead" },
+            state: sandbox.state(),
             pid,
             machine: record.map(|record| record.machine),
             netns: record.and_then(|record| record.netns.clone()),
         }
+    }
+}
+
+/// Reports the remedy for broken sandboxes.
+pub(crate) fn note_broken(sandboxes: &[RegisteredSandbox], note: &mut dyn FnMut(&str)) {
+    let is_broken = |sandbox: &&RegisteredSandbox| sandbox.state() == SandboxState::Broken;
+    for RegisteredSandbox { id, .. } in sandboxes.iter().filter(is_broken) {
+        note(&format!(
+            "sandbox {id} can't be reached because its vsock proxy has died: stop the sandbox and start it again"
+        ));
     }
 }
 
@@ -47,6 +57,7 @@ pub(crate) fn print_table(sandboxes: &[RegisteredSandbox], out: &mut impl Write)
             .map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let machine = row.machine.map_or("-", MachineType::name);
         let netns = row.netns.as_deref().unwrap_or(Path::new("-")).display();
+        let state = state.name();
         writeln!(out, "{id:<24} {state:<8} {pid:>8} {machine:<4} {netns}")?;
     }
     Ok(())

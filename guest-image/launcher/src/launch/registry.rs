@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_host::sandbox::{SandboxId, ids};
+use patchbay_host::vsock_stream::has_lost_worker;
+use serde::Serialize;
 
 use super::folder::Folder;
 use super::processes::{ProcessRecord, ProcessRole, Record};
@@ -27,6 +29,38 @@ pub(crate) struct RegisteredSandbox {
 impl RegisteredSandbox {
     pub(crate) fn qemu(&self) -> Option<&ProcessRecord> {
         self.record.as_ref()?.running(ProcessRole::Qemu)
+    }
+
+    pub(crate) fn state(&self) -> SandboxState {
+        let Some(record) = self.record.as_ref().filter(|_| self.qemu().is_some()) else {
+            return SandboxState::Dead;
+        };
+        let mut processes = record.processes.iter();
+        let serves = |proxy: &ProcessRecord| proxy.is_alive() && !has_lost_worker(proxy.pid);
+        match processes.find(|process| process.role == ProcessRole::Vsock) {
+            Some(proxy) if !serves(proxy) => SandboxState::Broken,
+            _ => SandboxState::Running,
+        }
+    }
+}
+
+/// State of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SandboxState {
+    Running,
+    /// QEMU runs, but its vsock proxy serves no connection. QEMU can't reconnect to a new proxy.
+    Broken,
+    Dead,
+}
+
+impl SandboxState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Broken => "broken",
+            Self::Dead => "dead",
+        }
     }
 }
 
@@ -158,6 +192,28 @@ mod tests {
         let error = run_dir.find("c").unwrap_err();
         assert!(matches!(error, Error::NotFound(name) if name == "c"));
         assert_eq!(run_dir.list().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn sandbox_without_its_proxy_is_broken() {
+        let root = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::new(root.path().to_owned());
+        let mut running = alive();
+        let proxy = ProcessRecord {
+            role: ProcessRole::Vsock,
+            ..running.processes[0]
+        };
+        running.processes.push(proxy);
+        let mut broken = running.clone();
+        broken.processes[1].start_time -= 1;
+        for (name, record, state) in [
+            ("a", running, SandboxState::Running),
+            ("b", broken, SandboxState::Broken),
+            ("c", record(Vec::new()), SandboxState::Dead),
+        ] {
+            run_dir.claim(&id(name), &record).unwrap();
+            assert_eq!(run_dir.find(name).unwrap().state(), state);
+        }
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
+use patchbay_host::vsock_stream;
 use patchbay_types::endpoint::{DEFAULT_PORT, Endpoint};
 
 /// Program that replaces the kernel's vhost-vsock.
-pub(super) const DAEMON: &str = "vhost-device-vsock";
+pub(super) const DAEMON: &str = vsock_stream::VSOCK_PROXY;
 pub(super) const INSTALL_DAEMON: &str = "cargo install --locked vhost-device-vsock";
 
 /// Returns the address for the agent of a new sandbox: the kernel's vsock if its device can be opened,
