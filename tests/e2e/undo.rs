@@ -128,8 +128,6 @@ fn plug_killed_is_undone_by_next_command() {
     assert_eq!(guest.snapshot(), snapshot);
 }
 
-/// The guest is not inspected: vhost-device-vsock 0.3 does not recover from a connection attempt to a
-/// paused machine.
 #[test]
 fn plug_paused_machine_changes_nothing() {
     let guest = Guest::start(Machine::Q35);
@@ -141,19 +139,11 @@ fn plug_paused_machine_changes_nothing() {
     };
     let before = outside();
     guest.monitor().run("stop", serde_json::json!({}));
-    let begun = Instant::now();
     let done = guest.plug(&card());
-    assert_refused(
-        &done,
-        Kind::Timeout,
-        &["the sandbox's agent does not answer"],
-    );
-    assert!(
-        begun.elapsed() < Duration::from_secs(12),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert_refused(&done, Kind::NotYet, &["its state is paused"]);
     assert_eq!(outside(), before);
+    guest.monitor().run("cont", serde_json::json!({}));
+    guest.plug(&card()).ok();
 }
 
 #[test]
@@ -167,7 +157,7 @@ fn plug_occupied_monitor_fails_in_time() {
     drop(held);
     assert_refused(
         &done,
-        Kind::Timeout,
+        Kind::NotYet,
         &["gave no greeting", "extra_monitor_socket"],
     );
     assert!(waited < Duration::from_secs(7), "{waited:?}");
@@ -189,7 +179,7 @@ fn plug_monitor_with_full_queue_fails_in_time(guest: &Guest) {
         "{:?}",
         begun.elapsed()
     );
-    assert_refused(&done, Kind::Timeout, &["gave no greeting"]);
+    assert_refused(&done, Kind::NotYet, &["gave no greeting"]);
     drop((waiting, held));
 }
 

@@ -145,7 +145,7 @@ fn play(guest: &Guest, vector: &Value) -> Done {
     }
 }
 
-/// A paused guest doesn't release a card.
+/// No card is removed from a paused machine.
 fn device_del_fails(guest: &Guest) -> Done {
     let card = Card::named("eth-fun")
         .mac("02:42:20:6e:a2:59")

@@ -176,6 +176,7 @@ pub fn empty_machine(request: &Value) -> Value {
         ("qom-get", _, "parent_bus") => json!("/machine/q35/pcie.0"),
         ("qom-get", _, "addr") => json!(8),
         ("human-monitor-command", _, _) => json!(""),
+        ("query-status", _, _) => json!({"status": "running", "running": true}),
         ("qom-list", "/machine/i440fx", _)
         | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
             return qmp_error("DeviceNotFound");

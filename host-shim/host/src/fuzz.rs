@@ -38,7 +38,7 @@ pub fn handshake(stream: &UnixStream) -> io::Result<()> {
 
 /// Runs a QMP session: greeting, inventory and one event.
 pub fn monitor(stream: UnixStream) -> Result<(), Failure> {
-    let mut session = Session::over(stream, Path::new("/qmp.sock"))?;
+    let mut session = Session::over(stream, Path::new("/qmp.sock"), Duration::from_secs(5))?;
     let nics = Inventory::read(&mut session)?.nics();
     let soon = Instant::now() + Duration::from_millis(1);
     session.event(soon, |event| {

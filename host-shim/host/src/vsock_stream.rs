@@ -1,6 +1,6 @@
 //! Connections to ports of a guest.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket,
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, getsockopt, setsockopt,
+    socket,
 };
 use nix::sys::time::TimeVal;
 use patchbay_types::endpoint::Endpoint;
@@ -38,7 +39,8 @@ impl From<Stream> for OwnedFd {
 /// the kernel's vsock has a fixed timeout of two seconds.
 ///
 /// # Errors
-/// Errors of the socket; `ConnectionRefused` if the guest does not listen on the port.
+/// Errors of the socket; `ConnectionRefused` if the guest does not listen on the port,
+/// `NotConnected` if the proxy of hybrid vsock is dead.
 pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
     match endpoint {
         Endpoint::Vsock { cid, port } => {
@@ -46,10 +48,20 @@ pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         }
         Endpoint::Unix(path) => unix(path, timeout).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
-            let stream = unix(path, timeout)?;
+            let stream = unix(path, timeout).map_err(|error| match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+                    dead_proxy("has ended")
+                }
+                _ => error,
+            })?;
             stream.set_write_timeout(Some(timeout))?;
             handshake(&stream, *port, Instant::now() + timeout).map_err(|error| {
                 match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                        if has_idle_proxy(&stream) =>
+                    {
+                        dead_proxy("has lost its worker")
+                    }
                     // Linux reports the timeout of a socket as EAGAIN.
                     io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
                     _ => error,
@@ -60,6 +72,40 @@ pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
             Ok(Stream::Unix(stream))
         }
     }
+}
+
+fn dead_proxy(state: &str) -> io::Error {
+    let message = format!(
+        "the vsock proxy {VSOCK_PROXY} {state}, and QEMU can't reconnect to a new one: stop the sandbox and \
+         start it again"
+    );
+    io::Error::new(io::ErrorKind::NotConnected, message)
+}
+
+fn has_idle_proxy(stream: &UnixStream) -> bool {
+    let credentials = getsockopt(stream, PeerCredentials);
+    let pid = credentials.map(|credentials| credentials.pid().cast_unsigned());
+    pid.is_ok_and(has_lost_worker)
+}
+
+/// Program that serves hybrid vsock for QEMU.
+pub const VSOCK_PROXY: &str = "vhost-device-vsock";
+/// Maximum length of the name of a thread.
+const MAX_COMM_BYTES: usize = 15;
+
+/// Returns whether the process is a [`VSOCK_PROXY`] without its worker: version 0.3 panics if a
+/// connection is closed before the guest has accepted it, and goes on without serving.
+#[must_use]
+pub fn has_lost_worker(pid: u32) -> bool {
+    let name = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let process = name(PathBuf::from(format!("/proc/{pid}/comm")));
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names = threads.map(|thread| name(thread.path().join("comm")));
+    process.trim_end() == &VSOCK_PROXY[..MAX_COMM_BYTES]
+        && !names.any(|name| name.trim_end() == "vring_worker")
 }
 
 /// Maximum length of `sun_path` without its closing NUL.
@@ -190,6 +236,22 @@ mod tests {
         let endpoint = Endpoint::Hybrid { path, port: 1061 };
         let error = connect(&endpoint, Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn connect_without_proxy_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        for path in [path, dir.path().join("none")] {
+            let endpoint = Endpoint::Hybrid { path, port: 1061 };
+            let error = connect(&endpoint, Duration::from_secs(1)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotConnected);
+            assert!(
+                error.to_string().contains("vhost-device-vsock has ended"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

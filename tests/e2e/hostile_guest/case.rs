@@ -151,7 +151,6 @@ fn machine(request: &Value) -> Value {
     let execute = request["execute"].as_str().unwrap();
     json!({"return": match execute {
         "query-version" => json!({"qemu": {"major": 10, "minor": 0, "micro": 2}}),
-        "query-status" => json!({"status": "running", "running": true}),
         "query-memdev" => json!([{"share": true}]),
         _ => return empty_machine(request),
     }})

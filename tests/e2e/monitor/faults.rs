@@ -13,14 +13,17 @@ use serde_json::{Value, json};
 use super::FakeMachine;
 
 /// Commands of plugging, and of undoing after the agent refuses the card.
-const DOING: [&str; 6] = [
+const DOING: [&str; 7] = [
     "qmp_capabilities",
+    "query-status",
     "qom-get",
     "qom-list",
     "getfd",
     "netdev_add",
     "device_add",
 ];
+/// Commands before anything is changed.
+const FIRST: [&str; 2] = ["qmp_capabilities", "query-status"];
 const UNDOING: [&str; 4] = ["device_del", "netdev_del", "chardev-remove", "closefd"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl Fault {
             Self::Late | Self::OldAnswersFirst | Self::EventsFirst => {
                 return (Kind::Kernel, "the agent says no");
             }
+            Self::Never if FIRST.contains(&command) => (Kind::NotYet, "within 10 s"),
             Self::Never => (Kind::Timeout, "within 10 s"),
             Self::Noise | Self::SixtyFourMegabytes => (Kind::Other, "malformed QMP message"),
             Self::HalfALine | Self::Closed => (Kind::Other, "QEMU closed the monitor"),
@@ -173,10 +177,10 @@ fn bad_qmp_greeting_fails_in_time() {
     let silent = "gave no greeting in 5 s";
     let event = b"{\"event\":\"RTC_CHANGE\"}\n";
     let cases: [(&'static [u8], usize, Kind, &str); 6] = [
-        (b"", 1, Kind::Timeout, silent),
-        (event, 1, Kind::Timeout, silent),
-        (event, usize::MAX, Kind::Timeout, silent),
-        (b"{\"QMP\":", 1, Kind::Timeout, silent),
+        (b"", 1, Kind::NotYet, silent),
+        (event, 1, Kind::NotYet, silent),
+        (event, usize::MAX, Kind::NotYet, silent),
+        (b"{\"QMP\":", 1, Kind::NotYet, silent),
         (b"\x1b[2J\n", 1, Kind::Other, "malformed QMP message"),
         (
             &[b'x'; 1 << 10],

@@ -15,6 +15,7 @@ use crate::args::{
 };
 use crate::output::Outcome;
 use patchbay_host::agent::Agent;
+use patchbay_host::ops;
 
 /// Runs the command.
 pub(crate) fn run(args: &CommandLine) -> Outcome {
@@ -54,5 +55,5 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
 
 /// Connects to the agent of a sandbox.
 fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
-    Agent::connect(&global.find(sandbox)?.agent)
+    ops::connect(&global.find(sandbox)?)
 }

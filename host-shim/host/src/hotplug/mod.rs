@@ -35,7 +35,7 @@ pub(crate) struct LockedSandbox<'a> {
 }
 
 impl<'a> LockedSandbox<'a> {
-    /// Takes the lock and finishes the operations of processes that died.
+    /// Takes the lock, checks that the machine runs and finishes the operations of processes that died.
     pub(crate) fn begin(sandbox: &'a Sandbox) -> Result<Self, Failure> {
         let mut locked = Self {
             _lock: Lock::take(&sandbox.state)?,
@@ -43,6 +43,7 @@ impl<'a> LockedSandbox<'a> {
             qmp: Session::connect(&sandbox.qmp)?,
             journal: Journal::at(sandbox.state.path()),
         };
+        locked.qmp.check_running()?;
         unplug::recover(&mut locked)?;
         Ok(locked)
     }

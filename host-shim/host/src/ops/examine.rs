@@ -4,13 +4,15 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::Failure;
 use serde::{Serialize, Serializer};
 
+use super::reach;
 use crate::agent::Agent;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::open_nsfs;
-use crate::qmp::command::{QomGet, QueryStatus, QueryVersion};
+use crate::qmp::command::{QomGet, QueryVersion};
 use crate::qmp::{Error, Session};
 use crate::sandbox::{CardRecord, Journal, Phase, Sandbox};
 
@@ -194,7 +196,7 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
         greeting_ms,
     };
     let info = session.and_then(|mut qmp| {
-        let info = QemuInfo::read(&mut qmp);
+        let info = QemuInfo::read(&mut qmp, &sandbox.agent);
         findings.require(MONITOR, info)
     });
     if let Some(info) = &info {
@@ -219,15 +221,16 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
 /// Replies of the monitor.
 struct QemuInfo {
     machine: MachineStatus,
-    is_running: bool,
+    running: Result<(), Failure>,
+    /// Failure if a connection to the agent isn't safe.
+    reachable: Result<(), Failure>,
     nics: Vec<InventoryNic>,
     taps: TapBackends,
 }
 
 impl QemuInfo {
-    fn read(qmp: &mut Session) -> Result<Self, Error> {
+    fn read(qmp: &mut Session, agent: &Endpoint) -> Result<Self, Error> {
         let version = qmp.run(&QueryVersion {})?.qemu;
-        let status = qmp.run(&QueryStatus {})?;
         let kind = qmp.run(&QomGet {
             path: "/machine",
             property: "type",
@@ -238,14 +241,15 @@ impl QemuInfo {
         let machine = MachineStatus {
             r#type: kind.strip_suffix("-machine").unwrap_or(kind).to_owned(),
             qemu: format!("{}.{}.{}", version.major, version.minor, version.micro),
-            state: status.status,
+            state: qmp.status().status.clone(),
             shared_memory: hotplug::is_memory_shared(qmp)?,
             hotplug: inventory.mechanism,
             slots: slots.map(|(bus, free)| BusSlots { bus, free }).collect(),
         };
         Ok(Self {
             machine,
-            is_running: status.running,
+            running: qmp.check_running().map_err(Failure::from),
+            reachable: reach::check(qmp, agent),
             nics: inventory.nics(),
             taps: TapBackends::read(qmp)?,
         })
@@ -280,11 +284,7 @@ impl Findings {
 
     fn check_machine(&mut self, info: &QemuInfo) {
         let machine = &info.machine;
-        if !info.is_running {
-            let message = format!("the machine is not running: its state is {}", machine.state);
-            let failure = Failure::new(Kind::NotYet, message);
-            self.require::<()>(RUNNING_MACHINE, Err(failure));
-        }
+        self.require(RUNNING_MACHINE, info.running.clone());
         if machine.slots.is_empty() {
             self.require::<()>(FREE_SLOT, Err(hotplug::no_free_slot()));
         }
@@ -297,13 +297,12 @@ impl Findings {
     }
 
     fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
-        // A vsock proxy does not survive a connection to a stopped machine.
-        let greeting = if info.is_some_and(|info| !info.is_running) {
-            None
-        } else {
-            let greeting = Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
+        let greet = || Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
+        // A vsock proxy can be broken by a connection to a machine that doesn't run.
+        let greeting = info.filter(|info| info.running.is_ok()).and_then(|info| {
+            let greeting = info.reachable.clone().and_then(|()| greet());
             self.require(AGENT, greeting)
-        };
+        });
         let greeting = greeting.as_ref();
         AgentStatus {
             address: sandbox.agent.to_string(),

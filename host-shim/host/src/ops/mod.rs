@@ -4,6 +4,7 @@
 //! sandbox as it was, or its failure mentions the cleanup that the next change completes.
 
 mod examine;
+mod reach;
 
 use std::collections::HashSet;
 use std::thread;
@@ -24,6 +25,7 @@ pub use examine::{
     AgentStatus, BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus,
     Requirement, examine,
 };
+pub use reach::{check_port, connect};
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
 /// the card. Repeating a request that succeeded changes nothing.
@@ -34,8 +36,9 @@ pub use examine::{
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
+    let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
     let (inventory, agent, interfaces) =
-        query_host_and_guest(sandbox, || Inventory::read(&mut locked.qmp))?;
+        query_host_and_guest(agent, || Inventory::read(&mut locked.qmp))?;
     if let Some(path) = plugged_path(&inventory, &locked.journal, &interfaces, request)? {
         return Ok(path);
     }
@@ -72,7 +75,8 @@ pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
 /// Failures of QEMU and the agent.
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Interface>, Failure> {
     let mut qmp = Session::connect(&sandbox.qmp)?;
-    let ((cards, taps), _, mut interfaces) = query_host_and_guest(sandbox, || {
+    let agent = reach::connect_over(&mut qmp, &sandbox.agent)?;
+    let ((cards, taps), _, mut interfaces) = query_host_and_guest(agent, move || {
         let cards = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((cards, TapBackends::read(&mut qmp)?))
     })?;
@@ -100,22 +104,20 @@ fn warn_of_deleted_tap(card: &InventoryNic, taps: &TapBackends) {
 /// Runs a change of the guest's configuration while it holds the lock.
 ///
 /// # Errors
-/// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent does not answer; the failure of `change`.
+/// Those of [`connect`]; the failure of `change`.
 pub fn change_guest<T>(
     sandbox: &Sandbox,
     change: impl FnOnce(&Agent) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let _lock = Lock::take(&sandbox.state)?;
-    change(&Agent::connect(&sandbox.agent)?)
+    change(&reach::connect_alone(sandbox)?)
 }
 
 /// Queries the machine and the guest in parallel.
 fn query_host_and_guest<T>(
-    sandbox: &Sandbox,
+    agent: Agent,
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, Agent, Vec<Interface>), Failure> {
-    // Not in parallel: a vsock proxy can die of a connection that is closed while it is made.
-    let agent = Agent::connect(&sandbox.agent)?;
     let (machine, guest) = thread::scope(|scope| {
         let guest = scope.spawn(move || {
             let interfaces = agent.interfaces()?;

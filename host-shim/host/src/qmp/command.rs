@@ -87,6 +87,9 @@ commands! {
     "query-version" QueryVersion {} -> VersionInfo;
     "query-status" QueryStatus {} -> StatusInfo;
     "query-memdev" QueryMemdev {} -> Vec<Memdev>;
+    /// Since QEMU 7.2, as the next.
+    "x-query-virtio" QueryVirtio {} -> Vec<VirtioInfo>;
+    "x-query-virtio-status" QueryVirtioStatus<'a> { path: &'a str } -> VirtioStatus;
 }
 
 /// vhost-net of a TAP. For a bad descriptor, QEMU 7.2 fails with `vhostforce` and aborts without it.
@@ -109,7 +112,7 @@ pub(crate) struct MultiQueue {
 /// Declares the used fields of replies.
 macro_rules! replies {
     ($($type:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* })*) => {$(
-        #[derive(Debug, Deserialize)]
+        #[derive(Debug, Default, Deserialize)]
         pub(crate) struct $type {
             $($(#[$attribute])* pub(crate) $field: $kind,)*
         }
@@ -125,4 +128,6 @@ replies! {
     VersionTriple { major: u32, minor: u32, micro: u32 }
     StatusInfo { status: String, running: bool }
     Memdev { share: bool }
+    VirtioInfo { name: String, path: String }
+    VirtioStatus { #[serde(rename = "vhost-started")] vhost_started: bool }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
+use super::command::{QmpCapabilities, QmpCommand, QueryStatus};
+
 /// Failed session or command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -18,6 +20,10 @@ pub(crate) enum Error {
         path.display(), waited.as_secs()
     )]
     Busy { path: PathBuf, waited: Duration },
+    #[error("QEMU (process {pid}) is stopped by a signal: continue it with kill -CONT {pid}")]
+    Stopped { pid: i32 },
+    #[error("the machine is not running: its state is {state}{advice}")]
+    NotRunning { state: String, advice: &'static str },
     #[error("QEMU did not answer {command} within {} s", waited.as_secs())]
     Silent {
         command: &'static str,
@@ -57,7 +63,14 @@ impl From<Error> for Failure {
                 Kind::Denied
             }
             Error::Connect { .. } => Kind::NotFound,
-            Error::Busy { .. } | Error::Silent { .. } | Error::Broken { .. } => Kind::Timeout,
+            Error::Busy { .. } | Error::Stopped { .. } | Error::NotRunning { .. } => Kind::NotYet,
+            // The first commands of a session: nothing was changed.
+            Error::Silent { command, .. }
+                if matches!(*command, QmpCapabilities::NAME | QueryStatus::NAME) =>
+            {
+                Kind::NotYet
+            }
+            Error::Silent { .. } | Error::Broken { .. } => Kind::Timeout,
             Error::Refused { .. } => Kind::Kernel,
             Error::Closed | Error::Io(_) | Error::Malformed(_) => Kind::Other,
         };

@@ -31,6 +31,13 @@ impl Lock {
         Self::take_within(state, LOCK_TIMEOUT)
     }
 
+    /// Returns whether a process holds the sandbox's lock.
+    pub(crate) fn is_held(state: &StateDir) -> bool {
+        let file = File::open(state.path().join("lock"));
+        let shared = file.map(|file| Flock::lock(file, FlockArg::LockSharedNonblock));
+        matches!(shared, Ok(Err((_, Errno::EWOULDBLOCK))))
+    }
+
     fn take_within(state: &StateDir, timeout: Duration) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("lock").entered();
         let path = state.path().join("lock");
@@ -135,7 +142,9 @@ mod tests {
     fn take_held_lock_times_out() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::Registered(dir.path().to_owned());
+        assert!(!Lock::is_held(&state));
         let _held = Lock::take(&state).unwrap();
+        assert!(Lock::is_held(&state));
         let begun = Instant::now();
         let timeout = Duration::from_millis(1100);
         let failure = Lock::take_within(&state, timeout).unwrap_err();

@@ -1,6 +1,7 @@
 //! Session with a monitor, connected and with negotiated capabilities.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
 use serde::Serialize;
 
-use super::command::{QmpCapabilities, QmpCommand};
+use super::command::{QmpCapabilities, QmpCommand, QueryStatus, StatusInfo};
 use super::error::Error;
 use super::message::{Event, Message, QmpError};
 use crate::vsock_stream;
@@ -33,6 +34,7 @@ pub(crate) struct Session {
     received: Vec<u8>,
     events: VecDeque<Event>,
     last_id: u64,
+    status: StatusInfo,
     /// Set once a reply is overdue: all further commands fail at once, so that an undo leaves its
     /// work to the next command instead of waiting for each step.
     overdue: bool,
@@ -58,35 +60,45 @@ struct QmpRequest<'a, C> {
 const OUT_OF_BAND: u64 = 0;
 
 impl Session {
-    /// Connects, waits for the greeting and negotiates capabilities.
+    /// Connects, waits for the greeting, negotiates capabilities and reads the machine's state.
     pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
+        Self::connect_within(path, GREETING_TIMEOUT)
+    }
+
+    /// The same with another limit for the connection and for the greeting.
+    pub(crate) fn connect_within(path: &Path, timeout: Duration) -> Result<Self, Error> {
         let _phase = tracing::info_span!("qmp").entered();
-        let stream = vsock_stream::unix(path, GREETING_TIMEOUT);
+        let stream = vsock_stream::unix(path, timeout);
         let stream = stream.map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => busy(path),
+            io::ErrorKind::TimedOut => busy(path, timeout),
             _ => Error::Connect {
                 path: path.to_owned(),
                 source,
             },
         })?;
-        Self::over(stream, path)
+        // The kernel queues the connection for a process that doesn't run.
+        if let Some(pid) = listener(&stream).filter(|pid| is_stopped(*pid)) {
+            return Err(Error::Stopped { pid });
+        }
+        Self::over(stream, path, timeout)
     }
 
     /// Waits for the greeting on a stream and negotiates; `path` is for messages only.
-    pub(crate) fn over(stream: UnixStream, path: &Path) -> Result<Self, Error> {
+    pub(crate) fn over(stream: UnixStream, path: &Path, timeout: Duration) -> Result<Self, Error> {
         let mut session = Self {
             stream,
             received: Vec::new(),
             events: VecDeque::new(),
             last_id: 0,
+            status: StatusInfo::default(),
             overdue: false,
         };
-        let deadline = Instant::now() + GREETING_TIMEOUT;
+        let deadline = Instant::now() + timeout;
         let greeting = loop {
             match session.message(deadline)? {
                 Some(Message::Greeting(greeting)) => break greeting,
                 Some(message) => session.keep(message),
-                None => return Err(busy(path)),
+                None => return Err(busy(path, timeout)),
             }
         };
         let oob: &[_] = if greeting.capabilities.iter().any(|offered| offered == "oob") {
@@ -94,15 +106,41 @@ impl Session {
         } else {
             &[]
         };
-        session.run(&QmpCapabilities { enable: oob })?;
+        let mut lines = session.request(&QmpCapabilities { enable: oob })?;
+        let negotiation = session.last_id;
+        lines.extend(session.request(&QueryStatus {})?);
+        session.stream.write_all(&lines)?;
+        session.reply::<QmpCapabilities<'_>>(negotiation, REPLY_TIMEOUT)?;
+        session.status = session.reply::<QueryStatus>(session.last_id, REPLY_TIMEOUT)?;
         Ok(session)
+    }
+
+    /// Returns the state that the machine had when the session began.
+    pub(crate) fn status(&self) -> &StatusInfo {
+        &self.status
+    }
+
+    /// # Errors
+    /// [`Error::NotRunning`] for a machine that was paused, suspended, starting or ending when the
+    /// session began.
+    pub(crate) fn check_running(&self) -> Result<(), Error> {
+        if self.status.running {
+            return Ok(());
+        }
+        Err(Error::NotRunning {
+            state: self.status.status.clone(),
+            advice: match self.status.status.as_str() {
+                "paused" => "; continue it (QMP: cont)",
+                "suspended" => "; wake it (QMP: system_wakeup)",
+                _ => "",
+            },
+        })
     }
 
     /// Returns the process id of the program that listens on the socket: QEMU's, unless another program
     /// has bound the socket for QEMU or lives in a hidden process namespace.
     pub(crate) fn listener(&self) -> Option<i32> {
-        let credentials = getsockopt(&self.stream, PeerCredentials).ok()?;
-        (credentials.pid() > 0).then(|| credentials.pid())
+        listener(&self.stream)
     }
 
     /// Runs a command.
@@ -289,11 +327,24 @@ impl Session {
     }
 }
 
-fn busy(path: &Path) -> Error {
+fn busy(path: &Path, waited: Duration) -> Error {
     Error::Busy {
         path: path.to_owned(),
-        waited: GREETING_TIMEOUT,
+        waited,
     }
+}
+
+fn listener(stream: &UnixStream) -> Option<i32> {
+    let credentials = getsockopt(stream, PeerCredentials).ok()?;
+    (credentials.pid() > 0).then(|| credentials.pid())
+}
+
+/// Returns whether a process is stopped by a signal or a debugger.
+fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, can contain parentheses and spaces.
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| state.starts_with(['T', 't']))
 }
 
 fn encode(request: &impl Serialize) -> Result<Vec<u8>, Error> {

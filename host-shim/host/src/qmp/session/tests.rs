@@ -5,6 +5,9 @@ use std::thread;
 use super::super::command::{DeviceDel, QomList};
 use super::*;
 
+/// Reply to the second command of a session.
+const STATUS: &str = "{\"return\":{\"status\":\"running\",\"running\":true},\"id\":2}\n";
+
 /// Connects to a monitor that sends the first text at once, one after each request, and closes.
 fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session, Error>) {
     let dir = tempfile::tempdir().unwrap();
@@ -28,10 +31,12 @@ fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session
 fn run_accepts_events_anywhere_and_split_lines() {
     let (_dir, session) = monitor(&[
         "{\"event\":\"RESUME\"}\n{\"QMP\":{}}\n",
-        "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n{\"event\":\"DEVICE_DELETED\",",
-        "\"data\":{\"device\":\"d\"}}\n{\"return\":[],\"id\":2}\n",
+        "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n",
+        "{\"return\":{\"status\":\"paused\",\"running\":false},\"id\":2}\n{\"event\":\"DEVICE_DELETED\",",
+        "\"data\":{\"device\":\"d\"}}\n{\"return\":[],\"id\":3}\n",
     ]);
     let mut session = session.unwrap();
+    assert_eq!(session.status().status, "paused");
     assert_eq!(session.run(&QomList { path: "/" }).unwrap().len(), 0);
     let event = session.event(Instant::now(), |event| event.is("DEVICE_DELETED", "d"));
     assert!(event.unwrap().is_some());
@@ -47,7 +52,8 @@ fn run_ignores_reply_to_earlier_command() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
-        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":2}\n",
+        STATUS,
+        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":3}\n",
     ]);
     assert!(session.unwrap().run(&QomList { path: "/" }).is_ok());
 }
@@ -57,8 +63,9 @@ fn run_all_returns_each_reply() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
-        "{\"return\":[],\"id\":2}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":3}\n\
-         {\"event\":\"STOP\"}\n{\"return\":[],\"id\":4}\n",
+        STATUS,
+        "{\"return\":[],\"id\":3}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":4}\n\
+         {\"event\":\"STOP\"}\n{\"return\":[],\"id\":5}\n",
     ]);
     let commands = ["/a", "/b", "/c"].map(|path| QomList { path });
     let replies = session.unwrap().run_all(&commands).unwrap();
@@ -71,7 +78,8 @@ fn error_reply_keeps_class_and_text() {
     let (_dir, session) = monitor(&[
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
-        "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no d\"},\"id\":2}\n",
+        STATUS,
+        "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no d\"},\"id\":3}\n",
     ]);
     let error = session.unwrap().run(&DeviceDel { id: "d" }).unwrap_err();
     assert!(error.is_absent());
@@ -108,10 +116,16 @@ fn only_device_events_are_kept() {
             )
         };
         let events = [event("A", "d"), event(&much, "d"), event("A", &much)].concat();
-        events + "{\"return\":[],\"id\":2}\n"
+        events + "{\"return\":[],\"id\":3}\n"
     });
-    static TEXTS: std::sync::LazyLock<[&'static str; 3]> =
-        std::sync::LazyLock::new(|| ["{\"QMP\":{}}\n", "{\"return\":{},\"id\":1}\n", &EVENTS]);
+    static TEXTS: std::sync::LazyLock<[&'static str; 4]> = std::sync::LazyLock::new(|| {
+        [
+            "{\"QMP\":{}}\n",
+            "{\"return\":{},\"id\":1}\n",
+            STATUS,
+            &EVENTS,
+        ]
+    });
     let (_dir, session) = monitor(&*TEXTS);
     let mut session = session.unwrap();
     session.run(&QomList { path: "/" }).unwrap();

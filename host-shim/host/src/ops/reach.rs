@@ -1,0 +1,96 @@
+//! Reaching the agent of a machine.
+//!
+//! The agent of a machine that is paused, frozen or starting doesn't answer, and on hybrid vsock the
+//! attempt can break the way to it: `vhost-device-vsock` 0.3, the proxy on hosts without the kernel's
+//! vsock, loses its only worker if a connection is closed before the guest has accepted it. So QEMU is
+//! queried first. Other ways need no such care: if they fail, the reason is looked up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::{Failure, Kind};
+
+use crate::agent::Agent;
+use crate::qmp::command::{QueryVirtio, QueryVirtioStatus};
+use crate::qmp::{Error, Session};
+use crate::sandbox::{Lock, Sandbox};
+
+/// Limit for the greeting while another patchbay changes the sandbox and can use the monitor.
+const SHORT_GREETING_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Connects to the agent of a sandbox.
+///
+/// # Errors
+/// [`Kind::NotYet`] if the machine doesn't run, its monitor gives no answer or its guest is starting;
+/// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent doesn't answer.
+pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
+    let is_hybrid = matches!(sandbox.agent, Endpoint::Hybrid { .. });
+    if !is_hybrid || !Lock::is_held(&sandbox.state) {
+        return connect_alone(sandbox);
+    }
+    match Session::connect_within(&sandbox.qmp, SHORT_GREETING_TIMEOUT) {
+        // The process that holds the lock has queried the machine.
+        Err(Error::Busy { .. }) => {}
+        session => check(&mut session?, &sandbox.agent)?,
+    }
+    Agent::connect(&sandbox.agent)
+}
+
+/// Connects for a process that holds the lock, or if no process does.
+pub(super) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
+    check_port(&sandbox.qmp, &sandbox.agent)?;
+    Agent::connect(&sandbox.agent).map_err(|failure| match Session::connect(&sandbox.qmp) {
+        Ok(session) => session
+            .check_running()
+            .map_or_else(Failure::from, |()| failure),
+        Err(stopped @ Error::Stopped { .. }) => stopped.into(),
+        Err(_) => failure,
+    })
+}
+
+/// Checks that a connection to a port of the guest breaks no proxy.
+///
+/// # Errors
+/// [`Kind::NotYet`] as for [`connect`].
+pub fn check_port(qmp: &Path, port: &Endpoint) -> Result<(), Failure> {
+    match port {
+        Endpoint::Hybrid { .. } => check(&mut Session::connect(qmp)?, port),
+        _ => Ok(()),
+    }
+}
+
+/// Connects over a session that is open already.
+pub(super) fn connect_over(qmp: &mut Session, endpoint: &Endpoint) -> Result<Agent, Failure> {
+    check(qmp, endpoint)?;
+    Agent::connect(endpoint)
+}
+
+/// # Errors
+/// [`Kind::NotYet`] if a connection to this port could break a vsock proxy.
+pub(super) fn check(qmp: &mut Session, endpoint: &Endpoint) -> Result<(), Failure> {
+    qmp.check_running()?;
+    if let Endpoint::Hybrid { .. } = endpoint
+        && !has_vsock_driver(qmp)?
+    {
+        let message = "the guest is starting: it has no vsock driver yet";
+        return Err(Failure::new(Kind::NotYet, message));
+    }
+    Ok(())
+}
+
+/// Returns whether the guest's driver uses the vsock device. Until QEMU 7.2 the answer is unknown.
+fn has_vsock_driver(qmp: &mut Session) -> Result<bool, Error> {
+    let devices = match qmp.run(&QueryVirtio {}) {
+        Err(Error::Refused { .. }) => return Ok(true),
+        devices => devices?,
+    };
+    let vsock = devices
+        .iter()
+        .filter(|device| device.name.contains("vsock"));
+    let queries: Vec<_> = vsock
+        .map(|device| QueryVirtioStatus { path: &device.path })
+        .collect();
+    let started = qmp.run_all(&queries)?.into_iter();
+    Ok(started.flatten().all(|status| status.vhost_started))
+}
