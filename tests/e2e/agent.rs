@@ -156,6 +156,6 @@ fn rename_of_up_card_keeps_addresses_and_routes() {
         .unwrap()
         .configure(&path, &spec, Duration::from_secs(5))
         .unwrap();
-    assert_eq!(configured.name, "new");
+    assert_eq!(configured.name.to_string(), "new");
     assert_eq!(shown("new"), before);
 }

@@ -57,9 +57,9 @@ impl<'a> Body<'a> {
     }
 
     /// Appends a string with a terminating NUL.
-    pub fn str_z(&mut self, kind: u16, text: &str) {
+    pub fn str_z(&mut self, kind: u16, text: impl AsRef<[u8]>) {
         self.attribute(kind, |body| {
-            body.0.extend_from_slice(text.as_bytes());
+            body.0.extend_from_slice(text.as_ref());
             body.0.push(0);
         });
     }

@@ -7,7 +7,7 @@ use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::Names;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::Protocol;
-use patchbay_types::{LinkChange, LinkSpec, RoutePattern, RouteSpec};
+use patchbay_types::{IfName, LinkChange, LinkSpec, RoutePattern, RouteSpec};
 use serde_json::Value;
 
 use crate::input;
@@ -27,7 +27,7 @@ pub fn change(file: &Path) -> Result<LinkChange, Failure> {
 
 /// Reads the document of `del-iface`.
 pub fn name(file: &Path) -> Result<String, Failure> {
-    Ok(input::interface(file)?.name()?.to_string())
+    Ok(input::interface(file)?.name::<IfName>()?.to_string())
 }
 
 fn echoes<T>(read: Vec<(T, RouteText)>) -> (Vec<T>, Value) {

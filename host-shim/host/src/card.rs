@@ -1,13 +1,13 @@
 //! Requests to plug a card.
 
-use patchbay_types::{IfName, LinkSpec, SocketPath};
+use patchbay_types::{LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
 /// Request to plug a card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardRequest {
     /// Host device: the name of a TAP, or a label of a vhost-user backend.
-    pub device: IfName,
+    pub device: LinkName,
     /// Connection of QEMU to the device.
     pub backend: Backend,
     /// Configuration in the guest.

@@ -7,17 +7,16 @@ use std::path::Path;
 use std::thread;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
-use patchbay_types::IfName;
+use patchbay_types::LinkName;
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -85,12 +84,13 @@ impl Namespace {
     }
 
     /// Reads a link; `None` if there is none of this name.
-    pub(crate) fn link(&self, name: &IfName) -> io::Result<Option<HostLink>> {
+    pub(crate) fn link(&self, name: &LinkName) -> io::Result<Option<HostLink>> {
         let mut message = LinkMessage::default();
-        let name = LinkAttribute::IfName(name.to_string());
-        message.attributes.push(name);
+        // `LinkAttribute::IfName` allows only UTF-8.
+        let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
+        message.attributes.push(LinkAttribute::Other(name));
         match self.request(RouteNetlinkMessage::GetLink(message), 0) {
-            Ok(Some(link)) => Ok(Some(HostLink::from(&link))),
+            Ok(Some(link)) => Ok(Some(link)),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
             Ok(None) => Err(io::Error::other("the kernel's reply is not a link")),
             Err(error) => Err(error),
@@ -98,7 +98,7 @@ impl Namespace {
     }
 
     /// Sets the MTU and the administrative state of a link where they differ.
-    pub(crate) fn set_link(&self, name: &IfName, to: HostLinkState) -> io::Result<()> {
+    pub(crate) fn set_link(&self, name: &LinkName, to: HostLinkState) -> io::Result<()> {
         let link = self.link(name)?;
         let link = link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         if link.state == to {
@@ -118,7 +118,7 @@ impl Namespace {
     }
 
     /// Sends a request and returns the link in the reply; `None` for an acknowledgement.
-    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<LinkMessage>> {
+    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<HostLink>> {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         let mut request = NetlinkMessage::new(header, message.into());
@@ -127,9 +127,9 @@ impl Namespace {
         request.serialize(&mut bytes);
         self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
         let (reply, _) = self.socket.recv_from_full()?;
-        let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply);
+        let reply = NetlinkMessage::<HostLink>::deserialize(&reply);
         match reply.map_err(io::Error::other)?.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => Ok(Some(link)),
+            NetlinkPayload::InnerMessage(link) => Ok(Some(link)),
             NetlinkPayload::Error(ack) if ack.code.is_none() => Ok(None),
             NetlinkPayload::Error(error) => Err(error.to_io()),
             _ => Err(io::Error::other("the kernel's reply is of an unknown type")),
@@ -137,27 +137,47 @@ impl Namespace {
     }
 }
 
-impl From<&LinkMessage> for HostLink {
-    fn from(link: &LinkMessage) -> Self {
-        let attributes = &link.attributes;
-        let mtu = attributes.iter().find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        });
-        let is_tun = attributes.iter().any(|attribute| {
-            matches!(attribute, LinkAttribute::LinkInfo(info)
-                if info.contains(&LinkInfo::Kind(InfoKind::Tun)))
-        });
-        Self {
-            index: link.header.index,
+/// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
+const IFINFOMSG: usize = 16;
+
+/// Reads only the attributes of [`HostLink`]: `netlink-packet-route` rejects links whose name or alias
+/// is not UTF-8.
+impl NetlinkDeserializable for HostLink {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let short = || DecodeError::from("a link is shorter than its header");
+        let (header, attributes) = payload.split_first_chunk().ok_or_else(short)?;
+        let [_, _, t0, t1, i0, i1, i2, i3, flags @ .., _, _, _, _]: &[u8; IFINFOMSG] = header;
+        let (mut mtu, mut is_tun, mut has_carrier) = (0, false, false);
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute?;
+            match (attribute.kind(), attribute.value()) {
+                (libc::IFLA_MTU, value) => {
+                    let bytes = value.first_chunk().copied().ok_or_else(short)?;
+                    mtu = u32::from_ne_bytes(bytes);
+                }
+                (libc::IFLA_CARRIER, value) => has_carrier = value == [1],
+                (libc::IFLA_LINKINFO, value) => {
+                    let mut infos = NlasIterator::new(value).filter_map(Result::ok);
+                    is_tun = infos.any(|info| {
+                        info.kind() == libc::IFLA_INFO_KIND && info.value().starts_with(b"tun\0")
+                    });
+                }
+                _ => {}
+            }
+        }
+        let is_ether = u16::from_ne_bytes([*t0, *t1]) == libc::ARPHRD_ETHER;
+        Ok(Self {
+            index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
             state: HostLinkState {
-                mtu: mtu.unwrap_or_default(),
-                up: link.header.flags.contains(LinkFlags::Up),
+                mtu,
+                up: LinkFlags::from_bits_retain(u32::from_ne_bytes(*flags)).contains(LinkFlags::Up),
             },
             // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
-            is_tap: is_tun && link.header.link_layer_type == LinkLayerType::Ether,
-            has_carrier: attributes.contains(&LinkAttribute::Carrier(1)),
-        }
+            is_tap: is_tun && is_ether,
+            has_carrier,
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use patchbay_types::{FieldError, InvalidValue};
 
+use super::route;
+
 /// Kind of bulk value. Each has a separate layout number, which travels beside its bytes, so that
 /// a layout can change while agents and hosts of several releases talk to each other
 /// (docs/compatibility.md).
@@ -27,12 +29,24 @@ pub enum Bulk {
 }
 
 impl Bulk {
-    /// Layout number that this build writes, and the highest that it reads.
+    /// Highest layout number that this build writes and reads.
     #[must_use]
     pub const fn layout(self) -> u32 {
         match self {
-            Self::Rules | Self::Rows | Self::Flows | Self::Routes | Self::Settings => 0,
+            Self::Rules | Self::Rows | Self::Flows | Self::Settings => 0,
+            Self::Routes => route::LAYOUT,
         }
+    }
+
+    /// Returns the names of the fields that a layout added, for messages.
+    #[must_use]
+    pub fn additions(self, layout: u32) -> &'static str {
+        let of_kind: &[&str] = match self {
+            Self::Rules | Self::Rows | Self::Flows | Self::Settings => &[],
+            Self::Routes => &route::ADDITIONS,
+        };
+        let from_one = (1..).zip(of_kind).find(|(number, _)| *number == layout);
+        from_one.map_or("", |(_, names)| names)
     }
 
     /// Checks that this build can read a layout.

@@ -18,6 +18,7 @@ mod table;
 
 pub use layout::Bulk;
 pub use reader::Reader;
+pub use route::{Layered, routes_for_layout};
 pub use table::{TableRow, TableRowRef};
 
 use patchbay_types::FieldError;

@@ -1,7 +1,6 @@
 //! Encoding of the parts of values.
 
 use std::net::IpAddr;
-use std::str::FromStr;
 
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -88,38 +87,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Skips the next byte if it is this one; returns whether it was.
+    pub(super) fn skip(&mut self, byte: u8) -> bool {
+        let rest = self.0.strip_prefix(&[byte]);
+        self.0 = rest.unwrap_or(self.0);
+        rest.is_some()
+    }
+
+    /// Reads at most 255 bytes after their number.
+    pub(super) fn short_bytes(&mut self, field: &str) -> Result<&'a [u8], FieldError> {
+        let length = usize::from(self.byte(field)?);
+        let split = self.0.split_at_checked(length);
+        let (bytes, rest) = split.ok_or_else(|| short(field))?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
     /// Reads text of at most 255 bytes.
     pub(super) fn text(&mut self, field: &str) -> Result<&'a str, FieldError> {
-        let length = usize::from(self.byte(field)?);
-        let (bytes, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or_else(|| short(field))?;
-        self.0 = rest;
         let none = |_| InvalidValue::new("", "it is no text").in_field(field);
-        std::str::from_utf8(bytes).map_err(none)
-    }
-
-    /// Reads text and parses it.
-    pub(super) fn parsed<T>(&mut self, field: &str) -> Result<T, FieldError>
-    where
-        T: FromStr<Err = InvalidValue>,
-    {
-        let text = self.text(field)?;
-        text.parse()
-            .map_err(|bad: InvalidValue| bad.in_field(field))
-    }
-
-    /// Reads text and parses it; `None` for the empty text.
-    pub(super) fn optional_parsed<T>(&mut self, field: &str) -> Result<Option<T>, FieldError>
-    where
-        T: FromStr<Err = InvalidValue>,
-    {
-        if self.0.first() == Some(&0) {
-            self.0 = &self.0[1..];
-            return Ok(None);
-        }
-        self.parsed(field).map(Some)
+        std::str::from_utf8(self.short_bytes(field)?).map_err(none)
     }
 }
 
@@ -149,11 +136,16 @@ pub(super) fn put_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// Appends text of at most 255 bytes, which every caller's type guarantees.
+/// Appends text of at most 255 bytes.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    put_bytes(out, text.as_bytes());
+}
+
+/// Appends at most 255 bytes after their number; every caller's type guarantees the limit.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
     out.push(length);
-    out.extend_from_slice(&text.as_bytes()[..usize::from(length)]);
+    out.extend_from_slice(&bytes[..usize::from(length)]);
 }
 
 /// Tag of an optional value.

@@ -20,10 +20,10 @@ pub use address::InterfaceAddress;
 pub use error::{FieldError, InvalidValue};
 pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec};
 pub use mac::MacAddr;
-pub use name::IfName;
-pub use numbers::{Mtu, QueuePairs, Scope};
+pub use name::{IfName, LinkName};
+pub use numbers::{Mtu, QueuePairs, RouteMtu, RouteProtocol, RouteTable, Scope};
 pub use pci::{PciAddress, PciPath};
 pub use route::{
-    Destination, MAX_ROUTES, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,
+    Destination, MAX_ROUTES, Onlink, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,
 };
 pub use socket::SocketPath;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    FieldError, IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, PciPath, QueuePairs,
+    FieldError, IfName, InterfaceAddress, InvalidValue, LinkName, MacAddr, Mtu, PciPath, QueuePairs,
 };
 
 /// Maximum number of addresses of a card. Requests and replies for them fit one netlink batch.
@@ -95,7 +95,7 @@ impl LinkSpec {
 /// Change of an interface; `None` leaves a field unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkChange {
-    name: IfName,
+    name: LinkName,
     addresses: Option<Vec<InterfaceAddress>>,
     mtu: Option<Mtu>,
     duplicates: DadPolicy,
@@ -107,7 +107,7 @@ impl LinkChange {
     /// # Errors
     /// As [`LinkSpec::new`]; `field` is the name of the addresses in the input.
     pub fn new(
-        name: IfName,
+        name: LinkName,
         addresses: Option<Vec<InterfaceAddress>>,
         mtu: Option<Mtu>,
         field: &str,
@@ -129,7 +129,7 @@ impl LinkChange {
 
     /// Returns the name of the interface.
     #[must_use]
-    pub fn name(&self) -> &IfName {
+    pub fn name(&self) -> &LinkName {
         &self.name
     }
 
@@ -179,8 +179,8 @@ fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Resul
 pub struct Interface {
     /// The kernel's index, never reused while the guest runs.
     pub index: u32,
-    /// The kernel's name: at most 15 bytes, of any characters.
-    pub name: String,
+    /// The kernel's name.
+    pub name: LinkName,
     /// Current MAC address; `None` if the link layer has none, or an invalid one.
     pub mac: Option<MacAddr>,
     /// MTU in bytes.

@@ -1,4 +1,4 @@
-//! Numbers with a range: MTUs, queue pairs and scopes of routes.
+//! Numbers with a range: MTUs, queue pairs, and those of routes.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -108,6 +108,89 @@ impl TryFrom<u64> for Scope {
     }
 }
 
+/// MTU of a route in bytes (`RTAX_MTU`), 1 to 65520. The kernel reduces larger ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteMtu(u16);
+
+impl RouteMtu {
+    /// Returns the MTU in bytes.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for RouteMtu {
+    type Error = InvalidValue;
+
+    fn try_from(bytes: u64) -> Result<Self, InvalidValue> {
+        match u16::try_from(bytes) {
+            Ok(fits @ 1..=65520) => Ok(Self(fits)),
+            _ => Err(InvalidValue::new(
+                &bytes,
+                "an mtu of a route is 1 to 65520 bytes",
+            )),
+        }
+    }
+}
+
+/// Program that made a route (`RTPROT_*`), 1 to 255.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteProtocol(u8);
+
+impl RouteProtocol {
+    /// The kernel, from an address of the interface.
+    pub const KERNEL: Self = Self(2);
+    /// iproute2's and patchbay's default.
+    pub const BOOT: Self = Self(3);
+
+    /// Returns the number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for RouteProtocol {
+    type Error = InvalidValue;
+
+    fn try_from(number: u64) -> Result<Self, InvalidValue> {
+        match u8::try_from(number) {
+            Ok(fits @ 1..) => Ok(Self(fits)),
+            _ => Err(InvalidValue::new(
+                &number,
+                "a protocol of a route is 1 to 255",
+            )),
+        }
+    }
+}
+
+/// Routing table (`RT_TABLE_*`), 1 to 4294967295.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RouteTable(u32);
+
+impl RouteTable {
+    /// The table that packets use unless a rule directs them to another one.
+    pub const MAIN: Self = Self(254);
+
+    /// Returns the number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for RouteTable {
+    type Error = InvalidValue;
+
+    fn try_from(number: u64) -> Result<Self, InvalidValue> {
+        match u32::try_from(number) {
+            Ok(fits @ 1..) => Ok(Self(fits)),
+            _ => Err(InvalidValue::new(&number, "a table is 1 to 4294967295")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +230,26 @@ mod tests {
             let error = Scope::try_from(number).unwrap_err().to_string();
             assert!(error.contains("0 to 254"), "{error}");
         }
+    }
+
+    #[test]
+    fn route_numbers_have_exact_ranges() {
+        let rejected = [
+            RouteMtu::try_from(0).unwrap_err(),
+            RouteMtu::try_from(65521).unwrap_err(),
+            RouteProtocol::try_from(0).unwrap_err(),
+            RouteProtocol::try_from(256).unwrap_err(),
+            RouteTable::try_from(0).unwrap_err(),
+            RouteTable::try_from(1 << 32).unwrap_err(),
+        ];
+        for error in rejected.map(|error| error.to_string()) {
+            assert!(error.contains(" is 1 to "), "{error}");
+        }
+        assert_eq!(RouteMtu::try_from(65520).unwrap().get(), 65520);
+        assert_eq!(RouteProtocol::try_from(255).unwrap().get(), 255);
+        assert_eq!(
+            RouteTable::try_from(u64::from(u32::MAX)).unwrap().get(),
+            u32::MAX
+        );
     }
 }

@@ -5,7 +5,7 @@ use patchbay_tests::raw_agent::{
     RawReply, RawRequest, frame, reply, reply_bytes, stream_end, stream_message,
 };
 use patchbay_types::failure::Kind;
-use patchbay_types::{Route, Scope};
+use patchbay_types::{Route, RouteRequest, RouteSpec};
 use patchbay_wire::proto::agent::{HelloReply, Interface, ListInterfacesReply, ListRoutesReply};
 use patchbay_wire::proto::ipvs::ConnectionsChunk;
 use ttrpc::proto::MESSAGE_TYPE_DATA;
@@ -114,13 +114,10 @@ fn malformed_route_replies_are_refused() {
 const NAME: &str = "\x1b[2J\u{202e}\u{9b}m\x07";
 
 fn route(device: &str) -> Route {
+    let request = RouteRequest::open("10.0.0.0/8".parse().unwrap(), device.parse().unwrap());
     Route {
-        dest: "10.0.0.0/8".parse().unwrap(),
-        gateway: None,
-        source: None,
-        device: device.to_owned(),
-        scope: Scope::LINK,
-        metric: 0,
+        protocol: None,
+        ..RouteSpec::new(request).unwrap().resolve()
     }
 }
 

@@ -37,7 +37,7 @@ fn addresses(kernel: &mut FuzzKernel<'_>) {
 }
 
 fn routes(kernel: &mut FuzzKernel<'_>) {
-    let names = HashMap::from([(3, "eth0".to_owned())]);
+    let names = HashMap::from([(3, "eth0".parse().expect("a name"))]);
     for listed in route::list(kernel).into_iter().flatten() {
         let mut batch = Batch::default();
         route::add(&mut batch, &listed);

@@ -11,7 +11,7 @@ use patchbay_grammar::inet_aton;
 use patchbay_host::sandbox::SandboxId;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::ipvs::{Engine, Scheduler};
-use patchbay_types::{IfName, MacAddr, SocketPath};
+use patchbay_types::{IfName, LinkName, MacAddr, SocketPath};
 
 use crate::pick;
 
@@ -37,6 +37,7 @@ pub(crate) fn run(data: &[u8]) {
                 assert_eq!(inet_aton(&ip.to_string()), Some(ip));
             }
         }
+        b'a' => kept::<LinkName>(text),
         b'8' => {
             let (hosts, rest) = text.split_once('\0').unwrap_or((text, ""));
             let (services, wanted) = rest.split_once('\0').unwrap_or((rest, "localhost"));

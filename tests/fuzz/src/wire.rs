@@ -60,7 +60,7 @@ fn routes(kind: u8, bytes: &[u8]) {
             convert::routes_request(specs)
         }),
         b'8' => kept(bytes, convert::routes, |routes| {
-            convert::routes_reply(routes)
+            convert::routes_reply(routes, 1)
         }),
         _ => kept(bytes, convert::patterns, |patterns| {
             convert::delete_request(patterns)

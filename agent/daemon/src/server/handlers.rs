@@ -168,8 +168,8 @@ impl Agent for Handlers {
             Ok(RoutesReply::default())
         }
 
-        "list_routes": list_routes(netcfg, _request: ListRoutesRequest) -> ListRoutesReply {
-            Ok(convert::routes_reply(&netcfg.routes()?))
+        "list_routes": list_routes(netcfg, request: ListRoutesRequest) -> ListRoutesReply {
+            Ok(convert::routes_reply(&netcfg.routes()?, request.max_layout))
         }
     }
 }

@@ -1,9 +1,11 @@
 //! PCI paths of network devices, from sysfs.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use patchbay_types::{PciAddress, PciPath};
+use patchbay_types::{LinkName, PciAddress, PciPath};
 
 /// Mounted sysfs.
 #[derive(Debug, Clone)]
@@ -18,8 +20,11 @@ impl Sysfs {
     /// Returns the PCI path of the link with this name and index. `None` if it isn't a PCI device, or
     /// if the link was removed or renamed in the meantime.
     #[must_use]
-    pub fn path_of(&self, name: &str, index: u32) -> Option<PciPath> {
-        let link = self.0.join("class/net").join(name);
+    pub fn path_of(&self, name: &LinkName, index: u32) -> Option<PciPath> {
+        let link = self
+            .0
+            .join("class/net")
+            .join(OsStr::from_bytes(name.as_bytes()));
         let target = fs::read_link(&link).ok()?;
         // Another link can have the name now; the index is never reused.
         let current: u32 = fs::read_to_string(link.join("ifindex"))

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use patchbay_types::LinkName;
 
 use patchbay_netlink::{Error, KernelError};
 
@@ -26,13 +27,13 @@ struct EthtoolChannels {
 }
 
 /// Returns the combined channels in use and their maximum.
-pub(super) fn channels(name: &str) -> Result<(u32, u32), Error> {
+pub(super) fn channels(name: &LinkName) -> Result<(u32, u32), Error> {
     let got = get(&control()?, name)?;
     Ok((got.combined_count, got.max_combined))
 }
 
 /// Sets the combined channels and keeps the other kinds.
-pub(super) fn set_channels(name: &str, pairs: u32) -> Result<(), Error> {
+pub(super) fn set_channels(name: &LinkName, pairs: u32) -> Result<(), Error> {
     let control = control()?;
     let mut channels = get(&control, name)?;
     channels.cmd = ETHTOOL_SCHANNELS;
@@ -40,7 +41,7 @@ pub(super) fn set_channels(name: &str, pairs: u32) -> Result<(), Error> {
     call(&control, name, &mut channels)
 }
 
-fn get(control: &OwnedFd, name: &str) -> Result<EthtoolChannels, Error> {
+fn get(control: &OwnedFd, name: &LinkName) -> Result<EthtoolChannels, Error> {
     let mut channels = EthtoolChannels {
         cmd: ETHTOOL_GCHANNELS,
         ..EthtoolChannels::default()
@@ -59,15 +60,11 @@ fn refused(errno: Errno) -> Error {
 }
 
 #[expect(unsafe_code, reason = "ioctl with a pointer in its argument")]
-fn call(control: &OwnedFd, name: &str, channels: &mut EthtoolChannels) -> Result<(), Error> {
+fn call(control: &OwnedFd, name: &LinkName, channels: &mut EthtoolChannels) -> Result<(), Error> {
     // SAFETY: ifreq is plain data, for which all zeroes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays the terminating NUL.
-    let max_len = request.ifr_name.len() - 1;
-    if name.len() > max_len {
-        return Err(refused(Errno::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+    // A name has at most 15 bytes, so the terminating NUL stays.
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(channels).cast();

@@ -5,7 +5,7 @@
 mod ioctl;
 
 use nix::errno::Errno;
-use patchbay_types::QueuePairs;
+use patchbay_types::{LinkName, QueuePairs};
 
 use patchbay_netlink::genl::{FamilyId, HEADER};
 use patchbay_netlink::{Attrs, Body, Error, Generic, RecvBuffer, Socket, Transport, get, read_u32};
@@ -32,7 +32,7 @@ pub struct EthtoolLink<'a> {
     /// Interface index.
     pub index: u32,
     /// Current name.
-    pub name: &'a str,
+    pub name: &'a LinkName,
 }
 
 /// Combined channels of a card ("Combined" of `ethtool -l`).

@@ -3,7 +3,7 @@
 //! Only differences are applied. The rollback is the same change from the current settings back to
 //! the saved ones.
 
-use patchbay_types::{DadPolicy, IfName, LinkChange, LinkSpec, Mtu};
+use patchbay_types::{DadPolicy, LinkChange, LinkName, LinkSpec, Mtu};
 
 use super::addresses::{self, OnFailure};
 use super::link_settings::LinkSettings;
@@ -16,14 +16,14 @@ use crate::rtnl::route::RouteMsg;
 #[derive(Debug)]
 pub(super) struct SavedLink {
     pub(super) index: u32,
-    name: IfName,
+    name: LinkName,
     settings: LinkSettings,
     /// Routes that depend on the link or its addresses.
     routes: Vec<RouteMsg>,
 }
 
 impl SavedLink {
-    fn read(sockets: &mut Sockets, index: u32, name: &IfName) -> Result<Self, Error> {
+    fn read(sockets: &mut Sockets, index: u32, name: &LinkName) -> Result<Self, Error> {
         let removed = || Error::Gone(name.clone());
         let settings = LinkSettings::read(sockets, index)?.ok_or_else(removed)?;
         let routes = addresses::dependent_routes(sockets, index, &settings.addresses)?;
@@ -74,8 +74,8 @@ impl SavedLink {
         duplicates: DadPolicy,
     ) -> Result<(), Error> {
         let index = self.index;
-        if let Some(name) = to.name.as_ref().filter(|_| from.name != to.name) {
-            rename(sockets, index, from, name, &self.routes)?;
+        if from.name != to.name {
+            rename(sockets, index, from, &to.name, &self.routes)?;
         }
         if let Some(mtu) = to.mtu.filter(|_| from.mtu != to.mtu) {
             set_link(sockets, index, SetLink::Mtu(mtu))?;
@@ -104,11 +104,11 @@ pub(super) fn apply(
 ) -> Result<SavedLink, Error> {
     let name = &spec.parts().name;
     let links = link::list(&mut sockets.route)?;
-    let is_other = |link: &link::Link| link.index != index && link.name == name.as_str();
+    let is_other = |link: &link::Link| link.index != index && link.name == *name;
     if links.iter().any(is_other) {
         return Err(Error::NameTaken(name.clone()));
     }
-    let saved = SavedLink::read(sockets, index, name)?;
+    let saved = SavedLink::read(sockets, index, &name.into())?;
     saved.apply(sockets, &LinkSettings::from(spec), spec.duplicates())?;
     Ok(saved)
 }
@@ -117,7 +117,7 @@ pub(super) fn apply(
 pub(super) fn update(sockets: &mut Sockets, request: &LinkChange) -> Result<SavedLink, Error> {
     let name = request.name();
     let mut links = link::list(&mut sockets.route)?.into_iter();
-    let link = links.find(|link| link.name == name.as_str());
+    let link = links.find(|link| link.name == *name);
     let link = link.ok_or_else(|| Error::NoInterface(name.clone()))?;
     let saved = SavedLink::read(sockets, link.index, name)?;
     let mut to = saved.settings.clone();

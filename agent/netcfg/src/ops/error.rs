@@ -4,7 +4,8 @@ use std::fmt;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    IfName, InterfaceAddress, MAX_ROUTES, MacAddr, PciPath, QueuePairs, Route, RoutePattern,
+    IfName, InterfaceAddress, LinkName, MAX_ROUTES, MacAddr, PciPath, QueuePairs, Route,
+    RoutePattern,
 };
 
 use crate::rtnl::link::SetLink;
@@ -76,10 +77,10 @@ pub enum Error {
     NameTaken(IfName),
     /// The link was removed during its configuration.
     #[error("the card for {0} was removed while it was configured")]
-    Gone(IfName),
+    Gone(LinkName),
     /// No interface has the name. The incumbent's words.
     #[error("can not find the network interface {0} in the guest")]
-    NoInterface(IfName),
+    NoInterface(LinkName),
     /// Below an MTU of 1280 the kernel disables IPv6 on the interface.
     #[error("{address} needs an mtu of at least 1280 bytes, not {mtu}")]
     SmallMtu {
@@ -96,7 +97,7 @@ pub enum Error {
     Tentative(InterfaceAddress),
     /// The device of a route does not exist. The incumbent's words.
     #[error("Could not find link from device {0}")]
-    NoDevice(IfName),
+    NoDevice(LinkName),
     /// Another route has the same destination and metric.
     #[error("could not add the route {requested}: there is {found}")]
     RouteExists {

@@ -1,16 +1,16 @@
 //! Settings of a link that a configuration can change.
 
-use patchbay_types::{Arp, IfName, InterfaceAddress, LinkFields, LinkSpec, Mtu, QueuePairs};
+use patchbay_types::{Arp, InterfaceAddress, LinkFields, LinkName, LinkSpec, Mtu, QueuePairs};
 
 use super::{Error, Sockets};
 use crate::ethtool::EthtoolLink;
 use crate::rtnl::{address, link};
 
-/// Observed or desired settings. A name or MTU that no request can contain is `None`; it can't be
-/// restored and is left alone.
+/// Observed or desired settings. An MTU that no request can contain is `None`; it can't be restored
+/// and is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LinkSettings {
-    pub(super) name: Option<IfName>,
+    pub(super) name: LinkName,
     pub(super) mtu: Option<Mtu>,
     pub(super) queues: Option<QueuePairs>,
     pub(super) arp: Arp,
@@ -30,7 +30,7 @@ impl From<&LinkSpec> for LinkSettings {
             arp,
         } = spec.parts();
         Self {
-            name: Some(name.clone()),
+            name: name.into(),
             mtu: Some(*mtu),
             queues: *queues,
             arp: *arp,
@@ -53,7 +53,7 @@ impl LinkSettings {
             name: &link.name,
         })?;
         Ok(Some(Self {
-            name: link.name.parse().ok(),
+            name: link.name,
             mtu: Mtu::try_from(u64::from(link.mtu)).ok(),
             queues: channels.map(|channels| channels.count),
             arp: link.arp,

@@ -20,11 +20,9 @@ pub(super) fn set(sockets: &mut Sockets, index: u32, pairs: QueuePairs) -> Resul
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
         let mut links = link::list(&mut sockets.route)?.into_iter();
-        let name = links.find(|link| link.index == index).map(|link| link.name);
-        let link = EthtoolLink {
-            index,
-            name: name.as_deref().unwrap_or_default(),
-        };
+        let link = links.find(|link| link.index == index);
+        let name = &link.ok_or_else(|| refused(Errno::ENODEV.into()))?.name;
+        let link = EthtoolLink { index, name };
         let Some(channels) = sockets.ethtool.channels(link)? else {
             // A card with a single pair has no channels.
             return match pairs {

@@ -4,7 +4,7 @@
 //! IPv6 addresses; setting it up brings back only the connected IPv4 routes. The rest is restored.
 
 use nix::errno::Errno;
-use patchbay_types::{DadPolicy, IfName};
+use patchbay_types::{DadPolicy, LinkName};
 
 use super::addresses::{self, OnFailure};
 use super::link_settings::LinkSettings;
@@ -17,7 +17,7 @@ pub(super) fn rename(
     sockets: &mut Sockets,
     index: u32,
     from: &LinkSettings,
-    name: &IfName,
+    name: &LinkName,
     routes: &[RouteMsg],
 ) -> Result<(), Error> {
     match set_link(sockets, index, SetLink::Name(name.clone())) {

@@ -1,4 +1,4 @@
-//! Routes of the main table: add, delete and replace, each as one transaction.
+//! Routes: add, delete and replace, each as one transaction.
 //!
 //! A change is a list of routes to remove and a list of routes to add. It is rolled back by the same
 //! change with the lists exchanged.
@@ -7,13 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use patchbay_types::{Destination, MAX_ROUTES, Route, RoutePattern, RouteSpec};
+use patchbay_types::{
+    Destination, LinkName, MAX_ROUTES, Route, RoutePattern, RouteSpec, RouteTable,
+};
 
 use super::step::send;
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link;
 use crate::rtnl::route::{self, RouteMsg};
-use patchbay_netlink::Batch;
+use patchbay_netlink::{Batch, Rtnetlink};
 
 /// A route with its netlink message.
 #[derive(Debug, Clone)]
@@ -22,21 +24,33 @@ struct Entry {
     message: RouteMsg,
 }
 
-/// Snapshot of the main table, as far as [`Route`] can express it.
-#[derive(Debug)]
-struct MainTable {
-    /// Link indexes by name.
-    links: HashMap<String, u32>,
-    entries: Vec<Entry>,
-    /// Positions in `entries` by destination.
-    by_dest: HashMap<IpNet, Vec<usize>>,
+impl Entry {
+    /// Returns whether `update-routes` removes the route if it isn't wanted: not if the kernel made
+    /// it, and not on the loopback.
+    fn is_managed(&self) -> bool {
+        !self.message.made_by_kernel() && !self.is_on_loopback()
+    }
+
+    fn is_on_loopback(&self) -> bool {
+        self.route.device.as_bytes() == b"lo"
+    }
 }
 
-impl MainTable {
+/// Snapshot of the routing tables, as far as [`Route`] can express them.
+#[derive(Debug)]
+struct Tables {
+    /// Link indexes by name.
+    links: HashMap<LinkName, u32>,
+    entries: Vec<Entry>,
+    /// Positions in `entries` by table and destination.
+    by_dest: HashMap<(RouteTable, IpNet), Vec<usize>>,
+}
+
+impl Tables {
     fn read(sockets: &mut Sockets) -> Result<Self, Error> {
         let links = link::list(&mut sockets.route)?;
         let names = links.into_iter().map(|link| (link.index, link.name));
-        let names: HashMap<u32, String> = names.collect();
+        let names: HashMap<u32, LinkName> = names.collect();
         let dumped = route::list(&mut sockets.route)?.into_iter();
         let entries: Vec<Entry> = dumped
             .filter_map(|message| {
@@ -45,8 +59,9 @@ impl MainTable {
             })
             .collect();
         let mut by_dest: HashMap<_, Vec<usize>> = HashMap::new();
-        for (position, entry) in entries.iter().enumerate() {
-            by_dest.entry(entry.route.dest).or_default().push(position);
+        for (position, Entry { route, .. }) in entries.iter().enumerate() {
+            let key = (route.table, route.dest);
+            by_dest.entry(key).or_default().push(position);
         }
         let links = names.into_iter().map(|(index, name)| (name, index));
         Ok(Self {
@@ -56,38 +71,32 @@ impl MainTable {
         })
     }
 
-    /// Returns the routes to a network, with their positions.
-    fn to(&self, dest: IpNet) -> impl Iterator<Item = (usize, &Entry)> {
-        let positions = self.by_dest.get(&dest).map_or(&[][..], Vec::as_slice);
+    /// Returns the routes of a table to a network, with their positions.
+    fn to(&self, table: RouteTable, dest: IpNet) -> impl Iterator<Item = (usize, &Entry)> + Clone {
+        let positions = self.by_dest.get(&(table, dest));
+        let positions = positions.map_or(&[][..], Vec::as_slice);
         positions.iter().map(|at| (*at, &self.entries[*at]))
     }
 
-    /// Returns the routes with the identity of this one.
-    fn same_identity(&self, route: &Route) -> impl Iterator<Item = (usize, &Entry)> {
-        let same = |(_, entry): &(usize, &Entry)| entry.route.metric == route.metric;
-        self.to(route.dest).filter(same)
-    }
-
     fn new_entry(&self, spec: &RouteSpec) -> Result<Entry, Error> {
-        let device = &spec.fields().device;
-        let index = self.links.get(device.as_str());
-        let index = index.ok_or_else(|| Error::NoDevice(device.clone()))?;
         let route = spec.resolve();
+        let index = self.links.get(&route.device);
+        let index = index.ok_or_else(|| Error::NoDevice(route.device.clone()))?;
         let message = RouteMsg::new(&route, *index);
         Ok(Entry { route, message })
     }
 }
 
-/// Lists the table, without the IPv6 routes that the kernel keeps on every link and on the loopback
-/// (`fe80::/64`, `::1`). Their addresses are left out of interface lists as well.
+/// Lists the routes, without the IPv6 routes that the kernel keeps on every link and on the loopback
+/// (`fe80::/64`, `ff00::/8`, `::1`). Their addresses are left out of interface lists as well.
 pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
     let listed = |entry: &Entry| match entry.route.dest.addr() {
         IpAddr::V6(v6) if entry.message.made_by_kernel() => {
-            !(v6.is_unicast_link_local() || v6.is_loopback())
+            !(v6.is_unicast_link_local() || v6.is_loopback() || v6.is_multicast())
         }
         _ => true,
     };
-    let entries = MainTable::read(sockets)?.entries.into_iter().filter(listed);
+    let entries = Tables::read(sockets)?.entries.into_iter().filter(listed);
     let routes: Vec<Route> = entries.map(|entry| entry.route).collect();
     match routes.len() {
         ..=MAX_ROUTES => Ok(routes),
@@ -98,16 +107,20 @@ pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
 /// Adds routes. A route that exists already is accepted; a different one with the same destination
 /// and metric is an error.
 pub(super) fn add(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = MainTable::read(sockets)?;
+    let tables = Tables::read(sockets)?;
     let mut additions = Additions::default();
     for (index, spec) in specs.iter().enumerate() {
         let at = at(index);
-        let entry = table.new_entry(spec).map_err(at)?;
-        let exists_already = |(_, found): (usize, &Entry)| spec.matches(&found.route);
-        if table.same_identity(&entry.route).any(exists_already) {
+        let entry = tables.new_entry(spec).map_err(at)?;
+        let mut existing = tables.to(entry.route.table, entry.route.dest);
+        if existing
+            .clone()
+            .any(|(_, found)| spec.matches(&found.route))
+        {
             continue;
         }
-        if let Some((_, found)) = table.same_identity(&entry.route).next() {
+        let identity = entry.route.identity();
+        if let Some((_, found)) = existing.find(|(_, found)| found.route.identity() == identity) {
             return Err(at(conflict(&entry.route, &found.route)));
         }
         additions.push(entry).map_err(at)?;
@@ -117,30 +130,39 @@ pub(super) fn add(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Erro
         .map_err(|error| located(error, specs))
 }
 
-/// Makes `specs` the routes of the table. Routes that the kernel made or that use the loopback are
-/// kept, and so are routes that [`Route`] can't express, because a request couldn't restore them.
+/// Makes `specs` the routes of the main table and of the other tables that they are in. Routes that
+/// the kernel made are kept unless a wanted one replaces them. Routes that use the loopback are kept,
+/// and so are routes that [`Route`] can't express, because a request couldn't restore them.
 pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), Error> {
-    let table = MainTable::read(sockets)?;
-    let managed = |entry: &Entry| !entry.message.made_by_kernel() && entry.route.device != "lo";
-    let mut kept = HashSet::new();
+    let tables = Tables::read(sockets)?;
+    let mut replaced_tables = HashSet::from([RouteTable::MAIN]);
+    let (mut kept, mut replaced) = (HashSet::new(), HashSet::new());
     let mut additions = Additions::default();
     for (index, spec) in specs.iter().enumerate() {
-        let entry = table.new_entry(spec).map_err(at(index))?;
-        let same = table.same_identity(&entry.route).find(|(_, found)| {
-            if managed(found) {
-                found.route == entry.route
+        let entry = tables.new_entry(spec).map_err(at(index))?;
+        replaced_tables.insert(entry.route.table);
+        let existing = tables.to(entry.route.table, entry.route.dest);
+        let same = existing.clone().find(|(_, found)| {
+            if found.is_managed() {
+                spec.creates(&found.route)
             } else {
                 spec.matches(&found.route)
             }
         });
         if let Some((position, _)) = same {
             kept.insert(position);
-        } else {
-            additions.push(entry).map_err(at(index))?;
+            continue;
         }
+        let gives_way =
+            |(_, found): &(usize, &Entry)| spec.replaces(&found.route) && !found.is_on_loopback();
+        replaced.extend(existing.filter(gives_way).map(|(position, _)| position));
+        additions.push(entry).map_err(at(index))?;
     }
-    let removals = table.entries.iter().enumerate();
-    let removals = removals.filter(|(position, entry)| managed(entry) && !kept.contains(position));
+    let is_removed = |(position, entry): &(usize, &Entry)| {
+        let unwanted = entry.is_managed() && replaced_tables.contains(&entry.route.table);
+        !kept.contains(position) && (unwanted || replaced.contains(position))
+    };
+    let removals = tables.entries.iter().enumerate().filter(is_removed);
     let removals: Vec<Entry> = removals.map(|(_, entry)| entry.clone()).collect();
     additions
         .apply(sockets, &removals)
@@ -149,14 +171,16 @@ pub(super) fn replace(sockets: &mut Sockets, specs: &[RouteSpec]) -> Result<(), 
 
 /// Deletes every route that matches one of the patterns. A pattern without a match is an error.
 pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result<(), Error> {
-    let table = MainTable::read(sockets)?;
+    let tables = Tables::read(sockets)?;
     let mut matched = HashSet::new();
     for (index, pattern) in patterns.iter().enumerate() {
         let nets = match pattern.dest {
             Destination::Net(net) => vec![net.trunc()],
             Destination::Default => vec![Ipv4Net::default().into(), Ipv6Net::default().into()],
         };
-        let matching = nets.into_iter().flat_map(|net| table.to(net));
+        let matching = nets
+            .into_iter()
+            .flat_map(|net| tables.to(pattern.table, net));
         let matching = matching.filter(|(_, entry)| pattern.matches(&entry.route));
         let matching: Vec<usize> = matching.map(|(position, _)| position).collect();
         if matching.is_empty() {
@@ -165,7 +189,7 @@ pub(super) fn delete(sockets: &mut Sockets, patterns: &[RoutePattern]) -> Result
         }
         matched.extend(matching);
     }
-    let removals = matched.into_iter().map(|at| table.entries[at].clone());
+    let removals = matched.into_iter().map(|at| tables.entries[at].clone());
     Additions::default().apply(sockets, &removals.collect::<Vec<_>>())
 }
 
@@ -202,7 +226,7 @@ fn conflict(requested: &Route, found: &Route) -> Error {
 #[derive(Debug, Default)]
 struct Additions {
     entries: Vec<Entry>,
-    positions: HashMap<(IpNet, u32), usize>,
+    positions: HashMap<(RouteTable, IpNet, u32), usize>,
 }
 
 impl Additions {
@@ -221,17 +245,24 @@ impl Additions {
         Ok(())
     }
 
-    /// Removes `removals` and adds the entries, or restores the table.
+    /// Removes `removals` and adds the entries, or restores the tables.
     fn apply(&self, sockets: &mut Sockets, removals: &[Entry]) -> Result<(), Error> {
-        exchange(sockets, removals, &self.entries)
-            .map_err(|error| error.after_undo(exchange(sockets, &self.entries, removals)))
+        exchange(sockets, removals, &self.entries, route::add).map_err(|error| {
+            // Several restored routes can have the same destination and metric.
+            error.after_undo(exchange(sockets, &self.entries, removals, route::append))
+        })
     }
 }
 
-/// Removes and adds what the table still has and lacks. Routes without a gateway are added first,
+/// Removes and adds what the tables still have and lack. Routes without a gateway are added first,
 /// because the kernel needs them to reach the gateways.
-fn exchange(sockets: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> Result<(), Error> {
-    let now = MainTable::read(sockets)?.entries;
+fn exchange(
+    sockets: &mut Sockets,
+    removals: &[Entry],
+    additions: &[Entry],
+    add: fn(&mut Batch<Rtnetlink>, &RouteMsg),
+) -> Result<(), Error> {
+    let now = Tables::read(sockets)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
     let present = removals.iter().filter(|old| now.contains(&old.route));
     let present: Vec<_> = present.collect();
@@ -247,7 +278,7 @@ fn exchange(sockets: &mut Sockets, removals: &[Entry], additions: &[Entry]) -> R
     for group in [near, far] {
         let mut batch = Batch::default();
         for new in &group {
-            route::add(&mut batch, &new.message);
+            add(&mut batch, &new.message);
         }
         send(sockets, &batch, |position| {
             ConfigAction::AddRoute(group[position].route.clone().into())

@@ -1,7 +1,7 @@
 //! Links: listing, and changes of one setting each.
 
 use libc::{IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK};
-use patchbay_types::{Arp, IfName, MacAddr, Mtu};
+use patchbay_types::{Arp, LinkName, MacAddr, Mtu};
 
 use super::header;
 use patchbay_netlink::{Attrs, Batch, Error, Flags, Rtnetlink, Transport, dump, read_u32};
@@ -25,7 +25,7 @@ pub struct Link {
     /// Interface index; not reused while the kernel runs.
     pub index: u32,
     /// Current name.
-    pub name: String,
+    pub name: LinkName,
     /// Current MAC address; `None` if it isn't a unicast Ethernet address.
     pub mac: Option<MacAddr>,
     /// MTU in bytes.
@@ -42,9 +42,12 @@ impl Link {
     fn read(payload: &[u8]) -> Result<Self, Error> {
         let [_, _, _, _, index @ .., _, _, _, _, _, _, _, _] = header::<HEADER>(payload)?;
         let flags = read_u32(&payload[8..12])?;
+        let attrs = Attrs::after(HEADER, payload)?;
+        let name = attrs.find(IFLA_IFNAME)?.unwrap_or_default();
+        let name = LinkName::try_from(name.strip_suffix(&[0]).unwrap_or(name));
         let mut link = Self {
             index: u32::from_ne_bytes(*index),
-            name: String::new(),
+            name: name.map_err(|_| Error::Malformed("a link has no valid name"))?,
             mac: None,
             mtu: 0,
             up: flags & iff::UP != 0,
@@ -55,13 +58,9 @@ impl Link {
                 Arp::On
             },
         };
-        for attribute in Attrs::after(HEADER, payload)? {
+        for attribute in attrs {
             let (kind, value) = attribute?;
             match kind {
-                IFLA_IFNAME => {
-                    let name = value.strip_suffix(&[0]).unwrap_or(value);
-                    link.name = String::from_utf8_lossy(name).into_owned();
-                }
                 IFLA_MTU => link.mtu = read_u32(value)?,
                 IFLA_ADDRESS => {
                     let octets = <[u8; 6]>::try_from(value).ok();
@@ -87,7 +86,7 @@ pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetLink {
     /// Name.
-    Name(IfName),
+    Name(LinkName),
     /// MTU.
     Mtu(Mtu),
     /// Whether the link answers ARP (`IFF_NOARP`).
@@ -113,7 +112,7 @@ pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
             body.raw(&number.to_ne_bytes());
         }
         match change {
-            SetLink::Name(name) => body.str_z(IFLA_IFNAME, name.as_str()),
+            SetLink::Name(name) => body.str_z(IFLA_IFNAME, name.as_bytes()),
             SetLink::Mtu(mtu) => body.u32(IFLA_MTU, u32::from(mtu.get())),
             _ => {}
         }
@@ -133,8 +132,8 @@ mod tests {
     fn read_link() {
         let link = Link::read(&hex::decode(ETH0).unwrap()).unwrap();
         assert_eq!(
-            (link.index, link.name.as_str(), link.mtu),
-            (2, "eth0", 1500)
+            (link.index, link.name.to_string(), link.mtu),
+            (2, "eth0".to_owned(), 1500)
         );
         assert_eq!(link.mac.unwrap().to_string(), "02:42:20:20:01:03");
         assert!(link.up && link.carrier && link.arp == Arp::On);

@@ -130,7 +130,7 @@ fn configure_sets_everything() {
         ip("route show").trim_end(),
         "172.16.0.0/16 dev eth-test proto kernel scope link src 172.16.0.3"
     );
-    assert_eq!(interface.name, "eth-test");
+    assert_eq!(interface.name.to_string(), "eth-test");
     assert_eq!(interface.addresses, fields().addresses);
     assert_eq!(interface.path.unwrap().to_string(), "01.0/00");
 }
@@ -268,7 +268,7 @@ fn configure_waits_for_card() {
         .configure(&spec(fields()), Duration::from_secs(20))
         .unwrap();
     plugger.join().unwrap();
-    assert_eq!(interface.name, "eth-test");
+    assert_eq!(interface.name.to_string(), "eth-test");
 }
 
 /// Waits until `count` requests wait for a card. Each has a socket that listens to links and IPv6
@@ -314,7 +314,7 @@ fn list_has_every_interface() {
         .list()
         .unwrap()
         .into_iter()
-        .map(|interface| interface.name)
+        .map(|interface| interface.name.to_string())
         .collect();
     names.sort();
     assert_eq!(names, ["eth-test", "lo", "peer"]);

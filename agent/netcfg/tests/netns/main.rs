@@ -5,5 +5,7 @@
 mod configure;
 mod harness;
 mod model;
+mod point_to_point;
+mod route_lists;
 mod routes;
 mod update;

@@ -76,7 +76,7 @@ impl Model {
 
     fn way(route: &Route) -> (Option<String>, String) {
         let gateway = route.gateway.map(|ip| ip.to_string());
-        (gateway, route.device.clone())
+        (gateway, route.device.to_string())
     }
 
     /// Adds all routes, or none.
@@ -106,7 +106,7 @@ impl Model {
                 && pattern
                     .device
                     .as_ref()
-                    .is_none_or(|name| name.as_str() == device)
+                    .is_none_or(|name| name.to_string() == *device)
                 && pattern.metric.is_none_or(|m| u64::from(m) == *metric);
             !matches
         });
@@ -142,12 +142,9 @@ fn random_route(rng: &mut Rng) -> RouteSpec {
         gateway = Some(if v4 { "192.0.2.1" } else { "2001:db8:ffff::1" });
     }
     let parts = RouteRequest {
-        dest: dest.parse().unwrap(),
         gateway: gateway.map(|ip| ip.parse().unwrap()),
-        source: None,
-        device: device.parse().unwrap(),
-        scope: None,
         metric: (rng.u64(..3) == 0).then_some(7),
+        ..RouteRequest::open(dest.parse().unwrap(), device.parse().unwrap())
     };
     RouteSpec::new(parts).unwrap()
 }
@@ -180,13 +177,11 @@ fn add_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
 
 fn delete_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, bool) {
     let spec = random_route(rng);
+    let device = (rng.u64(..3) == 0).then(|| spec.fields().device.clone());
     let pattern = RoutePattern {
-        dest: Destination::Net(spec.fields().dest),
         gateway: spec.fields().gateway.filter(|_| rng.u64(..3) == 0),
-        source: None,
-        device: (rng.u64(..3) == 0).then(|| spec.fields().device.clone()),
-        scope: None,
         metric: spec.fields().metric,
+        ..RoutePattern::open(Destination::Net(spec.fields().dest), device)
     };
     let valid = model.delete(&pattern).is_ok();
     (netcfg.delete_routes(&[pattern]).is_ok(), valid)

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use clap::{Args, Subcommand};
 use patchbay_host::card::{Backend, Listener};
 use patchbay_types::{
-    IfName, InterfaceAddress, InvalidValue, MacAddr, Mtu, QueuePairs, SocketPath,
+    IfName, InterfaceAddress, InvalidValue, LinkName, MacAddr, Mtu, QueuePairs, SocketPath,
 };
 
 use super::SandboxArg;
@@ -50,7 +50,7 @@ impl FormatArg {
 pub(crate) struct BackendArgs {
     /// TAP device on the host, created if it doesn't exist
     #[arg(long, value_name = "DEVICE")]
-    tap: Option<IfName>,
+    tap: Option<LinkName>,
     /// Socket of a vhost-user backend that QEMU connects to
     #[arg(long, value_name = "SOCKET")]
     vhost_user: Option<SocketPath>,
@@ -62,13 +62,16 @@ pub(crate) struct BackendArgs {
 impl BackendArgs {
     /// Returns the device on the host and its backend. A vhost-user socket has no device name, so
     /// the name of the card is used.
-    pub(crate) fn backend(&self, name: &IfName) -> (IfName, Backend) {
+    pub(crate) fn backend(&self, name: &IfName) -> (LinkName, Backend) {
         let (socket, listener) = match (&self.tap, &self.vhost_user, &self.vhost_user_server) {
             (_, Some(socket), _) => (socket, Listener::Backend),
             (_, None, Some(socket)) => (socket, Listener::Qemu),
-            (tap, None, None) => return (tap.as_ref().unwrap_or(name).clone(), Backend::Tap),
+            (tap, None, None) => {
+                let device = tap.clone().unwrap_or_else(|| name.into());
+                return (device, Backend::Tap);
+            }
         };
-        (name.clone(), Backend::VhostUser(socket.clone(), listener))
+        (name.into(), Backend::VhostUser(socket.clone(), listener))
     }
 }
 
@@ -113,7 +116,10 @@ pub(crate) struct NicArgs {
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct NicSetArgs {
     #[command(flatten)]
-    pub(crate) nic: NicArgs,
+    pub(crate) sandbox: SandboxArg,
+    /// Name of the interface in the guest
+    #[arg(long)]
+    pub(crate) name: LinkName,
     /// Address with its prefix length, can be repeated; replaces all addresses
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = address, group = "change")]
     pub(crate) ip: Vec<InterfaceAddress>,

@@ -65,7 +65,7 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
             args.format.format().render(&cards)
         }
         NicCommand::Set(args) => {
-            let updated = set(global, &args.nic.sandbox, &change(args)?)?;
+            let updated = set(global, &args.sandbox, &change(args)?)?;
             args.format.format().render(&updated)
         }
     }
@@ -90,7 +90,7 @@ fn request(args: &NicAddArgs) -> Result<CardRequest, Failure> {
 
 fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
     let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
-    let change = LinkChange::new(args.nic.name.clone(), addresses, args.mtu, "ip")?;
+    let change = LinkChange::new(args.name.clone(), addresses, args.mtu, "ip")?;
     Ok(change.with_dad(args.dad.into()))
 }
 

@@ -29,8 +29,8 @@ pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Result<String, Fai
 
 /// `kata-network list-routes`.
 pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
-    let routes = connect(global, sandbox)?.routes()?.into_iter();
-    json_line_or_null(&routes.map(RouteText::from).collect::<Vec<_>>())
+    let routes = connect(global, sandbox)?.routes()?;
+    json_line_or_null(&routes.iter().map(RouteText::from).collect::<Vec<_>>())
 }
 
 /// `kata-network update-routes`. An empty array removes every route that patchbay manages; `null`
@@ -57,8 +57,9 @@ pub(super) fn native(global: &GlobalArgs, command: &RouteCommand) -> Result<Stri
             (echo, &args.format)
         }
         RouteCommand::List(args) => {
-            let routes = connect(global, &args.sandbox)?.routes()?.into_iter();
-            (routes.map(RouteText::complete).collect(), &args.format)
+            let routes = connect(global, &args.sandbox)?.routes()?;
+            let routes = routes.iter().map(RouteText::complete);
+            (routes.collect(), &args.format)
         }
     };
     format.format().render(&routes)

@@ -1,6 +1,7 @@
 //! JSON documents, read as Go's `encoding/json` reads them: keys match in any case, unknown keys are
 //! ignored, a `null` member is the same as an absent one, the last of repeated keys wins, types are
-//! strict, and only the first value of the document is read.
+//! strict, and only the first value of the document is read. Unlike Go, a line on standard error
+//! names each unknown key.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +10,9 @@ use std::path::Path;
 use patchbay_types::failure::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_path_to_error::Track;
 
+use super::unknown_keys::UnknownKeys;
 use crate::kata_messages::FILE_TOO_BIG;
 
 /// Size limit of files, the same as kata's.
@@ -18,7 +21,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_STDIN_BYTES: u64 = 16 << 20;
 
 /// Known keys in the spelling of kata's user guide.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 24] = [
     "device",
     "name",
     "IPAddresses",
@@ -38,6 +41,11 @@ const KEYS: [&str; 19] = [
     "source",
     "scope",
     "metric",
+    "table",
+    "protocol",
+    "onlink",
+    "flags",
+    "type",
 ];
 
 /// JSON document with keys in canonical spelling.
@@ -86,14 +94,46 @@ impl Document {
         Failure::new(Kind::Invalid, message).with_cause(cause)
     }
 
-    /// Deserializes `value`, which is the value of the document or a part of it.
-    pub(super) fn read_as<'a, T: Deserialize<'a>>(
-        &self,
-        value: &'a Value,
+    /// Reads the object that is the value of the document.
+    pub(super) fn object<'a, T: Deserialize<'a>>(&'a self, expected: &str) -> Result<T, Failure> {
+        match self.value {
+            Value::Object(_) => self.typed(expected),
+            _ => Err(self.missing(expected, "expected a JSON object")),
+        }
+    }
+
+    /// Reads at most `max` objects of the array that is the value of the document.
+    pub(super) fn objects<'a, T: Deserialize<'a>>(
+        &'a self,
         expected: &str,
-    ) -> Result<T, Failure> {
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let cause = format!("{}: {}", error.path(), without_rust_types(error.inner()));
+        max: usize,
+    ) -> Result<Vec<T>, Failure> {
+        let Value::Array(values) = &self.value else {
+            return Err(self.missing(expected, "expected a JSON array"));
+        };
+        if values.len() > max {
+            let count = values.len();
+            let cause = format!("it has {count} {expected}, and a request at most {max}");
+            return Err(self.missing(expected, cause));
+        }
+        // serde would read an array as the fields of an object in their order.
+        match values.iter().position(|value| !value.is_object()) {
+            None => self.typed(expected),
+            Some(index) => {
+                Err(self.missing(expected, format!("[{index}]: expected a JSON object")))
+            }
+        }
+    }
+
+    /// Deserializes the value, and warns of keys that it ignores.
+    fn typed<'a, T: Deserialize<'a>>(&'a self, expected: &str) -> Result<T, Failure> {
+        let mut track = Track::new();
+        let mut unknown = UnknownKeys::default();
+        let source = serde_path_to_error::Deserializer::new(&self.value, &mut track);
+        let read = serde_ignored::deserialize(source, |path| unknown.add(&path));
+        unknown.warn();
+        read.map_err(|error| {
+            let cause = format!("{}: {}", track.path(), without_rust_types(&error));
             self.missing(expected, cause)
         })
     }
@@ -128,14 +168,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Spells known keys as the guide does; drops unknown keys and `null` members.
+/// Spells known keys as the guide does; drops `null` members.
 fn canonical(value: Value) -> Value {
-    let spelling = |key: &str| KEYS.iter().find(|known| known.eq_ignore_ascii_case(key));
-    let member = |(key, value): (String, Value)| Some((*spelling(&key)?, canonical(value)));
+    let spelling = |key: String| {
+        let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&key));
+        known.map_or(key, |known| (*known).to_owned())
+    };
     match value {
         Value::Object(map) => {
             let members = map.into_iter().filter(|(_, value)| !value.is_null());
-            members.filter_map(member).collect()
+            members
+                .map(|(key, value)| (spelling(key), canonical(value)))
+                .collect()
         }
         Value::Array(values) => values.into_iter().map(canonical).collect(),
         scalar => scalar,

@@ -1,9 +1,11 @@
 //! JSON documents of kata-runtime.
 
 mod document;
+mod family;
 pub(crate) mod route;
 #[cfg(test)]
 mod tests;
+mod unknown_keys;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +14,7 @@ use std::str::FromStr;
 use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, FieldError, IfName, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
+    Arp, FieldError, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
     QueuePairs,
 };
 use serde::Deserialize;
@@ -63,14 +65,11 @@ pub(crate) fn interface(path: &Path) -> Result<InterfaceDocument, Failure> {
 
 impl InterfaceDocument {
     fn of(document: &Document) -> Result<Self, Failure> {
-        match &document.value {
-            Value::Object(_) => document.read_as(&document.value, "interface"),
-            _ => Err(document.missing("interface", "expected a JSON object")),
-        }
+        document.object("interface")
     }
 
     /// Returns the name of the interface in the guest.
-    pub(crate) fn name(&self) -> Result<IfName, Failure> {
+    pub(crate) fn name<Name: FromStr<Err = InvalidValue>>(&self) -> Result<Name, Failure> {
         required(&self.name, "name")
     }
 

@@ -24,7 +24,7 @@ fn parse(bytes: &[u8]) -> Result<InterfaceDocument, Failure> {
 fn read_example_of_user_guide() {
     let request = read(GUIDE).unwrap();
     let parts = request.link.parts();
-    assert_eq!(request.device.as_str(), "tap-test");
+    assert_eq!(request.device.to_string(), "tap-test");
     assert_eq!(parts.name.as_str(), "eth-test");
     assert_eq!(parts.mac.to_string(), "02:42:20:6f:a3:69");
     assert_eq!(parts.addresses[0].to_string(), "172.16.0.3/16");
@@ -78,7 +78,7 @@ fn echo_omits_empty_members_and_has_link_type() {
 
 /// Text of the guide's document, its replacement, the field of the error, and a part of its rule.
 const INVALID_FIELDS: &[(&str, &str, &str, &str)] = &[
-    ("\"tap-test\"", "\"1tap\"", "device", "starts with a letter"),
+    ("\"tap-test\"", "\"a tap\"", "device", "no blank"),
     ("\"tap-test\"", "\"\"", "device", "missing field device"),
     (
         "\"eth-test\"",

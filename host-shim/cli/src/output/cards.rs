@@ -15,7 +15,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
         Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
     };
     without_nulls(json!({
-        "device": request.device.as_str(),
+        "device": request.device.to_string(),
         "name": link.name.as_str(),
         "IPAddresses": addresses_or_null(&link.addresses),
         "mtu": link.mtu.get(),
@@ -31,7 +31,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
 pub(crate) fn listed(interface: &Interface) -> Value {
     let addresses = interface.addresses.iter().map(ToString::to_string);
     without_nulls(json!({
-        "name": interface.name,
+        "name": interface.name.to_string(),
         "mac": interface.mac.map(|mac| mac.to_string()),
         "ip": (!interface.addresses.is_empty()).then(|| addresses.collect::<Vec<_>>()),
         "mtu": interface.mtu,
@@ -41,7 +41,7 @@ pub(crate) fn listed(interface: &Interface) -> Value {
 /// Formats a card of `nic list`.
 pub(crate) fn card(interface: &Interface) -> Value {
     without_nulls(json!({
-        "name": interface.name,
+        "name": interface.name.to_string(),
         "hwAddr": interface.mac.map(|mac| mac.to_string()),
         "mtu": interface.mtu,
         "up": interface.up,
@@ -54,7 +54,7 @@ pub(crate) fn card(interface: &Interface) -> Value {
 /// Formats the change that `update-iface` or `nic set` made.
 pub(crate) fn updated(change: &LinkChange) -> Value {
     without_nulls(json!({
-        "name": change.name().as_str(),
+        "name": change.name().to_string(),
         "IPAddresses": change.addresses().map_or(Value::Null, addresses_or_null),
         "mtu": change.mtu().map(Mtu::get),
     }))

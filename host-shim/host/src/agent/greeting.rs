@@ -62,7 +62,8 @@ impl Greeting {
         if layout <= announced_layout(&self.reply, bulk) {
             return Ok(());
         }
-        Err(self.lacks(&format!("layout {layout} of {bulk}")))
+        let additions = bulk.additions(layout);
+        Err(self.lacks(&format!("layout {layout} of {bulk} ({additions})")))
     }
 
     fn lacks(&self, missing: &str) -> Failure {

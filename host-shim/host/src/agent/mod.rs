@@ -18,6 +18,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::time::Duration;
 
+use patchbay_codec::Bulk;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
@@ -145,6 +146,15 @@ impl Agent {
         self.greeting()?.require(feature)
     }
 
+    /// Checks that the agent reads a layout, which needs the handshake unless it is that of the first
+    /// release.
+    fn require_layout(&self, bulk: Bulk, layout: u32) -> Result<(), Failure> {
+        match layout {
+            0 => Ok(()),
+            _ => self.greeting()?.require_layout(bulk, layout),
+        }
+    }
+
     async fn handshake(&self) -> Result<&Greeting, Failure> {
         let request = wire::HelloRequest {
             api_version: API_VERSION,
@@ -212,22 +222,34 @@ impl Agent {
     }
 
     /// Adds routes, as one transaction.
+    ///
+    /// # Errors
+    /// The agent's, or [`Kind::Unsupported`] if it lacks a field of a route.
     pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
+        self.require_layout(Bulk::Routes, request.layout)?;
         let call = |context| self.client.add_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }
 
     /// Replaces the guest's routes.
+    ///
+    /// # Errors
+    /// Those of [`Agent::add_routes`].
     pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         let request = convert::routes_request(specs);
+        self.require_layout(Bulk::Routes, request.layout)?;
         let call = |context| self.client.replace_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }
 
     /// Deletes the routes that match one of the patterns, as one transaction.
+    ///
+    /// # Errors
+    /// Those of [`Agent::add_routes`].
     pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
         let request = convert::delete_request(patterns);
+        self.require_layout(Bulk::Routes, request.layout)?;
         let call = |context| self.client.delete_routes(context, &request);
         self.call(CHANGE_ROUTES, call).map(drop)
     }

@@ -6,7 +6,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use patchbay_codec::Bulk;
-use patchbay_types::Scope;
+use patchbay_types::{RouteRequest, RouteTable};
 use patchbay_wire::proto::agent_ttrpc::{self, create_agent};
 use ttrpc::r#async::{Server, TtrpcContext};
 
@@ -30,7 +30,7 @@ impl agent_ttrpc::Agent for FakeAgent {
         _: &TtrpcContext,
         _: wire::ListRoutesRequest,
     ) -> ttrpc::Result<wire::ListRoutesReply> {
-        let mut reply = convert::routes_reply(&[route()]);
+        let mut reply = convert::routes_reply(&[route()], 0);
         let unknown = reply.special_fields.mut_unknown_fields();
         unknown.add_varint(999, 7);
         Ok(reply)
@@ -38,13 +38,10 @@ impl agent_ttrpc::Agent for FakeAgent {
 }
 
 fn route() -> Route {
+    let request = RouteRequest::open("10.0.0.0/8".parse().unwrap(), "eth1".parse().unwrap());
     Route {
-        dest: "10.0.0.0/8".parse().unwrap(),
-        gateway: None,
-        source: None,
-        device: "eth1".to_owned(),
-        scope: Scope::LINK,
-        metric: 0,
+        protocol: None,
+        ..RouteSpec::new(request).unwrap().resolve()
     }
 }
 
@@ -113,6 +110,33 @@ fn agent_without_feature_list_has_all_of_the_first_release() {
         failure.to_string().contains("lacks layout 1 of routes"),
         "{failure}"
     );
+}
+
+#[test]
+fn agent_without_route_fields_is_unsupported_only_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = serve(dir.path(), hello(&["routes"]));
+    let request = RouteRequest::open("10.0.0.0/8".parse().unwrap(), "eth1".parse().unwrap());
+    let in_table = RouteRequest {
+        table: RouteTable::try_from(99).unwrap(),
+        ..request.clone()
+    };
+    let plain = RouteSpec::new(request).unwrap();
+    let specs = [plain.clone(), RouteSpec::new(in_table).unwrap()];
+    for failure in [
+        agent.add_routes(&specs).unwrap_err(),
+        agent.replace_routes(&specs).unwrap_err(),
+    ] {
+        assert_eq!(failure.kind(), Kind::Unsupported);
+        let message = failure.to_string();
+        assert!(
+            message.contains("lacks layout 1 of routes (onlink, mtu"),
+            "{message}"
+        );
+    }
+    // The fake agent has no such method, so the request was sent.
+    let failure = agent.add_routes(&[plain]).unwrap_err();
+    assert!(!failure.to_string().contains("layout"), "{failure}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, QueuePairs};
+use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
 use crate::netns::{HostLink, HostLinkState, Namespace};
 
@@ -23,12 +23,12 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 #[derive(Debug)]
 pub(super) struct Tap {
     namespace: Namespace,
-    device: IfName,
+    device: LinkName,
 }
 
 impl Tap {
     /// Opens the namespace; the device need not exist.
-    pub(super) fn new(netns: Option<&Path>, device: &IfName) -> Result<Self, Failure> {
+    pub(super) fn new(netns: Option<&Path>, device: &LinkName) -> Result<Self, Failure> {
         Ok(Self {
             namespace: Namespace::open(netns)?,
             device: device.clone(),
@@ -42,8 +42,9 @@ impl Tap {
         pairs: QueuePairs,
     ) -> Result<(Vec<OwnedFd>, Option<HostLinkState>), Failure> {
         let link = self.link()?;
-        if let Some(link) = link {
-            self.check_usable(link)?;
+        match link {
+            Some(link) => self.check_usable(link)?,
+            None => self.check_new_name()?,
         }
         // A queue belongs to the namespace in which its file was opened.
         let open = |_| File::options().read(true).write(true).open("/dev/net/tun");
@@ -90,6 +91,15 @@ impl Tap {
         link.map_err(|error| self.failure(&error))
     }
 
+    /// Applies the stricter rule for the name of a device that has to be created.
+    fn check_new_name(&self) -> Result<(), Failure> {
+        let name: Result<IfName, InvalidValue> = self.device.to_string().parse();
+        name.map(drop).map_err(|invalid| {
+            let failure = Failure::from(invalid.in_field("device"));
+            failure.with_cause("there is no such device, and a new one needs a name by this rule")
+        })
+    }
+
     /// Rejects a device before `TUNSETIFF` changes its flags.
     fn check_usable(&self, link: HostLink) -> Result<(), Failure> {
         if !link.is_tap {
@@ -113,7 +123,7 @@ impl Tap {
 
     /// Makes an open `/dev/net/tun` a queue of the device.
     fn attach(&self, file: &File, flags: i32) -> Result<(), Errno> {
-        attach(file, self.device.as_str(), flags).map(drop)
+        attach(file, self.device.as_bytes(), flags).map(drop)
     }
 
     fn attach_failure(&self, errno: Errno, link: Option<HostLink>, pairs: QueuePairs) -> Failure {
@@ -143,15 +153,19 @@ impl Tap {
 
 /// Makes an open `/dev/net/tun` a queue of a device, which is created if it is missing. In the name of
 /// a new device the kernel replaces `%d` by a free number. Returns the name.
-pub(super) fn attach(queue: impl AsFd, name: &str, flags: i32) -> Result<String, Errno> {
+pub(super) fn attach(
+    queue: impl AsFd,
+    name: impl AsRef<[u8]>,
+    flags: i32,
+) -> Result<String, Errno> {
     let mut request = InterfaceRequest {
         name: [0; libc::IFNAMSIZ],
         flags: flags.to_ne_bytes(),
         rest: [0; 20],
     };
     // A name has at most 15 bytes, so the closing NUL stays.
-    for (to, from) in request.name.iter_mut().zip(name.bytes()) {
-        *to = from;
+    for (to, from) in request.name.iter_mut().zip(name.as_ref()) {
+        *to = *from;
     }
     let queue = queue.as_fd().as_raw_fd();
     #[expect(unsafe_code, reason = "no crate of the workspace has TUNSETIFF")]
@@ -172,6 +186,9 @@ struct InterfaceRequest {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use nix::sched::{CloneFlags, unshare};
     use patchbay_types::QueuePairs;
 
@@ -182,8 +199,9 @@ pub(super) mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).unwrap();
-                let device = "tap-test".parse().unwrap();
-                let tap = Tap::new(Some(Path::new("/proc/thread-self/ns/net")), &device);
+                let device: IfName = "tap-test".parse().unwrap();
+                let netns = Path::new("/proc/thread-self/ns/net");
+                let tap = Tap::new(Some(netns), &LinkName::from(&device));
                 test(&device, tap.unwrap());
             });
         });
@@ -245,6 +263,32 @@ pub(super) mod tests {
             drop(queues);
             tap.restore(down).unwrap();
             assert_eq!(tap.link().unwrap().unwrap().state, down);
+        });
+    }
+
+    #[test]
+    fn open_existing_device_has_any_name_and_new_one_that_of_the_guide() {
+        in_netns(|_, tap| {
+            let mut tap = tap;
+            for name in ["wg=0", r"tap\xff", "0tap"] {
+                tap.device = name.parse().unwrap();
+                let failure = tap.open(QueuePairs::ONE).unwrap_err();
+                assert_eq!(
+                    (failure.kind(), failure.field()),
+                    (Kind::Invalid, Some("device"))
+                );
+                assert!(
+                    failure.to_string().contains("starts with a letter"),
+                    "{failure}"
+                );
+                let device = OsStr::from_bytes(tap.device.as_bytes());
+                let mut add = std::process::Command::new("ip");
+                add.args(["tuntap", "add", "mode", "tap", "name"])
+                    .arg(device);
+                assert!(add.status().unwrap().success());
+                let (queues, before) = tap.open(QueuePairs::ONE).unwrap();
+                assert_eq!((queues.len(), before.is_some()), (1, true), "{name}");
+            }
         });
     }
 

@@ -44,7 +44,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     }
     let link = request.link.parts();
     let mut names = interfaces.iter().map(|interface| &interface.name);
-    if names.any(|name| name == link.name.as_str()) {
+    if names.any(|name| *name == link.name) {
         let message = format!(
             "name '{}' is taken by another interface of the guest",
             link.name
@@ -163,7 +163,7 @@ fn plugged_path(
         (Some(card), _) if card.socket() != socket => "vhostUserSocket or mode",
         _ if nic.mac != link.mac => "hwAddr",
         (_, None) => "name in the guest",
-        (_, Some(inside)) if inside.name != link.name.as_str() => "name in the guest",
+        (_, Some(inside)) if inside.name != link.name => "name in the guest",
         (_, Some(inside)) if !inside.up => "state: the guest has set it down",
         (_, Some(inside)) if inside.arp != link.arp => "rawFlags",
         (_, Some(inside)) if inside.mtu != u32::from(link.mtu.get()) => "mtu",
@@ -186,7 +186,7 @@ fn record_from_qemu(qmp: &mut Session, name: &IfName) -> Result<Option<CardRecor
         CardRecord {
             phase: Phase::Plugged,
             name: name.clone(),
-            device: name.clone(),
+            device: name.into(),
             suffix: netdev.strip_prefix(&prefix).unwrap_or_default().to_owned(),
             fds: Vec::new(),
             backend: BackendRecord::OwnTap,

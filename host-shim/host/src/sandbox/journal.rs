@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{IfName, LinkName};
 use serde::{Deserialize, Serialize};
 
 use super::files;
@@ -38,7 +38,7 @@ pub(crate) struct CardRecord {
     pub(crate) name: IfName,
     /// Host device as the operator names it.
     #[serde(with = "name_as_text")]
-    pub(crate) device: IfName,
+    pub(crate) device: LinkName,
     /// Suffix of QEMU's ids and descriptor names, new for each plug.
     #[serde(rename = "attempt")]
     pub(crate) suffix: String,
@@ -94,17 +94,23 @@ impl CardRecord {
     }
 }
 
-/// [`IfName`] as JSON text.
+/// [`IfName`] or [`LinkName`] as JSON text.
 mod name_as_text {
-    use patchbay_types::IfName;
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use patchbay_types::InvalidValue;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(name: &IfName, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(name.as_str())
+    pub(super) fn serialize<S: Serializer>(name: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(name)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<IfName, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, Name>(from: D) -> Result<Name, D::Error>
+    where
+        Name: FromStr<Err = InvalidValue>,
+    {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

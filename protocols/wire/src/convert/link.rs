@@ -1,10 +1,12 @@
 //! Interfaces: requests and listed ones.
 
+use std::str::FromStr;
+
 use super::{ip, ip_bytes, narrow};
 use crate::proto::agent as wire;
 use patchbay_types::{
-    Arp, DadPolicy, FieldError, IfName, Interface, InterfaceAddress, InvalidValue, LinkChange,
-    LinkFields, LinkSpec, MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
+    Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
+    LinkSpec, MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
 };
 
 /// Maximum number of interfaces, and of addresses of one, in a message.
@@ -39,7 +41,7 @@ fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, FieldError
     wire.iter().enumerate().map(address).collect()
 }
 
-fn name(text: &str) -> Result<IfName, FieldError> {
+fn name<T: FromStr<Err = InvalidValue>>(text: &str) -> Result<T, FieldError> {
     text.parse()
         .map_err(|bad: InvalidValue| bad.in_field("name"))
 }
@@ -152,7 +154,7 @@ impl From<&Interface> for wire::Interface {
         } = interface;
         Self {
             index: *index,
-            name: name.clone(),
+            name: name.to_string(),
             mac: mac.map(|mac| mac.octets().to_vec()).unwrap_or_default(),
             mtu: *mtu,
             addresses: addresses.iter().map(Into::into).collect(),
@@ -171,7 +173,7 @@ impl TryFrom<&wire::Interface> for Interface {
     fn try_from(wire: &wire::Interface) -> Result<Self, FieldError> {
         let wire::Interface {
             index,
-            name,
+            name: name_text,
             mac: mac_bytes,
             mtu,
             addresses: wire_addresses,
@@ -181,13 +183,9 @@ impl TryFrom<&wire::Interface> for Interface {
             no_arp,
             special_fields: _,
         } = wire;
-        if name.is_empty() || name.len() > 15 {
-            let rule = "an interface's name has 1 to 15 bytes";
-            return Err(InvalidValue::new(name, rule).in_field("name"));
-        }
         Ok(Self {
             index: *index,
-            name: name.clone(),
+            name: name(name_text)?,
             mac: unless_default(mac_bytes.as_slice(), mac)?,
             mtu: *mtu,
             addresses: addresses(wire_addresses)?,
@@ -252,6 +250,7 @@ mod tests {
     use protobuf::Message;
 
     use super::*;
+    use patchbay_types::LinkName;
 
     prop_compose! {
         fn an_address()(ip: [u8; 16], short: bool, prefix in 0..=32u8) -> Option<InterfaceAddress> {
@@ -299,7 +298,7 @@ mod tests {
             let parts = spec.parts();
             let sent = Interface {
                 index,
-                name: parts.name.to_string(),
+                name: LinkName::from(&parts.name),
                 mac: Some(parts.mac),
                 mtu,
                 addresses: parts.addresses.clone(),

@@ -1,14 +1,16 @@
 //! Lists of routes and of patterns.
 
 use crate::proto::agent as wire;
-use patchbay_codec::{Bulk, Packed, Reader};
+use patchbay_codec::{Bulk, Layered, Packed, Reader, routes_for_layout};
 use patchbay_types::{FieldError, InvalidValue, MAX_ROUTES, Route, RoutePattern, RouteSpec};
 
 /// Builds the request that adds routes or replaces the existing ones.
 #[must_use]
 pub fn routes_request(specs: &[RouteSpec]) -> wire::RoutesRequest {
+    let (routes, layout) = encode(specs);
     wire::RoutesRequest {
-        routes: encode(specs),
+        routes,
+        layout,
         ..wire::RoutesRequest::default()
     }
 }
@@ -21,8 +23,10 @@ pub fn specs(request: &wire::RoutesRequest) -> Result<Vec<RouteSpec>, FieldError
 /// Builds the request that deletes routes.
 #[must_use]
 pub fn delete_request(patterns: &[RoutePattern]) -> wire::DeleteRoutesRequest {
+    let (patterns, layout) = encode(patterns);
     wire::DeleteRoutesRequest {
-        patterns: encode(patterns),
+        patterns,
+        layout,
         ..wire::DeleteRoutesRequest::default()
     }
 }
@@ -41,11 +45,13 @@ pub fn list_request() -> wire::ListRoutesRequest {
     }
 }
 
-/// Builds the reply that lists routes.
+/// Builds the reply that lists routes to a host that reads layouts up to `max_layout`.
 #[must_use]
-pub fn routes_reply(routes: &[Route]) -> wire::ListRoutesReply {
+pub fn routes_reply(routes: &[Route], max_layout: u32) -> wire::ListRoutesReply {
+    let (routes, layout) = encode(&routes_for_layout(routes, max_layout));
     wire::ListRoutesReply {
-        routes: encode(routes),
+        routes,
+        layout,
         ..wire::ListRoutesReply::default()
     }
 }
@@ -55,12 +61,14 @@ pub fn routes(reply: &wire::ListRoutesReply) -> Result<Vec<Route>, FieldError> {
     decode(&reply.routes, reply.layout)
 }
 
-fn encode(values: &[impl Packed]) -> Vec<u8> {
-    let mut out = Vec::new();
+/// Encodes values in the lowest layout that expresses all of them.
+fn encode(values: &[impl Layered]) -> (Vec<u8>, u32) {
+    let (mut out, mut layout) = (Vec::new(), 0);
     for value in values {
         value.pack(&mut out);
+        layout = layout.max(value.layout());
     }
-    out
+    (out, layout)
 }
 
 fn decode<T: Packed>(bytes: &[u8], layout: u32) -> Result<Vec<T>, FieldError> {
@@ -90,14 +98,18 @@ mod tests {
     use protobuf::Message;
 
     use super::*;
-    use patchbay_types::{Destination, RouteRequest, Scope};
+    use patchbay_types::{
+        Destination, LinkName, Onlink, RouteMtu, RouteProtocol, RouteRequest, RouteTable, Scope,
+    };
 
     prop_compose! {
         fn a_route()(
             ips: [[u8; 16]; 3], bits in 0..=32u8, v4: bool, gateway: bool, source: bool,
-            device in "[A-Za-z][A-Za-z0-9_.-]{0,14}",
-            scope in option::of(0..255u64), metric: Option<u32>,
+            device in vec(any::<u8>(), 1..16),
+            scope in option::of(0..255u64), metric: Option<u32>, onlink: bool,
+            added: [Option<u32>; 3],
         ) -> Option<RouteSpec> {
+            let [mtu, protocol, table] = added.map(|number| number.map(u64::from));
             let [dest, router, own] = ips.map(|ip| {
                 if v4 { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) } else { IpAddr::from(ip) }
             });
@@ -105,9 +117,13 @@ mod tests {
                 dest: IpNet::new(dest, bits).unwrap(),
                 gateway: gateway.then_some(router),
                 source: source.then_some(own),
-                device: device.parse().unwrap(),
+                device: LinkName::try_from(&device[..]).ok()?,
                 scope: scope.and_then(|number| Scope::try_from(number).ok()),
                 metric,
+                onlink: Onlink::from(onlink && gateway),
+                mtu: mtu.and_then(|number| RouteMtu::try_from(number % 65521).ok()),
+                protocol: protocol.and_then(|number| RouteProtocol::try_from(number % 256).ok()),
+                table: table.map_or(RouteTable::MAIN, |number| RouteTable::try_from(number | 1).unwrap()),
             }).ok()
         }
     }
@@ -120,7 +136,7 @@ mod tests {
             let read = wire::RoutesRequest::parse_from_bytes(&bytes).unwrap();
             prop_assert_eq!(specs(&read).unwrap(), asked.clone());
             let listed: Vec<Route> = asked.iter().map(RouteSpec::resolve).collect();
-            let bytes = routes_reply(&listed).write_to_bytes().unwrap();
+            let bytes = routes_reply(&listed, 1).write_to_bytes().unwrap();
             let read = wire::ListRoutesReply::parse_from_bytes(&bytes).unwrap();
             prop_assert_eq!(routes(&read).unwrap(), listed);
         }
@@ -128,14 +144,10 @@ mod tests {
         #[test]
         fn patterns_round_trip(route in a_route(), named: bool) {
             let Some(route) = route else { return Ok(()) };
-            let pattern = RoutePattern {
-                dest: if named { Destination::Net(route.fields().dest) } else { Destination::Default },
-                gateway: route.fields().gateway,
-                source: route.fields().source,
-                device: named.then(|| route.fields().device.clone()),
-                scope: route.fields().scope,
-                metric: route.fields().metric,
-            };
+            let fields = route.fields().clone();
+            let dest = if named { Destination::Net(fields.dest) } else { Destination::Default };
+            let device = named.then(|| fields.device.clone());
+            let pattern = fields.with_dest_and_device(dest, device);
             let bytes = delete_request(std::slice::from_ref(&pattern)).write_to_bytes().unwrap();
             let read = wire::DeleteRoutesRequest::parse_from_bytes(&bytes).unwrap();
             prop_assert_eq!(patterns(&read).unwrap(), vec![pattern]);
@@ -157,12 +169,21 @@ mod tests {
 
     fn route() -> RouteSpec {
         RouteSpec::new(RouteRequest {
-            dest: "10.0.0.0/8".parse().unwrap(),
             gateway: Some("10.0.0.1".parse().unwrap()),
-            source: None,
-            device: "eth1".parse().unwrap(),
-            scope: None,
             metric: Some(300),
+            ..RouteRequest::open("10.0.0.0/8".parse().unwrap(), "eth1".parse().unwrap())
+        })
+        .unwrap()
+    }
+
+    /// The same with every field of layout 1.
+    fn extended_route() -> RouteSpec {
+        RouteSpec::new(RouteRequest {
+            onlink: Onlink::On,
+            mtu: RouteMtu::try_from(1300).ok(),
+            protocol: RouteProtocol::try_from(186).ok(),
+            table: RouteTable::try_from(99).unwrap(),
+            ..route().fields().clone()
         })
         .unwrap()
     }
@@ -176,7 +197,9 @@ mod tests {
             b"\x04eth1",
             &[0, 1, 0xac, 2],
         ];
-        assert_eq!(encode(&[route()]), bytes.concat());
+        assert_eq!(encode(&[route()]), (bytes.concat(), 0));
+        let extended = [&[1, 15][..], &bytes.concat(), &[0x94, 10, 0xba, 1, 99]];
+        assert_eq!(encode(&[extended_route()]), (extended.concat(), 1));
     }
 
     #[test]
@@ -192,7 +215,7 @@ mod tests {
             ("[1].metric", 18, &[2]),
         ];
         for (field, at, bytes) in cases {
-            let mut routes = encode(&[route(), route()]);
+            let (mut routes, _) = encode(&[route(), route()]);
             let at = at + routes.len() / 2;
             routes[at..at + bytes.len()].copy_from_slice(bytes);
             let request = wire::RoutesRequest {
@@ -204,22 +227,86 @@ mod tests {
     }
 
     #[test]
+    fn specs_unknown_added_field_is_rejected() {
+        for routes in [&[1, 16, 4][..], &[1]] {
+            let request = wire::RoutesRequest {
+                routes: routes.to_vec(),
+                layout: 1,
+                ..wire::RoutesRequest::default()
+            };
+            assert_eq!(specs(&request).unwrap_err().field(), "[0].fields");
+        }
+    }
+
+    #[test]
+    fn request_layout_is_the_lowest_possible() {
+        let named = |device: &str| {
+            let device = device.parse().unwrap();
+            RouteSpec::new(RouteRequest {
+                device,
+                ..route().fields().clone()
+            })
+            .unwrap()
+        };
+        for (specs, layout) in [
+            (vec![route(), named("eth2")], 0),
+            (vec![route(), extended_route()], 1),
+            (vec![route(), named("wg=0")], 1),
+        ] {
+            assert_eq!(routes_request(&specs).layout, layout, "{specs:?}");
+        }
+    }
+
+    #[test]
+    fn routes_reply_to_old_host_has_layout_0() {
+        let device = |bytes: &[u8]| Route {
+            device: LinkName::try_from(bytes).unwrap(),
+            ..route().resolve()
+        };
+        let in_main = Route {
+            table: RouteTable::MAIN,
+            ..extended_route().resolve()
+        };
+        let listed = [
+            device(b"wg=0"),
+            device(b"\xff"),
+            extended_route().resolve(),
+            in_main,
+        ];
+        let reply = routes_reply(&listed, 0);
+        let read = routes(&reply).unwrap();
+        let plain = Route {
+            protocol: None,
+            ..route().resolve()
+        };
+        let other_name = Route {
+            protocol: None,
+            ..device(b"wg=0")
+        };
+        assert_eq!((reply.layout, read), (0, vec![other_name, plain]));
+    }
+
+    #[test]
     fn routes_reply_of_maximum_size_fits() {
         let large = Route {
             dest: "2001:db8::ffff/128".parse().unwrap(),
             gateway: Some("2001:db8::1".parse().unwrap()),
             source: Some("2001:db8::2".parse().unwrap()),
-            device: "a".repeat(15),
+            device: "a".repeat(15).parse().unwrap(),
             scope: Scope::try_from(254).unwrap(),
             metric: u32::MAX,
+            onlink: Onlink::On,
+            mtu: RouteMtu::try_from(65520).ok(),
+            protocol: RouteProtocol::try_from(255).ok(),
+            table: RouteTable::try_from(u64::from(u32::MAX)).unwrap(),
         };
         let mut listed = vec![large.clone(); MAX_ROUTES];
-        let reply = routes_reply(&listed);
+        let reply = routes_reply(&listed, 1);
         assert!(reply.write_to_bytes().unwrap().len() < 3 << 20);
         assert_eq!(routes(&reply).unwrap(), listed);
         listed.push(large);
         assert_eq!(
-            routes(&routes_reply(&listed)).unwrap_err().field(),
+            routes(&routes_reply(&listed, 1)).unwrap_err().field(),
             "routes"
         );
     }

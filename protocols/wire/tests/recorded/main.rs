@@ -132,7 +132,7 @@ fn host_decodes_recorded_replies() {
         interface.into()
     });
     replay("ListRoutes.reply", convert::routes, |routes| {
-        convert::routes_reply(routes)
+        convert::routes_reply(routes, 0)
     });
     let flows: conntrack::ListChunk = message("Conntrack.List.reply");
     assert_eq!(replay_bulk::<Flow>(&flows.flows).len(), 2);

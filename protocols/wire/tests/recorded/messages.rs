@@ -121,7 +121,10 @@ fn route_messages(add: &mut impl FnMut(&str, Vec<u8>)) {
         bytes(&agent::ListRoutesRequest::default()),
     );
     let routes: Vec<Route> = specs().iter().map(RouteSpec::resolve).collect();
-    add("ListRoutes.reply", bytes(&convert::routes_reply(&routes)));
+    add(
+        "ListRoutes.reply",
+        bytes(&convert::routes_reply(&routes, 0)),
+    );
 }
 
 fn conntrack_messages(add: &mut impl FnMut(&str, Vec<u8>)) {

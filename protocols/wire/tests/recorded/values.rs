@@ -79,7 +79,7 @@ pub(super) fn interface() -> Interface {
     let fields = link.parts();
     Interface {
         index: 300,
-        name: fields.name.to_string(),
+        name: (&fields.name).into(),
         mac: Some(fields.mac),
         mtu: 9000,
         addresses: fields.addresses.clone(),
@@ -93,7 +93,7 @@ pub(super) fn interface() -> Interface {
 pub(super) fn loopback() -> Interface {
     Interface {
         index: 1,
-        name: "lo".to_owned(),
+        name: "lo".parse().unwrap(),
         mac: None,
         mtu: 65536,
         addresses: vec![address("127.0.0.1", 8)],
@@ -106,12 +106,9 @@ pub(super) fn loopback() -> Interface {
 
 pub(super) fn specs() -> Vec<RouteSpec> {
     let request = |dest: &str, gateway: &str, source: &str| RouteRequest {
-        dest: dest.parse().unwrap(),
         gateway: gateway.parse().ok(),
         source: source.parse().ok(),
-        device: "eth1".parse().unwrap(),
-        scope: None,
-        metric: None,
+        ..RouteRequest::open(dest.parse().unwrap(), "eth1".parse().unwrap())
     };
     let full = RouteRequest {
         scope: Some(Scope::try_from(200).unwrap()),
@@ -128,23 +125,15 @@ pub(super) fn specs() -> Vec<RouteSpec> {
 }
 
 pub(super) fn patterns() -> Vec<RoutePattern> {
-    let any = RoutePattern {
-        dest: Destination::Default,
-        gateway: None,
-        source: None,
-        device: None,
-        scope: None,
-        metric: None,
-    };
+    let net = Destination::Net("2001:db8::/32".parse().unwrap());
     let full = RoutePattern {
-        dest: Destination::Net("2001:db8::/32".parse().unwrap()),
         gateway: "fe80::1".parse().ok(),
         source: "fd00::2".parse().ok(),
-        device: "eth1".parse().ok(),
         scope: Some(Scope::UNIVERSE),
         metric: Some(1024),
+        ..RoutePattern::open(net, "eth1".parse().ok())
     };
-    vec![any, full]
+    vec![RoutePattern::open(Destination::Default, None), full]
 }
 
 pub(super) fn filter() -> Filter {

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use libc::{
-    RT_TABLE_MAIN, RTA_CACHEINFO, RTA_DST, RTA_ENCAP, RTA_EXPIRES, RTA_GATEWAY, RTA_IIF,
-    RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_VIA, RTM_DELROUTE, RTM_GETROUTE,
-    RTM_NEWROUTE, RTN_UNICAST, RTPROT_BOOT, RTPROT_KERNEL, RTPROT_REDIRECT,
+    RT_TABLE_COMPAT, RTA_CACHEINFO, RTA_DST, RTA_ENCAP, RTA_EXPIRES, RTA_GATEWAY, RTA_IIF,
+    RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTA_VIA,
+    RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST, RTPROT_KERNEL, RTPROT_REDIRECT,
+    RTPROT_UNSPEC,
 };
-use patchbay_types::{Route, Scope};
+use patchbay_types::{LinkName, Onlink, Route, RouteMtu, RouteProtocol, RouteTable, Scope};
 
 use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
 use patchbay_netlink::{
@@ -32,6 +33,11 @@ const RTPROT_RA: u8 = 9;
 
 /// `RTNH_F_DEAD | RTNH_F_LINKDOWN`: the kernel reports these flags and rejects them in a request.
 const DEAD_FLAGS: u8 = 1 | 1 << 4;
+/// `RTNH_F_ONLINK`.
+const ONLINK_FLAG: u8 = 1 << 2;
+
+/// `RTAX_MTU`, a member of `RTA_METRICS`.
+const RTAX_MTU: u16 = 2;
 
 /// Body of an `RTM_NEWROUTE` message. One that was dumped keeps every attribute, known or not, so
 /// that the route can be restored; only state that the kernel rejects in a request is removed.
@@ -49,6 +55,11 @@ pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Err
 /// Appends a request that adds the route and fails if its destination and metric are taken.
 pub fn add(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
     batch.push(RTM_NEWROUTE, Flags::Create, |body| body.raw(&route.0));
+}
+
+/// Appends a request that adds the route after others with its destination and metric.
+pub fn append(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
+    batch.push(RTM_NEWROUTE, Flags::Append, |body| body.raw(&route.0));
 }
 
 /// Appends a request that deletes exactly this route.
@@ -92,25 +103,53 @@ fn next_hop_links(mut hops: &[u8]) -> impl Iterator<Item = u32> {
 }
 
 impl RouteMsg {
-    /// Builds a route through link `index` in the main table, with protocol boot as iproute2 does.
+    /// Builds a route through link `index`.
     #[must_use]
     pub fn new(route: &Route, index: u32) -> Self {
+        let Route {
+            dest,
+            gateway,
+            source,
+            device: _,
+            scope,
+            metric,
+            onlink,
+            mtu,
+            protocol,
+            table,
+        } = route;
         let mut bytes = Vec::new();
         let mut body = Body::new(&mut bytes);
-        let dest = route.dest;
         let [family, bits] = [family(dest.addr()), dest.prefix_len()];
-        let scope = route.scope.get();
-        let [table, protocol] = [RT_TABLE_MAIN, RTPROT_BOOT];
-        body.raw(&[family, bits, 0, 0, table, protocol, scope, RTN_UNICAST]);
-        body.raw(&[0; 4]);
+        let protocol = protocol.map_or(RTPROT_UNSPEC, RouteProtocol::get);
+        // The attribute has the number of the table.
+        let table_byte = u8::try_from(table.get()).unwrap_or(RT_TABLE_COMPAT);
+        body.raw(&[
+            family,
+            bits,
+            0,
+            0,
+            table_byte,
+            protocol,
+            scope.get(),
+            RTN_UNICAST,
+        ]);
+        body.raw(&match onlink {
+            Onlink::Off => [0; 4],
+            Onlink::On => u32::from(ONLINK_FLAG).to_ne_bytes(),
+        });
         put_ip(&mut body, RTA_DST, dest.addr());
+        body.u32(RTA_TABLE, table.get());
         body.u32(RTA_OIF, index);
-        body.u32(RTA_PRIORITY, route.metric);
-        if let Some(gateway) = route.gateway {
-            put_ip(&mut body, RTA_GATEWAY, gateway);
+        body.u32(RTA_PRIORITY, *metric);
+        if let Some(gateway) = gateway {
+            put_ip(&mut body, RTA_GATEWAY, *gateway);
         }
-        if let Some(source) = route.source {
-            put_ip(&mut body, RTA_PREFSRC, source);
+        if let Some(source) = source {
+            put_ip(&mut body, RTA_PREFSRC, *source);
+        }
+        if let Some(mtu) = mtu {
+            body.nest(RTA_METRICS, |nest| nest.u32(RTAX_MTU, mtu.get().into()));
         }
         Self(bytes)
     }
@@ -192,12 +231,22 @@ impl RouteMsg {
     }
 
     /// Converts the message, given the names of the links by index. `None` if the shared type can't
-    /// express the route: other tables, other types than unicast, several next hops or one of the
-    /// other family, encapsulation, a type of service, nexthop objects, IPv6 subtrees.
+    /// express the route: other types than unicast, several next hops or one of the other family,
+    /// encapsulation, a type of service, nexthop objects, IPv6 subtrees.
     #[must_use]
-    pub fn to_route(&self, names: &HashMap<u32, String>) -> Option<Route> {
-        let [family, bits, source_bits, tos, table, _, scope, kind, ..] = self.header();
-        if kind != RTN_UNICAST || table != RT_TABLE_MAIN || tos != 0 || source_bits != 0 {
+    pub fn to_route(&self, names: &HashMap<u32, LinkName>) -> Option<Route> {
+        let [
+            family,
+            bits,
+            source_bits,
+            tos,
+            table,
+            protocol,
+            scope,
+            kind,
+            flags @ ..,
+        ] = self.header();
+        if kind != RTN_UNICAST || tos != 0 || source_bits != 0 {
             return None;
         }
         let mut dest = match family {
@@ -206,6 +255,7 @@ impl RouteMsg {
             _ => return None,
         };
         let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
+        let (mut table, mut mtu) = (u32::from(table), None);
         for (kind, value) in self.attributes() {
             match kind {
                 RTA_DST => dest = read_ip(value).ok()?,
@@ -213,6 +263,8 @@ impl RouteMsg {
                 RTA_PREFSRC => source = Some(read_ip(value).ok()?),
                 RTA_OIF => index = Some(read_u32(value).ok()?),
                 RTA_PRIORITY => metric = read_u32(value).ok()?,
+                RTA_TABLE => table = read_u32(value).ok()?,
+                RTA_METRICS => mtu = Attrs::after(0, value).ok()?.find(RTAX_MTU).ok()?,
                 RTA_MULTIPATH | RTA_VIA | RTA_ENCAP | RTA_NH_ID | RTA_IIF => return None,
                 _ => {}
             }
@@ -224,6 +276,10 @@ impl RouteMsg {
             device: names.get(&index?)?.clone(),
             scope: Scope::try_from(u64::from(scope)).ok()?,
             metric,
+            onlink: Onlink::from(u32::from_ne_bytes(flags) & u32::from(ONLINK_FLAG) != 0),
+            mtu: mtu.and_then(|bytes| RouteMtu::try_from(u64::from(read_u32(bytes).ok()?)).ok()),
+            protocol: RouteProtocol::try_from(u64::from(protocol)).ok(),
+            table: RouteTable::try_from(u64::from(table)).ok()?,
         };
         route.checked().ok()
     }

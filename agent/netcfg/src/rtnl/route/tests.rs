@@ -1,6 +1,6 @@
 //! Requests built for routes, and dumped routes.
 
-use patchbay_types::{RouteRequest, RouteSpec};
+use patchbay_types::{RouteRequest, RouteSpec, RouteTable};
 
 use super::*;
 
@@ -16,14 +16,8 @@ fn dumped(payload: &[u8]) -> RouteMsg {
 
 /// Message for `10.1.0.0/16 dev eth1`, after `change`.
 fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let spec = RouteSpec::new(RouteRequest {
-        dest: "10.1.0.0/16".parse().unwrap(),
-        gateway: None,
-        source: None,
-        device: "eth1".parse().unwrap(),
-        scope: None,
-        metric: None,
-    });
+    let request = RouteRequest::open("10.1.0.0/16".parse().unwrap(), "eth1".parse().unwrap());
+    let spec = RouteSpec::new(request);
     let mut payload = encoded(&RouteMsg::new(&spec.unwrap().resolve(), 3));
     change(&mut payload);
     payload
@@ -36,23 +30,25 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 
 #[test]
 fn route_built_reads_back_the_same() {
-    for (dest, gateway, source) in [
-        ("0.0.0.0/0", Some("10.0.0.1"), None),
-        ("10.1.0.0/16", None, Some("10.0.0.2")),
-        ("::/0", Some("fe80::1"), Some("fd01::2")),
-        ("fd01::/64", None, None),
+    for (dest, gateway, source, table) in [
+        ("0.0.0.0/0", Some("10.0.0.1"), None, 254),
+        ("10.1.0.0/16", None, Some("10.0.0.2"), 255),
+        ("::/0", Some("fe80::1"), Some("fd01::2"), 256),
+        ("fd01::/64", None, None, u64::from(u32::MAX)),
     ] {
         let spec = RouteSpec::new(RouteRequest {
-            dest: dest.parse().unwrap(),
             gateway: gateway.map(|ip| ip.parse().unwrap()),
             source: source.map(|ip: &str| ip.parse().unwrap()),
-            device: "eth1".parse().unwrap(),
-            scope: None,
             metric: Some(7),
+            onlink: Onlink::from(gateway.is_some()),
+            mtu: RouteMtu::try_from(1300).ok(),
+            protocol: RouteProtocol::try_from(186).ok(),
+            table: RouteTable::try_from(table).unwrap(),
+            ..RouteRequest::open(dest.parse().unwrap(), "eth1".parse().unwrap())
         });
         let route = spec.unwrap().resolve();
         let built = RouteMsg::new(&route, 3);
-        let names = HashMap::from([(3, "eth1".to_owned())]);
+        let names = HashMap::from([(3, "eth1".parse().unwrap())]);
         let dumped = dumped(&encoded(&built));
         assert_eq!(dumped, built);
         assert_eq!(dumped.to_route(&names), Some(route));
@@ -106,15 +102,15 @@ fn dumped_malformed_message_is_rejected() {
 
 #[test]
 fn to_route_unsupported_attribute_returns_none() {
-    let names = HashMap::from([(3, "eth1".to_owned())]);
+    let names = HashMap::from([(3, "eth1".parse().unwrap())]);
     let converted = |change: &dyn Fn(&mut Vec<u8>)| dumped(&changed(change)).to_route(&names);
     let with_attribute = |kind| {
         let attribute = attribute(kind, &9u32.to_ne_bytes());
         converted(&|payload| payload.extend(&attribute))
     };
     assert!(converted(&|_| {}).is_some());
-    // tos, table, type
-    for (offset, value) in [(3, 16), (4, 100), (7, 6)] {
+    // tos, type
+    for (offset, value) in [(3, 16), (7, 6)] {
         assert_eq!(
             converted(&|payload| payload[offset] = value),
             None,

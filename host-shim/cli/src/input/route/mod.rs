@@ -9,9 +9,10 @@ use std::path::Path;
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use patchbay_types::failure::Failure;
+use patchbay_types::ipvs::Family;
 use patchbay_types::{
-    Destination, FieldError, IfName, InvalidValue, MAX_ROUTES, Route, RoutePattern, RouteSpec,
-    Scope,
+    Destination, FieldError, InvalidValue, LinkName, MAX_ROUTES, Onlink, Route, RouteMtu,
+    RoutePattern, RouteProtocol, RouteSpec, RouteTable, Scope,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,14 +23,19 @@ use crate::kata_messages::{
 };
 
 use super::document::Document;
+use super::family::FamilyText;
 use super::prefix_length;
 
 const DEFAULT: &str = "default";
 
+/// `RTNH_F_ONLINK`, the only flag in `flags` that a request can set.
+const ONLINK_FLAG: u32 = 1 << 2;
+
 /// Route as text: an object of a JSON document, the flags of `route add` and `route del`, and an
-/// object of the output. Keys and their order are the incumbent's, except for the added `metric`.
-/// JSON input is unchecked; each flag is checked and normalized by its parser.
+/// object of the output. The keys up to `scope` and their order are the incumbent's, `mtu`, `flags` and
+/// `family` those of Kata. JSON input is unchecked; each flag is checked and normalized by its parser.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct RouteText {
     /// Destination: ADDRESS, ADDRESS/PREFIX or default
     #[arg(long, required = true, value_parser = flag_dest)]
@@ -47,13 +53,38 @@ pub(crate) struct RouteText {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
     /// 0 universe, 200 site, 253 link, 254 host [default: universe with a gateway, else link]
-    #[arg(long, value_name = "NUMBER", value_parser = flag_scope)]
+    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<Scope>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<u32>,
     /// Order among the routes to one destination, lowest first
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metric: Option<u32>,
+    /// Routing table [default: 254, the main table]
+    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<RouteTable>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) table: Option<u32>,
+    /// Maximum size of packets, 1 to 65520 bytes
+    #[arg(long, value_name = "BYTES", value_parser = flag_number::<RouteMtu>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mtu: Option<u32>,
+    /// Program that made the route, as in rtnetlink(7) [default: 3, boot]
+    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<RouteProtocol>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<u32>,
+    /// The gateway is on the link, although no route reaches it
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) onlink: bool,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<u32>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<FamilyText>,
+    #[arg(skip)]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
 }
 
 fn flag_dest(text: &str) -> Result<String, InvalidValue> {
@@ -65,13 +96,14 @@ fn flag_address(text: &str) -> Result<String, AddrParseError> {
 }
 
 fn flag_device(text: &str) -> Result<String, InvalidValue> {
-    text.parse().map(|name: IfName| name.to_string())
+    text.parse().map(|name: LinkName| name.to_string())
 }
 
-fn flag_scope(text: &str) -> Result<u32, InvalidValue> {
-    let number: Result<u64, _> = text.parse();
-    let number = number.map_err(|_| InvalidValue::new(text, "a scope is 0 to 254"))?;
-    Scope::try_from(number).map(|scope| scope.get().into())
+fn flag_number<T: TryFrom<u64, Error = InvalidValue>>(text: &str) -> Result<u32, InvalidValue> {
+    let number: u32 = text
+        .parse()
+        .map_err(|_| InvalidValue::new(text, "it must be an integer from 0 to 4294967295"))?;
+    T::try_from(number.into()).map(|_| number)
 }
 
 /// Reads the routes of `add-route`, each with its echo.
@@ -90,14 +122,7 @@ pub(crate) fn wanted(path: &Path) -> Result<Option<Vec<(RouteSpec, RouteText)>>,
     let document = Document::read(path)?;
     match &document.value {
         Value::Null => Ok(None),
-        Value::Array(_) => each(&document, |text| {
-            let dest = given(text.dest.as_deref()).unwrap_or(DEFAULT);
-            if dest != DEFAULT && !dest.contains('/') {
-                return Err(InvalidValue::new(dest, DEST_WITHOUT_PREFIX).in_field("dest"));
-            }
-            spec(text.checked(dest)?)
-        })
-        .map(Some),
+        Value::Array(_) => each(&document, RouteText::wanted_route).map(Some),
         _ => Err(document.missing("routes", "a JSON array is needed")),
     }
 }
@@ -107,26 +132,15 @@ fn each<T>(
     document: &Document,
     read: impl Fn(&RouteText) -> Result<T, FieldError>,
 ) -> Result<Vec<T>, Failure> {
-    let one = |value: &Value| -> Result<RouteText, Failure> {
-        match value {
-            Value::Object(_) => document.read_as(value, "routes"),
-            _ => Err(document.missing("routes", "a route is a JSON object")),
-        }
+    let Value::Array(_) = &document.value else {
+        return Ok(vec![read(&document.object("route")?)?]);
     };
-    let Value::Array(values) = &document.value else {
-        return Ok(vec![read(&one(&document.value)?)?]);
+    let texts = document.objects("routes", MAX_ROUTES)?;
+    let at_position = |(index, text)| {
+        let at = |invalid: FieldError| invalid.nested_in(&format!("[{index}]")).into();
+        read(text).map_err(at)
     };
-    if values.len() > MAX_ROUTES {
-        let count = values.len();
-        let cause = format!("it has {count} routes, and a request at most {MAX_ROUTES}");
-        return Err(document.missing("routes", cause));
-    }
-    let at_position = |(index, value)| {
-        let position = format!("[{index}]");
-        let text = one(value).map_err(|failure| failure.with_cause(format!("at {position}")))?;
-        read(&text).map_err(|invalid| invalid.nested_in(&position).into())
-    };
-    values.iter().enumerate().map(at_position).collect()
+    texts.iter().enumerate().map(at_position).collect()
 }
 
 /// Trims text and drops an empty one: Go can't distinguish absent from empty.
@@ -169,13 +183,26 @@ impl RouteText {
         if pattern.dest == Destination::Default && pattern.gateway.is_none() {
             return Err(InvalidValue::new("", DEFAULT_WITHOUT_GATEWAY).in_field("gateway"));
         }
-        spec(checked)
+        self.spec(checked)
+    }
+
+    /// Checks a route of a complete list. Its destination is the default if it has none, and needs a
+    /// prefix, as for the incumbent's agent.
+    fn wanted_route(&self) -> Result<(RouteSpec, Self), FieldError> {
+        let dest = given(self.dest.as_deref()).unwrap_or(DEFAULT);
+        if dest != DEFAULT && !dest.contains('/') {
+            return Err(InvalidValue::new(dest, DEST_WITHOUT_PREFIX).in_field("dest"));
+        }
+        self.spec(self.checked(dest)?)
     }
 
     /// Checks a pattern of routes to delete.
     pub(crate) fn pattern(&self) -> Result<(RoutePattern, Self), FieldError> {
         let dest = self.required_dest(DELETE_WITHOUT_DEST)?;
-        let (pattern, echo) = self.checked(dest)?;
+        let (mut pattern, echo) = self.checked(dest)?;
+        if let (Destination::Default, Some(family)) = (pattern.dest, self.family()?) {
+            pattern.dest = Destination::Net(default_net(family));
+        }
         if let Destination::Net(net) = pattern.dest {
             // No route could match addresses of several families.
             let as_route = pattern.clone().with_dest_and_device(net, ());
@@ -196,15 +223,20 @@ impl RouteText {
             parse_dest(dest).map_err(|invalid| invalid.in_field("dest"))?;
         let device = self.device.as_deref().filter(|text| !text.is_empty());
         let device = device.map(str::parse).transpose();
-        let scope = self.scope.map(|number| Scope::try_from(u64::from(number)));
         let pattern = RoutePattern {
             dest: destination,
             gateway: address(self.gateway.as_deref(), "gateway")?,
             source: address(self.source.as_deref(), "source")?,
             device: device.map_err(|invalid: InvalidValue| invalid.in_field("device"))?,
-            scope: scope.transpose().map_err(|bad| bad.in_field("scope"))?,
+            scope: number(self.scope, "scope")?,
             metric: self.metric,
+            onlink: Onlink::from(self.onlink || self.flags()? & ONLINK_FLAG != 0),
+            mtu: number(unless_zero(self.mtu), "mtu")?,
+            protocol: number(unless_zero(self.protocol), "protocol")?,
+            table: number(unless_zero(self.table), "table")?.unwrap_or(RouteTable::MAIN),
         };
+        self.check_family(&pattern)?;
+        self.check_type()?;
         let echo = Self {
             dest: Some(dest_echo),
             gateway: pattern.gateway.map(|ip| ip.to_string()),
@@ -215,41 +247,122 @@ impl RouteText {
         Ok((pattern, echo))
     }
 
-    /// The route as `route list` prints it, with every field.
-    pub(crate) fn complete(route: Route) -> Self {
+    /// Returns the flags, which only a new route or a pattern with `onlink` has.
+    fn flags(&self) -> Result<u32, FieldError> {
+        let flags = self.flags.unwrap_or(0);
+        if flags & !ONLINK_FLAG != 0 {
+            let rule = "only 4 (onlink) can be set; the others are states of the kernel";
+            return Err(InvalidValue::new(&flags, rule).in_field("flags"));
+        }
+        Ok(flags)
+    }
+
+    fn family(&self) -> Result<Option<Family>, FieldError> {
+        let family = self.family.as_ref().map(FamilyText::family).transpose();
+        Ok(family.map_err(|bad| bad.in_field("family"))?.flatten())
+    }
+
+    fn check_family(&self, pattern: &RoutePattern) -> Result<(), FieldError> {
+        let Some(family) = &self.family else {
+            return Ok(());
+        };
+        let net = match pattern.dest {
+            Destination::Default => None,
+            Destination::Net(net) => Some(net.addr()),
+        };
+        let addresses = [net, pattern.gateway, pattern.source].into_iter().flatten();
+        family
+            .check(addresses)
+            .map_err(|bad| bad.in_field("family"))
+    }
+
+    fn check_type(&self) -> Result<(), FieldError> {
+        match given(self.kind.as_deref()) {
+            None | Some("unicast") => Ok(()),
+            Some(other) => {
+                let rule = "only routes of type unicast are supported";
+                Err(InvalidValue::new(other, rule).in_field("type"))
+            }
+        }
+    }
+
+    /// Checks the fields of a route to add against each other.
+    fn spec(&self, checked: (RoutePattern, Self)) -> Result<(RouteSpec, Self), FieldError> {
+        let (pattern, echo) = checked;
+        let dest = match (pattern.dest, pattern.gateway.or(pattern.source)) {
+            (Destination::Net(net), _) => net,
+            (Destination::Default, Some(ip)) => default_net(Family::of(ip)),
+            (Destination::Default, None) => default_net(self.family()?.unwrap_or(Family::V4)),
+        };
+        let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
+        let device = pattern.device.clone().ok_or_else(missing)?;
+        let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
+        Ok((spec, echo))
+    }
+
+    /// The route as `route list` prints it: scope, metric, protocol and source always.
+    pub(crate) fn complete(route: &Route) -> Self {
         Self {
             source: route.source.map(|source| source.to_string()),
             scope: Some(route.scope.get().into()),
             metric: Some(route.metric),
+            protocol: route.protocol.map(|protocol| protocol.get().into()),
             ..Self::from(route)
         }
     }
 }
 
-impl From<Route> for RouteText {
-    /// The route as `list-routes` prints it: the incumbent leaves out source and scope.
-    fn from(route: Route) -> Self {
+impl From<&Route> for RouteText {
+    /// The route as `list-routes` prints it, and as a request for the same route. Fields with their
+    /// default are left out, and so are those that the kernel chose for a connected route: the
+    /// incumbent prints only the first three.
+    fn from(route: &Route) -> Self {
+        let is_connected = route.is_connected() || route.protocol.is_none();
+        let by_kernel = is_connected && route.gateway.is_none();
+        let chosen = |protocol: RouteProtocol| (!by_kernel).then_some(protocol);
+        let protocol = route.protocol.and_then(chosen);
         Self {
-            dest: Some(match route.dest.prefix_len() {
-                0 => DEFAULT.to_owned(),
+            dest: Some(match (route.dest.prefix_len(), route.gateway) {
+                // Without a gateway, `default` would not have a family.
+                (0, Some(_)) => DEFAULT.to_owned(),
                 _ => route.dest.to_string(),
             }),
             gateway: route.gateway.map(|gateway| gateway.to_string()),
-            device: Some(route.device),
+            device: Some(route.device.to_string()),
+            source: route.source.filter(|_| !by_kernel).map(|ip| ip.to_string()),
+            scope: unless_default(route.scope, route.default_scope()).map(|s| s.get().into()),
+            metric: unless_default(route.metric, route.default_metric()),
+            table: unless_default(route.table, RouteTable::MAIN).map(RouteTable::get),
+            mtu: route.mtu.map(|mtu| mtu.get().into()),
+            protocol: protocol
+                .and_then(|protocol| unless_default(protocol, RouteProtocol::BOOT))
+                .map(|protocol| protocol.get().into()),
+            onlink: route.onlink == Onlink::On,
             ..Self::default()
         }
     }
 }
 
-/// Checks the fields of a route to add against each other.
-fn spec((pattern, echo): (RoutePattern, RouteText)) -> Result<(RouteSpec, RouteText), FieldError> {
-    let dest = match (pattern.dest, pattern.gateway.or(pattern.source)) {
-        (Destination::Net(net), _) => net,
-        (Destination::Default, Some(IpAddr::V6(_))) => Ipv6Net::default().into(),
-        (Destination::Default, _) => Ipv4Net::default().into(),
-    };
-    let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
-    let device = pattern.device.clone().ok_or_else(missing)?;
-    let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
-    Ok((spec, echo))
+fn unless_default<T: Copy + PartialEq>(value: T, default: T) -> Option<T> {
+    (value != default).then_some(value)
+}
+
+/// Drops a 0, which Go can't distinguish from an absent number.
+fn unless_zero(number: Option<u32>) -> Option<u32> {
+    number.filter(|number| *number != 0)
+}
+
+fn number<T: TryFrom<u64, Error = InvalidValue>>(
+    number: Option<u32>,
+    field: &str,
+) -> Result<Option<T>, FieldError> {
+    let number = number.map(|number| T::try_from(number.into())).transpose();
+    number.map_err(|invalid| invalid.in_field(field))
+}
+
+fn default_net(family: Family) -> IpNet {
+    match family {
+        Family::V4 => Ipv4Net::default().into(),
+        Family::V6 => Ipv6Net::default().into(),
+    }
 }

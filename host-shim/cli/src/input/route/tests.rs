@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
+use patchbay_types::RouteRequest;
 use patchbay_types::failure::Kind;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -40,6 +42,15 @@ fn add_echo_can_be_added_again() {
             r#"{"dest":"10.0.0.0/8","device":"e","source":"10.0.0.2","scope":253}"#,
             r#"[{"dest":"10.0.0.0/8","device":"e","source":"10.0.0.2","scope":253}]"#,
         ),
+        (
+            r#"{"dest":"10.0.0.0/8","gateway":"10.0.0.1","device":"wg=0","table":99,"mtu":1300,"protocol":4,"onlink":true}"#,
+            r#"[{"dest":"10.0.0.0/8","gateway":"10.0.0.1","device":"wg=0","table":99,"mtu":1300,"protocol":4,"onlink":true}]"#,
+        ),
+        // Kata's document.
+        (
+            r#"{"dest":"fd00::/64","gateway":"fe80::1","device":"e","source":"","scope":0,"family":1,"flags":4,"mtu":0}"#,
+            r#"[{"dest":"fd00::/64","gateway":"fe80::1","device":"e","scope":0,"mtu":0,"flags":4,"family":1}]"#,
+        ),
     ] {
         assert_eq!(added(text).unwrap(), echo);
         assert_eq!(added(echo).unwrap(), echo);
@@ -74,7 +85,7 @@ fn add_missing_field_names_its_position() {
 fn add_invalid_field_names_its_rule() {
     let ip = "invalid IP: ";
     let net = "invalid input of IP";
-    let name = "15 characters";
+    let name = "15 bytes";
     assert_invalid(&[
         (r#"{"dest":"10.0.0.0/33","device":"e"}"#, "dest", net),
         (r#"{"dest":"10.0.0.0/+8","device":"e"}"#, "dest", net),
@@ -102,6 +113,160 @@ fn add_invalid_field_names_its_rule() {
             "families",
         ),
     ]);
+}
+
+#[test]
+fn add_unsupported_field_names_its_rule() {
+    let with = |members: &str| {
+        let text =
+            format!(r#"{{"dest":"10.0.0.0/8","gateway":"10.0.0.1","device":"e",{members}}}"#);
+        let failure = added(&text).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Invalid, "{text}");
+        (
+            failure.field().unwrap_or_default().to_owned(),
+            failure.to_string(),
+        )
+    };
+    for (members, field, rule) in [
+        (r#""flags":16"#, "flags", "only 4 (onlink)"),
+        (r#""flags":5"#, "flags", "only 4 (onlink)"),
+        (r#""family":"v6""#, "family", "family of the addresses"),
+        (r#""family":3"#, "family", r#"2 or "v4""#),
+        (r#""type":"blackhole""#, "type", "unicast"),
+        (r#""mtu":65521"#, "mtu", "1 to 65520"),
+        (r#""protocol":256"#, "protocol", "1 to 255"),
+    ] {
+        let (found, message) = with(members);
+        assert_eq!(found, field, "{message}");
+        assert!(message.contains(rule), "{message}");
+    }
+    let failure = added(r#"{"dest":"10.0.0.0/8","device":"e","flags":4}"#).unwrap_err();
+    assert_eq!(failure.field(), Some("onlink"));
+}
+
+#[test]
+fn family_selects_default_route() {
+    let wanted = |text| wanted(file(text).path()).unwrap().unwrap();
+    let v6 = wanted(r#"[{"device":"eth1","family":1}]"#);
+    assert_eq!(v6[0].0.fields().dest.to_string(), "::/0");
+    let deleted = |text| to_delete(file(text).path()).unwrap().remove(0).0.dest;
+    assert_eq!(deleted(r#"{"dest":"default"}"#), Destination::Default);
+    let v4 = deleted(r#"{"dest":"default","family":"v4"}"#);
+    assert_eq!(v4, Destination::Net("0.0.0.0/0".parse().unwrap()));
+}
+
+/// A route as the agent lists it.
+fn listed(dest: &str, gateway: &str, protocol: u64) -> Route {
+    let request = RouteRequest {
+        gateway: gateway.parse().ok(),
+        source: "172.16.0.3".parse().ok().filter(|_| !dest.contains(':')),
+        protocol: RouteProtocol::try_from(protocol).ok(),
+        ..RouteRequest::open(dest.parse().unwrap(), "eth1".parse().unwrap())
+    };
+    RouteSpec::new(request).unwrap().resolve()
+}
+
+#[test]
+fn listed_route_omits_defaults() {
+    let v6 = |metric| Route {
+        metric,
+        ..listed("fd00::/64", "", 2)
+    };
+    let full = Route {
+        scope: Scope::try_from(200).unwrap(),
+        metric: 100,
+        onlink: Onlink::On,
+        mtu: RouteMtu::try_from(1300).ok(),
+        table: RouteTable::try_from(99).unwrap(),
+        ..listed("10.0.0.0/8", "10.0.0.1", 16)
+    };
+    let old_agent = Route {
+        protocol: None,
+        ..listed("172.16.0.0/16", "", 2)
+    };
+    let connected = r#"{"dest":"172.16.0.0/16","device":"eth1"}"#;
+    for (route, json) in [
+        (listed("172.16.0.0/16", "", 2), connected),
+        (old_agent, connected),
+        (
+            v6(256),
+            r#"{"dest":"fd00::/64","device":"eth1","metric":256}"#,
+        ),
+        (v6(1024), r#"{"dest":"fd00::/64","device":"eth1"}"#),
+        (
+            listed("0.0.0.0/0", "172.16.0.1", 3),
+            r#"{"dest":"default","gateway":"172.16.0.1","device":"eth1","source":"172.16.0.3"}"#,
+        ),
+        (
+            listed("::/0", "", 4),
+            r#"{"dest":"::/0","device":"eth1","protocol":4}"#,
+        ),
+        (
+            full,
+            r#"{"dest":"10.0.0.0/8","gateway":"10.0.0.1","device":"eth1","source":"172.16.0.3","scope":200,"metric":100,"table":99,"mtu":1300,"protocol":16,"onlink":true}"#,
+        ),
+    ] {
+        assert_eq!(
+            serde_json::to_string(&RouteText::from(&route)).unwrap(),
+            json
+        );
+    }
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let ips = any::<([u8; 16], [u8; 16], [u8; 16])>();
+    let flags = any::<[bool; 5]>();
+    let numbers = (
+        0..=32u8,
+        0..255u64,
+        any::<u32>(),
+        0..65521u64,
+        1..256u64,
+        1..=u64::from(u32::MAX),
+    );
+    (ips, flags, numbers).prop_filter_map("a valid route", |(ips, flags, numbers)| {
+        let [v4, gateway, source, onlink, main] = flags;
+        let (bits, scope, metric, mtu, protocol, table) = numbers;
+        let [dest, router, own] = [ips.0, ips.1, ips.2].map(|ip| {
+            if v4 {
+                IpAddr::from([ip[0], ip[1], ip[2], ip[3]])
+            } else {
+                IpAddr::from(ip)
+            }
+        });
+        let request = RouteRequest {
+            gateway: gateway.then_some(router),
+            source: source.then_some(own),
+            scope: Scope::try_from(if v4 { scope } else { 0 }).ok(),
+            metric: Some(metric),
+            onlink: Onlink::from(onlink && gateway),
+            mtu: RouteMtu::try_from(mtu).ok(),
+            protocol: RouteProtocol::try_from(protocol).ok(),
+            table: if main {
+                RouteTable::MAIN
+            } else {
+                RouteTable::try_from(table).unwrap()
+            },
+            ..RouteRequest::open(IpNet::new(dest, bits).unwrap(), r"wg=\xff".parse().unwrap())
+        };
+        Some(RouteSpec::new(request).ok()?.resolve())
+    })
+}
+
+proptest! {
+    /// A listed route is a request that is satisfied by the same route, and a pattern that matches it.
+    #[test]
+    fn listed_route_is_request_and_pattern(route in any_route()) {
+        for text in [RouteText::from(&route), RouteText::complete(&route)] {
+            let (spec, _) = text.wanted_route().unwrap();
+            prop_assert!(spec.matches(&route), "{text:?} {route:?}");
+            prop_assert!(route.is_connected() || spec.creates(&route), "{text:?} {route:?}");
+            let (pattern, _) = text.pattern().unwrap();
+            prop_assert!(pattern.matches(&route), "{text:?} {route:?}");
+        }
+        let (complete, _) = RouteText::complete(&route).wanted_route().unwrap();
+        prop_assert!(complete.creates(&route));
+    }
 }
 
 #[test]
