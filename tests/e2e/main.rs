@@ -28,6 +28,7 @@ mod native;
 mod net_vectors;
 mod plug;
 mod random;
+mod route_lists;
 mod routes;
 mod two_cards;
 mod undo;

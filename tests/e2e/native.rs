@@ -80,8 +80,7 @@ fn route_add_and_list(guest: &Guest) {
         "route add ID --dest default --via fd00::1 --dev eth1",
     )
     .ok();
-    let whole =
-        json!({"dest":"10.0.0.0/8","gateway":"172.16.0.1","device":"eth1","scope":0,"metric":5});
+    let whole = json!({"dest":"10.0.0.0/8","gateway":"172.16.0.1","device":"eth1","scope":0,"metric":5,"protocol":3});
     let listed = native(guest, "route list ID").json();
     assert!(listed.as_array().unwrap().contains(&whole), "{listed}");
     let table = on_a_terminal(guest, "route list ID");
@@ -89,6 +88,15 @@ fn route_add_and_list(guest: &Guest) {
         table.contains("\n10.0.0.0/8     172.16.0.1  eth1"),
         "{table}"
     );
+    let fields = "--table 99 --mtu 1300 --protocol 4 --onlink";
+    let words = format!("route add ID --dest 10.1.0.0/16 --via 192.0.2.1 --dev eth1 {fields}");
+    native(guest, &words).ok();
+    assert_eq!(
+        guest.exec("ip route show table 99").ok(),
+        "10.1.0.0/16 via 192.0.2.1 dev eth1 proto static onlink mtu 1300 \n"
+    );
+    native(guest, "route del ID --dest 10.1.0.0/16 --table 99").ok();
+    assert_eq!(guest.exec("ip route show table 99").ok(), "");
 }
 
 fn nic_set_and_deletions(guest: &Guest) {

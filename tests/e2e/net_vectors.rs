@@ -198,7 +198,10 @@ fn lists(guest: &Guest, text: &str) -> Done {
             let tail: Vec<&Value> = routes.as_array().unwrap().iter().rev().take(2).collect();
             assert_eq!(
                 tail,
-                [&default, &json!({"dest":"2001:db8:1::/64","device":"eth1"})]
+                [
+                    &default,
+                    &json!({"dest":"2001:db8:1::/64","device":"eth1","metric":256})
+                ]
             );
             done
         }

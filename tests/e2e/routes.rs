@@ -136,7 +136,7 @@ fn vectors_of_add_route(guest: &Guest) {
             bad(
                 r#"{"dest":"10.0.0.0/8","device":"eeeeeeeeeeeeeeee"}"#,
                 2,
-                "1 to 15 characters",
+                "1 to 15 bytes",
             ),
             bad(
                 r#"{"gateway":"10.0.0.1","device":"eth1"}"#,
@@ -352,7 +352,7 @@ fn list_routes_prints_incumbent_format() {
         .ok();
     let listed = guest.kata_network("list-routes", "").json();
     let of_v6 = json!([
-        {"dest": "2001:db8:1::/64", "device": "eth-test"},
+        {"dest": "2001:db8:1::/64", "device": "eth-test", "metric": 256},
         {"dest": "default", "gateway": "2001:db8:1::1", "device": "eth-test"},
     ]);
     assert_eq!(listed, of_v6);
