@@ -238,7 +238,6 @@ impl Seen {
                 .map(|entry| entry[key].as_str().unwrap().to_owned())
                 .collect()
         };
-        let journal = std::fs::read_dir(guest.file("cards")).unwrap();
         let base = guest.ip("-4 addr show base")[0]["addr_info"].take();
         Self {
             addresses: texts(base, "local"),
@@ -246,9 +245,7 @@ impl Seen {
             links: texts(guest.ip("link show"), "ifname"),
             devices: guest.monitor().devices(),
             taps: guest.netns().links(),
-            journal: journal
-                .map(|file| file.unwrap().file_name().into_string().unwrap())
-                .collect(),
+            journal: guest.journal(),
             services: guest
                 .exec("ipvsadm -Sn")
                 .ok()

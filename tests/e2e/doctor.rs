@@ -1,5 +1,6 @@
 //! `doctor` reports the state of a sandbox, what is missing and its impact, and changes nothing.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
@@ -165,9 +166,12 @@ fn doctor_reports_impact_of_each_lack() {
     let _agent = FakeAgent::serve(&socket, Configure::Refuse(Failure::new(Kind::Kernel, "no")));
     let registered = json!({"qmp": dir.path().join("qmp.sock"), "netns": "/run/netns/pb-test-none", "pid": 1,
                             "agent": format!("unix://{}", socket.display())});
-    let state = dir.path().join("vm1");
+    std::fs::create_dir(dir.path().join("vm1")).unwrap();
+    std::fs::write(dir.path().join("vm1/sandbox.json"), registered.to_string()).unwrap();
+    let socket = std::fs::metadata(dir.path().join("qmp.sock")).unwrap();
+    let state = format!(".machines/{}-{}", socket.dev(), socket.ino());
+    let state = dir.path().join(state);
     std::fs::create_dir_all(state.join("cards")).unwrap();
-    std::fs::write(state.join("sandbox.json"), registered.to_string()).unwrap();
     let card = json!({"phase": "removing", "name": "eth1", "device": "tap1", "attempt": "1", "fds": [], "behind":"own_tap"});
     std::fs::write(state.join("cards/eth1.json"), card.to_string()).unwrap();
 

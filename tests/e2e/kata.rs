@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Built, Card, Done, Guest, Machine, bin, patchbay, run, temp_dir};
+use patchbay_tests::{Built, Card, Done, Guest, Machine, bin, journal, patchbay, run, temp_dir};
 use serde_json::json;
 use tempfile::TempDir;
 
-const SANDBOX: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
+pub(crate) const SANDBOX: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
 const CONTAINER: &str = "77aa0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9";
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
 fn card() -> Card {
@@ -18,13 +18,13 @@ fn card() -> Card {
 }
 
 /// Kata's run directories, and an empty one of patchbay.
-struct Host {
-    root: TempDir,
+pub(crate) struct Host {
+    pub(crate) root: TempDir,
     run_dir: TempDir,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             root: temp_dir(),
             run_dir: temp_dir(),
@@ -62,7 +62,7 @@ impl Host {
     }
 
     /// Creates the Go runtime's files for a sandbox with one container.
-    fn go(&self, guest: &Guest) {
+    pub(crate) fn go(&self, guest: &Guest) {
         let persist = json!({
             "PersistVersion": 2, "State": "running", "SandboxContainer": SANDBOX,
             "HypervisorState": {"Pid": guest.registered()["pid"], "Type": "qemu", "Bridges": []},
@@ -127,13 +127,7 @@ impl Host {
         guest.netns().exec("ping -c 1 -W 5 172.16.0.3").ok();
         let listed = self.kata_network("list-ifaces", SANDBOX).json();
         assert_eq!(listed[0]["name"], "eth1");
-        let journal = self
-            .run_dir
-            .path()
-            .join(".kata")
-            .join(SANDBOX)
-            .join("cards/eth1.json");
-        assert!(journal.is_file());
+        assert_eq!(journal(self.run_dir.path()).len(), 1);
         assert_eq!(self.kata_network("del-iface", &SANDBOX[..7]).ok(), "null\n");
         assert_eq!(guest.snapshot(), inside);
         assert_eq!(self.snapshot(), before);

@@ -14,6 +14,7 @@ mod floods;
 mod host_devices;
 mod hostile_container;
 mod hostile_guest;
+mod identity;
 mod ipvs_differential;
 mod ipvs_guest;
 mod ipvs_incumbent;

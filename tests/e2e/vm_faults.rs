@@ -139,7 +139,7 @@ fn commands_during_plug_respect_frozen_machine() {
     std::fs::write(&document, card().json()).unwrap();
     let agent = FakeAgent::serve(&guest.file("fake.sock"), Configure::Hang);
     let url = format!("unix://{}", guest.file("fake.sock").display());
-    // The fake agent's registration replaces that of the sandbox, whose folder has the lock.
+    // The fake agent's registration replaces that of the sandbox.
     let registered = guest.registered();
     let mut replaced = registered.clone();
     replaced["agent"] = url.into();
@@ -287,7 +287,8 @@ fn qemu_death_during_plug_leaves_nothing() {
     }
     // Stopping the sandbox removes its files.
     guest.sandbox(&["stop", guest.id()]).ok();
-    assert!(!guest.file("lock").exists());
+    let machines = std::fs::read_dir(guest.run_dir().join(".machines"));
+    assert_eq!(machines.unwrap().count(), 0);
     let done = guest.unplug(&card());
     done.assert_error(Kind::NotFound, "no such container ID");
     assert!(!guest.run_dir().join(guest.id()).exists());

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::leftovers;
-use crate::{Built, Card, Done, Monitor, Netns, bin, patchbay, run, temp_dir};
+use crate::{Built, Card, Done, Monitor, Netns, bin, journal, patchbay, run, temp_dir};
 
 /// QEMU's machine types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +228,13 @@ impl Guest {
             .count()
     }
 
+    /// Returns the names of the journal's files.
+    pub fn journal(&self) -> Vec<String> {
+        let files = journal(self.run_dir()).into_iter();
+        let names = files.map(|file| file.file_name().unwrap().to_str().unwrap().to_owned());
+        names.collect()
+    }
+
     /// Returns everything that plugging can change, as text: devices, backends, host links, the
     /// guest's links, addresses and routes, and the journal.
     pub fn snapshot(&self) -> String {
@@ -238,12 +245,7 @@ impl Guest {
         let links = without_transient_state(&self.netns.ip("-d link show").ok());
         let inside = without_transient_state(&self.exec("ip -d addr show").ok())
             + &self.exec("ip route show").ok();
-        let journal = std::fs::read_dir(self.file("cards"));
-        let journal: Vec<_> = journal
-            .into_iter()
-            .flatten()
-            .map(|e| e.unwrap().path())
-            .collect();
+        let journal = self.journal();
         format!("{devices:#?}\n{backends}\n{links}\n{inside}\n{journal:?}")
     }
 }

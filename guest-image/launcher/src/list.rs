@@ -20,7 +20,7 @@ struct SandboxRow {
 
 impl SandboxRow {
     fn new(sandbox: &RegisteredSandbox) -> Self {
-        let pid = sandbox.qemu().map(|process| process.pid);
+        let pid = sandbox.qemu().map(|qemu| qemu.process.pid);
         let record = sandbox.record.as_ref();
         Self {
             id: sandbox.id.to_string(),

@@ -45,6 +45,7 @@ mod hotplug;
 mod kata_messages;
 mod netns;
 pub mod ops;
+pub mod process;
 mod qmp;
 pub mod sandbox;
 pub mod vsock_stream;

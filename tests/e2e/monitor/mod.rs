@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
-    Card, Configure, Done, FakeAgent, FakeQmp, Netns, QmpReply, empty_machine, patchbay, qmp_error,
-    run, temp_dir,
+    Card, Configure, Done, FakeAgent, FakeQmp, Netns, QmpReply, empty_machine, journal, patchbay,
+    qmp_error, run, temp_dir,
 };
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
@@ -79,20 +79,7 @@ impl FakeMachine {
     }
 
     fn journal(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for state in std::fs::read_dir(self.dir.path().join(".by-hand"))
-            .into_iter()
-            .flatten()
-        {
-            let cards = std::fs::read_dir(state.unwrap().path().join("cards"));
-            found.extend(
-                cards
-                    .into_iter()
-                    .flatten()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        }
-        found
+        journal(self.dir.path())
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn limit(process: &ProcessRecord) -> io::Result<()> {
         rlim_cur: MAX_LOG_BYTES,
         rlim_max: MAX_LOG_BYTES,
     };
-    let pid = process.pid.cast_signed();
+    let pid = process.process.pid.cast_signed();
     // SAFETY: `limit` outlives the call, which writes nothing because the old limit is null.
     let result = unsafe {
         libc::prlimit(

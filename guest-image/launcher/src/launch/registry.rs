@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
+use patchbay_host::ops::collect;
 use patchbay_host::sandbox::{SandboxId, ids};
 use patchbay_host::vsock_stream::has_lost_worker;
 use serde::Serialize;
@@ -36,7 +37,8 @@ impl RegisteredSandbox {
             return SandboxState::Dead;
         };
         let mut processes = record.processes.iter();
-        let serves = |proxy: &ProcessRecord| proxy.is_alive() && !has_lost_worker(proxy.pid);
+        let serves =
+            |proxy: &ProcessRecord| proxy.is_alive() && !has_lost_worker(proxy.process.pid);
         match processes.find(|process| process.role == ProcessRole::Vsock) {
             Some(proxy) if !serves(proxy) => SandboxState::Broken,
             _ => SandboxState::Running,
@@ -95,7 +97,8 @@ impl RunDir {
         Ok(folder)
     }
 
-    /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile.
+    /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile, and the state
+    /// of its cards.
     pub(crate) fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), Error> {
         let lock = self.lock()?;
         let path = sandbox.folder.path();
@@ -103,6 +106,7 @@ impl RunDir {
             fs::remove_dir_all(path).map_err(at(path))?;
         }
         drop(lock);
+        collect(&self.0);
         Ok(())
     }
 
@@ -205,7 +209,7 @@ mod tests {
         };
         running.processes.push(proxy);
         let mut broken = running.clone();
-        broken.processes[1].start_time -= 1;
+        broken.processes[1].process.start_time -= 1;
         for (name, record, state) in [
             ("a", running, SandboxState::Running),
             ("b", broken, SandboxState::Broken),

@@ -45,7 +45,7 @@ pub(super) fn end_all<'a>(
     let mut result = Ok(());
     for process in processes.into_iter().rev() {
         if !process.end() {
-            let (id, pid) = (id.clone(), process.pid);
+            let (id, pid) = (id.clone(), process.process.pid);
             result = Err(Error::Stuck { id, pid });
         }
     }

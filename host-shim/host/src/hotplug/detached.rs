@@ -61,7 +61,9 @@ impl TapBackends {
             Err(Error::Refused { .. }) => None,
             shown => Some(descriptors(&shown?)),
         };
-        let qemu = qmp.listener().and_then(Pid::from_raw);
+        let qemu = qmp
+            .qemu()
+            .and_then(|qemu| Pid::from_raw(qemu.pid.cast_signed()));
         Ok(Self { qemu, descriptors })
     }
 
@@ -147,7 +149,8 @@ pub(super) fn prepare_unplug(
             refusal(kind).with_cause(error.to_string())
         }),
         TapState::Unknown => {
-            let tap = Tap::new(locked.sandbox.netns.as_deref(), &card.device)?;
+            let netns = card.netns.as_deref().or(locked.sandbox.netns.as_deref());
+            let tap = Tap::new(netns, &card.device)?;
             let id = CardRecord::device_id(&card.name);
             if tap.exists()? || !device_ids(&mut locked.qmp)?.contains(&id) {
                 return Ok(());

@@ -41,6 +41,7 @@ pub(crate) fn plug(
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
+        netns: locked.sandbox.netns.clone(),
         suffix,
         fds: match &prepared {
             PreparedBackend::Tap(_, fds) => fds.names().map(str::to_owned).collect(),

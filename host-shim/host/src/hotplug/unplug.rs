@@ -1,5 +1,6 @@
 //! Removes a card, in whatever state it is.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use patchbay_types::IfName;
@@ -40,10 +41,18 @@ pub(crate) fn clean_up(locked: &mut LockedSandbox<'_>, card: &CardRecord) -> Res
     for fdname in &card.fds {
         ignore_absent(qmp.run(&CloseFd { fdname }))?;
     }
-    if let BackendRecord::ExistingTap(before) = card.backend {
-        Tap::new(locked.sandbox.netns.as_deref(), &card.device)?.restore(before)?;
-    }
+    restore_tap(card, locked.sandbox.netns.as_deref())?;
     journal.remove(&card.name)
+}
+
+/// Restores a TAP that existed before its card. Cards of release 0.1.0 don't record its namespace,
+/// which is that of the sandbox.
+pub(super) fn restore_tap(card: &CardRecord, sandbox_netns: Option<&Path>) -> Result<(), Failure> {
+    let BackendRecord::ExistingTap(before) = card.backend else {
+        return Ok(());
+    };
+    let netns = card.netns.as_deref().or(sandbox_netns);
+    Tap::new(netns, &card.device)?.restore(before)
 }
 
 /// Finishes the operations of processes that died. Removes every card that is not in phase `plugged`

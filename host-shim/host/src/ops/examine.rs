@@ -326,8 +326,11 @@ impl Findings {
     }
 
     fn cards(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> Vec<CardStatus> {
-        let records = Journal::at(sandbox.state.path()).cards();
-        let records = self.require(JOURNAL, records);
+        let records = match sandbox.state() {
+            Ok(state) => self.require(JOURNAL, Journal::at(state.path()).cards()),
+            // The monitor's own finding covers it.
+            Err(_) => None,
+        };
         let mut records = records.unwrap_or_default();
         records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         if records.iter().any(|card| card.phase != Phase::Plugged) {

@@ -18,9 +18,9 @@ use crate::card::{Backend, CardRequest};
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
 use crate::qmp::{self, Session};
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
+use crate::sandbox::{CardRecord, Journal, Lock, Sandbox, StateDir};
 
-pub use crate::hotplug::Mechanism;
+pub use crate::hotplug::{Mechanism, collect};
 pub use examine::{
     AgentStatus, BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus,
     Requirement, examine,
@@ -62,10 +62,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
 /// failures of QEMU and the host's kernel.
 pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let card = match locked.journal.card(name)? {
-        Some(card) => Some(card),
-        None => record_from_qemu(&mut locked.qmp, name)?,
-    };
+    let card = locked.card(name)?;
     card.map_or(Ok(()), |card| hotplug::clean_up(&mut locked, &card))
 }
 
@@ -101,7 +98,8 @@ fn warn_of_deleted_tap(card: &InventoryNic, taps: &TapBackends) {
     }
 }
 
-/// Runs a change of the guest's configuration while it holds the lock.
+/// Runs a change of the guest's configuration while it holds the lock. A machine without a monitor has
+/// no lock: no card can be plugged there.
 ///
 /// # Errors
 /// Those of [`connect`]; the failure of `change`.
@@ -109,8 +107,18 @@ pub fn change_guest<T>(
     sandbox: &Sandbox,
     change: impl FnOnce(&Agent) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let _lock = Lock::take(&sandbox.state)?;
+    let _lock = match sandbox.state() {
+        Ok(state) => Some(lock_for_change(&state)?),
+        Err(absent) if absent.kind() == Kind::NotFound => None,
+        Err(failure) => return Err(failure),
+    };
     change(&reach::connect_alone(sandbox)?)
+}
+
+fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {
+    let lock = Lock::take(state)?;
+    state.describe(None)?;
+    Ok(lock)
 }
 
 /// Queries the machine and the guest in parallel.
@@ -151,6 +159,7 @@ fn plugged_path(
         Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
     };
     let card = journal.card(&link.name)?;
+    let card = card.filter(|card| nic.netdev == Some(card.netdev_id()));
     let mut insides = interfaces.iter();
     let inside = insides.find(|interface| interface.path == nic.path);
     let is_same_set = |inside: &Interface| {
@@ -174,22 +183,4 @@ fn plugged_path(
     let phrase = kata_messages::interface_exists(&link.name);
     let message = format!("{phrase}, with another {difference}");
     Err(Failure::new(Kind::Exists, message).with_field("name"))
-}
-
-/// Returns a record of a plugged card that the journal has lost; QEMU's ids suffice to remove it.
-fn record_from_qemu(qmp: &mut Session, name: &IfName) -> Result<Option<CardRecord>, Failure> {
-    let id = CardRecord::device_id(name);
-    let nics = Inventory::read(qmp)?.nics();
-    let prefix = CardRecord::netdev_prefix(name);
-    Ok(nics.into_iter().find(|nic| nic.id == id).map(|nic| {
-        let netdev = nic.netdev.unwrap_or_default();
-        CardRecord {
-            phase: Phase::Plugged,
-            name: name.clone(),
-            device: name.into(),
-            suffix: netdev.strip_prefix(&prefix).unwrap_or_default().to_owned(),
-            fds: Vec::new(),
-            backend: BackendRecord::OwnTap,
-        }
-    }))
 }

@@ -26,7 +26,8 @@ const SHORT_GREETING_TIMEOUT: Duration = Duration::from_millis(200);
 /// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent doesn't answer.
 pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
     let is_hybrid = matches!(sandbox.agent, Endpoint::Hybrid { .. });
-    if !is_hybrid || !Lock::is_held(&sandbox.state) {
+    let is_held = sandbox.state().is_ok_and(|state| Lock::is_held(&state));
+    if !is_hybrid || !is_held {
         return connect_alone(sandbox);
     }
     match Session::connect_within(&sandbox.qmp, SHORT_GREETING_TIMEOUT) {

@@ -7,8 +7,9 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{Candidate, MatchKind, SandboxId};
 use super::kata;
+use super::machine::no_monitor;
 use super::registry::{self, SandboxFile, netns_path};
-use super::{Lookup, MachineAccess, Sandbox, StateDir};
+use super::{Lookup, MachineAccess, Sandbox};
 use crate::kata_messages;
 
 /// Maximum number of sandboxes that an error message lists.
@@ -29,18 +30,17 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     }
     let found = single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
     let Candidate { id, folder, .. } = found;
-    let (state, access) = match found.runtime {
+    let (earlier_state, access) = match found.runtime {
         None => {
             let file = SandboxFile::read(&folder)?;
             let agent = file.endpoint()?;
             let SandboxFile { qmp, netns, .. } = file;
             let access = MachineAccess { qmp, agent, netns };
-            (StateDir::Registered(folder), access)
+            (folder, access)
         }
         Some(runtime) => {
-            // No id starts with a dot, so none can name this folder.
             let state = lookup.run_dir.join(".kata").join(id.as_str());
-            (StateDir::Unregistered(state), runtime.read(&folder, &id)?)
+            (state, runtime.read(&folder, &id)?)
         }
     };
     let MachineAccess { qmp, agent, netns } = access;
@@ -49,7 +49,8 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
         qmp,
         agent,
         netns,
-        state,
+        run_dir: lookup.run_dir.clone(),
+        earlier_state,
     })
 }
 
@@ -96,23 +97,23 @@ fn single(
     Err(Failure::new(kind, message).with_field("id"))
 }
 
-/// Returns a machine that is not registered. Its state folder is named after the path of its
-/// monitor.
+/// Returns a machine that is not registered.
 fn from_flags(run_dir: &Path, id: SandboxId, machine: &MachineAccess) -> Result<Sandbox, Failure> {
     let MachineAccess { qmp, agent, netns } = machine;
-    let qmp = qmp.canonicalize().map_err(|error| {
-        let message = format!("no QEMU answers at {}", qmp.display());
-        Failure::new(Kind::NotFound, message).with_cause(error.to_string())
-    })?;
+    let qmp = qmp
+        .canonicalize()
+        .map_err(|error| no_monitor(qmp, &error))?;
+    // Another compiler can return another hash; then the earlier state is not found.
     let mut hash = DefaultHasher::new();
     qmp.hash(&mut hash);
-    let name = format!("{:016x}", hash.finish());
+    let earlier = format!("{:016x}", hash.finish());
     Ok(Sandbox {
         id,
         qmp,
         agent: agent.clone(),
         netns: netns.as_deref().map(netns_path),
-        state: StateDir::Unregistered(run_dir.join(".by-hand").join(name)),
+        run_dir: run_dir.to_owned(),
+        earlier_state: run_dir.join(".by-hand").join(earlier),
     })
 }
 

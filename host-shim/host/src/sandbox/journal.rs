@@ -1,9 +1,9 @@
-//! Journal of a sandbox: the host device of each card, its earlier state, and operations in flight,
+//! Journal of a machine: the host device of each card, its earlier state, and operations in flight,
 //! which neither QEMU nor the guest knows.
 //!
 //! Each card has one file, replaced atomically and synced before the first command that it covers.
 //! A file whose phase is not `plugged` was left by a process that died; the next change of the
-//! sandbox removes that card first. The format is stable: another release can have written it.
+//! machine removes that card first. The format is stable: another release can have written it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -39,6 +39,10 @@ pub(crate) struct CardRecord {
     /// Host device as the operator names it.
     #[serde(with = "name_as_text")]
     pub(crate) device: LinkName,
+    /// Path of the host device's network namespace; `None`: that of the command. Other commands can
+    /// name the sandbox in a way that leads to another namespace, or to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) netns: Option<PathBuf>,
     /// Suffix of QEMU's ids and descriptor names, new for each plug.
     #[serde(rename = "attempt")]
     pub(crate) suffix: String,
@@ -115,20 +119,22 @@ mod name_as_text {
     }
 }
 
+/// Folder of the cards in that of the machine.
+pub(super) const CARDS: &str = "cards";
 /// Extension of a file whose writing has not finished.
 const UNFINISHED: &str = "new";
 
-/// Journal of one sandbox.
+/// Journal of one machine.
 #[derive(Debug)]
 pub(crate) struct Journal {
     dir: PathBuf,
 }
 
 impl Journal {
-    /// Returns the journal in the sandbox's state folder.
+    /// Returns the journal in the machine's folder.
     pub(crate) fn at(state: &Path) -> Self {
         Self {
-            dir: state.join("cards"),
+            dir: state.join(CARDS),
         }
     }
 
@@ -158,7 +164,7 @@ impl Journal {
     pub(crate) fn write(&self, card: &CardRecord) -> Result<(), Failure> {
         let path = self.path(&card.name);
         let write = || {
-            // Not its parents: the folder of a sandbox that ended stays removed.
+            // Not its parent, which holds the lock.
             match fs::create_dir(&self.dir) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
@@ -219,14 +225,15 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn card(name: &str) -> CardRecord {
+    pub(in crate::sandbox) fn card(name: &str) -> CardRecord {
         CardRecord {
             phase: Phase::Adding,
             name: name.parse().unwrap(),
             device: "tap1".parse().unwrap(),
+            netns: Some("/run/netns/a".into()),
             suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
             backend: BackendRecord::ExistingTap(HostLinkState {
@@ -264,15 +271,6 @@ mod tests {
         let whole = journal.path(&card("eth1").name);
         assert_eq!(journal.files("json").unwrap(), [whole]);
         assert_eq!(journal.files(UNFINISHED).unwrap(), Vec::<PathBuf>::new());
-    }
-
-    #[test]
-    fn write_after_sandbox_end_fails() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("gone");
-        let failure = Journal::at(&state).write(&card("eth1")).unwrap_err();
-        assert_eq!(failure.kind(), Kind::NotFound);
-        assert!(!state.exists());
     }
 
     #[test]
@@ -323,7 +321,14 @@ mod tests {
         }
         let mut cards = journal.cards().unwrap();
         cards.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        assert_eq!(cards[0], card("eth1"));
+        let netns = None;
+        assert_eq!(
+            cards[0],
+            CardRecord {
+                netns,
+                ..card("eth1")
+            }
+        );
         assert_eq!(cards[1].phase, Phase::Plugged);
         assert_eq!(cards[1].backend, BackendRecord::OwnTap);
         assert_eq!(cards[2].phase, Phase::Removing);

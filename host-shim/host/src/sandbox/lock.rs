@@ -1,4 +1,4 @@
-//! Exclusive lock of a sandbox.
+//! Exclusive lock of a machine.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,22 +11,22 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_types::failure::{Failure, Kind};
 
-use super::StateDir;
+use super::machine::StateDir;
 
 /// Longest wait for the lock; a change takes less even at its slowest.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Lock held while a sandbox is changed. The kernel releases it with the process.
+/// Lock held while a machine is changed. The kernel releases it with the process.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held until it is dropped")] Flock<File>);
 
 impl Lock {
-    /// Waits for the sandbox's lock.
+    /// Waits for the machine's lock.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] if another change takes too long; [`Kind::NotFound`] if the sandbox ends
-    /// meanwhile: the lock of a removed folder excludes nobody, and its journal is never read.
+    /// [`Kind::Timeout`] if another change takes too long; [`Kind::NotFound`] if the machine ends
+    /// meanwhile: the monitor's path can lead to another machine by now.
     pub(crate) fn take(state: &StateDir) -> Result<Self, Failure> {
         Self::take_within(state, LOCK_TIMEOUT)
     }
@@ -41,30 +41,46 @@ impl Lock {
     fn take_within(state: &StateDir, timeout: Duration) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("lock").entered();
         let path = state.path().join("lock");
-        let created = match state {
-            StateDir::Registered(_) => Ok(()),
-            StateDir::Unregistered(path) => fs::create_dir_all(path),
+        let deadline = Instant::now() + timeout;
+        let lock = loop {
+            let locked = fs::create_dir_all(state.path())
+                .and_then(|()| lock_file(open(&path)?, deadline))
+                .and_then(|lock| Ok(is_at(&lock, &path)?.then_some(lock)));
+            if !state.is_current() {
+                return Err(ended());
+            }
+            match locked {
+                Ok(Some(lock)) => break lock,
+                // The folder was collected meanwhile, as that of a machine that had ended.
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(not_taken(&path, &error, timeout)),
+            }
         };
-        let lock = created.and_then(|()| {
-            let lock = lock_file(open(&path)?, Instant::now() + timeout)?;
-            if !is_at(&lock, &path)? {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            Ok(Self(lock))
-        });
-        lock.map_err(|error| {
-            let message = format!("could not take the lock {}", path.display());
-            match error.kind() {
-                io::ErrorKind::NotFound => ended(),
-                io::ErrorKind::TimedOut => {
-                    Failure::new(Kind::Timeout, message).with_cause(format!(
-                        "another patchbay has been changing this sandbox for more than {} s",
-                        timeout.as_secs()
-                    ))
-                }
-                _ => Failure::of_io(message, &error),
-            }
-        })
+        Ok(Self(lock))
+    }
+
+    /// Takes the lock of a machine if it has ended and no other process has the lock.
+    pub(crate) fn take_ended(state: &StateDir) -> Option<Self> {
+        if !state.has_ended() {
+            return None;
+        }
+        let path = state.path().join("lock");
+        let lock = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+        // Another machine can have the folder by now.
+        let is_ended = is_at(&lock, &path).unwrap_or(false) && state.has_ended();
+        is_ended.then_some(Self(lock))
+    }
+}
+
+fn not_taken(path: &Path, error: &io::Error, timeout: Duration) -> Failure {
+    let message = format!("could not take the lock {}", path.display());
+    match error.kind() {
+        io::ErrorKind::TimedOut => Failure::new(Kind::Timeout, message).with_cause(format!(
+            "another patchbay has been changing this sandbox for more than {} s",
+            timeout.as_secs()
+        )),
+        _ => Failure::of_io(message, error),
     }
 }
 
@@ -122,17 +138,23 @@ mod tests {
         }
     }
 
-    /// Takes a held lock, which is released once `meanwhile` has changed the folder.
-    fn take_after(meanwhile: impl FnOnce(&Path)) -> Result<Lock, Failure> {
+    /// Returns a temporary folder with the file of a monitor's socket, and the machine's state.
+    fn machine() -> (tempfile::TempDir, StateDir) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("a");
-        fs::create_dir(&folder).unwrap();
-        let state = StateDir::Registered(folder.clone());
+        let monitor = dir.path().join("qmp.sock");
+        fs::write(&monitor, "").unwrap();
+        let state = StateDir::of(dir.path(), &monitor).unwrap();
+        (dir, state)
+    }
+
+    /// Takes a held lock, which is released once `meanwhile` has changed the folder or the socket.
+    fn take_after(meanwhile: impl FnOnce(&Path, &StateDir)) -> Result<Lock, Failure> {
+        let (dir, state) = machine();
         let held = Lock::take(&state).unwrap();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| Lock::take(&state));
-            await_waiter(&folder.join("lock"));
-            meanwhile(&folder);
+            await_waiter(&state.path().join("lock"));
+            meanwhile(&dir.path().join("qmp.sock"), &state);
             drop(held);
             waiter.join().unwrap()
         })
@@ -140,8 +162,7 @@ mod tests {
 
     #[test]
     fn take_held_lock_times_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::Registered(dir.path().to_owned());
+        let (_dir, state) = machine();
         assert!(!Lock::is_held(&state));
         let _held = Lock::take(&state).unwrap();
         assert!(Lock::is_held(&state));
@@ -150,7 +171,7 @@ mod tests {
         let failure = Lock::take_within(&state, timeout).unwrap_err();
         assert!(begun.elapsed() >= timeout);
         assert_eq!(failure.kind(), Kind::Timeout);
-        let message = format!("could not take the lock {}/lock", dir.path().display());
+        let message = format!("could not take the lock {}/lock", state.path().display());
         assert_eq!(failure.to_string(), message);
         let cause = "another patchbay has been changing this sandbox for more than 1 s";
         assert_eq!(failure.chain().collect::<Vec<_>>(), [cause]);
@@ -158,43 +179,50 @@ mod tests {
 
     #[test]
     fn take_waits_for_release() {
-        take_after(|_| ()).unwrap();
+        take_after(|_, _| ()).unwrap();
     }
 
     #[test]
-    fn take_lock_of_removed_folder_fails() {
-        let failure = take_after(|folder| fs::remove_dir_all(folder).unwrap()).unwrap_err();
+    fn take_lock_of_ended_machine_fails() {
+        let failure = take_after(|monitor, _| fs::remove_file(monitor).unwrap()).unwrap_err();
         assert_eq!(failure, ended());
     }
 
     #[test]
-    fn take_lock_of_replaced_folder_fails() {
-        let failure = take_after(|folder| {
+    fn take_lock_of_replaced_machine_fails() {
+        let failure = take_after(|monitor, _| {
             // Kept, so that the new file gets another inode.
-            fs::rename(folder, folder.with_extension("old")).unwrap();
-            fs::create_dir(folder).unwrap();
-            drop(Lock::take(&StateDir::Registered(folder.to_owned())).unwrap());
+            fs::rename(monitor, monitor.with_extension("old")).unwrap();
+            fs::write(monitor, "").unwrap();
         });
         assert_eq!(failure.unwrap_err(), ended());
     }
 
     #[test]
-    fn take_creates_only_unregistered_folders() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("a");
-        let failure = Lock::take(&StateDir::Registered(folder.clone())).unwrap_err();
-        assert_eq!(failure, ended());
-        assert!(!folder.exists());
-        Lock::take(&StateDir::Unregistered(folder.clone())).unwrap();
-        assert!(folder.join("lock").is_file());
+    fn take_creates_removed_folder_again() {
+        let lock = take_after(|_, state| fs::remove_dir_all(state.path()).unwrap());
+        lock.unwrap();
+    }
+
+    #[test]
+    fn take_ended_needs_ended_machine_and_free_lock() {
+        let (dir, state) = machine();
+        let held = Lock::take(&state).unwrap();
+        state.describe(None).unwrap();
+        assert!(Lock::take_ended(&state).is_none(), "the machine runs");
+        fs::remove_file(dir.path().join("qmp.sock")).unwrap();
+        assert!(Lock::take_ended(&state).is_none(), "the lock is held");
+        drop(held);
+        assert!(Lock::take_ended(&state).is_some());
+        fs::remove_dir_all(state.path()).unwrap();
+        assert!(Lock::take_ended(&state).is_none(), "there is no folder");
     }
 
     #[test]
     fn lock_file_is_private_to_its_owner() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::Unregistered(dir.path().to_owned());
+        let (_dir, state) = machine();
         Lock::take(&state).unwrap();
-        let mode = fs::metadata(dir.path().join("lock")).unwrap().mode();
+        let mode = fs::metadata(state.path().join("lock")).unwrap().mode();
         assert_eq!(mode & 0o077, 0, "{mode:o}");
     }
 }

@@ -1,16 +1,19 @@
 //! Sandboxes: finding them, and the lock and journal kept for each.
 
+mod earlier;
 mod files;
 mod find;
 mod id;
 mod journal;
 mod kata;
 mod lock;
+mod machine;
 mod registry;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::Failure;
 
 pub use files::{ids, json_if_exists};
 pub use find::find;
@@ -20,6 +23,7 @@ pub(crate) use journal::{BackendRecord, CardRecord, Journal};
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use lock::Lock;
+pub(crate) use machine::StateDir;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};
 
 /// Places to look for sandboxes.
@@ -55,25 +59,18 @@ pub struct Sandbox {
     pub agent: Endpoint,
     /// Path of the network namespace of the TAP devices; `None`: the caller's.
     pub netns: Option<PathBuf>,
-    /// Folder of the lock and the journal.
-    pub state: StateDir,
+    /// Run directory, which has the machine's lock and journal.
+    pub run_dir: PathBuf,
+    /// Folder that had the lock and the journal until release 0.1.0.
+    pub(crate) earlier_state: PathBuf,
 }
 
-/// Folder of a sandbox's lock and journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateDir {
-    /// Folder that registers the sandbox. It ends with the sandbox and is never created here.
-    Registered(PathBuf),
-    /// Folder for a sandbox that is not registered, created on first use.
-    Unregistered(PathBuf),
-}
-
-impl StateDir {
-    /// Path of the folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Registered(path) | Self::Unregistered(path) => path,
-        }
+impl Sandbox {
+    /// Returns the folder of the machine's lock and journal.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](patchbay_types::failure::Kind::NotFound) without a monitor.
+    pub(crate) fn state(&self) -> Result<StateDir, Failure> {
+        StateDir::of(&self.run_dir, &self.qmp)
     }
 }

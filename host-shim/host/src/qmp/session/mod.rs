@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::command::{QmpCapabilities, QmpCommand, QueryStatus, StatusInfo};
 use super::error::Error;
 use super::message::{Event, Message, QmpError};
+use crate::process::Process;
 use crate::vsock_stream;
 
 /// Timeout of the greeting; a monitor with another client never sends it.
@@ -137,10 +138,10 @@ impl Session {
         })
     }
 
-    /// Returns the process id of the program that listens on the socket: QEMU's, unless another program
-    /// has bound the socket for QEMU or lives in a hidden process namespace.
-    pub(crate) fn listener(&self) -> Option<i32> {
-        listener(&self.stream)
+    /// Identifies QEMU by the credentials of its socket; `None` if it runs in a PID namespace that is
+    /// not visible here. Another program can have bound the socket for QEMU.
+    pub(crate) fn qemu(&self) -> Option<Process> {
+        Process::of(listener(&self.stream)?.cast_unsigned())
     }
 
     /// Runs a command.

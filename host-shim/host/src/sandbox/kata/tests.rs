@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::{Failure, Kind};
 use tempfile::TempDir;
 
-use crate::sandbox::{Lookup, Sandbox, StateDir, find};
+use crate::sandbox::{Lookup, Sandbox, find};
 
 const GO: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
 const RUST: &str = "b8a0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9e";
@@ -84,9 +84,9 @@ fn go_runtime_files_describe_the_sandbox() {
     assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
     // The lock and the journal are kept outside of Kata's folders.
-    let state = host.path("patchbay").join(".kata").join(GO);
-    assert!(!state.exists());
-    assert_eq!(found.state, StateDir::Unregistered(state));
+    let state = found.state().unwrap();
+    assert!(state.path().starts_with(host.path("patchbay")));
+    assert!(!state.path().exists());
     // The shim holds qmp.sock.
     host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
     let extra = host.path(&format!("run/vc/vm/{GO}/extra-monitor.sock"));

@@ -1,0 +1,80 @@
+//! Collects the state of machines that have ended.
+
+use std::fs;
+use std::path::Path;
+
+use super::unplug::restore_tap;
+use crate::sandbox::{Journal, Lock, StateDir};
+
+/// Removes the locks and journals of machines that have ended from the run directory, and restores the
+/// TAPs of their cards.
+pub fn collect(run_dir: &Path) {
+    for state in StateDir::all(run_dir) {
+        let Some(_lock) = Lock::take_ended(&state) else {
+            continue;
+        };
+        for card in Journal::at(state.path()).cards().unwrap_or_default() {
+            // Fails if the network namespace is gone, and the TAP with it.
+            let _ = restore_tap(&card, None);
+        }
+        // A later command tries again.
+        let _ = fs::remove_dir_all(state.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    use super::super::tap::tests::{in_netns, ip};
+    use super::*;
+    use crate::netns::{HostLinkState, Namespace};
+    use crate::sandbox::{BackendRecord, CardRecord, Phase};
+
+    const BEFORE: HostLinkState = HostLinkState {
+        mtu: 1500,
+        up: false,
+    };
+
+    /// Adds a machine with a card, whose TAP has the name of the monitor.
+    fn machine(monitor: &Path) -> StateDir {
+        let tap = monitor.file_name().unwrap().to_str().unwrap();
+        let state = StateDir::of(monitor.parent().unwrap(), monitor).unwrap();
+        let _lock = Lock::take(&state).unwrap();
+        state.describe(None).unwrap();
+        let card = CardRecord {
+            phase: Phase::Plugged,
+            name: "eth1".parse().unwrap(),
+            device: tap.parse().unwrap(),
+            netns: Some(PathBuf::from("/proc/thread-self/ns/net")),
+            suffix: "5f".to_owned(),
+            fds: Vec::new(),
+            backend: BackendRecord::ExistingTap(BEFORE),
+        };
+        Journal::at(state.path()).write(&card).unwrap();
+        ip(&["tuntap", "add", tap, "mode", "tap"]);
+        ip(&["link", "set", tap, "mtu", "9000", "up"]);
+        state
+    }
+
+    #[test]
+    fn collect_restores_taps_of_ended_machines_only() {
+        in_netns(|_, _| {
+            let run_dir = tempfile::tempdir().unwrap();
+            let monitors = ["running", "ended"].map(|name| run_dir.path().join(name));
+            let _qemus = monitors
+                .each_ref()
+                .map(|path| UnixListener::bind(path).unwrap());
+            let [running, ended] = monitors.each_ref().map(|path| machine(path));
+            fs::remove_file(&monitors[1]).unwrap();
+            collect(run_dir.path());
+            assert!(running.path().exists());
+            assert!(!ended.path().exists());
+            let namespace = Namespace::open(None).unwrap();
+            let link = |name: &str| namespace.link(&name.parse().unwrap()).unwrap().unwrap();
+            assert_eq!(link("ended").state, BEFORE);
+            assert_eq!(link("running").state.mtu, 9000);
+        });
+    }
+}

@@ -1,0 +1,198 @@
+//! A machine has one lock and one journal, however a command names it, and QEMU decides which backend a
+//! card has.
+
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use patchbay_tests::{
+    Card, Configure, Done, FakeAgent, Guest, Machine, journal, patchbay, run, temp_dir,
+};
+
+use crate::kata::{Host, SANDBOX};
+
+const NONE: [String; 0] = [];
+
+fn card() -> Card {
+    Card::named("eth-test").set("mtu", 1400)
+}
+
+/// Ways to name a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Id,
+    /// Through a link to the socket, without its network namespace.
+    Hand,
+    Kata,
+}
+
+/// Builds commands that name one guest in different ways.
+struct Names {
+    guest: Guest,
+    kata: Host,
+    socket: std::path::PathBuf,
+}
+
+impl Names {
+    fn new() -> Self {
+        let guest = Guest::start(Machine::Q35);
+        let kata = Host::new();
+        kata.go(&guest);
+        let socket = kata.root.path().join("hard-link");
+        std::fs::hard_link(guest.file("qmp.sock"), &socket).unwrap();
+        let add = "tuntap add tap-test mode tap multi_queue";
+        guest.netns().ip(add).ok();
+        Self {
+            guest,
+            kata,
+            socket,
+        }
+    }
+
+    fn command(&self, way: Way, word: &str) -> Command {
+        let id = match way {
+            Way::Id => self.guest.id(),
+            Way::Hand => "any",
+            Way::Kata => SANDBOX,
+        };
+        let mut command = patchbay(self.guest.run_dir(), &["kata-network", word, id, "-"]);
+        match way {
+            Way::Id => {}
+            Way::Hand => {
+                let agent = self.guest.registered()["agent"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
+                command.args(["--agent", &agent, "--qmp"]).arg(&self.socket);
+                if word == "add-iface" {
+                    command.args(["--netns", self.guest.netns().name()]);
+                }
+            }
+            Way::Kata => {
+                command.env("PATCHBAY_KATA_ROOTS", self.kata.root.path());
+            }
+        }
+        command
+    }
+
+    fn run(&self, way: Way, word: &str) -> Done {
+        run(&mut self.command(way, word), &card().json())
+    }
+
+    fn assert_plugged(&self, case: &str) {
+        assert_eq!(self.guest.journal(), ["eth-test.json"], "{case}");
+        assert_eq!(self.tap(), (1400, true), "{case}");
+    }
+
+    fn assert_absent(&self, case: &str) {
+        assert_eq!(self.guest.journal(), NONE, "{case}");
+        assert_eq!(self.tap(), (1500, false), "{case}");
+        assert_eq!(self.guest.monitor().backends(), "", "{case}");
+    }
+
+    /// Returns the MTU and the state of the TAP.
+    fn tap(&self) -> (u64, bool) {
+        let link = &self.guest.netns().ip("-j link show tap-test").json()[0];
+        let up = link["flags"].as_array().unwrap().contains(&"UP".into());
+        (link["mtu"].as_u64().unwrap(), up)
+    }
+}
+
+#[test]
+fn card_is_the_same_by_every_name() {
+    let names = Names::new();
+    for (add, del) in [
+        (Way::Id, Way::Hand),
+        (Way::Hand, Way::Kata),
+        (Way::Kata, Way::Id),
+        (Way::Hand, Way::Id),
+    ] {
+        let case = format!("{add:?}, {del:?}");
+        names.run(add, "add-iface").ok();
+        names.assert_plugged(&case);
+        // The same request is satisfied already.
+        names.run(del, "add-iface").ok();
+        names.run(del, "del-iface").ok();
+        names.assert_absent(&case);
+    }
+    journal_of_other_backend_is_not_used(&names);
+    journal_of_release_0_1_0_is_adopted(&names);
+    tap_of_ended_machine_is_restored(&names);
+}
+
+/// A command with another run directory has another journal; QEMU has the backend nevertheless.
+fn journal_of_other_backend_is_not_used(names: &Names) {
+    let elsewhere = temp_dir();
+    let run_elsewhere = |word| {
+        let mut command = names.command(Way::Id, word);
+        let registered = elsewhere.path().join(names.guest.id());
+        let _ = std::fs::create_dir(&registered);
+        let file = registered.join("sandbox.json");
+        std::fs::copy(names.guest.file("sandbox.json"), file).unwrap();
+        command.env("PATCHBAY_RUN_DIR", elsewhere.path());
+        run(&mut command, &card().json()).ok();
+    };
+    names.run(Way::Id, "add-iface").ok();
+    run_elsewhere("del-iface");
+    assert_eq!(names.guest.monitor().backends(), "");
+    run_elsewhere("add-iface");
+    // The record of the first card is still here.
+    assert_eq!(names.guest.journal(), ["eth-test.json"]);
+    names.run(Way::Id, "del-iface").ok();
+    assert_eq!(names.guest.monitor().backends(), "");
+    run_elsewhere("del-iface");
+    assert_eq!(journal(elsewhere.path()).len(), 0);
+    names
+        .guest
+        .netns()
+        .ip("link set tap-test mtu 1500 down")
+        .ok();
+}
+
+/// That release kept the journal in the folder that registers the sandbox.
+fn journal_of_release_0_1_0_is_adopted(names: &Names) {
+    names.run(Way::Id, "add-iface").ok();
+    let earlier = names.guest.file("cards");
+    std::fs::create_dir(&earlier).unwrap();
+    let file = journal(names.guest.run_dir()).remove(0);
+    std::fs::rename(file, earlier.join("eth-test.json")).unwrap();
+    names.run(Way::Id, "del-iface").ok();
+    names.assert_absent("adopted");
+    assert!(!earlier.exists());
+}
+
+fn tap_of_ended_machine_is_restored(names: &Names) {
+    names.run(Way::Kata, "add-iface").ok();
+    names.assert_plugged("before the end");
+    let pid = names.guest.registered()["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    names.guest.sandbox(&["stop", names.guest.id()]).ok();
+    assert_eq!(names.guest.journal(), NONE);
+    assert_eq!(names.tap(), (1500, false));
+}
+
+#[test]
+fn changes_by_different_names_exclude_each_other() {
+    let guest = Guest::start(Machine::Q35);
+    let socket = guest.file("fake.sock");
+    let agent = FakeAgent::serve(&socket, Configure::Hang);
+    let document = guest.file("card.json");
+    std::fs::write(&document, card().json()).unwrap();
+    let words = ["kata-network", "add-iface", "x", document.to_str().unwrap()];
+    let mut by_hand = patchbay(guest.run_dir(), &words);
+    by_hand
+        .args(["--agent", &format!("unix://{}", socket.display())])
+        .args(["--netns", guest.netns().name(), "--timeout", "1", "--qmp"])
+        .arg(guest.file("qmp.sock"));
+    by_hand.stdout(Stdio::null()).stderr(Stdio::null());
+    thread::scope(|scope| {
+        // It waits for its agent for longer than any command waits for a monitor's greeting.
+        let first = scope.spawn(|| by_hand.status().unwrap());
+        assert_eq!(agent.next_request().name, "eth-test");
+        guest.plug(&Card::numbered(2)).ok();
+        assert!(first.is_finished(), "the second command has not waited");
+        assert!(!first.join().unwrap().success());
+    });
+    assert_eq!(guest.journal(), ["eth2.json"]);
+}
