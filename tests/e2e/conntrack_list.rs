@@ -32,24 +32,38 @@ fn parse_conntrack_line(line: &str) -> Value {
             status.push(word.trim_matches(['[', ']']).to_owned());
             continue;
         };
-        let value = match value.parse::<u32>() {
+        // Keys of GRE are hexadecimal.
+        let hexadecimal = value
+            .strip_prefix("0x")
+            .map(|hex| u32::from_str_radix(hex, 16));
+        let value = match hexadecimal.unwrap_or_else(|| value.parse()) {
             Ok(number) if ["src", "dst"].contains(&key) => json!(number.to_string()),
             Ok(number) => json!(number),
             Err(_) => json!(value),
         };
-        let key = match (key, row.contains_key(key)) {
-            ("src", true) => "replySrc",
-            ("dst", true) => "replyDst",
-            ("sport", true) => "replySport",
-            ("dport", true) => "replyDport",
-            (key, _) => key,
+        let has = |key: &str| row.contains_key(key);
+        let key = match key {
+            "src" if has("src") => "replySrc",
+            "dst" if has("dst") => "replyDst",
+            "sport" if has("sport") => "replySport",
+            "dport" if has("dport") => "replyDport",
+            "srckey" if has("srcKey") => "replySrcKey",
+            "srckey" => "srcKey",
+            "dstkey" if has("dstKey") => "replyDstKey",
+            "dstkey" => "dstKey",
+            "zone-orig" => "origZone",
+            "zone-reply" => "replyZone",
+            // The reply has the type of the answer.
+            "type" | "code" if has("icmpId") => continue,
+            "type" => "icmpType",
+            "code" => "icmpCode",
+            "id" if has("icmpType") && !has("icmpId") => "icmpId",
+            // The last one is that of the flow.
+            key => key,
         };
         row.insert(key.to_owned(), value);
     }
-    // GRE has keys, not ports.
-    for key in ["use", "srckey", "dstkey"] {
-        row.remove(key);
-    }
+    row.remove("use");
     row.insert(
         "assured".to_owned(),
         json!(status.contains(&"ASSURED".to_owned())),
@@ -106,11 +120,16 @@ fn list_matches_conntrack(guest: &Guest) {
         "-p udp -s 2001:db8::9 -d 2001:db8::1 --sport 1003 --dport 53 -u SEEN_REPLY -t 600",
         "-p tcp -s 2001:db8::9 -d 2001:db8::1 --sport 1004 --dport 80 --state CLOSE_WAIT -u SEEN_REPLY,ASSURED -t 600 -m 4294967295",
         "-p gre -s 10.0.0.9 -d 10.0.0.1 --srckey 1 --dstkey 2 -u SEEN_REPLY -t 600",
+        "-p icmp -s 10.0.0.9 -d 10.0.0.1 --icmp-type 8 --icmp-code 0 --icmp-id 77 -u SEEN_REPLY -t 600",
+        "-p icmpv6 -s 2001:db8::9 -d 2001:db8::1 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 78 -u SEEN_REPLY -t 600",
+        "-p sctp -s 10.0.0.9 -d 10.0.0.1 --sport 1 --dport 2 --state COOKIE_WAIT --orig-vtag 1 --reply-vtag 2 -u SEEN_REPLY -t 600",
+        "-p udp -s 10.0.0.9 -d 10.0.0.1 --sport 1005 --dport 53 -u SEEN_REPLY -t 600 --orig-zone 8",
+        "-p udp -s 10.0.0.9 -d 10.0.0.1 --sport 1006 --dport 53 -u SEEN_REPLY -t 600 --reply-zone 9",
     ] {
-        guest.exec(&format!("conntrack -I {flow}"));
+        create_flow(guest, flow);
     }
     let all = conntrack_flows(guest, "");
-    assert!(all.len() >= 5, "{all:?}");
+    assert_eq!(all.len(), 11, "{all:?}");
     for words in [
         "",
         "-p tcp",
@@ -138,7 +157,7 @@ fn list_matches_conntrack(guest: &Guest) {
     );
     let wrong = guest.patchbay(&["conntrack", "list", guest.id(), "--dport", "80"]);
     assert_eq!((wrong.status, wrong.out.as_str()), (2, ""), "{wrong}");
-    assert!(wrong.err.contains("--orig-port-dst must follow"), "{wrong}");
+    assert!(wrong.err.contains("--dport must follow"), "{wrong}");
 }
 
 fn list_of_many_flows_is_complete(guest: &Guest) {

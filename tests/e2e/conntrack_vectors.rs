@@ -38,11 +38,6 @@ const DECIDED: &[(&str, Ours, &str)] = &[
         Ours::Nothing,
         "only what had no answer; conntrack deletes everything",
     ),
-    (
-        "--orig-zone 1",
-        Ours::Refused,
-        "one zone of a flow that has two has no plain meaning",
-    ),
 ];
 
 /// Returns the filter of a deletion, `None` for other commands.

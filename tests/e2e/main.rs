@@ -6,6 +6,7 @@ mod agent;
 mod agent_killed;
 mod batch;
 mod concurrent;
+mod conntrack_differential;
 mod conntrack_list;
 mod conntrack_vectors;
 mod debian;

@@ -53,7 +53,7 @@ pub fn routes_wanted(file: &Path) -> Result<Option<(Vec<RouteSpec>, Value)>, Fai
 /// Looks up `wanted` in the contents of `/etc/hosts` and `/etc/services`.
 #[must_use]
 pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Option<u16>) {
-    let files = HostsAndServices::parse(hosts, services);
+    let files = HostsAndServices::parse(hosts, services, hosts);
     let found = (files.host(wanted), files.service(wanted, "tcp"));
     if let (Some(host), Some(port)) = found {
         files.show(Names::Resolved, Protocol::Tcp, host.into(), port);

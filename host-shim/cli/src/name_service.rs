@@ -12,23 +12,25 @@ use patchbay_types::ipvs::Protocol;
 /// Longer files are cut. Debian's `/etc/services` has 13 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Contents of `/etc/hosts` and `/etc/services`.
+/// Contents of `/etc/hosts`, `/etc/services` and `/etc/xtables/connlabel.conf`.
 #[derive(Debug, Default)]
 pub(crate) struct HostsAndServices {
     hosts: Vec<(IpAddr, Vec<String>)>,
     services: Vec<(u16, String, Vec<String>)>,
+    labels: Vec<(u8, String)>,
 }
 
 impl HostsAndServices {
-    /// Reads both files; a missing file has no names.
+    /// Reads the files; a missing file has no names.
     pub(crate) fn read() -> Self {
         Self::parse(
             &text(Path::new("/etc/hosts")),
             &text(Path::new("/etc/services")),
+            &text(Path::new("/etc/xtables/connlabel.conf")),
         )
     }
 
-    pub(crate) fn parse(hosts: &str, services: &str) -> Self {
+    pub(crate) fn parse(hosts: &str, services: &str, labels: &str) -> Self {
         let words = |line: &str| -> Vec<String> {
             let line = line.split('#').next().unwrap_or_default();
             line.split_whitespace().map(str::to_owned).collect()
@@ -45,7 +47,13 @@ impl HostsAndServices {
             let names = [name].into_iter().chain(words).collect();
             Some((port.parse().ok()?, protocol.to_owned(), names))
         };
+        let label = |line: &str| {
+            let mut words = words(line).into_iter();
+            let bit = words.next()?.parse().ok()?;
+            Some((bit, words.next()?))
+        };
         Self {
+            labels: labels.lines().filter_map(label).collect(),
             hosts: hosts.lines().filter_map(host).collect(),
             services: services.lines().filter_map(service).collect(),
         }
@@ -89,6 +97,11 @@ impl Resolver for HostsAndServices {
             .find(|(_, known, names)| known == protocol && names.iter().any(|known| known == name));
         found.map(|(port, ..)| *port)
     }
+
+    fn label(&self, name: &str) -> Option<u8> {
+        let found = self.labels.iter().find(|(_, known)| known == name);
+        found.map(|(bit, _)| *bit)
+    }
 }
 
 fn text(path: &Path) -> String {
@@ -106,6 +119,7 @@ mod tests {
         HostsAndServices::parse(
             "127.0.0.1 localhost\n# 10.0.0.9 none\n10.9.8.7\tTestHost alias # x\n2001:db8::1 six\n",
             "http 80/tcp www # web\ndomain 53/udp\nbad\n",
+            "0 eth0-in\n# 9 none\n127\tlast # x\n128 wide\n300 no\n",
         )
     }
 
@@ -118,6 +132,13 @@ mod tests {
         assert_eq!(files.host("none"), None);
         assert_eq!(files.service("www", "tcp"), Some(80));
         assert_eq!(files.service("http", "udp"), None);
+    }
+
+    #[test]
+    fn label_resolves_to_its_bit() {
+        let files = files();
+        let bits = ["eth0-in", "last", "wide", "no", "none"].map(|name| files.label(name));
+        assert_eq!(bits, [Some(0), Some(127), Some(128), None, None]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use patchbay_types::{FieldError, InvalidValue};
 
-use super::route;
+use super::{flow, route};
 
 /// Kind of bulk value. Each has a separate layout number, which travels beside its bytes, so that
 /// a layout can change while agents and hosts of several releases talk to each other
@@ -33,8 +33,9 @@ impl Bulk {
     #[must_use]
     pub const fn layout(self) -> u32 {
         match self {
-            Self::Rules | Self::Rows | Self::Flows | Self::Settings => 0,
+            Self::Flows => flow::LAYOUT,
             Self::Routes => route::LAYOUT,
+            Self::Rules | Self::Rows | Self::Settings => 0,
         }
     }
 
@@ -42,7 +43,8 @@ impl Bulk {
     #[must_use]
     pub fn additions(self, layout: u32) -> &'static str {
         let of_kind: &[&str] = match self {
-            Self::Rules | Self::Rows | Self::Flows | Self::Settings => &[],
+            Self::Rules | Self::Rows | Self::Settings => &[],
+            Self::Flows => &flow::ADDITIONS,
             Self::Routes => &route::ADDITIONS,
         };
         let from_one = (1..).zip(of_kind).find(|(number, _)| *number == layout);

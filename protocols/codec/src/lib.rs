@@ -16,6 +16,7 @@ mod rule;
 mod sysctl;
 mod table;
 
+pub use flow::{pack_flow, unpack_flow};
 pub use layout::Bulk;
 pub use reader::Reader;
 pub use route::{Layered, routes_for_layout};

@@ -1,5 +1,7 @@
 //! The error of both grammars.
 
+use std::borrow::Cow;
+
 use patchbay_types::conntrack::NoFilter;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Scheduler, ServerRule, ServiceRule};
@@ -34,6 +36,12 @@ pub enum ParseError {
     /// An option that excludes one before it.
     #[error("{1} can't be combined with {0}")]
     Conflict(Spelling, Spelling),
+    /// Two options with addresses of different families.
+    #[error("{1} is of another address family than {0}")]
+    Families(Spelling, Spelling),
+    /// A word of conntrack that selects no flows.
+    #[error("{0} is not a filter")]
+    NotAFilter(Spelling),
     /// A value breaks a rule.
     #[error(transparent)]
     Value(#[from] FieldError),
@@ -61,8 +69,7 @@ pub enum ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn unknown(word: &str) -> Self {
-        let rule = "no such option, and abbreviations are not accepted";
+    pub(crate) fn unknown(word: &str, rule: impl Into<Cow<'static, str>>) -> Self {
         Self::Unknown(InvalidValue::new(word, rule))
     }
 

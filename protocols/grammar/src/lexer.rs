@@ -5,14 +5,22 @@ use std::iter::Peekable;
 use crate::ParseError;
 use crate::option::{OptionSpec, OptionTable, Spelling, Value, ValueKind};
 
-/// Rules in which the option libraries of the two programs differ. Neither grammar accepts
-/// abbreviated options.
+/// Rules in which the option libraries of the two programs differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// ipvsadm: `-w=1` is `-w 1`.
+    /// ipvsadm: `-w=1` is `-w 1`, and abbreviations are not accepted.
     Popt,
-    /// conntrack: the value in `-m=1` is `=1`.
+    /// conntrack: the value in `-m=1` is `=1`, and `--orig-d` is `--orig-dst`.
     Getopt,
+}
+
+impl Dialect {
+    fn unknown_rule(self) -> &'static str {
+        match self {
+            Self::Popt => "no such option, and abbreviations are not accepted",
+            Self::Getopt => "no such option",
+        }
+    }
 }
 
 /// Part of a command line.
@@ -49,18 +57,49 @@ pub(crate) fn tokens<A, S: AsRef<str>>(
 }
 
 impl<'a, A: 'static, I: Iterator<Item = &'a str>> Lexer<'a, A, I> {
-    fn lookup(&self, matches: impl Fn(Spelling) -> bool) -> Option<&'static OptionSpec<A>> {
-        let mut options = self.options.iter().copied().flatten();
-        options.find(|option| matches(option.spelling))
+    fn specs(&self) -> impl Iterator<Item = &'static OptionSpec<A>> + use<A, I> {
+        self.options.iter().copied().flatten()
+    }
+
+    /// Finds a long option, and its spelling with this word.
+    fn named(&self, name: &str) -> Result<(&'static OptionSpec<A>, Spelling), ParseError> {
+        let words = self.specs().flat_map(|option| {
+            let Spelling { long, alias, .. } = option.spelling;
+            let words = [Some(long), alias].into_iter().flatten();
+            words.map(move |long| (option, option.spelling.with(long)))
+        });
+        let mut begun = Vec::new();
+        for (option, spelling) in words {
+            if spelling.long == name {
+                return Ok((option, spelling));
+            }
+            if self.dialect == Dialect::Getopt && spelling.long.starts_with(name) {
+                begun.push((option, spelling));
+            }
+        }
+        let word = format!("--{name}");
+        let Some((option, spelling)) = begun.first().copied() else {
+            return Err(ParseError::unknown(&word, self.dialect.unknown_rule()));
+        };
+        if begun.iter().all(|(other, _)| std::ptr::eq(*other, option)) {
+            return Ok((option, spelling));
+        }
+        let words = begun
+            .iter()
+            .map(|(_, spelling)| format!("--{}", spelling.long));
+        let rule = format!("it can mean {}", words.collect::<Vec<_>>().join(", "));
+        Err(ParseError::unknown(&word, rule))
     }
 
     fn short(&mut self, bundle: &'a str) -> Result<Token<'a, A>, ParseError> {
         let mut letters = bundle.chars();
         let letter = letters.next();
-        let option = letter.and_then(|letter| self.lookup(|word| word.short.contains(letter)));
-        let option = option.ok_or_else(|| {
+        let is_meant = |option: &&OptionSpec<A>| {
+            letter.is_some_and(|letter| option.spelling.short.contains(letter))
+        };
+        let option = self.specs().find(is_meant).ok_or_else(|| {
             let letter = letter.map(String::from).unwrap_or_default();
-            ParseError::unknown(&format!("-{letter}"))
+            ParseError::unknown(&format!("-{letter}"), self.dialect.unknown_rule())
         })?;
         let rest = letters.as_str();
         let attached = match (option.value, self.dialect) {
@@ -71,7 +110,8 @@ impl<'a, A: 'static, I: Iterator<Item = &'a str>> Lexer<'a, A, I> {
             (_, Dialect::Popt) => Some(rest.strip_prefix('=').unwrap_or(rest)),
             (_, Dialect::Getopt) => Some(rest),
         };
-        self.value(option, attached.filter(|_| !rest.is_empty()))
+        let attached = attached.filter(|_| !rest.is_empty());
+        self.value(option, option.spelling, attached)
     }
 
     fn long(&mut self, text: &'a str) -> Result<Token<'a, A>, ParseError> {
@@ -79,18 +119,17 @@ impl<'a, A: 'static, I: Iterator<Item = &'a str>> Lexer<'a, A, I> {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let option = self.lookup(|word| word.long == name || word.alias == Some(name));
-        let option = option.ok_or_else(|| ParseError::unknown(&format!("--{name}")))?;
-        self.value(option, attached)
+        let (option, spelling) = self.named(name)?;
+        self.value(option, spelling, attached)
     }
 
     /// A required value is the next word even if that begins with `-`.
     fn value(
         &mut self,
         option: &'static OptionSpec<A>,
+        spelling: Spelling,
         attached: Option<&'a str>,
     ) -> Result<Token<'a, A>, ParseError> {
-        let spelling = option.spelling;
         let text = match (option.value, attached) {
             (ValueKind::None, Some(_)) => return Err(ParseError::UnwantedValue(spelling)),
             (ValueKind::None, None) => None,

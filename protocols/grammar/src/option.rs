@@ -29,6 +29,11 @@ impl fmt::Display for Spelling {
 }
 
 impl Spelling {
+    /// Returns the spelling with another of its words.
+    pub(crate) fn with(self, long: &'static str) -> Self {
+        Self { long, ..self }
+    }
+
     /// The shortest spelling, for saved lines.
     pub(crate) fn word(self) -> String {
         match self.short.chars().next() {
@@ -111,7 +116,7 @@ impl<'a> Value<'a> {
 }
 
 /// One line of help per option.
-pub(crate) fn help<A>(options: OptionTable<A>) -> String {
+pub(crate) fn help<A>(options: &[&[OptionSpec<A>]]) -> String {
     let mut help = String::new();
     for option in options.iter().copied().flatten() {
         let Spelling { short, long, alias } = option.spelling;

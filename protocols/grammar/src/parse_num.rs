@@ -8,6 +8,10 @@ pub trait Resolver: std::fmt::Debug {
     fn host(&self, name: &str) -> Option<Ipv4Addr>;
     /// Returns the port of a service; `protocol` is `tcp`, `udp` or `sctp`.
     fn service(&self, name: &str, protocol: &str) -> Option<u16>;
+    /// Returns the bit of a label of tracked flows.
+    fn label(&self, _name: &str) -> Option<u8> {
+        None
+    }
 }
 
 /// Resolver without names: only numeric addresses and ports are accepted.
@@ -60,10 +64,10 @@ pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     }
     let mut value = 0u32;
     for part in first {
-        value = value << 8 | u32::from(u8::try_from(address_part(part)?).ok()?);
+        value = value << 8 | u32::from(u8::try_from(base0(part)?).ok()?);
     }
     let bits = 32 - 8 * u32::try_from(first.len()).ok()?;
-    let last = address_part(last)?;
+    let last = base0(last)?;
     if u64::from(last) >= 1u64 << bits {
         return None;
     }
@@ -71,7 +75,8 @@ pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(high | last))
 }
 
-fn address_part(part: &str) -> Option<u32> {
+/// `strtoul` in base 0: decimal, hexadecimal after `0x`, or octal after `0`.
+pub(crate) fn base0(part: &str) -> Option<u32> {
     if !part.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }

@@ -23,11 +23,22 @@ pub enum Feature {
     Ipvs,
     /// Delete and list tracked flows.
     Conntrack,
+    /// Filters of flows by ICMP header, labels, zone of one direction, mask with holes, and state
+    /// of SCTP and DCCP.
+    ConntrackCriteria,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
+    pub const ALL: [Self; 5] = [
+        Self::Interfaces,
+        Self::Routes,
+        Self::Ipvs,
+        Self::Conntrack,
+        Self::ConntrackCriteria,
+    ];
+    /// Features of the first release.
+    pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
 
     /// Name in the handshake.
     #[must_use]
@@ -37,14 +48,18 @@ impl Feature {
             Self::Routes => "routes",
             Self::Ipvs => "ipvs",
             Self::Conntrack => "conntrack",
+            Self::ConntrackCriteria => "conntrack-criteria",
         }
     }
 
     /// Returns whether the handshake of an agent announces the feature. An agent that announces
-    /// none has those of the first release, which are all so far.
+    /// none has those of the first release.
     #[must_use]
     pub fn is_announced(self, reply: &HelloReply) -> bool {
-        reply.features.is_empty() || reply.features.iter().any(|name| name == self.name())
+        if reply.features.is_empty() {
+            return Self::FIRST.contains(&self);
+        }
+        reply.features.iter().any(|name| name == self.name())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Flows from the kernel: a deletion by filter terminates and counts only listed flows; a listed flow
 //! matches its filter and crosses the wire unchanged.
 
-use patchbay_codec::{pack, unpack};
+use patchbay_codec::{Bulk, Reader, pack_flow, unpack_flow};
+use patchbay_grammar::NoNames;
 use patchbay_grammar::conntrack::parse;
 use patchbay_netcfg::conntrack::{delete, each};
 use patchbay_netcfg::fuzz::FuzzKernel;
@@ -24,7 +25,13 @@ pub(crate) fn run(data: &[u8]) {
 fn listed(data: &[u8], only: Option<&Filter>) {
     let mut check = |flow: &_| {
         assert!(only.is_none_or(|filter| filter.matches(flow)));
-        assert_eq!(unpack(&pack(flow)).as_ref(), Ok(flow));
+        let layout = Bulk::Flows.layout();
+        let mut bytes = Vec::new();
+        pack_flow(flow, layout, &mut bytes);
+        assert_eq!(
+            unpack_flow(&mut Reader::new(&bytes), layout).as_ref(),
+            Ok(flow)
+        );
     };
     // Any other message is an error.
     let _ = each(&mut FuzzKernel::Payload(data), only, &mut check);
@@ -38,6 +45,6 @@ fn filters() -> Vec<Filter> {
         &["-p", "tcp", "--sport", "1000"],
         &["-m", "0/0xff"],
     ];
-    let read = |line: &&[&str]| parse(line).expect("a filter");
+    let read = |line: &&[&str]| parse(&NoNames, line).expect("a filter");
     lines.iter().map(read).collect()
 }

@@ -6,6 +6,7 @@ use patchbay_types::conntrack::Filter;
 use patchbay_wire::proto::conntrack as wire;
 
 use crate::harmless;
+use crate::names::Names;
 
 /// The data is a line of arguments.
 pub(crate) fn run(data: &[u8]) {
@@ -13,7 +14,7 @@ pub(crate) fn run(data: &[u8]) {
         return;
     };
     let Ok(words) = split(text) else { return };
-    match parse(&words) {
+    match parse(&Names, &words) {
         Ok(filter) => {
             let sent = wire::DeleteRequest::from(&filter);
             assert_eq!(Filter::try_from(&sent), Ok(filter));

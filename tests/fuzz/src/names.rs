@@ -1,4 +1,4 @@
-//! Names of hosts and services for ipvsadm's grammar.
+//! Names of hosts, services and labels for the grammars.
 
 use std::net::Ipv4Addr;
 
@@ -20,6 +20,10 @@ impl Resolver for Names {
             ("domain", "udp") => Some(53),
             _ => None,
         }
+    }
+
+    fn label(&self, name: &str) -> Option<u8> {
+        (name == "eth0-in").then_some(7)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::fmt::Debug;
 
-use patchbay_codec::{Packed, Reader, TableRow, TableRowRef, pack, unpack};
-use patchbay_types::conntrack::Flow;
+use patchbay_codec::{Packed, Reader, TableRow, TableRowRef, pack, pack_flow, unpack, unpack_flow};
 use patchbay_types::ipvs::{Change, Reading, RuleLine, Setting};
 use patchbay_types::{Route, RoutePattern, RouteSpec};
 
@@ -25,7 +24,7 @@ pub(crate) fn run(data: &[u8]) {
                 kept(&change);
             }
         }
-        b'3' => each::<Flow>(&mut reader),
+        b'3' => flows(&mut reader, 0),
         b'4' => {
             while let Some(reading) = next(&mut reader, Reading::unpack) {
                 kept(&reading);
@@ -37,6 +36,7 @@ pub(crate) fn run(data: &[u8]) {
         b'5' => each::<RouteSpec>(&mut reader),
         b'6' => each::<Route>(&mut reader),
         b'7' => each::<RoutePattern>(&mut reader),
+        b'8' => flows(&mut reader, 1),
         _ => {}
     }
 }
@@ -44,6 +44,18 @@ pub(crate) fn run(data: &[u8]) {
 fn each<T: Packed + PartialEq + Debug>(reader: &mut Reader<'_>) {
     while let Some(value) = next(reader, T::unpack) {
         kept(&value);
+    }
+}
+
+fn flows(reader: &mut Reader<'_>, layout: u32) {
+    while let Some(flow) = next(reader, |reader| unpack_flow(reader, layout)) {
+        let mut bytes = Vec::new();
+        pack_flow(&flow, layout, &mut bytes);
+        let mut again = Reader::new(&bytes);
+        // Layout 0 has the state of TCP only.
+        if layout > 0 || flow.state.is_none() || flow.protocol == 6 {
+            assert_eq!(unpack_flow(&mut again, layout).as_ref(), Ok(&flow));
+        }
     }
 }
 

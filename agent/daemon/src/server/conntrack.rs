@@ -1,7 +1,7 @@
 //! RPCs of connection tracking.
 
 use async_trait::async_trait;
-use patchbay_codec::Packed as _;
+use patchbay_codec::{Bulk, pack_flow};
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_wire::convert::conntrack as convert;
 use patchbay_wire::proto::conntrack as wire;
@@ -30,18 +30,20 @@ impl Conntrack for Handlers {
         stream: ServerStreamSender<wire::ListChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = RowStream::channel();
+        let layout = request.max_layout.min(Bulk::Flows.layout());
         let read = self.run("conntrack_list", move |netcfg| {
             let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
                 // After the host has disconnected, the rest of the dump is read and discarded.
-                let _ = packed.push(|rows| flow.pack(rows));
+                let _ = packed.push(|rows| pack_flow(flow, layout, rows));
             };
             netcfg.conntrack.list(only.as_ref(), &mut each)?;
             let _ = packed.send();
             Ok(())
         });
-        let send = relay(chunks, stream, |flows| wire::ListChunk {
+        let send = relay(chunks, stream, move |flows| wire::ListChunk {
             flows,
+            layout,
             ..wire::ListChunk::default()
         });
         tokio::try_join!(read, send).map(|_| ())

@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use patchbay_netlink::{Attrs, Error, read_be16, read_be32, read_u8};
-use patchbay_types::conntrack::{Flow, Tuple};
+use patchbay_types::conntrack::{Flow, ICMP, ICMPV6, Icmp, Tuple};
 
 use super::consts::{
-    CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_MARK,
-    CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_TCP,
-    CTA_PROTOINFO_TCP_STATE, CTA_STATS_GLOBAL_ENTRIES, CTA_STATUS, CTA_TIMEOUT, CTA_TUPLE_IP,
-    CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_ZONE, HEADER,
+    CTA_ID, CTA_IP_V4_DST, CTA_IP_V4_SRC, CTA_IP_V6_DST, CTA_IP_V6_SRC, CTA_LABELS, CTA_MARK,
+    CTA_PROTO_DST_PORT, CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID, CTA_PROTO_ICMP_TYPE,
+    CTA_PROTO_ICMPV6_CODE, CTA_PROTO_ICMPV6_ID, CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_NUM,
+    CTA_PROTO_SRC_PORT, CTA_PROTOINFO, CTA_PROTOINFO_STATE, CTA_STATS_GLOBAL_ENTRIES, CTA_STATUS,
+    CTA_TIMEOUT, CTA_TUPLE_IP, CTA_TUPLE_ORIG, CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, CTA_TUPLE_ZONE,
+    CTA_ZONE, HEADER,
 };
 use crate::inet::read_ip;
 
@@ -25,6 +27,10 @@ fn be32(attrs: &Attrs<'_>, kind: u16) -> Result<u32, Error> {
     Ok(attrs.find(kind)?.map(read_be32).transpose()?.unwrap_or(0))
 }
 
+fn be16_or_zero(attrs: &Attrs<'_>, kind: u16) -> Result<u16, Error> {
+    Ok(attrs.find(kind)?.map(read_be16).transpose()?.unwrap_or(0))
+}
+
 fn nest<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, Error> {
     Attrs::after(0, attrs.find(kind)?.unwrap_or_default())
 }
@@ -32,6 +38,40 @@ fn nest<'a>(attrs: &Attrs<'a>, kind: u16) -> Result<Attrs<'a>, Error> {
 fn address(ip: &Attrs<'_>, v4: u16, v6: u16) -> Result<Option<IpAddr>, Error> {
     let value = ip.find(v4)?.or(ip.find(v6)?);
     value.map(read_ip).transpose()
+}
+
+fn icmp(proto: &Attrs<'_>, protocol: u8) -> Result<Option<Icmp>, Error> {
+    let [kind, code, id] = match protocol {
+        ICMP => [CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID],
+        ICMPV6 => [
+            CTA_PROTO_ICMPV6_TYPE,
+            CTA_PROTO_ICMPV6_CODE,
+            CTA_PROTO_ICMPV6_ID,
+        ],
+        _ => return Ok(None),
+    };
+    let number = |kind| proto.find(kind)?.map(read_u8).transpose();
+    let (Some(kind), Some(code)) = (number(kind)?, number(code)?) else {
+        return Ok(None);
+    };
+    let id = be16_or_zero(proto, id)?;
+    Ok(Some(Icmp { kind, code, id }))
+}
+
+/// Reads the state of TCP, SCTP or DCCP; a flow has the information of at most one protocol.
+fn state(attrs: &Attrs<'_>) -> Result<Option<u8>, Error> {
+    let Some(info) = nest(attrs, CTA_PROTOINFO)?.next().transpose()? else {
+        return Ok(None);
+    };
+    let state = Attrs::after(0, info.1)?.find(CTA_PROTOINFO_STATE)?;
+    state.map(read_u8).transpose()
+}
+
+/// Reads the labels, which are the bits of `unsigned long`s.
+fn labels(attrs: &Attrs<'_>) -> Result<u128, Error> {
+    let bytes = attrs.find(CTA_LABELS)?.unwrap_or_default();
+    let bytes = bytes.iter().take(16).rev();
+    Ok(bytes.fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
 }
 
 /// Reads addresses, ports and the protocol; `None` if the flow isn't IP.
@@ -51,6 +91,8 @@ fn tuple(bytes: &[u8]) -> Result<Option<(Tuple, u8)>, Error> {
         dst,
         src_port: port(CTA_PROTO_SRC_PORT)?,
         dst_port: port(CTA_PROTO_DST_PORT)?,
+        icmp: icmp(&proto, number)?,
+        zone: be16_or_zero(&attrs, CTA_TUPLE_ZONE)?,
     };
     Ok(Some((tuple, number)))
 }
@@ -69,17 +111,15 @@ pub(super) fn flow(payload: &[u8]) -> Result<Option<ListedFlow<'_>>, Error> {
     else {
         return Ok(None);
     };
-    let tcp = nest(&nest(&attrs, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
-    let tcp_state = tcp.find(CTA_PROTOINFO_TCP_STATE)?;
-    let zone = attrs.find(CTA_ZONE)?.map(read_be16).transpose()?;
     let flow = Flow {
         orig: orig_tuple,
         reply: reply_tuple,
         protocol,
-        tcp_state: tcp_state.map(read_u8).transpose()?,
+        state: state(&attrs)?,
         status: be32(&attrs, CTA_STATUS)?,
         mark: be32(&attrs, CTA_MARK)?,
-        zone: zone.unwrap_or(0),
+        zone: be16_or_zero(&attrs, CTA_ZONE)?,
+        labels: labels(&attrs)?,
         id: be32(&attrs, CTA_ID)?,
         timeout: attrs.find(CTA_TIMEOUT)?.map(read_be32).transpose()?,
     };

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
 use patchbay_netlink::{Batch, Body, Flags, Netfilter};
-use patchbay_types::conntrack::{Ends, Filter, FilterFields};
+use patchbay_types::conntrack::{Ends, Filter, FilterFields, Masked};
 use patchbay_types::ipvs::Family;
 
 use super::consts::{
@@ -64,8 +63,8 @@ impl KernelFilter {
     /// because then the kernel would skip few flows.
     pub(super) fn of(filter: &Filter) -> Option<Self> {
         let fields = filter.parts();
-        let host = |net: Option<IpNet>| match net {
-            Some(IpNet::V4(net)) if net.prefix_len() == 32 => Some(net.addr()),
+        let host = |net: Option<Masked>| match net?.address() {
+            IpAddr::V4(v4) if net == Some(Masked::host(v4.into())) => Some(v4),
             _ => None,
         };
         let has_ports = |number| PROTOCOLS_WITH_PORTS.contains(&number);
@@ -83,7 +82,7 @@ impl KernelFilter {
     /// Returns whether a single request can delete the flows of `filter`: this part is the whole
     /// filter, and no kernel takes it for anything else.
     pub(super) fn can_delete(&self, filter: &Filter) -> bool {
-        let net = |address: Option<Ipv4Addr>| address.map(|ip| IpNet::from(IpAddr::V4(ip)));
+        let net = |address: Option<Ipv4Addr>| address.map(|ip| Masked::host(ip.into()));
         let whole = FilterFields {
             family: Some(Family::V4),
             orig: Ends {
@@ -91,6 +90,7 @@ impl KernelFilter {
                 dst: net(self.dst),
                 src_port: self.src_port,
                 dst_port: self.dst_port,
+                zone: None,
             },
             protocol: self.protocol,
             ..FilterFields::default()

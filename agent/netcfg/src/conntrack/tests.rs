@@ -2,10 +2,15 @@
 
 use std::collections::VecDeque;
 
-use patchbay_grammar::conntrack::parse;
+use patchbay_grammar::{NoNames, conntrack};
 
 use super::*;
 use patchbay_netlink::Flags;
+use patchbay_types::conntrack::Icmp;
+
+fn parse(words: &[&str]) -> Filter {
+    conntrack::parse(&NoNames, words).unwrap()
+}
 
 /// Fake kernel with scripted replies.
 #[derive(Default)]
@@ -81,7 +86,7 @@ fn kernel_with(dumps: impl IntoIterator<Item = Result<Vec<Vec<u8>>, Errno>>) -> 
 }
 
 fn deleted(kernel: &mut FakeKernel, words: &[&str]) -> usize {
-    delete(kernel, &parse(words).unwrap()).unwrap()
+    delete(kernel, &parse(words)).unwrap()
 }
 
 fn batch_sizes(kernel: &FakeKernel) -> Vec<usize> {
@@ -98,7 +103,7 @@ fn delete_by_kernel_filter_sends_one_request() {
     // IPCTNL_MSG_CT_DELETE with the filter of the dump.
     let (_, message) = &kernel.sent[0];
     assert_eq!(message[4..6], [2, 1]);
-    let kernel_filter = KernelFilter::of(&parse(TO_ONE).unwrap()).unwrap();
+    let kernel_filter = KernelFilter::of(&parse(TO_ONE)).unwrap();
     assert_eq!(message[16..], kernel_filter.list().bytes()[16..]);
 }
 
@@ -143,7 +148,7 @@ fn delete_above_scan_limit_lists_again_without_filter() {
 fn delete_stops_at_other_error() {
     let mut kernel = kernel_with([Ok(vec![flow(1); 2])]);
     kernel.errors = [vec![(0, Errno::EPERM)]].into();
-    let refused = delete(&mut kernel, &parse(TO_ONE).unwrap()).unwrap_err();
+    let refused = delete(&mut kernel, &parse(TO_ONE)).unwrap_err();
     assert!(matches!(refused, Error::Refused(no) if no.is(Errno::EPERM)));
     assert_eq!(batch_sizes(&kernel), [1]);
 }
@@ -202,13 +207,62 @@ fn kernel_filter_has_only_supported_fields() {
         (&["-d", "2001:db8::1"], None),
         (&["-p", "tcp"], None),
     ] {
-        let kernel_filter = KernelFilter::of(&parse(words).unwrap());
+        let kernel_filter = KernelFilter::of(&parse(words));
         assert_eq!(
             kernel_filter.map(|kernel_filter| kernel_filter.flags()),
             flags,
             "{words:?}"
         );
     }
+}
+
+#[test]
+fn decode_reads_icmp_zones_labels_and_state() {
+    let tuple = |zone: u16, kind: u8| {
+        move |body: &mut patchbay_netlink::Body<'_>| {
+            body.nest(consts::CTA_TUPLE_IP, |ip| {
+                ip.bytes(consts::CTA_IP_V4_SRC, [10, 0, 0, 9]);
+                ip.bytes(consts::CTA_IP_V4_DST, [10, 0, 0, 1]);
+            });
+            body.nest(consts::CTA_TUPLE_PROTO, |proto| {
+                proto.u8(consts::CTA_PROTO_NUM, 1);
+                proto.bytes(consts::CTA_PROTO_ICMP_ID, [1, 2]);
+                proto.u8(consts::CTA_PROTO_ICMP_TYPE, kind);
+                proto.u8(consts::CTA_PROTO_ICMP_CODE, 3);
+            });
+            body.bytes(consts::CTA_TUPLE_ZONE, zone.to_be_bytes());
+        }
+    };
+    let message: Batch<Netfilter> = Batch::of(0x100, Flags::Plain, |body| {
+        body.raw(&[2, 0, 0, 0]);
+        body.nest(consts::CTA_TUPLE_ORIG, tuple(5, 8));
+        body.nest(consts::CTA_TUPLE_REPLY, tuple(6, 0));
+        // CTA_PROTOINFO_SCTP
+        body.nest(consts::CTA_PROTOINFO, |info| {
+            info.nest(3, |sctp| sctp.u8(consts::CTA_PROTOINFO_STATE, 4));
+        });
+        let mut labels = [0; 16];
+        (labels[0], labels[15]) = (0b1000, 0x80);
+        body.bytes(consts::CTA_LABELS, labels);
+    });
+    let listed = decode::flow(&message.bytes()[16..]).unwrap().unwrap();
+    let icmp = |kind| {
+        Some(Icmp {
+            kind,
+            code: 3,
+            id: 258,
+        })
+    };
+    let Flow {
+        orig,
+        reply,
+        state,
+        labels,
+        ..
+    } = listed.flow;
+    assert_eq!((orig.icmp, reply.icmp), (icmp(8), icmp(0)));
+    assert_eq!((orig.zone, reply.zone, state), (5, 6, Some(4)));
+    assert_eq!(labels, 1 << 127 | 1 << 3);
 }
 
 proptest::proptest! {

@@ -104,7 +104,7 @@ pub(crate) enum PatchbayCommand {
     /// Manage IPVS virtual services with ipvsadm options, or list them without any
     Ipvs(IpvsArgs),
     /// List or delete tracked connections
-    #[command(subcommand)]
+    #[command(subcommand, after_help = format!("Filter options:\n{}", conntrack::help()))]
     Conntrack(ConntrackCommand),
     /// List or change IPVS settings of a sandbox (net.ipv4.vs only)
     #[command(subcommand)]

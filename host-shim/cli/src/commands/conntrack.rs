@@ -7,6 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::connect;
 use crate::args::{CleanupArgs, ConntrackCommand, ConntrackListArgs, GlobalArgs, SandboxArg};
+use crate::name_service::HostsAndServices;
 use crate::output::flows;
 
 pub(super) fn run(global: &GlobalArgs, command: &ConntrackCommand) -> Result<String, Failure> {
@@ -24,7 +25,7 @@ pub(super) fn cleanup(global: &GlobalArgs, args: &CleanupArgs) -> Result<String,
 
 /// Deletes the matching flows and returns their number as a sentence. No match is not a failure.
 fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result<String, Failure> {
-    let filter = parse(words)?;
+    let filter = parse(&HostsAndServices::read(), words)?;
     let deleted = connect(global, sandbox)?.conntrack_delete(&filter)?;
     Ok(format!("{deleted} flow entries have been deleted.\n"))
 }
@@ -32,7 +33,7 @@ fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result
 fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure> {
     let filter = match args.words.as_slice() {
         [] => None,
-        words => Some(parse(words)?),
+        words => Some(parse(&HostsAndServices::read(), words)?),
     };
     let flows = connect(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
     let flows: Vec<_> = flows.iter().map(flows::flow).collect();

@@ -1,6 +1,8 @@
 //! Output of `conntrack list`.
 
-use patchbay_types::conntrack::{Flow, has_ports, protocol_name, status_names, tcp_state_name};
+use patchbay_types::conntrack::{
+    Flow, GRE, Tuple, has_ports, protocol_name, state_name, status_names,
+};
 use serde_json::{Value, json};
 
 use super::without_nulls;
@@ -10,11 +12,15 @@ pub(crate) fn flow(flow: &Flow) -> Value {
     let name_or_number =
         |name: Option<&str>, number: u8| name.map_or_else(|| number.to_string(), str::to_owned);
     let port = |port: Option<u16>| port.filter(|_| has_ports(flow.protocol));
-    let state = |state| name_or_number(tcp_state_name(state), state);
+    let key = |key: Option<u16>| key.filter(|_| flow.protocol == GRE);
+    let state = |state| name_or_number(state_name(flow.protocol, state), state);
+    let zone = |tuple: &Tuple| Some(tuple.zone).filter(|zone| *zone != 0);
+    let labels = (0..u128::BITS).filter(|bit| flow.labels >> bit & 1 == 1);
+    let labels: Vec<u32> = labels.collect();
     let Flow { orig, reply, .. } = flow;
     without_nulls(json!({
         "protocol": name_or_number(protocol_name(flow.protocol), flow.protocol),
-        "state": flow.tcp_state.map(state),
+        "state": flow.state.map(state),
         "src": orig.src,
         "sport": port(orig.src_port),
         "dst": orig.dst,
@@ -28,5 +34,15 @@ pub(crate) fn flow(flow: &Flow) -> Value {
         "status": status_names(flow.status).collect::<Vec<_>>(),
         "timeout": flow.timeout,
         "id": flow.id,
+        "icmpType": orig.icmp.map(|icmp| icmp.kind),
+        "icmpCode": orig.icmp.map(|icmp| icmp.code),
+        "icmpId": orig.icmp.map(|icmp| icmp.id),
+        "srcKey": key(orig.src_port),
+        "dstKey": key(orig.dst_port),
+        "replySrcKey": key(reply.src_port),
+        "replyDstKey": key(reply.dst_port),
+        "origZone": zone(orig),
+        "replyZone": zone(reply),
+        "labels": (!labels.is_empty()).then_some(labels),
     }))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay_codec::{Bulk, Packed as _, Reader};
+use patchbay_codec::{Bulk, Reader, unpack_flow};
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_types::failure::Failure;
 use patchbay_wire::Feature;
@@ -23,6 +23,7 @@ const CALL: Call = Call {
 impl Agent {
     /// Deletes the flows that match the filter, and returns their number.
     pub fn conntrack_delete(&self, filter: &Filter) -> Result<u32, Failure> {
+        self.require_criteria(filter)?;
         let client = ConntrackClient::new(self.transport.clone());
         let request = wire::DeleteRequest::from(filter);
         let call = |context| client.delete(context, &request);
@@ -31,6 +32,7 @@ impl Agent {
 
     /// Lists the flows that match the filter, or all, in the kernel's order.
     pub fn conntrack_list(&self, filter: Option<&Filter>) -> Result<Vec<Flow>, Failure> {
+        filter.map_or(Ok(()), |filter| self.require_criteria(filter))?;
         let client = ConntrackClient::new(self.transport.clone());
         let request = convert::list_request(filter);
         self.call(CALL, |context| async move {
@@ -39,12 +41,21 @@ impl Agent {
                 Bulk::Flows.check(chunk.layout).map_err(protocol_error)?;
                 let mut reader = Reader::new(&chunk.flows);
                 while !reader.is_empty() {
-                    let flow = Flow::unpack(&mut reader).map_err(protocol_error)?;
+                    let flow = unpack_flow(&mut reader, chunk.layout);
+                    let flow = flow.map_err(protocol_error)?;
                     list.push(flow, size_of_val(&flow))?;
                 }
                 Ok(())
             })
             .await
         })?
+    }
+
+    /// Checks that the agent knows every criterion; one of the first release ignores new ones.
+    fn require_criteria(&self, filter: &Filter) -> Result<(), Failure> {
+        if convert::needs_feature(filter) {
+            self.require(Feature::ConntrackCriteria)?;
+        }
+        Ok(())
     }
 }

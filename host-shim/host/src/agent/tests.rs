@@ -6,6 +6,7 @@ use std::thread;
 
 use async_trait::async_trait;
 use patchbay_codec::Bulk;
+use patchbay_types::conntrack::{Filter, FilterFields, Masked};
 use patchbay_types::{RouteRequest, RouteTable};
 use patchbay_wire::proto::agent_ttrpc::{self, create_agent};
 use ttrpc::r#async::{Server, TtrpcContext};
@@ -97,11 +98,42 @@ fn agent_without_feature_is_unsupported_and_named() {
 }
 
 #[test]
+fn filter_that_agent_ignores_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = serve(dir.path(), hello(&["conntrack"]));
+    let masked = |address: &str, mask: &str| {
+        let masked = Masked::new(address.parse().unwrap(), mask.parse().unwrap());
+        Some(masked.unwrap())
+    };
+    let mut fields = [FilterFields::default(); 5];
+    fields[0].icmp.kind = Some(8);
+    fields[1].labels = 1;
+    fields[2].reply.zone = Some(0);
+    fields[3].orig.dst = masked("10.0.0.1", "255.0.255.0");
+    (fields[4].protocol, fields[4].state) = (Some(132), Some(4));
+    for fields in fields {
+        let filter = Filter::new(fields).unwrap();
+        let deleted = agent.conntrack_delete(&filter);
+        let listed = agent.conntrack_list(Some(&filter));
+        for failure in [deleted.unwrap_err(), listed.unwrap_err()] {
+            assert_eq!(failure.kind(), Kind::Unsupported, "{filter:?}: {failure}");
+            assert!(
+                failure.to_string().contains("'conntrack-criteria'"),
+                "{failure}"
+            );
+        }
+    }
+}
+
+#[test]
 fn agent_without_feature_list_has_all_of_the_first_release() {
     let dir = tempfile::tempdir().unwrap();
     let agent = serve(dir.path(), hello(&[]));
     assert_eq!(agent.routes().unwrap(), [route()]);
-    assert!(Feature::ALL.into_iter().all(|f| agent.require(f).is_ok()));
+    for feature in Feature::ALL {
+        let first = Feature::FIRST.contains(&feature);
+        assert_eq!(agent.require(feature).is_ok(), first, "{feature}");
+    }
     let greeting = agent.greeting().unwrap();
     assert!(greeting.require_layout(Bulk::Routes, 0).is_ok());
     let failure = greeting.require_layout(Bulk::Routes, 1).unwrap_err();

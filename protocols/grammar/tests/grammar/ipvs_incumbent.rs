@@ -62,7 +62,7 @@ fn accepted(area: &str, line: &str) -> bool {
     }
     let words = split(line).unwrap();
     match area {
-        "ipvs-cleanup" => conntrack::parse(&words).is_ok(),
+        "ipvs-cleanup" => conntrack::parse(&Ports, &words).is_ok(),
         _ => parse(&grammar, &words).is_ok(),
     }
 }

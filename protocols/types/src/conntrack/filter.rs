@@ -1,37 +1,39 @@
-//! Tracked flows, and filters that select them.
+//! Filters that select flows.
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use super::{Flow, Icmp, Masked, Tuple};
 use crate::ipvs::Family;
 
 /// Criteria for one direction of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ends {
     /// Source network.
-    pub src: Option<IpNet>,
+    pub src: Option<Masked>,
     /// Destination network.
-    pub dst: Option<IpNet>,
-    /// Source port.
+    pub dst: Option<Masked>,
+    /// Source port, or key of GRE.
     pub src_port: Option<u16>,
-    /// Destination port.
+    /// Destination port, or key of GRE.
     pub dst_port: Option<u16>,
+    /// Zone of this direction only.
+    pub zone: Option<u16>,
 }
 
 impl Ends {
     fn families(&self) -> impl Iterator<Item = Family> {
         let nets = [self.src, self.dst].into_iter().flatten();
-        nets.map(|net| Family::of(net.addr()))
+        nets.map(|net| Family::of(net.address()))
     }
 
     fn matches(&self, tuple: &Tuple) -> bool {
-        let net = |net: Option<IpNet>, ip: IpAddr| net.is_none_or(|net| net.contains(&ip));
+        let net = |net: Option<Masked>, ip: IpAddr| net.is_none_or(|net| net.contains(ip));
         let port = |wanted: Option<u16>, port: Option<u16>| wanted.is_none() || wanted == port;
         net(self.src, tuple.src)
             && net(self.dst, tuple.dst)
             && port(self.src_port, tuple.src_port)
             && port(self.dst_port, tuple.dst_port)
+            && self.zone.is_none_or(|zone| zone == tuple.zone)
     }
 }
 
@@ -53,6 +55,28 @@ pub struct StatusMask {
     pub clear: u32,
 }
 
+/// Criteria for the ICMP header of the first packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IcmpFilter {
+    /// Type.
+    pub kind: Option<u8>,
+    /// Code.
+    pub code: Option<u8>,
+    /// Identifier of an echo or a similar query.
+    pub id: Option<u16>,
+}
+
+impl IcmpFilter {
+    fn matches(self, icmp: Option<Icmp>) -> bool {
+        self == Self::default()
+            || icmp.is_some_and(|icmp| {
+                self.kind.is_none_or(|kind| kind == icmp.kind)
+                    && self.code.is_none_or(|code| code == icmp.code)
+                    && self.id.is_none_or(|id| id == icmp.id)
+            })
+    }
+}
+
 /// Criteria of a filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FilterFields {
@@ -64,12 +88,16 @@ pub struct FilterFields {
     pub reply: Ends,
     /// Protocol number of the IP header.
     pub protocol: Option<u8>,
-    /// `TCP_CONNTRACK_*`.
-    pub tcp_state: Option<u8>,
+    /// State in the numbers of the protocol, such as `TCP_CONNTRACK_*`.
+    pub state: Option<u8>,
+    /// ICMP header.
+    pub icmp: IcmpFilter,
     /// Mark.
     pub mark: Option<Mark>,
-    /// Zone.
+    /// Zone of both directions.
     pub zone: Option<u16>,
+    /// Labels that must be set, one bit each.
+    pub labels: u128,
     /// Status bits.
     pub status: StatusMask,
     /// The kernel's id of the flow.
@@ -135,49 +163,15 @@ impl Filter {
             && parts
                 .protocol
                 .is_none_or(|protocol| protocol == flow.protocol)
-            && (parts.tcp_state.is_none() || parts.tcp_state == flow.tcp_state)
+            && (parts.state.is_none() || parts.state == flow.state)
+            && parts.icmp.matches(flow.orig.icmp)
             && parts.mark.is_none_or(mark)
             && parts.zone.is_none_or(|zone| zone == flow.zone)
+            && flow.labels & parts.labels == parts.labels
             && parts.id.is_none_or(|id| id == flow.id)
             && status
             && parts.nat.matches(flow)
     }
-}
-
-/// One direction of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuple {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// Source port, if the protocol has ports.
-    pub src_port: Option<u16>,
-    /// Destination port, if the protocol has ports.
-    pub dst_port: Option<u16>,
-}
-
-/// Tracked flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
-    /// Original direction.
-    pub orig: Tuple,
-    /// Reply direction.
-    pub reply: Tuple,
-    /// Protocol number of the IP header.
-    pub protocol: u8,
-    /// `TCP_CONNTRACK_*`.
-    pub tcp_state: Option<u8>,
-    /// `IPS_*`.
-    pub status: u32,
-    /// Mark.
-    pub mark: u32,
-    /// Zone.
-    pub zone: u16,
-    /// The kernel's id of the flow.
-    pub id: u32,
-    /// Seconds until it expires; a flow that is offloaded to hardware has none.
-    pub timeout: Option<u32>,
 }
 
 /// `IPS_SRC_NAT_DONE` and `IPS_DST_NAT_DONE`. Without them, a different address in the reply comes

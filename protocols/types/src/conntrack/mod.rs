@@ -1,12 +1,16 @@
 //! Connection tracking: filters for flows, and the flows that the kernel lists.
 
 mod filter;
+mod flow;
+mod masked;
 mod names;
 
 pub use filter::{
-    Ends, Filter, FilterFields, Flow, Mark, Nat, NoFilter, StatusMask, Translated, Tuple,
+    Ends, Filter, FilterFields, IcmpFilter, Mark, Nat, NoFilter, StatusMask, Translated,
 };
+pub use flow::{Flow, Icmp, Tuple};
+pub use masked::Masked;
 pub use names::{
-    PROTOCOLS, SEEN_REPLY, STATUSES, TCP_STATES, UNREPLIED, has_ports, protocol_name, status_names,
-    tcp_state_name,
+    GRE, ICMP, ICMPV6, PROTOCOLS, SEEN_REPLY, STATUSES, UNREPLIED, has_ports, protocol_name,
+    state_name, states, status_names,
 };

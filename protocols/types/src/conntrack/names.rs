@@ -12,21 +12,32 @@ pub const PROTOCOLS: &[(&str, u8)] = &[
     ("udplite", 136),
 ];
 
+/// `IPPROTO_ICMP`.
+pub const ICMP: u8 = 1;
+/// `IPPROTO_ICMPV6`.
+pub const ICMPV6: u8 = 58;
+/// `IPPROTO_GRE`.
+pub const GRE: u8 = 47;
+
 /// Protocols whose flows have ports.
 const WITH_PORTS: [u8; 5] = [6, 17, 132, 33, 136];
 
-/// TCP states in the order of `TCP_CONNTRACK_*`, from 0.
-pub const TCP_STATES: [&str; 10] = [
-    "NONE",
-    "SYN_SENT",
-    "SYN_RECV",
-    "ESTABLISHED",
-    "FIN_WAIT",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "TIME_WAIT",
-    "CLOSE",
-    "SYN_SENT2",
+/// States by protocol, in the order of `TCP_CONNTRACK_*`, `SCTP_CONNTRACK_*` and
+/// `CT_DCCP_*`, from 0.
+#[rustfmt::skip]
+const STATES: [(u8, &[&str]); 3] = [
+    (6, &[
+        "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK",
+        "TIME_WAIT", "CLOSE", "SYN_SENT2",
+    ]),
+    (132, &[
+        "NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT",
+        "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
+    ]),
+    (33, &[
+        "NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT",
+        "IGNORE", "INVALID",
+    ]),
 ];
 
 /// Status bits (`IPS_*`) by name.
@@ -39,6 +50,7 @@ pub const STATUSES: &[(&str, u32)] = &[
     ("DST_NAT", 1 << 5),
     ("FIXED_TIMEOUT", 1 << 10),
     ("OFFLOAD", 1 << 14),
+    ("HW_OFFLOAD", 1 << 15),
 ];
 /// Bit of `SEEN_REPLY` (`IPS_SEEN_REPLY`).
 pub const SEEN_REPLY: u32 = 1 << 1;
@@ -58,10 +70,17 @@ pub fn has_ports(protocol: u8) -> bool {
     WITH_PORTS.contains(&protocol)
 }
 
-/// Returns the name of a TCP state; `None` for an unknown one.
+/// Returns the names of a protocol's states by number; empty for a protocol without states.
 #[must_use]
-pub fn tcp_state_name(state: u8) -> Option<&'static str> {
-    TCP_STATES.get(usize::from(state)).copied()
+pub fn states(protocol: u8) -> &'static [&'static str] {
+    let known = STATES.iter().find(|(known, _)| *known == protocol);
+    known.map_or(&[], |(_, states)| states)
+}
+
+/// Returns the name of a protocol's state; `None` for an unknown one.
+#[must_use]
+pub fn state_name(protocol: u8, state: u8) -> Option<&'static str> {
+    states(protocol).get(usize::from(state)).copied()
 }
 
 /// Returns the names of status bits, as `--status` accepts them.
@@ -78,8 +97,9 @@ mod tests {
     #[test]
     fn known_numbers_have_names() {
         assert_eq!((protocol_name(17), protocol_name(50)), (Some("udp"), None));
-        assert_eq!(tcp_state_name(3), Some("ESTABLISHED"));
-        assert_eq!(tcp_state_name(10), None);
+        assert_eq!(state_name(6, 3), Some("ESTABLISHED"));
+        assert_eq!(state_name(132, 4), Some("ESTABLISHED"));
+        assert_eq!((state_name(6, 10), state_name(17, 0)), (None, None));
         let names = |status| status_names(status).collect::<Vec<_>>();
         assert_eq!(names(0b1110), ["SEEN_REPLY", "ASSURED", "CONFIRMED"]);
         assert_eq!(names(0b1000), ["CONFIRMED", "UNREPLIED"]);

@@ -1,12 +1,13 @@
 //! Filters of flows.
 
-use ipnet::IpNet;
 use protobuf::MessageField;
 
 use super::{ip, ip_bytes, narrow};
 use crate::proto::conntrack as wire;
 use patchbay_codec::Bulk;
-use patchbay_types::conntrack::{Ends, Filter, FilterFields, Mark, Nat, StatusMask, Translated};
+use patchbay_types::conntrack::{
+    Ends, Filter, FilterFields, IcmpFilter, Mark, Masked, Nat, StatusMask, Translated,
+};
 use patchbay_types::ipvs::Family;
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -26,22 +27,31 @@ fn number<T: TryFrom<u32>>(
     number.transpose()
 }
 
-fn net_to_wire(net_option: Option<IpNet>) -> MessageField<wire::Net> {
-    let net = |net: IpNet| wire::Net {
-        address: ip_bytes(net.addr()),
-        prefix: net.prefix_len().into(),
-        ..wire::Net::default()
+fn net_to_wire(net_option: Option<Masked>) -> MessageField<wire::Net> {
+    let net = |net: Masked| {
+        let mut wire = wire::Net {
+            address: ip_bytes(net.address()),
+            ..wire::Net::default()
+        };
+        match net.prefix_len() {
+            Some(prefix) => wire.prefix = prefix.into(),
+            None => wire.mask = ip_bytes(net.mask()),
+        }
+        wire
     };
     net_option.map(net).into()
 }
 
-fn net(wire: &MessageField<wire::Net>, field: &str) -> Result<Option<IpNet>, FieldError> {
+fn net(wire: &MessageField<wire::Net>, field: &str) -> Result<Option<Masked>, FieldError> {
     let net = |wire: &wire::Net| {
-        let address = ip(&wire.address).map_err(|invalid| invalid.in_field(field))?;
-        IpNet::new(address, narrow(wire.prefix, field)?).map_err(|_| {
-            let rule = "a prefix has at most 32 (IPv4) or 128 (IPv6) bits";
-            InvalidValue::new(&wire.prefix, rule).in_field(field)
-        })
+        let ip = |bytes: &[u8]| ip(bytes).map_err(|invalid| invalid.in_field(field));
+        let address = ip(&wire.address)?;
+        if wire.mask.is_empty() {
+            let net = Masked::prefix(address, narrow(wire.prefix, field)?);
+            return net.map_err(|invalid| invalid.in_field(field));
+        }
+        Masked::new(address, ip(&wire.mask)?)
+            .map_err(|rule| InvalidValue::new(&address, rule.to_string()).in_field(field))
     };
     wire.as_ref().map(net).transpose()
 }
@@ -52,6 +62,7 @@ fn ends_to_wire(ends: Ends) -> MessageField<wire::Ends> {
         dst: net_to_wire(ends.dst),
         src_port: number_to_wire(ends.src_port),
         dst_port: number_to_wire(ends.dst_port),
+        zone: number_to_wire(ends.zone),
         ..wire::Ends::default()
     })
 }
@@ -62,7 +73,52 @@ fn ends(wire: &wire::Ends, field: &str) -> Result<Ends, FieldError> {
         dst: net(&wire.dst, field)?,
         src_port: number(&wire.src_port, field)?,
         dst_port: number(&wire.dst_port, field)?,
+        zone: number(&wire.zone, field)?,
     })
+}
+
+fn icmp_to_wire(icmp: IcmpFilter) -> MessageField<wire::Icmp> {
+    let IcmpFilter { kind, code, id } = icmp;
+    let wire = wire::Icmp {
+        type_: number_to_wire(kind),
+        code: number_to_wire(code),
+        id: number_to_wire(id),
+        ..wire::Icmp::default()
+    };
+    (icmp != IcmpFilter::default()).then_some(wire).into()
+}
+
+fn icmp(wire: &wire::Icmp) -> Result<IcmpFilter, FieldError> {
+    Ok(IcmpFilter {
+        kind: number(&wire.type_, "icmp")?,
+        code: number(&wire.code, "icmp")?,
+        id: number(&wire.id, "icmp")?,
+    })
+}
+
+fn labels(wire: &[u8]) -> Result<u128, FieldError> {
+    if wire.is_empty() {
+        return Ok(0);
+    }
+    let length = || format!("{} bytes", wire.len());
+    wire.try_into()
+        .map(u128::from_be_bytes)
+        .map_err(|_| InvalidValue::new(&length(), "labels have 16 bytes").in_field("labels"))
+}
+
+/// Returns whether a filter uses criteria that the first release doesn't know.
+#[must_use]
+pub fn needs_feature(filter: &Filter) -> bool {
+    const TCP: u8 = 6;
+    let fields = filter.parts();
+    let ends = [fields.orig, fields.reply];
+    let has_holes = |net: Masked| net.prefix_len().is_none();
+    fields.icmp != IcmpFilter::default()
+        || fields.labels != 0
+        || (fields.state.is_some() && fields.protocol != Some(TCP))
+        || ends.iter().any(|ends| {
+            ends.zone.is_some() || [ends.src, ends.dst].into_iter().flatten().any(has_holes)
+        })
 }
 
 fn translated_to_wire(nat: Option<Translated>) -> MessageField<wire::Translated> {
@@ -94,9 +150,11 @@ impl From<&Filter> for wire::DeleteRequest {
             orig,
             reply,
             protocol,
-            tcp_state,
+            state,
+            icmp,
             mark,
             zone,
+            labels,
             status,
             id,
             nat,
@@ -110,7 +168,7 @@ impl From<&Filter> for wire::DeleteRequest {
             orig: ends_to_wire(orig),
             reply: ends_to_wire(reply),
             protocol: number_to_wire(protocol),
-            tcp_state: number_to_wire(tcp_state),
+            tcp_state: number_to_wire(state),
             mark: number_to_wire(mark.map(|mark| mark.value)),
             mark_mask: mark.map_or(0, |mark| mark.mask),
             zone: number_to_wire(zone),
@@ -120,6 +178,11 @@ impl From<&Filter> for wire::DeleteRequest {
             src_nat: translated_to_wire(nat.source),
             dst_nat: translated_to_wire(nat.destination),
             any_nat: translated_to_wire(nat.any),
+            icmp: icmp_to_wire(icmp),
+            labels: match labels {
+                0 => Vec::new(),
+                bits => bits.to_be_bytes().to_vec(),
+            },
             ..Self::default()
         }
     }
@@ -143,9 +206,11 @@ impl TryFrom<&wire::DeleteRequest> for Filter {
             orig: ends(&wire.orig, "orig")?,
             reply: ends(&wire.reply, "reply")?,
             protocol: number(&wire.protocol, "protocol")?,
-            tcp_state: number(&wire.tcp_state, "tcp_state")?,
+            state: number(&wire.tcp_state, "tcp_state")?,
+            icmp: icmp(&wire.icmp)?,
             mark: number(&wire.mark, "mark")?.map(|value| Mark { value, mask }),
             zone: number(&wire.zone, "zone")?,
+            labels: labels(&wire.labels)?,
             status: StatusMask {
                 set: wire.status_set,
                 clear: wire.status_clear,

@@ -141,12 +141,14 @@ fn conntrack_messages(add: &mut impl FnMut(&str, Vec<u8>)) {
     );
     add(
         "Conntrack.List.request",
-        bytes(&convert::conntrack::list_request(Some(&filter()))),
+        bytes(&in_layout_0(convert::conntrack::list_request(Some(
+            &filter(),
+        )))),
     );
     add(
         "Conntrack.List.reply",
         bytes(&conntrack_wire::ListChunk {
-            flows: concat(flows()),
+            flows: flows_in_layout_0(),
             ..Default::default()
         }),
     );

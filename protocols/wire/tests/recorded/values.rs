@@ -1,11 +1,10 @@
 //! Values of the recorded messages.
 
-use ipnet::IpNet;
-use patchbay_codec::{Packed, TableRowRef, pack};
+use patchbay_codec::{Packed, TableRowRef, pack, pack_flow};
 use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
 use patchbay_grammar::{NoNames, split};
 use patchbay_types::conntrack::{
-    Ends, Filter, FilterFields, Flow, Mark, Nat, StatusMask, Translated, Tuple,
+    Ends, Filter, FilterFields, Flow, IcmpFilter, Mark, Masked, Nat, StatusMask, Translated, Tuple,
 };
 use patchbay_types::ipvs::{
     self, Change, Connection, Forward, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
@@ -14,6 +13,7 @@ use patchbay_types::{
     Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec, Mtu,
     PciAddress, PciPath, QueuePairs, RoutePattern, RouteRequest, RouteSpec, Scope,
 };
+use patchbay_wire::proto::conntrack::ListRequest;
 
 /// Commands of ipvsadm that cover each change of the table.
 pub(super) const COMMANDS: [&str; 17] = [
@@ -137,7 +137,7 @@ pub(super) fn patterns() -> Vec<RoutePattern> {
 }
 
 pub(super) fn filter() -> Filter {
-    let net = |text: &str| Some(text.parse::<IpNet>().unwrap());
+    let net = |ip: &str, prefix| Masked::prefix(ip.parse().unwrap(), prefix).ok();
     let nat = |address: &str, port| {
         Some(Translated {
             address: address.parse().ok(),
@@ -147,22 +147,25 @@ pub(super) fn filter() -> Filter {
     Filter::new(FilterFields {
         family: Some(ipvs::Family::V4),
         orig: Ends {
-            src: net("10.0.0.0/8"),
-            dst: net("10.1.0.1/32"),
+            src: net("10.0.0.0", 8),
+            dst: net("10.1.0.1", 32),
             src_port: Some(0),
             dst_port: Some(443),
+            zone: None,
         },
         reply: Ends {
-            src: net("192.0.2.1/32"),
+            src: net("192.0.2.1", 32),
             ..Ends::default()
         },
         protocol: Some(6),
-        tcp_state: Some(3),
+        state: Some(3),
+        icmp: IcmpFilter::default(),
         mark: Some(Mark {
             value: 5,
             mask: 255,
         }),
         zone: Some(7),
+        labels: 0,
         status: StatusMask {
             set: 14,
             clear: 512,
@@ -177,27 +180,44 @@ pub(super) fn filter() -> Filter {
     .unwrap()
 }
 
+/// A request of the first release, which read flows in layout 0.
+pub(super) fn in_layout_0(mut request: ListRequest) -> ListRequest {
+    request.max_layout = 0;
+    request
+}
+
+pub(super) fn flows_in_layout_0() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for flow in flows() {
+        pack_flow(&flow, 0, &mut bytes);
+    }
+    bytes
+}
+
 pub(super) fn flows() -> [Flow; 2] {
     let tuple = |src: &str, dst: &str, port| Tuple {
         src: src.parse().unwrap(),
         dst: dst.parse().unwrap(),
         src_port: port,
         dst_port: Some(80),
+        icmp: None,
+        zone: 0,
     };
     let tcp = Flow {
         orig: tuple("10.0.0.9", "10.0.0.1", Some(1000)),
         reply: tuple("10.0.0.1", "10.0.0.9", None),
         protocol: 6,
-        tcp_state: Some(3),
+        state: Some(3),
         status: 14,
         mark: u32::MAX,
         zone: 7,
+        labels: 0,
         id: 300,
         timeout: Some(600),
     };
     let v6 = Flow {
         orig: tuple("fd00::9", "fd00::1", Some(53)),
-        tcp_state: None,
+        state: None,
         timeout: None,
         ..tcp
     };
