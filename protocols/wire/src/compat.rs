@@ -26,16 +26,22 @@ pub enum Feature {
     /// Filters of flows by ICMP header, labels, zone of one direction, mask with holes, and state
     /// of SCTP and DCCP.
     ConntrackCriteria,
+    /// List the programs in the guest that configure links on their own.
+    Managers,
+    /// Announce a card before it is plugged. Only in guests whose udev looks for announced cards.
+    Announce,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
         Self::Conntrack,
         Self::ConntrackCriteria,
+        Self::Managers,
+        Self::Announce,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -49,6 +55,8 @@ impl Feature {
             Self::Ipvs => "ipvs",
             Self::Conntrack => "conntrack",
             Self::ConntrackCriteria => "conntrack-criteria",
+            Self::Managers => "managers",
+            Self::Announce => "announce",
         }
     }
 

@@ -46,7 +46,7 @@ fn name<T: FromStr<Err = InvalidValue>>(text: &str) -> Result<T, FieldError> {
         .map_err(|bad: InvalidValue| bad.in_field("name"))
 }
 
-fn mac(bytes: &[u8]) -> Result<MacAddr, FieldError> {
+pub(super) fn mac(bytes: &[u8]) -> Result<MacAddr, FieldError> {
     let length = || format!("{} bytes", bytes.len());
     <[u8; 6]>::try_from(bytes)
         .map_err(|_| InvalidValue::new(&length(), "a MAC address has 6 bytes"))

@@ -4,6 +4,7 @@
 pub mod conntrack;
 pub mod ipvs;
 mod link;
+mod manager;
 mod route;
 
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 use patchbay_types::{FieldError, InvalidValue};
 
 pub use link::{configure_request, interfaces, update_request};
+pub use manager::{announce_request, managers};
 pub use route::{
     delete_request, list_request, patterns, routes, routes_reply, routes_request, specs,
 };
