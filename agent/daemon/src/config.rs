@@ -28,10 +28,12 @@ pub struct Config {
     /// Path of the IPVS undo log. Must be on tmpfs: the log has to survive an agent crash but not a
     /// reboot.
     pub undo_log: Option<PathBuf>,
+    /// Folder of the marks of cards for udev.
+    pub card_marks: Option<PathBuf>,
 }
 
 const RULE: &str = "the options are --listen vsock:PORT | unix:/PATH, --sysfs /PATH, \
-                    --ethtool auto | ioctl and --undo-log /PATH";
+                    --ethtool auto | ioctl, --undo-log /PATH and --card-marks /PATH";
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,6 +55,7 @@ impl Config {
             sysfs: PathBuf::from("/sys"),
             ethtool: EthtoolBackend::Auto,
             undo_log: None,
+            card_marks: None,
         };
         let mut args = args.into_iter();
         while let Some(option) = args.next() {
@@ -65,6 +68,7 @@ impl Config {
                 ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
                 ("--sysfs", _) => config.sysfs = value.into(),
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
+                ("--card-marks", _) => config.card_marks = Some(value.into()),
                 ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolBackend::Auto,
                 ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolBackend::Ioctl,
                 _ => return Err(invalid()),
@@ -102,12 +106,15 @@ mod tests {
             "ioctl",
             "--undo-log",
             "/run/a.undo",
+            "--card-marks",
+            "/run/marks",
         ])
         .unwrap();
         assert_eq!(unix.ethtool, EthtoolBackend::Ioctl);
         assert_eq!(unix.listen, Listen::Unix("/run/a.sock".into()));
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
         assert_eq!(unix.undo_log, Some(PathBuf::from("/run/a.undo")));
+        assert_eq!(unix.card_marks, Some(PathBuf::from("/run/marks")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use patchbay_agent::config::Config;
 use patchbay_agent::privileges;
 use patchbay_agent::server;
 use patchbay_netcfg::device::Sysfs;
+use patchbay_netcfg::managers::CardMarks;
 use patchbay_netcfg::ops::Netcfg;
 use slog::{Drain as _, Logger, crit, o, warn};
 
@@ -35,7 +36,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
             "cause" => cause(&error));
     }
     let sysfs = Sysfs::at(&config.sysfs);
-    let netcfg = Arc::new(Netcfg::open(sysfs, config.ethtool, config.undo_log)?);
+    let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log)?;
+    let netcfg = Arc::new(netcfg.with_marks(config.card_marks.map(CardMarks::at)));
     match netcfg.ipvs.recover() {
         Ok(None) => {}
         Ok(Some(_)) => warn!(log, "an interrupted rule file was undone"),

@@ -2,7 +2,8 @@
 //!
 //! This is the agent without its RPC transport. [`ops`] holds the operations, which validate, order
 //! and roll back; below it, [`rtnl`], [`ethtool`], [`ipvs`] and [`conntrack`] convert between domain
-//! types and netlink attributes, and [`device`] finds a card by its PCI path. Everything acts on the
+//! types and netlink attributes, [`device`] finds a card by its PCI path, and
+//! [`managers`] keeps network managers away from it. Everything acts on the
 //! network namespace of the thread that opened it.
 //!
 //! ```no_run
@@ -34,6 +35,7 @@ pub mod ethtool;
 pub mod fuzz;
 mod inet;
 pub mod ipvs;
+pub mod managers;
 pub mod modules;
 pub mod ops;
 pub mod rtnl;

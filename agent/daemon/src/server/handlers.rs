@@ -8,9 +8,10 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkChange, LinkSpec, PciPath};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
-    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, HelloReply, HelloRequest,
-    Interface, ListInterfacesReply, ListInterfacesRequest, ListRoutesReply, ListRoutesRequest,
-    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    AnnounceCardReply, AnnounceCardRequest, ConfigureInterfaceRequest, Configured,
+    DeleteRoutesRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
+    ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListRoutesReply,
+    ListRoutesRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -110,7 +111,8 @@ pub(super) use unary;
 impl Agent for Handlers {
     /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
-        let features = Feature::ALL.map(Feature::name).into_iter();
+        let has = |feature: &Feature| *feature != Feature::Announce || self.netcfg.has_marks();
+        let features = Feature::ALL.into_iter().filter(has).map(Feature::name);
         let features = features.chain([self.netcfg.ethtool]);
         Ok(HelloReply {
             api_version: API_VERSION,
@@ -135,6 +137,22 @@ impl Agent for Handlers {
                 discovery_us: micros(done.discovery),
                 netlink_us: micros(done.netlink),
                 ..Configured::default()
+            })
+        }
+
+        "announce_card": announce_card(
+            netcfg, request: AnnounceCardRequest
+        ) -> AnnounceCardReply {
+            netcfg.announce((&request).try_into()?)?;
+            Ok(AnnounceCardReply::default())
+        }
+
+        "list_managers": list_managers(
+            netcfg, _request: ListManagersRequest
+        ) -> ListManagersReply {
+            Ok(ListManagersReply {
+                managers: netcfg.managers()?.iter().map(Into::into).collect(),
+                ..ListManagersReply::default()
             })
         }
 

@@ -1,6 +1,7 @@
 //! Errors of operations on links, addresses and routes.
 
 use std::fmt;
+use std::io;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
@@ -136,6 +137,12 @@ pub enum Error {
         /// Maximum of the device.
         offered: QueuePairs,
     },
+    /// A card can't be marked for udev.
+    #[error("could not mark the card for the guest's network managers")]
+    Mark(#[source] io::Error),
+    /// The processes can't be listed.
+    #[error("could not list the processes of the guest")]
+    Processes(#[source] io::Error),
     /// A netlink socket failed, or the kernel refused a dump.
     #[error("netlink request failed")]
     Netlink(#[from] patchbay_netlink::Error),
@@ -170,6 +177,7 @@ impl From<Error> for Failure {
             | Error::Superseded(_)
             | Error::OtherMac { .. }
             | Error::Gone(_) => of(Kind::NotYet),
+            Error::Mark(_) | Error::Processes(_) => of(Kind::Other),
             Error::Tentative(_) => of(Kind::NotYet).with_field("addresses"),
             Error::Duplicate(_) => of(Kind::Exists).with_field("addresses"),
             Error::NoInterface(_) => of(Kind::NotFound).with_field("name"),

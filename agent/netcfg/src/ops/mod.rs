@@ -13,17 +13,19 @@ mod rename;
 mod routes;
 mod step;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    DadPolicy, Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
+    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, NetworkManager, PciPath, Route,
+    RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolLink};
+use crate::managers::{self, CardMarks};
 use crate::rtnl::{address, link};
 use claims::{Claim, Claims};
 use configure::SavedLink;
@@ -77,6 +79,7 @@ pub struct Netcfg {
     pub ethtool: &'static str,
     sockets: Mutex<Sockets>,
     claims: Claims,
+    marks: Option<CardMarks>,
     /// Operations on IPVS.
     pub ipvs: IpvsOps,
     /// Operations on connection tracking.
@@ -115,9 +118,36 @@ impl Netcfg {
             ethtool,
             sockets: Mutex::new(sockets),
             claims: Claims::default(),
+            marks: None,
             ipvs: IpvsOps::open(undo_log)?,
             conntrack: ConntrackOps::default(),
         })
+    }
+
+    /// Marks cards for the guest's udev.
+    #[must_use]
+    pub fn with_marks(self, marks: Option<CardMarks>) -> Self {
+        Self { marks, ..self }
+    }
+
+    /// Returns whether cards are marked.
+    pub fn has_marks(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// Announces a card before it appears, so that no network manager configures it.
+    pub fn announce(&self, mac: MacAddr) -> Result<(), Error> {
+        let Some(marks) = &self.marks else {
+            return Ok(());
+        };
+        let links = link::list(&mut self.lock().route)?;
+        let present = |mac| links.iter().any(|link| link.mac == Some(mac));
+        marks.add(mac, present).map_err(Error::Mark)
+    }
+
+    /// Lists the programs that configure links on their own.
+    pub fn managers(&self) -> Result<Vec<NetworkManager>, Error> {
+        managers::running(Path::new("/")).map_err(Error::Processes)
     }
 
     /// Returns the kernel's release (`uname -r`).
@@ -142,6 +172,8 @@ impl Netcfg {
     ) -> Result<Configured, Error> {
         let start = Instant::now();
         let claim = self.claims.claim(path);
+        // For hosts that don't announce cards, and after a reboot of the guest.
+        self.announce(spec.parts().mac)?;
         let index = self.wait_for_card(&claim, spec, deadline)?;
         let discovery = start.elapsed();
         let saved = {
