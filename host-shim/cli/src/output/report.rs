@@ -3,7 +3,7 @@
 use std::fmt;
 
 use patchbay_host::ops::{
-    BusSlots, CardStatus, Examination, MachineStatus, Mechanism, Requirement,
+    BusSlots, CardStatus, Examination, MachineStatus, ManagerStatus, Mechanism, Requirement,
 };
 use patchbay_host::sandbox::Phase;
 use patchbay_types::text::escape_controls;
@@ -37,6 +37,9 @@ impl fmt::Display for Report<'_> {
             )?;
         }
         writeln!(f)?;
+        for manager in agent.managers.iter().flatten() {
+            write_manager(f, manager)?;
+        }
         if let Some(netns) = &examination.netns {
             writeln!(f, "netns      {}", escape_controls(netns))?;
         }
@@ -82,6 +85,19 @@ fn write_machine(f: &mut fmt::Formatter<'_>, machine: &MachineStatus) -> fmt::Re
         Mechanism::Native => "by native hot-plug, which takes about 6 s",
     };
     writeln!(f, "unplugging {unplugging}")
+}
+
+fn write_manager(f: &mut fmt::Formatter<'_>, manager: &ManagerStatus) -> fmt::Result {
+    let (name, pid) = (escape_controls(&manager.name), manager.pid);
+    let treatment = if manager.excludes_cards {
+        "its configuration excludes the cards"
+    } else {
+        "it can change the cards"
+    };
+    writeln!(
+        f,
+        "manager    {name} (process {pid} of the guest): {treatment}"
+    )
 }
 
 fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
@@ -136,6 +152,11 @@ mod tests {
                 version: None,
                 kernel: None,
                 features: Vec::new(),
+                managers: Some(vec![ManagerStatus {
+                    name: text(),
+                    pid: 7,
+                    excludes_cards: false,
+                }]),
             },
             netns: Some(text()),
             vhost_net: true,
@@ -150,7 +171,7 @@ mod tests {
             missing: Vec::new(),
         };
         let shown = Report(&examination).to_string();
-        assert_eq!(shown.lines().count(), 11, "{shown}");
+        assert_eq!(shown.lines().count(), 12, "{shown}");
         assert!(!shown.contains(['\x1b', '\u{202e}']), "{shown:?}");
     }
 
@@ -169,6 +190,7 @@ mod tests {
                 version: None,
                 kernel: None,
                 features: Vec::new(),
+                managers: None,
             },
             netns: None,
             vhost_net: false,
@@ -181,7 +203,7 @@ mod tests {
                 blocker: None,
             }],
         };
-        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
+        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[],"managers":null},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
         assert_eq!(serde_json::to_string(&examination).unwrap(), json);
     }
 }

@@ -43,12 +43,18 @@ impl Greeting {
         })
     }
 
+    /// Returns whether the agent has a feature.
+    #[must_use]
+    pub fn has(&self, feature: Feature) -> bool {
+        feature.is_announced(&self.reply)
+    }
+
     /// Checks that the agent has a feature.
     ///
     /// # Errors
     /// [`Kind::Unsupported`], naming the feature.
     pub fn require(&self, feature: Feature) -> Result<(), Failure> {
-        if feature.is_announced(&self.reply) {
+        if self.has(feature) {
             return Ok(());
         }
         Err(self.lacks(&format!("the feature '{feature}'")))

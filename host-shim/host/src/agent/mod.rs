@@ -10,6 +10,7 @@ mod conntrack;
 mod greeting;
 mod ipvs;
 mod list;
+mod managers;
 mod sysctl;
 #[cfg(test)]
 mod tests;

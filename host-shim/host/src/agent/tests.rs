@@ -134,6 +134,10 @@ fn agent_without_feature_list_has_all_of_the_first_release() {
         let first = Feature::FIRST.contains(&feature);
         assert_eq!(agent.require(feature).is_ok(), first, "{feature}");
     }
+    agent
+        .announce("02:00:00:00:00:01".parse().unwrap())
+        .unwrap();
+    assert_eq!(agent.managers(), Ok(None));
     let greeting = agent.greeting().unwrap();
     assert!(greeting.require_layout(Bulk::Routes, 0).is_ok());
     let failure = greeting.require_layout(Bulk::Routes, 1).unwrap_err();

@@ -8,8 +8,8 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 use serde::{Serialize, Serializer};
 
+use super::agent_status::{self, AgentStatus};
 use super::reach;
-use crate::agent::Agent;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::open_nsfs;
 use crate::qmp::command::{QomGet, QueryVersion};
@@ -75,19 +75,6 @@ pub struct BusSlots {
     pub bus: String,
     /// Number of free slots.
     pub free: usize,
-}
-
-/// Agent. Version, kernel and features are empty if it does not reply.
-#[derive(Debug, Clone, Serialize)]
-pub struct AgentStatus {
-    /// URL.
-    pub address: String,
-    /// Version of the agent.
-    pub version: Option<String>,
-    /// Kernel release of the guest.
-    pub kernel: Option<String>,
-    /// Features of the agent on that kernel.
-    pub features: Vec<String>,
 }
 
 /// Card of patchbay.
@@ -157,6 +144,9 @@ requirements! {
         "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator";
     AGENT = "agent":
         "a card would have no name and no address, so none is plugged";
+    EXCLUDED_CARDS = "excluded cards":
+        "a network manager of the guest configures patchbay's cards, too, and can remove their \
+         addresses and routes: docs/guests.md has the setting that it needs";
     TUN = "/dev/net/tun":
         "a TAP can't be opened, so no card can be connected to the host";
     NETNS = "network namespace":
@@ -297,19 +287,20 @@ impl Findings {
     }
 
     fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
-        let greet = || Agent::connect(&sandbox.agent).and_then(|agent| agent.greeting());
         // A vsock proxy can be broken by a connection to a machine that doesn't run.
-        let greeting = info.filter(|info| info.running.is_ok()).and_then(|info| {
-            let greeting = info.reachable.clone().and_then(|()| greet());
-            self.require(AGENT, greeting)
+        let answers = info.filter(|info| info.running.is_ok()).and_then(|info| {
+            let answers = info
+                .reachable
+                .clone()
+                .and_then(|()| agent_status::query(sandbox));
+            self.require(AGENT, answers)
         });
-        let greeting = greeting.as_ref();
-        AgentStatus {
-            address: sandbox.agent.to_string(),
-            version: greeting.map(|greeting| greeting.version.clone()),
-            kernel: greeting.map(|greeting| greeting.kernel.clone()),
-            features: greeting.map_or_else(Vec::new, |greeting| greeting.features.clone()),
+        let status = AgentStatus::new(&sandbox.agent, answers);
+        let mut managers = status.managers.iter().flatten();
+        if managers.any(|manager| !manager.excludes_cards) {
+            self.push(EXCLUDED_CARDS, None);
         }
+        status
     }
 
     /// Checks the host; returns whether it has vhost-net.

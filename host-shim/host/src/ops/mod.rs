@@ -3,6 +3,7 @@
 //! A change first finishes what a process that died had begun. An operation that fails leaves the
 //! sandbox as it was, or its failure mentions the cleanup that the next change completes.
 
+mod agent_status;
 mod examine;
 mod reach;
 
@@ -21,9 +22,9 @@ use crate::qmp::{self, Session};
 use crate::sandbox::{CardRecord, Journal, Lock, Sandbox, StateDir};
 
 pub use crate::hotplug::{Mechanism, collect};
+pub use agent_status::{AgentStatus, ManagerStatus};
 pub use examine::{
-    AgentStatus, BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus,
-    Requirement, examine,
+    BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
 pub use reach::{check_port, connect};
 
@@ -52,6 +53,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
         return Err(Failure::new(Kind::Exists, message).with_field("name"));
     }
     inventory.check_mac_unused(link.mac)?;
+    agent.announce(link.mac)?;
     hotplug::plug(&mut locked, &inventory, request, &agent, wait)
 }
 
