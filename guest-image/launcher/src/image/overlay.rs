@@ -1,5 +1,5 @@
-//! The agent and its systemd unit for guests that were not built here, as a tree to copy into a root
-//! file system and as an archive to append to an initrd.
+//! The agent, its systemd unit and configuration of network managers, for guests that were not built
+//! here: as a tree to copy into a root file system and as an archive to append to an initrd.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,26 @@ use super::build;
 use super::programs::BinDir;
 use crate::error::{Error, at};
 
-const UNIT: &str = include_str!("../../../overlay/patchbay-agent.service");
 const UNITS: &str = "/usr/lib/systemd/system";
+/// Files by their path in the guest.
+const FILES: [(&str, &str); 4] = [
+    (
+        "/usr/lib/systemd/system/patchbay-agent.service",
+        include_str!("../../../overlay/patchbay-agent.service"),
+    ),
+    (
+        "/usr/lib/udev/rules.d/70-patchbay.rules",
+        include_str!("../../../overlay/70-patchbay.rules"),
+    ),
+    (
+        "/usr/lib/systemd/network/00-0-patchbay.network",
+        include_str!("../../../overlay/00-0-patchbay.network"),
+    ),
+    (
+        "/usr/lib/systemd/network/00-0-patchbay.link",
+        include_str!("../../../overlay/00-0-patchbay.link"),
+    ),
+];
 /// Boot targets of Kata's and of other guests; linked as by `systemctl enable`.
 const TARGETS: [&str; 2] = ["kata-containers.target", "multi-user.target"];
 
@@ -31,10 +49,9 @@ pub(crate) fn write(options: &OverlayOptions) -> Result<(), Error> {
     let mut archive = Archive::default();
     let agent = options.bin_dir.read("patchbay-agent")?;
     archive.program("/usr/bin/patchbay-agent", agent);
-    archive.file(
-        &format!("{UNITS}/patchbay-agent.service"),
-        UNIT.as_bytes().to_vec(),
-    );
+    for (path, content) in FILES {
+        archive.file(path, content.as_bytes().to_vec());
+    }
     for target in TARGETS {
         let link = format!("{UNITS}/{target}.wants/patchbay-agent.service");
         archive.link_if_free(&link, "../patchbay-agent.service");
