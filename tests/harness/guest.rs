@@ -26,6 +26,19 @@ pub fn linux_6_12() -> [String; 2] {
     ["--image".to_owned(), image.display().to_string()]
 }
 
+/// Arguments of [`Guest::start_debian`] for a card at boot, `enp0s28`. QEMU serves DHCP on it, and nothing
+/// beyond it can be reached.
+pub const BOOT_CARD: [&str; 8] = [
+    "--extra-qemu-arg",
+    "-netdev",
+    "--extra-qemu-arg",
+    "user,id=boot,restrict=on",
+    "--extra-qemu-arg",
+    "-device",
+    "--extra-qemu-arg",
+    "virtio-net-pci,netdev=boot,addr=0x1c",
+];
+
 /// Memory for the unpacked root file system of the guest with Debian, in MiB.
 const DEBIAN_MEMORY: &str = "512";
 
