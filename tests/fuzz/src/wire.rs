@@ -34,6 +34,7 @@ pub(crate) fn run(data: &[u8]) {
             |wire: &agent::UpdateInterfaceRequest| wire.try_into(),
             convert::update_request,
         ),
+        b'4' => managers(bytes),
         b'7'..=b'9' => routes(kind, bytes),
         b'd' => kept::<ipvs::StatusReply, _, _>(bytes, status, |value| value.into()),
         b'e' => rows(bytes),
@@ -91,6 +92,15 @@ fn interfaces(bytes: &[u8]) {
         agent::ListInterfacesReply {
             interfaces: listed.iter().map(Into::into).collect(),
             ..agent::ListInterfacesReply::default()
+        }
+    });
+}
+
+fn managers(bytes: &[u8]) {
+    kept(bytes, convert::managers, |listed| {
+        agent::ListManagersReply {
+            managers: listed.iter().map(Into::into).collect(),
+            ..agent::ListManagersReply::default()
         }
     });
 }
