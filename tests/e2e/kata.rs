@@ -208,10 +208,9 @@ fn overlay_archive_extends_initrd() {
     let wanted =
         "rootfs/usr/lib/systemd/system/kata-containers.target.wants/patchbay-agent.service";
     let unit = fs::read_to_string(overlay.join(wanted)).unwrap();
-    assert!(
-        unit.contains("ExecStart=/usr/bin/patchbay-agent --undo-log /run/patchbay-agent/undo\n"),
-        "{unit}"
-    );
+    let start = "ExecStart=/usr/bin/patchbay-agent --undo-log /run/patchbay-agent/undo \
+                 --card-marks /run/patchbay-agent/cards\n";
+    assert!(unit.contains(start), "{unit}");
 
     let image = Built::Image.dir().canonicalize().unwrap();
     symlink(image.join("vmlinux"), folder.path().join("vmlinux")).unwrap();
