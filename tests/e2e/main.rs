@@ -5,6 +5,7 @@
 mod agent;
 mod agent_killed;
 mod batch;
+mod bridge;
 mod concurrent;
 mod conntrack_differential;
 mod conntrack_list;

@@ -279,8 +279,7 @@ impl Netcfg {
     /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
     fn wait_for_carrier(&self, index: u32) -> Result<(), patchbay_netlink::Error> {
         device::wait_until(Instant::now() + CARRIER_TIMEOUT, || {
-            let links = link::list(&mut self.lock().route)?;
-            let link = links.iter().find(|link| link.index == index);
+            let link = link::get(&mut self.lock().route, index)?;
             Ok::<_, patchbay_netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
         })?;
         Ok(())

@@ -1,6 +1,7 @@
 //! Links: listing, and changes of one setting each.
 
 use libc::{IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK};
+use nix::errno::Errno;
 use patchbay_types::{Arp, LinkName, MacAddr, Mtu};
 
 use super::header;
@@ -80,6 +81,23 @@ pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> 
         body.u32(IFLA_EXT_MASK, SKIP_STATS);
     });
     dump(socket, &request, |payload| Link::read(payload).map(Some))
+}
+
+/// Reads a link; `None` if there is none with this index.
+///
+/// Since 6.8 Linux handles a pending change of the carrier first. Otherwise that can take a second, in
+/// which IPv6 doesn't use the link.
+pub fn get(socket: &mut impl Transport<Rtnetlink>, index: u32) -> Result<Option<Link>, Error> {
+    let request = Batch::of(RTM_GETLINK, Flags::Plain, |body| {
+        body.raw(&[0; 4]);
+        body.raw(&index.to_ne_bytes());
+        body.raw(&[0; 8]);
+        body.u32(IFLA_EXT_MASK, SKIP_STATS);
+    });
+    match patchbay_netlink::get(socket, &request, Link::read) {
+        Err(Error::Refused(error)) if error.is(Errno::ENODEV) => Ok(None),
+        link => link.map(Some),
+    }
 }
 
 /// New value of one setting of a link.

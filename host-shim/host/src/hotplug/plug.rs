@@ -16,7 +16,7 @@ use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
 use crate::netns::HostLinkState;
 use crate::qmp::Session;
-use crate::qmp::command::{DeviceAdd, MultiQueue};
+use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
 use crate::sandbox::{BackendRecord, CardRecord, Phase};
 
 /// Backend that passed its checks; nothing has been changed for it yet.
@@ -64,7 +64,10 @@ pub(crate) fn plug(
             })
         });
     match plugged {
-        Ok(()) => Ok(slot.path),
+        Ok(()) => {
+            announce_to_neighbours(&mut locked.qmp, &card);
+            Ok(slot.path)
+        }
         Err(failure) => Err(undo(locked, &card, failure)),
     }
 }
@@ -151,6 +154,20 @@ fn add_device(
     };
     let added = qmp.run(&device).map(drop);
     added.map_err(|error| Failure::from(error).context("could not plug the card"))
+}
+
+/// Announces the card's addresses: a host that looked for one of them earlier repeats its question
+/// only after a second.
+fn announce_to_neighbours(qmp: &mut Session, card: &CardRecord) {
+    let announcement = AnnounceSelf {
+        initial: 50,
+        max: 50,
+        step: 0,
+        rounds: 1,
+        interfaces: [&CardRecord::device_id(&card.name)],
+    };
+    // Neighbours find the card without it.
+    let _ = qmp.run(&announcement);
 }
 
 fn undo(locked: &mut LockedSandbox<'_>, card: &CardRecord, failure: Failure) -> Failure {

@@ -74,6 +74,15 @@ commands! {
         #[serde(flatten)]
         multi_queue: Option<MultiQueue>,
     } -> IgnoredAny;
+    /// Makes QEMU send RARP packets from these cards, and their guest announce its addresses.
+    "announce-self" AnnounceSelf<'a> {
+        /// Milliseconds before the second round, as the next two; none follows.
+        initial: u16,
+        max: u16,
+        step: u16,
+        rounds: u16,
+        interfaces: [&'a str; 1],
+    } -> IgnoredAny;
     "device_del" DeviceDel<'a> { id: &'a str } -> IgnoredAny;
 
     "qom-list" QomList<'a> { path: &'a str } -> Vec<ObjectPropertyInfo>;
