@@ -154,7 +154,7 @@ fn doctor_reports_impact_of_each_lack() {
             ("query-memdev", _) => json!([{"share": true}, {"share": false}]),
             ("qom-get", Some("/machine")) => json!("virt-10.0-machine"),
             ("human-monitor-command", _) => json!(""),
-            ("qom-list", Some("/machine/i440fx")) => {
+            ("qom-list", Some("/machine/i440fx")) | ("x-query-virtio-status", _) => {
                 return Some(json!({"error": {"class": "DeviceNotFound", "desc": "no"}}));
             }
             _ => json!([]),

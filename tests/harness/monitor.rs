@@ -178,7 +178,7 @@ pub fn empty_machine(request: &Value) -> Value {
         ("human-monitor-command", _, _) => json!(""),
         ("query-status", _, _) => json!({"status": "running", "running": true}),
         ("qom-list", "/machine/i440fx", _)
-        | ("device_del" | "netdev_del" | "chardev-remove", _, _) => {
+        | ("x-query-virtio-status" | "device_del" | "netdev_del" | "chardev-remove", _, _) => {
             return qmp_error("DeviceNotFound");
         }
         ("closefd", _, _) => {

@@ -74,7 +74,8 @@ impl FakeMachine {
     /// Returns the names of the commands that change something.
     fn change_names(&self) -> Vec<String> {
         let mut names = self.command_names();
-        names.retain(|name| !name.starts_with('q') && name != "human-monitor-command");
+        let queries = ["q", "x-query", "human-monitor-command"];
+        names.retain(|name| !queries.iter().any(|query| name.starts_with(query)));
         names
     }
 

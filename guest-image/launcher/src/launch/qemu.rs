@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use patchbay_host::ops::VSOCK_DEVICE;
 use patchbay_types::endpoint::Endpoint;
 
 use super::accel::Accel;
@@ -104,7 +105,8 @@ impl QemuCommand<'_> {
             list.option("-chardev", self.with_file("socket,id=vsock,path=", VHOST));
             "vhost-user-vsock-pci,chardev=vsock".to_owned()
         };
-        list.option("-device", format!("{device},bus={bus},addr={VSOCK_SLOT}"));
+        let device = format!("{device},id={VSOCK_DEVICE},bus={bus},addr={VSOCK_SLOT}");
+        list.option("-device", device);
         list.0.extend(extra.iter().cloned());
         list.0
     }
@@ -204,7 +206,7 @@ mod tests {
             "-object memory-backend-memfd,id=mem,size=256M,share=on",
             "-device pcie-root-port,id=rp1,bus=pcie.0,addr=0x1,chassis=1",
             "-device pcie-root-port,id=rp2,bus=pcie.0,addr=0x2,chassis=2",
-            "-device vhost-user-vsock-pci,chardev=vsock,bus=pcie.0,addr=0x1e",
+            "-device vhost-user-vsock-pci,chardev=vsock,id=vsock,bus=pcie.0,addr=0x1e",
             "nokaslr mitigations=off",
         ] {
             assert!(line.contains(part), "{part} is missing in {line}");
@@ -232,7 +234,7 @@ mod tests {
     fn kernel_vsock_gets_its_cid() {
         let line = line("q35", Accel::Kvm, "vsock://77:1061");
         assert!(line.contains("-device vhost-vsock-pci,guest-cid=77,"));
-        assert!(!line.contains("id=vsock"), "{line}");
+        assert!(!line.contains("chardev=vsock"), "{line}");
     }
 
     #[test]

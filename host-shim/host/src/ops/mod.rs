@@ -22,6 +22,7 @@ use crate::qmp::{self, Session};
 use crate::sandbox::{CardRecord, Journal, Lock, Sandbox, StateDir};
 
 pub use crate::hotplug::{Mechanism, collect};
+pub use crate::qmp::VSOCK_DEVICE;
 pub use agent_status::{AgentStatus, ManagerStatus};
 pub use examine::{
     BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,

@@ -82,6 +82,9 @@ pub(super) fn check(qmp: &mut Session, endpoint: &Endpoint) -> Result<(), Failur
 
 /// Returns whether the guest's driver uses the vsock device. Until QEMU 7.2 the answer is unknown.
 fn has_vsock_driver(qmp: &mut Session) -> Result<bool, Error> {
+    if let Some(vsock) = qmp.vsock() {
+        return Ok(vsock.vhost_started);
+    }
     let devices = match qmp.run(&QueryVirtio {}) {
         Err(Error::Refused { .. }) => return Ok(true),
         devices => devices?,

@@ -7,3 +7,4 @@ mod session;
 
 pub(crate) use error::Error;
 pub(crate) use session::Session;
+pub use session::VSOCK_DEVICE;

@@ -12,7 +12,9 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
 use serde::Serialize;
 
-use super::command::{QmpCapabilities, QmpCommand, QueryStatus, StatusInfo};
+use super::command::{
+    QmpCapabilities, QmpCommand, QueryStatus, QueryVirtioStatus, StatusInfo, VirtioStatus,
+};
 use super::error::Error;
 use super::message::{Event, Message, QmpError};
 use crate::process::Process;
@@ -20,6 +22,8 @@ use crate::vsock_stream;
 
 /// Timeout of the greeting; a monitor with another client never sends it.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Id of the vsock device in machines of `patchbay-sandbox`, whose state is read without a search.
+pub const VSOCK_DEVICE: &str = "vsock";
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of a line; those of `qom-list` have some kB.
 const MAX_LINE_BYTES: usize = 4 << 20;
@@ -36,6 +40,7 @@ pub(crate) struct Session {
     events: VecDeque<Event>,
     last_id: u64,
     status: StatusInfo,
+    vsock: Option<VirtioStatus>,
     /// Set once a reply is overdue: all further commands fail at once, so that an undo leaves its
     /// work to the next command instead of waiting for each step.
     overdue: bool,
@@ -92,6 +97,7 @@ impl Session {
             events: VecDeque::new(),
             last_id: 0,
             status: StatusInfo::default(),
+            vsock: None,
             overdue: false,
         };
         let deadline = Instant::now() + timeout;
@@ -109,11 +115,25 @@ impl Session {
         };
         let mut lines = session.request(&QmpCapabilities { enable: oob })?;
         let negotiation = session.last_id;
+        // Each pass of QEMU's main loop costs a third of a millisecond, so all queries are sent at once.
         lines.extend(session.request(&QueryStatus {})?);
+        let path = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
+        lines.extend(session.request(&QueryVirtioStatus { path })?);
         session.stream.write_all(&lines)?;
         session.reply::<QmpCapabilities<'_>>(negotiation, REPLY_TIMEOUT)?;
-        session.status = session.reply::<QueryStatus>(session.last_id, REPLY_TIMEOUT)?;
+        session.status = session.reply::<QueryStatus>(negotiation + 1, REPLY_TIMEOUT)?;
+        session.vsock = match session.reply::<QueryVirtioStatus<'_>>(session.last_id, REPLY_TIMEOUT)
+        {
+            Err(Error::Refused { .. }) => None,
+            vsock => Some(vsock?),
+        };
         Ok(session)
+    }
+
+    /// Returns the state of the vsock device when the session began; `None` if the device has another
+    /// id than [`VSOCK_DEVICE`], or QEMU no such query.
+    pub(crate) fn vsock(&self) -> Option<&VirtioStatus> {
+        self.vsock.as_ref()
     }
 
     /// Returns the state that the machine had when the session began.

@@ -5,8 +5,9 @@ use std::thread;
 use super::super::command::{DeviceDel, QomList};
 use super::*;
 
-/// Reply to the second command of a session.
+/// Replies to the second and third command of a session.
 const STATUS: &str = "{\"return\":{\"status\":\"running\",\"running\":true},\"id\":2}\n";
+const VSOCK: &str = "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no\"},\"id\":3}\n";
 
 /// Connects to a monitor that sends the first text at once, one after each request, and closes.
 fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session, Error>) {
@@ -33,10 +34,12 @@ fn run_accepts_events_anywhere_and_split_lines() {
         "{\"event\":\"RESUME\"}\n{\"QMP\":{}}\n",
         "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n",
         "{\"return\":{\"status\":\"paused\",\"running\":false},\"id\":2}\n{\"event\":\"DEVICE_DELETED\",",
-        "\"data\":{\"device\":\"d\"}}\n{\"return\":[],\"id\":3}\n",
+        "\"data\":{\"device\":\"d\"}}\n{\"return\":{\"vhost-started\":true},\"id\":3}\n",
+        "{\"return\":[],\"id\":4}\n",
     ]);
     let mut session = session.unwrap();
     assert_eq!(session.status().status, "paused");
+    assert!(session.vsock().unwrap().vhost_started);
     assert_eq!(session.run(&QomList { path: "/" }).unwrap().len(), 0);
     let event = session.event(Instant::now(), |event| event.is("DEVICE_DELETED", "d"));
     assert!(event.unwrap().is_some());
@@ -53,7 +56,8 @@ fn run_ignores_reply_to_earlier_command() {
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
-        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":3}\n",
+        VSOCK,
+        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"old\"},\"id\":1}\n{\"return\":[],\"id\":4}\n",
     ]);
     assert!(session.unwrap().run(&QomList { path: "/" }).is_ok());
 }
@@ -64,8 +68,9 @@ fn run_all_returns_each_reply() {
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
-        "{\"return\":[],\"id\":3}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":4}\n\
-         {\"event\":\"STOP\"}\n{\"return\":[],\"id\":5}\n",
+        VSOCK,
+        "{\"return\":[],\"id\":4}\n{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":5}\n\
+         {\"event\":\"STOP\"}\n{\"return\":[],\"id\":6}\n",
     ]);
     let commands = ["/a", "/b", "/c"].map(|path| QomList { path });
     let replies = session.unwrap().run_all(&commands).unwrap();
@@ -79,7 +84,8 @@ fn error_reply_keeps_class_and_text() {
         "{\"QMP\":{}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
-        "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no d\"},\"id\":3}\n",
+        VSOCK,
+        "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no d\"},\"id\":4}\n",
     ]);
     let error = session.unwrap().run(&DeviceDel { id: "d" }).unwrap_err();
     assert!(error.is_absent());
@@ -116,13 +122,14 @@ fn only_device_events_are_kept() {
             )
         };
         let events = [event("A", "d"), event(&much, "d"), event("A", &much)].concat();
-        events + "{\"return\":[],\"id\":3}\n"
+        events + "{\"return\":[],\"id\":4}\n"
     });
-    static TEXTS: std::sync::LazyLock<[&'static str; 4]> = std::sync::LazyLock::new(|| {
+    static TEXTS: std::sync::LazyLock<[&'static str; 5]> = std::sync::LazyLock::new(|| {
         [
             "{\"QMP\":{}}\n",
             "{\"return\":{},\"id\":1}\n",
             STATUS,
+            VSOCK,
             &EVENTS,
         ]
     });
