@@ -127,6 +127,27 @@ fn unplug_card_of_moved_renamed_or_down_tap_succeeds() {
     assert_machine_works(&guest);
 }
 
+/// A TAP that existed gets its state back under its new name; one with its old name is another TAP.
+#[test]
+fn unplug_restores_only_the_tap_of_the_card() {
+    let guest = Guest::start(Machine::Q35);
+    let netns = guest.netns();
+    let mtu = |name: &str| netns.ip(&format!("-j link show {name}")).json()[0]["mtu"].take();
+    netns.ip("tuntap add tap-test mode tap").ok();
+    netns.ip("link set tap-test mtu 1400").ok();
+    guest.plug(&card(1)).ok();
+    assert_eq!(mtu("tap-test"), 1500);
+    netns.ip("link set tap-test down").ok();
+    netns.ip("link set tap-test name tap-new").ok();
+    netns.ip("tuntap add tap-test mode tap").ok();
+    netns.ip("link set tap-test mtu 1300").ok();
+    guest.unplug(&card(1)).assert_null();
+    assert_eq!(
+        (mtu("tap-new"), mtu("tap-test")),
+        (1400.into(), 1300.into())
+    );
+}
+
 /// The backend dies while the card is used, and does not come back.
 #[test]
 fn unplug_card_of_dead_vhost_user_backend_succeeds() {

@@ -35,7 +35,7 @@ pub(crate) struct HostLinkState {
 /// Link in a network namespace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HostLink {
-    index: u32,
+    pub(crate) index: u32,
     pub(crate) state: HostLinkState,
     pub(crate) is_tap: bool,
     /// Whether a process has the TAP open. Only rtnetlink reports that of a TAP that is down:
@@ -83,12 +83,23 @@ impl Namespace {
         run_in(self.file.as_ref(), work)
     }
 
+    /// Reads the link with this index; `None` if there is none.
+    pub(crate) fn link_at(&self, index: u32) -> io::Result<Option<HostLink>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.get(message)
+    }
+
     /// Reads a link; `None` if there is none of this name.
     pub(crate) fn link(&self, name: &LinkName) -> io::Result<Option<HostLink>> {
         let mut message = LinkMessage::default();
         // `LinkAttribute::IfName` allows only UTF-8.
         let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
         message.attributes.push(LinkAttribute::Other(name));
+        self.get(message)
+    }
+
+    fn get(&self, message: LinkMessage) -> io::Result<Option<HostLink>> {
         match self.request(RouteNetlinkMessage::GetLink(message), 0) {
             Ok(Some(link)) => Ok(Some(link)),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
@@ -98,9 +109,7 @@ impl Namespace {
     }
 
     /// Sets the MTU and the administrative state of a link where they differ.
-    pub(crate) fn set_link(&self, name: &LinkName, to: HostLinkState) -> io::Result<()> {
-        let link = self.link(name)?;
-        let link = link.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
+    pub(crate) fn set_link(&self, link: HostLink, to: HostLinkState) -> io::Result<()> {
         if link.state == to {
             return Ok(());
         }
@@ -114,7 +123,13 @@ impl Namespace {
             message.header.flags.set(LinkFlags::Up, to.up);
         }
         let set = RouteNetlinkMessage::SetLink(message);
-        self.request(set, NLM_F_ACK).map(drop)
+        self.request(set, NLM_F_ACK)?;
+        // Since 6.8 Linux handles a pending change of the carrier when a link is read. Otherwise that can
+        // take a second, in which a bridge doesn't forward to the link.
+        match self.link_at(link.index)? {
+            Some(link) if link.state == to => Ok(()),
+            _ => Err(io::Error::other("another process has changed the link")),
+        }
     }
 
     /// Sends a request and returns the link in the reply; `None` for an acknowledgement.

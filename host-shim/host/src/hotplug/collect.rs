@@ -30,7 +30,7 @@ mod tests {
     use super::super::tap::tests::{in_netns, ip};
     use super::*;
     use crate::netns::{HostLinkState, Namespace};
-    use crate::sandbox::{BackendRecord, CardRecord, Phase};
+    use crate::sandbox::{BackendRecord, CardRecord, Phase, SavedTap};
 
     const BEFORE: HostLinkState = HostLinkState {
         mtu: 1500,
@@ -50,7 +50,10 @@ mod tests {
             netns: Some(PathBuf::from("/proc/thread-self/ns/net")),
             suffix: "5f".to_owned(),
             fds: Vec::new(),
-            backend: BackendRecord::ExistingTap(BEFORE),
+            backend: BackendRecord::ExistingTap(SavedTap {
+                state: BEFORE,
+                index: None,
+            }),
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

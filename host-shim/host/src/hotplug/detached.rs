@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, RawFd};
 
+use patchbay_types::LinkName;
 use patchbay_types::failure::{Failure, Kind};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -25,10 +26,12 @@ use crate::sandbox::{BackendRecord, CardRecord};
 const PLACEHOLDER: &str = "pb-gone";
 
 /// State of the TAP of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TapState {
-    /// It exists, or the backend has none.
-    Present,
+    /// The backend has no TAP, or there is no backend.
+    None,
+    /// Its present name, which can be another one than that of the plug.
+    Present(LinkName),
     Deleted,
     /// QEMU's descriptors can't be seen, for example because it runs in another process namespace.
     Unknown,
@@ -39,8 +42,8 @@ pub(crate) enum TapState {
 struct Queue {
     /// Number of the descriptor in QEMU.
     fd: RawFd,
-    /// Name of the TAP; empty if the TAP was deleted.
-    tap: String,
+    /// Name of the TAP; `None` if the TAP was deleted.
+    tap: Option<LinkName>,
 }
 
 /// TAP backends of a machine.
@@ -69,18 +72,21 @@ impl TapBackends {
 
     /// Returns the state of a backend's TAP.
     fn state(&self, netdev: &str) -> TapState {
-        let is_deleted = |queue: &Queue| queue.tap.is_empty() || queue.tap.starts_with(PLACEHOLDER);
-        match self.queues(netdev) {
-            Ok(queues) if queues.iter().any(is_deleted) => TapState::Deleted,
-            Ok(_) => TapState::Present,
-            Err(_) => TapState::Unknown,
+        let Ok(queues) = self.queues(netdev) else {
+            return TapState::Unknown;
+        };
+        let is_placeholder = |name: &LinkName| name.as_bytes().starts_with(PLACEHOLDER.as_bytes());
+        match queues.into_iter().next().map(|queue| queue.tap) {
+            None => TapState::None,
+            Some(Some(name)) if !is_placeholder(&name) => TapState::Present(name),
+            Some(_) => TapState::Deleted,
         }
     }
 
     /// Returns the state of a card's TAP.
     pub(crate) fn state_of(&self, card: &InventoryNic) -> TapState {
         let netdev = card.netdev.as_deref();
-        netdev.map_or(TapState::Present, |netdev| self.state(netdev))
+        netdev.map_or(TapState::None, |netdev| self.state(netdev))
     }
 
     /// Attaches the queues of a deleted TAP to a placeholder, except for those that a process that died
@@ -89,13 +95,13 @@ impl TapBackends {
         let qemu = self.qemu.ok_or(io::ErrorKind::NotFound)?;
         let qemu = pidfd_open(qemu, PidfdFlags::empty())?;
         let queues = self.queues(netdev)?;
-        let attached = queues.iter().find(|queue| !queue.tap.is_empty());
-        let mut name = attached.map_or(format!("{PLACEHOLDER}%d"), |queue| queue.tap.clone());
+        let attached = queues.iter().find_map(|queue| queue.tap.as_ref());
+        let mut name = attached.map_or(format!("{PLACEHOLDER}%d"), LinkName::to_string);
         let flags = match queues.len() {
             1 => TAP,
             _ => TAP | libc::IFF_MULTI_QUEUE,
         };
-        for queue in queues.iter().filter(|queue| queue.tap.is_empty()) {
+        for queue in queues.iter().filter(|queue| queue.tap.is_none()) {
             let file = pidfd_getfd(qemu.as_fd(), queue.fd, PidfdGetfdFlags::empty())?;
             name = tap::attach(file, &name, flags)?;
         }
@@ -114,7 +120,7 @@ impl TapBackends {
         let qemu = self.qemu.ok_or(io::ErrorKind::NotFound)?;
         let read = |fd: &RawFd| {
             let path = format!("/proc/{}/fdinfo/{fd}", qemu.as_raw_nonzero());
-            let tap = tap_of(&fs::read_to_string(path)?).ok_or(io::ErrorKind::InvalidData)?;
+            let tap = tap_of(&fs::read(path)?)?;
             Ok(Queue { fd: *fd, tap })
         };
         descriptors.iter().map(read).collect()
@@ -143,7 +149,7 @@ pub(super) fn prepare_unplug(
         Failure::new(kind, message)
     };
     match backends.state(&netdev) {
-        TapState::Present => Ok(()),
+        TapState::None | TapState::Present(_) => Ok(()),
         TapState::Deleted => backends.attach_placeholder(&netdev).map_err(|error| {
             let kind = error.raw_os_error().map_or(Kind::Other, Kind::from_errno);
             refusal(kind).with_cause(error.to_string())
@@ -181,10 +187,16 @@ fn descriptors(info: &str) -> HashMap<String, Vec<RawFd>> {
     found
 }
 
-/// Returns the name in `/proc/PID/fdinfo/FD` of a TAP's queue; `None` for another kind of file.
-fn tap_of(fdinfo: &str) -> Option<String> {
-    let line = fdinfo.lines().find_map(|line| line.strip_prefix("iff:"))?;
-    Some(line.trim_start_matches('\t').to_owned())
+/// Returns the name in `/proc/PID/fdinfo/FD` of a TAP's queue; `None` if the TAP was deleted.
+///
+/// # Errors
+/// Another kind of file.
+fn tap_of(fdinfo: &[u8]) -> io::Result<Option<LinkName>> {
+    let mut lines = fdinfo.split(|byte| *byte == b'\n');
+    let name = lines.find_map(|line| line.strip_prefix(b"iff:\t"));
+    let name = name.ok_or(io::ErrorKind::InvalidData)?;
+    // That of a deleted TAP is empty.
+    Ok(LinkName::try_from(name).ok())
 }
 
 #[cfg(test)]
@@ -209,9 +221,11 @@ mod tests {
 
     #[test]
     fn tap_of_distinguishes_deleted_from_other_files() {
-        assert_eq!(tap_of("pos:\t0\niff:\ttap1\n").as_deref(), Some("tap1"));
-        assert_eq!(tap_of("pos:\t0\niff:\t\n").as_deref(), Some(""));
-        assert_eq!(tap_of("pos:\t0\nflags:\t02\n"), None);
+        let name = "tap1".parse().unwrap();
+        assert_eq!(tap_of(b"pos:\t0\niff:\ttap1\n").unwrap(), Some(name));
+        assert_eq!(tap_of(b"pos:\t0\niff:\t\n").unwrap(), None);
+        let error = tap_of(b"pos:\t0\nflags:\t02\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     /// Returns backends of this process in QEMU's place.
@@ -223,25 +237,25 @@ mod tests {
         }
     }
 
+    fn taps(backends: &TapBackends) -> Vec<String> {
+        let queues = backends.queues("n").unwrap().into_iter();
+        queues.map(|queue| queue.tap.unwrap().to_string()).collect()
+    }
+
     #[test]
     fn attach_placeholder_replaces_deleted_tap_until_queues_close() {
         for pairs in [1, 4] {
             in_netns(|device, tap| {
                 let (queues, _) = tap.open(QueuePairs::try_from(pairs).unwrap()).unwrap();
                 let backends = backends(&queues);
-                assert_eq!(backends.state("n"), TapState::Present);
+                assert_eq!(backends.state("n"), TapState::Present(device.into()));
                 ip(&["link", "del", device.as_str()]);
                 assert_eq!(backends.state("n"), TapState::Deleted);
                 backends.attach_placeholder("n").unwrap();
                 let shown = ip(&["link", "show"]);
                 assert_eq!(shown.matches("pb-gone").count(), 1, "{shown}");
                 assert!(!shown.contains("UP"), "{shown}");
-                let names = backends
-                    .queues("n")
-                    .unwrap()
-                    .into_iter()
-                    .map(|queue| queue.tap);
-                assert!(names.into_iter().all(|tap| tap == "pb-gone0"));
+                assert!(taps(&backends).iter().all(|tap| tap == "pb-gone0"));
                 assert_eq!(backends.state("n"), TapState::Deleted);
                 drop(queues);
                 assert!(!ip(&["link", "show"]).contains("pb-gone"));
@@ -257,13 +271,7 @@ mod tests {
             tap::attach(&queues[0], "pb-gone7", TAP | libc::IFF_MULTI_QUEUE).unwrap();
             let backends = backends(&queues);
             backends.attach_placeholder("n").unwrap();
-            let names: Vec<_> = backends
-                .queues("n")
-                .unwrap()
-                .into_iter()
-                .map(|q| q.tap)
-                .collect();
-            assert_eq!(names, ["pb-gone7", "pb-gone7"]);
+            assert_eq!(taps(&backends), ["pb-gone7", "pb-gone7"]);
         });
     }
 
@@ -278,7 +286,7 @@ mod tests {
             assert_eq!(unseen(None).state("n"), TapState::Unknown);
             // Process 1 has other files.
             assert_eq!(unseen(Pid::from_raw(1)).state("n"), TapState::Unknown);
-            assert_eq!(unseen(None).state("absent"), TapState::Present);
+            assert_eq!(unseen(None).state("absent"), TapState::None);
         });
     }
 }

@@ -13,6 +13,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
 use crate::netns::{HostLink, HostLinkState, Namespace};
+use crate::sandbox::SavedTap;
 
 /// Flags that QEMU's virtio-net needs: TAP, no packet information, virtio header.
 pub(super) const TAP: i32 = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
@@ -40,7 +41,7 @@ impl Tap {
     pub(super) fn open(
         &self,
         pairs: QueuePairs,
-    ) -> Result<(Vec<OwnedFd>, Option<HostLinkState>), Failure> {
+    ) -> Result<(Vec<OwnedFd>, Option<SavedTap>), Failure> {
         let link = self.link()?;
         match link {
             Some(link) => self.check_usable(link)?,
@@ -63,20 +64,33 @@ impl Tap {
             .map_err(|errno| self.attach_failure(errno, link, pairs))?;
         }
         let queues = files.into_iter().map(OwnedFd::from).collect();
-        Ok((queues, link.map(|link| link.state)))
+        let saved = |HostLink { state, index, .. }| SavedTap {
+            state,
+            index: Some(index),
+        };
+        Ok((queues, link.map(saved)))
     }
 
     /// Sets the MTU and the administrative state.
     pub(super) fn set(&self, to: HostLinkState) -> Result<(), Failure> {
-        let set = self.namespace.set_link(&self.device, to);
+        let gone = || self.failure(&io::Error::from_raw_os_error(libc::ENODEV));
+        self.set_link(self.link()?.ok_or_else(gone)?, to)
+    }
+
+    fn set_link(&self, link: HostLink, to: HostLinkState) -> Result<(), Failure> {
+        let set = self.namespace.set_link(link, to);
         set.map_err(|error| self.failure(&error))
     }
 
-    /// Restores the state of an existing device after QEMU has closed it. A device that is gone
-    /// needs nothing, and one that is open serves another process.
-    pub(super) fn restore(&self, to: HostLinkState) -> Result<(), Failure> {
-        match self.link()? {
-            Some(link) if link.is_tap && !link.has_carrier => self.set(to),
+    /// Restores the state of an existing device after QEMU has closed it, also under a new name. A
+    /// device that is gone needs nothing, and one that is open serves another process.
+    pub(super) fn restore(&self, to: SavedTap) -> Result<(), Failure> {
+        let link = match to.index {
+            Some(index) => self.namespace.link_at(index),
+            None => self.namespace.link(&self.device),
+        };
+        match link.map_err(|error| self.failure(&error))? {
+            Some(link) if link.is_tap && !link.has_carrier => self.set_link(link, to.state),
             _ => Ok(()),
         }
     }
@@ -232,15 +246,16 @@ pub(super) mod tests {
             tap.set(up).unwrap();
             assert_eq!(tap.link().unwrap().unwrap().state, up);
             // A device in use is not restored.
-            tap.restore(HostLinkState {
+            let index = tap.link().unwrap().map(|link| link.index);
+            let down = HostLinkState {
                 mtu: 1500,
                 up: false,
-            })
-            .unwrap();
+            };
+            tap.restore(SavedTap { state: down, index }).unwrap();
             assert_eq!(tap.link().unwrap().unwrap().state, up);
             drop(queues);
             assert!(tap.link().unwrap().is_none());
-            tap.restore(up).unwrap();
+            tap.restore(SavedTap { state: up, index }).unwrap();
         });
     }
 
@@ -254,15 +269,23 @@ pub(super) mod tests {
                 mtu: 1500,
                 up: false,
             };
-            assert_eq!(before, Some(down));
+            let before = before.unwrap();
+            assert_eq!(before.state, down);
             tap.set(HostLinkState {
                 mtu: 1400,
                 up: true,
             })
             .unwrap();
             drop(queues);
-            tap.restore(down).unwrap();
-            assert_eq!(tap.link().unwrap().unwrap().state, down);
+            ip(&["link", "set", device, "down"]);
+            ip(&["link", "set", device, "name", "tap-new"]);
+            ip(&["tuntap", "add", device, "mode", "tap"]);
+            ip(&["link", "set", device, "mtu", "1300"]);
+            tap.restore(before).unwrap();
+            let renamed = tap.namespace.link_at(before.index.unwrap()).unwrap();
+            assert_eq!(renamed.unwrap().state, down);
+            let later = tap.link().unwrap().unwrap();
+            assert_eq!(later.state.mtu, 1300);
         });
     }
 

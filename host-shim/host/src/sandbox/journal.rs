@@ -59,9 +59,19 @@ pub(crate) enum BackendRecord {
     /// TAP created for the card; it ends with its last descriptor.
     OwnTap,
     /// TAP that existed, and the state to restore.
-    ExistingTap(HostLinkState),
+    ExistingTap(SavedTap),
     /// Socket of a vhost-user backend, because QEMU forgets the path once it is connected.
     VhostUser(PathBuf, Listener),
+}
+
+/// State of a TAP before its card, to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedTap {
+    #[serde(flatten)]
+    pub(crate) state: HostLinkState,
+    /// Interface index, which no later TAP of the same name has; absent in records of release 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<u32>,
 }
 
 impl CardRecord {
@@ -236,9 +246,12 @@ pub(super) mod tests {
             netns: Some("/run/netns/a".into()),
             suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
-            backend: BackendRecord::ExistingTap(HostLinkState {
-                mtu: 1500,
-                up: false,
+            backend: BackendRecord::ExistingTap(SavedTap {
+                state: HostLinkState {
+                    mtu: 1500,
+                    up: false,
+                },
+                index: None,
             }),
         }
     }

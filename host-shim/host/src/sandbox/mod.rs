@@ -19,7 +19,7 @@ pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub use journal::Phase;
-pub(crate) use journal::{BackendRecord, CardRecord, Journal};
+pub(crate) use journal::{BackendRecord, CardRecord, Journal, SavedTap};
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use lock::Lock;
