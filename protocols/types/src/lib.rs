@@ -2,6 +2,7 @@
 //! The crate does no I/O.
 
 mod address;
+mod boot;
 pub mod conntrack;
 pub mod endpoint;
 mod error;
@@ -13,11 +14,13 @@ mod manager;
 mod name;
 mod numbers;
 mod pci;
+mod place;
 mod route;
 mod socket;
 pub mod text;
 
 pub use address::InterfaceAddress;
+pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
 pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec};
 pub use mac::MacAddr;
@@ -25,6 +28,7 @@ pub use manager::{CardTreatment, NetworkManager};
 pub use name::{IfName, LinkName};
 pub use numbers::{Mtu, QueuePairs, RouteMtu, RouteProtocol, RouteTable, Scope};
 pub use pci::{PciAddress, PciPath};
+pub use place::Place;
 pub use route::{
     Destination, MAX_ROUTES, Onlink, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,
 };

@@ -96,6 +96,7 @@ impl LinkSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkChange {
     name: LinkName,
+    card: Option<PciPath>,
     addresses: Option<Vec<InterfaceAddress>>,
     mtu: Option<Mtu>,
     duplicates: DadPolicy,
@@ -115,6 +116,7 @@ impl LinkChange {
         check(addresses.as_deref().unwrap_or_default(), mtu, field)?;
         Ok(Self {
             name,
+            card: None,
             addresses,
             mtu,
             duplicates: DadPolicy::Skip,
@@ -127,10 +129,37 @@ impl LinkChange {
         Self { duplicates, ..self }
     }
 
-    /// Returns the name of the interface.
+    /// Returns a configuration with the fields that the change sets. It stays the same if they don't fit
+    /// its MTU, which the guest can have changed.
+    #[must_use]
+    pub fn applied_to(&self, spec: &LinkSpec) -> LinkSpec {
+        let mut parts = spec.parts().clone();
+        parts.mtu = self.mtu.unwrap_or(parts.mtu);
+        if let Some(addresses) = &self.addresses {
+            parts.addresses.clone_from(addresses);
+        }
+        match LinkSpec::new(parts, "addresses") {
+            Ok(changed) => changed.with_dad(spec.duplicates()),
+            Err(_) => spec.clone(),
+        }
+    }
+
+    /// Sets the path of the card that was plugged under this name.
+    #[must_use]
+    pub fn with_card(self, card: Option<PciPath>) -> Self {
+        Self { card, ..self }
+    }
+
+    /// Returns the name of the interface: the current one, or that under which a card was plugged.
     #[must_use]
     pub fn name(&self) -> &LinkName {
         &self.name
+    }
+
+    /// Returns the path of the card that was plugged under this name.
+    #[must_use]
+    pub fn card(&self) -> Option<&PciPath> {
+        self.card.as_ref()
     }
 
     /// Returns the complete list of new addresses.

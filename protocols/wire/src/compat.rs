@@ -30,11 +30,13 @@ pub enum Feature {
     Managers,
     /// Announce a card before it is plugged. Only in guests whose udev looks for announced cards.
     Announce,
+    /// Locate cards without an interface.
+    Places,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -42,6 +44,7 @@ impl Feature {
         Self::ConntrackCriteria,
         Self::Managers,
         Self::Announce,
+        Self::Places,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -57,6 +60,7 @@ impl Feature {
             Self::ConntrackCriteria => "conntrack-criteria",
             Self::Managers => "managers",
             Self::Announce => "announce",
+            Self::Places => "places",
         }
     }
 

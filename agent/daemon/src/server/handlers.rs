@@ -11,7 +11,8 @@ use patchbay_wire::proto::agent::{
     AnnounceCardReply, AnnounceCardRequest, ConfigureInterfaceRequest, Configured,
     DeleteRoutesRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
     ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListRoutesReply,
-    ListRoutesRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    ListRoutesRequest, LocateCardsReply, LocateCardsRequest, RoutesReply, RoutesRequest,
+    UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -36,12 +37,16 @@ pub(super) struct Handlers {
     in_flight: Arc<Semaphore>,
     /// Requests that carry a rule file.
     files: Arc<Semaphore>,
+    /// `/proc/sys/kernel/random/boot_id`, or empty.
+    boot_id: String,
     log: Logger,
 }
 
 impl Handlers {
     pub(super) fn new(netcfg: Arc<Netcfg>, log: Logger) -> Self {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
+            boot_id: boot_id.unwrap_or_default().trim_end().to_owned(),
             netcfg,
             in_flight: Arc::new(Semaphore::new(MAX_REQUESTS)),
             files: Arc::new(Semaphore::new(MAX_FILES)),
@@ -120,6 +125,7 @@ impl Agent for Handlers {
             kernel: self.netcfg.kernel_release(),
             features: features.map(str::to_owned).collect(),
             layouts: Some(layouts()).into(),
+            boot_id: self.boot_id.clone(),
             ..HelloReply::default()
         })
     }
@@ -130,7 +136,8 @@ impl Agent for Handlers {
         ) -> Configured {
             let (path, spec): (PciPath, LinkSpec) = (&request).try_into()?;
             let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
-            let done = netcfg.configure(&path, &spec, Instant::now() + wait)?;
+            let yielding = convert::yielding(&request)?;
+            let done = netcfg.configure(&path, &spec, &yielding, Instant::now() + wait)?;
             let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
             Ok(Configured {
                 interface: Some((&done.interface).into()).into(),
@@ -162,6 +169,18 @@ impl Agent for Handlers {
             Ok(ListInterfacesReply {
                 interfaces: netcfg.list()?.iter().map(Into::into).collect(),
                 ..ListInterfacesReply::default()
+            })
+        }
+
+        "locate_cards": locate_cards(
+            netcfg, request: LocateCardsRequest
+        ) -> LocateCardsReply {
+            let places = netcfg.places(&convert::paths(&request)?).map_err(|error| {
+                Failure::of_io("could not list the PCI devices", &error)
+            })?;
+            Ok(LocateCardsReply {
+                places: places.iter().map(Into::into).collect(),
+                ..LocateCardsReply::default()
             })
         }
 

@@ -1,11 +1,13 @@
 //! PCI paths of network devices, from sysfs.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use patchbay_types::{LinkName, PciAddress, PciPath};
+use patchbay_types::{LinkName, PciAddress, PciPath, Place};
 
 /// Mounted sysfs.
 #[derive(Debug, Clone)]
@@ -34,6 +36,60 @@ impl Sysfs {
             .ok()?;
         (current == index).then(|| device_path(target.to_str()?))?
     }
+
+    /// Locates the cards at these paths.
+    ///
+    /// # Errors
+    /// The list of PCI devices can't be read.
+    pub fn places(&self, paths: &[PciPath]) -> io::Result<Vec<Place>> {
+        let mut devices = HashMap::new();
+        for entry in fs::read_dir(self.0.join("bus/pci/devices"))? {
+            let device = entry?.path();
+            // Removed in the meantime if it can't be read.
+            let target = fs::read_link(&device).unwrap_or_default();
+            let path = target.to_str().and_then(device_path);
+            devices.extend(path.map(|path| (path, device)));
+        }
+        let place = |path| devices.get(path).map_or(Place::NotOnBus, |dir| place(dir));
+        Ok(paths.iter().map(place).collect())
+    }
+}
+
+/// Driver of virtio's PCI devices.
+const VIRTIO_PCI: &str = "virtio-pci";
+
+/// Determines the place of the card with this folder. The virtio device is a child of the PCI device;
+/// the kernel hides its interface in other network namespaces than that of the mounted sysfs.
+fn place(pci: &Path) -> Place {
+    match driver(pci).as_deref() {
+        None => return Place::NoDriver,
+        Some(VIRTIO_PCI) => {}
+        Some(other) => return Place::OtherDriver(other.to_owned()),
+    }
+    let is_virtio = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("virtio"))
+    };
+    let Some(virtio) = children(pci).find(is_virtio) else {
+        return Place::NoDriver;
+    };
+    match driver(&virtio) {
+        None => Place::NoDriver,
+        Some(_) if children(&virtio.join("net")).next().is_some() => Place::AgentNamespace,
+        Some(_) => Place::OtherNamespace,
+    }
+}
+
+/// Returns the name of the driver that is bound to a device.
+fn driver(device: &Path) -> Option<String> {
+    let driver = fs::read_link(device.join("driver")).ok()?;
+    Some(driver.file_name()?.to_str()?.to_owned())
+}
+
+/// Lists the entries of a folder; none if it doesn't exist.
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
 }
 
 /// Parses `../../devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio0/net/eth0`. The path consists of
@@ -61,6 +117,54 @@ fn pci_address(component: &str) -> Option<PciAddress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Creates a sysfs with a card at 01.0/00, bound to these drivers.
+    fn sysfs(
+        pci_driver: Option<&str>,
+        virtio_driver: Option<&str>,
+        net: &[&str],
+    ) -> (tempfile::TempDir, Sysfs) {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let device = "devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+        let virtio = root.join(device).join("virtio0");
+        for name in net {
+            fs::create_dir_all(virtio.join("net").join(name)).unwrap();
+        }
+        fs::create_dir_all(&virtio).unwrap();
+        for (device, driver) in [(root.join(device), pci_driver), (virtio, virtio_driver)] {
+            if let Some(driver) = driver {
+                symlink(Path::new("/drivers").join(driver), device.join("driver")).unwrap();
+            }
+        }
+        let bus = root.join("bus/pci/devices");
+        fs::create_dir_all(&bus).unwrap();
+        symlink(Path::new("../../..").join(device), bus.join("0000:01:00.0")).unwrap();
+        let sysfs = Sysfs::at(root);
+        (dir, sysfs)
+    }
+
+    #[test]
+    fn places_follow_drivers_and_namespaces() {
+        let steps =
+            [(1, 0), (0, 0)].map(|(slot, function)| PciAddress::new(slot, function).unwrap());
+        let card = PciPath::new(steps.to_vec()).unwrap();
+        let port = PciPath::new(steps[..1].to_vec()).unwrap();
+        let place = |pci, virtio, net: &[&str]| {
+            let (_dir, sysfs) = sysfs(pci, virtio, net);
+            let mut places = sysfs.places(&[port.clone(), card.clone()]).unwrap();
+            assert_eq!(places[0], Place::NotOnBus);
+            places.remove(1)
+        };
+        let (pci, net) = (Some("virtio-pci"), Some("virtio_net"));
+        assert_eq!(place(pci, net, &["eth0"]), Place::AgentNamespace);
+        assert_eq!(place(pci, net, &[]), Place::OtherNamespace);
+        assert_eq!(place(pci, None, &[]), Place::NoDriver);
+        assert_eq!(place(None, None, &[]), Place::NoDriver);
+        let vfio = Place::OtherDriver("vfio-pci".to_owned());
+        assert_eq!(place(Some("vfio-pci"), None, &[]), vfio);
+    }
 
     fn path_text(target: &str) -> Option<String> {
         device_path(target).map(|path| path.to_string())

@@ -9,7 +9,8 @@ use super::addresses::{self, OnFailure};
 use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets, queues, rename::rename};
-use crate::rtnl::link::{self, SetLink};
+use crate::device::Sysfs;
+use crate::rtnl::link::{self, Link, SetLink};
 use crate::rtnl::route::RouteMsg;
 
 /// Settings of a link before a change, for the rollback.
@@ -20,6 +21,8 @@ pub(super) struct SavedLink {
     settings: LinkSettings,
     /// Routes that depend on the link or its addresses.
     routes: Vec<RouteMsg>,
+    /// Link that had the new name.
+    displaced: Option<u32>,
 }
 
 impl SavedLink {
@@ -32,6 +35,7 @@ impl SavedLink {
             name: name.clone(),
             settings,
             routes,
+            displaced: None,
         })
     }
 
@@ -60,7 +64,10 @@ impl SavedLink {
             }
             None => Ok(()),
         };
-        let undone = undo();
+        let undone = undo().and_then(|()| match self.displaced {
+            Some(index) => rename_link(sockets, index, &self.name),
+            None => Ok(()),
+        });
         error.after_undo(undone)
     }
 
@@ -96,29 +103,68 @@ impl SavedLink {
     }
 }
 
-/// Configures link `index`, or leaves it unchanged.
+/// Renames a link that can have been removed in the meantime.
+fn rename_link(sockets: &mut Sockets, index: u32, name: &LinkName) -> Result<(), Error> {
+    let Some(settings) = LinkSettings::read(sockets, index)? else {
+        return Ok(());
+    };
+    let routes = addresses::dependent_routes(sockets, index, &settings.addresses)?;
+    rename(sockets, index, &settings, name, &routes)
+}
+
+/// Configures link `index`, or leaves it unchanged. A yielding link that has the name gets another
+/// one: after a restart of the guest, its kernel's names can be those of other cards.
 pub(super) fn apply(
     sockets: &mut Sockets,
     index: u32,
     spec: &LinkSpec,
+    is_yielding: impl Fn(&Link) -> bool,
 ) -> Result<SavedLink, Error> {
     let name = &spec.parts().name;
     let links = link::list(&mut sockets.route)?;
-    let is_other = |link: &link::Link| link.index != index && link.name == *name;
-    if links.iter().any(is_other) {
-        return Err(Error::NameTaken(name.clone()));
+    let is_other = |link: &&Link| link.index != index && link.name == *name;
+    let taken = || Error::NameTaken(name.clone());
+    let mut saved = SavedLink::read(sockets, index, &name.into())?;
+    if let Some(holder) = links.iter().find(is_other) {
+        if !is_yielding(holder) {
+            return Err(taken());
+        }
+        let unique = format!("pb{}", holder.index).parse();
+        rename_link(sockets, holder.index, &unique.map_err(|_| taken())?)?;
+        saved.displaced = Some(holder.index);
     }
-    let saved = SavedLink::read(sockets, index, &name.into())?;
     saved.apply(sockets, &LinkSettings::from(spec), spec.duplicates())?;
     Ok(saved)
 }
 
-/// Changes an interface, or leaves it unchanged.
-pub(super) fn update(sockets: &mut Sockets, request: &LinkChange) -> Result<SavedLink, Error> {
+/// Finds the link that a change names: by its current name, or by that under which its card was plugged.
+fn find(links: Vec<Link>, sysfs: &Sysfs, request: &LinkChange) -> Result<Link, Error> {
     let name = request.name();
-    let mut links = link::list(&mut sockets.route)?.into_iter();
-    let link = links.find(|link| link.name == *name);
-    let link = link.ok_or_else(|| Error::NoInterface(name.clone()))?;
+    let is_card = |link: &Link| sysfs.path_of(&link.name, link.index).as_ref() == request.card();
+    let named = links.iter().position(|link| link.name == *name);
+    let card = match (request.card(), named) {
+        (None, _) => named,
+        (Some(_), Some(index)) if is_card(&links[index]) => named,
+        (Some(_), _) => links.iter().position(is_card),
+    };
+    if named.is_some() && named != card {
+        return Err(Error::AmbiguousName {
+            name: name.clone(),
+            card: card.map(|index| links[index].name.clone()),
+        });
+    }
+    let found = card.and_then(|index| links.into_iter().nth(index));
+    found.ok_or_else(|| Error::NoInterface(name.clone()))
+}
+
+/// Changes an interface, or leaves it unchanged.
+pub(super) fn update(
+    sockets: &mut Sockets,
+    sysfs: &Sysfs,
+    request: &LinkChange,
+) -> Result<SavedLink, Error> {
+    let name = request.name();
+    let link = find(link::list(&mut sockets.route)?, sysfs, request)?;
     let saved = SavedLink::read(sockets, link.index, name)?;
     let mut to = saved.settings.clone();
     to.mtu = request.mtu().or(to.mtu);

@@ -82,6 +82,14 @@ pub enum Error {
     /// No interface has the name. The incumbent's words.
     #[error("can not find the network interface {0} in the guest")]
     NoInterface(LinkName),
+    /// An interface has the name, and the card that was plugged under it is another one.
+    #[error("the name {name} is ambiguous: {}", ambiguity(card.as_ref()))]
+    AmbiguousName {
+        /// Name in the request.
+        name: LinkName,
+        /// Present name of the card; `None` if it has no interface in this network namespace.
+        card: Option<LinkName>,
+    },
     /// Below an MTU of 1280 the kernel disables IPv6 on the interface.
     #[error("{address} needs an mtu of at least 1280 bytes, not {mtu}")]
     SmallMtu {
@@ -156,6 +164,14 @@ pub enum Error {
     },
 }
 
+/// Describes the card that was plugged under a name which another interface has.
+fn ambiguity(card: Option<&LinkName>) -> String {
+    match card {
+        Some(name) => format!("another interface has it, and the card plugged under it is now '{name}'"),
+        None => "another interface has it, and the card plugged under it is not in this network namespace".to_owned(),
+    }
+}
+
 impl Error {
     /// Returns this error of a request, with that of its rollback if that failed too.
     pub(super) fn after_undo(self, undone: Result<(), Self>) -> Self {
@@ -181,6 +197,7 @@ impl From<Error> for Failure {
             Error::Tentative(_) => of(Kind::NotYet).with_field("addresses"),
             Error::Duplicate(_) => of(Kind::Exists).with_field("addresses"),
             Error::NoInterface(_) => of(Kind::NotFound).with_field("name"),
+            Error::AmbiguousName { .. } => of(Kind::Invalid).with_field("name"),
             Error::NameTaken(_) => of(Kind::Exists).with_field("name"),
             Error::SmallMtu { .. } => of(Kind::Invalid).with_field("mtu"),
             Error::Queues { .. } => of(Kind::Invalid).with_field("queues"),

@@ -13,20 +13,22 @@ mod rename;
 mod routes;
 mod step;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, NetworkManager, PciPath, Route,
+    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, NetworkManager, PciPath, Place, Route,
     RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolLink};
 use crate::managers::{self, CardMarks};
-use crate::rtnl::{address, link};
+use crate::rtnl::address;
+use crate::rtnl::link::{self, Link};
 use claims::{Claim, Claims};
 use configure::SavedLink;
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
@@ -68,7 +70,7 @@ struct Sockets {
 /// let spec = LinkSpec::new(fields, "addresses")?;
 /// let deadline = Instant::now() + Duration::from_secs(10);
 /// let path = PciPath::new(vec![PciAddress::new(1, 0)?, PciAddress::new(0, 0)?])?;
-/// let configured = netcfg.configure(&path, &spec, deadline)?;
+/// let configured = netcfg.configure(&path, &spec, &[], deadline)?;
 /// println!("{} is up: {}", configured.interface.name, configured.interface.up);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -159,7 +161,7 @@ impl Netcfg {
     }
 
     /// Waits until a card with the MAC address of `spec` is at `path`, then configures it completely
-    /// or leaves it unchanged.
+    /// or leaves it unchanged. A card at one of the paths `yielding` loses its name if `spec` has it.
     ///
     /// # Errors
     /// Fails if the card doesn't appear before `deadline`, if a later call has claimed `path`, or if
@@ -168,6 +170,7 @@ impl Netcfg {
         &self,
         path: &PciPath,
         spec: &LinkSpec,
+        yielding: &[PciPath],
         deadline: Instant,
     ) -> Result<Configured, Error> {
         let start = Instant::now();
@@ -179,7 +182,11 @@ impl Netcfg {
         let saved = {
             let mut sockets = self.lock();
             claim.check()?;
-            configure::apply(&mut sockets, index, spec)?
+            let is_yielding = |link: &Link| {
+                let path = self.sysfs.path_of(&link.name, link.index);
+                path.is_some_and(|path| yielding.contains(&path))
+            };
+            configure::apply(&mut sockets, index, spec, is_yielding)?
         };
         let finished = match self.wait_for_carrier(index) {
             Ok(()) => self.finish(&saved, spec.duplicates()),
@@ -201,7 +208,7 @@ impl Netcfg {
 
     /// Changes an interface, or leaves it unchanged.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Error> {
-        let saved = configure::update(&mut self.lock(), change)?;
+        let saved = configure::update(&mut self.lock(), &self.sysfs, change)?;
         let finished = self.finish(&saved, change.duplicates());
         finished.map_err(|error| saved.roll_back(&mut self.lock(), error))
     }
@@ -283,6 +290,14 @@ impl Netcfg {
             Ok::<_, patchbay_netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
         })?;
         Ok(())
+    }
+
+    /// Locates the cards at these paths, also those without an interface in the network namespace.
+    ///
+    /// # Errors
+    /// The list of PCI devices can't be read.
+    pub fn places(&self, paths: &[PciPath]) -> io::Result<Vec<Place>> {
+        self.sysfs.places(paths)
     }
 
     /// Lists the interfaces of the network namespace.

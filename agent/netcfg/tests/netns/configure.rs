@@ -44,7 +44,9 @@ impl Guest {
     fn configure(&self, spec: &LinkSpec, wait: Duration) -> Result<Interface, Failure> {
         let steps = [8, 0].map(PciAddress::from_devfn);
         let path = PciPath::new(steps.to_vec()).unwrap();
-        let configured = self.netcfg.configure(&path, spec, Instant::now() + wait);
+        let configured = self
+            .netcfg
+            .configure(&path, spec, &[], Instant::now() + wait);
         configured
             .map(|configured| configured.interface)
             .map_err(Failure::from)

@@ -5,6 +5,7 @@
 mod configure;
 mod harness;
 mod model;
+mod names;
 mod point_to_point;
 mod route_lists;
 mod routes;

@@ -22,7 +22,7 @@ impl From<&InterfaceAddress> for wire::Address {
     }
 }
 
-fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
+pub(super) fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
     if count > MAX_LISTED {
         return Err(InvalidValue::new(&count, "at most 4096 are accepted").in_field(field));
     }
@@ -58,11 +58,11 @@ fn mtu(bytes: u32) -> Result<Mtu, FieldError> {
     Mtu::try_from(u64::from(bytes)).map_err(|invalid| invalid.in_field("mtu"))
 }
 
-fn path_bytes(path: &PciPath) -> Vec<u8> {
+pub(super) fn path_bytes(path: &PciPath) -> Vec<u8> {
     path.steps().iter().map(|step| step.devfn()).collect()
 }
 
-fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
+pub(super) fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
     PciPath::new(bytes.iter().copied().map(PciAddress::from_devfn).collect())
         .map_err(|invalid| invalid.in_field("pci_path"))
 }
@@ -85,7 +85,7 @@ fn queues_number(queues: Option<QueuePairs>) -> u32 {
     queues.map_or(0, |pairs| u32::from(pairs.get()))
 }
 
-/// Builds the request that configures the card at `path`. The caller sets `wait_ms`.
+/// Builds the request that configures the card at `path`. The caller sets `wait_ms` and `yielding`.
 #[must_use]
 pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInterfaceRequest {
     let LinkFields {
@@ -123,6 +123,7 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             no_arp,
             wait_ms: _,
             detect_duplicates,
+            yielding: _,
             special_fields: _,
         } = request;
         let fields = LinkFields {
@@ -216,6 +217,7 @@ pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
         addresses: addresses.into_iter().flatten().map(Into::into).collect(),
         mtu: change.mtu().map_or(0, |mtu| u32::from(mtu.get())),
         detect_duplicates: change.duplicates() == DadPolicy::Detect,
+        pci_path: change.card().map(path_bytes).unwrap_or_default(),
         ..wire::UpdateInterfaceRequest::default()
     }
 }
@@ -230,14 +232,16 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             addresses: wire_addresses,
             mtu: mtu_bytes,
             detect_duplicates,
+            pci_path,
             special_fields: _,
         } = request;
         let addresses = set_addresses
             .then(|| addresses(wire_addresses))
             .transpose()?;
         let mtu = unless_default(*mtu_bytes, mtu)?;
+        let card = unless_default(pci_path.as_slice(), path)?;
         let change = LinkChange::new(name(name_text)?, addresses, mtu, "addresses")?;
-        Ok(change.with_dad((*detect_duplicates).into()))
+        Ok(change.with_dad((*detect_duplicates).into()).with_card(card))
     }
 }
 

@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod ipvs;
 mod link;
 mod manager;
+mod place;
 mod route;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use patchbay_types::{FieldError, InvalidValue};
 
 pub use link::{configure_request, interfaces, update_request};
 pub use manager::{announce_request, managers};
+pub use place::{locate_request, paths, places, with_yielding, yielding};
 pub use route::{
     delete_request, list_request, patterns, routes, routes_reply, routes_request, specs,
 };
