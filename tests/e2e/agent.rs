@@ -154,7 +154,7 @@ fn rename_of_up_card_keeps_addresses_and_routes() {
     let spec = LinkSpec::new(parts, "addresses").unwrap();
     let configured = Agent::connect(&agent)
         .unwrap()
-        .configure(&path, &spec, Duration::from_secs(5))
+        .configure(&path, &spec, &[], Duration::from_secs(5))
         .unwrap();
     assert_eq!(configured.name.to_string(), "new");
     assert_eq!(shown("new"), before);

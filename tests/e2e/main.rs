@@ -27,6 +27,7 @@ mod kill_anywhere;
 mod linux_6_12;
 mod machines;
 mod monitor;
+mod names;
 mod native;
 mod net_vectors;
 mod plug;

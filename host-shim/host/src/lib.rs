@@ -41,6 +41,7 @@ pub mod agent;
 pub mod card;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+mod guest;
 mod hotplug;
 mod kata_messages;
 mod netns;

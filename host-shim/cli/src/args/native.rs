@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
 use patchbay_host::card::{Backend, Listener};
+use patchbay_host::ops::CardKey;
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     IfName, InterfaceAddress, InvalidValue, LinkName, MacAddr, Mtu, QueuePairs, SocketPath,
 };
@@ -18,8 +20,10 @@ pub(crate) enum NicCommand {
     /// Plug a card into a running sandbox and configure it in the guest
     Add(NicAddArgs),
     /// Unplug a card
-    Del(NicArgs),
-    /// List plugged cards as the guest has them now
+    Del(CardArgs),
+    /// Configure a card anew as it was requested last, for example after a restart of the guest
+    Apply(NicApplyArgs),
+    /// List plugged cards with their present configuration in the guest
     List(NativeListArgs),
     /// Replace the addresses or set the MTU of an interface in the guest
     Set(NicSetArgs),
@@ -109,6 +113,40 @@ pub(crate) struct NicArgs {
     /// Name of the interface in the guest
     #[arg(long)]
     pub(crate) name: IfName,
+}
+
+/// Card of a sandbox, by exactly one of these.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("card").required(true))]
+pub(crate) struct CardArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Name under which the card was plugged, or its present name in the guest
+    #[arg(long, group = "card")]
+    name: Option<LinkName>,
+    /// MAC address with which the card was plugged
+    #[arg(long, group = "card")]
+    mac: Option<MacAddr>,
+}
+
+impl CardArgs {
+    /// Returns the key; clap has checked that there is one.
+    pub(crate) fn key(&self) -> Result<CardKey, Failure> {
+        match (&self.name, self.mac) {
+            (Some(name), _) => Ok(CardKey::Name(name.clone())),
+            (None, Some(mac)) => Ok(CardKey::Mac(mac)),
+            (None, None) => Err(Failure::new(Kind::Invalid, "--name or --mac is needed")),
+        }
+    }
+}
+
+/// Arguments of `nic apply`.
+#[derive(Debug, Args)]
+pub(crate) struct NicApplyArgs {
+    #[command(flatten)]
+    pub(crate) card: CardArgs,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
 }
 
 /// Arguments of `nic set`.

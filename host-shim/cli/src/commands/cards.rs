@@ -1,7 +1,7 @@
 //! `nic` and the interface commands of `kata-network`.
 
 use patchbay_host::card::CardRequest;
-use patchbay_host::ops;
+use patchbay_host::ops::{self, CardKey, Unplugged};
 use patchbay_types::failure::Failure;
 use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
 use serde_json::Value;
@@ -16,8 +16,8 @@ pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failur
     json_line(&plug(global, &args.sandbox, &request)?)
 }
 
-/// `kata-network del-iface`, which uses only the `name` of the document. A failure prints the
-/// document.
+/// `kata-network del-iface`, which uses only the `name` of the document. A card that does not exist
+/// is a success; a failure prints the document.
 pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
     let read = input::interface(&args.file).and_then(|document| {
         let name = document.name()?;
@@ -27,8 +27,8 @@ pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
         Ok(read) => read,
         Err(failure) => return Outcome::json_null_or(Err(failure)),
     };
-    match ops::unplug(&sandbox, &name) {
-        Ok(()) => Outcome::succeeded("null\n"),
+    match ops::unplug(&sandbox, &CardKey::Name(name)) {
+        Ok(Unplugged::Removed | Unplugged::Absent) => Outcome::succeeded("null\n"),
         Err(failure) => match json_line(&document.echo()) {
             Ok(echo) => Outcome::failed(echo, failure),
             Err(_) => Outcome::json_null_or(Err(failure)),
@@ -38,8 +38,8 @@ pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
 
 /// `kata-network list-ifaces`.
 pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
-    let interfaces = ops::list(&global.find(sandbox)?)?;
-    json_line_or_null(&interfaces.iter().map(cards::listed).collect::<Vec<_>>())
+    let listed = ops::list(&global.find(sandbox)?)?;
+    json_line_or_null(&listed.iter().map(cards::listed).collect::<Vec<_>>())
 }
 
 /// `kata-network update-iface`, which accepts any interface of the guest.
@@ -56,12 +56,20 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
             args.format.format().render(&added)
         }
         NicCommand::Del(args) => {
-            ops::unplug(&global.find(&args.sandbox)?, &args.name)?;
-            Ok(String::new())
+            let key = args.key()?;
+            match ops::unplug(&global.find(&args.sandbox)?, &key)? {
+                Unplugged::Removed => Ok(String::new()),
+                Unplugged::Absent => Err(key.not_found()),
+            }
+        }
+        NicCommand::Apply(args) => {
+            let sandbox = global.find(&args.card.sandbox)?;
+            let applied = ops::apply(&sandbox, &args.card.key()?, global.timeout)?;
+            args.format.format().render(&cards::card(&applied))
         }
         NicCommand::List(args) => {
-            let interfaces = ops::list(&global.find(&args.sandbox)?)?;
-            let cards: Vec<_> = interfaces.iter().map(cards::card).collect();
+            let listed = ops::list(&global.find(&args.sandbox)?)?;
+            let cards: Vec<_> = listed.iter().map(cards::card).collect();
             args.format.format().render(&cards)
         }
         NicCommand::Set(args) => {
@@ -104,6 +112,6 @@ fn plug(
 }
 
 fn set(global: &GlobalArgs, sandbox: &SandboxArg, change: &LinkChange) -> Result<Value, Failure> {
-    ops::change_guest(&global.find(sandbox)?, |agent| agent.update(change))?;
+    ops::update(&global.find(sandbox)?, change)?;
     Ok(cards::updated(change))
 }

@@ -1,7 +1,8 @@
 //! Network cards as JSON. Keys and their order are those of kata, except in `nic list`.
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
-use patchbay_types::{Interface, InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
+use patchbay_host::ops::Card;
+use patchbay_types::{InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
 use serde_json::{Value, json};
 
 use super::without_nulls;
@@ -27,28 +28,48 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
     }))
 }
 
-/// Formats a card of `list-ifaces`.
-pub(crate) fn listed(interface: &Interface) -> Value {
-    let addresses = interface.addresses.iter().map(ToString::to_string);
+/// Formats a card of `list-ifaces`. The last two keys are in the output only if the card has another
+/// name in the guest, or doesn't work as requested.
+pub(crate) fn listed(card: &Card) -> Value {
+    let interface = card.interface.as_ref();
+    let addresses = interface.map(|interface| &interface.addresses);
+    let addresses = addresses.filter(|addresses| !addresses.is_empty());
+    let texts = |addresses: &Vec<InterfaceAddress>| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
     without_nulls(json!({
-        "name": interface.name.to_string(),
-        "mac": interface.mac.map(|mac| mac.to_string()),
-        "ip": (!interface.addresses.is_empty()).then(|| addresses.collect::<Vec<_>>()),
-        "mtu": interface.mtu,
+        "name": card.name.as_str(),
+        "mac": mac(card),
+        "ip": addresses.map(texts),
+        "mtu": interface.map(|interface| interface.mtu),
+        "guestName": card.other_name().map(ToString::to_string),
+        "state": card.state.as_ref().map(ToString::to_string),
     }))
 }
 
 /// Formats a card of `nic list`.
-pub(crate) fn card(interface: &Interface) -> Value {
+pub(crate) fn card(card: &Card) -> Value {
+    let interface = card.interface.as_ref();
     without_nulls(json!({
-        "name": interface.name.to_string(),
-        "hwAddr": interface.mac.map(|mac| mac.to_string()),
-        "mtu": interface.mtu,
-        "up": interface.up,
-        "IPAddresses": addresses(&interface.addresses),
-        "pciAddr": interface.path.as_ref().map(ToString::to_string),
-        "queues": interface.queues.map(QueuePairs::get),
+        "name": card.name.as_str(),
+        "hwAddr": mac(card),
+        "mtu": interface.map(|interface| interface.mtu),
+        "up": interface.map(|interface| interface.up),
+        "IPAddresses": interface.map(|interface| addresses(&interface.addresses)),
+        "pciAddr": card.path.as_ref().map(ToString::to_string),
+        "queues": interface.and_then(|interface| interface.queues.map(QueuePairs::get)),
+        "guestName": card.other_name().map(ToString::to_string),
+        "state": card.state.as_ref().map(ToString::to_string),
     }))
+}
+
+/// Returns the MAC address in the guest, or that of the device if it has no interface.
+fn mac(card: &Card) -> Option<String> {
+    let mac = match &card.interface {
+        Some(interface) => interface.mac,
+        None => Some(card.mac),
+    };
+    mac.map(|mac| mac.to_string())
 }
 
 /// Formats the change that `update-iface` or `nic set` made.

@@ -112,10 +112,17 @@ fn write_card(f: &mut fmt::Formatter<'_>, card: &CardStatus) -> fmt::Result {
     let (mac, pci) = (text(&card.hw_addr), text(&card.pci_addr));
     let device = text(&card.device);
     let deleted = if card.tap_deleted { " (deleted)" } else { "" };
-    writeln!(
+    write!(
         f,
         "card       {name}: {mac} at {pci}, from {device}{deleted}, {phase}"
-    )
+    )?;
+    if let Some(guest_name) = &card.guest_name {
+        write!(f, ", '{}' in the guest", escape_controls(guest_name))?;
+    }
+    if let Some(state) = &card.state {
+        write!(f, ", {}", escape_controls(state))?;
+    }
+    writeln!(f)
 }
 
 #[cfg(test)]
@@ -167,6 +174,8 @@ mod tests {
                 pci_addr: None,
                 phase: None,
                 tap_deleted: false,
+                guest_name: Some(text()),
+                state: Some(text()),
             }],
             missing: Vec::new(),
         };

@@ -1,6 +1,7 @@
 //! Handshake with an agent: its version, features and layouts (docs/compatibility.md).
 
 use patchbay_codec::Bulk;
+use patchbay_types::BootId;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::{API_VERSION, Feature, announced_layout};
@@ -15,6 +16,8 @@ pub struct Greeting {
     pub version: String,
     /// Release of the guest's kernel, as `uname -r` prints it.
     pub kernel: String,
+    /// Boot of the guest's kernel; `None` if the agent doesn't report it.
+    pub boot: Option<BootId>,
     /// Names of the features, including those that only a newer host knows.
     pub features: Vec<String>,
     reply: wire::HelloReply,
@@ -38,6 +41,7 @@ impl Greeting {
         Ok(Self {
             version: text(&reply.agent_version),
             kernel: text(&reply.kernel),
+            boot: reply.boot_id.parse().ok(),
             features: features.map(|feature| text(feature)).collect(),
             reply,
         })

@@ -23,7 +23,8 @@ use patchbay_codec::Bulk;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Route, RoutePattern, RouteSpec,
+    DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Place, Route, RoutePattern,
+    RouteSpec,
 };
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
@@ -177,7 +178,8 @@ impl Agent {
         Ok(self.greeting.get_or_init(|| greeting))
     }
 
-    /// Waits in the guest for the card, and configures it.
+    /// Waits in the guest for the card, and configures it. A card at one of the paths `yielding` loses
+    /// its name if `spec` has it.
     ///
     /// # Errors
     /// The agent's, or [`Kind::Timeout`] some seconds after `wait`.
@@ -185,9 +187,11 @@ impl Agent {
         &self,
         path: &PciPath,
         spec: &LinkSpec,
+        yielding: &[PciPath],
         wait: Duration,
     ) -> Result<Interface, Failure> {
-        let mut request = convert::configure_request(path, spec);
+        let request = convert::configure_request(path, spec);
+        let mut request = convert::with_yielding(request, yielding);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         let limits = INTERFACES.with_timeout(wait + MARGIN + dad_time(spec.duplicates()));
         let _phase = tracing::info_span!("transport").entered();
@@ -210,10 +214,22 @@ impl Agent {
         convert::interfaces(&reply).map_err(protocol_error)
     }
 
+    /// Locates cards in the guest, also those without an interface that the agent sees.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] for an agent that can't, or an invalid reply.
+    pub fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {
+        let request = convert::locate_request(paths);
+        let call = |context| self.client.locate_cards(context, &request);
+        let reply = self.call(Call::short(Feature::Places), call)?;
+        convert::places(&reply, paths.len()).map_err(protocol_error)
+    }
+
     /// Changes an interface of the guest, a plugged card or not, and returns its new state.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] without an interface of this name.
+    /// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] if the card that was
+    /// plugged under it is another one.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let limits = INTERFACES.with_timeout(REPLY_TIMEOUT + dad_time(change.duplicates()));
         let request = convert::update_request(change);

@@ -54,6 +54,8 @@ mod tests {
                 state: BEFORE,
                 index: None,
             }),
+            path: None,
+            link: None,
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

@@ -59,6 +59,16 @@ impl<'a> LockedSandbox<'a> {
         Ok(locked)
     }
 
+    /// Reads the records of cards that QEMU has with the same backend.
+    pub(crate) fn records(&self, nics: &[InventoryNic]) -> Result<Vec<CardRecord>, Failure> {
+        let mut records = self.journal.cards()?;
+        records.retain(|record| {
+            let netdev = Some(record.netdev_id());
+            nics.iter().any(|nic| nic.netdev == netdev)
+        });
+        Ok(records)
+    }
+
     /// Returns the card of this name. QEMU decides which backend it has; a record of another one was
     /// lost by a command that used another run directory, or another release.
     pub(crate) fn card(&mut self, name: &IfName) -> Result<Option<CardRecord>, Failure> {
@@ -77,6 +87,8 @@ impl<'a> LockedSandbox<'a> {
                 suffix: suffix.unwrap_or_default().to_owned(),
                 fds: Vec::new(),
                 backend: BackendRecord::OwnTap,
+                path: None,
+                link: None,
             })
         }))
     }

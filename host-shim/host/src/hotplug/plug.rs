@@ -12,8 +12,8 @@ use super::slot::{self, Slot};
 use super::tap::Tap;
 use super::unplug::clean_up;
 use super::vhost_user::VhostUserBackend;
-use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
+use crate::guest::Guest;
 use crate::netns::HostLinkState;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
@@ -31,7 +31,7 @@ pub(crate) fn plug(
     locked: &mut LockedSandbox<'_>,
     inventory: &Inventory,
     request: &CardRequest,
-    agent: &Agent,
+    guest: &Guest,
     wait: Duration,
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
@@ -48,15 +48,13 @@ pub(crate) fn plug(
             PreparedBackend::VhostUser(_) => Vec::new(),
         },
         backend,
+        path: Some(slot.path.clone()),
+        link: Some(guest.record(&request.link)),
     };
     locked.journal.write(&card)?;
     let plugged = add_backend(locked, request, &card, prepared, wait)
         .and_then(|()| add_device(&mut locked.qmp, &card, &slot, request))
-        .and_then(|()| {
-            let configured = agent.configure(&slot.path, &request.link, wait);
-            configured
-                .map_err(|failure| failure.context("could not configure the card in the guest"))
-        })
+        .and_then(|()| guest.configure(&slot.path, &request.link, wait))
         .and_then(|_| {
             locked.journal.write(&CardRecord {
                 phase: Phase::Plugged,

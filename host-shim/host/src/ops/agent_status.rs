@@ -5,8 +5,9 @@ use patchbay_types::failure::Failure;
 use patchbay_types::{CardTreatment, NetworkManager};
 use serde::Serialize;
 
+use super::cards::{self, Card};
 use crate::agent::{Agent, Greeting};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{CardRecord, Sandbox};
 
 /// Agent. Version, kernel and features are empty if it does not reply.
 #[derive(Debug, Clone, Serialize)]
@@ -45,26 +46,56 @@ impl From<NetworkManager> for ManagerStatus {
     }
 }
 
-/// Replies of an agent; no list of managers if the agent can't make one.
-pub(super) type Answers = (Greeting, Option<Vec<NetworkManager>>);
-
-/// Asks the agent of a sandbox.
-pub(super) fn query(sandbox: &Sandbox) -> Result<Answers, Failure> {
-    let agent = Agent::connect(&sandbox.agent)?;
-    Ok((agent.greeting()?, agent.managers()?))
+/// Replies of an agent.
+pub(super) struct Answers {
+    greeting: Greeting,
+    /// `None` if the agent can't list them.
+    managers: Option<Vec<NetworkManager>>,
+    /// Cards with their part in the guest.
+    cards: Vec<Card>,
 }
 
-impl AgentStatus {
-    pub(super) fn new(address: &Endpoint, answers: Option<Answers>) -> Self {
-        let (greeting, managers) = answers.unzip();
-        let greeting = greeting.as_ref();
-        let managers = managers.flatten();
-        Self {
-            address: address.to_string(),
-            version: greeting.map(|greeting| greeting.version.clone()),
-            kernel: greeting.map(|greeting| greeting.kernel.clone()),
-            features: greeting.map_or_else(Vec::new, |greeting| greeting.features.clone()),
-            managers: managers.map(|list| list.into_iter().map(ManagerStatus::from).collect()),
-        }
-    }
+/// Asks the agent of a sandbox, also for the guest's part of these cards.
+pub(super) fn query(
+    sandbox: &Sandbox,
+    cards: Vec<Card>,
+    records: &[CardRecord],
+) -> Result<Answers, Failure> {
+    let agent = Agent::connect(&sandbox.agent)?;
+    Ok(Answers {
+        greeting: agent.greeting()?,
+        managers: agent.managers()?,
+        cards: if cards.is_empty() {
+            cards
+        } else {
+            let interfaces = agent.interfaces()?;
+            cards::with_guest(cards, &interfaces, agent, records)?.0
+        },
+    })
+}
+
+/// Splits the replies into the status and the cards; both are empty without replies.
+pub(super) fn split(address: &Endpoint, answers: Option<Answers>) -> (AgentStatus, Vec<Card>) {
+    let mut status = AgentStatus {
+        address: address.to_string(),
+        version: None,
+        kernel: None,
+        features: Vec::new(),
+        managers: None,
+    };
+    let Some(answers) = answers else {
+        return (status, Vec::new());
+    };
+    let Greeting {
+        version,
+        kernel,
+        features,
+        ..
+    } = answers.greeting;
+    let managers = answers.managers;
+    status.version = Some(version);
+    status.kernel = Some(kernel);
+    status.features = features;
+    status.managers = managers.map(|list| list.into_iter().map(ManagerStatus::from).collect());
+    (status, answers.cards)
 }

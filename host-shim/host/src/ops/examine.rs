@@ -9,6 +9,8 @@ use patchbay_types::failure::Failure;
 use serde::{Serialize, Serializer};
 
 use super::agent_status::{self, AgentStatus};
+use super::card_status::CardStatus;
+use super::cards::{self, Card, CardState};
 use super::reach;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::open_nsfs;
@@ -77,25 +79,6 @@ pub struct BusSlots {
     pub free: usize,
 }
 
-/// Card of patchbay.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CardStatus {
-    /// Name in the guest.
-    pub name: String,
-    /// Host device; `None` if the journal has lost the card.
-    pub device: Option<String>,
-    /// MAC address; `None` if QEMU does not have the card.
-    pub hw_addr: Option<String>,
-    /// PCI path; `None` if QEMU does not have the card.
-    pub pci_addr: Option<String>,
-    /// Phase in the journal; `None` if the journal has lost the card.
-    pub phase: Option<Phase>,
-    /// Whether the TAP was deleted on the host.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub tap_deleted: bool,
-}
-
 /// Requirement that is not met.
 #[derive(Debug, Clone, Serialize)]
 pub struct Missing {
@@ -159,6 +142,9 @@ requirements! {
     TAP_DEVICE = "TAP device":
         "a card's TAP was deleted on the host: unplug the card, because a reset of the guest \
          would end QEMU";
+    CONFIGURED_CARD = "configured card":
+        "a card has lost its name and addresses with a restart of the guest: 'nic apply', or the \
+         same 'nic add' or add-iface again, configures it";
     FINISHED_OPERATION = "finished operation":
         "a command died or is running; the next change removes its card first";
 }
@@ -192,9 +178,14 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     if let Some(info) = &info {
         findings.check_machine(info);
     }
-    let agent = findings.agent(sandbox, info.as_ref());
+    // The monitor's own finding covers a sandbox without state.
+    let state = sandbox.state().ok();
+    let records = state.map(|state| Journal::at(state.path()).cards());
+    let known = records.iter().flatten().flatten();
+    let known: Vec<CardRecord> = known.cloned().collect();
+    let (agent, claims) = findings.agent(sandbox, info.as_ref(), &known);
     let vhost_net = findings.host(sandbox);
-    let cards = findings.cards(sandbox, info.as_ref());
+    let cards = findings.cards(records, info.as_ref(), &claims);
     let netns = sandbox.netns.as_ref();
     Examination {
         id: sandbox.id.to_string(),
@@ -286,21 +277,29 @@ impl Findings {
         }
     }
 
-    fn agent(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> AgentStatus {
+    /// Checks the agent; returns its status and the cards as the guest has them.
+    fn agent(
+        &mut self,
+        sandbox: &Sandbox,
+        info: Option<&QemuInfo>,
+        records: &[CardRecord],
+    ) -> (AgentStatus, Vec<Card>) {
         // A vsock proxy can be broken by a connection to a machine that doesn't run.
         let answers = info.filter(|info| info.running.is_ok()).and_then(|info| {
-            let answers = info
-                .reachable
-                .clone()
-                .and_then(|()| agent_status::query(sandbox));
+            let query = || agent_status::query(sandbox, cards::of_machine(&info.nics), records);
+            let answers = info.reachable.clone().and_then(|()| query());
             self.require(AGENT, answers)
         });
-        let status = AgentStatus::new(&sandbox.agent, answers);
+        let (status, claims) = agent_status::split(&sandbox.agent, answers);
         let mut managers = status.managers.iter().flatten();
         if managers.any(|manager| !manager.excludes_cards) {
             self.push(EXCLUDED_CARDS, None);
         }
-        status
+        let is_unconfigured = |card: &Card| card.state == Some(CardState::NotConfigured);
+        if claims.iter().any(is_unconfigured) {
+            self.push(CONFIGURED_CARD, None);
+        }
+        (status, claims)
     }
 
     /// Checks the host; returns whether it has vhost-net.
@@ -316,49 +315,40 @@ impl Findings {
         vhost_net
     }
 
-    fn cards(&mut self, sandbox: &Sandbox, info: Option<&QemuInfo>) -> Vec<CardStatus> {
-        let records = match sandbox.state() {
-            Ok(state) => self.require(JOURNAL, Journal::at(state.path()).cards()),
-            // The monitor's own finding covers it.
-            Err(_) => None,
-        };
+    fn cards(
+        &mut self,
+        records: Option<Result<Vec<CardRecord>, Failure>>,
+        info: Option<&QemuInfo>,
+        claims: &[Card],
+    ) -> Vec<CardStatus> {
+        let records = records.and_then(|records| self.require(JOURNAL, records));
         let mut records = records.unwrap_or_default();
         records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
         if records.iter().any(|card| card.phase != Phase::Plugged) {
             self.push(FINISHED_OPERATION, None);
         }
         let nics = info.map_or(&[][..], |info| &info.nics);
-        let plugged = nics.iter().filter_map(|nic| {
-            let name = nic.name()?;
-            let record = records.iter().find(|card| card.name.as_str() == name);
-            let tap_deleted = info.is_some_and(|info| info.taps.state_of(nic) == TapState::Deleted);
-            Some(CardStatus {
-                tap_deleted,
-                ..status(name, record, Some(nic))
-            })
+        let machine = cards::of_machine(nics);
+        let plugged = machine.iter().map(|card| {
+            let record = records.iter().find(|record| record.name == card.name);
+            let claim = claims.iter().find(|claim| claim.name == card.name);
+            let nic = nics
+                .iter()
+                .find(|nic| nic.name() == Some(card.name.as_str()));
+            let tap = info.zip(nic).map(|(info, nic)| info.taps.state_of(nic));
+            CardStatus {
+                tap_deleted: tap == Some(TapState::Deleted),
+                ..CardStatus::new(&card.name, record, Some(claim.unwrap_or(card)))
+            }
         });
-        let is_lost = |card: &&CardRecord| {
-            let id = CardRecord::device_id(&card.name);
-            nics.iter().all(|nic| nic.id != id)
-        };
+        let is_lost = |record: &&CardRecord| machine.iter().all(|card| card.name != record.name);
         let lost = records.iter().filter(is_lost);
-        let lost = lost.map(|card| status(card.name.as_str(), Some(card), None));
+        let lost = lost.map(|record| CardStatus::new(&record.name, Some(record), None));
         let cards: Vec<_> = plugged.chain(lost).collect();
         if cards.iter().any(|card| card.tap_deleted) {
             self.push(TAP_DEVICE, None);
         }
         cards
-    }
-}
-
-fn status(name: &str, card: Option<&CardRecord>, nic: Option<&InventoryNic>) -> CardStatus {
-    CardStatus {
-        name: name.to_owned(),
-        device: card.map(|card| card.device.to_string()),
-        hw_addr: nic.map(|nic| nic.mac.to_string()),
-        pci_addr: nic.and_then(|nic| Some(nic.path.as_ref()?.to_string())),
-        phase: card.map(|card| card.phase),
-        tap_deleted: false,
     }
 }
 

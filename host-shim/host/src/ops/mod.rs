@@ -4,33 +4,38 @@
 //! sandbox as it was, or its failure mentions the cleanup that the next change completes.
 
 mod agent_status;
+mod card_status;
+mod cards;
 mod examine;
 mod reach;
+mod repeat;
 
-use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, Interface, PciPath, QueuePairs};
+use patchbay_types::{Interface, LinkChange, PciPath};
 
 use crate::agent::Agent;
-use crate::card::{Backend, CardRequest};
+use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
-use crate::kata_messages;
 use crate::qmp::{self, Session};
-use crate::sandbox::{CardRecord, Journal, Lock, Sandbox, StateDir};
+use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
+use repeat::Repeated;
 
 pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
 pub use agent_status::{AgentStatus, ManagerStatus};
+pub use card_status::CardStatus;
+pub use cards::{Card, CardKey, CardState};
 pub use examine::{
-    BusSlots, CardStatus, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
+    BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
 pub use reach::{check_port, connect};
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
-/// the card. Repeating a request that succeeded changes nothing.
+/// the card. Repeating a request that succeeded changes nothing, but configures a card that has lost
+/// its configuration by a restart of the guest.
 ///
 /// # Errors
 /// [`Kind::Exists`] if the name belongs to another card or interface, the MAC address to another
@@ -41,12 +46,28 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
     let (inventory, agent, interfaces) =
         query_host_and_guest(agent, || Inventory::read(&mut locked.qmp))?;
-    if let Some(path) = plugged_path(&inventory, &locked.journal, &interfaces, request)? {
+    let records = locked.records(&inventory.nics())?;
+    let machine = cards::of_machine(&inventory.nics());
+    let (cards, guest) = cards::with_guest(machine, &interfaces, agent, &records)?;
+    let link = request.link.parts();
+    if let Some(card) = cards.iter().find(|card| card.name == link.name) {
+        let record = records.into_iter().find(|record| record.name == link.name);
+        let path = match repeat::compare(card, record.as_ref(), request)? {
+            Repeated::Satisfied(path) => path,
+            Repeated::NotConfigured(path) => {
+                guest.configure(&path, &request.link, wait)?;
+                write_link(&locked.journal, record, &path, guest.record(&request.link))?;
+                path
+            }
+        };
         return Ok(path);
     }
-    let link = request.link.parts();
-    let mut names = interfaces.iter().map(|interface| &interface.name);
-    if names.any(|name| *name == link.name) {
+    let holder = interfaces
+        .iter()
+        .find(|interface| interface.name == link.name);
+    let is_yielding =
+        |path: &Option<PciPath>| guest.yielding.iter().any(|own| Some(own) == path.as_ref());
+    if holder.is_some_and(|holder| !is_yielding(&holder.path)) {
         let message = format!(
             "name '{}' is taken by another interface of the guest",
             link.name
@@ -54,40 +75,152 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
         return Err(Failure::new(Kind::Exists, message).with_field("name"));
     }
     inventory.check_mac_unused(link.mac)?;
-    agent.announce(link.mac)?;
-    hotplug::plug(&mut locked, &inventory, request, &agent, wait)
+    guest.agent.announce(link.mac)?;
+    hotplug::plug(&mut locked, &inventory, request, &guest, wait)
 }
 
-/// Unplugs the card of this name; succeeds if there is none.
+/// Configures a plugged card anew, as it was requested last. `wait` limits the guest's part.
 ///
 /// # Errors
-/// [`Kind::NotYet`] if the guest does not release the card in time, [`Kind::Denied`] if it refuses;
-/// failures of QEMU and the host's kernel.
-pub fn unplug(sandbox: &Sandbox, name: &IfName) -> Result<(), Failure> {
+/// [`Kind::NotFound`] without the card or its configuration, [`Kind::Invalid`] for a key that fits
+/// several cards, [`Kind::NotYet`] for a card without an interface; failures of QEMU and the agent.
+pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let card = locked.card(name)?;
-    card.map_or(Ok(()), |card| hotplug::clean_up(&mut locked, &card))
+    let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+    let (nics, agent, interfaces) = query_host_and_guest(agent, || {
+        Inventory::read_nics(&mut locked.qmp, CardRecord::DEVICE_PREFIX)
+    })?;
+    let records = locked.records(&nics)?;
+    let (cards, guest) = cards::with_guest(cards::of_machine(&nics), &interfaces, agent, &records)?;
+    let card = cards::find(&cards, key)?.ok_or_else(|| key.not_found())?;
+    let Card { name, mac, .. } = card;
+    if let Some(CardState::Hidden(place)) = &card.state {
+        let message = format!("the card {name} can't be configured (in the guest: {place})");
+        return Err(Failure::new(Kind::NotYet, message));
+    }
+    let record = records.into_iter().find(|record| record.name == *name);
+    let link = record.as_ref().and_then(|record| record.link.as_ref());
+    let Some((link, path)) = link.zip(card.path.as_ref()) else {
+        let message = format!("the journal has no configuration of the card {name}");
+        let failure = Failure::new(Kind::NotFound, message);
+        return Err(failure.with_cause("repeat 'nic add' or add-iface with its document"));
+    };
+    let spec = link.spec.clone();
+    let interface = guest.configure(path, &spec, wait)?;
+    write_link(&locked.journal, record, path, guest.record(&spec))?;
+    Ok(Card {
+        name: name.clone(),
+        mac: *mac,
+        path: card.path.clone(),
+        interface: Some(interface),
+        state: None,
+    })
 }
 
-/// Lists the plugged cards as the guest has them, in the order of its interface indices.
+/// Records the configuration of a card; a card that the journal has lost has no record.
+fn write_link(
+    journal: &Journal,
+    record: Option<CardRecord>,
+    path: &PciPath,
+    link: LinkRecord,
+) -> Result<(), Failure> {
+    let Some(mut record) = record else {
+        return Ok(());
+    };
+    record.path = Some(path.clone());
+    record.link = Some(link);
+    journal.write(&record)
+}
+
+/// Result of [`unplug`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unplugged {
+    /// The card has been removed.
+    Removed,
+    /// The sandbox has no such card.
+    Absent,
+}
+
+/// Unplugs a card, wherever it is in the guest.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a key that fits several cards; [`Kind::NotYet`] if the guest does not release
+/// the card in time, [`Kind::Denied`] if it refuses; failures of QEMU and the host's kernel, and of an
+/// agent that is needed for the names in the guest.
+pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
+    let mut locked = LockedSandbox::begin(sandbox)?;
+    let nics = Inventory::read_nics(&mut locked.qmp, CardRecord::DEVICE_PREFIX)?;
+    let records = locked.records(&nics)?;
+    let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
+        let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+        let interfaces = agent.interfaces()?;
+        Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
+    })?;
+    let Some(Card { name, .. }) = found else {
+        return Ok(Unplugged::Absent);
+    };
+    if let Some(record) = locked.card(&name)? {
+        hotplug::clean_up(&mut locked, &record)?;
+    }
+    Ok(Unplugged::Removed)
+}
+
+/// Lists the plugged cards with their configuration in the guest, in the order of its interface
+/// indices, then those without an interface.
 ///
 /// # Errors
 /// Failures of QEMU and the agent.
-pub fn list(sandbox: &Sandbox) -> Result<Vec<Interface>, Failure> {
+pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
     let mut qmp = Session::connect(&sandbox.qmp)?;
     let agent = reach::connect_over(&mut qmp, &sandbox.agent)?;
-    let ((cards, taps), _, mut interfaces) = query_host_and_guest(agent, move || {
-        let cards = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
-        Ok((cards, TapBackends::read(&mut qmp)?))
+    let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, move || {
+        let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
+        Ok((nics, TapBackends::read(&mut qmp)?))
     })?;
-    for card in &cards {
-        warn_of_deleted_tap(card, &taps);
+    for nic in &nics {
+        warn_of_deleted_tap(nic, &taps);
     }
-    interfaces.retain(|interface| {
-        interface.path.is_some() && cards.iter().any(|card| card.path == interface.path)
-    });
-    interfaces.sort_by_key(|interface| interface.index);
-    Ok(interfaces)
+    // `doctor` reports a journal that can't be read.
+    let records = sandbox
+        .state()
+        .and_then(|state| Journal::at(state.path()).cards())
+        .unwrap_or_default();
+    let cards = cards::of_machine(&nics);
+    Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
+}
+
+/// Changes an interface of the guest, a plugged card or not.
+///
+/// # Errors
+/// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] for a name that fits two;
+/// failures of the agent.
+pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
+    change_guest(sandbox, |agent| {
+        let state = match sandbox.state() {
+            Ok(state) => state,
+            // No card can be plugged there.
+            Err(absent) if absent.kind() == Kind::NotFound => {
+                return agent.update(change).map(drop);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let journal = Journal::at(state.path());
+        let records = journal.cards()?;
+        let plugged = records.iter().find(|record| *change.name() == record.name);
+        let path = plugged.and_then(|record| record.path.clone());
+        let interface = agent.update(&change.clone().with_card(path))?;
+        let is_at = |record: &CardRecord| record.path.is_some() && record.path == interface.path;
+        let Some(mut record) = records.into_iter().find(is_at) else {
+            return Ok(());
+        };
+        let Some(link) = &mut record.link else {
+            return Ok(());
+        };
+        link.spec = change.applied_to(&link.spec);
+        journal.write(&record).map_err(|failure| {
+            failure.context("the interface is changed, but a restart of the guest will undo it")
+        })
+    })
 }
 
 /// Warns of a card whose TAP was deleted on the host.
@@ -140,50 +273,4 @@ fn query_host_and_guest<T>(
     let message = "internal error: the agent query thread panicked";
     let (agent, interfaces) = guest.map_err(|_| Failure::new(Kind::Other, message))??;
     Ok((machine, agent, interfaces))
-}
-
-/// Returns the path of the card if the same request was carried out before.
-///
-/// # Errors
-/// A card of this name that differs from the request; the message names the difference.
-fn plugged_path(
-    inventory: &Inventory,
-    journal: &Journal,
-    interfaces: &[Interface],
-    request: &CardRequest,
-) -> Result<Option<PciPath>, Failure> {
-    let link = request.link.parts();
-    let id = CardRecord::device_id(&link.name);
-    let Some(nic) = inventory.nics().into_iter().find(|nic| nic.id == id) else {
-        return Ok(None);
-    };
-    let socket = match &request.backend {
-        Backend::Tap => None,
-        Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
-    };
-    let card = journal.card(&link.name)?;
-    let card = card.filter(|card| nic.netdev == Some(card.netdev_id()));
-    let mut insides = interfaces.iter();
-    let inside = insides.find(|interface| interface.path == nic.path);
-    let is_same_set = |inside: &Interface| {
-        let addresses: HashSet<_> = inside.addresses.iter().collect();
-        addresses == link.addresses.iter().collect()
-    };
-    let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
-    let difference = match (&card, inside) {
-        (Some(card), _) if card.device != request.device => "device",
-        (Some(card), _) if card.socket() != socket => "vhostUserSocket or mode",
-        _ if nic.mac != link.mac => "hwAddr",
-        (_, None) => "name in the guest",
-        (_, Some(inside)) if inside.name != link.name => "name in the guest",
-        (_, Some(inside)) if !inside.up => "state: the guest has set it down",
-        (_, Some(inside)) if inside.arp != link.arp => "rawFlags",
-        (_, Some(inside)) if inside.mtu != u32::from(link.mtu.get()) => "mtu",
-        (_, Some(inside)) if pairs(inside.queues) != pairs(link.queues) => "number of queues",
-        (_, Some(inside)) if !is_same_set(inside) => "address",
-        _ => return Ok(nic.path),
-    };
-    let phrase = kata_messages::interface_exists(&link.name);
-    let message = format!("{phrase}, with another {difference}");
-    Err(Failure::new(Kind::Exists, message).with_field("name"))
 }

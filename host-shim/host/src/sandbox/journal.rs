@@ -10,10 +10,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, LinkName};
+use patchbay_types::{IfName, LinkName, PciPath};
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use super::link_record::LinkRecord;
 use crate::card::Listener;
 use crate::netns::HostLinkState;
 
@@ -50,6 +51,16 @@ pub(crate) struct CardRecord {
     pub(crate) fds: Vec<String>,
     #[serde(rename = "behind")]
     pub(crate) backend: BackendRecord,
+    /// PCI path, by which the guest knows the card; absent in records of release 0.1.0.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "path_as_devfns"
+    )]
+    pub(crate) path: Option<PciPath>,
+    /// Configuration in the guest; absent in records of release 0.1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<LinkRecord>,
 }
 
 /// Host side of a card.
@@ -126,6 +137,33 @@ mod name_as_text {
         Name: FromStr<Err = InvalidValue>,
     {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// [`PciPath`] as a list of `devfn` numbers.
+mod path_as_devfns {
+    use patchbay_types::{PciAddress, PciPath};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde needs")]
+    pub(super) fn serialize<S: Serializer>(
+        path: &Option<PciPath>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let steps = path.iter().flat_map(PciPath::steps);
+        steps
+            .map(|step| step.devfn())
+            .collect::<Vec<_>>()
+            .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<PciPath>, D::Error> {
+        let devfns = Vec::<u8>::deserialize(from)?.into_iter();
+        let path = PciPath::new(devfns.map(PciAddress::from_devfn).collect());
+        path.map(Some).map_err(D::Error::custom)
     }
 }
 
@@ -236,6 +274,8 @@ fn remove(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use patchbay_types::PciAddress;
+
     use super::*;
 
     pub(in crate::sandbox) fn card(name: &str) -> CardRecord {
@@ -253,6 +293,8 @@ pub(super) mod tests {
                 },
                 index: None,
             }),
+            path: None,
+            link: None,
         }
     }
 
@@ -263,6 +305,7 @@ pub(super) mod tests {
         assert_eq!(journal.cards().unwrap(), []);
         let plugged = CardRecord {
             phase: Phase::Plugged,
+            path: PciPath::new(vec![PciAddress::from_devfn(8), PciAddress::from_devfn(0)]).ok(),
             ..card("eth1")
         };
         journal.write(&card("eth1")).unwrap();

@@ -6,6 +6,7 @@ mod find;
 mod id;
 mod journal;
 mod kata;
+mod link_record;
 mod lock;
 mod machine;
 mod registry;
@@ -22,6 +23,7 @@ pub use journal::Phase;
 pub(crate) use journal::{BackendRecord, CardRecord, Journal, SavedTap};
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
+pub(crate) use link_record::LinkRecord;
 pub(crate) use lock::Lock;
 pub(crate) use machine::StateDir;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};

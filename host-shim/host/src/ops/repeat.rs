@@ -1,0 +1,89 @@
+//! Repeated requests to plug a card.
+
+use std::collections::HashSet;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{Interface, LinkSpec, PciPath, QueuePairs};
+
+use super::cards::{Card, CardState};
+use crate::card::{Backend, CardRequest};
+use crate::kata_messages;
+use crate::sandbox::CardRecord;
+
+/// Card that is plugged as requested.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Repeated {
+    /// The guest has the requested configuration.
+    Satisfied(PciPath),
+    /// The guest has lost it by a restart.
+    NotConfigured(PciPath),
+}
+
+/// Compares a plugged card with the request for one of its name.
+///
+/// # Errors
+/// [`Kind::Exists`] if they differ; the message names the difference.
+pub(super) fn compare(
+    card: &Card,
+    record: Option<&CardRecord>,
+    request: &CardRequest,
+) -> Result<Repeated, Failure> {
+    let phrase = kata_messages::interface_exists(&card.name);
+    let exists = |rest: &str| {
+        let failure = Failure::new(Kind::Exists, format!("{phrase}{rest}"));
+        Err(failure.with_field("name"))
+    };
+    if let Some(difference) = host_difference(card, record, request) {
+        return exists(&format!(", with another {difference}"));
+    }
+    match (&card.state, &card.interface, &card.path) {
+        (Some(CardState::NotConfigured), _, Some(path)) => {
+            Ok(Repeated::NotConfigured(path.clone()))
+        }
+        (None, Some(interface), Some(path)) => match guest_difference(interface, &request.link) {
+            Some(difference) => exists(&format!(", with another {difference}")),
+            None => Ok(Repeated::Satisfied(path.clone())),
+        },
+        (state, ..) => {
+            let state = state.iter().map(ToString::to_string);
+            exists(&format!(" (in the guest: {})", state.collect::<String>()))
+        }
+    }
+}
+
+/// Names the first part of the machine's side that differs from the request.
+fn host_difference(
+    card: &Card,
+    record: Option<&CardRecord>,
+    request: &CardRequest,
+) -> Option<&'static str> {
+    let socket = match &request.backend {
+        Backend::Tap => None,
+        Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
+    };
+    match record {
+        Some(record) if record.device != request.device => Some("device"),
+        Some(record) if record.socket() != socket => Some("vhostUserSocket or mode"),
+        _ if card.mac != request.link.parts().mac => Some("hwAddr"),
+        _ => None,
+    }
+}
+
+/// Names the first part of an interface that differs from the requested configuration.
+pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Option<String> {
+    let link = wanted.parts();
+    let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
+    let addresses: HashSet<_> = interface.addresses.iter().collect();
+    let difference = match interface {
+        _ if interface.name != link.name => {
+            return Some(format!("name in the guest, '{}'", interface.name));
+        }
+        _ if !interface.up => "state: the guest has set it down",
+        _ if interface.arp != link.arp => "rawFlags",
+        _ if interface.mtu != u32::from(link.mtu.get()) => "mtu",
+        _ if pairs(interface.queues) != pairs(link.queues) => "number of queues",
+        _ if addresses != link.addresses.iter().collect() => "address",
+        _ => return None,
+    };
+    Some(difference.to_owned())
+}

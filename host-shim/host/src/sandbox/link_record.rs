@@ -1,0 +1,118 @@
+//! Configuration of a card in the journal: neither QEMU nor a guest that has restarted knows it.
+
+use std::net::IpAddr;
+
+use patchbay_types::{
+    Arp, BootId, DadPolicy, FieldError, InterfaceAddress, InvalidValue, LinkFields, LinkSpec, Mtu,
+    QueuePairs,
+};
+use serde::{Deserialize, Serialize};
+
+/// Requested configuration of a card in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "LinkText", into = "LinkText")]
+pub(crate) struct LinkRecord {
+    /// The latest request that was carried out.
+    pub(crate) spec: LinkSpec,
+    /// Boot in which the card was configured; `None` if the agent doesn't report it.
+    pub(crate) boot: Option<BootId>,
+}
+
+/// JSON of a [`LinkRecord`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct LinkText {
+    name: String,
+    mac: String,
+    mtu: u16,
+    addresses: Vec<(IpAddr, u8)>,
+    queues: Option<u16>,
+    arp: bool,
+    dad: bool,
+    boot: Option<String>,
+}
+
+impl From<LinkRecord> for LinkText {
+    fn from(record: LinkRecord) -> Self {
+        let LinkFields {
+            name,
+            mac,
+            mtu,
+            addresses,
+            queues,
+            arp,
+        } = record.spec.parts();
+        let addresses = addresses.iter();
+        Self {
+            name: name.to_string(),
+            mac: mac.to_string(),
+            mtu: mtu.get(),
+            addresses: addresses
+                .map(|address| (address.ip(), address.prefix()))
+                .collect(),
+            queues: queues.map(QueuePairs::get),
+            arp: *arp == Arp::On,
+            dad: record.spec.duplicates() == DadPolicy::Detect,
+            boot: record.boot.map(|boot| boot.to_string()),
+        }
+    }
+}
+
+impl TryFrom<LinkText> for LinkRecord {
+    type Error = FieldError;
+
+    fn try_from(text: LinkText) -> Result<Self, FieldError> {
+        let LinkText {
+            name,
+            mac,
+            mtu,
+            addresses,
+            queues,
+            arp,
+            dad,
+            boot,
+        } = text;
+        let of = |field: &'static str| move |invalid: InvalidValue| invalid.in_field(field);
+        let addresses = addresses.into_iter();
+        let addresses = addresses.map(|(ip, prefix)| InterfaceAddress::new(ip, prefix));
+        let queues = queues.map(|pairs| QueuePairs::try_from(u64::from(pairs)));
+        let fields = LinkFields {
+            name: name.parse().map_err(of("name"))?,
+            mac: mac.parse().map_err(of("mac"))?,
+            mtu: Mtu::try_from(u64::from(mtu)).map_err(of("mtu"))?,
+            addresses: addresses
+                .collect::<Result<_, _>>()
+                .map_err(of("addresses"))?,
+            queues: queues.transpose().map_err(of("queues"))?,
+            arp: if arp { Arp::On } else { Arp::Off },
+        };
+        let boot = boot.map(|boot| boot.parse());
+        Ok(Self {
+            spec: LinkSpec::new(fields, "addresses")?.with_dad(dad.into()),
+            boot: boot.transpose().map_err(of("boot"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As release 0.2.0 writes it.
+    const RECORDED: &str = r#"{"name":"eth1","mac":"02:00:00:00:00:01","mtu":1500,"addresses":[["172.16.0.3",16],["fd00::3",64]],"queues":2,"arp":true,"dad":false,"boot":"0ab2e5f4-6d1c-4a0e-9c7b-1f2e3d4c5b6a"}"#;
+
+    #[test]
+    fn recorded_configuration_stays_readable() {
+        let record: LinkRecord = serde_json::from_str(RECORDED).unwrap();
+        let parts = record.spec.parts();
+        assert_eq!(parts.name.as_str(), "eth1");
+        assert_eq!(parts.addresses[1].to_string(), "fd00::3/64");
+        assert_eq!(serde_json::to_string(&record).unwrap(), RECORDED);
+    }
+
+    #[test]
+    fn invalid_configuration_names_the_field() {
+        let broken = RECORDED.replace("1500", "67");
+        let error = serde_json::from_str::<LinkRecord>(&broken).unwrap_err();
+        assert!(error.to_string().starts_with("mtu '67'"), "{error}");
+    }
+}
