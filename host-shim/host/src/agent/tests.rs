@@ -138,6 +138,7 @@ fn agent_without_feature_list_has_all_of_the_first_release() {
         .announce("02:00:00:00:00:01".parse().unwrap())
         .unwrap();
     assert_eq!(agent.managers(), Ok(None));
+    assert_eq!(agent.places(&[]).unwrap_err().kind(), Kind::Unsupported);
     let greeting = agent.greeting().unwrap();
     assert!(greeting.require_layout(Bulk::Routes, 0).is_ok());
     let failure = greeting.require_layout(Bulk::Routes, 1).unwrap_err();
