@@ -1,7 +1,7 @@
 //! Invalid values, and the fields that contain them.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use crate::failure::{Failure, Kind};
 
@@ -35,12 +35,20 @@ impl InvalidValue {
     pub fn in_field(self, field: impl Into<String>) -> FieldError {
         FieldError {
             field: field.into(),
-            source: self,
+            fault: Fault::Invalid(self),
         }
     }
 }
 
-/// Invalid field of an input: its path, its value and the rule that it violates.
+/// Fault of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fault {
+    Invalid(InvalidValue),
+    /// With the rule that requires the field, if it is not always required.
+    Missing(Option<&'static str>),
+}
+
+/// Invalid or missing field of an input: its path, and its value with the rule that it violates.
 ///
 /// ```
 /// use patchbay_types::Mtu;
@@ -49,14 +57,44 @@ impl InvalidValue {
 /// assert_eq!(error.field(), "[3].mtu");
 /// assert!(error.to_string().starts_with("[3].mtu '10' is not allowed: "));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} {source}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     field: String,
-    source: InvalidValue,
+    fault: Fault,
 }
 
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, fault } = self;
+        match fault {
+            Fault::Invalid(value) => write!(f, "{field} {value}"),
+            Fault::Missing(None) => write!(f, "missing field {field}"),
+            Fault::Missing(Some(rule)) => write!(f, "missing field {field}: {rule}"),
+        }
+    }
+}
+
+impl std::error::Error for FieldError {}
+
 impl FieldError {
+    /// Returns the error of a field that is required and missing.
+    #[must_use]
+    pub fn missing(field: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            fault: Fault::Missing(None),
+        }
+    }
+
+    /// The same for a field that is required in some inputs.
+    #[must_use]
+    pub fn missing_by_rule(field: impl Into<String>, rule: &'static str) -> Self {
+        Self {
+            field: field.into(),
+            fault: Fault::Missing(Some(rule)),
+        }
+    }
+
     /// Returns the path of the field as the user spells it (`IPAddresses[1].mask`).
     #[must_use]
     pub fn field(&self) -> &str {

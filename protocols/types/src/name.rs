@@ -10,6 +10,12 @@ const MAX_LEN: usize = 15;
 
 const RULE: &str = "an interface name has 1 to 15 characters: letters, digits, '_', '-' and '.', and starts with a letter";
 
+/// Names that the kernel refuses: `all` and `default` are entries of `/proc/sys/net/ipv4/conf` beside
+/// those of links, and `bonding_masters` is a file in `/sys/class/net` once bonding is loaded.
+const RESERVED: [&str; 3] = ["all", "default", "bonding_masters"];
+
+const RESERVED_RULE: &str = "the kernel reserves the names all, default and bonding_masters";
+
 /// Name of an interface by the rule of the user guide, which is stricter than the kernel's
 /// `dev_valid_name` and always valid in a QEMU id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,11 +35,13 @@ impl FromStr for IfName {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let starts = text.starts_with(|c: char| c.is_ascii_alphabetic());
         let legal = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
-        if starts && text.len() <= MAX_LEN && text.bytes().all(legal) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidValue::new(text, RULE))
+        if !starts || text.len() > MAX_LEN || !text.bytes().all(legal) {
+            return Err(InvalidValue::new(text, RULE));
         }
+        if RESERVED.contains(&text) {
+            return Err(InvalidValue::new(text, RESERVED_RULE));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -43,8 +51,8 @@ impl fmt::Display for IfName {
     }
 }
 
-const LINK_RULE: &str =
-    "an interface name has 1 to 15 bytes, no blank, '/' or ':', and is neither '.' nor '..'";
+const LINK_RULE: &str = "an interface name has 1 to 15 bytes, no blank, '/' or ':', and is none of '.', '..', 'all' \
+                         and 'default'";
 
 /// Name of a link that exists, by the kernel's rule (`dev_valid_name`).
 ///
@@ -84,10 +92,10 @@ impl TryFrom<&[u8]> for LinkName {
         let name = Self(bytes.into());
         // 0xa0 is a blank in the kernel's character table.
         let illegal = |b: &u8| matches!(b, 0 | b'/' | b':' | b' ' | b'\t'..=b'\r' | 0xa0);
-        let dots: [&[u8]; 2] = [b".", b".."];
+        let reserved: [&[u8]; 4] = [b".", b"..", b"all", b"default"];
         if (1..=MAX_LEN).contains(&bytes.len())
             && !bytes.iter().any(illegal)
-            && !dots.contains(&bytes)
+            && !reserved.contains(&bytes)
         {
             Ok(name)
         } else {
@@ -162,6 +170,15 @@ mod tests {
         for text in ["eth-test", "tap_test", "a", "eeeeeeeeeeeeeee", "eth0.100"] {
             assert_eq!(text.parse::<IfName>().unwrap().as_str(), text);
         }
+    }
+
+    #[test]
+    fn name_that_the_kernel_reserves_is_refused() {
+        for text in RESERVED {
+            let refused = Err(InvalidValue::new(text, RESERVED_RULE));
+            assert_eq!(text.parse::<IfName>(), refused);
+        }
+        assert!("All".parse::<IfName>().is_ok());
     }
 
     #[test]
