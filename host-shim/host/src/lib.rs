@@ -43,6 +43,7 @@ pub mod card;
 pub mod fuzz;
 mod guest;
 mod hotplug;
+pub mod json;
 mod kata_messages;
 mod netns;
 pub mod ops;

@@ -1,5 +1,5 @@
-//! JSON documents, read as Go's `encoding/json` reads them: keys match in any case, unknown keys are
-//! ignored, a `null` member is the same as an absent one, the last of repeated keys wins, types are
+//! JSON documents, read as Go's `encoding/json` reads them: keys match in any case, and with the `_` of
+//! runtime-rs (`hw_addr`), unknown keys are ignored, a `null` member is the same as an absent one, the last of repeated keys wins, types are
 //! strict, and only the first value of the document is read. Unlike Go, a line on standard error
 //! names each unknown key.
 
@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use patchbay_host::json::{Object, field_error};
 use patchbay_types::failure::{Failure, Kind};
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,7 +22,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_STDIN_BYTES: u64 = 16 << 20;
 
 /// Known keys in the spelling of kata's user guide.
-const KEYS: [&str; 24] = [
+pub(super) const KEYS: [&str; 25] = [
     "device",
     "name",
     "IPAddresses",
@@ -46,6 +47,7 @@ const KEYS: [&str; 24] = [
     "onlink",
     "flags",
     "type",
+    "pciAddr",
 ];
 
 /// JSON document with keys in canonical spelling.
@@ -97,7 +99,7 @@ impl Document {
     /// Reads the object that is the value of the document.
     pub(super) fn object<'a, T: Deserialize<'a>>(&'a self, expected: &str) -> Result<T, Failure> {
         match self.value {
-            Value::Object(_) => self.typed(expected),
+            Value::Object(_) => self.typed(),
             _ => Err(self.missing(expected, "expected a JSON object")),
         }
     }
@@ -107,7 +109,7 @@ impl Document {
         &'a self,
         expected: &str,
         max: usize,
-    ) -> Result<Vec<T>, Failure> {
+    ) -> Result<Vec<Object<T>>, Failure> {
         let Value::Array(values) = &self.value else {
             return Err(self.missing(expected, "expected a JSON array"));
         };
@@ -116,43 +118,18 @@ impl Document {
             let cause = format!("it has {count} {expected}, and a request at most {max}");
             return Err(self.missing(expected, cause));
         }
-        // serde would read an array as the fields of an object in their order.
-        match values.iter().position(|value| !value.is_object()) {
-            None => self.typed(expected),
-            Some(index) => {
-                Err(self.missing(expected, format!("[{index}]: expected a JSON object")))
-            }
-        }
+        self.typed()
     }
 
     /// Deserializes the value, and warns of keys that it ignores.
-    fn typed<'a, T: Deserialize<'a>>(&'a self, expected: &str) -> Result<T, Failure> {
+    fn typed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         let mut track = Track::new();
         let mut unknown = UnknownKeys::default();
         let source = serde_path_to_error::Deserializer::new(&self.value, &mut track);
         let read = serde_ignored::deserialize(source, |path| unknown.add(&path));
         unknown.warn();
-        read.map_err(|error| {
-            let cause = format!("{}: {}", track.path(), without_rust_types(&error));
-            self.missing(expected, cause)
-        })
+        read.map_err(|error| field_error(&track.path(), &error).into())
     }
-}
-
-/// Replaces the names that serde has for the types of Rust and of its data model.
-fn without_rust_types(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    let Some((found, expected)) = message.rsplit_once(", expected ") else {
-        return message;
-    };
-    let expected = match expected {
-        "u32" => "an integer from 0 to 4294967295",
-        "u64" => "a non-negative integer",
-        "a sequence" => "an array",
-        name if name.starts_with("struct ") => "an object",
-        other => other,
-    };
-    format!("{found}, expected {expected}")
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -171,7 +148,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Spells known keys as the guide does; drops `null` members.
 fn canonical(value: Value) -> Value {
     let spelling = |key: String| {
-        let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&key));
+        let plain = key.replace('_', "");
+        let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&plain));
         known.map_or(key, |known| (*known).to_owned())
     };
     match value {

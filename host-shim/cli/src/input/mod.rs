@@ -12,16 +12,19 @@ use std::path::Path;
 use std::str::FromStr;
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_host::json::Object;
+use patchbay_types::failure::Failure;
 use patchbay_types::{
     Arp, FieldError, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
     QueuePairs,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::kata_messages::FIXED_FIELD;
 use document::Document;
+use family::FamilyText;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;
@@ -35,10 +38,12 @@ pub(crate) struct InterfaceDocument {
     name: String,
     /// Absent and empty differ in `update-iface`: an empty array removes all addresses.
     #[serde(rename = "IPAddresses")]
-    addresses: Option<Vec<Option<AddressDocument>>>,
+    addresses: Option<Vec<Option<Object<AddressDocument>>>>,
     mtu: u64,
     #[serde(rename = "hwAddr")]
     mac: String,
+    /// In Kata 2 and 3 `type`, in runtime-rs `field_type`.
+    #[serde(alias = "type", alias = "field_type")]
     link_type: String,
     vhost_user_socket: String,
     /// QEMU's role on the socket: `client`, which is the default, or `server`. Not in kata.
@@ -47,6 +52,8 @@ pub(crate) struct InterfaceDocument {
     raw_flags: u32,
     /// Enables duplicate address detection for IPv6 addresses. Not in kata, which disables it.
     dad: bool,
+    /// Only in the output of `add-iface`, which can be fed back.
+    pci_addr: IgnoredAny,
 }
 
 /// Member of `IPAddresses`.
@@ -55,7 +62,7 @@ pub(crate) struct InterfaceDocument {
 struct AddressDocument {
     address: String,
     mask: String,
-    family: u32,
+    family: Option<FamilyText>,
 }
 
 /// Reads the interface document at `path`, or from standard input for `-`.
@@ -77,8 +84,13 @@ impl InterfaceDocument {
     /// link type.
     pub(crate) fn echo(&self) -> Value {
         let addresses = self.addresses.iter().flatten().flatten();
-        let address =
-            |a: &AddressDocument| json!({"Family": a.family, "Address": a.address, "Mask": a.mask});
+        let address = |Object(a): &Object<AddressDocument>| {
+            let family = a
+                .family
+                .as_ref()
+                .map_or_else(|| json!(0), |given| json!(given));
+            json!({"Family": family, "Address": a.address, "Mask": a.mask})
+        };
         let link_type = if self.link_type.is_empty() {
             "tap"
         } else {
@@ -100,13 +112,9 @@ impl InterfaceDocument {
     }
 }
 
-fn missing(field: &str) -> Failure {
-    Failure::new(Kind::Invalid, format!("missing field {field}")).with_field(field)
-}
-
 fn required<T: FromStr<Err = InvalidValue>>(text: &str, field: &str) -> Result<T, Failure> {
     if text.is_empty() {
-        return Err(missing(field));
+        return Err(FieldError::missing(field).into());
     }
     Ok(text
         .parse()
@@ -131,7 +139,7 @@ impl TryFrom<InterfaceDocument> for CardRequest {
         let link = LinkFields {
             name: document.name()?,
             mac: required(&document.mac, "hwAddr")?,
-            mtu: mtu(document.mtu)?.ok_or_else(|| missing("mtu"))?,
+            mtu: mtu(document.mtu)?.ok_or_else(|| FieldError::missing("mtu"))?,
             addresses: read_addresses(document.addresses.as_deref().unwrap_or_default())?,
             queues: queues.map_err(|invalid| invalid.in_field("queues"))?,
             arp: if no_arp { Arp::Off } else { Arp::On },
@@ -187,6 +195,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             queues,
             raw_flags: _,
             dad,
+            pci_addr: _,
         } = document;
         let queues = match queues {
             0 => String::new(),
@@ -214,31 +223,42 @@ impl TryFrom<InterfaceDocument> for LinkChange {
 }
 
 fn read_addresses(
-    documents: &[Option<AddressDocument>],
+    documents: &[Option<Object<AddressDocument>>],
 ) -> Result<Vec<InterfaceAddress>, FieldError> {
-    let read = |(index, document): (usize, &Option<AddressDocument>)| {
-        let invalid = |value: &str, rule: &'static str, member: &str| {
-            InvalidValue::new(value, rule).in_field(format!("IPAddresses[{index}]{member}"))
+    let read = |(index, document): (usize, &Option<Object<AddressDocument>>)| {
+        let field = format!("IPAddresses[{index}]");
+        let Some(Object(document)) = document else {
+            let rule = "an address has the keys address and mask";
+            return Err(InvalidValue::new("null", rule).in_field(field));
         };
-        let document = document
-            .as_ref()
-            .ok_or_else(|| invalid("null", "an address has the keys address and mask", ""))?;
-        let text = document.address.trim();
-        let ip: IpAddr = text
-            .parse()
-            .map_err(|_| invalid(text, "it must be an IPv4 or IPv6 address", ".address"))?;
-        let mask = &document.mask;
-        let rule = "it must be the prefix length as decimal digits in a string";
-        let prefix = prefix_length(mask).ok_or_else(|| invalid(mask, rule, ".mask"))?;
-        let family = if ip.is_ipv4() { 2 } else { 10 };
-        if ![0, family].contains(&document.family) {
-            let rule = "it must be 2 for an IPv4 and 10 for an IPv6 address";
-            return Err(invalid(&document.family.to_string(), rule, ".family"));
-        }
-        InterfaceAddress::new(ip, prefix)
-            .map_err(|invalid| invalid.in_field(format!("IPAddresses[{index}]")))
+        let (ip, prefix) = document.parts().map_err(|error| error.nested_in(&field))?;
+        InterfaceAddress::new(ip, prefix).map_err(|invalid| invalid.in_field(field))
     };
     documents.iter().enumerate().map(read).collect()
+}
+
+impl AddressDocument {
+    /// Returns the address and the prefix length, each checked alone.
+    fn parts(&self) -> Result<(IpAddr, u8), FieldError> {
+        let text = self.address.trim();
+        for (field, text) in [("address", text), ("mask", &self.mask)] {
+            if text.is_empty() {
+                return Err(FieldError::missing(field));
+            }
+        }
+        let invalid = |value: &str, rule: &'static str, field: &str| {
+            InvalidValue::new(value, rule).in_field(field)
+        };
+        let ip: IpAddr = text
+            .parse()
+            .map_err(|_| invalid(text, "it must be an IPv4 or IPv6 address", "address"))?;
+        let rule = "it must be the prefix length as decimal digits in a string";
+        let prefix = prefix_length(&self.mask).ok_or_else(|| invalid(&self.mask, rule, "mask"))?;
+        if let Some(family) = &self.family {
+            family.check([ip]).map_err(|bad| bad.in_field("family"))?;
+        }
+        Ok((ip, prefix))
+    }
 }
 
 /// Parses decimal digits; unlike `u8::from_str`, rejects a sign.

@@ -339,6 +339,10 @@ fn protocol_error(invalid: FieldError) -> Failure {
     Failure::new(Kind::Other, invalid.to_string()).context("invalid response from the agent")
 }
 
+/// Advice for a guest that accepts no connection to the agent's port.
+const START_AGENT: &str =
+    "start patchbay-agent in the guest (docs/kata.md shows how to install it)";
+
 fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => Kind::Timeout,
@@ -346,7 +350,11 @@ fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
         _ => Kind::NotFound,
     };
     let message = format!("the sandbox's agent does not answer at {endpoint}");
-    Failure::new(kind, message).with_cause(error.to_string())
+    let failure = Failure::new(kind, message).with_cause(error.to_string());
+    match kind {
+        Kind::NotFound => failure.with_cause(START_AGENT),
+        _ => failure,
+    }
 }
 
 fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {

@@ -203,3 +203,16 @@ fn agent_of_another_api_version_is_unsupported() {
     let failure = serve(dir.path(), reply).routes().unwrap_err();
     assert_eq!(failure.kind(), Kind::Unsupported);
 }
+
+#[test]
+fn connect_without_agent_advises_to_start_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = format!("unix://{}/none", dir.path().display());
+    let failure = Agent::connect(&endpoint.parse().unwrap()).unwrap_err();
+    assert_eq!(failure.kind(), Kind::NotFound);
+    let advice = failure.chain().last().unwrap();
+    assert!(
+        advice.starts_with("start patchbay-agent in the guest"),
+        "{advice}"
+    );
+}

@@ -316,6 +316,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn open_device_whose_alias_is_not_utf8_succeeds() {
+        in_netns(|device, tap| {
+            let script = format!(
+                "ip tuntap add {device} mode tap && \
+                 ip link set {device} alias $(printf '\\377\\376')"
+            );
+            let mut shell = std::process::Command::new("sh");
+            assert!(shell.args(["-c", &script]).status().unwrap().success());
+            let (queues, before) = tap.open(QueuePairs::ONE).unwrap();
+            assert_eq!(
+                (queues.len(), before.map(|before| before.state.up)),
+                (1, Some(false))
+            );
+        });
+    }
+
+    #[test]
     fn open_link_of_another_kind_fails() {
         in_netns(|_, tap| {
             let tap = Tap {

@@ -8,6 +8,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::de::DeserializeOwned;
 
 use super::id::SandboxId;
+use crate::json;
 
 /// Maximum size of a file. The OCI specification of a container with a long environment has some
 /// hundred kB.
@@ -29,10 +30,30 @@ pub fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
     };
     match read() {
         Err(error) if is_absent(&error) => Ok(Vec::new()),
-        read => read.map_err(|error| {
-            let message = format!("could not read the folder {}", folder.display());
-            Failure::of_io(message, &error)
-        }),
+        read => read.map_err(|error| unreadable(folder, &error)),
+    }
+}
+
+/// Returns whether a file or folder exists. Without the caller's access to its folder that is unknown,
+/// and a sandbox that exists must not be reported as missing.
+///
+/// # Errors
+/// [`Kind::Denied`].
+pub(super) fn exists(path: &Path) -> Result<bool, Failure> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Kind::Denied, format!("{path} is not readable: run as root"))
+        }
+        _ => Failure::of_io(format!("could not read {path}"), error),
     }
 }
 
@@ -51,7 +72,7 @@ fn is_absent(error: &io::Error) -> bool {
 pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let message = format!("could not read {}", path.display());
     let invalid = |cause: &str| Failure::new(Kind::Invalid, &message).with_cause(cause);
-    let unreadable = |error| Failure::of_io(&message, &error);
+    let unreadable = |error| unreadable(path, &error);
     // Opening a FIFO would block until its other end is opened.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(invalid("it is not a regular file"));
@@ -63,7 +84,7 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(invalid("it is larger than 4 MiB"));
     }
-    serde_json::from_slice(&bytes).map_err(|error| invalid(&error.to_string()))
+    json::object(&bytes).map_err(|error| invalid(&error.to_string()))
 }
 
 /// Reads a JSON document; `None` if the file does not exist.

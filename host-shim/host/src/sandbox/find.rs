@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
@@ -10,10 +11,14 @@ use super::kata;
 use super::machine::no_monitor;
 use super::registry::{self, SandboxFile, netns_path};
 use super::{Lookup, MachineAccess, Sandbox};
-use crate::kata_messages;
+use crate::process::Process;
+use crate::{kata_messages, vsock_stream};
 
 /// Maximum number of sandboxes that an error message lists.
 const MAX_LISTED: usize = 8;
+
+/// Limit for a connection to the monitor of a process that can't be seen.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
 /// starts with it. [`Lookup::machine`] takes precedence over any id.
@@ -30,28 +35,44 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     }
     let found = single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
     let Candidate { id, folder, .. } = found;
-    let (earlier_state, access) = match found.runtime {
+    let (earlier_state, access, pid) = match found.runtime {
         None => {
             let file = SandboxFile::read(&folder)?;
             let agent = file.endpoint()?;
-            let SandboxFile { qmp, netns, .. } = file;
+            let SandboxFile {
+                qmp, netns, pid, ..
+            } = file;
             let access = MachineAccess { qmp, agent, netns };
-            (folder, access)
+            (folder, access, pid)
         }
         Some(runtime) => {
             let state = lookup.run_dir.join(".kata").join(id.as_str());
-            (state, runtime.read(&folder, &id)?)
+            (state, runtime.read(&folder, &id)?, None)
         }
     };
     let MachineAccess { qmp, agent, netns } = access;
-    Ok(Sandbox {
+    let sandbox = Sandbox {
         id,
         qmp,
         agent,
         netns,
         run_dir: lookup.run_dir.clone(),
         earlier_state,
-    })
+    };
+    warn_of_ended_qemu(&sandbox, pid);
+    Ok(sandbox)
+}
+
+/// Warns if the sandbox's QEMU has ended. `pid` is its process id, if that is registered.
+fn warn_of_ended_qemu(sandbox: &Sandbox, pid: Option<u32>) {
+    let recorded = sandbox.state().ok().and_then(|state| state.ended_qemu());
+    let ended = recorded.or_else(|| pid.filter(|pid| Process::of(*pid).is_none()));
+    // A process of another PID namespace is invisible, but its monitor serves.
+    if let Some(pid) = ended
+        && vsock_stream::unix(&sandbox.qmp, CONNECT_TIMEOUT).is_err()
+    {
+        tracing::warn!("QEMU of sandbox {} has ended (process {pid})", sandbox.id);
+    }
 }
 
 /// Lists the matches. A registration overrides Kata's files for the same id.

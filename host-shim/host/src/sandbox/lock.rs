@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat;
 use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::text::escape_controls;
 
 use super::machine::StateDir;
 
 /// Longest wait for the lock; a change takes less even at its slowest.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Wait after which a warning names the process that has the lock.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Lock held while a machine is changed. The kernel releases it with the process.
 #[derive(Debug)]
@@ -76,10 +80,14 @@ impl Lock {
 fn not_taken(path: &Path, error: &io::Error, timeout: Duration) -> Failure {
     let message = format!("could not take the lock {}", path.display());
     match error.kind() {
-        io::ErrorKind::TimedOut => Failure::new(Kind::Timeout, message).with_cause(format!(
-            "another patchbay has been changing this sandbox for more than {} s",
-            timeout.as_secs()
-        )),
+        io::ErrorKind::TimedOut => {
+            let holder = File::open(path).map_or_else(|_| OTHER.to_owned(), |file| holder(&file));
+            let cause = format!(
+                "{holder} has been changing this sandbox for more than {} s",
+                timeout.as_secs()
+            );
+            Failure::new(Kind::Timeout, message).with_cause(cause)
+        }
         _ => Failure::of_io(message, error),
     }
 }
@@ -99,6 +107,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Polls, because flock has no timeout.
 fn lock_file(mut file: File, deadline: Instant) -> io::Result<Flock<File>> {
+    let mut silent_until = Some(Instant::now() + SILENT_WAIT);
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -108,8 +117,47 @@ fn lock_file(mut file: File, deadline: Instant) -> io::Result<Flock<File>> {
             Err((file, Errno::EWOULDBLOCK)) => file,
             Err((_, errno)) => return Err(errno.into()),
         };
+        if silent_until
+            .take_if(|until| Instant::now() >= *until)
+            .is_some()
+        {
+            let holder = holder(&file);
+            tracing::warn!("waiting for {holder}, which is changing this sandbox");
+        }
         thread::sleep(RETRY_INTERVAL);
     }
+}
+
+/// Holder that is not known.
+const OTHER: &str = "another process";
+
+/// Describes the process that has the lock of a file.
+fn holder(file: &File) -> String {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let pid = file.metadata().ok().and_then(|own| pid_of(&locks, &own));
+    let Some(pid) = pid else {
+        return OTHER.to_owned();
+    };
+    // Empty if the process has ended meanwhile.
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("process {pid} ({})", escape_controls(name.trim_end()))
+}
+
+/// Finds the process with a lock in `/proc/locks`, whose lines are
+/// `1: FLOCK  ADVISORY  WRITE 708 00:1a:1402 0 EOF`: process, device (two hexadecimal numbers) and inode.
+/// Those that wait for the lock have `->` after the number.
+fn pid_of(locks: &str, file: &fs::Metadata) -> Option<u32> {
+    let (major, minor) = (stat::major(file.dev()), stat::minor(file.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let mut held = locks.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, at, ..] = words[..] else {
+            return None;
+        };
+        (at == place).then(|| pid.parse().ok())?
+    });
+    // In another PID namespace, the process has the id 0.
+    held.find(|pid| *pid != 0)
 }
 
 /// Returns whether the path still names this file.
@@ -173,8 +221,21 @@ mod tests {
         assert_eq!(failure.kind(), Kind::Timeout);
         let message = format!("could not take the lock {}/lock", state.path().display());
         assert_eq!(failure.to_string(), message);
-        let cause = "another patchbay has been changing this sandbox for more than 1 s";
-        assert_eq!(failure.chain().collect::<Vec<_>>(), [cause]);
+        let cause: String = failure.chain().collect();
+        let holder = format!("process {} (", std::process::id());
+        assert!(cause.starts_with(&holder), "{cause}");
+        assert!(cause.ends_with("for more than 1 s"), "{cause}");
+    }
+
+    #[test]
+    fn holder_of_held_lock_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let file = open(&path).unwrap();
+        assert_eq!(holder(&file), OTHER);
+        let _held = lock_file(open(&path).unwrap(), Instant::now()).unwrap();
+        let own = format!("process {} (", std::process::id());
+        assert!(holder(&file).starts_with(&own), "{}", holder(&file));
     }
 
     #[test]

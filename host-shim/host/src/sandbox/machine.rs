@@ -74,6 +74,12 @@ impl StateDir {
         !qemu.map_or_else(|| self.is_current(), |qemu| qemu.is_alive())
     }
 
+    /// Returns the id of the machine's QEMU if that is known to have ended.
+    pub(super) fn ended_qemu(&self) -> Option<u32> {
+        let qemu = MachineFile::read(&self.path)?.qemu?;
+        (!qemu.is_alive()).then_some(qemu.pid)
+    }
+
     /// Path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -110,12 +116,11 @@ fn folder_name(monitor: &Path) -> io::Result<String> {
 
 /// Returns the failure for a monitor without a socket.
 pub(super) fn no_monitor(path: &Path, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::NotFound,
-    };
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return files::unreadable(path, error);
+    }
     let message = format!("no QEMU answers at {}", path.display());
-    Failure::new(kind, message).with_cause(error.to_string())
+    Failure::new(Kind::NotFound, message).with_cause(error.to_string())
 }
 
 #[cfg(test)]

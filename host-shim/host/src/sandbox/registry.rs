@@ -65,7 +65,7 @@ pub(super) fn matching(run_dir: &Path, wanted: &SandboxId) -> Result<Vec<Candida
     for id in files::ids(run_dir)? {
         let folder = run_dir.join(id.as_str());
         if let Some(kind) = id.matches(wanted)
-            && folder.join(SandboxFile::NAME).is_file()
+            && files::exists(&folder.join(SandboxFile::NAME))?
         {
             found.push(Candidate {
                 kind,

@@ -1,13 +1,14 @@
 //! Text form of routes: JSON documents (one object or an array), command-line flags and output.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::net::{AddrParseError, IpAddr};
 use std::path::Path;
 
 use clap::Args;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use patchbay_host::json::Object;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::Family;
 use patchbay_types::{
@@ -136,7 +137,7 @@ fn each<T>(
         return Ok(vec![read(&document.object("route")?)?]);
     };
     let texts = document.objects("routes", MAX_ROUTES)?;
-    let at_position = |(index, text)| {
+    let at_position = |(index, Object(text)): (usize, &Object<RouteText>)| {
         let at = |invalid: FieldError| invalid.nested_in(&format!("[{index}]")).into();
         read(text).map_err(at)
     };
@@ -181,7 +182,10 @@ impl RouteText {
         let checked = self.checked(self.required_dest(ROUTE_INCOMPLETE)?)?;
         let (pattern, _) = &checked;
         if pattern.dest == Destination::Default && pattern.gateway.is_none() {
-            return Err(InvalidValue::new("", DEFAULT_WITHOUT_GATEWAY).in_field("gateway"));
+            return Err(FieldError::missing_by_rule(
+                "gateway",
+                DEFAULT_WITHOUT_GATEWAY,
+            ));
         }
         self.spec(checked)
     }
@@ -212,7 +216,7 @@ impl RouteText {
     }
 
     fn required_dest(&self, rule: &'static str) -> Result<&str, FieldError> {
-        let missing = || InvalidValue::new("", rule).in_field("dest");
+        let missing = || FieldError::missing_by_rule("dest", rule);
         given(self.dest.as_deref()).ok_or_else(missing)
     }
 
@@ -294,7 +298,7 @@ impl RouteText {
             (Destination::Default, Some(ip)) => default_net(Family::of(ip)),
             (Destination::Default, None) => default_net(self.family()?.unwrap_or(Family::V4)),
         };
-        let missing = || InvalidValue::new("", ROUTE_INCOMPLETE).in_field("device");
+        let missing = || FieldError::missing_by_rule("device", ROUTE_INCOMPLETE);
         let device = pattern.device.clone().ok_or_else(missing)?;
         let spec = RouteSpec::new(pattern.with_dest_and_device(dest, device))?;
         Ok((spec, echo))

@@ -19,6 +19,16 @@ fn added(text: &str) -> Result<String, Failure> {
     Ok(serde_json::to_string(&echo.collect::<Vec<_>>()).unwrap())
 }
 
+/// Reads a document for each command of routes.
+pub(in crate::input) fn read_all(document: &Value) -> [(&'static str, Result<(), Failure>); 3] {
+    let file = file(&document.to_string());
+    [
+        ("add-route", to_add(file.path()).map(drop)),
+        ("del-route", to_delete(file.path()).map(drop)),
+        ("update-routes", wanted(file.path()).map(drop)),
+    ]
+}
+
 #[test]
 fn add_echo_can_be_added_again() {
     for (text, echo) in [

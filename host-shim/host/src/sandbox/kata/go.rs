@@ -1,7 +1,6 @@
 //! The Go runtime of Kata 2.x and 3.x, and Kata 1.x (openEuler's too), which has the same folders:
 //! `vc/sbs/SANDBOX/persist.json`, `vc/sbs/SANDBOX/CONTAINER`, `vc/vm/SANDBOX/qmp.sock`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::Failure;
@@ -47,7 +46,7 @@ pub(super) fn matching(vc: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candidate
     let mut found = Vec::new();
     for id in files::ids(&vc.join("sbs"))? {
         let folder = vc.join("sbs").join(id.as_str());
-        if !folder.join(PERSIST).is_file() {
+        if !files::exists(&folder.join(PERSIST))? {
             continue;
         }
         let mut containers = files::ids(&folder)?;
@@ -83,7 +82,7 @@ pub(super) fn read(
     // The shim holds `qmp.sock` from its first hot-plug to the end of the sandbox, and would hang
     // silently while another client holds it.
     let extra = machine.join("extra-monitor.sock");
-    let has_extra = fs::metadata(&extra).is_ok();
+    let has_extra = files::exists(&extra)?;
     Ok(MachineAccess {
         qmp: if has_extra {
             extra

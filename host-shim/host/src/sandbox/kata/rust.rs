@@ -33,8 +33,8 @@ pub(super) fn matching(root: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candida
     let kata = root.join("run/kata");
     for id in files::ids(&kata)? {
         let folder = kata.join(id.as_str());
-        let mut names = [STATE, "shim-monitor.sock"].iter();
-        let is_sandbox = names.any(|name| folder.join(name).exists());
+        let is_sandbox = files::exists(&folder.join(STATE))?
+            || files::exists(&folder.join("shim-monitor.sock"))?;
         if let Some(kind) = bundles.matches(&id, &[]).filter(|_| is_sandbox) {
             found.push(Candidate {
                 kind,
@@ -59,7 +59,7 @@ pub(super) fn read(
     let (pid, netns) = hypervisor.map_or((None, None), |h| (h.pid, h.netns));
     // Dragonball, Firecracker and Cloud Hypervisor; QEMU uses the kernel's vsock.
     let hybrid = folder.join("root/kata.hvsock");
-    let agent = if hybrid.exists() {
+    let agent = if files::exists(&hybrid)? {
         let (path, port) = (hybrid, DEFAULT_PORT);
         Endpoint::Hybrid { path, port }
     } else {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::{Failure, Kind};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::sandbox::{Lookup, Sandbox, find};
@@ -265,6 +266,109 @@ fn unreadable_folder_fails_only_prefix_lookups() {
     std::os::unix::fs::symlink("sbs", &sandboxes).unwrap();
     assert_eq!(host.find("vm1").unwrap().qmp, Path::new("/q"));
     let failure = host.find("vm").unwrap_err();
-    let sentence = format!("could not read the folder {}", sandboxes.display());
+    let sentence = format!("could not read {}", sandboxes.display());
     assert_eq!(failure.to_string(), sentence);
+}
+
+/// Wording of serde, and names of types, that no message may have.
+const LEAKS: [&str; 15] = [
+    "invalid type",
+    "invalid value",
+    "invalid length",
+    "expected ",
+    "struct",
+    "enum",
+    "variant",
+    "sequence",
+    "a map",
+    "u32",
+    "i64",
+    "bool",
+    "Persist",
+    "SandboxFile",
+    "Specification",
+];
+
+/// Returns the JSON pointers of the parts of a value.
+fn pointers(value: &Value) -> Vec<String> {
+    let below = |(key, value): (String, &Value)| {
+        let inner = pointers(value).into_iter();
+        let parts = inner
+            .map(|inner| format!("/{key}{inner}"))
+            .collect::<Vec<_>>();
+        [vec![format!("/{key}")], parts].concat()
+    };
+    match value {
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, value)| (key.clone(), value));
+            members.flat_map(below).collect()
+        }
+        Value::Array(values) => {
+            let values = values.iter().enumerate();
+            let values = values.map(|(index, value)| (index.to_string(), value));
+            values.flat_map(below).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Replaces each part of a document by values of other types, and checks every message.
+fn check_mistyped(document: &Value, mut read: impl FnMut(&str) -> Result<(), Failure>) {
+    let mut refused = 0;
+    for pointer in pointers(document) {
+        for wrong in [
+            json!(true),
+            json!(-1),
+            json!(1.5),
+            json!("x"),
+            json!([1]),
+            json!({"x": []}),
+        ] {
+            let mut document = document.clone();
+            *document.pointer_mut(&pointer).unwrap() = wrong;
+            let text = document.to_string();
+            if let Err(failure) = read(&text) {
+                let line = failure.line();
+                let leak = LEAKS.iter().find(|leak| line.contains(**leak));
+                assert_eq!(leak, None, "{text}: {line}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 5, "{refused} of {document}");
+}
+
+#[test]
+fn mistyped_files_leak_no_names() {
+    let host = Host::new();
+    let find = |id: &str| host.find(id).map(drop);
+    let registration =
+        json!({"qmp": "/q", "agent": "vsock://8:1061", "netns": "/n", "pid": 4_194_305});
+    check_mistyped(&registration, |text| {
+        host.write("patchbay/vm1/sandbox.json", text);
+        find("vm1")
+    });
+    host.go("run/vc", GO);
+    let file = format!("run/vc/sbs/{GO}/persist.json");
+    let persist = fs::read_to_string(host.path(&file)).unwrap();
+    check_mistyped(&serde_json::from_str(&persist).unwrap(), |text| {
+        host.write(&file, text);
+        find(GO)
+    });
+    host.go("run/vc", GO);
+    let namespaces = json!([{"type": "network", "path": "/run/netns/a"}]);
+    let config = json!({"annotations": {"io.kubernetes.cri.sandbox-id": GO},
+                        "linux": {"namespaces": namespaces}});
+    check_mistyped(&config, |text| {
+        host.bundle(CONTAINER, text);
+        find(CONTAINER)
+    });
+    fs::remove_dir_all(host.path(TASKS)).unwrap();
+    host.rust(RUST, r#"{"pid":7,"netns":"/run/netns/a"}"#);
+    let file = format!("run/kata/{RUST}/state.json");
+    let state = fs::read_to_string(host.path(&file)).unwrap();
+    check_mistyped(&serde_json::from_str(&state).unwrap(), |text| {
+        host.write(&file, text);
+        find(RUST)
+    });
 }
