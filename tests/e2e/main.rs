@@ -13,6 +13,7 @@ mod conntrack_vectors;
 mod debian;
 mod doctor;
 mod floods;
+mod hints;
 mod host_devices;
 mod hostile_container;
 mod hostile_guest;
