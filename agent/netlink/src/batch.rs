@@ -21,6 +21,8 @@ pub enum Flags {
     Plain = 0x001,
     /// Create an object and fail if it exists: `NLM_F_CREATE | NLM_F_EXCL`.
     Create = 0x601,
+    /// Change an object, or create it: `NLM_F_CREATE | NLM_F_REPLACE`.
+    Replace = 0x501,
     /// Create an object after existing ones that it doesn't equal: `NLM_F_CREATE | NLM_F_APPEND`.
     Append = 0xc01,
     /// List all objects: `NLM_F_ROOT | NLM_F_MATCH`.

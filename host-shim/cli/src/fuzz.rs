@@ -7,12 +7,15 @@ use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::Names;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::Protocol;
-use patchbay_types::{IfName, LinkChange, LinkSpec, RoutePattern, RouteSpec};
+use patchbay_types::{
+    IfName, LinkChange, LinkSpec, Neighbor, NeighborPattern, RoutePattern, RouteSpec,
+};
 use serde_json::Value;
 
-use crate::input;
 use crate::input::route::{self, RouteText};
+use crate::input::{self, neighbor};
 use crate::name_service::HostsAndServices;
+use crate::output;
 use patchbay_host::card::CardRequest;
 
 /// Reads the document of `add-iface`.
@@ -48,6 +51,18 @@ pub fn routes_to_delete(file: &Path) -> Result<(Vec<RoutePattern>, Value), Failu
 /// Reads the document of `update-routes` and returns it with its echo.
 pub fn routes_wanted(file: &Path) -> Result<Option<(Vec<RouteSpec>, Value)>, Failure> {
     Ok(route::wanted(file)?.map(echoes))
+}
+
+/// Reads the document of `add-neighbor` and returns it with its echo.
+pub fn neighbors_to_add(file: &Path) -> Result<(Vec<Neighbor>, Value), Failure> {
+    let neighbors = neighbor::to_add(file)?;
+    let echo = neighbors.iter().map(output::neighbors::document).collect();
+    Ok((neighbors, echo))
+}
+
+/// Reads the document of `del-neighbor`.
+pub fn neighbors_to_delete(file: &Path) -> Result<Vec<NeighborPattern>, Failure> {
+    neighbor::to_delete(file)
 }
 
 /// Looks up `wanted` in the contents of `/etc/hosts` and `/etc/services`.

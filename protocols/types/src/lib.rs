@@ -12,6 +12,7 @@ mod link;
 mod mac;
 mod manager;
 mod name;
+mod neighbor;
 mod numbers;
 mod pci;
 mod place;
@@ -23,9 +24,12 @@ pub use address::InterfaceAddress;
 pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
 pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec};
-pub use mac::MacAddr;
+pub use mac::{LinkLayerAddr, MacAddr};
 pub use manager::{CardTreatment, NetworkManager};
 pub use name::{IfName, LinkName};
+pub use neighbor::{
+    MAX_CARD_NEIGHBORS, MAX_NEIGHBORS, Neighbor, NeighborAddress, NeighborPattern, check_neighbors,
+};
 pub use numbers::{Mtu, QueuePairs, RouteMtu, RouteProtocol, RouteTable, Scope};
 pub use pci::{PciAddress, PciPath};
 pub use place::Place;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    FieldError, IfName, InterfaceAddress, InvalidValue, LinkName, MacAddr, Mtu, PciPath, QueuePairs,
+    FieldError, IfName, InterfaceAddress, InvalidValue, LinkName, MAX_CARD_NEIGHBORS, MacAddr, Mtu,
+    Neighbor, PciPath, QueuePairs, check_neighbors,
 };
 
 /// Maximum number of addresses of a card. Requests and replies for them fit one netlink batch.
@@ -57,6 +58,7 @@ impl From<bool> for DadPolicy {
 pub struct LinkSpec {
     parts: LinkFields,
     duplicates: DadPolicy,
+    neighbors: Vec<Neighbor<()>>,
 }
 
 impl LinkSpec {
@@ -70,6 +72,7 @@ impl LinkSpec {
         Ok(Self {
             parts,
             duplicates: DadPolicy::Skip,
+            neighbors: Vec::new(),
         })
     }
 
@@ -77,6 +80,25 @@ impl LinkSpec {
     #[must_use]
     pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
+    }
+
+    /// Sets the static entries of the neighbor tables.
+    ///
+    /// # Errors
+    /// Those of [`check_neighbors`] with a maximum of 128; `field` is the name of the list in the input.
+    pub fn with_neighbors(
+        self,
+        neighbors: Vec<Neighbor<()>>,
+        field: &str,
+    ) -> Result<Self, FieldError> {
+        check_neighbors(&neighbors, MAX_CARD_NEIGHBORS, field)?;
+        Ok(Self { neighbors, ..self })
+    }
+
+    /// Returns the static entries of the neighbor tables.
+    #[must_use]
+    pub fn neighbors(&self) -> &[Neighbor<()>] {
+        &self.neighbors
     }
 
     /// Returns the fields.

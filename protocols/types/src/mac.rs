@@ -1,4 +1,4 @@
-//! MAC addresses of cards.
+//! MAC addresses of cards, and of the neighbors on their links.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,6 +40,40 @@ impl TryFrom<[u8; 6]> for MacAddr {
 impl FromStr for MacAddr {
     type Err = InvalidValue;
 
+    /// Reads the text as [`LinkLayerAddr`] does.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let LinkLayerAddr(octets) = text.parse()?;
+        Self::try_from(octets)
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        LinkLayerAddr(self.0).fmt(f)
+    }
+}
+
+/// A 48-bit link-layer address, also of a group: a neighbor can be a cluster with a multicast address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkLayerAddr([u8; 6]);
+
+impl LinkLayerAddr {
+    /// Returns the six bytes in transmission order.
+    #[must_use]
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl From<[u8; 6]> for LinkLayerAddr {
+    fn from(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+}
+
+impl FromStr for LinkLayerAddr {
+    type Err = InvalidValue;
+
     /// Accepts any case, and `:`, `-` (between bytes) or `.` (between pairs of bytes).
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let bad = || InvalidValue::new(text, RULE);
@@ -59,11 +93,11 @@ impl FromStr for MacAddr {
         for (octet, at) in octets.iter_mut().zip((0..12).step_by(2)) {
             *octet = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| bad())?;
         }
-        Self::try_from(octets)
+        Ok(Self(octets))
     }
 }
 
-impl fmt::Display for MacAddr {
+impl fmt::Display for LinkLayerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.0.map(|octet| format!("{octet:02x}"));
         f.write_str(&parts.join(":"))

@@ -32,11 +32,13 @@ pub enum Feature {
     Announce,
     /// Locate cards without an interface.
     Places,
+    /// Add, delete and list static neighbors.
+    Neighbors,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -45,6 +47,7 @@ impl Feature {
         Self::Managers,
         Self::Announce,
         Self::Places,
+        Self::Neighbors,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -61,6 +64,7 @@ impl Feature {
             Self::Managers => "managers",
             Self::Announce => "announce",
             Self::Places => "places",
+            Self::Neighbors => "neighbors",
         }
     }
 

@@ -8,7 +8,8 @@ use patchbay::fuzz;
 use patchbay_types::failure::Failure;
 use patchbay_types::{LinkChange, LinkSpec, PciAddress, PciPath};
 use patchbay_wire::convert::{
-    configure_request, delete_request, patterns, routes_request, specs, update_request,
+    configure_request, delete_request, neighbors_request, new_neighbors, patterns, routes_request,
+    specs, update_request,
 };
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ pub(crate) fn run(data: &[u8]) {
                     assert_eq!(patterns(&delete_request(&read)), Ok(read));
                 }
             }
+            b'6' => neighbors(scratch, &file),
             b'5' => {
                 let Ok(Some(read)) = fuzz::routes_wanted(&file) else {
                     return;
@@ -64,6 +66,20 @@ fn echoed<T: PartialEq + Debug>(
         assert_eq!(second, read);
     }
     Some(read)
+}
+
+fn neighbors(scratch: &Scratch, file: &Path) {
+    drop(fuzz::neighbors_to_delete(file));
+    let (read, echo) = match fuzz::neighbors_to_add(file) {
+        Ok(read) => read,
+        Err(failure) => return harmless::failure(&failure),
+    };
+    assert_eq!(new_neighbors(&neighbors_request(&read)).as_ref(), Ok(&read));
+    let echo = serde_json::to_vec(&echo).expect("an echo is JSON");
+    if echo.len() < 1 << 20 {
+        let again = fuzz::neighbors_to_add(&scratch.write("echo.json", &echo));
+        assert_eq!(again.expect("an echo is accepted").0, read);
+    }
 }
 
 fn card(file: &Path) {

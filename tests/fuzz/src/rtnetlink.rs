@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use patchbay_codec::{pack, unpack};
 use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
-use patchbay_netcfg::rtnl::{address, link, route};
+use patchbay_netcfg::rtnl::{address, link, neighbor, route};
 use patchbay_netlink::Batch;
 
 use crate::pick;
@@ -17,6 +17,7 @@ pub(crate) fn run(data: &[u8]) {
         b'0' => drop(link::list(&mut kernel)),
         b'1' => addresses(&mut kernel),
         b'2' => routes(&mut kernel),
+        b'3' => neighbors(&mut kernel),
         _ => {}
     }
 }
@@ -33,6 +34,16 @@ fn addresses(kernel: &mut FuzzKernel<'_>) {
         {
             assert_eq!((again.index, again.address), (listed.index, listed.address));
         }
+    }
+}
+
+fn neighbors(kernel: &mut FuzzKernel<'_>) {
+    for listed in neighbor::list(kernel).into_iter().flatten() {
+        let mut batch = Batch::default();
+        neighbor::add(&mut batch, &listed);
+        let request = bodies(&batch).pop().expect("there is one request");
+        let again = neighbor::list(&mut FuzzKernel::Payload(&request)).unwrap_or_default();
+        assert_eq!(again, [listed]);
     }
 }
 

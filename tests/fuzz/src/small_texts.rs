@@ -11,7 +11,7 @@ use patchbay_grammar::inet_aton;
 use patchbay_host::sandbox::SandboxId;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::ipvs::{Engine, Scheduler};
-use patchbay_types::{IfName, LinkName, MacAddr, SocketPath};
+use patchbay_types::{IfName, LinkLayerAddr, LinkName, MacAddr, SocketPath};
 
 use crate::pick;
 
@@ -38,6 +38,7 @@ pub(crate) fn run(data: &[u8]) {
             }
         }
         b'a' => kept::<LinkName>(text),
+        b'b' => kept::<LinkLayerAddr>(text),
         b'8' => {
             let (hosts, rest) = text.split_once('\0').unwrap_or((text, ""));
             let (services, wanted) = rest.split_once('\0').unwrap_or((rest, "localhost"));

@@ -35,6 +35,12 @@ pub(crate) fn run(data: &[u8]) {
             convert::update_request,
         ),
         b'4' => managers(bytes),
+        b'5' => kept(bytes, convert::neighbors, |neighbors| {
+            convert::neighbors_reply(neighbors)
+        }),
+        b'6' => kept(bytes, convert::neighbor_patterns, |patterns| {
+            convert::delete_neighbors_request(patterns)
+        }),
         b'7'..=b'9' => routes(kind, bytes),
         b'd' => kept::<ipvs::StatusReply, _, _>(bytes, status, |value| value.into()),
         b'e' => rows(bytes),
@@ -51,6 +57,9 @@ pub(crate) fn run(data: &[u8]) {
         b'j' => {
             kept::<_, Option<Filter>, _>(bytes, list_filter, |only| list_request(only.as_ref()));
         }
+        b'k' => kept(bytes, convert::new_neighbors, |neighbors| {
+            convert::neighbors_request(neighbors)
+        }),
         _ => {}
     }
 }

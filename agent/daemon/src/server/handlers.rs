@@ -10,9 +10,9 @@ use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
     AnnounceCardReply, AnnounceCardRequest, ConfigureInterfaceRequest, Configured,
     DeleteRoutesRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
-    ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListRoutesReply,
-    ListRoutesRequest, LocateCardsReply, LocateCardsRequest, RoutesReply, RoutesRequest,
-    UpdateInterfaceRequest,
+    ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListNeighborsReply,
+    ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply, LocateCardsRequest,
+    NeighborsReply, NeighborsRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -207,6 +207,24 @@ impl Agent for Handlers {
 
         "list_routes": list_routes(netcfg, request: ListRoutesRequest) -> ListRoutesReply {
             Ok(convert::routes_reply(&netcfg.routes()?, request.max_layout))
+        }
+
+        "add_neighbors": add_neighbors(netcfg, request: NeighborsRequest) -> NeighborsReply {
+            netcfg.add_neighbors(&convert::new_neighbors(&request)?)?;
+            Ok(NeighborsReply::default())
+        }
+
+        "delete_neighbors": delete_neighbors(
+            netcfg, request: NeighborsRequest
+        ) -> NeighborsReply {
+            netcfg.delete_neighbors(&convert::neighbor_patterns(&request)?)?;
+            Ok(NeighborsReply::default())
+        }
+
+        "list_neighbors": list_neighbors(
+            netcfg, _request: ListNeighborsRequest
+        ) -> ListNeighborsReply {
+            Ok(convert::neighbors_reply(&netcfg.neighbors()?))
         }
     }
 }

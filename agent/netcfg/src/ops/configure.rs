@@ -3,12 +3,12 @@
 //! Only differences are applied. The rollback is the same change from the current settings back to
 //! the saved ones.
 
-use patchbay_types::{DadPolicy, LinkChange, LinkName, LinkSpec, Mtu};
+use patchbay_types::{DadPolicy, LinkChange, LinkName, LinkSpec, Mtu, Neighbor};
 
 use super::addresses::{self, OnFailure};
 use super::link_settings::LinkSettings;
 use super::step::set_link;
-use super::{Error, Sockets, queues, rename::rename};
+use super::{Error, Sockets, neighbors, queues, rename::rename};
 use crate::device::Sysfs;
 use crate::rtnl::link::{self, Link, SetLink};
 use crate::rtnl::route::RouteMsg;
@@ -23,6 +23,8 @@ pub(super) struct SavedLink {
     routes: Vec<RouteMsg>,
     /// Link that had the new name.
     displaced: Option<u32>,
+    /// Static neighbors, which the kernel drops when the link is set down.
+    neighbors: Vec<Neighbor<()>>,
 }
 
 impl SavedLink {
@@ -36,6 +38,7 @@ impl SavedLink {
             settings,
             routes,
             displaced: None,
+            neighbors: neighbors::of_link(sockets, index)?,
         })
     }
 
@@ -49,8 +52,13 @@ impl SavedLink {
         sockets: &mut Sockets,
         to: &LinkSettings,
         duplicates: DadPolicy,
+        new_neighbors: &[Neighbor<()>],
     ) -> Result<(), Error> {
         self.change(sockets, &self.settings, to, duplicates)
+            .and_then(|()| {
+                let wanted = neighbors::with_new(&self.neighbors, new_neighbors);
+                neighbors::set(sockets, self.index, &wanted)
+            })
             .map_err(|error| self.roll_back(sockets, error))
     }
 
@@ -60,7 +68,8 @@ impl SavedLink {
         let mut undo = || match LinkSettings::read(sockets, self.index)? {
             Some(current) => {
                 self.change(sockets, &current, &self.settings, DadPolicy::Skip)?;
-                addresses::restore_routes(sockets, &self.routes, OnFailure::Fail)
+                addresses::restore_routes(sockets, &self.routes, OnFailure::Fail)?;
+                neighbors::set(sockets, self.index, &self.neighbors)
             }
             None => Ok(()),
         };
@@ -133,7 +142,8 @@ pub(super) fn apply(
         rename_link(sockets, holder.index, &unique.map_err(|_| taken())?)?;
         saved.displaced = Some(holder.index);
     }
-    saved.apply(sockets, &LinkSettings::from(spec), spec.duplicates())?;
+    let to = LinkSettings::from(spec);
+    saved.apply(sockets, &to, spec.duplicates(), spec.neighbors())?;
     Ok(saved)
 }
 
@@ -177,6 +187,6 @@ pub(super) fn update(
         let address = *address;
         return Err(Error::SmallMtu { address, mtu });
     }
-    saved.apply(sockets, &to, request.duplicates())?;
+    saved.apply(sockets, &to, request.duplicates(), &[])?;
     Ok(saved)
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    IfName, InterfaceAddress, LinkName, MAX_ROUTES, MacAddr, PciPath, QueuePairs, Route,
-    RoutePattern,
+    IfName, InterfaceAddress, LinkLayerAddr, LinkName, MAX_NEIGHBORS, MAX_ROUTES, MacAddr,
+    Neighbor, NeighborAddress, NeighborPattern, PciPath, QueuePairs, Route, RoutePattern,
 };
 
 use crate::rtnl::link::SetLink;
@@ -29,6 +29,10 @@ pub enum ConfigAction {
     RemoveRoute(Box<Route>),
     /// Restore a route that was lost with an address or while the link was down.
     RestoreRoute,
+    /// Add a static neighbor.
+    AddNeighbor(NeighborAddress),
+    /// Delete a static neighbor.
+    RemoveNeighbor(NeighborAddress),
 }
 
 impl fmt::Display for ConfigAction {
@@ -45,6 +49,8 @@ impl fmt::Display for ConfigAction {
             Self::AddRoute(route) => write!(f, "add the route {route}"),
             Self::RemoveRoute(route) => write!(f, "delete the route {route}"),
             Self::RestoreRoute => write!(f, "restore a route that was lost with the change"),
+            Self::AddNeighbor(ip) => write!(f, "add the neighbor {ip}"),
+            Self::RemoveNeighbor(ip) => write!(f, "delete the neighbor {ip}"),
         }
     }
 }
@@ -121,6 +127,23 @@ pub enum Error {
     /// The main table has more routes than a response can hold.
     #[error("the guest has {0} routes, and at most {MAX_ROUTES} can be listed")]
     TooManyRoutes(usize),
+    /// A static neighbor has another link-layer address.
+    #[error("could not add the neighbor {requested}: it has the address {found}")]
+    NeighborExists {
+        /// Neighbor in the request.
+        requested: Box<Neighbor>,
+        /// Link-layer address of the existing entry.
+        found: LinkLayerAddr,
+    },
+    /// No static neighbor matches a pattern.
+    #[error("no static neighbor in the guest matches {0}")]
+    NoNeighbor(Box<NeighborPattern>),
+    /// The kernel accepted a neighbor, and has removed it.
+    #[error("the guest has removed the neighbor {0} again: is its interface up?")]
+    NeighborLost(NeighborAddress),
+    /// The tables have more static neighbors than a response can hold.
+    #[error("the guest has {0} static neighbors, and at most {MAX_NEIGHBORS} can be listed")]
+    TooManyNeighbors(usize),
     /// Error of an element of the request's list.
     #[error("{inner}")]
     At {
@@ -204,7 +227,10 @@ impl From<Error> for Failure {
             Error::NoDevice(_) => of(Kind::NotFound).with_field("device"),
             Error::RouteExists { .. } => of(Kind::Exists).with_field("dest"),
             Error::NoRoute(_) => of(Kind::NotFound).with_field("dest"),
-            Error::TooManyRoutes(_) => of(Kind::Unsupported),
+            Error::TooManyRoutes(_) | Error::TooManyNeighbors(_) => of(Kind::Unsupported),
+            Error::NeighborExists { .. } => of(Kind::Exists).with_field("lladdr"),
+            Error::NoNeighbor(_) => of(Kind::NotFound).with_field("ip"),
+            Error::NeighborLost(_) => of(Kind::Kernel),
             Error::At { index, inner } => {
                 let failure = Failure::from(*inner);
                 let field = failure.field().map(|field| format!(".{field}"));

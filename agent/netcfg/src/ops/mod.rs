@@ -8,6 +8,7 @@ pub mod conntrack;
 mod error;
 pub mod ipvs;
 mod link_settings;
+mod neighbors;
 mod queues;
 mod rename;
 mod routes;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, NetworkManager, PciPath, Place, Route,
-    RoutePattern, RouteSpec,
+    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager,
+    PciPath, Place, Route, RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
@@ -231,6 +232,21 @@ impl Netcfg {
     /// Lists the routes of the main table.
     pub fn routes(&self) -> Result<Vec<Route>, Error> {
         routes::list(&mut self.lock())
+    }
+
+    /// Adds all static neighbors, or none.
+    pub fn add_neighbors(&self, neighbors: &[Neighbor]) -> Result<(), Error> {
+        neighbors::add(&mut self.lock(), neighbors)
+    }
+
+    /// Deletes every static neighbor that matches a pattern; none if a pattern matches no neighbor.
+    pub fn delete_neighbors(&self, patterns: &[NeighborPattern]) -> Result<(), Error> {
+        neighbors::delete(&mut self.lock(), patterns)
+    }
+
+    /// Lists the static neighbors.
+    pub fn neighbors(&self) -> Result<Vec<Neighbor>, Error> {
+        neighbors::list(&mut self.lock())
     }
 
     /// Waits for duplicate address detection if requested, and reads the interface. The sockets aren't

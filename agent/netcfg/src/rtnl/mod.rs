@@ -1,7 +1,8 @@
-//! rtnetlink: links, addresses and routes as domain types (see docs/decisions/0006).
+//! rtnetlink: links, addresses, routes and neighbors as domain types (see docs/decisions/0006).
 
 pub mod address;
 pub mod link;
+pub mod neighbor;
 pub mod route;
 
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! Configuring a card.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::thread;
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Arp, Interface, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs};
+use patchbay_types::{
+    Arp, Interface, LinkFields, LinkSpec, Mtu, Neighbor, PciAddress, PciPath, QueuePairs,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -320,4 +323,58 @@ fn list_has_every_interface() {
         .collect();
     names.sort();
     assert_eq!(names, ["eth-test", "lo", "peer"]);
+}
+
+/// Adds static neighbors with the MAC addresses 02:00:00:00:00:01 and so on.
+fn with_neighbors(fields: LinkFields, ips: &[&str]) -> LinkSpec {
+    let neighbor = |(ip, last): (&&str, u8)| Neighbor {
+        ip: ip.parse::<IpAddr>().unwrap().try_into().unwrap(),
+        lladdr: [2, 0, 0, 0, 0, last].into(),
+        device: (),
+    };
+    let neighbors = ips.iter().zip(1..).map(neighbor).collect();
+    spec(fields).with_neighbors(neighbors, "neighbors").unwrap()
+}
+
+#[test]
+fn configure_sets_neighbors_and_keeps_others() {
+    let guest = Guest::with_card();
+    ip("link set eth0 up");
+    ip("neigh add 172.16.0.7 lladdr 02:00:00:00:00:07 dev eth0");
+    ip("neigh add 172.16.0.9 lladdr 02:00:00:00:00:77 dev eth0");
+    let wanted = with_neighbors(fields(), &["172.16.0.9", "fd00::9"]);
+    for _ in 0..2 {
+        guest.configure(&wanted, NOW).unwrap();
+        let shown = ip("neigh show dev eth-test nud permanent");
+        let mut lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "172.16.0.7 lladdr 02:00:00:00:00:07 PERMANENT",
+                "172.16.0.9 lladdr 02:00:00:00:00:01 PERMANENT",
+                "fd00::9 lladdr 02:00:00:00:00:02 PERMANENT",
+            ]
+        );
+    }
+}
+
+#[test]
+fn configure_refused_neighbor_rolls_back() {
+    let guest = Guest::with_card();
+    ip("link set eth0 up");
+    ip("neigh add 172.16.0.9 lladdr 02:00:00:00:00:77 dev eth0");
+    let neighbors = || ip("neigh show nud permanent");
+    let before = (snapshot("eth0"), neighbors());
+    // Below an MTU of 1280 the kernel has no IPv6 on the card.
+    let small = LinkFields {
+        mtu: Mtu::try_from(1000).unwrap(),
+        addresses: vec![address("172.16.0.3/16")],
+        ..fields()
+    };
+    let wanted = with_neighbors(small, &["172.16.0.9", "fd00::9"]);
+    let failure = guest.configure(&wanted, NOW).unwrap_err();
+    assert_eq!(failure.to_string(), "could not add the neighbor fd00::9");
+    assert_eq!(failure.kind(), Kind::Kernel);
+    assert_eq!((snapshot("eth0"), neighbors()), before);
 }

@@ -6,6 +6,7 @@ mod configure;
 mod harness;
 mod model;
 mod names;
+mod neighbors;
 mod point_to_point;
 mod route_lists;
 mod routes;

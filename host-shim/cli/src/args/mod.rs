@@ -13,7 +13,8 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 pub(crate) use native::{
-    FormatArg, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand, SysctlSetArgs,
+    FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
+    SysctlSetArgs,
 };
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
@@ -98,6 +99,9 @@ pub(crate) enum PatchbayCommand {
     /// Manage routes of a sandbox
     #[command(subcommand)]
     Route(RouteCommand),
+    /// Manage static neighbors (ARP and NDP entries) of a sandbox
+    #[command(subcommand)]
+    Neighbor(NeighborCommand),
     /// Manage IPVS and conntrack with the command line of kata-runtime
     #[command(subcommand)]
     KataIpvs(KataIpvsCommand),
@@ -249,6 +253,12 @@ pub(crate) enum KataNetworkCommand {
     ListRoutes(SandboxArg),
     /// Replace the routes of the guest with an array of routes
     UpdateRoutes(FileArgs),
+    /// Add a static neighbor, or an array of neighbors, to the guest
+    AddNeighbor(FileArgs),
+    /// Delete all static neighbors of the guest that match
+    DelNeighbor(FileArgs),
+    /// List the static neighbors of the guest
+    ListNeighbors(SandboxArg),
 }
 
 /// Sandbox and JSON document.

@@ -1,13 +1,15 @@
 //! Arguments of the native commands, which take flags instead of JSON documents.
 
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use patchbay_host::card::{Backend, Listener};
 use patchbay_host::ops::CardKey;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    IfName, InterfaceAddress, InvalidValue, LinkName, MacAddr, Mtu, QueuePairs, SocketPath,
+    IfName, InterfaceAddress, InvalidValue, LinkLayerAddr, LinkName, MacAddr, Mtu, NeighborAddress,
+    QueuePairs, SocketPath,
 };
 
 use super::SandboxArg;
@@ -205,6 +207,51 @@ pub(crate) struct RouteArgs {
     pub(crate) format: FormatArg,
 }
 
+/// Sub-commands of `neighbor`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NeighborCommand {
+    /// Add a static neighbor to the guest
+    Add(NeighborAddArgs),
+    /// Delete all static neighbors of the guest that match
+    Del(NeighborDelArgs),
+    /// List the static neighbors of the guest
+    List(NativeListArgs),
+}
+
+/// Arguments of `neighbor add`.
+#[derive(Debug, Args)]
+pub(crate) struct NeighborAddArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Address of the neighbor
+    #[arg(long, value_parser = neighbor)]
+    pub(crate) address: NeighborAddress,
+    /// Link-layer address of the neighbor
+    #[arg(long, value_name = "MAC")]
+    pub(crate) lladdr: LinkLayerAddr,
+    /// Interface in the guest
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dev: LinkName,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+}
+
+/// Arguments of `neighbor del`.
+#[derive(Debug, Args)]
+pub(crate) struct NeighborDelArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Address of the neighbor
+    #[arg(long, value_parser = neighbor)]
+    pub(crate) address: NeighborAddress,
+    /// Link-layer address of the neighbor
+    #[arg(long, value_name = "MAC")]
+    pub(crate) lladdr: Option<LinkLayerAddr>,
+    /// Interface in the guest
+    #[arg(long, value_name = "NAME")]
+    pub(crate) dev: Option<LinkName>,
+}
+
 /// Sub-commands of `sysctl`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SysctlCommand {
@@ -228,6 +275,12 @@ pub(crate) struct SysctlSetArgs {
 
 fn number(text: &str, rule: &'static str) -> Result<u64, InvalidValue> {
     text.parse().map_err(|_| InvalidValue::new(text, rule))
+}
+
+fn neighbor(text: &str) -> Result<NeighborAddress, InvalidValue> {
+    let ip: Result<IpAddr, _> = text.parse();
+    let rule = "it must be an IPv4 or IPv6 address";
+    ip.map_err(|_| InvalidValue::new(text, rule))?.try_into()
 }
 
 fn mtu(text: &str) -> Result<Mtu, InvalidValue> {

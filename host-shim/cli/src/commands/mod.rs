@@ -5,6 +5,7 @@ mod conntrack;
 mod doctor;
 mod ipvs;
 mod manual;
+mod neighbors;
 mod routes;
 mod sysctl;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::KataNetwork(command) => kata_network(global, command),
         PatchbayCommand::Nic(command) => silent_or(cards::native(global, command)),
         PatchbayCommand::Route(command) => silent_or(routes::native(global, command)),
+        PatchbayCommand::Neighbor(command) => silent_or(neighbors::native(global, command)),
         PatchbayCommand::KataIpvs(KataIpvsCommand::Ipvsadm(args)) => {
             silent_or(ipvs::ipvsadm(global, args))
         }
@@ -50,6 +52,9 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
         KataNetworkCommand::DelRoute(args) => routes::delete(global, args),
         KataNetworkCommand::ListRoutes(sandbox) => routes::list(global, sandbox),
         KataNetworkCommand::UpdateRoutes(args) => routes::update(global, args),
+        KataNetworkCommand::AddNeighbor(args) => neighbors::add(global, args),
+        KataNetworkCommand::DelNeighbor(args) => neighbors::delete(global, args),
+        KataNetworkCommand::ListNeighbors(sandbox) => neighbors::list(global, sandbox),
     })
 }
 

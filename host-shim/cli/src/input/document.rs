@@ -22,7 +22,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_STDIN_BYTES: u64 = 16 << 20;
 
 /// Known keys in the spelling of kata's user guide.
-pub(super) const KEYS: [&str; 25] = [
+pub(super) const KEYS: [&str; 29] = [
     "device",
     "name",
     "IPAddresses",
@@ -48,6 +48,10 @@ pub(super) const KEYS: [&str; 25] = [
     "flags",
     "type",
     "pciAddr",
+    "neighbors",
+    "toIPAddress",
+    "lladdr",
+    "state",
 ];
 
 /// JSON document with keys in canonical spelling.

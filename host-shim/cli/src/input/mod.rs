@@ -2,6 +2,7 @@
 
 mod document;
 mod family;
+pub(crate) mod neighbor;
 pub(crate) mod route;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use crate::kata_messages::FIXED_FIELD;
 use document::Document;
 use family::FamilyText;
+use neighbor::NeighborDocument;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;
@@ -54,6 +56,8 @@ pub(crate) struct InterfaceDocument {
     dad: bool,
     /// Only in the output of `add-iface`, which can be fed back.
     pci_addr: IgnoredAny,
+    /// Static neighbors. In Kata a separate call.
+    neighbors: Vec<Object<NeighborDocument>>,
 }
 
 /// Member of `IPAddresses`.
@@ -144,10 +148,12 @@ impl TryFrom<InterfaceDocument> for CardRequest {
             queues: queues.map_err(|invalid| invalid.in_field("queues"))?,
             arp: if no_arp { Arp::Off } else { Arp::On },
         };
+        let neighbors = neighbor::of_card(&document.neighbors, &link.name)?;
+        let link = LinkSpec::new(link, "IPAddresses")?.with_dad(document.dad.into());
         Ok(Self {
             device: required(&document.device, "device")?,
             backend,
-            link: LinkSpec::new(link, "IPAddresses")?.with_dad(document.dad.into()),
+            link: link.with_neighbors(neighbors, "neighbors")?,
         })
     }
 }
@@ -196,10 +202,11 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             raw_flags: _,
             dad,
             pci_addr: _,
+            neighbors,
         } = document;
-        let queues = match queues {
-            0 => String::new(),
-            queues => queues.to_string(),
+        let unless_zero = |number: String| match number.as_str() {
+            "0" => String::new(),
+            _ => number,
         };
         let fixed = [
             ("device", device),
@@ -207,7 +214,8 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             ("linkType", link_type),
             ("vhostUserSocket", vhost_user_socket),
             ("vhostUserMode", vhost_user_mode),
-            ("queues", queues),
+            ("queues", unless_zero(queues.to_string())),
+            ("neighbors", unless_zero(neighbors.len().to_string())),
         ];
         if let Some((field, value)) = fixed.iter().find(|(_, value)| !value.is_empty()) {
             return Err(InvalidValue::new(value, FIXED_FIELD)

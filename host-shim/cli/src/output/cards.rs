@@ -5,7 +5,7 @@ use patchbay_host::ops::Card;
 use patchbay_types::{InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
 use serde_json::{Value, json};
 
-use super::without_nulls;
+use super::{neighbors, without_nulls};
 
 /// Formats the card that `add-iface` or `nic add` plugged.
 pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
@@ -25,6 +25,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
         "queues": link.queues.map(QueuePairs::get),
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
+        "neighbors": neighbors::of_card(request.link.neighbors(), &link.name),
     }))
 }
 

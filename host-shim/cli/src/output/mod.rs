@@ -5,6 +5,7 @@ pub(crate) mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 pub(crate) mod ipvs_table;
+pub(crate) mod neighbors;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod table;

@@ -11,6 +11,7 @@ mod greeting;
 mod ipvs;
 mod list;
 mod managers;
+mod neighbors;
 mod sysctl;
 #[cfg(test)]
 mod tests;

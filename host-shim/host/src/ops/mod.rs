@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, LinkChange, PciPath};
+use patchbay_wire::Feature;
 
 use crate::agent::Agent;
 use crate::card::CardRequest;
@@ -49,11 +50,17 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     let records = locked.records(&inventory.nics())?;
     let machine = cards::of_machine(&inventory.nics());
     let (cards, guest) = cards::with_guest(machine, &interfaces, agent, &records)?;
+    if !request.link.neighbors().is_empty() {
+        guest.agent.require(Feature::Neighbors)?;
+    }
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
         let record = records.into_iter().find(|record| record.name == link.name);
         let path = match repeat::compare(card, record.as_ref(), request)? {
-            Repeated::Satisfied(path) => path,
+            Repeated::Satisfied(path) => {
+                repeat::check_neighbors(&guest.agent, &request.link)?;
+                path
+            }
             Repeated::NotConfigured(path) => {
                 guest.configure(&path, &request.link, wait)?;
                 write_link(&locked.journal, record, &path, guest.record(&request.link))?;

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkSpec, PciPath, QueuePairs};
+use patchbay_types::{Interface, LinkSpec, Neighbor, PciPath, QueuePairs};
 
 use super::cards::{Card, CardState};
+use crate::agent::Agent;
 use crate::card::{Backend, CardRequest};
 use crate::kata_messages;
 use crate::sandbox::CardRecord;
@@ -86,4 +87,25 @@ pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Opti
         _ => return None,
     };
     Some(difference.to_owned())
+}
+
+/// Checks that a plugged card has the requested neighbors.
+///
+/// # Errors
+/// [`Kind::Exists`] if it lacks one; failures of the agent.
+pub(super) fn check_neighbors(agent: &Agent, wanted: &LinkSpec) -> Result<(), Failure> {
+    let (name, wanted) = (&wanted.parts().name, wanted.neighbors());
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let listed = agent.neighbors()?;
+    let on_card = listed.iter().filter(|listed| listed.device == *name);
+    let present: HashSet<_> = on_card.map(|listed| (listed.ip, listed.lladdr)).collect();
+    let is_present = |new: &Neighbor<()>| present.contains(&(new.ip, new.lladdr));
+    if wanted.iter().all(is_present) {
+        return Ok(());
+    }
+    let phrase = kata_messages::interface_exists(name);
+    let failure = Failure::new(Kind::Exists, format!("{phrase}, with another neighbor"));
+    Err(failure.with_field("name"))
 }

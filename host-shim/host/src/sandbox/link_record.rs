@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use patchbay_types::{
     Arp, BootId, DadPolicy, FieldError, InterfaceAddress, InvalidValue, LinkFields, LinkSpec, Mtu,
-    QueuePairs,
+    Neighbor, QueuePairs,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ struct LinkText {
     arp: bool,
     dad: bool,
     boot: Option<String>,
+    /// Addresses of the network layer and the link layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    neighbors: Vec<(IpAddr, String)>,
 }
 
 impl From<LinkRecord> for LinkText {
@@ -53,6 +56,12 @@ impl From<LinkRecord> for LinkText {
             arp: *arp == Arp::On,
             dad: record.spec.duplicates() == DadPolicy::Detect,
             boot: record.boot.map(|boot| boot.to_string()),
+            neighbors: record
+                .spec
+                .neighbors()
+                .iter()
+                .map(|entry| (entry.ip.get(), entry.lladdr.to_string()))
+                .collect(),
         }
     }
 }
@@ -70,6 +79,7 @@ impl TryFrom<LinkText> for LinkRecord {
             arp,
             dad,
             boot,
+            neighbors,
         } = text;
         let of = |field: &'static str| move |invalid: InvalidValue| invalid.in_field(field);
         let addresses = addresses.into_iter();
@@ -85,9 +95,21 @@ impl TryFrom<LinkText> for LinkRecord {
             queues: queues.transpose().map_err(of("queues"))?,
             arp: if arp { Arp::On } else { Arp::Off },
         };
+        let neighbor = |(ip, lladdr): (IpAddr, String)| {
+            Ok(Neighbor {
+                ip: ip.try_into()?,
+                lladdr: lladdr.parse()?,
+                device: (),
+            })
+        };
+        let neighbors = neighbors.into_iter().map(neighbor);
+        let neighbors = neighbors
+            .collect::<Result<_, _>>()
+            .map_err(of("neighbors"))?;
         let boot = boot.map(|boot| boot.parse());
+        let spec = LinkSpec::new(fields, "addresses")?.with_dad(dad.into());
         Ok(Self {
-            spec: LinkSpec::new(fields, "addresses")?.with_dad(dad.into()),
+            spec: spec.with_neighbors(neighbors, "neighbors")?,
             boot: boot.transpose().map_err(of("boot"))?,
         })
     }
@@ -107,6 +129,15 @@ mod tests {
         assert_eq!(parts.name.as_str(), "eth1");
         assert_eq!(parts.addresses[1].to_string(), "fd00::3/64");
         assert_eq!(serde_json::to_string(&record).unwrap(), RECORDED);
+    }
+
+    #[test]
+    fn neighbors_are_recorded() {
+        let neighbors = r#","neighbors":[["fd00::9","03:00:00:00:00:09"]]}"#;
+        let recorded = RECORDED.replace('}', neighbors);
+        let record: LinkRecord = serde_json::from_str(&recorded).unwrap();
+        assert_eq!(record.spec.neighbors().len(), 1);
+        assert_eq!(serde_json::to_string(&record).unwrap(), recorded);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{ip, ip_bytes, narrow};
+use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
     Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
@@ -68,7 +68,7 @@ pub(super) fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
 }
 
 /// Converts an optional value whose default means none.
-fn unless_default<W: PartialEq + Default, T>(
+pub(super) fn unless_default<W: PartialEq + Default, T>(
     wire: W,
     convert: impl FnOnce(W) -> Result<T, FieldError>,
 ) -> Result<Option<T>, FieldError> {
@@ -105,6 +105,7 @@ pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInte
         queues: queues_number(*queues),
         no_arp: *arp == Arp::Off,
         detect_duplicates: spec.duplicates() == DadPolicy::Detect,
+        neighbors: spec.neighbors().iter().map(neighbor::of_card).collect(),
         ..wire::ConfigureInterfaceRequest::default()
     }
 }
@@ -124,6 +125,7 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             wait_ms: _,
             detect_duplicates,
             yielding: _,
+            neighbors,
             special_fields: _,
         } = request;
         let fields = LinkFields {
@@ -136,6 +138,7 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
         };
         let path = path(pci_path)?;
         let spec = LinkSpec::new(fields, "addresses")?;
+        let spec = spec.with_neighbors(neighbor::of_card_request(neighbors)?, "neighbors")?;
         Ok((path, spec.with_dad(DadPolicy::from(*detect_duplicates))))
     }
 }

@@ -5,6 +5,7 @@ pub mod conntrack;
 pub mod ipvs;
 mod link;
 mod manager;
+mod neighbor;
 mod place;
 mod route;
 
@@ -14,6 +15,10 @@ use patchbay_types::{FieldError, InvalidValue};
 
 pub use link::{configure_request, interfaces, update_request};
 pub use manager::{announce_request, managers};
+pub use neighbor::{
+    delete_neighbors_request, neighbor_patterns, neighbors, neighbors_reply, neighbors_request,
+    new_neighbors,
+};
 pub use place::{locate_request, paths, places, with_yielding, yielding};
 pub use route::{
     delete_request, list_request, patterns, routes, routes_reply, routes_request, specs,
