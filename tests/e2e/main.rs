@@ -30,6 +30,7 @@ mod machines;
 mod monitor;
 mod names;
 mod native;
+mod neighbors;
 mod net_vectors;
 mod plug;
 mod random;
