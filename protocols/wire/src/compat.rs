@@ -28,8 +28,8 @@ pub enum Feature {
     ConntrackCriteria,
     /// List the programs in the guest that configure links on their own.
     Managers,
-    /// Announce a card before it is plugged. Only in guests whose udev looks for announced cards.
-    Announce,
+    /// Mark a card before it is plugged. Only in guests whose udev looks for marked cards.
+    MarkCard,
     /// Locate cards without an interface.
     Places,
     /// Add, delete and list static neighbors.
@@ -45,7 +45,7 @@ impl Feature {
         Self::Conntrack,
         Self::ConntrackCriteria,
         Self::Managers,
-        Self::Announce,
+        Self::MarkCard,
         Self::Places,
         Self::Neighbors,
     ];
@@ -62,7 +62,7 @@ impl Feature {
             Self::Conntrack => "conntrack",
             Self::ConntrackCriteria => "conntrack-criteria",
             Self::Managers => "managers",
-            Self::Announce => "announce",
+            Self::MarkCard => "mark-card",
             Self::Places => "places",
             Self::Neighbors => "neighbors",
         }

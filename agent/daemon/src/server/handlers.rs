@@ -8,11 +8,11 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkChange, LinkSpec, PciPath};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
-    AnnounceCardReply, AnnounceCardRequest, ConfigureInterfaceRequest, Configured,
-    DeleteRoutesRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
-    ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListNeighborsReply,
-    ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply, LocateCardsRequest,
-    NeighborsReply, NeighborsRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, HelloReply, HelloRequest,
+    Interface, ListInterfacesReply, ListInterfacesRequest, ListManagersReply, ListManagersRequest,
+    ListNeighborsReply, ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply,
+    LocateCardsRequest, MarkCardReply, MarkCardRequest, NeighborsReply, NeighborsRequest,
+    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -116,7 +116,7 @@ pub(super) use unary;
 impl Agent for Handlers {
     /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
-        let has = |feature: &Feature| *feature != Feature::Announce || self.netcfg.has_marks();
+        let has = |feature: &Feature| *feature != Feature::MarkCard || self.netcfg.has_marks();
         let features = Feature::ALL.into_iter().filter(has).map(Feature::name);
         let features = features.chain([self.netcfg.ethtool]);
         Ok(HelloReply {
@@ -147,11 +147,11 @@ impl Agent for Handlers {
             })
         }
 
-        "announce_card": announce_card(
-            netcfg, request: AnnounceCardRequest
-        ) -> AnnounceCardReply {
-            netcfg.announce((&request).try_into()?)?;
-            Ok(AnnounceCardReply::default())
+        "mark_card": mark_card(
+            netcfg, request: MarkCardRequest
+        ) -> MarkCardReply {
+            netcfg.mark_card((&request).try_into()?)?;
+            Ok(MarkCardReply::default())
         }
 
         "list_managers": list_managers(

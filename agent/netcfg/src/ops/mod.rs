@@ -138,8 +138,8 @@ impl Netcfg {
         self.marks.is_some()
     }
 
-    /// Announces a card before it appears, so that no network manager configures it.
-    pub fn announce(&self, mac: MacAddr) -> Result<(), Error> {
+    /// Marks a card before it appears, so that no network manager configures it.
+    pub fn mark_card(&self, mac: MacAddr) -> Result<(), Error> {
         let Some(marks) = &self.marks else {
             return Ok(());
         };
@@ -176,8 +176,8 @@ impl Netcfg {
     ) -> Result<Configured, Error> {
         let start = Instant::now();
         let claim = self.claims.claim(path);
-        // For hosts that don't announce cards, and after a reboot of the guest.
-        self.announce(spec.parts().mac)?;
+        // For hosts that don't mark cards, and after a reboot of the guest.
+        self.mark_card(spec.parts().mac)?;
         let index = self.wait_for_card(&claim, spec, deadline)?;
         let discovery = start.elapsed();
         let saved = {

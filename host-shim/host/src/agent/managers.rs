@@ -8,15 +8,15 @@ use patchbay_wire::{Feature, convert};
 use super::{Agent, Call, protocol_error};
 
 impl Agent {
-    /// Announces a card before it is plugged, so that network managers exclude it. Does nothing in a
+    /// Marks a card before it is plugged, so that network managers exclude it. Does nothing in a
     /// guest that has no use for it.
-    pub fn announce(&self, mac: MacAddr) -> Result<(), Failure> {
-        if !self.greeting()?.has(Feature::Announce) {
+    pub fn mark_card(&self, mac: MacAddr) -> Result<(), Failure> {
+        if !self.greeting()?.has(Feature::MarkCard) {
             return Ok(());
         }
-        let request = convert::announce_request(mac);
-        let call = |context| self.client.announce_card(context, &request);
-        self.call(Call::short(Feature::Announce), call).map(drop)
+        let request = convert::mark_card_request(mac);
+        let call = |context| self.client.mark_card(context, &request);
+        self.call(Call::short(Feature::MarkCard), call).map(drop)
     }
 
     /// Lists the programs in the guest that configure links on their own; `None` if the agent can't.

@@ -135,7 +135,7 @@ fn agent_without_feature_list_has_all_of_the_first_release() {
         assert_eq!(agent.require(feature).is_ok(), first, "{feature}");
     }
     agent
-        .announce("02:00:00:00:00:01".parse().unwrap())
+        .mark_card("02:00:00:00:00:01".parse().unwrap())
         .unwrap();
     assert_eq!(agent.managers(), Ok(None));
     assert_eq!(agent.places(&[]).unwrap_err().kind(), Kind::Unsupported);

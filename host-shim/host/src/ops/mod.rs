@@ -82,7 +82,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
         return Err(Failure::new(Kind::Exists, message).with_field("name"));
     }
     inventory.check_mac_unused(link.mac)?;
-    guest.agent.announce(link.mac)?;
+    guest.agent.mark_card(link.mac)?;
     hotplug::plug(&mut locked, &inventory, request, &guest, wait)
 }
 

@@ -8,20 +8,20 @@ use super::link::mac;
 /// Maximum number of managers in a reply, and maximum length of a name in bytes.
 const MAX_MANAGERS: usize = 64;
 
-/// Builds the request that announces a card.
+/// Builds the request that marks a card.
 #[must_use]
-pub fn announce_request(mac: MacAddr) -> wire::AnnounceCardRequest {
-    wire::AnnounceCardRequest {
+pub fn mark_card_request(mac: MacAddr) -> wire::MarkCardRequest {
+    wire::MarkCardRequest {
         mac: mac.octets().to_vec(),
-        ..wire::AnnounceCardRequest::default()
+        ..wire::MarkCardRequest::default()
     }
 }
 
-impl TryFrom<&wire::AnnounceCardRequest> for MacAddr {
+impl TryFrom<&wire::MarkCardRequest> for MacAddr {
     type Error = FieldError;
 
-    fn try_from(request: &wire::AnnounceCardRequest) -> Result<Self, FieldError> {
-        let wire::AnnounceCardRequest {
+    fn try_from(request: &wire::MarkCardRequest) -> Result<Self, FieldError> {
+        let wire::MarkCardRequest {
             mac: bytes,
             special_fields: _,
         } = request;
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(decoded[0].cards, CardTreatment::Excluded);
         assert_eq!(wire::NetworkManager::from(&decoded[0]), manager("dhcpcd"));
         let mac = "02:00:00:00:00:01".parse().unwrap();
-        assert_eq!(MacAddr::try_from(&announce_request(mac)), Ok(mac));
+        assert_eq!(MacAddr::try_from(&mark_card_request(mac)), Ok(mac));
     }
 
     #[test]
