@@ -180,6 +180,43 @@ fn unplug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
 }
 
+/// Returns the MTU of the TAP and that of the card in the guest.
+fn mtus(guest: &Guest) -> (u64, u64) {
+    let outside = guest.netns().ip("-j link show tap-test").json();
+    let inside = guest.ip("link show eth-test");
+    let mtu = |links: &Value| links[0]["mtu"].as_u64().unwrap();
+    (mtu(&outside), mtu(&inside))
+}
+
+/// At each point the TAP takes what the guest sends. Another command settles what was begun.
+#[test]
+fn update_mtu_killed_is_done_or_undone() {
+    let rng = RefCell::new(rng());
+    let guest = Guest::start(Machine::Q35);
+    guest.plug(&card()).ok();
+    let document = |mtu: u64| json!({"name": "eth-test", "mtu": mtu}).to_string();
+    let other = Card::named("eth-other").mac("02:00:00:00:00:02");
+    for (before, after) in [(1400, 9000), (9000, 1400)] {
+        let prepare = || drop(guest.kata_network("update-iface", &document(before)).ok());
+        let converge = || {
+            let (outside, inside) = mtus(&guest);
+            assert!(outside >= inside, "{outside} {inside}");
+            assert!(inside == before || inside == after, "{inside}");
+            let expected = if rng.borrow_mut().u64(..2) == 0 {
+                guest.plug(&other).ok();
+                guest.unplug(&other).assert_null();
+                inside
+            } else {
+                guest.kata_network("update-iface", &document(after)).ok();
+                after
+            };
+            assert_eq!(mtus(&guest), (expected, expected));
+        };
+        let command = kata_network(&guest, "update-iface");
+        sweep(&rng, (&command, &document(after)), prepare, converge);
+    }
+}
+
 /// Sweeps over a card with a permanent vhost-user backend.
 fn sweep_port(command: &'static str) {
     let guest = Guest::start(Machine::Q35);

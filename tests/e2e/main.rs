@@ -28,6 +28,7 @@ mod kill_anywhere;
 mod linux_6_12;
 mod machines;
 mod monitor;
+mod mtu;
 mod names;
 mod native;
 mod neighbors;

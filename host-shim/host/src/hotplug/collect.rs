@@ -30,7 +30,7 @@ mod tests {
     use super::super::tap::tests::{in_netns, ip};
     use super::*;
     use crate::netns::{HostLinkState, Namespace};
-    use crate::sandbox::{BackendRecord, CardRecord, Phase, SavedTap};
+    use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, SavedTap};
 
     const BEFORE: HostLinkState = HostLinkState {
         mtu: 1500,
@@ -56,6 +56,7 @@ mod tests {
             }),
             path: None,
             link: None,
+            mtu: MtuState::Settled,
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

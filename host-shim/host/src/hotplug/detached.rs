@@ -166,6 +166,42 @@ pub(super) fn prepare_unplug(
     }
 }
 
+/// Returns the TAP of a card; `None` for a card with another backend.
+///
+/// # Errors
+/// [`Kind::NotFound`] for a TAP that was deleted, or moved to another network namespace.
+pub(crate) fn card_tap(
+    locked: &mut LockedSandbox<'_>,
+    card: &InventoryNic,
+    record: Option<&CardRecord>,
+) -> Result<Option<Tap>, Failure> {
+    let name = card.name().unwrap_or_default();
+    let device = match TapBackends::read(&mut locked.qmp)?.state_of(card) {
+        TapState::None => return Ok(None),
+        TapState::Present(device) => device,
+        TapState::Deleted => {
+            let message = format!(
+                "the TAP device of the card {name} was deleted on the host: unplug the card (nic del)"
+            );
+            return Err(Failure::new(Kind::NotFound, message));
+        }
+        TapState::Unknown => match record {
+            Some(record) => record.device.clone(),
+            None => return Ok(None),
+        },
+    };
+    let own = record.and_then(|record| record.netns.as_deref());
+    let tap = Tap::new(own.or(locked.sandbox.netns.as_deref()), &device)?;
+    if tap.exists()? {
+        return Ok(Some(tap));
+    }
+    let message = format!(
+        "the TAP device '{device}' of the card {name} is not in the network namespace of the sandbox: move it \
+         back"
+    );
+    Err(Failure::new(Kind::NotFound, message))
+}
+
 /// Reads the descriptors of all TAP backends from the output of `info network`, which has a line for
 /// each queue: `ID: index=0,type=tap,fd=31`.
 fn descriptors(info: &str) -> HashMap<String, Vec<RawFd>> {

@@ -19,14 +19,15 @@ use patchbay_types::failure::Failure;
 
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Session};
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, Phase, Sandbox};
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, MtuState, Phase, Sandbox};
 
 pub use collect::collect;
-pub(crate) use detached::{TapBackends, TapState};
+pub(crate) use detached::{TapBackends, TapState, card_tap};
 pub use inventory::Mechanism;
 pub(crate) use inventory::{Inventory, InventoryNic};
 pub(crate) use plug::plug;
 pub(crate) use slot::{free_by_bus, no_free_slot};
+pub(crate) use tap::Tap;
 pub(crate) use unplug::clean_up;
 pub(crate) use vhost_user::is_memory_shared;
 
@@ -89,6 +90,7 @@ impl<'a> LockedSandbox<'a> {
                 backend: BackendRecord::OwnTap,
                 path: None,
                 link: None,
+                mtu: MtuState::Settled,
             })
         }))
     }

@@ -17,7 +17,7 @@ use crate::guest::Guest;
 use crate::netns::HostLinkState;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
-use crate::sandbox::{BackendRecord, CardRecord, Phase};
+use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase};
 
 /// Backend that passed its checks; nothing has been changed for it yet.
 enum PreparedBackend<'a> {
@@ -50,6 +50,7 @@ pub(crate) fn plug(
         backend,
         path: Some(slot.path.clone()),
         link: Some(guest.record(&request.link)),
+        mtu: MtuState::Settled,
     };
     locked.journal.write(&card)?;
     let plugged = add_backend(locked, request, &card, prepared, wait)

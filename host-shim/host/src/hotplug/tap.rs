@@ -22,7 +22,7 @@ const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 
 /// TAP device, by its name in a network namespace.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     namespace: Namespace,
     device: LinkName,
 }
@@ -73,8 +73,7 @@ impl Tap {
 
     /// Sets the MTU and the administrative state.
     pub(super) fn set(&self, to: HostLinkState) -> Result<(), Failure> {
-        let gone = || self.failure(&io::Error::from_raw_os_error(libc::ENODEV));
-        self.set_link(self.link()?.ok_or_else(gone)?, to)
+        self.set_link(self.present()?, to)
     }
 
     fn set_link(&self, link: HostLink, to: HostLinkState) -> Result<(), Failure> {
@@ -93,6 +92,23 @@ impl Tap {
             Some(link) if link.is_tap && !link.has_carrier => self.set_link(link, to.state),
             _ => Ok(()),
         }
+    }
+
+    /// Reads the MTU.
+    pub(crate) fn mtu(&self) -> Result<u32, Failure> {
+        Ok(self.present()?.state.mtu)
+    }
+
+    /// Sets the MTU.
+    pub(crate) fn set_mtu(&self, mtu: u32) -> Result<(), Failure> {
+        let link = self.present()?;
+        let to = HostLinkState { mtu, ..link.state };
+        self.set_link(link, to)
+    }
+
+    fn present(&self) -> Result<HostLink, Failure> {
+        let gone = || self.failure(&io::Error::from_raw_os_error(libc::ENODEV));
+        self.link()?.ok_or_else(gone)
     }
 
     /// Returns whether a TAP of this name exists.

@@ -7,19 +7,22 @@ mod agent_status;
 mod card_status;
 mod cards;
 mod examine;
+mod mtu;
 mod reach;
 mod repeat;
+mod update;
 
 use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkChange, PciPath};
+use patchbay_types::{Interface, PciPath};
 use patchbay_wire::Feature;
 
 use crate::agent::Agent;
 use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
+use crate::kata_messages;
 use crate::qmp::{self, Session};
 use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
 use repeat::Repeated;
@@ -33,6 +36,7 @@ pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
 pub use reach::{check_port, connect};
+pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
 /// the card. Repeating a request that succeeded changes nothing, but configures a card that has lost
@@ -47,14 +51,17 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
     let (inventory, agent, interfaces) =
         query_host_and_guest(agent, || Inventory::read(&mut locked.qmp))?;
-    let records = locked.records(&inventory.nics())?;
-    let machine = cards::of_machine(&inventory.nics());
+    let nics = inventory.nics();
+    mtu::finish(&mut locked, &nics, &interfaces)?;
+    let records = locked.records(&nics)?;
+    let machine = cards::of_machine(&nics);
     let (cards, guest) = cards::with_guest(machine, &interfaces, agent, &records)?;
     if !request.link.neighbors().is_empty() {
         guest.agent.require(Feature::Neighbors)?;
     }
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
+        check_tap(&mut locked.qmp, &nics, card)?;
         let record = records.into_iter().find(|record| record.name == link.name);
         let path = match repeat::compare(card, record.as_ref(), request)? {
             Repeated::Satisfied(path) => {
@@ -62,6 +69,9 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
                 path
             }
             Repeated::NotConfigured(path) => {
+                if let Some(record) = &record {
+                    mtu::grow_tap(&mut locked, &nics, record, link.mtu)?;
+                }
                 guest.configure(&path, &request.link, wait)?;
                 write_link(&locked.journal, record, &path, guest.record(&request.link))?;
                 path
@@ -86,6 +96,20 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     hotplug::plug(&mut locked, &inventory, request, &guest, wait)
 }
 
+/// Rejects a card whose TAP was deleted: QEMU ends if the guest changes its queues.
+fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<(), Failure> {
+    let nic = nics
+        .iter()
+        .find(|nic| nic.name() == Some(card.name.as_str()));
+    let taps = TapBackends::read(qmp)?;
+    if nic.is_none_or(|nic| taps.state_of(nic) != TapState::Deleted) {
+        return Ok(());
+    }
+    let phrase = kata_messages::interface_exists(&card.name);
+    let message = format!("{phrase}, and its TAP device was deleted on the host: unplug it first");
+    Err(Failure::new(Kind::Exists, message).with_field("name"))
+}
+
 /// Configures a plugged card anew, as it was requested last. `wait` limits the guest's part.
 ///
 /// # Errors
@@ -100,6 +124,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     let records = locked.records(&nics)?;
     let (cards, guest) = cards::with_guest(cards::of_machine(&nics), &interfaces, agent, &records)?;
     let card = cards::find(&cards, key)?.ok_or_else(|| key.not_found())?;
+    check_tap(&mut locked.qmp, &nics, card)?;
     let Card { name, mac, .. } = card;
     if let Some(CardState::Hidden(place)) = &card.state {
         let message = format!("the card {name} can't be configured (in the guest: {place})");
@@ -113,6 +138,9 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
         return Err(failure.with_cause("repeat 'nic add' or add-iface with its document"));
     };
     let spec = link.spec.clone();
+    if let Some(record) = &record {
+        mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;
+    }
     let interface = guest.configure(path, &spec, wait)?;
     write_link(&locked.journal, record, path, guest.record(&spec))?;
     Ok(Card {
@@ -194,40 +222,6 @@ pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
         .unwrap_or_default();
     let cards = cards::of_machine(&nics);
     Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
-}
-
-/// Changes an interface of the guest, a plugged card or not.
-///
-/// # Errors
-/// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] for a name that fits two;
-/// failures of the agent.
-pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
-    change_guest(sandbox, |agent| {
-        let state = match sandbox.state() {
-            Ok(state) => state,
-            // No card can be plugged there.
-            Err(absent) if absent.kind() == Kind::NotFound => {
-                return agent.update(change).map(drop);
-            }
-            Err(failure) => return Err(failure),
-        };
-        let journal = Journal::at(state.path());
-        let records = journal.cards()?;
-        let plugged = records.iter().find(|record| *change.name() == record.name);
-        let path = plugged.and_then(|record| record.path.clone());
-        let interface = agent.update(&change.clone().with_card(path))?;
-        let is_at = |record: &CardRecord| record.path.is_some() && record.path == interface.path;
-        let Some(mut record) = records.into_iter().find(is_at) else {
-            return Ok(());
-        };
-        let Some(link) = &mut record.link else {
-            return Ok(());
-        };
-        link.spec = change.applied_to(&link.spec);
-        journal.write(&record).map_err(|failure| {
-            failure.context("the interface is changed, but a restart of the guest will undo it")
-        })
-    })
 }
 
 /// Warns of a card whose TAP was deleted on the host.

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::link_record::LinkRecord;
+use super::tap_record::{MtuState, SavedTap};
 use crate::card::Listener;
-use crate::netns::HostLinkState;
 
 /// Phase of a card's operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,8 @@ pub(crate) struct CardRecord {
     /// Configuration in the guest; absent in records of release 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkRecord>,
+    #[serde(default, skip_serializing_if = "MtuState::is_settled")]
+    pub(crate) mtu: MtuState,
 }
 
 /// Host side of a card.
@@ -73,16 +75,6 @@ pub(crate) enum BackendRecord {
     ExistingTap(SavedTap),
     /// Socket of a vhost-user backend, because QEMU forgets the path once it is connected.
     VhostUser(PathBuf, Listener),
-}
-
-/// State of a TAP before its card, to be restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SavedTap {
-    #[serde(flatten)]
-    pub(crate) state: HostLinkState,
-    /// Interface index, which no later TAP of the same name has; absent in records of release 0.1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) index: Option<u32>,
 }
 
 impl CardRecord {
@@ -277,6 +269,7 @@ pub(super) mod tests {
     use patchbay_types::PciAddress;
 
     use super::*;
+    use crate::netns::HostLinkState;
 
     pub(in crate::sandbox) fn card(name: &str) -> CardRecord {
         CardRecord {
@@ -295,6 +288,7 @@ pub(super) mod tests {
             }),
             path: None,
             link: None,
+            mtu: MtuState::Settled,
         }
     }
 
@@ -306,6 +300,7 @@ pub(super) mod tests {
         let plugged = CardRecord {
             phase: Phase::Plugged,
             path: PciPath::new(vec![PciAddress::from_devfn(8), PciAddress::from_devfn(0)]).ok(),
+            mtu: MtuState::Changing,
             ..card("eth1")
         };
         journal.write(&card("eth1")).unwrap();

@@ -10,6 +10,7 @@ mod link_record;
 mod lock;
 mod machine;
 mod registry;
+mod tap_record;
 
 use std::path::PathBuf;
 
@@ -20,13 +21,14 @@ pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub use journal::Phase;
-pub(crate) use journal::{BackendRecord, CardRecord, Journal, SavedTap};
+pub(crate) use journal::{BackendRecord, CardRecord, Journal};
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use link_record::LinkRecord;
 pub(crate) use lock::Lock;
 pub(crate) use machine::StateDir;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};
+pub(crate) use tap_record::{MtuState, SavedTap};
 
 /// Places to look for sandboxes.
 #[derive(Debug, Clone)]

@@ -1,0 +1,83 @@
+//! Changes of an interface of the guest, a plugged card or not.
+
+use std::path::Path;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{Interface, LinkChange};
+
+use super::{change_guest, mtu};
+use crate::sandbox::{CardRecord, Journal, Sandbox};
+
+/// Changes an interface of the guest. The TAP of a card gets the same MTU.
+///
+/// # Errors
+/// [`Kind::NotFound`] without an interface of this name, or without the TAP of a card whose MTU
+/// changes; [`Kind::Invalid`] for a name that fits two; failures of QEMU, the host's kernel and the
+/// agent.
+pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
+    if let Some(mtu) = change.mtu()
+        && has_cards(sandbox)?
+    {
+        return mtu::update_with_tap(sandbox, change, mtu);
+    }
+    change_guest(sandbox, |agent| {
+        let state = match sandbox.state() {
+            Ok(state) => state,
+            // No card can be plugged there.
+            Err(absent) if absent.kind() == Kind::NotFound => {
+                return agent.update(change).map(drop);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let journal = Journal::at(state.path());
+        let records = journal.cards()?;
+        let interface = agent.update(&with_card(change, &records))?;
+        record(&journal, records, change, &interface)
+    })
+}
+
+/// Returns whether the journal has cards. Without any no monitor is needed, which another program can
+/// occupy.
+fn has_cards(sandbox: &Sandbox) -> Result<bool, Failure> {
+    let has = |folder: &Path| Ok::<_, Failure>(!Journal::at(folder).cards()?.is_empty());
+    match sandbox.state() {
+        Ok(state) => Ok(has(state.path())? || has(&sandbox.earlier_state)?),
+        Err(absent) if absent.kind() == Kind::NotFound => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Adds the path of the card that was plugged under the name of a change.
+pub(super) fn with_card(change: &LinkChange, records: &[CardRecord]) -> LinkChange {
+    let plugged = records.iter().find(|record| *change.name() == record.name);
+    let path = plugged.and_then(|record| record.path.clone());
+    change.clone().with_card(path)
+}
+
+/// Records the change of a card, which a restart of the guest undoes.
+pub(super) fn record(
+    journal: &Journal,
+    records: Vec<CardRecord>,
+    change: &LinkChange,
+    interface: &Interface,
+) -> Result<(), Failure> {
+    let is_at = |record: &CardRecord| record.path.is_some() && record.path == interface.path;
+    match records.into_iter().find(is_at) {
+        Some(record) if record.link.is_some() => write(journal, record, change),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the record of a card that was changed.
+pub(super) fn write(
+    journal: &Journal,
+    mut record: CardRecord,
+    change: &LinkChange,
+) -> Result<(), Failure> {
+    if let Some(link) = &mut record.link {
+        link.spec = change.applied_to(&link.spec);
+    }
+    journal.write(&record).map_err(|failure| {
+        failure.context("the interface is changed, but a restart of the guest will undo it")
+    })
+}
