@@ -105,7 +105,7 @@ fn restore_agent_killed_is_all_or_nothing() {
             let server = format!("-a -t {place} -r 10.200.0.1:80 -m -w {weight}");
             writeln!(rules, "-A -t {place} -s rr\n{server}").unwrap();
         }
-        rules + "--set 100 200 300\n"
+        rules + "--set 100 200 300\n--start-daemon master --mcast-interface lo --syncid 7\n"
     };
     let restore = |rules: &str, options: &[&str]| {
         let words = ["kata-ipvs", "ipvsadm", "--restore", "-", guest.id()];
@@ -124,12 +124,15 @@ fn restore_agent_killed_is_all_or_nothing() {
     for moment in KILL_DELAYS_MS {
         guest.ipvsadm("-C").ok();
         guest.ipvsadm("--set 1 2 3").ok();
+        guest.ipvsadm("--stop-daemon master");
         killed_during(&guest, moment, || restore(&first, &[]));
         let now = saved_rules(&guest);
         assert!(now.is_empty() || now == whole, "after {moment} ms");
         let timeouts = guest.exec("ipvsadm -L --timeout").ok();
         let done = !now.is_empty();
         assert_eq!(timeouts.contains(": 100 200 300"), done, "{timeouts}");
+        let daemons = guest.exec("ipvsadm -L --daemon").ok();
+        assert_eq!(daemons.contains("syncid=7"), done, "{daemons}");
         undone += usize::from(!done);
 
         retry(|| restore(&first, &["--replace"])).ok();

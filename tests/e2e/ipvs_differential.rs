@@ -284,6 +284,48 @@ fn walk(guest: &Guest, seed: u64) -> usize {
     accepted
 }
 
+/// Restores random files on an occupied table, by patchbay and by ipvsadm; returns the number of
+/// accepted ones. What patchbay refuses leaves the table as it was.
+fn restore_files(guest: &Guest, seed: u64) -> usize {
+    const FILES: usize = 60;
+    let state = "-S -n; ipvsadm -L --timeout; ipvsadm -L --daemon";
+    let here = |command: &str| guest.shell(command).ok();
+    let reference = format!("ip netns exec {REFERENCE_NETNS} sh");
+    let mut steps = Steps(seeded_rng(seed));
+    let mut accepted = 0;
+    for _ in 0..FILES {
+        let mut file = String::from("-C\n");
+        for _ in 0..steps.0.usize(1..7) {
+            file += &steps.command();
+            file.push('\n');
+        }
+        let empty = "ipvsadm --stop-daemon master; ipvsadm --stop-daemon backup; \
+                     ipvsadm --set 900 120 300; ipvsadm -C; ipvsadm -A -t 10.9.9.9:9 -p 7; ";
+        let before = here(&format!("({empty}) 2>/dev/null; ipvsadm {state}"));
+        let done = guest.restore(&[], &file);
+        let after = here(&format!("ipvsadm {state}"));
+        if done.status != 0 {
+            assert_eq!(after, before, "{file}{done}");
+            continue;
+        }
+        accepted += 1;
+        guest.write_file("/tmp/file", &file);
+        let script = format!("({empty} ipvsadm -R </tmp/file) 2>/dev/null; ipvsadm {state}");
+        guest.write_file("/tmp/script", &script);
+        assert_eq!(after, here(&format!("{reference} /tmp/script")), "{file}");
+    }
+    accepted
+}
+
+#[test]
+fn random_files_match_ipvsadm() {
+    let guest = Guest::start(Machine::Q35);
+    guest.create_reference_netns();
+    let accepted = restore_files(&guest, seeds(1)[0]);
+    println!("{accepted} accepted");
+    assert!(accepted > 5, "{accepted}");
+}
+
 #[test]
 fn random_commands_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);

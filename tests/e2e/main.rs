@@ -19,6 +19,7 @@ mod hostile_container;
 mod hostile_guest;
 mod identity;
 mod ipvs_differential;
+mod ipvs_files;
 mod ipvs_guest;
 mod ipvs_incumbent;
 mod ipvs_sysctl;

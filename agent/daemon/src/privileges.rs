@@ -1,4 +1,5 @@
-//! Privileges of the agent: two capabilities, and the system calls that it and its libraries use.
+//! Privileges of the agent: two capabilities, a third on demand, and the system calls that it and its
+//! libraries use.
 //!
 //! They bound the damage of a bug that a container exploits (docs/decisions/0005).
 
@@ -15,6 +16,11 @@ use seccompiler::{
 /// on demand, at any time.
 const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_MODULE];
 
+/// Permitted, but effective only while a sync daemon is started ([`BindPrivilege`]).
+///
+/// [`BindPrivilege`]: patchbay_netcfg::privilege::BindPrivilege
+const ON_DEMAND: Capability = Capability::CAP_NET_BIND_SERVICE;
+
 /// Socket families: Unix and vsock for the host, netlink, and `AF_INET` for ethtool's ioctl.
 const SOCKET_FAMILIES: [libc::c_int; 4] = [
     libc::AF_UNIX,
@@ -25,7 +31,7 @@ const SOCKET_FAMILIES: [libc::c_int; 4] = [
 
 /// System calls of the agent, its runtime and the C library. All others fail with EPERM, among them
 /// `execve`, `mount` and `ptrace`.
-const SYSCALLS: [libc::c_long; 84] = [
+const SYSCALLS: [libc::c_long; 86] = [
     // Files: /proc, /sys, modules, the console.
     libc::SYS_access,
     libc::SYS_close,
@@ -89,6 +95,9 @@ const SYSCALLS: [libc::c_long; 84] = [
     // Memory and threads.
     libc::SYS_arch_prctl,
     libc::SYS_brk,
+    // Raises a permitted capability in one thread.
+    libc::SYS_capget,
+    libc::SYS_capset,
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_exit,
@@ -144,23 +153,26 @@ pub fn raise_priority() {
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
-/// Drops all capabilities but `CAP_NET_ADMIN` and `CAP_SYS_MODULE` in this thread and its children.
+/// Drops all capabilities but `CAP_NET_ADMIN`, `CAP_SYS_MODULE` and, which stays permitted only,
+/// `CAP_NET_BIND_SERVICE`, in this thread and its children.
 ///
 /// # Errors
 /// Dropping from the bounding set needs `CAP_SETPCAP`.
 pub fn drop_capabilities() -> Result<(), Error> {
     prctl::set_no_new_privs()?;
     let kept = CapsHashSet::from(KEPT);
+    let mut bounding = kept.clone();
+    bounding.insert(ON_DEMAND);
     let all = caps::read(None, CapSet::Bounding)?;
-    for capability in all.difference(&kept) {
+    for capability in all.difference(&bounding) {
         caps::drop(None, CapSet::Bounding, *capability)?;
     }
     let permitted = caps::read(None, CapSet::Permitted)?;
-    let kept = kept.intersection(&permitted).copied().collect();
+    let of = |set: &CapsHashSet| set.intersection(&permitted).copied().collect();
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)?;
+    caps::set(None, CapSet::Effective, &of(&kept))?;
+    caps::set(None, CapSet::Permitted, &of(&bounding))?;
     Ok(())
 }
 
@@ -193,6 +205,8 @@ fn program() -> Result<BpfProgram, Error> {
 mod tests {
     use std::process::Command;
     use std::thread;
+
+    use patchbay_netcfg::privilege::BindPrivilege;
 
     use super::*;
 
@@ -235,6 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn confined_thread_has_bind_privilege_on_demand() {
+        let has = || caps::has_cap(None, CapSet::Effective, ON_DEMAND).unwrap();
+        let seen = confined(move || {
+            let before = has();
+            let during = {
+                let _privilege = BindPrivilege::raise();
+                has()
+            };
+            let raised = caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN);
+            (before, during, has(), raised.is_ok())
+        });
+        assert_eq!(seen, (false, true, false, false));
+    }
+
+    #[test]
     fn confined_thread_keeps_files_and_netlink() {
         let (status, socket) = confined(|| {
             let status = std::fs::read_to_string("/proc/thread-self/status");
@@ -243,8 +272,13 @@ mod tests {
         let line = |name| status.lines().find_map(|line| line.strip_prefix(name));
         let bits = |name| u64::from_str_radix(line(name).unwrap().trim(), 16).unwrap();
         let kept = KEPT.iter().map(Capability::bitmask).sum::<u64>();
-        for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
-            assert_eq!(bits(set) & !kept, 0, "{set} of {status}");
+        let on_demand = kept | ON_DEMAND.bitmask();
+        for (set, allowed) in [
+            ("CapEff:", kept),
+            ("CapPrm:", on_demand),
+            ("CapBnd:", on_demand),
+        ] {
+            assert_eq!(bits(set) & !allowed, 0, "{set} of {status}");
         }
         assert_eq!(line("NoNewPrivs:").map(str::trim), Some("1"));
         assert_eq!(line("Seccomp:").map(str::trim), Some("2"));

@@ -38,4 +38,5 @@ pub mod ipvs;
 pub mod managers;
 pub mod modules;
 pub mod ops;
+pub mod privilege;
 pub mod rtnl;

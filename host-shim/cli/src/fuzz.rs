@@ -71,7 +71,7 @@ pub fn names(hosts: &str, services: &str, wanted: &str) -> (Option<Ipv4Addr>, Op
     let files = HostsAndServices::parse(hosts, services, hosts);
     let found = (files.host(wanted), files.service(wanted, "tcp"));
     if let (Some(host), Some(port)) = found {
-        files.show(Names::Resolved, Protocol::Tcp, host.into(), port);
+        files.show(Names::Resolved, Some(Protocol::Tcp), host.into(), port);
     }
     found
 }

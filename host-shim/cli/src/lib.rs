@@ -14,12 +14,11 @@ mod timings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Parses the command line, runs the command and prints its outcome.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = args::CommandLine::parse();
+    let line: Vec<_> = std::env::args_os().collect();
+    let args = args::CommandLine::parse_with_trailing_options(&line);
     let timings = args.timings.then(timings::Timings::start);
     events::collect(timings.clone());
     let code = commands::run(&args).print();

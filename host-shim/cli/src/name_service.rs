@@ -59,18 +59,23 @@ impl HostsAndServices {
         }
     }
 
-    /// Formats an address and port.
-    pub(crate) fn show(&self, names: Names, protocol: Protocol, ip: IpAddr, port: u16) -> String {
+    /// Formats an address and port. Without a protocol the port has no name.
+    pub(crate) fn show(
+        &self,
+        names: Names,
+        protocol: Option<Protocol>,
+        ip: IpAddr,
+        port: u16,
+    ) -> String {
         if names == Names::Numeric {
             return numeric(protocol, ip, port);
         }
         let first = |names: &[String]| names.first().cloned();
         let host = self.hosts.iter().find(|(found, _)| *found == ip);
         let host = host.and_then(|(_, names)| first(names));
-        let service = self
-            .services
-            .iter()
-            .find(|(number, name, _)| *number == port && name == protocol.name());
+        let service = self.services.iter().find(|(number, name, _)| {
+            *number == port && protocol.is_some_and(|protocol| name == protocol.name())
+        });
         let service = service.and_then(|(_, _, names)| first(names));
         let service = service.unwrap_or_else(|| port.to_string());
         let host = host.unwrap_or_else(|| ip.to_string());
@@ -143,18 +148,14 @@ mod tests {
 
     #[test]
     fn show_without_name_prints_number() {
-        let files = files();
-        let show =
-            |ip: &str, port| files.show(Names::Resolved, Protocol::Tcp, ip.parse().unwrap(), port);
+        let (files, tcp) = (files(), Some(Protocol::Tcp));
+        let show = |ip: &str, port| files.show(Names::Resolved, tcp, ip.parse().unwrap(), port);
         assert_eq!(show("10.9.8.7", 80), "TestHost:http");
         assert_eq!(show("10.9.8.8", 53), "10.9.8.8:53");
         assert_eq!(show("2001:db8::1", 80), "[six]:http");
-        let numeric = files.show(
-            Names::Numeric,
-            Protocol::Tcp,
-            "10.9.8.7".parse().unwrap(),
-            80,
-        );
+        let numeric = files.show(Names::Numeric, tcp, "10.9.8.7".parse().unwrap(), 80);
         assert_eq!(numeric, "10.9.8.7:80");
+        let of_mark = files.show(Names::Resolved, None, "10.9.8.7".parse().unwrap(), 80);
+        assert_eq!(of_mark, "TestHost:80");
     }
 }

@@ -3,12 +3,21 @@
 use std::num::{NonZeroU8, NonZeroU16};
 
 use super::reader::{put_number, put_optional_ip, put_text, put_u16, strange};
-use super::{Packed, Reader};
+use super::{Layered, Packed, Reader};
 use patchbay_types::ipvs::{
     Change, Daemon, McastGroup, Role, RuleLine, Server, ServerId, Service, ServiceId, SyncLen,
     Timeouts,
 };
 use patchbay_types::{FieldError, InvalidValue};
+
+/// Layout that this build writes where layout 0 doesn't suffice. It has the bytes of layout 0, whose
+/// readers set a server's port to that of its service unless it is forwarded to by NAT, and can't undo
+/// the start of a sync daemon in a rule file.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// Additions of each layout, from 1.
+pub(crate) const ADDITIONS: [&str; LAYOUT as usize] =
+    ["ports of servers that are not forwarded to by NAT, sync daemons in rule files"];
 
 /// Tags of changes.
 mod tag {
@@ -104,6 +113,26 @@ impl Packed for Change {
             tag::STOP_DAEMON => Self::StopDaemon(Role::unpack(reader)?),
             number => return Err(strange(number, "there is no such change", "change")),
         })
+    }
+}
+
+impl Layered for Change {
+    fn layout(&self) -> u32 {
+        match self {
+            Self::AddServer(of, server) | Self::EditServer(of, server) => {
+                u32::from(*server != server.at_port_of(*of))
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Layered for RuleLine {
+    fn layout(&self) -> u32 {
+        match &self.change {
+            Change::StartDaemon(_) | Change::StopDaemon(_) => LAYOUT,
+            change => change.layout(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use patchbay_types::{FieldError, InvalidValue};
 
-use super::{flow, route};
+use super::{change, flow, route};
 
 /// Kind of bulk value. Each has a separate layout number, which travels beside its bytes, so that
 /// a layout can change while agents and hosts of several releases talk to each other
@@ -35,7 +35,8 @@ impl Bulk {
         match self {
             Self::Flows => flow::LAYOUT,
             Self::Routes => route::LAYOUT,
-            Self::Rules | Self::Rows | Self::Settings => 0,
+            Self::Rules => change::LAYOUT,
+            Self::Rows | Self::Settings => 0,
         }
     }
 
@@ -43,7 +44,8 @@ impl Bulk {
     #[must_use]
     pub fn additions(self, layout: u32) -> &'static str {
         let of_kind: &[&str] = match self {
-            Self::Rules | Self::Rows | Self::Settings => &[],
+            Self::Rules => &change::ADDITIONS,
+            Self::Rows | Self::Settings => &[],
             Self::Flows => &flow::ADDITIONS,
             Self::Routes => &route::ADDITIONS,
         };

@@ -1,23 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
-use patchbay_grammar::{NoNames, split};
-use patchbay_types::ipvs::{
-    Change, Forward, ListedServer, ListedService, RuleLine, ServiceId, Stats,
-};
+use patchbay_grammar::ipvsadm::{Grammar, read_rules};
+use patchbay_types::ipvs::{Change, ListedServer, ListedService, RuleLine, ServiceId, Stats};
 
 /// The change that a line of ipvsadm's words asks for.
 fn change(line: &str) -> Change {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
-    let words = split(line).unwrap();
-    match parse(&grammar, &words) {
-        Ok(IpvsCommand::Change(change)) => change,
-        other => panic!("{line}: {other:?}"),
-    }
+    read_rules(&Grammar::NUMERIC, line)
+        .unwrap()
+        .remove(0)
+        .change
 }
 
 const LINES: [&str; 17] = [
@@ -68,6 +60,25 @@ fn server_bytes_are_stable() {
         5, 6, 4, 10, 0, 0, 1, 0, 80, 4, 10, 0, 0, 2, 31, 144, 0, 0xac, 2, 0, 0,
     ];
     assert_eq!(bytes, expected);
+}
+
+#[test]
+fn layout_is_1_only_for_what_old_agents_misread() {
+    for (line, in_change, in_file) in [
+        (LINES[5], 0, 0),
+        (LINES[9], 0, 0),
+        ("-a -t 10.0.0.1:80 -r 10.0.0.2:80 -g --keep-port", 0, 0),
+        ("-a -t 10.0.0.1:80 -r 10.0.0.2:8080 -g --keep-port", 1, 1),
+        ("-e -t 10.0.0.1:80 -r 10.0.0.2:8080 -i --keep-port", 1, 1),
+        ("-a -f 1 -r 10.0.0.2:8080 -g", 0, 0),
+        (LINES[14], 0, 1),
+        (LINES[16], 0, 1),
+    ] {
+        let change = change(line);
+        assert_eq!(change.layout(), in_change, "{line}");
+        let line = RuleLine { number: 1, change };
+        assert_eq!(line.layout(), in_file, "{line:?}");
+    }
 }
 
 #[test]

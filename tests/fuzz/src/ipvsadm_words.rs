@@ -4,7 +4,7 @@ use patchbay_grammar::ipvsadm::{
     Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
 };
 use patchbay_grammar::split;
-use patchbay_types::ipvs::{Change, Netmask, Service};
+use patchbay_types::ipvs::Change;
 
 use crate::harmless;
 use crate::names::grammars;
@@ -27,11 +27,8 @@ pub(crate) fn run(data: &[u8]) {
 /// Parses the line that saves this change, if there is one.
 pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
     let (line, meant) = match change {
-        Change::AddService(service) | Change::EditService(service) if !can_be_saved(service) => {
-            return;
-        }
         Change::AddService(service) | Change::EditService(service) => (
-            service_line(service, &numeric),
+            service_line(service, &numeric, SaveFormat::Whole),
             Change::AddService(service.clone()),
         ),
         Change::AddServer(id, server) | Change::EditServer(id, server) => (
@@ -43,12 +40,4 @@ pub(crate) fn saved_is_read(grammar: &Grammar<'_>, change: &Change) {
     let words: Vec<&str> = line.split(' ').collect();
     let read = parse(grammar, &words);
     assert_eq!(read, Ok(IpvsCommand::Change(meant)), "{line}");
-}
-
-/// ipvsadm's format lacks the third flag of two schedulers, and a netmask without `-p`.
-pub(crate) fn can_be_saved(service: &Service) -> bool {
-    let two_names = ["sh", "mh"].contains(&service.scheduler.as_str());
-    let named = !two_names || service.flags.bits() & 4 == 0;
-    let whole = Netmask::whole(service.id.family());
-    named && (service.persistence.is_some() || service.netmask == whole)
 }

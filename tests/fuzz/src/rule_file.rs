@@ -7,7 +7,6 @@ use patchbay_grammar::ipvsadm::{
 use patchbay_types::ipvs::Change;
 
 use crate::harmless;
-use crate::ipvsadm_words::can_be_saved;
 use crate::names::grammars;
 
 /// The data is a file, parsed by each grammar.
@@ -31,7 +30,7 @@ pub(crate) fn run(data: &[u8]) {
                 assert!(within(number, there));
                 harmless::text(&error.to_string());
             }
-            Err(RuleFileError::NotARule { number }) => assert!(within(number, there)),
+            Err(RuleFileError::NotAChange { number }) => assert!(within(number, there)),
             Err(RuleFileError::TooLong) => panic!("there are only {there} lines"),
         }
     }
@@ -45,8 +44,8 @@ fn again(changes: &[Change], read: impl Fn(&str) -> Result<Vec<Change>, RuleFile
     let (mut text, mut meant) = (String::new(), Vec::new());
     for change in changes {
         match change {
-            Change::AddService(service) if can_be_saved(service) => {
-                text += &service_line(service, &numeric);
+            Change::AddService(service) => {
+                text += &service_line(service, &numeric, SaveFormat::Whole);
             }
             Change::AddServer(id, server) => {
                 text += &server_line(*id, server, &numeric, SaveFormat::Whole);

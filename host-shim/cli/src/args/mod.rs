@@ -1,13 +1,14 @@
 //! Command-line arguments.
 
 mod native;
+mod trailing;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use patchbay_grammar::conntrack;
+use patchbay_grammar::{conntrack, ipvsadm};
 use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
@@ -129,6 +130,7 @@ pub(crate) enum PatchbayCommand {
 
 /// Arguments of `ipvs`.
 #[derive(Debug, Args)]
+#[command(after_help = format!("ipvsadm options:\n{}", ipvsadm::help()))]
 pub(crate) struct IpvsArgs {
     #[command(flatten)]
     pub(crate) options: IpvsOptions,
@@ -194,8 +196,9 @@ pub(crate) struct CleanupArgs {
 
 /// Arguments of `kata-ipvs ipvsadm`.
 #[derive(Debug, Args)]
+#[command(after_help = format!("ipvsadm options:\n{}", ipvsadm::help()))]
 pub(crate) struct IpvsadmArgs {
-    /// ipvsadm options in one argument; "--help" lists them
+    /// ipvsadm options in one argument
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub(crate) parameters: Option<String>,
     /// Restore a rule file; - reads standard input

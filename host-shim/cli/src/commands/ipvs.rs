@@ -7,7 +7,7 @@ use patchbay_grammar::ipvsadm::{
 };
 use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Detail, Forward, MaxRules, RestoreMode, Table};
+use patchbay_types::ipvs::{Change, Detail, Forward, MaxRules, RestoreMode, RuleLine, Table};
 
 use super::connect;
 use crate::args::{FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg};
@@ -101,8 +101,15 @@ impl Invocation<'_> {
     }
 
     fn restore(&self, connect: impl FnOnce() -> Result<Agent, Failure>) -> Result<(), Failure> {
-        let lines = read_rules(&self.grammar(Forward::Route), &read_rule_file()?)?;
-        let (mode, max_rules) = (mode(self.options), self.options.max_rules);
+        let mut lines = read_rules(&self.grammar(Forward::Route), &read_rule_file()?)?;
+        let (mode, max_rules) = (mode(self.options, &lines), self.options.max_rules);
+        if lines.is_empty() && mode == RestoreMode::Replace {
+            // An empty table, for which agents need a rule.
+            lines.push(RuleLine {
+                number: 1,
+                change: Change::Clear,
+            });
+        }
         // Except for a merge, the resulting table does not depend on the guest: check it first.
         if mode != RestoreMode::Merge {
             Table::of_file(&lines, MaxRules(max_rules))?;
@@ -145,11 +152,15 @@ impl Invocation<'_> {
     }
 }
 
-fn mode(options: &IpvsOptions) -> RestoreMode {
-    if options.replace {
-        RestoreMode::Replace
-    } else if options.merge {
+/// Returns the mode. A file that begins by clearing the table replaces it.
+fn mode(options: &IpvsOptions, lines: &[RuleLine]) -> RestoreMode {
+    let clears = lines
+        .first()
+        .is_some_and(|line| line.change == Change::Clear);
+    if options.merge {
         RestoreMode::Merge
+    } else if options.replace || clears {
+        RestoreMode::Replace
     } else {
         RestoreMode::Empty
     }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use patchbay_grammar::ipvsadm::{
-    CounterFormat, Format, Names, SaveFormat, SortOrder, TableView, flag_names, netmask,
-    server_line, service_line,
+    CounterFormat, EndpointText, Format, Names, SaveFormat, SortOrder, TableView, flag_names,
+    netmask, server_line, service_line,
 };
 use patchbay_types::ipvs::{
     Checksum, Connection, Daemon, Forward, ListedServer, ListedService, Peer, Persistence,
-    Protocol, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
+    Protocol, SchedFlags, Scheduling, Service, ServiceId, Status, Timeouts, Tunnel,
 };
 
 use crate::name_service::HostsAndServices;
@@ -49,7 +49,7 @@ pub(crate) fn table(
     text += &titles(view.format);
     let show = |protocol, ip, port| files.show(view.names, protocol, ip, port);
     for listed in &table {
-        let protocol = service_protocol(listed.service.id);
+        let protocol = listed.service.id.protocol();
         text += &service_row(view, listed, &show);
         text.push('\n');
         for server in &listed.servers {
@@ -85,16 +85,6 @@ fn titles(format: Format) -> String {
     }
 }
 
-/// Returns the protocol whose port names apply; TCP for a firewall mark.
-pub(super) fn service_protocol(id: ServiceId) -> Protocol {
-    match id {
-        ServiceId::Address { protocol, .. } => protocol,
-        ServiceId::Mark { .. } => Protocol::Tcp,
-    }
-}
-
-type Show<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
-
 /// Cuts IPv4 text; IPv6 text is never cut.
 fn cut(text: String, ip: IpAddr, width: usize) -> String {
     match ip {
@@ -103,7 +93,7 @@ fn cut(text: String, ip: IpAddr, width: usize) -> String {
     }
 }
 
-pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
+pub(super) fn service_name(id: ServiceId, show: EndpointText<'_>) -> String {
     match id {
         ServiceId::Address {
             protocol,
@@ -111,7 +101,7 @@ pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
             port,
         } => {
             let name = protocol.name().to_uppercase();
-            let endpoint = cut(show(protocol, address, port), address, SERVICE_WIDTH);
+            let endpoint = cut(show(Some(protocol), address, port), address, SERVICE_WIDTH);
             format!("{name:<4} {endpoint}")
         }
         ServiceId::Mark { mark, family } => match family {
@@ -121,25 +111,31 @@ pub(super) fn service_name(id: ServiceId, show: Show<'_>) -> String {
     }
 }
 
-fn service_row(view: &TableView, listed: &ListedService, show: Show<'_>) -> String {
+fn service_row(view: &TableView, listed: &ListedService, show: EndpointText<'_>) -> String {
     let name = service_name(listed.service.id, show);
     let numbers = match view.format {
         Format::Stats => listed.stats.counters,
         Format::Rates => listed.stats.rates,
-        _ => return format!("{name} {}", service_words(&listed.service)),
+        _ => {
+            let words = service_words(&listed.service, SaveFormat::Ipvsadm);
+            return format!("{name} {words}");
+        }
     };
     let numbers = numbers.map(|number| large(number, view.digits)).concat();
     format!("{name:<33}{numbers}")
 }
 
-/// Formats the scheduler and its flags, in ipvsadm's order.
-pub(super) fn service_words(service: &Service) -> String {
+/// Formats the scheduler and its flags, in ipvsadm's order. ipvsadm leaves out mask and engine of a
+/// service without persistence.
+pub(super) fn service_words(service: &Service, format: SaveFormat) -> String {
     let mut words = vec![service.scheduler.to_string()];
-    if service.flags.bits() != 0 {
-        words.push(format!("({})", flag_names(service)));
+    if service.flags != SchedFlags::default() {
+        words.push(format!("({})", flag_names(service, format)));
     }
     if let Some(persistence) = service.persistence {
         words.push(format!("persistent {}", Persistence::get(persistence)));
+    }
+    if service.persistence.is_some() || format == SaveFormat::Whole {
         words.extend(netmask(service.netmask).map(|mask| format!("mask {mask}")));
         words.extend(service.engine.as_ref().map(|engine| format!("pe {engine}")));
     }
@@ -151,9 +147,9 @@ pub(super) fn service_words(service: &Service) -> String {
 
 fn server_row(
     view: &TableView,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     listed: &ListedServer,
-    show: Show<'_>,
+    show: EndpointText<'_>,
 ) -> String {
     let server = &listed.server;
     let ip = server.id.address;
@@ -242,7 +238,7 @@ pub(crate) fn save(
     let mut text = String::new();
     for listed in &table {
         let id = listed.service.id;
-        text += &service_line(&listed.service, &show);
+        text += &service_line(&listed.service, &show, format);
         text.push('\n');
         for server in &listed.servers {
             text += &server_line(id, &server.server, &show, format);
@@ -295,7 +291,7 @@ pub(crate) fn connections(
             "SCT" => Protocol::Sctp,
             _ => Protocol::Tcp,
         };
-        let show = |peer: Peer| files.show(view.names, protocol, peer.address, peer.port);
+        let show = |peer: Peer| files.show(view.names, Some(protocol), peer.address, peer.port);
         let expire = format!("{:02}:{:02}", row.expires / 60, row.expires % 60);
         let (client, service) = (show(row.client), show(row.virtual_end));
         let server = show(row.server);

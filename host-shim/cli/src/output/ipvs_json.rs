@@ -1,6 +1,6 @@
 //! JSON output of IPVS. Counters are never shortened.
 
-use patchbay_grammar::ipvsadm::{flag_names, netmask};
+use patchbay_grammar::ipvsadm::{SaveFormat, flag_names, netmask};
 use patchbay_types::ipvs::{
     AddrPort, Checksum, Connection, Daemon, Engine, Family, Forward, ListedServer, ListedService,
     McastGroup, Peer, Persistence, Scheduling, ServiceId, Stats, Status, SyncLen, Tunnel,
@@ -65,7 +65,7 @@ fn service(listed: &ListedService) -> Value {
             "mark": mark, "ipv6": family == Family::V6,
         }),
     };
-    let flags = flag_names(service);
+    let flags = flag_names(service, SaveFormat::Whole);
     json!({
         "service": id, "scheduler": service.scheduler.as_str(),
         "flags": flags.split(',').filter(|flag| !flag.is_empty()).collect::<Vec<_>>(),

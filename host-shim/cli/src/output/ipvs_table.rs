@@ -1,6 +1,6 @@
 //! Table of virtual services for people, each followed by its servers.
 
-use patchbay_grammar::ipvsadm::{Format, SortOrder, TableView};
+use patchbay_grammar::ipvsadm::{Format, SaveFormat, SortOrder, TableView};
 use patchbay_types::ipvs::{Forward, ListedServer, ListedService, Stats, Tunnel};
 
 use super::ipvs;
@@ -20,7 +20,7 @@ pub(crate) fn rows(
         ipvs::sort(&mut table);
     }
     let rows = table.iter().flat_map(|listed| {
-        let protocol = ipvs::service_protocol(listed.service.id);
+        let protocol = listed.service.id.protocol();
         let servers = listed.servers.iter().map(move |server| {
             let id = server.server.id;
             let endpoint = files.show(view.names, protocol, id.address, id.port);
@@ -40,7 +40,8 @@ fn service_cells(cells: Cells, format: Format, listed: &ListedService) -> Cells 
     match format {
         Format::Stats | Format::Rates => counters(cells, format, listed.stats),
         Format::Rules | Format::Tunnels | Format::Thresholds | Format::Persistence => {
-            cells.with("SCHEDULER", ipvs::service_words(&listed.service))
+            let words = ipvs::service_words(&listed.service, SaveFormat::Whole);
+            cells.with("SCHEDULER", words)
         }
     }
 }

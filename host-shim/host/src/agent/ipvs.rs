@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchbay_codec::{Bulk, Packed as _, Reader, TableRow};
+use patchbay_codec::{Bulk, Layered, Packed as _, Reader, TableRow};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, ListedService, RestoreMode, Restored, RuleLine, ServiceId, Status,
@@ -35,14 +35,21 @@ impl Agent {
     }
 
     /// Changes the table. It can have at most `max_rules` services and servers afterwards.
+    ///
+    /// # Errors
+    /// The agent's, or [`Kind::Unsupported`] if it would change something else.
     pub fn ipvs_change(&self, change: &Change, max_rules: u32) -> Result<(), Failure> {
         let client = self.ipvs_client();
         let request = convert::change_request(change, max_rules);
+        self.require_layout(Bulk::Rules, request.layout)?;
         let call = |context| client.change(context, &request);
         self.call(SHORT, call).map(drop)
     }
 
     /// Applies a rule file. `progress` gets the number of lines sent so far.
+    ///
+    /// # Errors
+    /// Those of [`Agent::ipvs_change`].
     pub fn ipvs_restore(
         &self,
         lines: &[RuleLine],
@@ -50,6 +57,8 @@ impl Agent {
         max_rules: u32,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Restored, Failure> {
+        let layout = lines.iter().map(Layered::layout).max().unwrap_or_default();
+        self.require_layout(Bulk::Rules, layout)?;
         let client = self.ipvs_client();
         let reply = self.call(RESTORE, |context| async move {
             let mut stream = client.restore(context).await?;
@@ -66,6 +75,7 @@ impl Agent {
                     max_rules,
                     rules,
                     last: left.as_slice().is_empty(),
+                    layout,
                     ..wire::RestoreChunk::default()
                 };
                 stream.send(&chunk).await?;

@@ -6,7 +6,9 @@ use std::thread;
 
 use async_trait::async_trait;
 use patchbay_codec::Bulk;
+use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 use patchbay_types::conntrack::{Filter, FilterFields, Masked};
+use patchbay_types::ipvs::RestoreMode;
 use patchbay_types::{RouteRequest, RouteTable};
 use patchbay_wire::proto::agent_ttrpc::{self, create_agent};
 use ttrpc::r#async::{Server, TtrpcContext};
@@ -174,6 +176,32 @@ fn agent_without_route_fields_is_unsupported_only_for_them() {
     // The fake agent has no such method, so the request was sent.
     let failure = agent.add_routes(&[plain]).unwrap_err();
     assert!(!failure.to_string().contains("layout"), "{failure}");
+}
+
+#[test]
+fn rule_that_agent_misreads_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = serve(dir.path(), hello(&["ipvs"]));
+    let file = |text| read_rules(&Grammar::NUMERIC, text).unwrap();
+    let server = "-a -t 10.0.0.1:80 -r 10.0.0.2:8080 -g --keep-port";
+    let change = file(server).remove(0).change;
+    let restore = |text| {
+        let lines = file(text);
+        let restored = agent.ipvs_restore(&lines, RestoreMode::Empty, 9, &mut |_| ());
+        restored.unwrap_err()
+    };
+    for failure in [
+        agent.ipvs_change(&change, 9).unwrap_err(),
+        restore(server),
+        restore("-C\n--start-daemon master\n"),
+    ] {
+        assert_eq!(failure.kind(), Kind::Unsupported, "{failure}");
+        let message = failure.to_string();
+        assert!(
+            message.contains("lacks layout 1 of IPVS rules"),
+            "{message}"
+        );
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@
 //!
 //! ```
 //! # use patchbay_grammar::NoNames;
-//! # use patchbay_grammar::ipvsadm::{Grammar, numeric, read_rules, service_line};
+//! # use patchbay_grammar::ipvsadm::{Grammar, SaveFormat, numeric, read_rules, service_line};
 //! # use patchbay_types::ipvs::{Change, Forward};
 //! # let grammar = Grammar { names: &NoNames, forward: Forward::Route };
 //! let file = "# web\n-A -t 10.0.0.1:80 -s rr\n\n-a -t 10.0.0.1:80 -r 10.0.0.2\n";
@@ -31,7 +31,8 @@
 //! assert_eq!([lines[0].number, lines[1].number], [2, 4]);
 //!
 //! let Change::AddService(service) = &lines[0].change else { panic!() };
-//! assert_eq!(service_line(service, &numeric), "-A -t 10.0.0.1:80 -s rr");
+//! let line = service_line(service, &numeric, SaveFormat::Whole);
+//! assert_eq!(line, "-A -t 10.0.0.1:80 -s rr");
 //! # Ok::<(), patchbay_grammar::ipvsadm::RuleFileError>(())
 //! ```
 

@@ -3,7 +3,6 @@
 use super::{Grammar, IpvsCommand, parse};
 use crate::ParseError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::Change;
 use patchbay_types::ipvs::RuleLine;
 
 /// Reason for refusing a rule file. Lines are counted from 1.
@@ -17,11 +16,9 @@ pub enum RuleFileError {
         /// Reason.
         error: ParseError,
     },
-    /// A line changes something other than rules, or can't be undone.
-    #[error(
-        "line {number}: only changes of services, servers and timeouts are allowed in a rule file"
-    )]
-    NotARule {
+    /// A command that changes nothing.
+    #[error("line {number}: -R, -h and -v are not allowed in a rule file")]
+    NotAChange {
         /// Line.
         number: u32,
     },
@@ -59,10 +56,9 @@ pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<RuleLine>, Ru
         }
         let command = parse(grammar, &words);
         match command.map_err(|error| RuleFileError::Line { number, error })? {
-            IpvsCommand::Change(Change::StartDaemon(_) | Change::StopDaemon(_))
-            | IpvsCommand::Restore
-            | IpvsCommand::Help
-            | IpvsCommand::Version => return Err(RuleFileError::NotARule { number }),
+            IpvsCommand::Restore | IpvsCommand::Help | IpvsCommand::Version => {
+                return Err(RuleFileError::NotAChange { number });
+            }
             IpvsCommand::Change(change) => lines.push(RuleLine { number, change }),
             IpvsCommand::View(_) => {}
         }

@@ -8,13 +8,13 @@ use crate::option::ValueKind;
 
 /// Returns the line that adds a service.
 #[must_use]
-pub fn service_line(service: &Service, endpoint: EndpointText<'_>) -> String {
+pub fn service_line(service: &Service, endpoint: EndpointText<'_>, format: SaveFormat) -> String {
     let rule = SavedRule {
         id: service.id,
         service: Some(service),
         server: None,
         endpoint,
-        format: SaveFormat::Whole,
+        format,
     };
     line(&rule, "-A")
 }

@@ -11,18 +11,19 @@ use patchbay_types::ipvs::{
 /// Completeness of saved lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveFormat {
-    /// ipvsadm's bytes, which lack the thresholds.
+    /// ipvsadm's bytes, which lack thresholds, a mask without persistence, the third flag of `sh`
+    /// and `mh`, and a server's own port.
     Ipvsadm,
     /// Every option.
     Whole,
 }
 
-/// Formats an address and port; the protocol is that of the service.
-pub type EndpointText<'a> = &'a dyn Fn(Protocol, IpAddr, u16) -> String;
+/// Formats an address and port; the protocol is that of the service, `None` for a firewall mark.
+pub type EndpointText<'a> = &'a dyn Fn(Option<Protocol>, IpAddr, u16) -> String;
 
 /// Formats an address and port as numbers.
 #[must_use]
-pub fn numeric(_: Protocol, address: IpAddr, port: u16) -> String {
+pub fn numeric(_: Option<Protocol>, address: IpAddr, port: u16) -> String {
     AddrPort(address, port).to_string()
 }
 
@@ -42,7 +43,7 @@ impl SavedRule<'_> {
                 protocol,
                 address,
                 port,
-            } if protocol == wanted => Some((self.endpoint)(protocol, address, port)),
+            } if protocol == wanted => Some((self.endpoint)(Some(protocol), address, port)),
             _ => None,
         }
     }
@@ -54,13 +55,8 @@ impl SavedRule<'_> {
         }
     }
 
-    /// Ports of a firewall mark's servers have TCP's names.
     pub(super) fn server_endpoint(&self, id: ServerId) -> String {
-        let protocol = match self.id {
-            ServiceId::Address { protocol, .. } => protocol,
-            ServiceId::Mark { .. } => Protocol::Tcp,
-        };
-        (self.endpoint)(protocol, id.address, id.port)
+        (self.endpoint)(self.id.protocol(), id.address, id.port)
     }
 
     pub(super) fn tunnel(&self) -> Option<Tunnel> {
@@ -85,6 +81,32 @@ impl SavedRule<'_> {
     }
 }
 
+/// Value of `-M` in a saved line.
+pub(super) fn saved_netmask(rule: &SavedRule<'_>) -> Option<String> {
+    let service = rule.service?;
+    let printed = rule.format == SaveFormat::Whole || service.persistence.is_some();
+    netmask(service.netmask).filter(|_| printed)
+}
+
+/// Value of `-b` in a saved line. The third flag of `sh` or `mh` alone is an empty value in ipvsadm's
+/// bytes.
+pub(super) fn saved_flags(rule: &SavedRule<'_>) -> Option<String> {
+    let service = rule.service?;
+    let is_set = service.flags != SchedFlags::default();
+    is_set.then(|| flag_names(service, rule.format))
+}
+
+/// `--keep-port` in a saved line.
+pub(super) fn saved_port(rule: &SavedRule<'_>) -> Option<String> {
+    let mut server = *rule.server?;
+    if server.forward == Forward::Local {
+        // Printed as -g.
+        server.forward = Forward::Route;
+    }
+    let own = server != server.at_port_of(rule.id);
+    (own && rule.format == SaveFormat::Whole).then(String::new)
+}
+
 /// Formats the mask, or returns `None` if it covers the whole address.
 #[must_use]
 pub fn netmask(mask: Netmask) -> Option<String> {
@@ -97,8 +119,13 @@ pub fn netmask(mask: Netmask) -> Option<String> {
 
 /// Returns the names of the flags that are set, separated by commas.
 #[must_use]
-pub fn flag_names(service: &Service) -> String {
-    let names = SchedFlags::names(&service.scheduler).iter().enumerate();
+pub fn flag_names(service: &Service, format: SaveFormat) -> String {
+    let known = SchedFlags::names(&service.scheduler);
+    let rest = match format {
+        SaveFormat::Ipvsadm => &[],
+        SaveFormat::Whole => &SchedFlags::NUMBERED[known.len()..],
+    };
+    let names = known.iter().chain(rest).enumerate();
     let set = names.filter(|(bit, _)| service.flags.bits() >> bit & 1 == 1);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
 }

@@ -9,7 +9,7 @@ use patchbay_types::ipvs::{
 
 use super::command::{Format, TableView, View};
 use crate::option::Spelling;
-use crate::{ParseError, Resolver};
+use crate::{NoNames, ParseError, Resolver};
 
 /// Parameters of the grammar.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,14 @@ pub struct Grammar<'n> {
     pub names: &'n dyn Resolver,
     /// Forwarding method of a server for which the line has none.
     pub forward: Forward,
+}
+
+impl Grammar<'static> {
+    /// ipvsadm's grammar of rule files, with numbers only.
+    pub const NUMERIC: Self = Self {
+        names: &NoNames,
+        forward: Forward::Route,
+    };
 }
 
 /// Values of the options so far.
@@ -57,6 +65,17 @@ pub(super) struct ServerValues {
     pub(super) checksum: Option<(Spelling, Checksum)>,
     pub(super) upper: NonNegativeInt,
     pub(super) lower: NonNegativeInt,
+    pub(super) port: PortRule,
+}
+
+/// Port of a server whose forwarding method can't change ports.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum PortRule {
+    /// The service's, as in ipvsadm.
+    #[default]
+    Service,
+    /// `--keep-port`
+    Own,
 }
 
 /// Value of `--tun-type`.

@@ -2,9 +2,8 @@
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
-use patchbay_grammar::NoNames;
 use patchbay_grammar::ipvsadm::{
-    Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
+    Grammar, RuleFileError, SaveFormat, numeric, parse, read_rules, server_line, service_line,
 };
 use patchbay_types::ipvs::{
     Change, Checksum, Family, Forward, Netmask, NonNegativeInt, Persistence, Protocol, SchedFlags,
@@ -13,15 +12,9 @@ use patchbay_types::ipvs::{
 use proptest::option;
 use proptest::prelude::*;
 
-fn read(line: &str) -> Result<Change, String> {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Masquerade,
-    };
-    match parse(&grammar, &line.split(' ').collect::<Vec<_>>()) {
-        Ok(IpvsCommand::Change(change)) => Ok(change),
-        other => Err(format!("{line}: {other:?}")),
-    }
+fn read(line: &str) -> Result<Change, RuleFileError> {
+    let lines = read_rules(&Grammar::NUMERIC, line)?;
+    Ok(lines[0].change.clone())
 }
 
 fn service_id() -> impl Strategy<Value = ServiceId> {
@@ -66,11 +59,10 @@ prop_compose! {
         scheduler in "[a-z]{1,15}|sh|mh",
         persistence in option::of(1..=Persistence::MAX),
         (mask, bits) in (any::<u32>(), 1..=128u32),
-        flags in 0..4u8,
+        flags in 0..8u8,
         ops: bool,
         engine in option::of("[a-z]{1,16}"),
     ) -> Option<Service> {
-        let whole = Netmask::whole(id.family());
         let mask = match id.family() {
             Family::V4 => Netmask::V4(mask),
             Family::V6 => Netmask::prefix(bits).unwrap(),
@@ -79,8 +71,7 @@ prop_compose! {
             id,
             scheduler: scheduler.parse::<Scheduler>().unwrap(),
             persistence: persistence.map(|seconds| Persistence::try_from(seconds).unwrap()),
-            // ipvsadm does not save the mask without persistence.
-            netmask: if persistence.is_some() { mask } else { whole },
+            netmask: mask,
             scheduling: if ops { Scheduling::Packets } else { Scheduling::Connections },
             flags: SchedFlags::from_bits(flags),
             engine: engine.map(|engine| engine.parse().unwrap()),
@@ -92,7 +83,7 @@ proptest! {
     #[test]
     fn service_line_parses_back(service in service()) {
         let Some(service) = service else { return Ok(()) };
-        let line = service_line(&service, &numeric);
+        let line = service_line(&service, &numeric, SaveFormat::Whole);
         prop_assert_eq!(read(&line), Ok(Change::AddService(service)));
     }
 
@@ -115,7 +106,6 @@ proptest! {
 
     #[test]
     fn parse_any_words_ends(words in prop::collection::vec("-[A-Za-z=]{0,3}|[0-9.:]{0,12}|--[a-z-]{0,12}|.{0,6}", 0..8)) {
-        let grammar = Grammar { names: &NoNames, forward: Forward::Route };
-        let _ = parse(&grammar, &words);
+        let _ = parse(&Grammar::NUMERIC, &words);
     }
 }

@@ -5,28 +5,23 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use patchbay_grammar::ipvsadm::{
-    Grammar, IpvsCommand, SaveFormat, numeric, parse, server_line, service_line,
+    Grammar, SaveFormat, numeric, read_rules, server_line, service_line,
 };
-use patchbay_grammar::{NoNames, split};
-use patchbay_types::ipvs::{Change, Conflict, Deferred, Forward, ListedServer, Stats, Table};
+use patchbay_types::ipvs::{Change, Conflict, Deferred, ListedServer, Stats, Table};
 
 /// Parses a line that changes something.
 fn change(line: &str) -> Change {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
-    let words = split(line).unwrap();
-    match parse(&grammar, &words) {
-        Ok(IpvsCommand::Change(change)) => change,
-        other => panic!("{line}: {other:?}"),
-    }
+    read_rules(&Grammar::NUMERIC, line)
+        .unwrap()
+        .remove(0)
+        .change
 }
 
 fn fold(table: &mut Table, lines: &[&str]) -> Result<(), (usize, Conflict)> {
+    let mut deferred = Deferred::default();
     for (index, line) in lines.iter().enumerate() {
         let number = NonZeroU32::new(u32::try_from(index + 1).unwrap());
-        let applied = table.apply(change(line), number, &mut Deferred::default());
+        let applied = table.apply(change(line), number, &mut deferred);
         applied.map_err(|conflict| (index + 1, conflict))?;
     }
     Ok(())
@@ -63,7 +58,7 @@ fn text(table: &Table) -> Vec<String> {
         .services()
         .flat_map(|service| table.recreate(service.id));
     let line = |change| match change {
-        Change::AddService(service) => service_line(&service, &numeric),
+        Change::AddService(service) => service_line(&service, &numeric, SaveFormat::Whole),
         Change::AddServer(of, server) => server_line(of, &server, &numeric, SaveFormat::Whole),
         other => panic!("{other:?}"),
     };
@@ -95,7 +90,17 @@ fn apply_conflict_names_its_line() {
             6,
             "no service",
         ),
-        (&["--stop-daemon master"], 1, "only changes"),
+        (
+            &[
+                "--start-daemon master",
+                "--start-daemon backup",
+                "--stop-daemon master",
+                "--start-daemon master",
+                "--start-daemon backup",
+            ],
+            5,
+            "the backup sync daemon is started already",
+        ),
     ] {
         let (at, conflict) = fold(&mut Table::default(), lines).unwrap_err();
         assert_eq!(at, line, "{lines:?}");

@@ -49,6 +49,27 @@ pub struct Daemon {
     pub ttl: Option<NonZeroU8>,
 }
 
+impl Daemon {
+    /// Returns whether a running daemon has every field that is given here.
+    #[must_use]
+    pub fn is_met_by(&self, running: &Self) -> bool {
+        let Self {
+            role,
+            link,
+            sync_id,
+            max_len,
+            group,
+            port,
+            ttl,
+        } = self;
+        (role, link, sync_id) == (&running.role, &running.link, &running.sync_id)
+            && max_len.is_none_or(|max_len| running.max_len == Some(max_len))
+            && group.is_none_or(|group| running.group == Some(group))
+            && port.is_none_or(|port| running.port == Some(port))
+            && ttl.is_none_or(|ttl| running.ttl == Some(ttl))
+    }
+}
+
 /// Maximum size of a sync message, 1 to 65507 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SyncLen(u16);

@@ -188,16 +188,22 @@ impl Server {
         }
     }
 
-    /// Checks the server against its service, and sets the service's port if the forwarding method
-    /// can't change ports: all but NAT, except for firewall marks.
-    ///
-    /// # Errors
-    /// Another family than the service's without a tunnel; a lower threshold above the upper one.
-    pub fn of(mut self, service: ServiceId) -> Result<Self, ServerRule> {
+    /// Returns the server with the service's port if the forwarding method can't change ports: all
+    /// but NAT, except for firewall marks. ipvsadm sets it, but the kernel accepts any port.
+    #[must_use]
+    pub fn at_port_of(mut self, service: ServiceId) -> Self {
         let kept = matches!(self.forward, Forward::Masquerade | Forward::Local);
         if let (false, ServiceId::Address { port, .. }) = (kept, service) {
             self.id.port = port;
         }
+        self
+    }
+
+    /// Checks the server against its service.
+    ///
+    /// # Errors
+    /// Another family than the service's without a tunnel; a lower threshold above the upper one.
+    pub fn of(self, service: ServiceId) -> Result<Self, ServerRule> {
         let same = Family::of(self.id.address) == service.family();
         if !same && !matches!(self.forward, Forward::Tunnel(_)) {
             return Err(ServerRule::Family);

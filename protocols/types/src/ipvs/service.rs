@@ -115,6 +115,15 @@ impl ServiceId {
         }
     }
 
+    /// Returns the transport; `None` for a firewall mark, which has packets of any.
+    #[must_use]
+    pub fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::Address { protocol, .. } => Some(protocol),
+            Self::Mark { .. } => None,
+        }
+    }
+
     fn key(self) -> (u32, Family, u8, IpAddr, u16) {
         match self {
             Self::Address {
@@ -282,13 +291,16 @@ impl SchedFlags {
         self.0
     }
 
-    /// Returns the names of the bits for a scheduler; `sh` and `mh` have no third.
+    /// Names of the bits, which every scheduler has.
+    pub const NUMBERED: [&str; 3] = ["flag-1", "flag-2", "flag-3"];
+
+    /// Returns ipvsadm's names of the bits for a scheduler; `sh` and `mh` have none for the third.
     #[must_use]
     pub fn names(scheduler: &Scheduler) -> &'static [&'static str] {
         match scheduler.as_str() {
             "sh" => &["sh-fallback", "sh-port"],
             "mh" => &["mh-fallback", "mh-port"],
-            _ => &["flag-1", "flag-2", "flag-3"],
+            _ => &Self::NUMBERED,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ip, ip_bytes, narrow};
 use crate::proto::ipvs as wire;
-use patchbay_codec::{Bulk, pack, unpack};
+use patchbay_codec::{Bulk, Layered as _, pack, unpack};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, Peer, RestoreMode, Restored, ServiceId, Status,
 };
@@ -19,6 +19,7 @@ pub fn change_request(change: &Change, max_rules: u32) -> wire::ChangeRequest {
     wire::ChangeRequest {
         change: pack(change),
         max_rules,
+        layout: change.layout(),
         ..wire::ChangeRequest::default()
     }
 }

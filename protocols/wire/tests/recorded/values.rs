@@ -1,13 +1,12 @@
 //! Values of the recorded messages.
 
 use patchbay_codec::{Packed, TableRowRef, pack, pack_flow};
-use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
-use patchbay_grammar::{NoNames, split};
+use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 use patchbay_types::conntrack::{
     Ends, Filter, FilterFields, Flow, IcmpFilter, Mark, Masked, Nat, StatusMask, Translated, Tuple,
 };
 use patchbay_types::ipvs::{
-    self, Change, Connection, Forward, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
+    self, Change, Connection, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
 };
 use patchbay_types::{
     Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec, Mtu,
@@ -37,15 +36,10 @@ pub(super) const COMMANDS: [&str; 17] = [
 ];
 
 pub(super) fn change(command: &str) -> Change {
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
-    let words = split(command).unwrap();
-    match parse(&grammar, &words) {
-        Ok(IpvsCommand::Change(change)) => change,
-        other => panic!("{command}: {other:?}"),
-    }
+    read_rules(&Grammar::NUMERIC, command)
+        .unwrap()
+        .remove(0)
+        .change
 }
 
 pub(super) fn concat<T: Packed>(values: impl IntoIterator<Item = T>) -> Vec<u8> {

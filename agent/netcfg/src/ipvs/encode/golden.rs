@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use patchbay_grammar::NoNames;
-use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
-use patchbay_types::ipvs::Forward;
+use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 
 use super::*;
 
@@ -61,10 +59,6 @@ fn is_redundant(command: u8, (nest, kind): (u16, u16), value: &[u8]) -> bool {
 #[test]
 fn change_is_encoded_like_ipvsadm() {
     let lines = include_str!("ipvsadm.txt").lines();
-    let grammar = Grammar {
-        names: &NoNames,
-        forward: Forward::Route,
-    };
     let mut compared = 0;
     for line in lines.filter(|line| !line.starts_with('#')) {
         let mut parts = line.splitn(3, ' ').map(str::trim);
@@ -74,10 +68,10 @@ fn change_is_encoded_like_ipvsadm() {
             parts.next().unwrap(),
         );
         let theirs = attributes(&hex::decode(hex.trim_matches('-')).unwrap());
-        let split: Vec<_> = words.split(' ').collect();
-        let Ok(IpvsCommand::Change(what)) = parse(&grammar, &split) else {
-            panic!("{words}");
-        };
+        let what = read_rules(&Grammar::NUMERIC, words)
+            .unwrap()
+            .remove(0)
+            .change;
         let mut batch = Batch::default();
         change(FamilyId::EXAMPLE, &mut batch, &what);
         assert_eq!(batch.bytes()[16], number, "{words}");

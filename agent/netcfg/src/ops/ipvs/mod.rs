@@ -1,6 +1,7 @@
 //! Operations on IPVS: single changes, rule files, and lists.
 
 mod batcher;
+mod daemons;
 mod error;
 mod restore;
 mod rule_count;
@@ -20,6 +21,7 @@ use patchbay_types::ipvs::{
 
 use crate::ipvs::{self, Ipvs, SockoptLists, sysctl};
 use crate::modules::Modules;
+use crate::privilege::BindPrivilege;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use rule_count::RuleCount;
 use undo_log::UndoLogPath;
@@ -60,19 +62,14 @@ impl IpvsOps {
     /// Applies a single change. Adding fails if there are `max` rules already.
     pub fn change(&self, change: &Change, max: MaxRules) -> Result<(), Error> {
         let mut context = self.lock();
-        let ipvs = context.ipvs()?;
+        context.ipvs()?;
         if matches!(change, Change::AddService(_) | Change::AddServer(..)) {
             context.rule_count.add_one(max)?;
         }
         if let Change::AddService(service) | Change::EditService(service) = change {
             context.load_for(service)?;
         }
-        let mut batch = Batch::default();
-        ipvs.push(&mut batch, change);
-        match context.socket.send(&batch)?.pop() {
-            Some((_, error)) => Err(Error::refused(change, error)),
-            None => Ok(()),
-        }
+        context.send(change)
     }
 
     /// Applies a rule file as a whole, or leaves the table unchanged.
@@ -175,6 +172,19 @@ impl IpvsContext {
         self.modules.load("ip_vs")?;
         let family = Ipvs::resolve(&mut self.socket)?.ok_or(Error::NoIpvs)?;
         Ok(*self.family.insert(family))
+    }
+
+    /// Sends a single change.
+    fn send(&mut self, change: &Change) -> Result<(), Error> {
+        let ipvs = self.ipvs()?;
+        let mut batch = Batch::default();
+        ipvs.push(&mut batch, change);
+        let starts_daemon = matches!(change, Change::StartDaemon(_));
+        let _privilege = starts_daemon.then(BindPrivilege::raise);
+        match self.socket.send(&batch)?.pop() {
+            Some((_, error)) => Err(Error::refused(change, error)),
+            None => Ok(()),
+        }
     }
 
     /// Loads the scheduler and persistence engine of a service. One without a module can be built in;

@@ -11,6 +11,7 @@ use patchbay_types::ipvs::{
 
 use super::IpvsContext;
 use super::batcher::Batcher;
+use super::daemons;
 use super::error::Error;
 use super::undo_log::UndoLog;
 use crate::ipvs;
@@ -105,15 +106,24 @@ fn add_lines(
     let mut batcher = Batcher::new(context, &empty, log)?;
     for line in lines(file) {
         let RuleLine { number, change } = line?;
+        let line = NonZeroU32::new(number);
         match change {
             Change::SetTimeouts(timeouts) => {
                 deferred.timeouts = Some(timeouts);
                 continue;
             }
+            Change::StartDaemon(daemon) => {
+                deferred.daemons.insert(daemon.role, (Some(daemon), line));
+                continue;
+            }
+            Change::StopDaemon(role) => {
+                deferred.daemons.insert(role, (None, line));
+                continue;
+            }
             Change::AddService(ref service) => added.push(service.id),
             _ => {}
         }
-        batcher.push(change, NonZeroU32::new(number))?;
+        batcher.push(change, line)?;
     }
     let restored = batcher.finish()?;
     apply_deferred(context, &deferred, log)?;
@@ -187,12 +197,14 @@ fn apply_diff(
     batcher.finish()
 }
 
-/// Zeroes counters and sets timeouts. The kernel refuses neither, so this comes last.
+/// Starts and stops sync daemons, zeroes counters and sets timeouts. The kernel refuses none of the last
+/// two, so these come last.
 fn apply_deferred(
     context: &mut IpvsContext,
     deferred: &Deferred,
     log: &mut UndoLog,
 ) -> Result<(), Error> {
+    daemons::apply(context, &deferred.daemons, log)?;
     if deferred.timeouts.is_some() {
         let ipvs = context.ipvs()?;
         let timeouts = ipvs.status(&mut context.socket)?.timeouts;

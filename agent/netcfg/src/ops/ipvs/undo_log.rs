@@ -129,22 +129,16 @@ impl UndoLog {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_grammar::NoNames;
-    use patchbay_grammar::ipvsadm::{Grammar, IpvsCommand, parse};
-    use patchbay_types::ipvs::{Deferred, Forward};
+    use patchbay_grammar::ipvsadm::{Grammar, read_rules};
+    use patchbay_types::ipvs::Deferred;
 
     use super::*;
 
     fn change(words: &str) -> Change {
-        let grammar = Grammar {
-            names: &NoNames,
-            forward: Forward::Route,
-        };
-        let words: Vec<&str> = words.split(' ').collect();
-        match parse(&grammar, &words).unwrap() {
-            IpvsCommand::Change(change) => change,
-            other => panic!("{other:?}"),
-        }
+        read_rules(&Grammar::NUMERIC, words)
+            .unwrap()
+            .remove(0)
+            .change
     }
 
     #[test]

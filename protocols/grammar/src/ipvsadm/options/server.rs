@@ -5,10 +5,11 @@ use patchbay_types::ipvs::{
 };
 
 use crate::ipvsadm::compat::{CommandName, Group};
+use crate::ipvsadm::saved_rule::saved_port;
 use crate::ipvsadm::spec::{
     ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, Parse, flag, option, udp_port,
 };
-use crate::ipvsadm::values::{ServerValues, TunnelKind, Values};
+use crate::ipvsadm::values::{PortRule, ServerValues, TunnelKind, Values};
 use crate::option::{Spelling, Value, ValueKind};
 use crate::{ParseError, parse_num};
 
@@ -55,6 +56,9 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
     option("y", "l-threshold", NUMBER, "lower connection threshold [0: none]",
         |a, v| count(v).map(|n| a.server.lower = n))
         .on(PUT_SERVER).print(|rule| rule.threshold(rule.server?.lower)),
+    flag("", "keep-port", "with -g or -i: the server keeps a port other than the service's (not in ipvsadm)",
+        |a| a.server.port = PortRule::Own)
+        .on(PUT_SERVER).print(saved_port),
 ];
 
 const fn checksum(long: &'static str, help: &'static str, parse: Parse) -> IpvsOption {
@@ -126,6 +130,10 @@ pub(super) fn build(values: &Values<'_>, command: Spelling) -> Result<Server, Pa
     server.weight = options.weight.unwrap_or(server.weight);
     server.upper = options.upper;
     server.lower = options.lower;
+    let server = match options.port {
+        PortRule::Service => server.at_port_of(service),
+        PortRule::Own => server,
+    };
     Ok(server.of(service)?)
 }
 

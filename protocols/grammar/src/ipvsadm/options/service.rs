@@ -7,7 +7,7 @@ use patchbay_types::ipvs::{
 };
 
 use crate::ipvsadm::compat::{CommandName, Group};
-use crate::ipvsadm::saved_rule;
+use crate::ipvsadm::saved_rule::{saved_flags, saved_netmask};
 use crate::ipvsadm::spec::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, flag, name, option};
 use crate::ipvsadm::values::{Values, default_name};
 use crate::option::{Spelling, Value, ValueKind};
@@ -43,7 +43,7 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
     option("M", "netmask", ValueKind::Required("MASK"), "mask of the clients that persistence takes as one",
         |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)))
         .on(PUT_SERVICE)
-        .print(|rule| rule.service?.persistence.and_then(|_| saved_rule::netmask(rule.service?.netmask))),
+        .print(saved_netmask),
     option("", "pe", NAME, "persistence engine", |a, v| name(v).map(|engine| a.service.engine = Some(engine)))
         .on(PUT_SERVICE).print(|rule| Some(rule.service?.engine?.to_string())),
     flag("o", "ops", "schedule each packet by itself (UDP and firewall marks)",
@@ -52,9 +52,7 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
         .print(|rule| (rule.service?.scheduling == Scheduling::Packets).then(String::new)),
     option("b", "sched-flags", ValueKind::Required("LIST"), "flags of the scheduler, separated by commas",
         |a, v| { a.service.flags = v.text(); Ok(()) })
-        // The third flag of sh or mh has no name: alone, ipvsadm prints it as an empty value.
-        .on(PUT_SERVICE)
-        .print(|rule| (rule.service?.flags.bits() != 0).then(|| rule.service.map(saved_rule::flag_names))?),
+        .on(PUT_SERVICE).print(saved_flags),
 ];
 
 fn address(
@@ -125,10 +123,7 @@ fn sched_flags(list: &str, scheduler: &Scheduler) -> Result<SchedFlags, ParseErr
         |flag: &str| ParseError::SchedFlag(flag.escape_debug().take(32).collect(), *scheduler);
     let mut bits = 0;
     for item in list.split(',').filter(|item| !item.is_empty()) {
-        let names = [
-            &["flag-1", "flag-2", "flag-3"],
-            SchedFlags::names(scheduler),
-        ];
+        let names = [&SchedFlags::NUMBERED, SchedFlags::names(scheduler)];
         let position = |names: &[&str]| names.iter().position(|name| *name == item);
         bits |= 1
             << names

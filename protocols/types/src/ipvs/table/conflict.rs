@@ -1,7 +1,7 @@
 //! Errors of rule files.
 
 use crate::failure::{Failure, Kind};
-use crate::ipvs::{ServerId, ServiceId};
+use crate::ipvs::{Role, ServerId, ServiceId};
 
 /// Conflict with the table, found before the kernel is involved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +18,9 @@ pub enum Conflict {
     /// Server that doesn't exist.
     #[error("the service {0} has no server {1}")]
     NoServer(ServiceId, ServerId),
-    /// Change that is not part of the table.
-    #[error("only changes of services, servers and timeouts can be restored")]
-    NoRule,
+    /// Sync daemon started twice.
+    #[error("the {} sync daemon is started already", .0.name())]
+    DaemonStarted(Role),
 }
 
 impl Conflict {
@@ -28,9 +28,10 @@ impl Conflict {
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
-            Self::ServiceExists(_) | Self::ServerExists(..) => Kind::Exists,
+            Self::ServiceExists(_) | Self::ServerExists(..) | Self::DaemonStarted(_) => {
+                Kind::Exists
+            }
             Self::NoService(_) | Self::NoServer(..) => Kind::NotFound,
-            Self::NoRule => Kind::Invalid,
         }
     }
 }

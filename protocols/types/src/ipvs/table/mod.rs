@@ -6,7 +6,9 @@ use std::collections::btree_map::{Entry, Range};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
-use super::{Change, ListedServer, RuleLine, Server, ServerId, Service, ServiceId, Timeouts};
+use super::{
+    Change, Daemon, ListedServer, Role, RuleLine, Server, ServerId, Service, ServiceId, Timeouts,
+};
 
 mod conflict;
 
@@ -32,6 +34,8 @@ pub struct Deferred {
     pub timeouts: Option<Timeouts>,
     /// Services whose counters are zeroed.
     pub zero: Vec<Option<ServiceId>>,
+    /// Sync daemons that are started, or stopped if `None`, with the line of each.
+    pub daemons: BTreeMap<Role, (Option<Daemon>, Option<NonZeroU32>)>,
 }
 
 impl Table {
@@ -40,11 +44,11 @@ impl Table {
     /// # Errors
     /// The first line that conflicts with earlier ones, or too many rules.
     pub fn of_file(lines: &[RuleLine], max: MaxRules) -> Result<Self, BadFile> {
-        let mut table = Self::default();
+        let (mut table, mut deferred) = (Self::default(), Deferred::default());
         for RuleLine { number, change } in lines {
             let line = NonZeroU32::new(*number);
             table
-                .apply(change.clone(), line, &mut Deferred::default())
+                .apply(change.clone(), line, &mut deferred)
                 .map_err(|conflict| BadFile::Conflict {
                     line: *number,
                     conflict,
@@ -134,7 +138,16 @@ impl Table {
                 afterwards.zero.push(id);
             }
             Change::SetTimeouts(timeouts) => afterwards.timeouts = Some(timeouts),
-            Change::StartDaemon(_) | Change::StopDaemon(_) => return Err(Conflict::NoRule),
+            Change::StartDaemon(daemon) => {
+                let role = daemon.role;
+                let before = afterwards.daemons.insert(role, (Some(daemon), line));
+                if let Some((Some(_), _)) = before {
+                    return Err(Conflict::DaemonStarted(role));
+                }
+            }
+            Change::StopDaemon(role) => {
+                afterwards.daemons.insert(role, (None, line));
+            }
         }
         Ok(())
     }

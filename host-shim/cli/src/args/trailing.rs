@@ -1,0 +1,151 @@
+//! Options of patchbay behind the words of ipvsadm or conntrack.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, CommandFactory, Parser};
+
+use super::{CommandLine, ConntrackCommand, PatchbayCommand};
+
+/// Options that ipvsadm or conntrack has too. Behind the ID they are theirs.
+const THEIRS: [&str; 3] = ["help", "timeout", "version"];
+
+impl CommandLine {
+    /// Parses a command line. Exits with a message if it is invalid.
+    ///
+    /// From the first word of ipvsadm or conntrack on, clap takes everything for such words, so
+    /// the options of patchbay among them are moved in front of them.
+    pub(crate) fn parse_with_trailing_options(line: &[OsString]) -> Self {
+        let parsed = Self::parse_from(line);
+        let (path, words): (&[&str], _) = match &parsed.command {
+            PatchbayCommand::Ipvs(args) => (&["ipvs"], &args.words),
+            PatchbayCommand::Conntrack(ConntrackCommand::List(args)) => {
+                (&["conntrack", "list"], &args.words)
+            }
+            PatchbayCommand::Conntrack(ConntrackCommand::Delete(args)) => {
+                (&["conntrack", "delete"], &args.words)
+            }
+            _ => return parsed,
+        };
+        let head = &line[..line.len().saturating_sub(words.len())];
+        let (own, words) = split(words, &own_options(path));
+        if own.is_empty() || head.last().is_some_and(|word| word == "--") {
+            return parsed;
+        }
+        let moved = own.into_iter().chain(words).map(OsString::from);
+        Self::parse_from(head.iter().cloned().chain(moved))
+    }
+}
+
+/// Option without `--`, and its action, which takes a value or not.
+type OwnOption = (String, ArgAction);
+
+/// Returns the options of a command that the other programs don't have.
+fn own_options(path: &[&str]) -> Vec<OwnOption> {
+    let mut root = CommandLine::command();
+    root.build();
+    let command = path
+        .iter()
+        .try_fold(&root, |command, name| command.find_subcommand(name));
+    let options = command.into_iter().flat_map(clap::Command::get_arguments);
+    let own = options.filter_map(|option| {
+        let long = option.get_long().filter(|long| !THEIRS.contains(long))?;
+        Some((long.to_owned(), option.get_action().clone()))
+    });
+    own.collect()
+}
+
+/// Separates own options, with their values, from other words.
+fn split<'a>(words: &'a [String], known: &[OwnOption]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        if word == "--" {
+            others.push(word);
+            others.extend(words);
+            break;
+        }
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let name = name.strip_prefix("--").unwrap_or_default();
+        match known.iter().find(|(long, _)| long == name) {
+            Some((_, action)) => {
+                own.push(word);
+                if action.takes_values() && value.is_none() {
+                    own.extend(words.next());
+                }
+            }
+            None => others.push(word),
+        }
+    }
+    (own, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_grammar::{conntrack, ipvsadm};
+
+    use super::*;
+
+    fn parse(line: &str) -> CommandLine {
+        let words = format!("patchbay {line}");
+        let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+        CommandLine::parse_with_trailing_options(&words)
+    }
+
+    #[test]
+    fn parse_moves_own_options_from_behind_the_words() {
+        for (line, json, max_rules, words) in [
+            ("ipvs a -L --json", true, 20_000, "-L"),
+            ("ipvs --json a -L", true, 20_000, "-L"),
+            (
+                "ipvs a -L --timeout --json -n",
+                true,
+                20_000,
+                "-L --timeout -n",
+            ),
+            ("ipvs a --json -L --max-rules 7", true, 7, "-L"),
+            ("ipvs a -R --max-rules=9", false, 9, "-R"),
+            ("ipvs a -L -- --json", false, 20_000, "-L -- --json"),
+            ("ipvs a", false, 20_000, ""),
+        ] {
+            let PatchbayCommand::Ipvs(args) = parse(line).command else {
+                panic!("{line}");
+            };
+            let options = &args.options;
+            assert_eq!(
+                (options.json, options.max_rules),
+                (json, max_rules),
+                "{line}"
+            );
+            assert_eq!(args.words.join(" "), words, "{line}");
+        }
+        let listed = parse("conntrack list a -p tcp --json --timings --dport 80");
+        assert!(listed.timings);
+        let PatchbayCommand::Conntrack(ConntrackCommand::List(args)) = listed.command else {
+            panic!();
+        };
+        assert!(args.format.json);
+        assert_eq!(args.words.join(" "), "-p tcp --dport 80");
+    }
+
+    #[test]
+    fn own_options_are_in_neither_grammar() {
+        for (path, help) in [
+            (&["ipvs"][..], ipvsadm::help()),
+            (&["conntrack", "list"], conntrack::help()),
+            (&["conntrack", "delete"], conntrack::help()),
+        ] {
+            let own = own_options(path);
+            assert!(own.iter().any(|(long, _)| long == "run-dir"), "{own:?}");
+            for (long, _) in own {
+                let same = format!("--{long}");
+                assert!(
+                    !help.split([' ', ',', '\n']).any(|word| word == same),
+                    "{long}"
+                );
+            }
+        }
+    }
+}
