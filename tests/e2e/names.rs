@@ -1,7 +1,9 @@
 //! Cards that the guest renames, hides or forgets: lists show them, and commands find them.
 
-use patchbay_tests::{Card, Done, Guest, Machine};
-use patchbay_types::failure::Kind;
+use std::path::Path;
+
+use patchbay_tests::{Card, Configure, Done, FakeAgent, Guest, Machine, patchbay, run};
+use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 
 fn card(number: usize) -> Card {
@@ -90,6 +92,25 @@ fn renamed_card_is_found_by_either_name() {
             .ok();
         assert_eq!(guest.ip("link show wan0")[0]["mtu"], mtu);
     }
+    let route =
+        json!({"dest": "10.0.0.0/8", "gateway": "172.16.0.1", "device": "eth1"}).to_string();
+    guest.kata_network("add-route", &route).ok();
+    assert_eq!(guest.ip("route show 10.0.0.0/8")[0]["dev"], "wan0");
+    guest.kata_network("del-route", &route).ok();
+    assert_eq!(guest.ip("route show 10.0.0.0/8"), json!([]));
+    let unknown = guest.kata_network("add-route", &route.replace("eth1", "eth3"));
+    unknown.assert_null_error(Kind::NotFound, "Could not find link from device eth3");
+
+    let neighbor = json!({"toIPAddress": {"address": "172.16.0.9"}, "device": "eth1",
+                          "lladdr": "02:00:00:00:00:99"})
+    .to_string();
+    guest.kata_network("add-neighbor", &neighbor).ok();
+    assert_eq!(
+        guest.ip("neigh show dev wan0 nud permanent")[0]["dst"],
+        "172.16.0.9"
+    );
+    guest.kata_network("del-neighbor", &neighbor).ok();
+
     let missing = nic(&guest, &["del", "--name", "eth3"]);
     missing.assert_error(
         Kind::NotFound,
@@ -126,6 +147,13 @@ fn ambiguous_name_changes_no_card() {
         done.assert_error(Kind::Invalid, &format!("the name {name} is ambiguous"));
     }
     assert_eq!(guest.snapshot(), before);
+    // Lists of routes show the names in the guest, and are valid requests.
+    let route = json!({"dest": "10.0.0.0/8", "gateway": "172.17.0.1", "device": "eth1"});
+    guest.kata_network("add-route", &route.to_string()).ok();
+    assert_eq!(
+        guest.ip("route show 10.0.0.0/8")[0]["gateway"],
+        "172.17.0.1"
+    );
     nic(&guest, &["del", "--mac", "02:00:00:00:00:01"]).ok();
     assert_eq!(plugged(&guest), ["eth2"]);
     nic(&guest, &["del", "--name", "eth1"]).ok();
@@ -161,9 +189,9 @@ fn hidden_cards_are_listed_and_removed(machine: Machine) {
 
     let states = [
         "in another network namespace",
-        "no driver",
+        "without a driver",
         "not on the guest's PCI bus",
-        "no driver",
+        "without a driver",
     ];
     let cards = listed(&guest);
     assert_eq!(cards[0]["name"], "eth5");
@@ -181,6 +209,15 @@ fn hidden_cards_are_listed_and_removed(machine: Machine) {
         let apply = nic(&guest, &["apply", "--name", &format!("eth{number}")]);
         apply.assert_error(Kind::NotYet, state);
     }
+    let change = json!({"name": "eth3", "mtu": 1400}).to_string();
+    let update = guest.kata_network("update-iface", &change);
+    update.assert_null_error(Kind::NotFound, "can not find the network interface eth3");
+    assert!(
+        update
+            .err
+            .contains("its card is not on the guest's PCI bus"),
+        "{update}"
+    );
     guest.shell("ip netns exec x ip link set eth1 netns 1").ok();
     assert_eq!(listed(&guest)[0].get("state"), None);
     guest.shell("ip link set eth1 netns x").ok();
@@ -200,6 +237,58 @@ fn hidden_cards_of_q35_are_listed_and_removed() {
 #[test]
 fn hidden_cards_of_pc_are_listed_and_removed() {
     hidden_cards_are_listed_and_removed(Machine::Pc);
+}
+
+/// Without ACPI, unplugging needs the guest's driver of the root port.
+#[test]
+fn hidden_cards_of_native_hotplug_are_removed() {
+    let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
+    let words = ["--extra-qemu-arg", "-global", "--extra-qemu-arg", native];
+    let guest = Guest::start_with(Machine::Q35, &words);
+    for number in 1..=2 {
+        guest.plug(&card(number)).ok();
+    }
+    guest
+        .shell("ip netns add x && ip link set eth1 netns x")
+        .ok();
+    guest
+        .shell("echo 1 >/sys/class/net/eth2/device/../remove")
+        .ok();
+    assert_eq!(listed(&guest)[1]["state"], "not on the guest's PCI bus");
+    for number in 1..=2 {
+        guest.unplug(&card(number)).assert_null();
+    }
+    assert_eq!(guest.monitor().backends(), "");
+}
+
+/// An agent of the first release can't locate cards, and a guest without an agent shows no names.
+#[test]
+fn cards_of_older_or_absent_agent_are_listed_or_removed() {
+    let guest = with_cards(Machine::Q35, 2);
+    let socket = guest.file("fake.sock");
+    let refusal = Configure::Refuse(Failure::new(Kind::Kernel, "no"));
+    let _agent = FakeAgent::serve(&socket, refusal);
+    let run = |agent: &Path, words: &[&str]| {
+        let mut command = patchbay(guest.run_dir(), words);
+        command.args(["--agent", &format!("unix://{}", agent.display()), "--qmp"]);
+        run(command.arg(guest.file("qmp.sock")), &card(1).json())
+    };
+    let listed = run(&socket, &["kata-network", "list-ifaces", "x"]).json();
+    for (number, card) in (1..).zip(listed.as_array().unwrap()) {
+        assert_eq!(card["name"], format!("eth{number}"));
+        assert_eq!(card["state"], "not visible to the agent");
+    }
+    let repeated = run(&socket, &["kata-network", "add-iface", "x", "-"]);
+    let message = "already exist (in the guest: not visible to the agent)";
+    repeated.assert_null_error(Kind::Exists, message);
+
+    let nobody = guest.file("nobody.sock");
+    let unknown = run(&nobody, &["nic", "del", "x", "--name", "wan0"]);
+    unknown.assert_error(Kind::NotFound, "agent does not answer");
+    run(&nobody, &["nic", "del", "x", "--name", "eth1"]).ok();
+    assert_eq!(plugged(&guest), ["eth2"]);
+    run(&nobody, &["nic", "del", "x", "--mac", "02:00:00:00:00:02"]).ok();
+    assert_eq!(plugged(&guest), Vec::<String>::new());
 }
 
 /// After the restart the kernel calls the cards eth0, eth1 and eth2.

@@ -24,7 +24,7 @@ impl fmt::Display for Place {
         match self {
             Self::Unknown => write!(f, "not visible to the agent"),
             Self::NotOnBus => write!(f, "not on the guest's PCI bus"),
-            Self::NoDriver => write!(f, "no driver"),
+            Self::NoDriver => write!(f, "without a driver"),
             Self::OtherDriver(driver) => write!(f, "bound to the driver {driver}"),
             Self::OtherNamespace => write!(f, "in another network namespace"),
             Self::AgentNamespace => write!(f, "in the agent's network namespace"),

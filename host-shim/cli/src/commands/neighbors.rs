@@ -1,7 +1,7 @@
 //! `neighbor` and the neighbor commands of `kata-network`.
 
 use patchbay_host::agent::Agent;
-use patchbay_host::ops;
+use patchbay_host::ops::{self, OnDevice};
 use patchbay_types::failure::Failure;
 use patchbay_types::{Neighbor, NeighborPattern};
 use serde_json::Value;
@@ -61,11 +61,11 @@ pub(super) fn native(global: &GlobalArgs, command: &NeighborCommand) -> Result<S
 }
 
 /// Changes the neighbors of a sandbox while holding its lock.
-fn change<T>(
+fn change<T: OnDevice>(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
     values: &[T],
-    send: impl FnOnce(&Agent, &[T]) -> Result<(), Failure>,
+    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    ops::change_guest(&global.find(sandbox)?, |agent| send(agent, values))
+    ops::change_on_devices(&global.find(sandbox)?, values, send)
 }

@@ -1,7 +1,7 @@
 //! `route` and the route commands of `kata-network`.
 
 use patchbay_host::agent::Agent;
-use patchbay_host::ops;
+use patchbay_host::ops::{self, OnDevice};
 use patchbay_types::RouteSpec;
 use patchbay_types::failure::Failure;
 
@@ -66,13 +66,13 @@ pub(super) fn native(global: &GlobalArgs, command: &RouteCommand) -> Result<Stri
 }
 
 /// Changes the routes of a sandbox while holding its lock, and returns their echo.
-fn change<T>(
+fn change<T: OnDevice>(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
     routes: Vec<(T, RouteText)>,
-    send: impl FnOnce(&Agent, &[T]) -> Result<(), Failure>,
+    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
 ) -> Result<Vec<RouteText>, Failure> {
     let (routes, echo): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
-    ops::change_guest(&global.find(sandbox)?, |agent| send(agent, &routes))?;
+    ops::change_on_devices(&global.find(sandbox)?, &routes, send)?;
     Ok(echo)
 }

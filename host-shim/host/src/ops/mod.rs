@@ -6,6 +6,7 @@
 mod agent_status;
 mod card_status;
 mod cards;
+mod device_names;
 mod examine;
 mod mtu;
 mod reach;
@@ -32,6 +33,7 @@ pub use crate::qmp::VSOCK_DEVICE;
 pub use agent_status::{AgentStatus, ManagerStatus};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
+pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };

@@ -41,7 +41,7 @@ pub(super) fn update_with_tap(
             return card.update(&locked.journal, &agent, change, mtu);
         }
     }
-    let interface = agent.update(change)?;
+    let interface = update::send(&agent, change)?;
     update::record(&locked.journal, records, change, &interface)
 }
 

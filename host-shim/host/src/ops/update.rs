@@ -1,11 +1,13 @@
 //! Changes of an interface of the guest, a plugged card or not.
 
 use std::path::Path;
+use std::slice;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, LinkChange};
 
 use super::{change_guest, mtu};
+use crate::agent::Agent;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// Changes an interface of the guest. The TAP of a card gets the same MTU.
@@ -31,7 +33,7 @@ pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
         };
         let journal = Journal::at(state.path());
         let records = journal.cards()?;
-        let interface = agent.update(&with_card(change, &records))?;
+        let interface = send(agent, &with_card(change, &records))?;
         record(&journal, records, change, &interface)
     })
 }
@@ -52,6 +54,19 @@ pub(super) fn with_card(change: &LinkChange, records: &[CardRecord]) -> LinkChan
     let plugged = records.iter().find(|record| *change.name() == record.name);
     let path = plugged.and_then(|record| record.path.clone());
     change.clone().with_card(path)
+}
+
+/// Sends a change. A failure to find a card's interface includes the place of the card, if the agent
+/// knows it.
+pub(super) fn send(agent: &Agent, change: &LinkChange) -> Result<Interface, Failure> {
+    agent.update(change).map_err(|failure| {
+        let path = change.card().filter(|_| failure.kind() == Kind::NotFound);
+        let places = path.and_then(|path| agent.places(slice::from_ref(path)).ok());
+        match places.as_deref() {
+            Some([place]) => failure.with_cause(format!("its card is {place}")),
+            _ => failure,
+        }
+    })
 }
 
 /// Records the change of a card, which a restart of the guest undoes.

@@ -207,6 +207,11 @@ impl RouteSpec {
         &self.0
     }
 
+    /// The device; no other field depends on it.
+    pub fn device_mut(&mut self) -> &mut LinkName {
+        &mut self.0.device
+    }
+
     /// Returns the route that the kernel creates for the request.
     #[must_use]
     pub fn resolve(&self) -> Route {

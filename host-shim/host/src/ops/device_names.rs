@@ -1,0 +1,90 @@
+//! Requests that name a device by the name under which its card was plugged.
+
+use std::collections::HashMap;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec};
+
+use super::change_guest;
+use crate::agent::Agent;
+use crate::sandbox::{Journal, Sandbox};
+
+/// Request for the guest that can name a device.
+pub trait OnDevice: Clone {
+    /// Returns the device.
+    fn device_mut(&mut self) -> Option<&mut LinkName>;
+}
+
+impl OnDevice for RouteSpec {
+    fn device_mut(&mut self) -> Option<&mut LinkName> {
+        Some(self.device_mut())
+    }
+}
+
+impl OnDevice for RoutePattern {
+    fn device_mut(&mut self) -> Option<&mut LinkName> {
+        self.device.as_mut()
+    }
+}
+
+impl OnDevice for Neighbor {
+    fn device_mut(&mut self) -> Option<&mut LinkName> {
+        Some(&mut self.device)
+    }
+}
+
+impl OnDevice for NeighborPattern {
+    fn device_mut(&mut self) -> Option<&mut LinkName> {
+        self.device.as_mut()
+    }
+}
+
+/// Sends requests while it holds the lock. Devices have their names in the guest, as lists show them;
+/// if the agent doesn't find one, names under which cards were plugged are replaced by these.
+///
+/// # Errors
+/// As for [`change_guest`], and the failure of `send`.
+pub fn change_on_devices<T: OnDevice>(
+    sandbox: &Sandbox,
+    requests: &[T],
+    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    change_guest(sandbox, |agent| match send(agent, requests) {
+        Err(failure) if failure.kind() == Kind::NotFound => {
+            match renamed(requests, &renamed_cards(sandbox, agent)?) {
+                Some(renamed) => send(agent, &renamed),
+                None => Err(failure),
+            }
+        }
+        result => result,
+    })
+}
+
+/// Returns the requests with present names; `None` if they have no other ones.
+fn renamed<T: OnDevice>(requests: &[T], names: &HashMap<LinkName, LinkName>) -> Option<Vec<T>> {
+    let mut renamed = requests.to_vec();
+    let mut is_renamed = false;
+    for device in renamed.iter_mut().filter_map(T::device_mut) {
+        if let Some(name) = names.get(device) {
+            device.clone_from(name);
+            is_renamed = true;
+        }
+    }
+    is_renamed.then_some(renamed)
+}
+
+/// Returns the present names of cards by the plugged ones, unless an interface has the latter.
+fn renamed_cards(sandbox: &Sandbox, agent: &Agent) -> Result<HashMap<LinkName, LinkName>, Failure> {
+    let Ok(state) = sandbox.state() else {
+        return Ok(HashMap::new());
+    };
+    let records = Journal::at(state.path()).cards()?;
+    let interfaces = agent.interfaces()?;
+    let renamed = records.into_iter().filter_map(|record| {
+        let is_at = |path: &Option<_>| path.is_some() && *path == record.path;
+        let interface = interfaces.iter().find(|interface| is_at(&interface.path))?;
+        let is_free = interfaces.iter().all(|other| other.name != record.name);
+        is_free.then(|| ((&record.name).into(), interface.name.clone()))
+    });
+    Ok(renamed.collect())
+}
