@@ -209,15 +209,7 @@ fn hidden_cards_are_listed_and_removed(machine: Machine) {
         let apply = nic(&guest, &["apply", "--name", &format!("eth{number}")]);
         apply.assert_error(Kind::NotYet, state);
     }
-    let change = json!({"name": "eth3", "mtu": 1400}).to_string();
-    let update = guest.kata_network("update-iface", &change);
-    update.assert_null_error(Kind::NotFound, "can not find the network interface eth3");
-    assert!(
-        update
-            .err
-            .contains("its card is not on the guest's PCI bus"),
-        "{update}"
-    );
+    update_names_the_place(&guest);
     guest.shell("ip netns exec x ip link set eth1 netns 1").ok();
     assert_eq!(listed(&guest)[0].get("state"), None);
     guest.shell("ip link set eth1 netns x").ok();
@@ -227,6 +219,19 @@ fn hidden_cards_are_listed_and_removed(machine: Machine) {
     assert_eq!(guest.kata_network("list-ifaces", "").ok(), "null\n");
     assert_eq!(guest.monitor().backends(), "");
     guest.plug(&card(1)).ok();
+}
+
+/// Updates the card that is not on the PCI bus.
+fn update_names_the_place(guest: &Guest) {
+    let change = json!({"name": "eth3", "mtu": 1400}).to_string();
+    let update = guest.kata_network("update-iface", &change);
+    update.assert_null_error(Kind::NotFound, "can not find the network interface eth3");
+    assert!(
+        update
+            .err
+            .contains("its card is not on the guest's PCI bus"),
+        "{update}"
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::qmp::command::{QueryVirtio, QueryVirtioStatus};
 use crate::qmp::{Error, Session};
 use crate::sandbox::{Lock, Sandbox};
 
-/// Limit for the greeting while another patchbay changes the sandbox and can use the monitor.
+/// Limit for the greeting where another client can use the monitor.
 const SHORT_GREETING_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Connects to the agent of a sandbox.
@@ -30,17 +30,16 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
     if !is_hybrid || !is_held {
         return connect_alone(sandbox);
     }
-    match Session::connect_within(&sandbox.qmp, SHORT_GREETING_TIMEOUT) {
-        // The process that holds the lock has queried the machine.
-        Err(Error::Busy { .. }) => {}
-        session => check(&mut session?, &sandbox.agent)?,
-    }
+    // The process that holds the lock has queried the machine.
+    check_unless_busy(&sandbox.qmp, &sandbox.agent)?;
     Agent::connect(&sandbox.agent)
 }
 
 /// Connects for a process that holds the lock, or if no process does.
 pub(super) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
-    check_port(&sandbox.qmp, &sandbox.agent)?;
+    if let Endpoint::Hybrid { .. } = sandbox.agent {
+        check(&mut Session::connect(&sandbox.qmp)?, &sandbox.agent)?;
+    }
     Agent::connect(&sandbox.agent).map_err(|failure| match Session::connect(&sandbox.qmp) {
         Ok(session) => session
             .check_running()
@@ -50,14 +49,22 @@ pub(super) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
     })
 }
 
-/// Checks that a connection to a port of the guest breaks no proxy.
+/// Checks that a connection to a port of the guest breaks no proxy. A monitor that another client uses
+/// can't be queried, and doesn't prevent the connection.
 ///
 /// # Errors
 /// [`Kind::NotYet`] as for [`connect`].
 pub fn check_port(qmp: &Path, port: &Endpoint) -> Result<(), Failure> {
     match port {
-        Endpoint::Hybrid { .. } => check(&mut Session::connect(qmp)?, port),
+        Endpoint::Hybrid { .. } => check_unless_busy(qmp, port),
         _ => Ok(()),
+    }
+}
+
+fn check_unless_busy(qmp: &Path, endpoint: &Endpoint) -> Result<(), Failure> {
+    match Session::connect_within(qmp, SHORT_GREETING_TIMEOUT) {
+        Err(Error::Busy { .. }) => Ok(()),
+        session => check(&mut session?, endpoint),
     }
 }
 
