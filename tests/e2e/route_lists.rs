@@ -174,7 +174,8 @@ fn unknown_and_unsupported_keys_are_reported(guest: &Guest) {
 
 fn interfaces_have_any_name(guest: &Guest) {
     let listed = guest.kata_network("list-ifaces", "").json();
-    assert_eq!(listed[1]["name"], "wg=0");
+    assert_eq!(listed[1]["name"], "eth1");
+    assert_eq!(listed[1]["guestName"], "wg=0");
     let change = r#"{"name":"wg=0","mtu":1400,"IPAddresses":[{"address":"10.9.0.4","mask":"16"}]}"#;
     guest.kata_network("update-iface", change).ok();
     let shown = guest.ip("addr show wg=0")[0].take();
