@@ -33,6 +33,7 @@ fn rule_files_match_ipvsadm() {
 
 /// The guest gets the host's names, and no name server answers in either.
 fn names_match_ipvsadm(guest: &Guest) {
+    guest.shell("mkdir -p /etc").ok();
     for file in ["/etc/services", "/etc/hosts"] {
         guest.write_file(file, &std::fs::read_to_string(file).unwrap());
     }
