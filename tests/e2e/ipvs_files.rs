@@ -67,6 +67,11 @@ const BEYOND_IPVSADM: &str = "\
 ";
 
 fn own_saved_rules_keep_every_option(guest: &Guest) {
+    // The guest's ipvsadm can't load modules.
+    for scheduler in ["sh", "mh", "rr", "wlc"] {
+        native(guest, &format!("-A -t 10.9.9.9:80 -s {scheduler}"), "").ok();
+        native(guest, "-C", "").ok();
+    }
     for rule in BEYOND_IPVSADM.lines() {
         if rule.starts_with("-A") {
             guest.exec(&format!("ipvsadm {rule}")).ok();
