@@ -296,8 +296,12 @@ fn restore_files(guest: &Guest, seed: u64) -> usize {
     for _ in 0..FILES {
         let mut file = String::from("-C\n");
         for _ in 0..steps.0.usize(1..7) {
-            file += &steps.command();
-            file.push('\n');
+            let command = steps.command();
+            // Of several, the last one counts here.
+            if !command.starts_with("--set") || !file.contains("--set") {
+                file += &command;
+                file.push('\n');
+            }
         }
         let empty = "ipvsadm --stop-daemon master; ipvsadm --stop-daemon backup; \
                      ipvsadm --set 900 120 300; ipvsadm -C; ipvsadm -A -t 10.9.9.9:9 -p 7; ";
