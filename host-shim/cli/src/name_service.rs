@@ -1,5 +1,6 @@
 //! Names of hosts and ports from this machine's files. A network lookup could hang.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,12 +13,23 @@ use patchbay_types::ipvs::Protocol;
 /// Longer files are cut. Debian's `/etc/services` has 13 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Contents of `/etc/hosts`, `/etc/services` and `/etc/xtables/connlabel.conf`.
+/// Contents of `/etc/hosts`, `/etc/services` and `/etc/xtables/connlabel.conf`, indexed: a table has
+/// tens of thousands of rows. Of entries with the same key the first counts.
 #[derive(Debug, Default)]
 pub(crate) struct HostsAndServices {
-    hosts: Vec<(IpAddr, Vec<String>)>,
-    services: Vec<(u16, String, Vec<String>)>,
-    labels: Vec<(u8, String)>,
+    host_names: HashMap<IpAddr, String>,
+    /// By name in lower case.
+    hosts: HashMap<String, Ipv4Addr>,
+    /// By protocol.
+    services: HashMap<String, Services>,
+    labels: HashMap<String, u8>,
+}
+
+/// Services of one protocol.
+#[derive(Debug, Default)]
+struct Services {
+    names: HashMap<u16, String>,
+    ports: HashMap<String, u16>,
 }
 
 impl HostsAndServices {
@@ -31,32 +43,54 @@ impl HostsAndServices {
     }
 
     pub(crate) fn parse(hosts: &str, services: &str, labels: &str) -> Self {
-        let words = |line: &str| -> Vec<String> {
-            let line = line.split('#').next().unwrap_or_default();
-            line.split_whitespace().map(str::to_owned).collect()
-        };
-        let host = |line: &str| {
-            let mut words = words(line).into_iter();
-            Some((words.next()?.parse().ok()?, words.collect()))
-        };
-        let service = |line: &str| {
-            let mut words = words(line).into_iter();
-            let name = words.next()?;
-            let endpoint = words.next()?;
-            let (port, protocol) = endpoint.split_once('/')?;
-            let names = [name].into_iter().chain(words).collect();
-            Some((port.parse().ok()?, protocol.to_owned(), names))
-        };
-        let label = |line: &str| {
-            let mut words = words(line).into_iter();
-            let bit = words.next()?.parse().ok()?;
-            Some((bit, words.next()?))
-        };
-        Self {
-            labels: labels.lines().filter_map(label).collect(),
-            hosts: hosts.lines().filter_map(host).collect(),
-            services: services.lines().filter_map(service).collect(),
+        let mut parsed = Self::default();
+        for line in hosts.lines() {
+            parsed.add_host(line);
         }
+        for line in services.lines() {
+            parsed.add_service(line);
+        }
+        for line in labels.lines() {
+            parsed.add_label(line);
+        }
+        parsed
+    }
+
+    fn add_host(&mut self, line: &str) -> Option<()> {
+        let mut words = words(line);
+        let ip: IpAddr = words.next()?.parse().ok()?;
+        for (position, name) in words.enumerate() {
+            if position == 0 {
+                self.host_names.entry(ip).or_insert_with(|| name.to_owned());
+            }
+            if let IpAddr::V4(v4) = ip {
+                self.hosts.entry(name.to_ascii_lowercase()).or_insert(v4);
+            }
+        }
+        Some(())
+    }
+
+    fn add_service(&mut self, line: &str) -> Option<()> {
+        let mut words = words(line);
+        let (name, endpoint) = (words.next()?, words.next()?);
+        let (port, protocol) = endpoint.split_once('/')?;
+        let port = port.parse().ok()?;
+        let services = self.services.entry(protocol.to_owned()).or_default();
+        services
+            .names
+            .entry(port)
+            .or_insert_with(|| name.to_owned());
+        for name in [name].into_iter().chain(words) {
+            services.ports.entry(name.to_owned()).or_insert(port);
+        }
+        Some(())
+    }
+
+    fn add_label(&mut self, line: &str) -> Option<()> {
+        let mut words = words(line);
+        let bit = words.next()?.parse().ok()?;
+        self.labels.entry(words.next()?.to_owned()).or_insert(bit);
+        Some(())
     }
 
     /// Formats an address and port. Without a protocol the port has no name.
@@ -70,15 +104,11 @@ impl HostsAndServices {
         if names == Names::Numeric {
             return numeric(protocol, ip, port);
         }
-        let first = |names: &[String]| names.first().cloned();
-        let host = self.hosts.iter().find(|(found, _)| *found == ip);
-        let host = host.and_then(|(_, names)| first(names));
-        let service = self.services.iter().find(|(number, name, _)| {
-            *number == port && protocol.is_some_and(|protocol| name == protocol.name())
-        });
-        let service = service.and_then(|(_, _, names)| first(names));
-        let service = service.unwrap_or_else(|| port.to_string());
-        let host = host.unwrap_or_else(|| ip.to_string());
+        let services = protocol.and_then(|protocol| self.services.get(protocol.name()));
+        let service = services.and_then(|services| services.names.get(&port));
+        let service = service.map_or_else(|| port.to_string(), Clone::clone);
+        let host = self.host_names.get(&ip);
+        let host = host.map_or_else(|| ip.to_string(), Clone::clone);
         match ip {
             IpAddr::V4(_) => format!("{host}:{service}"),
             IpAddr::V6(_) => format!("[{host}]:{service}"),
@@ -86,26 +116,23 @@ impl HostsAndServices {
     }
 }
 
+/// Splits a line into words, without its comment.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let line = line.split('#').next().unwrap_or_default();
+    line.split_whitespace()
+}
+
 impl Resolver for HostsAndServices {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
-        let is_name = |known: &String| known.eq_ignore_ascii_case(name);
-        self.hosts.iter().find_map(|(ip, names)| match ip {
-            IpAddr::V4(v4) if names.iter().any(is_name) => Some(*v4),
-            _ => None,
-        })
+        self.hosts.get(&name.to_ascii_lowercase()).copied()
     }
 
     fn service(&self, name: &str, protocol: &str) -> Option<u16> {
-        let found = self
-            .services
-            .iter()
-            .find(|(_, known, names)| known == protocol && names.iter().any(|known| known == name));
-        found.map(|(port, ..)| *port)
+        self.services.get(protocol)?.ports.get(name).copied()
     }
 
     fn label(&self, name: &str) -> Option<u8> {
-        let found = self.labels.iter().find(|(_, known)| known == name);
-        found.map(|(bit, _)| *bit)
+        self.labels.get(name).copied()
     }
 }
 
