@@ -1,7 +1,5 @@
 //! Operations on connection tracking: list and delete flows.
 
-use std::sync::{Mutex, PoisonError};
-
 use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_types::failure::{Failure, Kind};
@@ -48,31 +46,24 @@ impl From<Error> for Failure {
     }
 }
 
-/// Operations on the flows of a network namespace. The default opens and loads nothing yet.
+/// Operations on the flows of a network namespace. Each opens a socket: without nfnetlink the kernel
+/// lacks even the protocol, and no request waits for another.
 #[derive(Debug, Default)]
-pub struct ConntrackOps {
-    /// Opened by the first request: without nfnetlink the kernel lacks even the protocol.
-    socket: Mutex<Option<Socket<Netfilter>>>,
-    modules: Modules,
-}
+pub struct ConntrackOps(Modules);
 
 impl ConntrackOps {
     /// Deletes every flow that matches the filter and returns their number.
     pub fn delete(&self, filter: &Filter) -> Result<usize, Error> {
-        self.modules.load("nf_conntrack_netlink")?;
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let socket = match &mut *socket {
-            Some(socket) => socket,
-            None => socket.insert(Socket::open(RecvBuffer::Large)?),
-        };
-        Ok(conntrack::delete(socket, filter)?)
+        Ok(conntrack::delete(&mut self.socket()?, filter)?)
     }
 
-    /// Passes every flow, or those that match the filter, to `each`. Uses a separate socket, because
-    /// the receiver can be slow.
+    /// Passes every flow, or those that match the filter, to `each`.
     pub fn list(&self, filter: Option<&Filter>, each: &mut dyn FnMut(&Flow)) -> Result<(), Error> {
-        self.modules.load("nf_conntrack_netlink")?;
-        let mut socket = Socket::open(RecvBuffer::Large)?;
-        Ok(conntrack::each(&mut socket, filter, each)?)
+        Ok(conntrack::each(&mut self.socket()?, filter, each)?)
+    }
+
+    fn socket(&self) -> Result<Socket<Netfilter>, Error> {
+        self.0.load("nf_conntrack_netlink")?;
+        Ok(Socket::open(RecvBuffer::Large)?)
     }
 }
