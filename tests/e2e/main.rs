@@ -34,6 +34,7 @@ mod names;
 mod native;
 mod neighbors;
 mod net_vectors;
+mod others;
 mod plug;
 mod random;
 mod route_lists;

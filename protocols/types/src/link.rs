@@ -225,6 +225,24 @@ fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Resul
     Ok(())
 }
 
+/// Address of an interface as the guest lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedAddress {
+    /// Address and prefix length.
+    pub address: InterfaceAddress,
+    /// Program that set it.
+    pub owner: Owner,
+}
+
+/// Program that set an address. A request replaces only those of patchbay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// patchbay.
+    Patchbay,
+    /// The kernel or another program.
+    Other,
+}
+
 /// Interface of the guest as its kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
@@ -236,8 +254,8 @@ pub struct Interface {
     pub mac: Option<MacAddr>,
     /// MTU in bytes.
     pub mtu: u32,
-    /// IPv4 and IPv6 addresses, without link-local ones.
-    pub addresses: Vec<InterfaceAddress>,
+    /// IPv4 and IPv6 addresses, without the link-local IPv6 ones of other programs and the kernel.
+    pub addresses: Vec<ListedAddress>,
     /// PCI path; `None` if it is not a PCI device.
     pub path: Option<PciPath>,
     /// Queue pairs in use; `None` if the driver has no channels.

@@ -20,7 +20,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
-use patchbay_netcfg::ops::Netcfg;
+use patchbay_netcfg::ops::{Netcfg, kernel_release};
 
 /// Maximum number of concurrent requests; each has a thread, since netlink blocks.
 pub const MAX_REQUESTS: usize = 64;
@@ -118,11 +118,11 @@ impl Agent for Handlers {
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
         let has = |feature: &Feature| *feature != Feature::MarkCard || self.netcfg.has_marks();
         let features = Feature::ALL.into_iter().filter(has).map(Feature::name);
-        let features = features.chain([self.netcfg.ethtool]);
+        let features = features.chain([self.netcfg.ethtool_feature()]);
         Ok(HelloReply {
             api_version: API_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            kernel: self.netcfg.kernel_release(),
+            kernel: kernel_release(),
             features: features.map(str::to_owned).collect(),
             layouts: Some(layouts()).into(),
             boot_id: self.boot_id.clone(),

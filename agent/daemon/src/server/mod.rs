@@ -11,7 +11,7 @@ mod vsock;
 use std::sync::Arc;
 
 pub use handlers::MAX_REQUESTS;
-use patchbay_netcfg::ops::Netcfg;
+use patchbay_netcfg::ops::{Netcfg, kernel_release};
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
 use ttrpc::r#async::Server;
@@ -40,7 +40,7 @@ pub enum Error {
 /// The address can't be bound, or ttrpc fails to start.
 pub async fn serve(listen: &Listen, netcfg: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
     let listener = listen::listener(listen, &log)?;
-    let kernel = netcfg.kernel_release();
+    let kernel = kernel_release();
     let handlers = Arc::new(handlers::Handlers::new(netcfg, log.clone()));
     let mut server = Server::new()
         .add_listener(listener)

@@ -44,7 +44,38 @@ pub struct Channels {
     pub max: QueuePairs,
 }
 
-/// Interface of the running kernel.
+/// Interface that the running kernel has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EthtoolKind {
+    /// The netlink family with this id.
+    Family(FamilyId),
+    /// `SIOCETHTOOL`.
+    Ioctl,
+}
+
+impl EthtoolKind {
+    /// Looks up the netlink family, or falls back to the ioctl.
+    pub fn find(backend: EthtoolBackend) -> Result<Self, Error> {
+        if backend == EthtoolBackend::Ioctl {
+            return Ok(Self::Ioctl);
+        }
+        match FamilyId::resolve(&mut Socket::open(RecvBuffer::Small)?, "ethtool") {
+            Ok(id) => Ok(Self::Family(id)),
+            Err(Error::Refused(error)) if error.is(Errno::ENOENT) => Ok(Self::Ioctl),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the socket for the requests of one operation.
+    pub fn open(self) -> Result<Ethtool, Error> {
+        Ok(match self {
+            Self::Family(id) => Ethtool::Family(Socket::open(RecvBuffer::Small)?, id),
+            Self::Ioctl => Ethtool::Ioctl,
+        })
+    }
+}
+
+/// Open interface.
 #[derive(Debug)]
 pub enum Ethtool {
     /// The netlink family.
@@ -54,19 +85,6 @@ pub enum Ethtool {
 }
 
 impl Ethtool {
-    /// Opens the netlink family, or falls back to the ioctl.
-    pub fn open(backend: EthtoolBackend) -> Result<Self, Error> {
-        if backend == EthtoolBackend::Ioctl {
-            return Ok(Self::Ioctl);
-        }
-        let mut socket = Socket::open(RecvBuffer::Large)?;
-        match FamilyId::resolve(&mut socket, "ethtool") {
-            Ok(id) => Ok(Self::Family(socket, id)),
-            Err(Error::Refused(error)) if error.is(Errno::ENOENT) => Ok(Self::Ioctl),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Returns the channels of a link; `None` if its driver has no combined ones.
     pub fn channels(&mut self, link: EthtoolLink<'_>) -> Result<Option<Channels>, Error> {
         let channels = match self {

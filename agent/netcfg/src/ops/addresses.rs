@@ -1,160 +1,284 @@
-//! Changing the addresses of a link with as little loss as the kernel allows.
+//! Changing the addresses of a link, and of these only patchbay's (docs/decisions/0010).
 //!
-//! Three kernel behaviours matter. Removing an IPv4 address also removes the later ones of its network
-//! (its secondaries, unless `promote_secondaries` is on), and removing the last one removes every
-//! route of the link. Removing any address removes the routes that prefer it as their source. And an
-//! IPv6 address can't have two prefix lengths at once. So new addresses are added before old ones are
-//! removed, and routes that were lost are restored.
+//! New addresses are added first. The old ones are removed when everything else has succeeded, so that
+//! a change which fails costs no traffic. Three kernel behaviours matter. Removing an IPv4 address
+//! also removes the later ones of its network (its secondaries, unless `promote_secondaries` is on).
+//! Removing an address removes routes (see [`LostRoutes`]). And an IPv6 address can't have two prefix
+//! lengths at once.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::ops::DerefMut;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use patchbay_types::ipvs::Family;
 use patchbay_types::{DadPolicy, InterfaceAddress};
 
-use super::step::{send, send_ignoring};
+use super::address_undo::AddressUndo;
+use super::error::Difference;
+use super::lost_routes::{LostRoutes, OnFailure};
+use super::step::Step;
 use super::{ConfigAction, Error, Sockets};
 use crate::device;
-use crate::rtnl::address::{self, DadState};
-use crate::rtnl::route::{self, RouteMsg};
-use patchbay_netlink::{Batch, KernelError};
+use crate::rtnl::address::{self, DadState, LinkAddress, Origin};
+use crate::rtnl::link::{self, Secondaries, SetLink};
+use patchbay_netlink::{Rtnetlink, Socket};
 
 /// Timeout of duplicate address detection. The kernel starts within a second and takes another one;
 /// software emulation is slow.
 const DAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes `wanted` the addresses of link `index`.
-pub(super) fn set(
-    sockets: &mut Sockets,
-    index: u32,
-    wanted: &[InterfaceAddress],
-    duplicates: DadPolicy,
-) -> Result<(), Error> {
-    let current = address::of(&mut sockets.route, index)?;
-    let unwanted: Vec<_> = current.iter().filter(|a| !wanted.contains(a)).collect();
-    let blocks_new = |old: &InterfaceAddress| {
-        old.ip().is_ipv6() && wanted.iter().any(|new| new.ip() == old.ip())
-    };
-    let (blocking, others): (Vec<_>, Vec<_>) = unwanted.into_iter().partition(|a| blocks_new(a));
-    remove(sockets, index, &blocking)?;
-    let new: Vec<_> = wanted.iter().filter(|a| !current.contains(a)).collect();
-    add(sockets, index, &new, duplicates)?;
-    if others.is_empty() {
-        return Ok(());
-    }
-    remove(sockets, index, &others)?;
-    let left = address::of(&mut sockets.route, index)?;
-    let lost: Vec<_> = wanted.iter().filter(|a| !left.contains(a)).collect();
-    add(sockets, index, &lost, duplicates)
-}
-
-fn add(
-    sockets: &mut Sockets,
-    index: u32,
-    addresses: &[&InterfaceAddress],
-    duplicates: DadPolicy,
-) -> Result<(), Error> {
-    let mut batch = Batch::default();
-    for new in addresses {
-        address::add(&mut batch, index, **new, duplicates);
-    }
-    send(sockets, &batch, |position| {
-        ConfigAction::AddAddress(*addresses[position])
-    })
-}
-
-fn remove(sockets: &mut Sockets, index: u32, addresses: &[&InterfaceAddress]) -> Result<(), Error> {
-    let mut batch = Batch::default();
-    for old in addresses {
-        address::remove(&mut batch, index, **old);
-    }
-    // A secondary can be gone already, with its primary.
-    let removed = |error: &KernelError| error.is(Errno::EADDRNOTAVAIL);
-    send_ignoring(sockets, &batch, removed, |position| {
-        ConfigAction::RemoveAddress(*addresses[position])
-    })
-}
-
-/// Lists the routes that a change of link `index` can remove: routes through it, and routes whose
-/// source is one of its addresses. They are sorted so that they can be added again in this order.
-pub(super) fn dependent_routes(
-    sockets: &mut Sockets,
-    index: u32,
-    addresses: &[InterfaceAddress],
-) -> Result<Vec<RouteMsg>, Error> {
-    let is_own = |source: IpAddr| addresses.iter().any(|address| address.ip() == source);
-    let mut routes = route::list(&mut sockets.route)?;
-    routes.retain(|route| {
-        !route.made_by_kernel() && (route.uses(index) || route.source().is_some_and(is_own))
-    });
-    routes.sort_by_key(RouteMsg::has_gateway);
-    Ok(routes)
-}
-
-/// Handling of a route that can't be restored.
+/// Handling of addresses that have no tag but look like patchbay's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OnFailure {
-    /// Return the error: the link has the addresses that it had with the route.
-    Fail,
-    /// Drop the route: it can need an address that was removed on request.
-    Drop,
+pub(super) enum Untagged {
+    /// Keep them: another program set them.
+    Keep,
+    /// Replace them as if patchbay had set them.
+    Replace,
 }
 
-/// Adds the routes that are missing.
-pub(super) fn restore_routes(
-    sockets: &mut Sockets,
-    routes: &[RouteMsg],
-    on_failure: OnFailure,
-) -> Result<(), Error> {
-    if routes.is_empty() {
-        return Ok(());
-    }
-    let current = route::list(&mut sockets.route)?;
-    let missing = routes.iter().filter(|route| !current.contains(route));
-    let (far, near): (Vec<_>, Vec<_>) = missing.partition(|route| route.has_gateway());
-    for group in [near, far] {
-        let mut batch = Batch::default();
-        for route in group {
-            route::add(&mut batch, route);
-        }
-        let ignored = |error: &KernelError| is_acceptable(error, on_failure);
-        send_ignoring(sockets, &batch, ignored, |_| ConfigAction::RestoreRoute)?;
-    }
-    Ok(())
-}
-
-fn is_acceptable(error: &KernelError, on_failure: OnFailure) -> bool {
-    // The gateway is unreachable, the source was removed, or the link is down.
-    let obsolete = [
-        Errno::ENETUNREACH,
-        Errno::EHOSTUNREACH,
-        Errno::EINVAL,
-        Errno::ENETDOWN,
-    ];
-    // The route exists, possibly with a different lifetime.
-    error.is(Errno::EEXIST)
-        || on_failure == OnFailure::Drop && obsolete.into_iter().any(|errno| error.is(errno))
-}
-
-/// Waits until duplicate address detection has finished for all addresses of link `index`.
-pub(super) fn wait_for_dad<S: DerefMut<Target = Sockets>>(
+/// Change of the addresses of a link to those of a request.
+#[derive(Debug)]
+pub(super) struct AddressChange {
     index: u32,
-    mut lock: impl FnMut() -> S,
-) -> Result<(), Error> {
-    let mut tentative = None;
-    let finished = device::wait_until(Instant::now() + DAD_TIMEOUT, || {
-        let mut listed = address::list(&mut lock().route)?;
-        listed.retain(|listed| listed.index == index);
-        let in_state = |state| listed.iter().find(|listed| listed.dad == state);
-        if let Some(duplicate) = in_state(DadState::Duplicate) {
-            return Err(Error::Duplicate(duplicate.address));
+    duplicates: DadPolicy,
+    wanted: Vec<InterfaceAddress>,
+    /// All addresses before the change.
+    pub(super) before: Vec<LinkAddress>,
+    /// Wanted addresses that the link lacks.
+    pub(super) missing: Vec<InterfaceAddress>,
+    /// Wanted addresses that another program set and that become patchbay's.
+    pub(super) untagged: Vec<LinkAddress>,
+    /// IPv6 addresses of patchbay that are wanted with another prefix length.
+    blocking: Vec<LinkAddress>,
+    /// The other addresses of patchbay that are not wanted.
+    obsolete: Vec<LinkAddress>,
+    /// Routes that the removal of addresses can cost, once they are read.
+    routes: Option<LostRoutes>,
+}
+
+impl AddressChange {
+    /// Compares the addresses of link `index` with the wanted ones.
+    ///
+    /// # Errors
+    /// An IPv6 address that another program has set with another prefix length.
+    pub(super) fn plan(
+        index: u32,
+        before: Vec<LinkAddress>,
+        wanted: &[InterfaceAddress],
+        duplicates: DadPolicy,
+        untagged: Untagged,
+    ) -> Result<Self, Error> {
+        let whole: HashSet<_> = wanted.iter().collect();
+        let v6 = wanted.iter().filter(|wanted| wanted.ip().is_ipv6());
+        let v6: HashMap<IpAddr, _> = v6.map(|wanted| (wanted.ip(), *wanted)).collect();
+        let mut change = Self {
+            index,
+            duplicates,
+            wanted: wanted.to_vec(),
+            before,
+            missing: Vec::new(),
+            untagged: Vec::new(),
+            blocking: Vec::new(),
+            obsolete: Vec::new(),
+            routes: None,
+        };
+        let mut present = HashSet::new();
+        for found in &change.before {
+            let replaceable = match found.origin {
+                Origin::Patchbay => true,
+                Origin::Untagged => untagged == Untagged::Replace,
+                Origin::Other => false,
+            };
+            if found.peer.is_none() && whole.contains(&found.address) {
+                present.insert(found.address);
+                if found.can_be_tagged() {
+                    change.untagged.push(found.clone());
+                }
+            } else if let Some(wanted) = v6.get(&found.address.ip()) {
+                if !replaceable {
+                    let (wanted, found) = (*wanted, found.address);
+                    return Err(Error::AddressTaken { wanted, found });
+                }
+                change.blocking.push(found.clone());
+            } else if replaceable {
+                change.obsolete.push(found.clone());
+            }
         }
-        tentative = in_state(DadState::Tentative).map(|listed| listed.address);
-        Ok(tentative.is_none().then_some(()))
-    })?;
-    match (finished, tentative) {
-        (None, Some(address)) => Err(Error::Tentative(address)),
-        _ => Ok(()),
+        let missing = wanted.iter().filter(|wanted| !present.contains(wanted));
+        change.missing = missing.copied().collect();
+        Ok(change)
     }
+
+    /// Returns the addresses that the link will have, without the link-local ones that the kernel adds
+    /// again.
+    pub(super) fn after(&self) -> impl Iterator<Item = InterfaceAddress> {
+        let replaced: HashSet<_> = self.replaced().map(LinkAddress::identity).collect();
+        let kept = self
+            .before
+            .iter()
+            .filter(move |found| !found.link_local && !replaced.contains(&found.identity()));
+        kept.map(|found| found.address)
+            .chain(self.wanted.iter().copied())
+    }
+
+    /// Adds the wanted addresses.
+    pub(super) fn add(&mut self, sockets: &mut Sockets) -> Result<(), Error> {
+        if self.blocking.is_empty() {
+            return self.add_missing(sockets);
+        }
+        let tables = Arc::clone(&sockets.tables);
+        let _held = tables.share();
+        let routes = self.routes(sockets, None)?;
+        remove(sockets, self.index, &self.blocking)?;
+        self.add_missing(sockets)?;
+        let restored = routes.restore(sockets, OnFailure::Drop);
+        self.routes = Some(routes);
+        restored
+    }
+
+    fn add_missing(&self, sockets: &mut Sockets) -> Result<(), Error> {
+        let mut step = Step::default();
+        for new in &self.missing {
+            step.push(ConfigAction::AddAddress(*new), |batch| {
+                address::add(batch, self.index, *new, self.duplicates);
+            });
+        }
+        for untagged in &self.untagged {
+            let action = ConfigAction::AddAddress(untagged.address);
+            step.push(action, |batch| address::tag(batch, untagged));
+        }
+        step.send(sockets, |_| false)
+    }
+
+    /// Removes the other addresses of patchbay. Returns all that the link then has.
+    ///
+    /// # Errors
+    /// [`Error::Differs`] if they are not those of the request.
+    pub(super) fn finish(&mut self, sockets: &mut Sockets) -> Result<Vec<LinkAddress>, Error> {
+        if let Some(first) = self.obsolete.first() {
+            let tables = Arc::clone(&sockets.tables);
+            let _held = tables.share();
+            let family = first.family();
+            let of_first = |other: &LinkAddress| other.family() == family;
+            let only = self.obsolete.iter().all(of_first).then_some(family);
+            if self.routes.is_none() {
+                self.routes = Some(self.routes(sockets, only)?);
+            }
+            remove(sockets, self.index, &self.obsolete)?;
+            if let Some(routes) = self.routes.as_ref().filter(|_| self.removes_all_ipv4()) {
+                routes.restore(sockets, OnFailure::Drop)?;
+            }
+        }
+        let after = address::list(&mut sockets.route, Some(self.index))?;
+        self.check(&after)?;
+        Ok(after)
+    }
+
+    fn routes(&self, sockets: &mut Sockets, only: Option<Family>) -> Result<LostRoutes, Error> {
+        let sources = self.before.iter().map(|address| address.address.ip());
+        LostRoutes::read(sockets, only, self.index, &sources.collect())
+    }
+
+    fn removes_all_ipv4(&self) -> bool {
+        let v4 = |addresses: &[LinkAddress]| {
+            let v4 = addresses
+                .iter()
+                .filter(|found| found.family() == Family::V4);
+            v4.count()
+        };
+        let wanted = self.wanted.iter().any(|wanted| wanted.ip().is_ipv4());
+        !wanted && v4(&self.before) > 0 && v4(&self.before) == v4(&self.obsolete)
+    }
+
+    fn check(&self, after: &[LinkAddress]) -> Result<(), Error> {
+        let present: HashSet<_> = after.iter().map(LinkAddress::identity).collect();
+        let lost = |wanted: &&InterfaceAddress| !present.contains(&(**wanted, None));
+        if let Some(lost) = self.wanted.iter().find(lost) {
+            return Err(Error::Differs(Difference::Missing(*lost)));
+        }
+        match self
+            .replaced()
+            .find(|removed| present.contains(&removed.identity()))
+        {
+            Some(back) => Err(Error::Differs(Difference::Restored(back.address))),
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes the change.
+    pub(super) fn undo(&self, sockets: &mut Sockets) -> Result<(), Error> {
+        let tables = Arc::clone(&sockets.tables);
+        let _held = tables.share();
+        let now = address::list(&mut sockets.route, Some(self.index))?;
+        let undo = AddressUndo::new(self, &now);
+        promoting(sockets, self.index, |step| undo.push(step))?;
+        match &self.routes {
+            Some(routes) => routes.restore(sockets, OnFailure::Fail),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the addresses that are removed.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = &LinkAddress> {
+        self.blocking.iter().chain(&self.obsolete)
+    }
+
+    /// Waits until duplicate address detection has finished for the wanted addresses, if requested.
+    pub(super) fn wait_for_dad(&self, socket: &mut Socket<Rtnetlink>) -> Result<(), Error> {
+        if self.duplicates == DadPolicy::Skip {
+            return Ok(());
+        }
+        let wanted: HashSet<_> = self.wanted.iter().map(|wanted| (*wanted, None)).collect();
+        let mut tentative = None;
+        let finished = device::wait_until(Instant::now() + DAD_TIMEOUT, || {
+            let mut listed = address::list(socket, Some(self.index))?;
+            listed.retain(|listed| wanted.contains(&listed.identity()));
+            let in_state = |state| listed.iter().find(|listed| listed.dad == state);
+            if let Some(duplicate) = in_state(DadState::Duplicate) {
+                return Err(Error::Duplicate(duplicate.address));
+            }
+            tentative = in_state(DadState::Tentative).map(|listed| listed.address);
+            Ok(tentative.is_none().then_some(()))
+        })?;
+        match (finished, tentative) {
+            (None, Some(address)) => Err(Error::Tentative(address)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Appends the requests that remove addresses.
+pub(super) fn push_removals<'a>(
+    step: &mut Step,
+    addresses: impl IntoIterator<Item = &'a LinkAddress>,
+) {
+    for old in addresses {
+        let action = ConfigAction::RemoveAddress(old.address);
+        step.push(action, |batch| address::remove(batch, old));
+    }
+}
+
+fn remove(sockets: &mut Sockets, index: u32, addresses: &[LinkAddress]) -> Result<(), Error> {
+    promoting(sockets, index, |step| push_removals(step, addresses))
+}
+
+/// Sends a step that removes addresses, and keeps their secondaries. The setting for that is reset in
+/// the same batch, so that an agent which is killed leaves it as it was.
+fn promoting(sockets: &mut Sockets, index: u32, fill: impl FnOnce(&mut Step)) -> Result<(), Error> {
+    let link = link::by_index(&mut sockets.route, index)?;
+    let keep = link.is_some_and(|link| link.secondaries == Some(Secondaries::Removed));
+    let mut step = Step::default();
+    if keep {
+        step.set_link(index, SetLink::Secondaries(Secondaries::Promoted));
+    }
+    fill(&mut step);
+    if keep {
+        step.set_link(index, SetLink::Secondaries(Secondaries::Removed));
+    }
+    // Another program has removed or restored the same address.
+    step.send(sockets, |error| {
+        error.is(Errno::EADDRNOTAVAIL) || error.is(Errno::EEXIST)
+    })
 }

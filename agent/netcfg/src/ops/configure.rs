@@ -1,44 +1,129 @@
-//! Changing the settings of a link, or rolling back.
+//! Changing the settings and the addresses of a link, or rolling back.
 //!
 //! Only differences are applied. The rollback is the same change from the current settings back to
-//! the saved ones.
+//! the earlier ones.
 
-use patchbay_types::{DadPolicy, LinkChange, LinkName, LinkSpec, Mtu, Neighbor};
+use std::time::{Duration, Instant};
 
-use super::addresses::{self, OnFailure};
+use patchbay_types::{InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor};
+
+use super::addresses::{AddressChange, Untagged};
 use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets, neighbors, queues, rename::rename};
 use crate::device::Sysfs;
+use crate::rtnl::address::{self, LinkAddress, Origin};
 use crate::rtnl::link::{self, Link, SetLink};
-use crate::rtnl::route::RouteMsg;
 
-/// Settings of a link before a change, for the rollback.
-#[derive(Debug)]
-pub(super) struct SavedLink {
-    pub(super) index: u32,
-    name: LinkName,
-    settings: LinkSettings,
-    /// Routes that depend on the link or its addresses.
-    routes: Vec<RouteMsg>,
-    /// Link that had the new name.
-    displaced: Option<u32>,
-    /// Static neighbors, which the kernel drops when the link is set down.
-    neighbors: Vec<Neighbor<()>>,
+/// Time for undoing a new name, while another program keeps setting the link up.
+const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Static neighbors of a link before a change, and new ones.
+#[derive(Debug, Default)]
+struct NeighborChange {
+    before: Vec<Neighbor<()>>,
+    new: Vec<Neighbor<()>>,
 }
 
-impl SavedLink {
-    fn read(sockets: &mut Sockets, index: u32, name: &LinkName) -> Result<Self, Error> {
-        let removed = || Error::Gone(name.clone());
-        let settings = LinkSettings::read(sockets, index)?.ok_or_else(removed)?;
-        let routes = addresses::dependent_routes(sockets, index, &settings.addresses)?;
+/// Change of a link, with all that undoes it.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) index: u32,
+    /// Name in messages.
+    name: LinkName,
+    from: LinkSettings,
+    to: LinkSettings,
+    /// `None` if they stay.
+    pub(super) addresses: Option<AddressChange>,
+    /// Link that has the new name, with the one that it gets instead.
+    holder: Option<(u32, LinkName)>,
+    neighbors: NeighborChange,
+}
+
+impl Change {
+    /// Plans the configuration of link `index`. `untagged` applies to addresses on a card. A yielding
+    /// link that has the name gets another one: after a restart of the guest, its kernel's names can
+    /// be those of other cards.
+    pub(super) fn configure(
+        sockets: &mut Sockets,
+        index: u32,
+        spec: &LinkSpec,
+        untagged: Untagged,
+        is_yielding: impl Fn(&Link) -> bool,
+    ) -> Result<Self, Error> {
+        let (new, mtu) = (&spec.parts().name, spec.parts().mtu);
+        let name = LinkName::from(new);
+        let holder = link::by_name(&mut sockets.route, &name)?;
+        let holder = holder.filter(|holder| holder.index != index);
+        let taken = || Error::NameTaken(new.clone());
+        let holder = match holder {
+            Some(holder) if is_yielding(&holder) => {
+                let unique = format!("pb{}", holder.index).parse();
+                Some((holder.index, unique.map_err(|_| taken())?))
+            }
+            Some(_) => return Err(taken()),
+            None => None,
+        };
+        let link = link::by_index(&mut sockets.route, index)?;
+        let link = link.ok_or_else(|| Error::Gone(name.clone()))?;
+        let before = address::list(&mut sockets.route, Some(index))?;
+        let wanted = &spec.parts().addresses;
+        let addresses = AddressChange::plan(index, before, wanted, spec.duplicates(), untagged)?;
+        check_mtu(mtu.get().into(), addresses.after())?;
         Ok(Self {
             index,
-            name: name.clone(),
-            settings,
-            routes,
-            displaced: None,
-            neighbors: neighbors::of_link(sockets, index)?,
+            name,
+            from: LinkSettings::from(&link).with_queues(sockets, &link)?,
+            to: LinkSettings::from(spec),
+            addresses: Some(addresses),
+            holder,
+            neighbors: NeighborChange {
+                before: neighbors::of_link(sockets, index)?,
+                new: spec.neighbors().to_vec(),
+            },
+        })
+    }
+
+    /// Plans a change of the interface `link`. `untagged` applies if it has no tagged address.
+    pub(super) fn update(
+        sockets: &mut Sockets,
+        link: &Link,
+        request: &LinkChange,
+        untagged: Untagged,
+    ) -> Result<Self, Error> {
+        let from = LinkSettings::from(link);
+        let mtu = request.mtu().map_or(link.mtu, |mtu| mtu.get().into());
+        if link.loopback && mtu != link.mtu {
+            return Err(Error::LoopbackMtu(link.mtu));
+        }
+        let before = if request.addresses().is_some() || mtu < Mtu::IPV6_MIN.get().into() {
+            address::list(&mut sockets.route, Some(link.index))?
+        } else {
+            Vec::new()
+        };
+        let addresses = if let Some(wanted) = request.addresses() {
+            let tagged = before.iter().any(|found| found.origin == Origin::Patchbay);
+            let untagged = if tagged { Untagged::Keep } else { untagged };
+            let duplicates = request.duplicates();
+            let change = AddressChange::plan(link.index, before, wanted, duplicates, untagged)?;
+            check_mtu(mtu, change.after())?;
+            Some(change)
+        } else {
+            let kept = before.iter().filter(|found| !found.link_local);
+            check_mtu(mtu, kept.map(|found| found.address))?;
+            None
+        };
+        Ok(Self {
+            index: link.index,
+            name: request.name().clone(),
+            to: LinkSettings {
+                mtu: request.mtu().or(from.mtu),
+                ..from.clone()
+            },
+            from,
+            addresses,
+            holder: None,
+            neighbors: NeighborChange::default(),
         })
     }
 
@@ -47,51 +132,41 @@ impl SavedLink {
         Error::Gone(self.name.clone())
     }
 
-    fn apply(
-        &self,
-        sockets: &mut Sockets,
-        to: &LinkSettings,
-        duplicates: DadPolicy,
-        new_neighbors: &[Neighbor<()>],
-    ) -> Result<(), Error> {
-        self.change(sockets, &self.settings, to, duplicates)
-            .and_then(|()| {
-                let wanted = neighbors::with_new(&self.neighbors, new_neighbors);
-                neighbors::set(sockets, self.index, &wanted)
-            })
+    /// Applies the settings and adds addresses, or rolls back. The order protects traffic: settings that
+    /// affect packets precede the addresses that attract them, and the link is set up last.
+    pub(super) fn begin(&mut self, sockets: &mut Sockets, deadline: Instant) -> Result<(), Error> {
+        self.apply(sockets, deadline)
             .map_err(|error| self.roll_back(sockets, error))
     }
 
-    /// Rolls back after `error`, and returns it with the rollback's own error, if any. A link that
-    /// has been removed needs no rollback.
-    pub(super) fn roll_back(&self, sockets: &mut Sockets, error: Error) -> Error {
-        let mut undo = || match LinkSettings::read(sockets, self.index)? {
-            Some(current) => {
-                self.change(sockets, &current, &self.settings, DadPolicy::Skip)?;
-                addresses::restore_routes(sockets, &self.routes, OnFailure::Fail)?;
-                neighbors::set(sockets, self.index, &self.neighbors)
-            }
-            None => Ok(()),
-        };
-        let undone = undo().and_then(|()| match self.displaced {
-            Some(index) => rename_link(sockets, index, &self.name),
-            None => Ok(()),
-        });
-        error.after_undo(undone)
+    fn apply(&mut self, sockets: &mut Sockets, deadline: Instant) -> Result<(), Error> {
+        if let Some((holder, unique)) = &self.holder {
+            rename(sockets, *holder, unique, deadline)?;
+        }
+        self.set(sockets, &self.from, &self.to, deadline)?;
+        if let Some(addresses) = &mut self.addresses {
+            addresses.add(sockets)?;
+        }
+        if self.to.up && !self.from.up {
+            set_link(sockets, self.index, SetLink::Up)?;
+        }
+        let NeighborChange { before, new } = &self.neighbors;
+        if new.is_empty() {
+            return Ok(());
+        }
+        neighbors::set(sockets, self.index, &neighbors::with_new(before, new))
     }
 
-    /// Changes the link from one set of settings to another. The order protects traffic: settings that affect
-    /// packets precede the addresses that attract them, and the link is set up last.
-    fn change(
+    fn set(
         &self,
         sockets: &mut Sockets,
         from: &LinkSettings,
         to: &LinkSettings,
-        duplicates: DadPolicy,
+        deadline: Instant,
     ) -> Result<(), Error> {
         let index = self.index;
         if from.name != to.name {
-            rename(sockets, index, from, &to.name, &self.routes)?;
+            rename(sockets, index, &to.name, deadline)?;
         }
         if let Some(mtu) = to.mtu.filter(|_| from.mtu != to.mtu) {
             set_link(sockets, index, SetLink::Mtu(mtu))?;
@@ -102,53 +177,87 @@ impl SavedLink {
         if from.arp != to.arp {
             set_link(sockets, index, SetLink::Arp(to.arp))?;
         }
-        addresses::set(sockets, index, &to.addresses, duplicates)?;
-        addresses::restore_routes(sockets, &self.routes, OnFailure::Drop)?;
-        match (from.up, to.up) {
-            (false, true) => set_link(sockets, index, SetLink::Up),
-            (true, false) => set_link(sockets, index, SetLink::Down),
+        Ok(())
+    }
+
+    /// Removes the addresses that the request replaces, and returns the link as it then is.
+    ///
+    /// # Errors
+    /// [`Error::Differs`] if it is not as requested. Doesn't roll back.
+    pub(super) fn finish(
+        &mut self,
+        sockets: &mut Sockets,
+    ) -> Result<(Link, Vec<LinkAddress>), Error> {
+        let addresses = match &mut self.addresses {
+            Some(addresses) => addresses.finish(sockets)?,
+            None => address::list(&mut sockets.route, Some(self.index))?,
+        };
+        let link = link::by_index(&mut sockets.route, self.index)?;
+        let link = link.ok_or_else(|| self.gone())?;
+        let mut found = LinkSettings::from(&link);
+        if self.to.queues.is_some() {
+            found = found.with_queues(sockets, &link)?;
+        }
+        self.to.check(&found, &link)?;
+        Ok((link, addresses))
+    }
+
+    /// Rolls back after `error`, and returns it with the rollback's own error, if any. A link that
+    /// has been removed needs no rollback.
+    pub(super) fn roll_back(&self, sockets: &mut Sockets, error: Error) -> Error {
+        let undone = self.undo(sockets);
+        error.after_undo(undone)
+    }
+
+    fn undo(&self, sockets: &mut Sockets) -> Result<(), Error> {
+        if let Some(link) = link::by_index(&mut sockets.route, self.index)? {
+            self.undo_on(sockets, &link)?;
+        }
+        let Some((index, unique)) = &self.holder else {
+            return Ok(());
+        };
+        match link::by_index(&mut sockets.route, *index)? {
+            Some(holder) if holder.name == *unique => {
+                let deadline = Instant::now() + UNDO_TIMEOUT;
+                rename(sockets, *index, &self.name, deadline)
+            }
             _ => Ok(()),
         }
     }
-}
 
-/// Renames a link that can have been removed in the meantime.
-fn rename_link(sockets: &mut Sockets, index: u32, name: &LinkName) -> Result<(), Error> {
-    let Some(settings) = LinkSettings::read(sockets, index)? else {
-        return Ok(());
-    };
-    let routes = addresses::dependent_routes(sockets, index, &settings.addresses)?;
-    rename(sockets, index, &settings, name, &routes)
-}
-
-/// Configures link `index`, or leaves it unchanged. A yielding link that has the name gets another
-/// one: after a restart of the guest, its kernel's names can be those of other cards.
-pub(super) fn apply(
-    sockets: &mut Sockets,
-    index: u32,
-    spec: &LinkSpec,
-    is_yielding: impl Fn(&Link) -> bool,
-) -> Result<SavedLink, Error> {
-    let name = &spec.parts().name;
-    let links = link::list(&mut sockets.route)?;
-    let is_other = |link: &&Link| link.index != index && link.name == *name;
-    let taken = || Error::NameTaken(name.clone());
-    let mut saved = SavedLink::read(sockets, index, &name.into())?;
-    if let Some(holder) = links.iter().find(is_other) {
-        if !is_yielding(holder) {
-            return Err(taken());
+    fn undo_on(&self, sockets: &mut Sockets, link: &Link) -> Result<(), Error> {
+        let (now, before) = (LinkSettings::from(link), &self.from);
+        self.set(sockets, &now, before, Instant::now() + UNDO_TIMEOUT)?;
+        if before.up && !now.up {
+            set_link(sockets, self.index, SetLink::Up)?;
         }
-        let unique = format!("pb{}", holder.index).parse();
-        rename_link(sockets, holder.index, &unique.map_err(|_| taken())?)?;
-        saved.displaced = Some(holder.index);
+        if let Some(addresses) = &self.addresses {
+            addresses.undo(sockets)?;
+        }
+        if now.up && !before.up {
+            set_link(sockets, self.index, SetLink::Down)?;
+        }
+        if self.neighbors.new.is_empty() {
+            return Ok(());
+        }
+        neighbors::set(sockets, self.index, &self.neighbors.before)
     }
-    let to = LinkSettings::from(spec);
-    saved.apply(sockets, &to, spec.duplicates(), spec.neighbors())?;
-    Ok(saved)
+}
+
+/// Checks that no IPv6 address would be lost: below an MTU of 1280 the kernel ends IPv6 on a link.
+fn check_mtu(mtu: u32, addresses: impl Iterator<Item = InterfaceAddress>) -> Result<(), Error> {
+    if mtu >= Mtu::IPV6_MIN.get().into() {
+        return Ok(());
+    }
+    let mut v6 = addresses.filter(|address| address.ip().is_ipv6());
+    match v6.next() {
+        Some(address) => Err(Error::SmallMtu { address, mtu }),
+        None => Ok(()),
+    }
 }
 
 /// Finds the link that a change names: by its current name, or by that under which its card was plugged.
-fn find(links: Vec<Link>, sysfs: &Sysfs, request: &LinkChange) -> Result<Link, Error> {
+pub(super) fn find(links: Vec<Link>, sysfs: &Sysfs, request: &LinkChange) -> Result<Link, Error> {
     let name = request.name();
     let is_card = |link: &Link| sysfs.path_of(&link.name, link.index).as_ref() == request.card();
     let named = links.iter().position(|link| link.name == *name);
@@ -165,28 +274,4 @@ fn find(links: Vec<Link>, sysfs: &Sysfs, request: &LinkChange) -> Result<Link, E
     }
     let found = card.and_then(|index| links.into_iter().nth(index));
     found.ok_or_else(|| Error::NoInterface(name.clone()))
-}
-
-/// Changes an interface, or leaves it unchanged.
-pub(super) fn update(
-    sockets: &mut Sockets,
-    sysfs: &Sysfs,
-    request: &LinkChange,
-) -> Result<SavedLink, Error> {
-    let name = request.name();
-    let link = find(link::list(&mut sockets.route)?, sysfs, request)?;
-    let saved = SavedLink::read(sockets, link.index, name)?;
-    let mut to = saved.settings.clone();
-    to.mtu = request.mtu().or(to.mtu);
-    if let Some(addresses) = request.addresses() {
-        to.addresses = addresses.to_vec();
-    }
-    let mtu = request.mtu().map_or(link.mtu, |mtu| u32::from(mtu.get()));
-    let v6 = to.addresses.iter().find(|address| address.ip().is_ipv6());
-    if let Some(address) = v6.filter(|_| mtu < u32::from(Mtu::IPV6_MIN.get())) {
-        let address = *address;
-        return Err(Error::SmallMtu { address, mtu });
-    }
-    saved.apply(sockets, &to, request.duplicates(), &[])?;
-    Ok(saved)
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    IfName, InterfaceAddress, LinkLayerAddr, LinkName, MAX_NEIGHBORS, MAX_ROUTES, MacAddr,
+    Arp, IfName, InterfaceAddress, LinkLayerAddr, LinkName, MAX_NEIGHBORS, MAX_ROUTES, MacAddr,
     Neighbor, NeighborAddress, NeighborPattern, PciPath, QueuePairs, Route, RoutePattern,
 };
 
@@ -43,6 +43,9 @@ impl fmt::Display for ConfigAction {
             Self::SetLink(SetLink::Arp(_)) => write!(f, "set whether the card answers ARP"),
             Self::SetLink(SetLink::Up) => write!(f, "set the card up"),
             Self::SetLink(SetLink::Down) => write!(f, "set the card down"),
+            Self::SetLink(SetLink::Secondaries(_)) => {
+                write!(f, "set whether the card keeps secondary addresses")
+            }
             Self::Queues(pairs) => write!(f, "set the card's queues to {pairs}"),
             Self::AddAddress(address) => write!(f, "add the address {address}"),
             Self::RemoveAddress(address) => write!(f, "remove the address {address}"),
@@ -51,6 +54,43 @@ impl fmt::Display for ConfigAction {
             Self::RestoreRoute => write!(f, "restore a route that was lost with the change"),
             Self::AddNeighbor(ip) => write!(f, "add the neighbor {ip}"),
             Self::RemoveNeighbor(ip) => write!(f, "delete the neighbor {ip}"),
+        }
+    }
+}
+
+/// State of a link that differs from the request after the change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// Its name.
+    Name(LinkName),
+    /// Its MTU in bytes.
+    Mtu(u32),
+    /// Its number of queue pairs.
+    Queues(QueuePairs),
+    /// Whether it answers ARP.
+    Arp(Arp),
+    /// It is administratively down.
+    Down,
+    /// It is administratively up.
+    Up,
+    /// A requested address is missing.
+    Missing(InterfaceAddress),
+    /// An address that was removed is there again.
+    Restored(InterfaceAddress),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "its name is {name}"),
+            Self::Mtu(mtu) => write!(f, "its mtu is {mtu}"),
+            Self::Queues(pairs) => write!(f, "it has {pairs} queues"),
+            Self::Arp(Arp::On) => write!(f, "it answers ARP"),
+            Self::Arp(Arp::Off) => write!(f, "it doesn't answer ARP"),
+            Self::Down => write!(f, "it is down"),
+            Self::Up => write!(f, "it is up"),
+            Self::Missing(address) => write!(f, "it lacks the address {address}"),
+            Self::Restored(address) => write!(f, "it has the address {address} again"),
         }
     }
 }
@@ -104,6 +144,21 @@ pub enum Error {
         /// MTU in bytes.
         mtu: u32,
     },
+    /// The kernel ends IPv6 on the loopback below 1280, and programs rely on its size.
+    #[error("the loopback keeps its mtu of {0} bytes")]
+    LoopbackMtu(u32),
+    /// Another program has set an address of the request with another prefix length, and the kernel
+    /// allows only one.
+    #[error("could not add the address {wanted}: another program in the guest has set {found}")]
+    AddressTaken {
+        /// Address in the request.
+        wanted: InterfaceAddress,
+        /// Address of the link.
+        found: InterfaceAddress,
+    },
+    /// The link is not as requested when the change has ended.
+    #[error("another program in the guest has changed the interface meanwhile: {0}")]
+    Differs(Difference),
     /// Duplicate address detection found another host with the address.
     #[error("the address {0} belongs to another host on the link")]
     Duplicate(InterfaceAddress),
@@ -215,14 +270,17 @@ impl From<Error> for Failure {
             Error::NoCard { .. }
             | Error::Superseded(_)
             | Error::OtherMac { .. }
-            | Error::Gone(_) => of(Kind::NotYet),
+            | Error::Gone(_)
+            | Error::Differs(_) => of(Kind::NotYet),
             Error::Mark(_) | Error::Processes(_) => of(Kind::Other),
             Error::Tentative(_) => of(Kind::NotYet).with_field("addresses"),
-            Error::Duplicate(_) => of(Kind::Exists).with_field("addresses"),
+            Error::Duplicate(_) | Error::AddressTaken { .. } => {
+                of(Kind::Exists).with_field("addresses")
+            }
             Error::NoInterface(_) => of(Kind::NotFound).with_field("name"),
             Error::AmbiguousName { .. } => of(Kind::Invalid).with_field("name"),
             Error::NameTaken(_) => of(Kind::Exists).with_field("name"),
-            Error::SmallMtu { .. } => of(Kind::Invalid).with_field("mtu"),
+            Error::SmallMtu { .. } | Error::LoopbackMtu(_) => of(Kind::Invalid).with_field("mtu"),
             Error::Queues { .. } => of(Kind::Invalid).with_field("queues"),
             Error::NoDevice(_) => of(Kind::NotFound).with_field("device"),
             Error::RouteExists { .. } => of(Kind::Exists).with_field("dest"),

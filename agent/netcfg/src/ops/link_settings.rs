@@ -1,10 +1,11 @@
-//! Settings of a link that a configuration can change.
+//! Settings of a link that a configuration can change, besides its addresses.
 
-use patchbay_types::{Arp, InterfaceAddress, LinkFields, LinkName, LinkSpec, Mtu, QueuePairs};
+use patchbay_types::{Arp, LinkFields, LinkName, LinkSpec, Mtu, QueuePairs};
 
+use super::error::Difference;
 use super::{Error, Sockets};
 use crate::ethtool::EthtoolLink;
-use crate::rtnl::{address, link};
+use crate::rtnl::link::Link;
 
 /// Observed or desired settings. An MTU that no request can contain is `None`; it can't be restored
 /// and is left alone.
@@ -12,9 +13,9 @@ use crate::rtnl::{address, link};
 pub(super) struct LinkSettings {
     pub(super) name: LinkName,
     pub(super) mtu: Option<Mtu>,
+    /// `None` if the device has no channels, or if the request doesn't change them.
     pub(super) queues: Option<QueuePairs>,
     pub(super) arp: Arp,
-    pub(super) addresses: Vec<InterfaceAddress>,
     /// Administratively up.
     pub(super) up: bool,
 }
@@ -25,7 +26,7 @@ impl From<&LinkSpec> for LinkSettings {
             name,
             mac: _,
             mtu,
-            addresses,
+            addresses: _,
             queues,
             arp,
         } = spec.parts();
@@ -34,31 +35,55 @@ impl From<&LinkSpec> for LinkSettings {
             mtu: Some(*mtu),
             queues: *queues,
             arp: *arp,
-            addresses: addresses.clone(),
             up: true,
         }
     }
 }
 
+impl From<&Link> for LinkSettings {
+    fn from(link: &Link) -> Self {
+        Self {
+            name: link.name.clone(),
+            mtu: Mtu::try_from(u64::from(link.mtu)).ok(),
+            queues: None,
+            arp: link.arp,
+            up: link.up,
+        }
+    }
+}
+
 impl LinkSettings {
-    /// Reads the settings of link `index`; `None` if the link has been removed.
-    pub(super) fn read(sockets: &mut Sockets, index: u32) -> Result<Option<Self>, Error> {
-        let links = link::list(&mut sockets.route)?;
-        let Some(link) = links.into_iter().find(|link| link.index == index) else {
-            return Ok(None);
-        };
-        let addresses = address::of(&mut sockets.route, index)?;
+    /// Reads the number of queues, which is not part of a link's message.
+    pub(super) fn with_queues(self, sockets: &mut Sockets, link: &Link) -> Result<Self, Error> {
         let channels = sockets.ethtool.channels(EthtoolLink {
-            index,
+            index: link.index,
             name: &link.name,
         })?;
-        Ok(Some(Self {
-            name: link.name,
-            mtu: Mtu::try_from(u64::from(link.mtu)).ok(),
-            queues: channels.map(|channels| channels.count),
-            arp: link.arp,
-            addresses,
-            up: link.up,
-        }))
+        let queues = channels.map(|channels| channels.count);
+        Ok(Self { queues, ..self })
+    }
+
+    /// Checks that these are the settings that were `found` on `link`.
+    pub(super) fn check(&self, found: &Self, link: &Link) -> Result<(), Error> {
+        // A card with a single pair has no channels.
+        let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
+        let difference = if self.name != found.name {
+            Difference::Name(link.name.clone())
+        } else if self.mtu.is_some() && self.mtu != found.mtu {
+            Difference::Mtu(link.mtu)
+        } else if self.queues.is_some() && pairs(self.queues) != pairs(found.queues) {
+            Difference::Queues(pairs(found.queues))
+        } else if self.arp != found.arp {
+            Difference::Arp(found.arp)
+        } else if self.up != found.up {
+            if found.up {
+                Difference::Up
+            } else {
+                Difference::Down
+            }
+        } else {
+            return Ok(());
+        };
+        Err(Error::Differs(difference))
     }
 }

@@ -1,37 +1,41 @@
 //! Operations behind the agent's requests: each validates, orders its netlink changes, and rolls back
 //! on failure. Lower modules know nothing of the RPC layer.
 
+mod address_undo;
 mod addresses;
 mod claims;
 mod configure;
 pub mod conntrack;
 mod error;
+mod interfaces;
 pub mod ipvs;
 mod link_settings;
+mod locks;
+mod lost_routes;
 mod neighbors;
 mod queues;
 mod rename;
 mod routes;
 mod step;
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    DadPolicy, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager,
-    PciPath, Place, Route, RoutePattern, RouteSpec,
+    Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
+    Route, RoutePattern, RouteSpec,
 };
 
 use crate::device::{self, Sysfs};
-use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolLink};
+use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolKind};
 use crate::managers::{self, CardMarks};
-use crate::rtnl::address;
 use crate::rtnl::link::{self, Link};
+use addresses::Untagged;
 use claims::{Claim, Claims};
-use configure::SavedLink;
+use configure::Change;
+use locks::{BusyLinks, Tables};
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
 
 use conntrack::ConntrackOps;
@@ -41,12 +45,18 @@ use ipvs::IpvsOps;
 /// Maximum wait for the carrier of a card that was set up.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sockets for links, addresses, routes and queues. A single lock guards them, so that changes of
-/// links exclude each other.
+/// First version of Linux that keeps the tags of addresses (`IFA_PROTO`).
+const TAGS_SINCE: (u32, u32) = (5, 18);
+
+/// Timeout of an update's steps that another program can disturb.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sockets of one request.
 #[derive(Debug)]
 struct Sockets {
     route: Socket<Rtnetlink>,
     ethtool: Ethtool,
+    tables: Arc<Tables>,
 }
 
 /// All operations on a network namespace.
@@ -78,11 +88,13 @@ struct Sockets {
 #[derive(Debug)]
 pub struct Netcfg {
     sysfs: Sysfs,
-    /// Feature name of the ethtool interface that the kernel has; reading it needs no lock.
-    pub ethtool: &'static str,
-    sockets: Mutex<Sockets>,
+    ethtool: EthtoolKind,
+    /// Handling of addresses on a card that have no tag.
+    untagged: Untagged,
     claims: Claims,
     marks: Option<CardMarks>,
+    links: BusyLinks,
+    tables: Arc<Tables>,
     /// Operations on IPVS.
     pub ipvs: IpvsOps,
     /// Operations on connection tracking.
@@ -108,20 +120,18 @@ impl Netcfg {
         ethtool: EthtoolBackend,
         undo_log: Option<PathBuf>,
     ) -> Result<Self, patchbay_netlink::Error> {
-        let sockets = Sockets {
-            route: Socket::open(RecvBuffer::Large)?,
-            ethtool: Ethtool::open(ethtool)?,
-        };
-        let ethtool = match sockets.ethtool {
-            Ethtool::Family(..) => "ethtool-netlink",
-            Ethtool::Ioctl => "ethtool-ioctl",
-        };
         Ok(Self {
             sysfs,
-            ethtool,
-            sockets: Mutex::new(sockets),
+            ethtool: EthtoolKind::find(ethtool)?,
+            untagged: if version(&kernel_release()) >= Some(TAGS_SINCE) {
+                Untagged::Keep
+            } else {
+                Untagged::Replace
+            },
             claims: Claims::default(),
             marks: None,
+            links: BusyLinks::default(),
+            tables: Arc::default(),
             ipvs: IpvsOps::open(undo_log)?,
             conntrack: ConntrackOps::default(),
         })
@@ -143,7 +153,7 @@ impl Netcfg {
         let Some(marks) = &self.marks else {
             return Ok(());
         };
-        let links = link::list(&mut self.lock().route)?;
+        let links = link::list(&mut self.sockets()?.route)?;
         let present = |mac| links.iter().any(|link| link.mac == Some(mac));
         marks.add(mac, present).map_err(Error::Mark)
     }
@@ -153,12 +163,12 @@ impl Netcfg {
         managers::running(Path::new("/")).map_err(Error::Processes)
     }
 
-    /// Returns the kernel's release (`uname -r`).
-    pub fn kernel_release(&self) -> String {
-        uname().map_or_else(
-            |_| String::new(),
-            |name| name.release().to_string_lossy().into_owned(),
-        )
+    /// Returns the feature name of the ethtool interface that the kernel has.
+    pub fn ethtool_feature(&self) -> &'static str {
+        match self.ethtool {
+            EthtoolKind::Family(_) => "ethtool-netlink",
+            EthtoolKind::Ioctl => "ethtool-ioctl",
+        }
     }
 
     /// Waits until a card with the MAC address of `spec` is at `path`, then configures it completely
@@ -180,26 +190,20 @@ impl Netcfg {
         self.mark_card(spec.parts().mac)?;
         let index = self.wait_for_card(&claim, spec, deadline)?;
         let discovery = start.elapsed();
-        let saved = {
-            let mut sockets = self.lock();
+        let mut change = {
+            let (mut sockets, _busy) = (self.sockets()?, self.links.take(index));
             claim.check()?;
             let is_yielding = |link: &Link| {
                 let path = self.sysfs.path_of(&link.name, link.index);
                 path.is_some_and(|path| yielding.contains(&path))
             };
-            configure::apply(&mut sockets, index, spec, is_yielding)?
+            let mut change =
+                Change::configure(&mut sockets, index, spec, self.untagged, is_yielding)?;
+            change.begin(&mut sockets, deadline)?;
+            change
         };
-        let finished = match self.wait_for_carrier(index) {
-            Ok(()) => self.finish(&saved, spec.duplicates()),
-            Err(error) => Err(error.into()),
-        };
-        let interface = finished.map_err(|error| {
-            let mut sockets = self.lock();
-            match claim.check() {
-                Ok(()) => saved.roll_back(&mut sockets, error),
-                Err(superseded) => superseded,
-            }
-        })?;
+        let waited = self.wait_for_carrier(index).map_err(Error::from);
+        let interface = self.finish(&mut change, waited, || claim.check())?;
         Ok(Configured {
             interface,
             discovery,
@@ -208,61 +212,97 @@ impl Netcfg {
     }
 
     /// Changes an interface, or leaves it unchanged.
-    pub fn update(&self, change: &LinkChange) -> Result<Interface, Error> {
-        let saved = configure::update(&mut self.lock(), &self.sysfs, change)?;
-        let finished = self.finish(&saved, change.duplicates());
-        finished.map_err(|error| saved.roll_back(&mut self.lock(), error))
+    pub fn update(&self, request: &LinkChange) -> Result<Interface, Error> {
+        let mut sockets = self.sockets()?;
+        let links = link::list(&mut sockets.route)?;
+        let index = configure::find(links, &self.sysfs, request)?.index;
+        let mut change = {
+            let _busy = self.links.take(index);
+            let link = link::by_index(&mut sockets.route, index)?;
+            let link = link.ok_or_else(|| Error::NoInterface(request.name().clone()))?;
+            let untagged = match request.card() {
+                Some(_) => self.untagged,
+                None => Untagged::Replace,
+            };
+            let mut change = Change::update(&mut sockets, &link, request, untagged)?;
+            change.begin(&mut sockets, Instant::now() + UPDATE_TIMEOUT)?;
+            change
+        };
+        self.finish(&mut change, Ok(()), || Ok(()))
     }
 
     /// Adds all routes, or none.
     pub fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
-        routes::add(&mut self.lock(), specs)
+        let _held = self.tables.exclude();
+        routes::add(&mut self.sockets()?, specs)
     }
 
     /// Deletes every route that matches a pattern; none if a pattern matches no route.
     pub fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Error> {
-        routes::delete(&mut self.lock(), patterns)
+        let _held = self.tables.exclude();
+        routes::delete(&mut self.sockets()?, patterns)
     }
 
     /// Replaces the routes of the main table, except those that the kernel made.
     pub fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Error> {
-        routes::replace(&mut self.lock(), specs)
+        let _held = self.tables.exclude();
+        routes::replace(&mut self.sockets()?, specs)
     }
 
     /// Lists the routes of the main table.
     pub fn routes(&self) -> Result<Vec<Route>, Error> {
-        routes::list(&mut self.lock())
+        // A change is listed as a whole or not at all.
+        let _held = self.tables.exclude();
+        routes::list(&mut self.sockets()?)
     }
 
     /// Adds all static neighbors, or none.
     pub fn add_neighbors(&self, neighbors: &[Neighbor]) -> Result<(), Error> {
-        neighbors::add(&mut self.lock(), neighbors)
+        let _held = self.tables.exclude();
+        neighbors::add(&mut self.sockets()?, neighbors)
     }
 
     /// Deletes every static neighbor that matches a pattern; none if a pattern matches no neighbor.
     pub fn delete_neighbors(&self, patterns: &[NeighborPattern]) -> Result<(), Error> {
-        neighbors::delete(&mut self.lock(), patterns)
+        let _held = self.tables.exclude();
+        neighbors::delete(&mut self.sockets()?, patterns)
     }
 
     /// Lists the static neighbors.
     pub fn neighbors(&self) -> Result<Vec<Neighbor>, Error> {
-        neighbors::list(&mut self.lock())
+        let _held = self.tables.exclude();
+        neighbors::list(&mut self.sockets()?)
     }
 
-    /// Waits for duplicate address detection if requested, and reads the interface. The sockets aren't
-    /// locked while the kernel probes for duplicates.
-    fn finish(&self, saved: &SavedLink, duplicates: DadPolicy) -> Result<Interface, Error> {
-        if duplicates == DadPolicy::Detect {
-            addresses::wait_for_dad(saved.index, || self.lock())?;
+    /// Completes a change after the waits of its first half, or rolls it back. The link isn't locked
+    /// while the kernel probes for duplicates. `check` fails if another request has taken over.
+    fn finish(
+        &self,
+        change: &mut Change,
+        waited: Result<(), Error>,
+        check: impl Fn() -> Result<(), Error>,
+    ) -> Result<Interface, Error> {
+        let mut sockets = self.sockets()?;
+        let waited = waited.and_then(|()| match &change.addresses {
+            Some(addresses) => addresses.wait_for_dad(&mut sockets.route),
+            None => Ok(()),
+        });
+        let _busy = self.links.take(change.index);
+        check()?;
+        let finished = waited.and_then(|()| change.finish(&mut sockets));
+        match finished {
+            Ok((link, addresses)) => Ok(self.interface(&mut sockets, link, &addresses)),
+            Err(error) => Err(change.roll_back(&mut sockets, error)),
         }
-        let mut interfaces = self.list()?.into_iter();
-        let interface = interfaces.find(|interface| interface.index == saved.index);
-        interface.ok_or_else(|| saved.gone())
     }
 
-    /// A panic in another thread leaves the sockets usable.
-    fn lock(&self) -> MutexGuard<'_, Sockets> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens the sockets of a request. They aren't shared, so that no request waits for another.
+    fn sockets(&self) -> Result<Sockets, patchbay_netlink::Error> {
+        Ok(Sockets {
+            route: Socket::open(RecvBuffer::Large)?,
+            ethtool: self.ethtool.open()?,
+            tables: Arc::clone(&self.tables),
+        })
     }
 
     /// Returns the index of the card's link.
@@ -274,9 +314,10 @@ impl Netcfg {
     ) -> Result<u32, Error> {
         let mac = spec.parts().mac;
         let mut other_mac = None;
+        let mut sockets = self.sockets()?;
         let found = device::wait_until(deadline, || {
             claim.check()?;
-            let links = link::list(&mut self.lock().route)?;
+            let links = link::list(&mut sockets.route)?;
             let at_path = links.iter().find(|link| {
                 self.sysfs.path_of(&link.name, link.index).as_ref() == Some(claim.path)
             });
@@ -301,52 +342,45 @@ impl Netcfg {
     /// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
     /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
     fn wait_for_carrier(&self, index: u32) -> Result<(), patchbay_netlink::Error> {
+        let mut sockets = self.sockets()?;
         device::wait_until(Instant::now() + CARRIER_TIMEOUT, || {
-            let link = link::get(&mut self.lock().route, index)?;
+            let link = link::by_index(&mut sockets.route, index)?;
             Ok::<_, patchbay_netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
         })?;
         Ok(())
     }
+}
 
-    /// Locates the cards at these paths, also those without an interface in the network namespace.
-    ///
-    /// # Errors
-    /// The list of PCI devices can't be read.
-    pub fn places(&self, paths: &[PciPath]) -> io::Result<Vec<Place>> {
-        self.sysfs.places(paths)
-    }
+/// Returns the kernel's release (`uname -r`).
+#[must_use]
+pub fn kernel_release() -> String {
+    uname().map_or_else(
+        |_| String::new(),
+        |name| name.release().to_string_lossy().into_owned(),
+    )
+}
 
-    /// Lists the interfaces of the network namespace.
-    pub fn list(&self) -> Result<Vec<Interface>, Error> {
-        let mut sockets = self.lock();
-        let links = link::list(&mut sockets.route)?;
-        let addresses = address::list(&mut sockets.route)?;
-        let mut interfaces = Vec::with_capacity(links.len());
-        for link in links {
-            let path = self.sysfs.path_of(&link.name, link.index);
-            let ethtool_link = EthtoolLink {
-                index: link.index,
-                name: &link.name,
-            };
-            // Only cards have queues that a request can set. A link that was removed in the meantime
-            // must not fail the list.
-            let channels = match path {
-                Some(_) => sockets.ethtool.channels(ethtool_link).unwrap_or(None),
-                None => None,
-            };
-            let own = addresses.iter().filter(|listed| listed.index == link.index);
-            interfaces.push(Interface {
-                index: link.index,
-                name: link.name,
-                mac: link.mac,
-                mtu: link.mtu,
-                addresses: own.map(|listed| listed.address).collect(),
-                path,
-                queues: channels.map(|channels| channels.count),
-                up: link.up,
-                arp: link.arp,
-            });
+/// Returns the two numbers that a kernel's release begins with.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_reads_first_two_numbers() {
+        for (release, numbers) in [
+            ("6.1.0-32-amd64", Some((6, 1))),
+            ("5.18-rc1", Some((5, 18))),
+            ("4.19.90", Some((4, 19))),
+            ("6", None),
+            ("", None),
+        ] {
+            assert_eq!(version(release), numbers, "{release}");
         }
-        Ok(interfaces)
+        assert!(version("") < Some(TAGS_SINCE));
     }
 }

@@ -19,8 +19,7 @@ pub(super) fn set(sockets: &mut Sockets, index: u32, pairs: QueuePairs) -> Resul
     };
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        let mut links = link::list(&mut sockets.route)?.into_iter();
-        let link = links.find(|link| link.index == index);
+        let link = link::by_index(&mut sockets.route, index)?;
         let name = &link.ok_or_else(|| refused(Errno::ENODEV.into()))?.name;
         let link = EthtoolLink { index, name };
         let Some(channels) = sockets.ethtool.channels(link)? else {

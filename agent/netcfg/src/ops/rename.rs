@@ -1,35 +1,72 @@
 //! Renaming a link, also on kernels that require it to be down.
 //!
-//! Linux before 6.2 answers EBUSY while the link is up. Setting it down costs its routes and its global
-//! IPv6 addresses; setting it up brings back only the connected IPv4 routes. The rest is restored.
+//! Linux before 6.2 answers EBUSY while the link is up, and another program can set it up between two
+//! requests of this one. Setting it down costs its routes, IPv6 addresses and static neighbors;
+//! setting it up brings back only the connected IPv4 routes. The rest is restored.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno;
-use patchbay_types::{DadPolicy, LinkName};
+use patchbay_types::LinkName;
 
-use super::addresses::{self, OnFailure};
-use super::link_settings::LinkSettings;
-use super::step::set_link;
-use super::{Error, Sockets};
+use super::lost_routes::{LostRoutes, OnFailure};
+use super::step::{Step, set_link};
+use super::{ConfigAction, Error, Sockets, neighbors};
+use crate::device;
+use crate::rtnl::address;
 use crate::rtnl::link::SetLink;
-use crate::rtnl::route::RouteMsg;
 
+/// Renames link `index`; retries until `deadline` while another program keeps setting it up.
 pub(super) fn rename(
     sockets: &mut Sockets,
     index: u32,
-    from: &LinkSettings,
     name: &LinkName,
-    routes: &[RouteMsg],
+    deadline: Instant,
 ) -> Result<(), Error> {
-    match set_link(sockets, index, SetLink::Name(name.clone())) {
-        Err(Error::Refused { error, .. }) if error.is(Errno::EBUSY) && from.up => {
-            set_link(sockets, index, SetLink::Down)?;
-            let renamed = set_link(sockets, index, SetLink::Name(name.clone()));
-            let up = set_link(sockets, index, SetLink::Up);
-            // The link had these addresses before, so they aren't duplicates.
-            let restored = addresses::set(sockets, index, &from.addresses, DadPolicy::Skip)
-                .and_then(|()| addresses::restore_routes(sockets, routes, OnFailure::Fail));
-            renamed.and(up).and(restored)
-        }
-        result => result,
+    let set_name = |sockets: &mut Sockets| set_link(sockets, index, SetLink::Name(name.clone()));
+    match set_name(sockets) {
+        Err(error) if is_busy(&error) => {}
+        result => return result,
     }
+    let tables = Arc::clone(&sockets.tables);
+    let _held = tables.share();
+    let addresses = address::list(&mut sockets.route, Some(index))?;
+    let sources: HashSet<_> = addresses.iter().map(|found| found.address.ip()).collect();
+    let routes = LostRoutes::read(sockets, None, index, &sources)?;
+    let neighbors = neighbors::of_link(sockets, index)?;
+    let mut last = None;
+    let renamed = device::wait_until(deadline, || {
+        set_link(sockets, index, SetLink::Down)?;
+        match set_name(sockets) {
+            Err(error) if is_busy(&error) => {
+                last = Some(error);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    });
+    let up = set_link(sockets, index, SetLink::Up);
+    let mut step = Step::default();
+    for found in addresses.iter().filter(|found| !found.temporary) {
+        let action = ConfigAction::AddAddress(found.address);
+        step.push(action, |batch| address::restore(batch, found));
+    }
+    // IPv4 addresses stay.
+    let restored = step
+        .send(sockets, |error| error.is(Errno::EEXIST))
+        .and_then(|()| routes.restore(sockets, OnFailure::Fail))
+        .and_then(|()| neighbors::set(sockets, index, &neighbors));
+    renamed
+        .and_then(|renamed| match (renamed, last) {
+            (None, Some(busy)) => Err(busy),
+            _ => Ok(()),
+        })
+        .and(up)
+        .and(restored)
+}
+
+fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::Refused { error, .. } if error.is(Errno::EBUSY))
 }

@@ -1,15 +1,56 @@
-//! Sending the requests of one step, with an error that names it.
+//! Sending the requests of one step, with an error that names the one that failed.
 
 use patchbay_netlink::{Batch, KernelError, Rtnetlink, Transport as _};
 
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link::{self, SetLink};
 
+/// Requests of one step with the actions that they carry out.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    batch: Batch<Rtnetlink>,
+    actions: Vec<ConfigAction>,
+}
+
+impl Step {
+    /// Appends the requests that `fill` appends to the batch.
+    pub(super) fn push(
+        &mut self,
+        action: ConfigAction,
+        fill: impl FnOnce(&mut Batch<Rtnetlink>),
+    ) -> &mut Self {
+        fill(&mut self.batch);
+        self.actions.resize(self.batch.len(), action);
+        self
+    }
+
+    /// Appends the change of a setting of link `index`.
+    pub(super) fn set_link(&mut self, index: u32, setting: SetLink) -> &mut Self {
+        link::change(&mut self.batch, index, &setting);
+        self.actions.push(ConfigAction::SetLink(setting));
+        self
+    }
+
+    /// Sends the requests.
+    ///
+    /// # Errors
+    /// The first error of the kernel that is not `ignored`.
+    pub(super) fn send(
+        &mut self,
+        sockets: &mut Sockets,
+        ignored: impl Fn(&KernelError) -> bool,
+    ) -> Result<(), Error> {
+        send_ignoring(sockets, &self.batch, ignored, |position| {
+            self.actions[position].clone()
+        })
+    }
+}
+
 /// Changes one setting of link `index`.
 pub(super) fn set_link(sockets: &mut Sockets, index: u32, setting: SetLink) -> Result<(), Error> {
-    let mut batch = Batch::default();
-    link::change(&mut batch, index, &setting);
-    send(sockets, &batch, |_| ConfigAction::SetLink(setting))
+    Step::default()
+        .set_link(index, setting)
+        .send(sockets, |_| false)
 }
 
 /// Sends requests that don't depend on each other. `action` maps the position of the first one that

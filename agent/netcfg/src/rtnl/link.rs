@@ -1,11 +1,15 @@
 //! Links: listing, and changes of one setting each.
 
-use libc::{IFLA_ADDRESS, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK};
+use libc::{
+    IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK,
+};
 use nix::errno::Errno;
 use patchbay_types::{Arp, LinkName, MacAddr, Mtu};
 
-use super::header;
-use patchbay_netlink::{Attrs, Batch, Error, Flags, Rtnetlink, Transport, dump, read_u32};
+use super::{AF_INET, header};
+use patchbay_netlink::{
+    Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, get, read_u32,
+};
 
 /// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
 const HEADER: usize = 16;
@@ -13,9 +17,15 @@ const HEADER: usize = 16;
 /// `RTEXT_FILTER_SKIP_STATS`: the unused counters make up most of a link message.
 const SKIP_STATS: u32 = 1 << 3;
 
+/// `IFLA_INET_CONF` of `linux/if_link.h`, and a setting in it: its number from 1 on in
+/// `linux/ip.h`.
+const INET_CONF: u16 = 1;
+const PROMOTE_SECONDARIES: u16 = 20;
+
 /// `IFF_*` of `linux/if.h`.
 mod iff {
     pub(super) const UP: u32 = 1;
+    pub(super) const LOOPBACK: u32 = 1 << 3;
     pub(super) const NOARP: u32 = 1 << 7;
     pub(super) const LOWER_UP: u32 = 1 << 16;
 }
@@ -37,6 +47,19 @@ pub struct Link {
     pub carrier: bool,
     /// `IFF_NOARP`.
     pub arp: Arp,
+    /// `IFF_LOOPBACK`.
+    pub loopback: bool,
+    /// Effect of removing an IPv4 address on its secondaries; `None` if the link has no IPv4.
+    pub secondaries: Option<Secondaries>,
+}
+
+/// Effect of removing an IPv4 address on the later ones of its network (`promote_secondaries`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secondaries {
+    /// They are removed too: the kernel's default.
+    Removed,
+    /// The first of them takes its place.
+    Promoted,
 }
 
 impl Link {
@@ -58,6 +81,8 @@ impl Link {
             } else {
                 Arp::On
             },
+            loopback: flags & iff::LOOPBACK != 0,
+            secondaries: None,
         };
         for attribute in attrs {
             let (kind, value) = attribute?;
@@ -67,6 +92,7 @@ impl Link {
                     let octets = <[u8; 6]>::try_from(value).ok();
                     link.mac = octets.and_then(|octets| MacAddr::try_from(octets).ok());
                 }
+                IFLA_AF_SPEC => link.secondaries = secondaries(value)?,
                 _ => {}
             }
         }
@@ -83,20 +109,54 @@ pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<Link>, Error> 
     dump(socket, &request, |payload| Link::read(payload).map(Some))
 }
 
-/// Reads a link; `None` if there is none with this index.
+/// Reads [`Link::secondaries`] from the settings of the address families.
+fn secondaries(families: &[u8]) -> Result<Option<Secondaries>, Error> {
+    let find = |nest, kind| Attrs::after(0, nest)?.find(kind);
+    let Some(inet) = find(families, u16::from(AF_INET))? else {
+        return Ok(None);
+    };
+    let start = usize::from(PROMOTE_SECONDARIES - 1) * size_of::<u32>();
+    let settings = find(inet, INET_CONF)?.and_then(|settings| settings.get(start..)?.first_chunk());
+    Ok(
+        settings.map(|number: &[u8; 4]| match u32::from_ne_bytes(*number) {
+            0 => Secondaries::Removed,
+            _ => Secondaries::Promoted,
+        }),
+    )
+}
+
+/// Returns the link with this index.
 ///
 /// Since 6.8 Linux handles a pending change of the carrier first. Otherwise that can take a second, in
 /// which IPv6 doesn't use the link.
-pub fn get(socket: &mut impl Transport<Rtnetlink>, index: u32) -> Result<Option<Link>, Error> {
+pub fn by_index(socket: &mut impl Transport<Rtnetlink>, index: u32) -> Result<Option<Link>, Error> {
+    one(socket, index, |_| {})
+}
+
+/// Returns the link with this name, which can also be one of its alternative names.
+pub fn by_name(
+    socket: &mut impl Transport<Rtnetlink>,
+    name: &LinkName,
+) -> Result<Option<Link>, Error> {
+    one(socket, 0, |body| body.str_z(IFLA_IFNAME, name.as_bytes()))
+}
+
+fn one(
+    socket: &mut impl Transport<Rtnetlink>,
+    index: u32,
+    selector: impl FnOnce(&mut Body<'_>),
+) -> Result<Option<Link>, Error> {
     let request = Batch::of(RTM_GETLINK, Flags::Plain, |body| {
         body.raw(&[0; 4]);
         body.raw(&index.to_ne_bytes());
         body.raw(&[0; 8]);
         body.u32(IFLA_EXT_MASK, SKIP_STATS);
+        selector(body);
     });
-    match patchbay_netlink::get(socket, &request, Link::read) {
+    match get(socket, &request, Link::read) {
+        Ok(link) => Ok(Some(link)),
         Err(Error::Refused(error)) if error.is(Errno::ENODEV) => Ok(None),
-        link => link.map(Some),
+        Err(error) => Err(error),
     }
 }
 
@@ -113,6 +173,8 @@ pub enum SetLink {
     Up,
     /// Administratively down.
     Down,
+    /// Effect of removing an IPv4 address on its secondaries.
+    Secondaries(Secondaries),
 }
 
 /// Appends a request that changes a setting of link `index`.
@@ -122,7 +184,7 @@ pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
         SetLink::Down => (0, iff::UP),
         SetLink::Arp(Arp::Off) => (iff::NOARP, iff::NOARP),
         SetLink::Arp(Arp::On) => (0, iff::NOARP),
-        SetLink::Name(_) | SetLink::Mtu(_) => (0, 0),
+        SetLink::Name(_) | SetLink::Mtu(_) | SetLink::Secondaries(_) => (0, 0),
     };
     batch.push(RTM_SETLINK, Flags::Plain, |body| {
         body.raw(&[0; 4]);
@@ -132,6 +194,14 @@ pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
         match change {
             SetLink::Name(name) => body.str_z(IFLA_IFNAME, name.as_bytes()),
             SetLink::Mtu(mtu) => body.u32(IFLA_MTU, u32::from(mtu.get())),
+            SetLink::Secondaries(effect) => body.nest(IFLA_AF_SPEC, |families| {
+                families.nest(u16::from(AF_INET), |inet| {
+                    let promote = u32::from(*effect == Secondaries::Promoted);
+                    inet.nest(INET_CONF, |settings| {
+                        settings.u32(PROMOTE_SECONDARIES, promote);
+                    });
+                });
+            }),
             _ => {}
         }
     });

@@ -9,7 +9,8 @@ use nix::sched::{CloneFlags, unshare};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::ethtool::EthtoolBackend;
 use patchbay_netcfg::ops::Netcfg;
-use patchbay_types::InterfaceAddress;
+use patchbay_types::failure::Failure;
+use patchbay_types::{InterfaceAddress, LinkChange, Mtu};
 use serde_json::Value;
 
 /// Moves the calling thread to a new network namespace, and opens the operations there.
@@ -119,6 +120,26 @@ pub(crate) fn global_addresses(link: &str) -> Vec<String> {
     global
         .map(|a| format!("{}/{}", a["local"].as_str().unwrap(), a["prefixlen"]))
         .collect()
+}
+
+/// A request that replaces the addresses of an interface.
+pub(crate) fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
+    let addresses = addresses.iter().map(|text| address(text)).collect();
+    let mtu = mtu.map(|mtu| Mtu::try_from(mtu).unwrap());
+    LinkChange::new(name.parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
+}
+
+/// Runs it.
+pub(crate) fn update(netcfg: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
+    let updated = netcfg.update(change).map(drop);
+    updated.map_err(Failure::from)
+}
+
+/// Returns the global addresses of a link, sorted.
+pub(crate) fn addresses_of(link: &str) -> Vec<String> {
+    let mut addresses = global_addresses(link);
+    addresses.sort();
+    addresses
 }
 
 /// Seeds a generator with `PATCHBAY_SEED`, or at random; prints the seed.

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod configure;
+mod costs;
 mod harness;
 mod model;
 mod names;
 mod neighbors;
+mod others;
 mod point_to_point;
 mod route_lists;
 mod routes;

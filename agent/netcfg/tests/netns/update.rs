@@ -5,29 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::{
-    address, addresses_text, global_addresses, ip, ip_json, main_table, netcfg_with_veths, refusal,
+    addresses_of, addresses_text, change, ip, ip_json, main_table, netcfg_with_veths, refusal,
+    update,
 };
 use patchbay_netcfg::ops::Netcfg;
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Kind;
 use patchbay_types::{DadPolicy, LinkChange, Mtu};
-
-fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkChange {
-    let addresses = addresses.iter().map(|text| address(text)).collect();
-    let mtu = mtu.map(|mtu| Mtu::try_from(mtu).unwrap());
-    LinkChange::new(name.parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
-}
-
-fn update(netcfg: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
-    let updated = netcfg.update(change).map(drop);
-    updated.map_err(Failure::from)
-}
-
-/// Returns the global addresses of a link, sorted.
-fn addresses(link: &str) -> Vec<String> {
-    let mut addresses = global_addresses(link);
-    addresses.sort();
-    addresses
-}
 
 /// Sets up addresses of both families, and routes of every kind that depend on them.
 fn with_routes() -> Netcfg {
@@ -54,7 +37,7 @@ fn update_address_keeps_routes() {
         &change("eth1", &["172.16.0.9/16", "fd00::3/64"], None),
     )
     .unwrap();
-    assert_eq!(addresses("eth1"), ["172.16.0.9/16", "fd00::3/64"]);
+    assert_eq!(addresses_of("eth1"), ["172.16.0.9/16", "fd00::3/64"]);
     assert_eq!(
         main_table(),
         before.replace("src 172.16.0.3", "src 172.16.0.9")
@@ -75,7 +58,7 @@ fn update_keeps_secondaries_without_primary() {
         let before = main_table();
         let wanted = ["172.16.0.5/16", "172.16.0.6/16", "fd00::3/64"];
         update(&netcfg, &change("eth1", &wanted, None)).unwrap();
-        assert_eq!(addresses("eth1"), wanted, "promote {promote}");
+        assert_eq!(addresses_of("eth1"), wanted, "promote {promote}");
         assert_eq!(
             main_table(),
             before.replace("src 172.16.0.3", "src 172.16.0.5")
@@ -103,7 +86,7 @@ fn update_without_difference_changes_nothing() {
 fn update_without_addresses_removes_all() {
     let netcfg = with_routes();
     update(&netcfg, &change("eth1", &[], None)).unwrap();
-    assert_eq!(addresses("eth1"), Vec::<String>::new());
+    assert_eq!(addresses_of("eth1"), Vec::<String>::new());
     // Routes that need no address of the link are restored.
     assert!(
         main_table().contains("10.2.0.0/16 dev eth1 scope link"),
@@ -118,7 +101,7 @@ fn update_changes_prefix_lengths() {
     let netcfg = with_routes();
     let wanted = ["172.16.0.3/24", "fd00::3/48"];
     update(&netcfg, &change("eth1", &wanted, None)).unwrap();
-    assert_eq!(addresses("eth1"), wanted);
+    assert_eq!(addresses_of("eth1"), wanted);
     let table = main_table();
     assert!(
         table.contains("172.16.0.0/24 dev eth1 proto kernel"),
@@ -229,10 +212,10 @@ fn update_without_carrier_times_out_detection() {
     let failure = update(&netcfg, &detect_duplicates(wanted)).unwrap_err();
     assert_eq!(failure.kind(), Kind::NotYet);
     assert!(failure.to_string().contains("fd00::9/64"), "{failure}");
-    assert_eq!(addresses("veth"), Vec::<String>::new());
+    assert_eq!(addresses_of("veth"), Vec::<String>::new());
     let wanted = change("veth", &["10.8.0.3/16", "fd00::9/64"], None);
     update(&netcfg, &wanted).unwrap();
-    assert_eq!(addresses("veth"), ["10.8.0.3/16", "fd00::9/64"]);
+    assert_eq!(addresses_of("veth"), ["10.8.0.3/16", "fd00::9/64"]);
 }
 
 #[test]
@@ -243,6 +226,6 @@ fn update_keeps_link_local_addresses() {
         thread::sleep(Duration::from_millis(10));
     }
     update(&netcfg, &change("eth1", &["172.16.0.9/16"], None)).unwrap();
-    assert_eq!(addresses("eth1"), ["172.16.0.9/16"]);
+    assert_eq!(addresses_of("eth1"), ["172.16.0.9/16"]);
     assert!(link_local());
 }

@@ -2,7 +2,7 @@
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_host::ops::Card;
-use patchbay_types::{InterfaceAddress, LinkChange, Mtu, PciPath, QueuePairs};
+use patchbay_types::{InterfaceAddress, LinkChange, ListedAddress, Mtu, PciPath, QueuePairs};
 use serde_json::{Value, json};
 
 use super::{neighbors, without_nulls};
@@ -35,8 +35,9 @@ pub(crate) fn listed(card: &Card) -> Value {
     let interface = card.interface.as_ref();
     let addresses = interface.map(|interface| &interface.addresses);
     let addresses = addresses.filter(|addresses| !addresses.is_empty());
-    let texts = |addresses: &Vec<InterfaceAddress>| -> Vec<String> {
-        addresses.iter().map(ToString::to_string).collect()
+    let texts = |addresses: &Vec<ListedAddress>| -> Vec<String> {
+        let addresses = addresses.iter();
+        addresses.map(|found| found.address.to_string()).collect()
     };
     without_nulls(json!({
         "name": card.name.as_str(),
@@ -51,12 +52,13 @@ pub(crate) fn listed(card: &Card) -> Value {
 /// Formats a card of `nic list`.
 pub(crate) fn card(card: &Card) -> Value {
     let interface = card.interface.as_ref();
+    let addresses = interface.map(|interface| &interface.addresses);
     without_nulls(json!({
         "name": card.name.as_str(),
         "hwAddr": mac(card),
         "mtu": interface.map(|interface| interface.mtu),
         "up": interface.map(|interface| interface.up),
-        "IPAddresses": interface.map(|interface| addresses(&interface.addresses)),
+        "IPAddresses": addresses.map(|list| list.iter().map(|found| address(&found.address)).collect::<Value>()),
         "pciAddr": card.path.as_ref().map(ToString::to_string),
         "queues": interface.and_then(|interface| interface.queues.map(QueuePairs::get)),
         "guestName": card.other_name().map(ToString::to_string),
@@ -86,19 +88,16 @@ fn addresses_or_null(list: &[InterfaceAddress]) -> Value {
     if list.is_empty() {
         return Value::Null;
     }
-    addresses(list)
+    list.iter().map(address).collect()
 }
 
-/// Formats addresses: `Family` is `AF_INET` or `AF_INET6`, `Mask` the prefix length.
-fn addresses(addresses: &[InterfaceAddress]) -> Value {
-    let address = |address: &InterfaceAddress| {
-        json!({
-            "Family": if address.ip().is_ipv4() { 2 } else { 10 },
-            "Address": address.ip(),
-            "Mask": address.prefix().to_string(),
-        })
-    };
-    addresses.iter().map(address).collect()
+/// Formats an address: `Family` is `AF_INET` or `AF_INET6`, `Mask` the prefix length.
+fn address(address: &InterfaceAddress) -> Value {
+    json!({
+        "Family": if address.ip().is_ipv4() { 2 } else { 10 },
+        "Address": address.ip(),
+        "Mask": address.prefix().to_string(),
+    })
 }
 
 #[cfg(test)]

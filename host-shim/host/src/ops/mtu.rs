@@ -5,7 +5,7 @@
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{Interface, LinkChange, Mtu};
+use patchbay_types::{Interface, LinkChange, Mtu, Owner};
 
 use super::{query_host_and_guest, reach, update};
 use crate::agent::Agent;
@@ -221,7 +221,10 @@ impl Card<'_> {
 
     /// Returns the change that reverses another one.
     fn reverse(&self, change: &LinkChange) -> Result<LinkChange, Failure> {
-        let addresses = change.addresses().map(|_| self.before.addresses.clone());
+        let own = self.before.addresses.iter();
+        let own = own.filter(|found| found.owner == Owner::Patchbay);
+        let own = own.map(|found| found.address).collect();
+        let addresses = change.addresses().map(|_| own);
         let mtu = Mtu::try_from(u64::from(self.before.mtu)).ok();
         let reverse = LinkChange::new(change.name().clone(), addresses, mtu, "addresses")?;
         Ok(reverse.with_card(change.card().cloned()))

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkSpec, Neighbor, PciPath, QueuePairs};
+use patchbay_types::{Interface, LinkSpec, Neighbor, Owner, PciPath, QueuePairs};
 
 use super::cards::{Card, CardState};
 use crate::agent::Agent;
@@ -74,7 +74,13 @@ fn host_difference(
 pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Option<String> {
     let link = wanted.parts();
     let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
-    let addresses: HashSet<_> = interface.addresses.iter().collect();
+    let wanted: HashSet<_> = link.addresses.iter().collect();
+    let present = interface.addresses.iter();
+    let present: HashSet<_> = present.map(|found| &found.address).collect();
+    // Addresses that other programs set count only if they are wanted.
+    let own = |owner| owner == Owner::Patchbay;
+    let mut own = interface.addresses.iter().filter(|found| own(found.owner));
+    let same = wanted.is_subset(&present) && own.all(|found| wanted.contains(&found.address));
     let difference = match interface {
         _ if interface.name != link.name => {
             return Some(format!("name in the guest, '{}'", interface.name));
@@ -83,7 +89,7 @@ pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Opti
         _ if interface.arp != link.arp => "rawFlags",
         _ if interface.mtu != u32::from(link.mtu.get()) => "mtu",
         _ if pairs(interface.queues) != pairs(link.queues) => "number of queues",
-        _ if addresses != link.addresses.iter().collect() => "address",
+        _ if !same => "address",
         _ => return None,
     };
     Some(difference.to_owned())

@@ -9,8 +9,8 @@ use patchbay_types::ipvs::{
     self, Change, Connection, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
 };
 use patchbay_types::{
-    Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec, Mtu,
-    PciAddress, PciPath, QueuePairs, RoutePattern, RouteRequest, RouteSpec, Scope,
+    Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec, ListedAddress,
+    Mtu, Owner, PciAddress, PciPath, QueuePairs, RoutePattern, RouteRequest, RouteSpec, Scope,
 };
 use patchbay_wire::proto::conntrack::ListRequest;
 
@@ -68,6 +68,13 @@ pub(super) fn link() -> LinkSpec {
         .with_dad(DadPolicy::Detect)
 }
 
+fn listed(address: InterfaceAddress) -> ListedAddress {
+    ListedAddress {
+        address,
+        owner: Owner::Patchbay,
+    }
+}
+
 pub(super) fn interface() -> Interface {
     let link = link();
     let fields = link.parts();
@@ -76,7 +83,7 @@ pub(super) fn interface() -> Interface {
         name: (&fields.name).into(),
         mac: Some(fields.mac),
         mtu: 9000,
-        addresses: fields.addresses.clone(),
+        addresses: fields.addresses.iter().copied().map(listed).collect(),
         path: Some(path()),
         queues: fields.queues,
         up: true,
@@ -90,7 +97,7 @@ pub(super) fn loopback() -> Interface {
         name: "lo".parse().unwrap(),
         mac: None,
         mtu: 65536,
-        addresses: vec![address("127.0.0.1", 8)],
+        addresses: vec![listed(address("127.0.0.1", 8))],
         path: None,
         queues: None,
         up: false,

@@ -10,9 +10,10 @@ use libc::{
     RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTN_UNICAST, RTPROT_KERNEL, RTPROT_REDIRECT,
     RTPROT_UNSPEC,
 };
+use patchbay_types::ipvs::Family;
 use patchbay_types::{LinkName, Onlink, Route, RouteMtu, RouteProtocol, RouteTable, Scope};
 
-use super::{AF_INET, AF_INET6, family, header, put_ip, read_ip};
+use super::{AF_INET, AF_INET6, af, family, header, put_ip, read_ip};
 use patchbay_netlink::{
     Attribute, Attrs, Batch, Body, Error, Flags, Rtnetlink, Transport, dump, read_u16, read_u32,
 };
@@ -41,12 +42,23 @@ const RTAX_MTU: u16 = 2;
 
 /// Body of an `RTM_NEWROUTE` message. One that was dumped keeps every attribute, known or not, so
 /// that the route can be restored; only state that the kernel rejects in a request is removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RouteMsg(Vec<u8>);
 
 /// Dumps the routes of every table. A malformed one is skipped, so it is never changed.
 pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Error> {
-    let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| body.raw(&[0; HEADER]));
+    list_family(socket, None)
+}
+
+/// Like [`list`], of one family.
+pub fn list_family(
+    socket: &mut impl Transport<Rtnetlink>,
+    family: Option<Family>,
+) -> Result<Vec<RouteMsg>, Error> {
+    let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| {
+        body.raw(&[family.map_or(0, af)]);
+        body.raw(&[0; HEADER - 4]);
+    });
     dump(socket, &request, |payload| {
         Ok(RouteMsg::dumped(payload).ok())
     })

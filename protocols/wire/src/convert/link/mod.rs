@@ -6,7 +6,7 @@ use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
     Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
-    LinkSpec, MacAddr, Mtu, PciAddress, PciPath, QueuePairs,
+    LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath, QueuePairs,
 };
 
 /// Maximum number of interfaces, and of addresses of one, in a message.
@@ -18,6 +18,15 @@ impl From<&InterfaceAddress> for wire::Address {
             ip: ip_bytes(address.ip()),
             prefix: u32::from(address.prefix()),
             ..Self::default()
+        }
+    }
+}
+
+impl From<&ListedAddress> for wire::Address {
+    fn from(listed: &ListedAddress) -> Self {
+        Self {
+            foreign: listed.owner == Owner::Other,
+            ..(&listed.address).into()
         }
     }
 }
@@ -39,6 +48,21 @@ fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, FieldError
             .map_err(|invalid| invalid.in_field(field))
     };
     wire.iter().enumerate().map(address).collect()
+}
+
+fn listed_addresses(wire: &[wire::Address]) -> Result<Vec<ListedAddress>, FieldError> {
+    let owner = |wire: &wire::Address| {
+        if wire.foreign {
+            Owner::Other
+        } else {
+            Owner::Patchbay
+        }
+    };
+    let listed = |(address, wire)| ListedAddress {
+        address,
+        owner: owner(wire),
+    };
+    Ok(addresses(wire)?.into_iter().zip(wire).map(listed).collect())
 }
 
 fn name<T: FromStr<Err = InvalidValue>>(text: &str) -> Result<T, FieldError> {
@@ -192,7 +216,7 @@ impl TryFrom<&wire::Interface> for Interface {
             name: name(name_text)?,
             mac: unless_default(mac_bytes.as_slice(), mac)?,
             mtu: *mtu,
-            addresses: addresses(wire_addresses)?,
+            addresses: listed_addresses(wire_addresses)?,
             path: unless_default(pci_path.as_slice(), path)?,
             queues: queues(*pairs)?,
             up: *up,
@@ -249,152 +273,4 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use protobuf::Message;
-
-    use super::*;
-    use patchbay_types::LinkName;
-
-    prop_compose! {
-        fn an_address()(ip: [u8; 16], short: bool, prefix in 0..=32u8) -> Option<InterfaceAddress> {
-            let ip = if short { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) } else { IpAddr::from(ip) };
-            InterfaceAddress::new(ip, prefix).ok()
-        }
-    }
-
-    prop_compose! {
-        fn a_spec()(
-            name in "[A-Za-z][A-Za-z0-9_.-]{0,14}",
-            mac: [u8; 5],
-            mtu in 1280..=9600u64,
-            addresses in vec(an_address(), 0..20),
-            pairs in 0..=256u64,
-            no_arp: bool,
-        ) -> Option<LinkSpec> {
-            LinkSpec::new(LinkFields {
-                name: name.parse().unwrap(),
-                mac: MacAddr::try_from([2, mac[0], mac[1], mac[2], mac[3], mac[4]]).unwrap(),
-                mtu: Mtu::try_from(mtu).unwrap(),
-                addresses: addresses.into_iter().flatten().collect(),
-                queues: QueuePairs::try_from(pairs).ok(),
-                arp: if no_arp { Arp::Off } else { Arp::On },
-            }, "addresses").ok()
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn configure_request_round_trips(spec in a_spec(), devfns in vec(any::<u8>(), 1..=8)) {
-            let Some(spec) = spec else { return Ok(()) };
-            let path = path(&devfns).unwrap();
-            let bytes = configure_request(&path, &spec).write_to_bytes().unwrap();
-            let read = wire::ConfigureInterfaceRequest::parse_from_bytes(&bytes).unwrap();
-            let back: (PciPath, LinkSpec) = (&read).try_into().unwrap();
-            prop_assert_eq!(back, (path, spec));
-        }
-
-        #[test]
-        fn interface_round_trips(
-            spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32,
-        ) {
-            let Some(spec) = spec else { return Ok(()) };
-            let parts = spec.parts();
-            let sent = Interface {
-                index,
-                name: LinkName::from(&parts.name),
-                mac: Some(parts.mac),
-                mtu,
-                addresses: parts.addresses.clone(),
-                path: path(&devfns).ok(),
-                queues: parts.queues,
-                up,
-                arp: parts.arp,
-            };
-            let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
-            let read = wire::Interface::parse_from_bytes(&bytes).unwrap();
-            prop_assert_eq!(Interface::try_from(&read).unwrap(), sent);
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
-            if let Ok(request) = wire::ConfigureInterfaceRequest::parse_from_bytes(&bytes) {
-                let _ = <(PciPath, LinkSpec)>::try_from(&request);
-            }
-            if let Ok(reply) = wire::ListInterfacesReply::parse_from_bytes(&bytes) {
-                let _ = interfaces(&reply);
-            }
-        }
-    }
-
-    fn request() -> wire::ConfigureInterfaceRequest {
-        wire::ConfigureInterfaceRequest {
-            pci_path: vec![8, 0],
-            mac: vec![2, 0, 0, 0, 0, 1],
-            name: "eth1".to_owned(),
-            mtu: 1500,
-            ..wire::ConfigureInterfaceRequest::default()
-        }
-    }
-
-    #[test]
-    fn configure_request_invalid_field_is_named() {
-        type Break = fn(&mut wire::ConfigureInterfaceRequest);
-        let cases: [(&str, Break); 7] = [
-            ("pci_path", |r| r.pci_path.clear()),
-            ("mac", |r| r.mac.truncate(5)),
-            ("name", |r| r.name = "a b".to_owned()),
-            ("mtu", |r| r.mtu = 67),
-            ("queues", |r| r.queues = 257),
-            ("addresses[0]", |r| {
-                r.addresses.push(wire::Address::default());
-            }),
-            ("addresses", |r| {
-                r.addresses = vec![wire::Address::default(); 5000];
-            }),
-        ];
-        for (field, break_it) in cases {
-            let mut request = request();
-            break_it(&mut request);
-            let error = <(PciPath, LinkSpec)>::try_from(&request).unwrap_err();
-            assert_eq!(error.field(), field, "{error}");
-        }
-    }
-
-    #[test]
-    fn update_request_empty_addresses_differ_from_none() {
-        let address = InterfaceAddress::new("fd00::1".parse().unwrap(), 64).unwrap();
-        for wanted in [None, Some(vec![]), Some(vec![address])] {
-            let mtu = Mtu::try_from(1500).ok();
-            let sent = LinkChange::new("eth1".parse().unwrap(), wanted, mtu, "addresses").unwrap();
-            let sent = sent.with_dad(DadPolicy::Detect);
-            let bytes = update_request(&sent).write_to_bytes().unwrap();
-            let read = wire::UpdateInterfaceRequest::parse_from_bytes(&bytes).unwrap();
-            assert_eq!(LinkChange::try_from(&read).unwrap(), sent);
-        }
-    }
-
-    #[test]
-    fn update_request_invalid_field_is_named() {
-        type Break = fn(&mut wire::UpdateInterfaceRequest);
-        let cases: [(&str, Break); 3] = [
-            ("name", |r| r.name.clear()),
-            ("mtu", |r| r.mtu = 67),
-            ("addresses[0]", |r| {
-                r.addresses.push(wire::Address::default());
-            }),
-        ];
-        for (field, break_it) in cases {
-            let mut request = wire::UpdateInterfaceRequest {
-                name: "eth1".to_owned(),
-                set_addresses: true,
-                ..wire::UpdateInterfaceRequest::default()
-            };
-            break_it(&mut request);
-            assert_eq!(LinkChange::try_from(&request).unwrap_err().field(), field);
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Configuring a card.
 
+mod waiting;
+
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
@@ -10,14 +12,15 @@ use std::time::{Duration, Instant};
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, Interface, LinkFields, LinkSpec, Mtu, Neighbor, PciAddress, PciPath, QueuePairs,
+    Arp, Interface, InterfaceAddress, LinkFields, LinkSpec, ListedAddress, Mtu, Neighbor, Owner,
+    PciAddress, PciPath, QueuePairs,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{
-    address, addresses_text, global_addresses, ip, ip_json, netcfg_in_new_netns, refusal,
-    routes_text,
+    address, addresses_of, addresses_text, change, global_addresses, ip, ip_json,
+    netcfg_in_new_netns, refusal, routes_text,
 };
 
 const MAC: &str = "02:42:20:6f:a3:69";
@@ -45,8 +48,7 @@ impl Guest {
     }
 
     fn configure(&self, spec: &LinkSpec, wait: Duration) -> Result<Interface, Failure> {
-        let steps = [8, 0].map(PciAddress::from_devfn);
-        let path = PciPath::new(steps.to_vec()).unwrap();
+        let path = path();
         let configured = self
             .netcfg
             .configure(&path, spec, &[], Instant::now() + wait);
@@ -54,6 +56,12 @@ impl Guest {
             .map(|configured| configured.interface)
             .map_err(Failure::from)
     }
+}
+
+/// PCI path of the card.
+fn path() -> PciPath {
+    let steps = [8, 0].map(PciAddress::from_devfn);
+    PciPath::new(steps.to_vec()).unwrap()
 }
 
 /// Adds the card. As in the real sysfs its files exist before the event of the new link, under its
@@ -87,6 +95,15 @@ fn fields() -> LinkFields {
 
 fn spec(fields: LinkFields) -> LinkSpec {
     LinkSpec::new(fields, "addresses").unwrap()
+}
+
+/// The addresses as those of patchbay.
+fn own(addresses: &[InterfaceAddress]) -> Vec<ListedAddress> {
+    let own = |address: &InterfaceAddress| ListedAddress {
+        address: *address,
+        owner: Owner::Patchbay,
+    };
+    addresses.iter().map(own).collect()
 }
 
 /// Returns all that iproute2 shows of the card, of addresses and of routes, without counters and
@@ -136,7 +153,7 @@ fn configure_sets_everything() {
         "172.16.0.0/16 dev eth-test proto kernel scope link src 172.16.0.3"
     );
     assert_eq!(interface.name.to_string(), "eth-test");
-    assert_eq!(interface.addresses, fields().addresses);
+    assert_eq!(interface.addresses, own(&fields().addresses));
     assert_eq!(interface.path.unwrap().to_string(), "01.0/00");
 }
 
@@ -150,11 +167,44 @@ fn configure_again_changes_nothing() {
 }
 
 #[test]
-fn configure_removes_other_addresses() {
+fn configure_replaces_addresses_of_patchbay_only() {
     let guest = Guest::with_card();
-    ip("addr add 10.9.8.7/24 dev eth0");
+    let old = LinkFields {
+        addresses: vec![address("172.16.0.9/16"), address("fd00::9/64")],
+        ..fields()
+    };
+    guest.configure(&spec(old), NOW).unwrap();
+    ip("addr add 10.9.8.7/24 dev eth-test");
     guest.configure(&spec(fields()), NOW).unwrap();
-    assert!(!ip("addr show eth-test").contains("10.9.8.7"));
+    assert_eq!(
+        global_addresses("eth-test"),
+        ["10.9.8.7/24", "172.16.0.3/16", "fd00::3/64"]
+    );
+}
+
+/// A DHCP client such as busybox's sets a permanent address.
+#[test]
+fn update_of_card_without_own_addresses_keeps_plain_ones() {
+    let guest = Guest::with_card();
+    let addresses = vec![];
+    guest
+        .configure(
+            &spec(LinkFields {
+                addresses,
+                ..fields()
+            }),
+            NOW,
+        )
+        .unwrap();
+    ip("addr add 172.16.0.50/16 dev eth-test");
+    let update = |addresses: &[&str]| {
+        let change = change("eth-test", addresses, None).with_card(Some(path()));
+        guest.netcfg.update(&change).unwrap();
+        addresses_of("eth-test")
+    };
+    let both = ["172.16.0.50/16", "172.16.0.9/16"];
+    assert_eq!(update(&["172.16.0.9/16"]), both);
+    assert_eq!(update(&[]), ["172.16.0.50/16"]);
 }
 
 #[test]
@@ -230,22 +280,6 @@ fn rename_of_link_that_is_up_keeps_routes() {
 }
 
 #[test]
-fn configure_missing_card_times_out() {
-    let guest = Guest::without_card();
-    let start = Instant::now();
-    let failure = guest
-        .configure(&spec(fields()), Duration::from_millis(300))
-        .unwrap_err();
-    assert_eq!(failure.kind(), Kind::NotYet);
-    assert!(failure.to_string().contains("01.0/00"), "{failure}");
-    let waited = start.elapsed();
-    assert!(
-        waited >= Duration::from_millis(300) && waited < Duration::from_secs(5),
-        "{waited:?}"
-    );
-}
-
-#[test]
 fn configure_card_with_other_mac_fails() {
     let guest = Guest::with_card();
     let mac = "02:00:00:00:00:01".parse().unwrap();
@@ -256,58 +290,6 @@ fn configure_card_with_other_mac_fails() {
     assert_eq!(failure.kind(), Kind::NotYet);
     assert!(failure.to_string().contains(MAC), "{failure}");
     assert_eq!(snapshot("eth0"), before);
-}
-
-#[test]
-fn configure_waits_for_card() {
-    let guest = Guest::without_card();
-    let sysfs = guest.sysfs.path().to_owned();
-    let plugger = thread::spawn(move || {
-        // Events of other links.
-        for number in 0..20 {
-            ip(&format!("link add br{number} type bridge"));
-        }
-        plug(&sysfs);
-    });
-    let interface = guest
-        .configure(&spec(fields()), Duration::from_secs(20))
-        .unwrap();
-    plugger.join().unwrap();
-    assert_eq!(interface.name.to_string(), "eth-test");
-}
-
-/// Waits until `count` requests wait for a card. Each has a socket that listens to links and IPv6
-/// addresses.
-fn wait_for_listeners(count: usize) {
-    let listeners = || {
-        let sockets = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-        sockets.matches(" 00000101 ").count()
-    };
-    while listeners() != count {
-        thread::yield_now();
-    }
-}
-
-/// The first request is from a host command that was killed.
-#[test]
-fn configure_superseded_by_later_request_fails() {
-    let guest = Guest::without_card();
-    let old = LinkFields {
-        addresses: vec![address("172.16.0.9/16")],
-        ..fields()
-    };
-    let wait = Duration::from_secs(20);
-    let (first, second) = thread::scope(|scope| {
-        let first = scope.spawn(|| guest.configure(&spec(old), wait));
-        wait_for_listeners(1);
-        let second = scope.spawn(|| guest.configure(&spec(fields()), wait));
-        wait_for_listeners(2);
-        plug(guest.sysfs.path());
-        (first.join().unwrap(), second.join().unwrap())
-    });
-    assert_eq!(first.unwrap_err().kind(), Kind::NotYet);
-    assert_eq!(second.unwrap().addresses, fields().addresses);
-    assert!(!ip("addr show eth-test").contains("172.16.0.9"));
 }
 
 #[test]

@@ -1,0 +1,91 @@
+//! Routes that the kernel removes with an address or while a link is down, and adding them again.
+//!
+//! Removing the last IPv4 address of a link removes all its IPv4 routes, removing any address the
+//! routes that prefer it as their source.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+use patchbay_netlink::{Batch, KernelError};
+use patchbay_types::ipvs::Family;
+
+use super::step::send_ignoring;
+use super::{ConfigAction, Error, Sockets};
+use crate::rtnl::route::{self, RouteMsg};
+
+/// Handling of a route that can't be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnFailure {
+    /// Return the error: the link has the addresses that it had with the route.
+    Fail,
+    /// Drop the route: it can need an address that was removed on request.
+    Drop,
+}
+
+/// Routes of one or both families that can be lost.
+#[derive(Debug, Default)]
+pub(super) struct LostRoutes {
+    family: Option<Family>,
+    routes: Vec<RouteMsg>,
+}
+
+impl LostRoutes {
+    /// Reads the routes through link `index` and those with one of these sources. The kernel's own
+    /// routes are left out, since it adds them again.
+    pub(super) fn read(
+        sockets: &mut Sockets,
+        family: Option<Family>,
+        index: u32,
+        sources: &HashSet<IpAddr>,
+    ) -> Result<Self, Error> {
+        let mut routes = route::list_family(&mut sockets.route, family)?;
+        let prefers = |source| sources.contains(&source);
+        routes.retain(|route| {
+            !route.made_by_kernel() && (route.uses(index) || route.source().is_some_and(prefers))
+        });
+        Ok(Self { family, routes })
+    }
+
+    /// Adds the routes that are missing.
+    pub(super) fn restore(
+        &self,
+        sockets: &mut Sockets,
+        on_failure: OnFailure,
+    ) -> Result<(), Error> {
+        if self.routes.is_empty() {
+            return Ok(());
+        }
+        let present = route::list_family(&mut sockets.route, self.family)?;
+        let present: HashSet<&RouteMsg> = present.iter().collect();
+        let missing = self.routes.iter().filter(|route| !present.contains(route));
+        let (far, near): (Vec<_>, Vec<_>) = missing.partition(|route| route.has_gateway());
+        for group in [near, far] {
+            let mut batch = Batch::default();
+            for route in group {
+                // The kernel keeps an IPv6 route whose source is removed, without its source.
+                if route.source().is_some_and(|source| source.is_ipv6()) {
+                    route::remove(&mut batch, route);
+                }
+                route::add(&mut batch, route);
+            }
+            let ignored = |error: &KernelError| is_acceptable(error, on_failure);
+            send_ignoring(sockets, &batch, ignored, |_| ConfigAction::RestoreRoute)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_acceptable(error: &KernelError, on_failure: OnFailure) -> bool {
+    // The gateway is unreachable, the source was removed, or the link is down.
+    let obsolete = [
+        Errno::ENETUNREACH,
+        Errno::EHOSTUNREACH,
+        Errno::EINVAL,
+        Errno::ENETDOWN,
+    ];
+    // The route exists, possibly with a different lifetime; or there is none to remove.
+    error.is(Errno::EEXIST)
+        || error.is(Errno::ESRCH)
+        || on_failure == OnFailure::Drop && obsolete.into_iter().any(|errno| error.is(errno))
+}
