@@ -239,11 +239,13 @@ impl Seen {
                 .collect()
         };
         let base = guest.ip("-4 addr show base")[0]["addr_info"].take();
+        // Before the programs in the guest, for which the monitor has to be free.
+        let devices = guest.monitor().devices();
         Self {
             addresses: texts(base, "local"),
             routes: texts(guest.ip("route show"), "dst"),
             links: texts(guest.ip("link show"), "ifname"),
-            devices: guest.monitor().devices(),
+            devices,
             taps: guest.netns().links(),
             journal: guest.journal(),
             services: guest

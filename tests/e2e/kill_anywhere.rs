@@ -38,10 +38,8 @@ impl Outside {
     fn of(guest: &Guest) -> Self {
         let mut monitor = guest.monitor();
         let chardevs = monitor.run("query-chardev", json!({}));
-        let mut devices = monitor.devices();
-        devices.sort();
         Self {
-            devices,
+            devices: monitor.devices(),
             backends: monitor.backends().lines().count(),
             chardevs: chardevs.as_array().unwrap().len(),
             // Includes the monitor session of this function, always.

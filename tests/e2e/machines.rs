@@ -11,6 +11,8 @@ use patchbay_tests::{
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 
+use crate::removal::NATIVE;
+
 fn card(number: usize) -> Card {
     Card::numbered(number).address(&format!("10.0.{number}.2/24"))
 }
@@ -40,11 +42,23 @@ fn with_arguments<'a>(words: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn unplug_without_acpi_uses_native_hotplug() {
-    let native = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
-    let guest = Guest::start_with(Machine::Q35, &with_arguments(&["-global", native]));
+    let guest = Guest::start_with(Machine::Q35, &NATIVE);
     assert_eq!(doctor(&guest)["machine"]["hotplug"], "native");
     let snapshot = guest.snapshot();
     let took = plug_and_unplug(&guest, 1, "01.0/00");
+    // The agent powers the slot off.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(guest.snapshot(), snapshot);
+    // An agent without the feature 'release'.
+    guest.plug(&card(1)).ok();
+    let socket = guest.file("fake.sock");
+    let refuse = Configure::Refuse(Failure::new(Kind::Kernel, "no"));
+    let _agent = FakeAgent::serve(&socket, refuse);
+    let mut by_hand = patchbay(guest.run_dir(), &["nic", "del", "x", "--name", "eth1"]);
+    by_hand.args(["--agent", &format!("unix://{}", socket.display()), "--qmp"]);
+    let begun = Instant::now();
+    run(by_hand.arg(guest.file("qmp.sock")), "").ok();
+    let took = begun.elapsed();
     assert!(
         took > Duration::from_secs(5),
         "{took:?}: that was not native"

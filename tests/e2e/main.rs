@@ -37,6 +37,7 @@ mod net_vectors;
 mod others;
 mod plug;
 mod random;
+mod removal;
 mod route_lists;
 mod routes;
 mod two_cards;

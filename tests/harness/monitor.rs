@@ -54,7 +54,7 @@ impl Monitor {
         reply["return"].take()
     }
 
-    /// Returns the IDs of the devices that have one.
+    /// Returns the IDs of the devices that have one, sorted: QEMU lists them in the order of a hash.
     pub fn devices(&mut self) -> Vec<String> {
         let listed = self.run("qom-list", json!({"path": "/machine/peripheral"}));
         let names = listed
@@ -62,10 +62,12 @@ impl Monitor {
             .unwrap()
             .iter()
             .map(|entry| entry["name"].as_str().unwrap());
-        names
+        let mut names: Vec<_> = names
             .filter(|name| *name != "type")
             .map(str::to_owned)
-            .collect()
+            .collect();
+        names.sort();
+        names
     }
 
     /// Returns the output of `info network`: all backends, also those without a device.

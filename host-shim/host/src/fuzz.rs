@@ -36,13 +36,9 @@ pub fn handshake(stream: &UnixStream) -> io::Result<()> {
     vsock_stream::handshake(stream, 7, Instant::now() + Duration::from_secs(5))
 }
 
-/// Runs a QMP session: greeting, inventory and one event.
+/// Runs a QMP session: greeting and inventory.
 pub fn monitor(stream: UnixStream) -> Result<(), Failure> {
     let mut session = Session::over(stream, Path::new("/qmp.sock"), Duration::from_secs(5))?;
-    let nics = Inventory::read(&mut session)?.nics();
-    let soon = Instant::now() + Duration::from_millis(1);
-    session.event(soon, |event| {
-        nics.iter().any(|nic| event.is("DEVICE_DELETED", &nic.id))
-    })?;
+    Inventory::read(&mut session)?.nics();
     Ok(())
 }

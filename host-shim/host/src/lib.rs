@@ -49,5 +49,6 @@ mod netns;
 pub mod ops;
 pub mod process;
 mod qmp;
+mod reach;
 pub mod sandbox;
 pub mod vsock_stream;

@@ -31,7 +31,7 @@ pub use neighbor::{
     MAX_CARD_NEIGHBORS, MAX_NEIGHBORS, Neighbor, NeighborAddress, NeighborPattern, check_neighbors,
 };
 pub use numbers::{Mtu, QueuePairs, RouteMtu, RouteProtocol, RouteTable, Scope};
-pub use pci::{PciAddress, PciPath};
+pub use pci::{PciAddress, PciPath, SlotPower};
 pub use place::Place;
 pub use route::{
     Destination, MAX_ROUTES, Onlink, Route, RouteFields, RoutePattern, RouteRequest, RouteSpec,

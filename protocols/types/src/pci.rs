@@ -47,6 +47,15 @@ impl PciAddress {
     }
 }
 
+/// Power of the slot of a card that is unplugged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotPower {
+    /// The guest's hot-plug controller decides.
+    Keep,
+    /// The agent powers the slot off. A native controller otherwise waits 5 s for an operator.
+    Off,
+}
+
 /// Devices from the root bus to a card, the card last.
 ///
 /// Bus numbers are the guest's choice, slots are not, so a path of slots is the only name that host

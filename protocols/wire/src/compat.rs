@@ -34,11 +34,13 @@ pub enum Feature {
     Places,
     /// Add, delete and list static neighbors.
     Neighbors,
+    /// Release a card that is unplugged.
+    Release,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -48,6 +50,7 @@ impl Feature {
         Self::MarkCard,
         Self::Places,
         Self::Neighbors,
+        Self::Release,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -65,6 +68,7 @@ impl Feature {
             Self::MarkCard => "mark-card",
             Self::Places => "places",
             Self::Neighbors => "neighbors",
+            Self::Release => "release",
         }
     }
 

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{LinkChange, LinkSpec, PciPath};
+use patchbay_types::{LinkChange, LinkSpec, PciPath, SlotPower};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
     ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, HelloReply, HelloRequest,
     Interface, ListInterfacesReply, ListInterfacesRequest, ListManagersReply, ListManagersRequest,
     ListNeighborsReply, ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply,
     LocateCardsRequest, MarkCardReply, MarkCardRequest, NeighborsReply, NeighborsRequest,
-    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    ReleaseCardReply, ReleaseCardRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -29,7 +29,7 @@ const MAX_FILES: usize = 16;
 /// Maximum wait for another rule file to finish.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum wait for a card, whatever the host requests.
+/// Maximum wait for a card to appear or to disappear, whatever the host requests.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
@@ -188,6 +188,13 @@ impl Agent for Handlers {
             netcfg, request: UpdateInterfaceRequest
         ) -> Interface {
             Ok((&netcfg.update(&LinkChange::try_from(&request)?)?).into())
+        }
+
+        "release_card": release_card(netcfg, request: ReleaseCardRequest) -> ReleaseCardReply {
+            let (path, power): (PciPath, SlotPower) = (&request).try_into()?;
+            let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
+            netcfg.release(&path, power, Instant::now() + wait)?;
+            Ok(ReleaseCardReply::default())
         }
 
         "add_routes": add_routes(netcfg, request: RoutesRequest) -> RoutesReply {

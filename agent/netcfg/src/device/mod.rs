@@ -1,5 +1,6 @@
-//! Lookup of a card by its PCI path, and waiting for it.
+//! Lookup of a card by its PCI path, waiting for it, and the power of its slot.
 
+mod slot;
 mod sysfs;
 mod wait;
 

@@ -19,6 +19,11 @@ impl Sysfs {
         Self(root.into())
     }
 
+    /// Returns the path of a file.
+    pub(super) fn at_path(&self, path: &str) -> PathBuf {
+        self.0.join(path)
+    }
+
     /// Returns the PCI path of the link with this name and index. `None` if it isn't a PCI device, or
     /// if the link was removed or renamed in the meantime.
     #[must_use]

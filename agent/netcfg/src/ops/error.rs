@@ -106,6 +106,17 @@ pub enum Error {
         /// Expected MAC address.
         mac: MacAddr,
     },
+    /// The slot of a card that is unplugged can't be powered off.
+    #[error("could not power off the slot of the card at PCI path {path}")]
+    Slot {
+        /// PCI path of the card.
+        path: PciPath,
+        /// Error of the hot-plug driver.
+        source: io::Error,
+    },
+    /// A card that is unplugged is still there at the deadline.
+    #[error("the card at PCI path {0} was not released in time")]
+    NotReleased(PciPath),
     /// A later request has claimed the PCI path.
     #[error("a later request configures the card at PCI path {0}")]
     Superseded(PciPath),
@@ -270,9 +281,14 @@ impl From<Error> for Failure {
             Error::NoCard { .. }
             | Error::Superseded(_)
             | Error::OtherMac { .. }
+            | Error::NotReleased(_)
             | Error::Gone(_)
             | Error::Differs(_) => of(Kind::NotYet),
             Error::Mark(_) | Error::Processes(_) => of(Kind::Other),
+            Error::Slot { ref source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => of(Kind::Unsupported),
+                _ => of(source.raw_os_error().map_or(Kind::Other, Kind::from_errno)),
+            },
             Error::Tentative(_) => of(Kind::NotYet).with_field("addresses"),
             Error::Duplicate(_) | Error::AddressTaken { .. } => {
                 of(Kind::Exists).with_field("addresses")

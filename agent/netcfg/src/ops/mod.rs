@@ -14,6 +14,7 @@ mod locks;
 mod lost_routes;
 mod neighbors;
 mod queues;
+mod release;
 mod rename;
 mod routes;
 mod step;

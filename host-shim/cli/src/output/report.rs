@@ -82,7 +82,7 @@ fn write_machine(f: &mut fmt::Formatter<'_>, machine: &MachineStatus) -> fmt::Re
     writeln!(f, "slots      {free} free: {buses}")?;
     let unplugging = match machine.hotplug {
         Mechanism::Acpi => "by ACPI, which takes less than half a second",
-        Mechanism::Native => "by native hot-plug, which takes about 6 s",
+        Mechanism::Native => "by native hot-plug, which takes one to six seconds",
     };
     writeln!(f, "unplugging {unplugging}")
 }

@@ -25,7 +25,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Place, Route, RoutePattern,
-    RouteSpec,
+    RouteSpec, SlotPower,
 };
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
@@ -237,6 +237,18 @@ impl Agent {
         let call = |context| self.client.update_interface(context, &request);
         let reply = self.call(limits, call)?;
         Interface::try_from(&reply).map_err(protocol_error)
+    }
+
+    /// Waits until a card that is unplugged is gone in the guest.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] for an agent without the feature; the agent's.
+    pub fn release(&self, path: &PciPath, power: SlotPower, wait: Duration) -> Result<(), Failure> {
+        let mut request = convert::release_request(path, power);
+        request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let limits = Call::short(Feature::Release).with_timeout(wait + MARGIN);
+        let call = |context| self.client.release_card(context, &request);
+        self.call(limits, call).map(drop)
     }
 
     /// Adds routes, as one transaction.

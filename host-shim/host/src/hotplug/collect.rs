@@ -48,6 +48,7 @@ mod tests {
             name: "eth1".parse().unwrap(),
             device: tap.parse().unwrap(),
             netns: Some(PathBuf::from("/proc/thread-self/ns/net")),
+            owner: None,
             suffix: "5f".to_owned(),
             fds: Vec::new(),
             backend: BackendRecord::ExistingTap(SavedTap {

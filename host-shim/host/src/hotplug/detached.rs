@@ -138,7 +138,7 @@ pub(super) fn prepare_unplug(
     if let BackendRecord::VhostUser(..) = card.backend {
         return Ok(());
     }
-    let backends = TapBackends::read(&mut locked.qmp)?;
+    let backends = TapBackends::read(locked.qmp()?)?;
     let netdev = card.netdev_id();
     let refusal = |kind: Kind| {
         let message = format!(
@@ -158,7 +158,7 @@ pub(super) fn prepare_unplug(
             let netns = card.netns.as_deref().or(locked.sandbox.netns.as_deref());
             let tap = Tap::new(netns, &card.device)?;
             let id = CardRecord::device_id(&card.name);
-            if tap.exists()? || !device_ids(&mut locked.qmp)?.contains(&id) {
+            if tap.exists()? || !device_ids(locked.qmp()?)?.contains(&id) {
                 return Ok(());
             }
             Err(refusal(Kind::Denied))
@@ -176,7 +176,7 @@ pub(crate) fn card_tap(
     record: Option<&CardRecord>,
 ) -> Result<Option<Tap>, Failure> {
     let name = card.name().unwrap_or_default();
-    let device = match TapBackends::read(&mut locked.qmp)?.state_of(card) {
+    let device = match TapBackends::read(locked.qmp()?)?.state_of(card) {
         TapState::None => return Ok(None),
         TapState::Present(device) => device,
         TapState::Deleted => {

@@ -57,10 +57,18 @@ impl InventoryNic {
 pub enum Mechanism {
     /// ACPI events: unplugging takes up to 0.4 s.
     Acpi,
-    /// The controller of the port or bridge, which waits 5 s for an operator at its attention button:
-    /// unplugging takes about 6 s.
+    /// The controller of the port or bridge: unplugging takes one to two seconds if the agent powers the
+    /// slot off, and about 6 s otherwise, since the controller waits 5 s for an operator at its
+    /// attention button.
     #[default]
     Native,
+}
+
+impl Mechanism {
+    /// Reads the mechanism of ports and bridges.
+    pub(super) fn read(qmp: &mut Session) -> Result<Self, Error> {
+        Ok(acpi_hotplug(qmp)?.0)
+    }
 }
 
 /// PCI devices of a machine.

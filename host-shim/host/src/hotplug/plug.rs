@@ -8,13 +8,14 @@ use patchbay_types::{LinkFields, PciPath, QueuePairs};
 use super::LockedSandbox;
 use super::descriptors::Descriptors;
 use super::inventory::Inventory;
+use super::removal::remove;
 use super::slot::{self, Slot};
 use super::tap::Tap;
-use super::unplug::clean_up;
 use super::vhost_user::VhostUserBackend;
 use crate::card::{Backend, CardRequest};
 use crate::guest::Guest;
 use crate::netns::HostLinkState;
+use crate::process::Process;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
 use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase};
@@ -28,7 +29,7 @@ enum PreparedBackend<'a> {
 /// Plugs the card into the first free slot and configures it, or restores the earlier state.
 /// `wait` limits the guest's part.
 pub(crate) fn plug(
-    locked: &mut LockedSandbox<'_>,
+    mut locked: LockedSandbox<'_>,
     inventory: &Inventory,
     request: &CardRequest,
     guest: &Guest,
@@ -36,12 +37,13 @@ pub(crate) fn plug(
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
     let suffix = new_suffix();
-    let (prepared, backend) = prepare(locked, request, &suffix, wait)?;
+    let (prepared, backend) = prepare(&mut locked, request, &suffix, wait)?;
     let card = CardRecord {
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
         netns: locked.sandbox.netns.clone(),
+        owner: Process::current(),
         suffix,
         fds: match &prepared {
             PreparedBackend::Tap(_, fds) => fds.names().map(str::to_owned).collect(),
@@ -53,21 +55,25 @@ pub(crate) fn plug(
         mtu: MtuState::Settled,
     };
     locked.journal.write(&card)?;
-    let plugged = add_backend(locked, request, &card, prepared, wait)
-        .and_then(|()| add_device(&mut locked.qmp, &card, &slot, request))
-        .and_then(|()| guest.configure(&slot.path, &request.link, wait))
+    let plugged = add_backend(&mut locked, request, &card, prepared, wait)
+        .and_then(|()| add_device(locked.qmp()?, &card, &slot, request))
+        .and_then(|()| {
+            locked.release_monitor();
+            guest.configure(&slot.path, &request.link, wait)
+        })
         .and_then(|_| {
             locked.journal.write(&CardRecord {
                 phase: Phase::Plugged,
+                owner: None,
                 ..card.clone()
             })
         });
     match plugged {
         Ok(()) => {
-            announce_to_neighbours(&mut locked.qmp, &card);
+            announce_to_neighbours(&mut locked, &card);
             Ok(slot.path)
         }
-        Err(failure) => Err(undo(locked, &card, failure)),
+        Err(failure) => Err(undo(locked, card, failure)),
     }
 }
 
@@ -102,7 +108,7 @@ fn prepare<'a>(
                 listener: *listener,
                 pairs,
             };
-            backend.check(&mut locked.qmp, wait)?;
+            backend.check(locked.qmp()?, wait)?;
             let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
             Ok((PreparedBackend::VhostUser(backend), record))
         }
@@ -123,9 +129,9 @@ fn add_backend(
         PreparedBackend::Tap(tap, descriptors) => {
             let mtu = u32::from(request.link.parts().mtu.get());
             tap.set(HostLinkState { mtu, up: true })?;
-            descriptors.add_backend(&mut locked.qmp, card)
+            descriptors.add_backend(locked.qmp()?, card)
         }
-        PreparedBackend::VhostUser(backend) => backend.add_backend(&mut locked.qmp, card, wait),
+        PreparedBackend::VhostUser(backend) => backend.add_backend(locked.qmp()?, card, wait),
     }
 }
 
@@ -157,7 +163,7 @@ fn add_device(
 
 /// Announces the card's addresses: a host that looked for one of them earlier repeats its question
 /// only after a second.
-fn announce_to_neighbours(qmp: &mut Session, card: &CardRecord) {
+fn announce_to_neighbours(locked: &mut LockedSandbox<'_>, card: &CardRecord) {
     let announcement = AnnounceSelf {
         initial: 50,
         max: 50,
@@ -166,11 +172,11 @@ fn announce_to_neighbours(qmp: &mut Session, card: &CardRecord) {
         interfaces: [&CardRecord::device_id(&card.name)],
     };
     // Neighbours find the card without it.
-    let _ = qmp.run(&announcement);
+    let _ = locked.qmp().and_then(|qmp| qmp.run(&announcement));
 }
 
-fn undo(locked: &mut LockedSandbox<'_>, card: &CardRecord, failure: Failure) -> Failure {
-    match clean_up(locked, card) {
+fn undo(locked: LockedSandbox<'_>, card: CardRecord, failure: Failure) -> Failure {
+    match remove(locked, card) {
         Ok(()) => failure,
         Err(undo) => {
             let message =

@@ -13,7 +13,7 @@ use super::repeat::guest_difference;
 use crate::agent::Agent;
 use crate::guest::Guest;
 use crate::hotplug::InventoryNic;
-use crate::sandbox::CardRecord;
+use crate::sandbox::{CardRecord, Phase};
 
 /// Plugged card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,29 @@ pub enum CardState {
     Hidden(Place),
     /// The guest has restarted since it was configured.
     NotConfigured,
+    /// A command is plugging it.
+    Adding,
+    /// It was unplugged, and the guest has not released it yet.
+    Removing,
+    /// A command ended early; the next change of cards removes it.
+    Left,
+}
+
+impl CardState {
+    /// Returns whether the card can be configured anew.
+    pub(super) fn is_configurable(&self) -> bool {
+        *self == Self::NotConfigured
+    }
+
+    /// Returns the state of a card that a command works on.
+    fn of_operation(record: &CardRecord) -> Option<Self> {
+        match record.phase {
+            Phase::Plugged => None,
+            _ if record.is_left() && record.owner.is_some() => Some(Self::Left),
+            Phase::Adding => Some(Self::Adding),
+            Phase::Removing => Some(Self::Removing),
+        }
+    }
 }
 
 impl fmt::Display for CardState {
@@ -44,6 +67,9 @@ impl fmt::Display for CardState {
         match self {
             Self::Hidden(place) => place.fmt(f),
             Self::NotConfigured => write!(f, "not configured since the guest's restart"),
+            Self::Adding => write!(f, "being plugged"),
+            Self::Removing => write!(f, "being removed"),
+            Self::Left => write!(f, "left by a command that ended early"),
         }
     }
 }
@@ -135,6 +161,12 @@ pub(super) fn with_guest(
     for card in cards.iter_mut().filter(hidden) {
         let place = card.path.as_ref().and_then(|_| places.next());
         card.state = Some(CardState::Hidden(place.unwrap_or(Place::Unknown)));
+    }
+    for card in &mut cards {
+        let record = records.iter().find(|record| record.name == card.name);
+        card.state = record
+            .and_then(CardState::of_operation)
+            .or(card.state.take());
     }
     cards.sort_by_key(|card| {
         let index = card.interface.as_ref().map(|interface| interface.index);

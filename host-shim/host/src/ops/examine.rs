@@ -11,12 +11,12 @@ use serde::{Serialize, Serializer};
 use super::agent_status::{self, AgentStatus};
 use super::card_status::CardStatus;
 use super::cards::{self, Card, CardState};
-use super::reach;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::open_nsfs;
 use crate::qmp::command::{QomGet, QueryVersion};
 use crate::qmp::{Error, Session};
-use crate::sandbox::{CardRecord, Journal, Phase, Sandbox};
+use crate::reach;
+use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// State of a sandbox and of the host, as far as plugging needs it.
 #[derive(Debug, Clone, Serialize)]
@@ -124,7 +124,8 @@ requirements! {
         "vhost-user (DPDK) cards can't be plugged, because their backend maps the guest's \
          memory: QEMU needs memory-backend-memfd,share=on";
     ACPI_HOTPLUG = "ACPI hot-plug":
-        "unplugging takes about 6 s, because native hot-plug waits 5 s for an operator";
+        "unplugging takes one to two seconds, or about 6 s if the agent doesn't have the feature \
+         'release': native hot-plug waits 5 s for an operator";
     AGENT = "agent":
         "a card would have no name and no address, so none is plugged";
     EXCLUDED_CARDS = "excluded cards":
@@ -146,7 +147,8 @@ requirements! {
         "a card has lost its name and addresses with a restart of the guest: 'nic apply', or the \
          same 'nic add' or add-iface again, configures it";
     FINISHED_OPERATION = "finished operation":
-        "a command died or is running; the next change removes its card first";
+        "a command ended early, or the guest holds a card that was unplugged: the next change of \
+         cards completes the removal";
 }
 
 impl Examination {
@@ -324,7 +326,7 @@ impl Findings {
         let records = records.and_then(|records| self.require(JOURNAL, records));
         let mut records = records.unwrap_or_default();
         records.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-        if records.iter().any(|card| card.phase != Phase::Plugged) {
+        if records.iter().any(CardRecord::is_left) {
             self.push(FINISHED_OPERATION, None);
         }
         let nics = info.map_or(&[][..], |info| &info.nics);

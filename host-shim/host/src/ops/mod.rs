@@ -9,7 +9,6 @@ mod cards;
 mod device_names;
 mod examine;
 mod mtu;
-mod reach;
 mod repeat;
 mod update;
 
@@ -25,11 +24,13 @@ use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
 use crate::qmp::{self, Session};
+use crate::reach;
 use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
 use repeat::Repeated;
 
 pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
+pub use crate::reach::{check_port, connect};
 pub use agent_status::{AgentStatus, ManagerStatus};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
@@ -37,12 +38,12 @@ pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
-pub use reach::{check_port, connect};
 pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
 /// the card. Repeating a request that succeeded changes nothing, but configures a card that has lost
-/// its configuration by a restart of the guest.
+/// its configuration by a restart of the guest. A card that is being removed and has something
+/// that the request needs is awaited first.
 ///
 /// # Errors
 /// [`Kind::Exists`] if the name belongs to another card or interface, the MAC address to another
@@ -50,9 +51,13 @@ pub use update::update;
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
     let (inventory, agent, interfaces) =
-        query_host_and_guest(agent, || Inventory::read(&mut locked.qmp))?;
+        query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
+    if let Some(card) = hotplug::in_the_way(&locked.journal, &inventory, request)? {
+        hotplug::remove(locked, card)?;
+        return plug(sandbox, request, wait);
+    }
     let nics = inventory.nics();
     mtu::finish(&mut locked, &nics, &interfaces)?;
     let records = locked.records(&nics)?;
@@ -63,7 +68,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     }
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
-        check_tap(&mut locked.qmp, &nics, card)?;
+        check_tap(locked.qmp()?, &nics, card)?;
         let record = records.into_iter().find(|record| record.name == link.name);
         let path = match repeat::compare(card, record.as_ref(), request)? {
             Repeated::Satisfied(path) => {
@@ -95,7 +100,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     }
     inventory.check_mac_unused(link.mac)?;
     guest.agent.mark_card(link.mac)?;
-    hotplug::plug(&mut locked, &inventory, request, &guest, wait)
+    hotplug::plug(locked, &inventory, request, &guest, wait)
 }
 
 /// Rejects a card whose TAP was deleted: QEMU ends if the guest changes its queues.
@@ -119,17 +124,17 @@ fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<()
 /// several cards, [`Kind::NotYet`] for a card without an interface; failures of QEMU and the agent.
 pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
-        Inventory::read_nics(&mut locked.qmp, CardRecord::DEVICE_PREFIX)
+        Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
     let records = locked.records(&nics)?;
     let (cards, guest) = cards::with_guest(cards::of_machine(&nics), &interfaces, agent, &records)?;
     let card = cards::find(&cards, key)?.ok_or_else(|| key.not_found())?;
-    check_tap(&mut locked.qmp, &nics, card)?;
+    check_tap(locked.qmp()?, &nics, card)?;
     let Card { name, mac, .. } = card;
-    if let Some(CardState::Hidden(place)) = &card.state {
-        let message = format!("the card {name} can't be configured (in the guest: {place})");
+    if let Some(state) = card.state.as_ref().filter(|state| !state.is_configurable()) {
+        let message = format!("the card {name} can't be configured (in the guest: {state})");
         return Err(Failure::new(Kind::NotYet, message));
     }
     let record = records.into_iter().find(|record| record.name == *name);
@@ -186,10 +191,10 @@ pub enum Unplugged {
 /// agent that is needed for the names in the guest.
 pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let nics = Inventory::read_nics(&mut locked.qmp, CardRecord::DEVICE_PREFIX)?;
+    let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
     let records = locked.records(&nics)?;
     let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
-        let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+        let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
         let interfaces = agent.interfaces()?;
         Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
     })?;
@@ -197,7 +202,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
         return Ok(Unplugged::Absent);
     };
     if let Some(record) = locked.card(&name)? {
-        hotplug::clean_up(&mut locked, &record)?;
+        hotplug::remove(locked, record)?;
     }
     Ok(Unplugged::Removed)
 }

@@ -7,9 +7,10 @@
 use patchbay_types::failure::Failure;
 use patchbay_types::{Interface, LinkChange, Mtu, Owner};
 
-use super::{query_host_and_guest, reach, update};
+use super::{query_host_and_guest, update};
 use crate::agent::Agent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
+use crate::reach;
 use crate::sandbox::{CardRecord, Journal, MtuState, Sandbox};
 
 /// Changes an interface and its MTU; if it is a card with a TAP, the TAP gets the same MTU. A failure
@@ -20,9 +21,9 @@ pub(super) fn update_with_tap(
     mtu: Mtu,
 ) -> Result<(), Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(&mut locked.qmp, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
-        Inventory::read_nics(&mut locked.qmp, CardRecord::DEVICE_PREFIX)
+        Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
     finish(&mut locked, &nics, &interfaces)?;
     let records = locked.records(&nics)?;

@@ -5,11 +5,12 @@ use serde_json::Value;
 
 use super::error::Error;
 
-/// Message, by its keys. Events occur anywhere, even before the greeting.
+/// Message, by its keys. Events occur anywhere, even before the greeting. Their data, which can be
+/// megabytes, is dropped: a removal waits without a session, and nothing else waits for an event.
 #[derive(Debug)]
 pub(super) enum Message {
     Greeting(MonitorGreeting),
-    Event(Event),
+    Event,
     Reply {
         id: Option<u64>,
         result: Result<Value, QmpError>,
@@ -21,38 +22,6 @@ pub(super) enum Message {
 pub(super) struct MonitorGreeting {
     #[serde(default)]
     pub(super) capabilities: Vec<String>,
-}
-
-/// Event of a device. Other data is dropped, because it can be megabytes.
-#[derive(Debug)]
-pub(crate) struct Event {
-    pub(crate) name: String,
-    device: Option<String>,
-}
-
-/// Maximum length of an event name or a device id that is kept.
-const MAX_NAME_BYTES: usize = 128;
-
-impl Event {
-    fn new(name: String, data: &Value) -> Self {
-        let short = |text: &&str| text.len() <= MAX_NAME_BYTES && name.len() <= MAX_NAME_BYTES;
-        let device = data.get("device").and_then(Value::as_str).filter(short);
-        Self {
-            device: device.map(str::to_owned),
-            name,
-        }
-    }
-
-    /// Returns whether the event concerns a device; nothing waits for others.
-    pub(super) fn has_device(&self) -> bool {
-        self.device.is_some()
-    }
-
-    /// Returns whether this is the event `name` of `device`. `DEVICE_DELETED` occurs twice, first for
-    /// the virtio backend, without the device's id.
-    pub(crate) fn is(&self, name: &str, device: &str) -> bool {
-        self.name == name && self.device.as_deref() == Some(device)
-    }
 }
 
 /// Error reply.
@@ -71,8 +40,6 @@ struct RawMessage {
     error: Option<QmpError>,
     #[serde(rename = "return")]
     result: Option<Value>,
-    #[serde(default)]
-    data: Value,
 }
 
 impl Message {
@@ -82,8 +49,8 @@ impl Message {
         if let Some(greeting) = message.greeting {
             return Ok(Self::Greeting(greeting));
         }
-        if let Some(name) = message.event {
-            return Ok(Self::Event(Event::new(name, &message.data)));
+        if message.event.is_some() {
+            return Ok(Self::Event);
         }
         let result = match (message.error, message.result) {
             (Some(error), _) => Err(error),
@@ -110,7 +77,7 @@ mod tests {
         let greeting = r#"{"QMP":{"version":{"qemu":{"major":10}},"capabilities":["oob"]}}"#;
         assert!(matches!(parse(greeting), Ok(Message::Greeting(g)) if g.capabilities == ["oob"]));
         let event = r#"{"event":"DEVICE_DELETED","data":{"device":"d","path":"/p"}}"#;
-        assert!(matches!(parse(event), Ok(Message::Event(e)) if e.is("DEVICE_DELETED", "d")));
+        assert!(matches!(parse(event), Ok(Message::Event)));
         let reply = parse(r#"{"return":{},"id":7}"#);
         assert!(matches!(
             reply,
@@ -137,15 +104,5 @@ mod tests {
             let parsed = Message::parse(line.as_bytes());
             assert!(matches!(parsed, Err(Error::Malformed(_))), "{line}");
         }
-    }
-
-    #[test]
-    fn event_of_virtio_backend_has_no_device() {
-        let line =
-            br#"{"event":"DEVICE_DELETED","data":{"path":"/machine/peripheral/d/virtio-backend"}}"#;
-        let Ok(Message::Event(event)) = Message::parse(line) else {
-            panic!()
-        };
-        assert!(!event.is("DEVICE_DELETED", "d"));
     }
 }

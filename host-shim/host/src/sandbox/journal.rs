@@ -2,162 +2,19 @@
 //! which neither QEMU nor the guest knows.
 //!
 //! Each card has one file, replaced atomically and synced before the first command that it covers.
-//! A file whose phase is not `plugged` was left by a process that died; the next change of the
-//! machine removes that card first. The format is stable: another release can have written it.
+//! A file whose phase is not `plugged` and whose owner has ended was left by a process that died; the
+//! next change of the machine removes that card first. The format is stable: another release can have
+//! written it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{IfName, LinkName, PciPath};
-use serde::{Deserialize, Serialize};
 
+use super::card_record::CardRecord;
 use super::files;
-use super::link_record::LinkRecord;
-use super::tap_record::{MtuState, SavedTap};
-use crate::card::Listener;
-
-/// Phase of a card's operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Plugging has begun; QEMU knows how far it came.
-    Adding,
-    /// The card is plugged.
-    Plugged,
-    /// Unplugging has begun.
-    Removing,
-}
-
-/// Journal entry of a card.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CardRecord {
-    pub(crate) phase: Phase,
-    /// Name in the guest.
-    #[serde(with = "name_as_text")]
-    pub(crate) name: IfName,
-    /// Host device as the operator names it.
-    #[serde(with = "name_as_text")]
-    pub(crate) device: LinkName,
-    /// Path of the host device's network namespace; `None`: that of the command. Other commands can
-    /// name the sandbox in a way that leads to another namespace, or to none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) netns: Option<PathBuf>,
-    /// Suffix of QEMU's ids and descriptor names, new for each plug.
-    #[serde(rename = "attempt")]
-    pub(crate) suffix: String,
-    /// Names of the descriptors handed to QEMU.
-    pub(crate) fds: Vec<String>,
-    #[serde(rename = "behind")]
-    pub(crate) backend: BackendRecord,
-    /// PCI path, by which the guest knows the card; absent in records of release 0.1.0.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "path_as_devfns"
-    )]
-    pub(crate) path: Option<PciPath>,
-    /// Configuration in the guest; absent in records of release 0.1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) link: Option<LinkRecord>,
-    #[serde(default, skip_serializing_if = "MtuState::is_settled")]
-    pub(crate) mtu: MtuState,
-}
-
-/// Host side of a card.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum BackendRecord {
-    /// TAP created for the card; it ends with its last descriptor.
-    OwnTap,
-    /// TAP that existed, and the state to restore.
-    ExistingTap(SavedTap),
-    /// Socket of a vhost-user backend, because QEMU forgets the path once it is connected.
-    VhostUser(PathBuf, Listener),
-}
-
-impl CardRecord {
-    /// Prefix of QEMU's device ids of all cards.
-    pub(crate) const DEVICE_PREFIX: &str = "pbd.";
-
-    /// Returns QEMU's id of the device.
-    pub(crate) fn device_id(name: &IfName) -> String {
-        format!("{}{name}", Self::DEVICE_PREFIX)
-    }
-
-    /// Returns QEMU's id of the network backend. It is never reused, because a failed `netdev_add`
-    /// can leave the id taken.
-    pub(crate) fn netdev_id(&self) -> String {
-        format!("{}{}", Self::netdev_prefix(&self.name), self.suffix)
-    }
-
-    /// Returns QEMU's id of the character device of a vhost-user card.
-    pub(crate) fn chardev_id(&self) -> String {
-        format!("pbc.{}.{}", self.name, self.suffix)
-    }
-
-    /// Returns the socket of a vhost-user card and the side that listens on it.
-    pub(crate) fn socket(&self) -> Option<(&Path, Listener)> {
-        match &self.backend {
-            BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => None,
-            BackendRecord::VhostUser(socket, listener) => Some((socket, *listener)),
-        }
-    }
-
-    /// Returns the prefix of the backend ids of a card; the suffix follows.
-    pub(crate) fn netdev_prefix(name: &IfName) -> String {
-        format!("pbn.{name}.")
-    }
-}
-
-/// [`IfName`] or [`LinkName`] as JSON text.
-mod name_as_text {
-    use std::fmt::Display;
-    use std::str::FromStr;
-
-    use patchbay_types::InvalidValue;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(name: &impl Display, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(name)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, Name>(from: D) -> Result<Name, D::Error>
-    where
-        Name: FromStr<Err = InvalidValue>,
-    {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// [`PciPath`] as a list of `devfn` numbers.
-mod path_as_devfns {
-    use patchbay_types::{PciAddress, PciPath};
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[expect(clippy::ref_option, reason = "the signature that serde needs")]
-    pub(super) fn serialize<S: Serializer>(
-        path: &Option<PciPath>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let steps = path.iter().flat_map(PciPath::steps);
-        steps
-            .map(|step| step.devfn())
-            .collect::<Vec<_>>()
-            .serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<PciPath>, D::Error> {
-        let devfns = Vec::<u8>::deserialize(from)?.into_iter();
-        let path = PciPath::new(devfns.map(PciAddress::from_devfn).collect());
-        path.map(Some).map_err(D::Error::custom)
-    }
-}
 
 /// Folder of the cards in that of the machine.
 pub(super) const CARDS: &str = "cards";
@@ -266,9 +123,12 @@ fn remove(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use patchbay_types::PciAddress;
+    use patchbay_types::{PciAddress, PciPath};
 
+    use super::super::card_record::{BackendRecord, Phase};
+    use super::super::tap_record::{MtuState, SavedTap};
     use super::*;
+    use crate::card::Listener;
     use crate::netns::HostLinkState;
 
     pub(in crate::sandbox) fn card(name: &str) -> CardRecord {
@@ -277,6 +137,7 @@ pub(super) mod tests {
             name: name.parse().unwrap(),
             device: "tap1".parse().unwrap(),
             netns: Some("/run/netns/a".into()),
+            owner: None,
             suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],
             backend: BackendRecord::ExistingTap(SavedTap {

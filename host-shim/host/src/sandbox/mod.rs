@@ -1,5 +1,6 @@
 //! Sandboxes: finding them, and the lock and journal kept for each.
 
+mod card_record;
 mod earlier;
 mod files;
 mod find;
@@ -17,11 +18,12 @@ use std::path::PathBuf;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
+pub use card_record::Phase;
+pub(crate) use card_record::{BackendRecord, CardRecord};
 pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
-pub use journal::Phase;
-pub(crate) use journal::{BackendRecord, CardRecord, Journal};
+pub(crate) use journal::Journal;
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use link_record::LinkRecord;

@@ -7,6 +7,7 @@ mod link;
 mod manager;
 mod neighbor;
 mod place;
+mod release;
 mod route;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub use neighbor::{
     new_neighbors,
 };
 pub use place::{locate_request, paths, places, with_yielding, yielding};
+pub use release::release_request;
 pub use route::{
     delete_request, list_request, patterns, routes, routes_reply, routes_request, specs,
 };

@@ -1,6 +1,5 @@
 //! Session with a monitor, connected and with negotiated capabilities.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -16,7 +15,7 @@ use super::command::{
     QmpCapabilities, QmpCommand, QueryStatus, QueryVirtioStatus, StatusInfo, VirtioStatus,
 };
 use super::error::Error;
-use super::message::{Event, Message, QmpError};
+use super::message::{Message, QmpError};
 use crate::process::Process;
 use crate::vsock_stream;
 
@@ -29,15 +28,12 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_LINE_BYTES: usize = 4 << 20;
 /// Maximum number of commands without a reply, so that no socket buffer fills.
 const MAX_PIPELINED: usize = 64;
-/// Maximum number of events kept during commands.
-const MAX_EVENTS: usize = 1024;
 
-/// Session with a monitor. Keeps the events that arrive during commands.
+/// Session with a monitor.
 #[derive(Debug)]
 pub(crate) struct Session {
     stream: UnixStream,
     received: Vec<u8>,
-    events: VecDeque<Event>,
     last_id: u64,
     status: StatusInfo,
     vsock: Option<VirtioStatus>,
@@ -94,7 +90,6 @@ impl Session {
         let mut session = Self {
             stream,
             received: Vec::new(),
-            events: VecDeque::new(),
             last_id: 0,
             status: StatusInfo::default(),
             vsock: None,
@@ -104,7 +99,7 @@ impl Session {
         let greeting = loop {
             match session.message(deadline)? {
                 Some(Message::Greeting(greeting)) => break greeting,
-                Some(message) => session.keep(message),
+                Some(_) => {}
                 None => return Err(busy(path, timeout)),
             }
         };
@@ -243,25 +238,6 @@ impl Session {
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
-    /// Waits until the deadline for a wanted event; kept events come first.
-    pub(crate) fn event(
-        &mut self,
-        deadline: Instant,
-        wanted: impl Fn(&Event) -> bool,
-    ) -> Result<Option<Event>, Error> {
-        loop {
-            while let Some(event) = self.events.pop_front() {
-                if wanted(&event) {
-                    return Ok(Some(event));
-                }
-            }
-            match self.message(deadline)? {
-                Some(message) => self.keep(message),
-                None => return Ok(None),
-            }
-        }
-    }
-
     fn request<C: QmpCommand>(&mut self, command: &C) -> Result<Vec<u8>, Error> {
         if self.overdue {
             return Err(Error::Broken { command: C::NAME });
@@ -293,7 +269,7 @@ impl Session {
                         }),
                     };
                 }
-                Some(message) => self.keep(message),
+                Some(_) => {}
                 None => {
                     self.overdue = true;
                     return Err(Error::Silent {
@@ -302,17 +278,6 @@ impl Session {
                     });
                 }
             }
-        }
-    }
-
-    fn keep(&mut self, message: Message) {
-        if let Message::Event(event) = message
-            && event.has_device()
-        {
-            if self.events.len() == MAX_EVENTS {
-                self.events.pop_front();
-            }
-            self.events.push_back(event);
         }
     }
 

@@ -36,7 +36,7 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
 }
 
 /// Connects for a process that holds the lock, or if no process does.
-pub(super) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
+pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
     if let Endpoint::Hybrid { .. } = sandbox.agent {
         check(&mut Session::connect(&sandbox.qmp)?, &sandbox.agent)?;
     }
@@ -69,14 +69,14 @@ fn check_unless_busy(qmp: &Path, endpoint: &Endpoint) -> Result<(), Failure> {
 }
 
 /// Connects over a session that is open already.
-pub(super) fn connect_over(qmp: &mut Session, endpoint: &Endpoint) -> Result<Agent, Failure> {
+pub(crate) fn connect_over(qmp: &mut Session, endpoint: &Endpoint) -> Result<Agent, Failure> {
     check(qmp, endpoint)?;
     Agent::connect(endpoint)
 }
 
 /// # Errors
 /// [`Kind::NotYet`] if a connection to this port could break a vsock proxy.
-pub(super) fn check(qmp: &mut Session, endpoint: &Endpoint) -> Result<(), Failure> {
+pub(crate) fn check(qmp: &mut Session, endpoint: &Endpoint) -> Result<(), Failure> {
     qmp.check_running()?;
     if let Endpoint::Hybrid { .. } = endpoint
         && !has_vsock_driver(qmp)?
