@@ -115,6 +115,44 @@ fn doctor_distinguishes_full_from_paused_machine() {
 }
 
 #[test]
+fn doctor_nat_without_settings_lacks_them() {
+    let guest = Guest::start(Machine::Q35);
+    let lacks = || missing(&json(&guest.patchbay(&["doctor", guest.id(), "--json"])));
+    let rest = lacks();
+    assert!(!guest.exec("cat /proc/modules").ok().contains("ip_vs"));
+    let set = |name: &str| {
+        guest
+            .patchbay(&["sysctl", "set", guest.id(), name, "1"])
+            .ok()
+    };
+    let with = |parts: &[&str]| {
+        let parts = parts.iter().map(|part| (*part).to_owned());
+        let mut all: Vec<String> = parts.chain(rest.clone()).collect();
+        all.sort();
+        all
+    };
+    let lacks = || {
+        let mut lacks = lacks();
+        lacks.sort();
+        lacks
+    };
+    guest.ipvsadm("-A -t 10.0.0.1:80 -s rr").ok();
+    guest.ipvsadm("-a -t 10.0.0.1:80 -r 10.0.0.2:80 -g").ok();
+    assert_eq!(lacks(), with(&[]), "direct routing");
+    guest.ipvsadm("-a -t 10.0.0.1:80 -r 10.0.0.3:80 -m").ok();
+    assert_eq!(lacks(), with(&["IPv4 forwarding", "conntrack of IPVS"]));
+    guest.ipvsadm("-A -t [fd00::1]:80 -s rr").ok();
+    guest.ipvsadm("-a -t [fd00::1]:80 -r [fd00::2]:80 -m").ok();
+    set("net.ipv4.ip_forward");
+    assert_eq!(lacks(), with(&["IPv6 forwarding", "conntrack of IPVS"]));
+    let text = guest.patchbay(&["doctor", guest.id()]).ok();
+    assert!(text.contains("missing    IPv6 forwarding: clients get no answers"));
+    set("net.ipv6.conf.all.forwarding");
+    set("conntrack");
+    assert_eq!(lacks(), with(&[]));
+}
+
+#[test]
 fn doctor_occupied_monitor_reports_the_rest() {
     let guest = Guest::start(Machine::Pc);
     let held = guest.monitor();

@@ -8,7 +8,11 @@ use patchbay_tests::balance::{Balancer, VIP};
 use patchbay_tests::{Done, Guest, Machine};
 use serde_json::json;
 
-const FOLDER: &str = "/proc/sys/net/ipv4/vs";
+/// Prints the settings with their files, those of IPVS without a path.
+const SETTINGS: &str = "cd /proc/sys/net/ipv4/vs; grep '' *; cd /proc/sys; \
+    grep -H '' net/ipv4/ip_forward net/ipv6/conf/all/forwarding; cd net/netfilter; \
+    grep -H '' nf_conntrack_max nf_conntrack_buckets nf_conntrack_generic_timeout \
+    nf_conntrack_icmp*_timeout nf_conntrack_tcp_timeout_* nf_conntrack_udp_timeout*";
 
 fn set(guest: &Guest, name: &str, value: &[&str]) -> Done {
     guest.patchbay(&[&["sysctl", "set", guest.id(), name], value].concat())
@@ -16,14 +20,17 @@ fn set(guest: &Guest, name: &str, value: &[&str]) -> Done {
 
 /// Reads every setting from /proc.
 fn proc_settings(guest: &Guest) -> BTreeMap<String, String> {
-    let script = format!("cd {FOLDER}; grep '' *");
     let shown = guest
-        .sandbox(&["exec", guest.id(), "--", "sh", "-c", &script])
+        .sandbox(&["exec", guest.id(), "--", "sh", "-c", SETTINGS])
         .ok();
     let rows = shown.lines().map(|line| {
         let (name, value) = line.split_once(':').unwrap();
         let numbers: Vec<&str> = value.split_whitespace().collect();
-        (name.to_owned(), numbers.join(" "))
+        let name = match name.strip_prefix("nf_") {
+            Some(name) => format!("net.netfilter.nf_{name}"),
+            None => name.replace('/', "."),
+        };
+        (name, numbers.join(" "))
     });
     rows.collect()
 }
@@ -39,6 +46,17 @@ fn listed_settings(guest: &Guest) -> BTreeMap<String, String> {
 }
 
 #[test]
+fn setting_of_forwarding_leaves_ipvs_unloaded() {
+    let guest = Guest::start(Machine::Q35);
+    set(&guest, "net.ipv4.ip_forward", &["1"]).ok();
+    assert_eq!(guest.exec("cat /proc/sys/net/ipv4/ip_forward").ok(), "1\n");
+    set(&guest, "net.netfilter.nf_conntrack_max", &["4321"]).ok();
+    let max = "cat /proc/sys/net/netfilter/nf_conntrack_max";
+    assert_eq!(guest.exec(max).ok(), "4321\n");
+    assert!(!guest.exec("cat /proc/modules").ok().contains("ip_vs"));
+}
+
+#[test]
 fn settings_match_proc_and_invalid_are_refused() {
     let guest = Guest::start(Machine::Q35);
     invalid_settings_change_nothing(&guest);
@@ -48,7 +66,7 @@ fn settings_match_proc_and_invalid_are_refused() {
 fn settings_match_proc(guest: &Guest) {
     let listed = listed_settings(guest);
     assert_eq!(listed, proc_settings(guest));
-    assert_eq!(listed.len(), 27);
+    assert_eq!(listed.len(), 46);
     // Minimum and maximum of each range, except where they would require a sync daemon.
     for (name, values) in [
         ("am_droprate", ["0", "2147483647"]),
@@ -78,6 +96,22 @@ fn settings_match_proc(guest: &Guest) {
         ("sync_sock_size", ["2147483647", "0"]),
         ("sync_threshold", ["0 2147483647", "5 0"]),
         ("sync_version", ["0", "1"]),
+        ("net.ipv4.ip_forward", ["1", "0"]),
+        ("net.ipv6.conf.all.forwarding", ["1", "0"]),
+        ("net.netfilter.nf_conntrack_buckets", ["512", "65536"]),
+        ("net.netfilter.nf_conntrack_max", ["0", "2147483647"]),
+        (
+            "net.netfilter.nf_conntrack_generic_timeout",
+            ["1", "2147483"],
+        ),
+        (
+            "net.netfilter.nf_conntrack_tcp_timeout_established",
+            ["1", "2147483"],
+        ),
+        (
+            "net.netfilter.nf_conntrack_udp_timeout_stream",
+            ["1", "2147483"],
+        ),
     ] {
         for value in values {
             let words: Vec<&str> = value.split(' ').collect();
@@ -98,7 +132,22 @@ fn invalid_settings_change_nothing(guest: &Guest) {
         ("sync_ports", &["3"], "a power of two"),
         ("conntrack", &["on"], "whole number"),
         ("../ip_forward", &["1"], "an IPVS setting"),
-        ("net.ipv4.ip_forward", &["1"], "an IPVS setting"),
+        (
+            "net.ipv4.ip_forward",
+            &["2"],
+            "net.ipv4.ip_forward is 0 or 1",
+        ),
+        ("net.ipv4.conf.all.rp_filter", &["1"], "an IPVS setting"),
+        (
+            "net.netfilter.nf_conntrack_buckets",
+            &["1000"],
+            "a multiple of 512",
+        ),
+        (
+            "net.netfilter.nf_conntrack_udp_timeout",
+            &["0"],
+            "is 1 to 2147483",
+        ),
     ] {
         let done = set(guest, name, value);
         assert_eq!((done.status, done.out.as_str()), (2, ""), "{name}: {done}");

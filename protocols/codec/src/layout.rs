@@ -2,7 +2,7 @@
 
 use patchbay_types::{FieldError, InvalidValue};
 
-use super::{change, flow, route};
+use super::{change, flow, route, sysctl};
 
 /// Kind of bulk value. Each has a separate layout number, which travels beside its bytes, so that
 /// a layout can change while agents and hosts of several releases talk to each other
@@ -24,7 +24,7 @@ pub enum Bulk {
     Flows,
     /// Routes and patterns of routes.
     Routes,
-    /// IPVS settings.
+    /// Settings of IPVS, forwarding and conntrack.
     Settings,
 }
 
@@ -36,7 +36,8 @@ impl Bulk {
             Self::Flows => flow::LAYOUT,
             Self::Routes => route::LAYOUT,
             Self::Rules => change::LAYOUT,
-            Self::Rows | Self::Settings => 0,
+            Self::Settings => sysctl::LAYOUT,
+            Self::Rows => 0,
         }
     }
 
@@ -45,7 +46,8 @@ impl Bulk {
     pub fn additions(self, layout: u32) -> &'static str {
         let of_kind: &[&str] = match self {
             Self::Rules => &change::ADDITIONS,
-            Self::Rows | Self::Settings => &[],
+            Self::Settings => &sysctl::ADDITIONS,
+            Self::Rows => &[],
             Self::Flows => &flow::ADDITIONS,
             Self::Routes => &route::ADDITIONS,
         };
@@ -73,7 +75,7 @@ impl std::fmt::Display for Bulk {
             Self::Rows => "rows of the IPVS table",
             Self::Flows => "flows",
             Self::Routes => "routes",
-            Self::Settings => "IPVS settings",
+            Self::Settings => "settings",
         })
     }
 }

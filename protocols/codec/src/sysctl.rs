@@ -1,9 +1,22 @@
-//! IPVS settings.
+//! Settings.
 
 use super::reader::{put_number, strange};
-use super::{Packed, Reader};
+use super::{Layered, Packed, Reader};
 use patchbay_types::ipvs::{Reading, Setting, Sysctl, SysctlValue};
 use patchbay_types::{FieldError, InvalidValue};
+
+/// Layout that this build writes where layout 0 doesn't suffice. It has the bytes of layout 0, whose
+/// readers know the settings of IPVS only.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// Additions of each layout, from 1.
+pub(crate) const ADDITIONS: [&str; LAYOUT as usize] = ["settings of forwarding and conntrack"];
+
+impl Layered for Reading {
+    fn layout(&self) -> u32 {
+        u32::from(!self.sysctl.is_ipvs())
+    }
+}
 
 impl Packed for Reading {
     fn pack(&self, out: &mut Vec<u8>) {
@@ -68,12 +81,16 @@ mod tests {
             }
         }
         for (bytes, field) in [
-            (&[27, 1, 0][..], "sysctl"),
+            (&[46, 1, 0][..], "sysctl"),
             (&[0, 3, 0], "value"),
             (&[0, 2, 0], "value"),
             (&[], "sysctl"),
         ] {
             assert_eq!(unpack::<Reading>(bytes).unwrap_err().field(), field);
+        }
+        for (sysctl, layout) in [(Sysctl::IPVS_CONNTRACK, 0), (Sysctl::IP_FORWARD, 1)] {
+            let value = SysctlValue::One(1);
+            assert_eq!(Reading { sysctl, value }.layout(), layout);
         }
     }
 }

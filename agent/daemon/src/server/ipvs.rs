@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchbay_codec::{Bulk, Packed as _, TableRowRef, unpack};
+use patchbay_codec::{Bulk, Layered as _, Packed as _, TableRowRef, unpack};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
 use patchbay_wire::convert::ipvs as convert;
@@ -15,7 +15,7 @@ use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
-use patchbay_netcfg::ops::ipvs::RuleFile;
+use patchbay_netcfg::ops::ipvs::{Loading, RuleFile};
 
 /// Maximum number of connections in one message.
 const MAX_CONNECTIONS: usize = 256;
@@ -94,9 +94,12 @@ impl Ipvs for Handlers {
             Ok((&netcfg.ipvs.status()?).into())
         }
 
-        "ipvs_sysctls": sysctls(netcfg, _request: wire::SysctlsRequest) -> wire::SysctlsReply {
-            let mut reply = wire::SysctlsReply::default();
-            for reading in netcfg.ipvs.sysctls()? {
+        "ipvs_sysctls": sysctls(netcfg, request: wire::SysctlsRequest) -> wire::SysctlsReply {
+            let loading = if request.loaded { Loading::Never } else { Loading::OnDemand };
+            let layout = request.max_layout.min(Bulk::Settings.layout());
+            let mut reply = wire::SysctlsReply { layout, ..wire::SysctlsReply::default() };
+            let readings = netcfg.ipvs.sysctls(loading)?;
+            for reading in readings.iter().filter(|reading| reading.layout() <= layout) {
                 reading.pack(&mut reply.readings);
             }
             Ok(reply)

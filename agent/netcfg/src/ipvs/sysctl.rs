@@ -1,16 +1,16 @@
-//! IPVS settings in `/proc/sys`.
+//! Settings in `/proc/sys`.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 
 use patchbay_types::ipvs::{Setting, Sysctl, SysctlValue};
 
-const FOLDER: &str = "/proc/sys/net/ipv4/vs";
+const FOLDER: &str = "/proc/sys";
 /// Maximum size of a file; a setting has at most two integers.
 const MAX_FILE_BYTES: u64 = 64;
 
 fn path(sysctl: Sysctl) -> String {
-    format!("{FOLDER}/{}", sysctl.name())
+    format!("{FOLDER}/{}", sysctl.full_name().replace('.', "/"))
 }
 
 /// Reads a setting; `None` if the kernel doesn't have it.

@@ -111,7 +111,7 @@ pub(crate) enum PatchbayCommand {
     /// List or delete tracked connections
     #[command(subcommand, after_help = format!("Filter options:\n{}", conntrack::help()))]
     Conntrack(ConntrackCommand),
-    /// List or change IPVS settings of a sandbox (net.ipv4.vs only)
+    /// List or change settings of a sandbox: IPVS, forwarding, limits and timeouts of conntrack
     #[command(subcommand)]
     Sysctl(SysctlCommand),
     /// Check whether hot-plug works for a sandbox and explain what is missing

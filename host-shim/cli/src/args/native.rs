@@ -266,7 +266,7 @@ pub(crate) enum SysctlCommand {
 pub(crate) struct SysctlSetArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
-    /// Name as in sysctl list; the prefix "net.ipv4.vs." is optional
+    /// Name as in sysctl list; "net.ipv4.vs." before a setting of IPVS is optional
     pub(crate) name: String,
     /// A number, or two: THRESHOLD PERIOD
     #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]

@@ -1,6 +1,6 @@
-//! Calls for the settings of IPVS.
+//! Calls for settings.
 
-use patchbay_codec::{Bulk, Packed as _, Reader, pack};
+use patchbay_codec::{Bulk, Layered as _, Packed as _, Reader, pack};
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting};
 use patchbay_wire::Feature;
@@ -9,16 +9,31 @@ use patchbay_wire::proto::ipvs as wire;
 use super::{Agent, Call, protocol_error};
 
 const CALL: Call = Call::short(Feature::Ipvs);
+/// Agents that read this layout can skip an IPVS that isn't loaded.
+const LAYOUT_OF_LOADED: u32 = 1;
 
 impl Agent {
     /// Reads the settings that the guest's kernel has.
     pub fn sysctls(&self) -> Result<Vec<Reading>, Failure> {
+        self.read_sysctls(&request())
+    }
+
+    /// Reads the settings without loading a module in the guest; `None` if the agent can't.
+    pub(crate) fn loaded_sysctls(&self) -> Result<Option<Vec<Reading>>, Failure> {
+        let greeting = self.greeting()?;
+        match greeting.require_layout(Bulk::Settings, LAYOUT_OF_LOADED) {
+            Ok(()) => {
+                let mut request = request();
+                request.loaded = true;
+                self.read_sysctls(&request).map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn read_sysctls(&self, request: &wire::SysctlsRequest) -> Result<Vec<Reading>, Failure> {
         let client = self.ipvs_client();
-        let request = wire::SysctlsRequest {
-            max_layout: Bulk::Settings.layout(),
-            ..wire::SysctlsRequest::default()
-        };
-        let reply = self.call(CALL, |context| client.sysctls(context, &request))?;
+        let reply = self.call(CALL, |context| client.sysctls(context, request))?;
         Bulk::Settings.check(reply.layout).map_err(protocol_error)?;
         let mut reader = Reader::new(&reply.readings);
         let mut readings = Vec::new();
@@ -30,12 +45,22 @@ impl Agent {
 
     /// Changes a setting.
     pub fn set_sysctl(&self, setting: &Setting) -> Result<(), Failure> {
+        let layout = setting.get().layout();
+        self.require_layout(Bulk::Settings, layout)?;
         let client = self.ipvs_client();
         let request = wire::SetSysctlRequest {
             setting: pack(setting),
+            layout,
             ..wire::SetSysctlRequest::default()
         };
         let call = |context| client.set_sysctl(context, &request);
         self.call(CALL, call).map(drop)
+    }
+}
+
+fn request() -> wire::SysctlsRequest {
+    wire::SysctlsRequest {
+        max_layout: Bulk::Settings.layout(),
+        ..wire::SysctlsRequest::default()
     }
 }

@@ -6,6 +6,8 @@ use patchbay_types::{CardTreatment, NetworkManager};
 use serde::Serialize;
 
 use super::cards::{self, Card};
+use super::examine::Requirement;
+use super::nat_status;
 use crate::agent::{Agent, Greeting};
 use crate::sandbox::{CardRecord, Sandbox};
 
@@ -51,6 +53,8 @@ pub(super) struct Answers {
     greeting: Greeting,
     /// `None` if the agent can't list them.
     managers: Option<Vec<NetworkManager>>,
+    /// Requirements of IPVS that are not met.
+    pub(super) ipvs: Vec<Requirement>,
     /// Cards with their part in the guest.
     cards: Vec<Card>,
 }
@@ -65,6 +69,7 @@ pub(super) fn query(
     Ok(Answers {
         greeting: agent.greeting()?,
         managers: agent.managers()?,
+        ipvs: nat_status::missing(&agent)?,
         cards: if cards.is_empty() {
             cards
         } else {

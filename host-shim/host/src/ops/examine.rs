@@ -292,6 +292,9 @@ impl Findings {
             let answers = info.reachable.clone().and_then(|()| query());
             self.require(AGENT, answers)
         });
+        for requirement in answers.iter().flat_map(|answers| &answers.ipvs) {
+            self.push(*requirement, None);
+        }
         let (status, claims) = agent_status::split(&sandbox.agent, answers);
         let mut managers = status.managers.iter().flatten();
         if managers.any(|manager| !manager.excludes_cards) {

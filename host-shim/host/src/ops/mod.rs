@@ -9,6 +9,7 @@ mod cards;
 mod device_names;
 mod examine;
 mod mtu;
+mod nat_status;
 mod repeat;
 mod update;
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Conflict, Sysctl, TooManyRules};
+use patchbay_types::ipvs::{Change, Conflict, Reading, Sysctl, TooManyRules};
 
 use crate::modules;
 use patchbay_netlink::KernelError;
@@ -26,11 +26,14 @@ pub enum Error {
     #[error("could not read the IPVS tables in /proc")]
     Proc(#[source] std::io::Error),
     /// The kernel doesn't have the setting.
-    #[error("this guest's kernel has no setting net.ipv4.vs.{}", .0.name())]
+    #[error("this guest's kernel has no setting {}", .0.full_name())]
     NoSysctl(Sysctl),
     /// The setting could not be read or changed.
-    #[error("the kernel refused net.ipv4.vs.{}", .0.name())]
+    #[error("the kernel refused {}", .0.full_name())]
     Sysctl(Sysctl, #[source] std::io::Error),
+    /// The setting has another value than the one written.
+    #[error("the kernel set {} to {}", .0.sysctl.full_name(), .0.value)]
+    OtherValue(Reading),
     /// The kernel refused a change.
     #[error("could not {step}: {reason}")]
     Refused {
@@ -128,6 +131,7 @@ impl Error {
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
             Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
+            Self::OtherValue(_) => Kind::Kernel,
             Self::Conflict(conflict) => conflict.kind(),
             Self::NotEmpty(_) => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,

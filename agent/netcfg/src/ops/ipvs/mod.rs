@@ -7,7 +7,7 @@ mod restore;
 mod rule_count;
 mod undo_log;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,18 @@ use undo_log::UndoLogPath;
 
 pub use error::Error;
 pub use restore::RuleFile;
+
+/// Prefix of the settings of the module `nf_conntrack`.
+const CONNTRACK_PREFIX: &str = "net.netfilter.";
+
+/// Treatment of an IPVS that isn't loaded yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// It is loaded.
+    OnDemand,
+    /// It isn't loaded, and has no settings.
+    Never,
+}
 
 /// State of the operations; a single lock guards it.
 #[derive(Debug)]
@@ -135,8 +147,10 @@ impl IpvsOps {
     }
 
     /// Returns the settings that this kernel has.
-    pub fn sysctls(&self) -> Result<Vec<Reading>, Error> {
-        self.lock().ipvs()?;
+    pub fn sysctls(&self, ipvs: Loading) -> Result<Vec<Reading>, Error> {
+        if ipvs == Loading::OnDemand {
+            self.lock().ipvs()?;
+        }
         let read = |sysctl| match sysctl::read(sysctl) {
             Ok(value) => value.map(|value| Ok(Reading { sysctl, value })),
             Err(error) => Some(Err(Error::Sysctl(sysctl, error))),
@@ -146,12 +160,23 @@ impl IpvsOps {
 
     /// Changes a setting.
     pub fn set_sysctl(&self, setting: &Setting) -> Result<(), Error> {
-        self.lock().ipvs()?;
         let sysctl = setting.get().sysctl;
-        sysctl::write(setting).map_err(|error| match error.kind() {
+        if sysctl.is_ipvs() {
+            self.lock().ipvs()?;
+        } else if sysctl.full_name().starts_with(CONNTRACK_PREFIX) {
+            self.lock().modules.load("nf_conntrack")?;
+        }
+        let failed = |error: io::Error| match error.kind() {
             ErrorKind::NotFound => Error::NoSysctl(sysctl),
             _ => Error::Sysctl(sysctl, error),
-        })
+        };
+        sysctl::write(setting).map_err(failed)?;
+        let value = sysctl::read(sysctl).map_err(failed)?;
+        let value = value.ok_or(Error::NoSysctl(sysctl))?;
+        if value != setting.get().value {
+            return Err(Error::OtherValue(Reading { sysctl, value }));
+        }
+        Ok(())
     }
 
     /// A panic in another thread leaves the sockets usable.

@@ -1,8 +1,9 @@
-//! IPVS settings: the files in `/proc/sys/net/ipv4/vs`.
+//! Settings of IPVS (`/proc/sys/net/ipv4/vs`), of forwarding, and of the size and timeouts of conntrack.
 //!
-//! Ranges are those of the kernel's documentation (ipvs-sysctl). It has none for `amemthresh`,
-//! `am_droprate`, `sync_qlen_max`, `sync_sock_size`, `sync_refresh_period` and `conn_reuse_mode`.
-//! The kernel accepts more values for most settings, and misinterprets them.
+//! Ranges are those of the kernel's documentation (ipvs-sysctl, ip-sysctl, nf_conntrack-sysctl). It has
+//! none for `amemthresh`, `am_droprate`, `sync_qlen_max`, `sync_sock_size`, `sync_refresh_period`,
+//! `conn_reuse_mode`, and for the numbers of conntrack. The kernel accepts more values for most
+//! settings, and misinterprets them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,26 +19,35 @@ pub struct Sysctl(u8);
 enum Legal {
     /// 0 to this number.
     UpTo(i64),
+    /// 1 to this number.
+    From1To(i64),
     /// A power of two: the kernel spreads connections over ports by their low bits.
     PowerOfTwo(i64),
+    /// A multiple of this number, to which the kernel rounds, up to the second one.
+    MultipleOf(i64, i64),
     /// A threshold and a period, which is 0 or larger than the threshold.
     Threshold,
 }
 
-use Legal::{PowerOfTwo, Threshold, UpTo};
+use Legal::{From1To, MultipleOf, PowerOfTwo, Threshold, UpTo};
 
 /// Maximum of a C `int`.
 const INT: i64 = i32::MAX as i64;
 /// Maximum in seconds: an `int` of jiffies on every kernel.
 const SECONDS: i64 = INT / 1000;
 const FLAG: Legal = UpTo(1);
+/// A timeout of 0 would end flows at once.
+const TIMEOUT: Legal = From1To(SECONDS);
+/// Buckets in a page of 4 KiB, and 32 MiB of them.
+const BUCKETS: Legal = MultipleOf(512, 4 << 20);
 
-/// Name of the file, legal values, effect.
+/// Name, which is that of the file for a setting of IPVS; legal values, effect.
 type Row = (&'static str, Legal, &'static str);
 
-/// Settings by name. Positions are part of the wire format: new settings are added at the end.
+/// Settings by name, those of IPVS first. Positions are part of the wire format: new settings are added
+/// at the end.
 #[rustfmt::skip]
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 46] = [
     ("am_droprate", UpTo(INT), "with drop_packet 3, one in this many packets is dropped"),
     ("amemthresh", UpTo(INT), "number of free pages below which the automatic defences act"),
     ("backup_only", FLAG, "a backup of the sync daemon does not forward"),
@@ -71,10 +81,58 @@ const TABLE: [Row; 27] = [
     ("sync_threshold", Threshold,
         "packets before a connection is synchronised (THRESHOLD), then packets per sync (PERIOD)"),
     ("sync_version", FLAG, "version of the synchronisation protocol to send"),
+    ("net.ipv4.ip_forward", FLAG,
+        "IPv4 packets are forwarded, which NAT needs; a change resets other settings of interfaces"),
+    ("net.ipv6.conf.all.forwarding", FLAG,
+        "IPv6 packets are forwarded, which NAT needs; stops SLAAC unless accept_ra is 2"),
+    ("net.netfilter.nf_conntrack_buckets", BUCKETS, "size of the hash table of flows"),
+    ("net.netfilter.nf_conntrack_generic_timeout", TIMEOUT,
+        "seconds until a flow of another protocol expires"),
+    ("net.netfilter.nf_conntrack_icmp_timeout", TIMEOUT, "seconds until a flow of ICMP expires"),
+    ("net.netfilter.nf_conntrack_icmpv6_timeout", TIMEOUT,
+        "seconds until a flow of ICMPv6 expires"),
+    ("net.netfilter.nf_conntrack_max", UpTo(INT), "maximum number of flows; 0: no limit"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_close", TIMEOUT,
+        "seconds until a flow in the state CLOSE expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_close_wait", TIMEOUT,
+        "seconds until a flow in the state CLOSE_WAIT expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_established", TIMEOUT,
+        "seconds until a flow in the state ESTABLISHED expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_fin_wait", TIMEOUT,
+        "seconds until a flow in the state FIN_WAIT expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_last_ack", TIMEOUT,
+        "seconds until a flow in the state LAST_ACK expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_max_retrans", TIMEOUT,
+        "seconds until a flow with too many retransmissions expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_syn_recv", TIMEOUT,
+        "seconds until a flow in the state SYN_RECV expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_syn_sent", TIMEOUT,
+        "seconds until a flow in the state SYN_SENT expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_time_wait", TIMEOUT,
+        "seconds until a flow in the state TIME_WAIT expires"),
+    ("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", TIMEOUT,
+        "seconds until a flow with unacknowledged data expires"),
+    ("net.netfilter.nf_conntrack_udp_timeout", TIMEOUT,
+        "seconds until a flow of UDP without an answer expires"),
+    ("net.netfilter.nf_conntrack_udp_timeout_stream", TIMEOUT,
+        "seconds until a flow of UDP with answers expires"),
 ];
 
+/// Number of settings of IPVS, which are the first of the table. Agents of the first release know no others.
+const IPVS: usize = 27;
+const IPVS_PREFIX: &str = "net.ipv4.vs.";
+
 impl Sysctl {
-    /// Returns all settings by name.
+    /// Whether IPVS forwards IPv4 packets to other machines.
+    pub const IP_FORWARD: Self = Self(27);
+    /// The same for IPv6.
+    pub const IP6_FORWARD: Self = Self(28);
+    /// Whether conntrack tracks the connections of IPVS.
+    pub const IPVS_CONNTRACK: Self = Self(5);
+    /// Whether connections end with their real server.
+    pub const EXPIRE_NODEST_CONN: Self = Self(8);
+
+    /// Returns all settings: those of IPVS by name, then the others by name.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map(Self).take(TABLE.len())
     }
@@ -89,10 +147,23 @@ impl Sysctl {
         self.0
     }
 
-    /// Returns the name of the file.
+    /// Returns the name of lists: that of the file for a setting of IPVS, else the full name.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().0
+    }
+
+    /// Returns whether this is a setting of IPVS.
+    #[must_use]
+    pub fn is_ipvs(self) -> bool {
+        usize::from(self.0) < IPVS
+    }
+
+    /// Returns the name for `sysctl -w`.
+    #[must_use]
+    pub fn full_name(self) -> String {
+        let prefix = if self.is_ipvs() { IPVS_PREFIX } else { "" };
+        format!("{prefix}{}", self.name())
     }
 
     /// Describes the legal values.
@@ -123,9 +194,13 @@ impl FromStr for Sysctl {
     type Err = InvalidValue;
 
     fn from_str(name: &str) -> Result<Self, InvalidValue> {
-        let short = name.strip_prefix("net.ipv4.vs.").unwrap_or(name);
-        let found = Self::all().find(|sysctl| sysctl.name() == short);
-        let rule = "it must be an IPVS setting, see sysctl list";
+        let short = name.strip_prefix(IPVS_PREFIX).unwrap_or(name);
+        let found = Self::all().find(|sysctl| {
+            let wanted = if sysctl.is_ipvs() { short } else { name };
+            sysctl.name() == wanted
+        });
+        let rule = "it must be an IPVS setting, net.ipv4.ip_forward, net.ipv6.conf.all.forwarding \
+                    or a limit of conntrack, see sysctl list";
         found.ok_or_else(|| InvalidValue::new(name, rule))
     }
 }
@@ -135,6 +210,8 @@ impl fmt::Display for Legal {
         match self {
             UpTo(1) => write!(f, "0 or 1"),
             UpTo(most) => write!(f, "0 to {most}"),
+            From1To(most) => write!(f, "1 to {most}"),
+            MultipleOf(unit, most) => write!(f, "a multiple of {unit}, {unit} to {most}"),
             PowerOfTwo(most) => write!(f, "a power of two, 1 to {most}"),
             Threshold => write!(
                 f,
@@ -148,6 +225,10 @@ impl Legal {
     fn takes(self, value: SysctlValue) -> bool {
         match (self, value) {
             (UpTo(most), SysctlValue::One(number)) => (0..=most).contains(&number),
+            (From1To(most), SysctlValue::One(number)) => (1..=most).contains(&number),
+            (MultipleOf(unit, most), SysctlValue::One(number)) => {
+                (unit..=most).contains(&number) && number % unit == 0
+            }
             (PowerOfTwo(most), SysctlValue::One(number)) => {
                 (1..=most).contains(&number) && number.count_ones() == 1
             }

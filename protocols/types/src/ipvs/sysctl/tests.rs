@@ -7,12 +7,30 @@ fn sysctl_numbers_and_names_agree() {
         assert_eq!(Sysctl::try_from(number), Ok(sysctl));
         assert_eq!(sysctl.name().parse(), Ok(sysctl));
     }
-    assert!(TABLE.is_sorted_by_key(|(name, ..)| name));
-    assert!(Sysctl::try_from(27).is_err());
+    let (ipvs, others) = TABLE.split_at(IPVS);
+    assert!(ipvs.is_sorted_by_key(|(name, ..)| name));
+    assert!(others.is_sorted_by_key(|(name, ..)| name));
+    assert!(Sysctl::try_from(46).is_err());
     // Numbers on the wire.
     assert_eq!("net.ipv4.vs.conntrack".parse(), Ok(Sysctl(5)));
     assert_eq!("sync_version".parse(), Ok(Sysctl(26)));
-    for name in ["", "../conntrack", "net.ipv4.ip_forward", "debug_level"] {
+    for (sysctl, name) in [
+        (Sysctl::IPVS_CONNTRACK, "net.ipv4.vs.conntrack"),
+        (Sysctl::EXPIRE_NODEST_CONN, "net.ipv4.vs.expire_nodest_conn"),
+        (Sysctl::IP_FORWARD, "net.ipv4.ip_forward"),
+        (Sysctl::IP6_FORWARD, "net.ipv6.conf.all.forwarding"),
+    ] {
+        assert_eq!(name.parse(), Ok(sysctl));
+        assert_eq!(sysctl.full_name(), name);
+    }
+    for name in [
+        "",
+        "../conntrack",
+        "ip_forward",
+        "net.ipv4.vs.net.ipv4.ip_forward",
+        "net.ipv4.conf.all.rp_filter",
+        "debug_level",
+    ] {
         let error = name.parse::<Sysctl>().unwrap_err();
         assert!(error.to_string().contains("an IPVS setting"), "{error}");
     }
@@ -32,6 +50,9 @@ fn setting_outside_its_range_is_refused() {
         ("sync_threshold", "3 50"),
         ("sync_threshold", "3\t0\n"),
         ("amemthresh", "2147483647"),
+        ("net.netfilter.nf_conntrack_max", "0"),
+        ("net.netfilter.nf_conntrack_buckets", "4194304"),
+        ("net.netfilter.nf_conntrack_udp_timeout", "1"),
     ] {
         assert!(set(name, value).is_ok(), "{name} {value}");
     }
@@ -46,6 +67,20 @@ fn setting_outside_its_range_is_refused() {
         ("sync_threshold", "50 3", "THRESHOLD below PERIOD"),
         ("sync_threshold", "-1 3", "THRESHOLD PERIOD"),
         ("amemthresh", "2147483648", "0 to 2147483647"),
+        ("net.ipv4.ip_forward", "2", "net.ipv4.ip_forward is 0 or 1"),
+        ("net.ipv6.conf.all.forwarding", "2", "0 or 1"),
+        ("net.netfilter.nf_conntrack_max", "2147483648", "0 to"),
+        (
+            "net.netfilter.nf_conntrack_buckets",
+            "513",
+            "multiple of 512",
+        ),
+        ("net.netfilter.nf_conntrack_buckets", "0", "multiple of 512"),
+        (
+            "net.netfilter.nf_conntrack_udp_timeout",
+            "0",
+            "1 to 2147483",
+        ),
         ("conntrack", "yes", "a whole number, or two"),
         ("conntrack", "", "a whole number, or two"),
         ("conntrack", "1 2 3", "a whole number, or two"),
