@@ -36,6 +36,7 @@ mod neighbors;
 mod net_vectors;
 mod others;
 mod plug;
+mod qemu_wrapper;
 mod random;
 mod removal;
 mod route_lists;

@@ -1,24 +1,37 @@
 //! The `patchbay` command: arguments, JSON documents, commands and output on top of
-//! `patchbay-host`.
+//! `patchbay-host`. Under another name the same program is the wrapper of QEMU.
 
 mod args;
 mod commands;
 mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+mod host_file;
 mod input;
 mod kata_messages;
 mod name_service;
 mod output;
+mod qemu_wrapper;
 mod timings;
 
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Parses the command line, runs the command and prints its outcome.
+/// Runs the program that the file name of the command selects.
 #[must_use]
 pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
-    let args = args::CommandLine::parse_with_trailing_options(&line);
+    let name = line.first().and_then(|path| Path::new(path).file_name());
+    match name.and_then(OsStr::to_str) {
+        Some(qemu_wrapper::NAME) => qemu_wrapper::run(&line[1..]),
+        _ => command(&line),
+    }
+}
+
+/// Parses the command line, runs the command and prints its outcome.
+fn command(line: &[OsString]) -> ExitCode {
+    let args = args::CommandLine::parse_with_trailing_options(line);
     let timings = args.timings.then(timings::Timings::start);
     events::collect(timings.clone());
     let code = commands::run(&args).print();

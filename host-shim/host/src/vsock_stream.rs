@@ -109,7 +109,7 @@ pub fn has_lost_worker(pid: u32) -> bool {
 }
 
 /// Maximum length of `sun_path` without its closing NUL.
-const MAX_PATH_BYTES: usize = 107;
+pub(crate) const MAX_PATH_BYTES: usize = 107;
 
 /// Connects to a Unix socket, also if its path exceeds the limit of socket addresses, as in the
 /// bundles of containerd.

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use super::unplug::restore_tap;
-use crate::sandbox::{Journal, Lock, StateDir};
+use crate::sandbox::{Journal, Lock, StateDir, second_monitor};
 
-/// Removes the locks and journals of machines that have ended from the run directory, and restores the
-/// TAPs of their cards.
+/// Removes the locks, journals and second monitors of machines that have ended from the run directory,
+/// and restores the TAPs of their cards.
 pub fn collect(run_dir: &Path) {
+    second_monitor::collect(run_dir);
     for state in StateDir::all(run_dir) {
         let Some(_lock) = Lock::take_ended(&state) else {
             continue;

@@ -15,8 +15,8 @@ pub(crate) enum Error {
     Connect { path: PathBuf, source: io::Error },
     #[error(
         "the monitor {} gave no greeting in {} s: QEMU is stopped, or another program is connected, \
-         as Kata's shim is to its qmp.sock (a monitor serves one client; enable_debug = true and \
-         extra_monitor_socket = \"qmp\" in Kata's configuration add another one)",
+         as Kata's shim is to its qmp.sock (a monitor serves one client; patchbay-qemu adds another \
+         one, and with Kata's Go runtime enable_debug = true and extra_monitor_socket = \"qmp\" do)",
         path.display(), waited.as_secs()
     )]
     Busy { path: PathBuf, waited: Duration },

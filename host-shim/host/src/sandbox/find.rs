@@ -7,10 +7,9 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{Candidate, MatchKind, SandboxId};
-use super::kata;
 use super::machine::no_monitor;
 use super::registry::{self, SandboxFile, netns_path};
-use super::{Lookup, MachineAccess, Sandbox};
+use super::{Lookup, MachineAccess, Sandbox, files, kata, second_monitor};
 use crate::process::Process;
 use crate::{kata_messages, vsock_stream};
 
@@ -46,8 +45,15 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
             (folder, access, pid)
         }
         Some(runtime) => {
-            let state = lookup.run_dir.join(".kata").join(id.as_str());
-            (state, runtime.read(&folder, &id)?, None)
+            let state = lookup.run_dir.join(second_monitor::FOLDER);
+            let state = state.join(id.as_str());
+            let mut access = runtime.read(&folder, &id)?;
+            let second = second_monitor::socket(&state);
+            // No shim holds this one.
+            if files::exists(&second)? {
+                access.qmp = second;
+            }
+            (state, access, None)
         }
     };
     let MachineAccess { qmp, agent, netns } = access;

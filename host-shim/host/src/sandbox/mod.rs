@@ -11,6 +11,7 @@ mod link_record;
 mod lock;
 mod machine;
 mod registry;
+pub mod second_monitor;
 mod tap_record;
 
 use std::path::PathBuf;

@@ -95,6 +95,20 @@ fn go_runtime_files_describe_the_sandbox() {
 }
 
 #[test]
+fn monitor_of_wrapper_is_preferred() {
+    let host = Host::new();
+    host.go("run/vc", GO);
+    host.write(&format!("run/vc/vm/{GO}/extra-monitor.sock"), "");
+    host.rust(RUST, r#"{"hypervisor_type":"qemu","netns":"/run/netns/a"}"#);
+    for id in [GO, RUST] {
+        let own = format!("patchbay/.kata/{id}/qmp.sock");
+        assert_ne!(host.find(id).unwrap().qmp, host.path(&own));
+        host.write(&own, "");
+        assert_eq!(host.find(id).unwrap().qmp, host.path(&own));
+    }
+}
+
+#[test]
 fn older_and_rootless_runtimes_are_found() {
     for vc in ["var/lib/vc", "user/run/vc"] {
         let host = Host::new();
