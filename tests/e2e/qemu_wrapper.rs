@@ -184,7 +184,7 @@ fn wrapper_passes_words_on() {
     let expected = format!("{} -qmp {} {port}\n", words.join(" "), host.monitor_word());
     assert_eq!(host.words(&words).ok(), expected);
     for probe in [
-        &["--version"][..],
+        &["-version"][..],
         &["-machine", "none", "-qmp", "stdio"],
         &[],
     ] {
