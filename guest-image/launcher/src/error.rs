@@ -66,8 +66,8 @@ pub(crate) enum Error {
         program: &'static str,
         hint: &'static str,
     },
-    #[error("could not open the network namespace {}", .path.display())]
-    Netns { path: PathBuf, source: io::Error },
+    #[error("{}", .0.line())]
+    Netns(Failure),
     #[error("the socket path {} is longer than 107 bytes: choose a shorter --run-dir", .0.display())]
     PathTooLong(PathBuf),
     #[error("could not catch signals")]
@@ -125,7 +125,7 @@ impl Error {
     /// Returns the kind, which determines the exit code as for `patchbay`.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Ambiguous { .. } | Self::PathTooLong(_) | Self::Netns { .. } => Kind::Invalid,
+            Self::Ambiguous { .. } | Self::PathTooLong(_) | Self::Netns(_) => Kind::Invalid,
             Self::NotFound(_) | Self::NotRunning(_) => Kind::NotFound,
             Self::Exists(_) => Kind::Exists,
             Self::NoTools(_) => Kind::Unsupported,
@@ -193,11 +193,8 @@ mod tests {
 
     #[test]
     fn message_includes_causes() {
-        let error = Error::Netns {
-            path: "/run/netns/x".into(),
-            source: io::ErrorKind::NotFound.into(),
-        };
-        let expected = "could not open the network namespace /run/netns/x: entity not found";
+        let error = Error::Signals(io::ErrorKind::NotFound.into());
+        let expected = "could not catch signals: entity not found";
         assert_eq!(error.lines(), [expected]);
     }
 

@@ -45,7 +45,7 @@ mod guest;
 mod hotplug;
 pub mod json;
 mod kata_messages;
-mod netns;
+pub mod netns;
 pub mod ops;
 pub mod process;
 mod qmp;

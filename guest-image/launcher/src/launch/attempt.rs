@@ -6,6 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
+use patchbay_host::netns::Netns;
 use patchbay_host::sandbox::{SandboxFile, SandboxId};
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
@@ -28,6 +29,7 @@ pub(super) struct StartPlan {
     /// Program that serves vsock if the kernel does not.
     pub(super) daemon: Option<PathBuf>,
     pub(super) agent: Endpoint,
+    pub(super) netns: Option<Netns>,
     pub(super) timeout: Duration,
 }
 
@@ -60,12 +62,11 @@ impl Attempt<'_> {
             let socket = self.folder.file(VHOST);
             self.wait_until(|| socket.exists())?;
         }
-        let netns = self.record.netns.clone();
         let qemu = ProgramSpec {
             path: &plan.qemu,
             arguments: &plan.arguments,
             log: self.folder.file(QEMU_LOG),
-            netns: netns.as_deref(),
+            netns: plan.netns.as_ref(),
         };
         let pid = self.spawn(ProcessRole::Qemu, &qemu)?;
         // vhost-device-vsock 0.3 can lose a connection made before the guest has its driver, and all
@@ -87,7 +88,7 @@ impl Attempt<'_> {
         let file = SandboxFile {
             qmp: self.folder.file(QMP),
             agent: plan.agent.to_string(),
-            netns,
+            netns: self.record.netns.clone(),
             pid: Some(pid),
         };
         self.folder.write(SandboxFile::NAME, &file)?;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::SigSet;
+use patchbay_host::netns::Netns;
 
 use crate::error::Error;
 
@@ -21,7 +21,7 @@ pub(super) struct ProgramSpec<'a> {
     /// File for its standard output and error.
     pub(super) log: PathBuf,
     /// Network namespace of the process; `None`: the launcher's.
-    pub(super) netns: Option<&'a Path>,
+    pub(super) netns: Option<&'a Netns>,
 }
 
 /// Waits for a line, then executes the program. If the launcher dies before it has recorded the process
@@ -61,13 +61,14 @@ impl GatedChild {
 }
 
 /// Spawns from a separate thread, whose namespace and signal mask the child inherits.
-fn spawn_inside(command: &mut Command, netns: Option<&Path>) -> io::Result<Child> {
-    let spawn = || {
-        if let Some(netns) = netns {
-            setns(File::open(netns)?, CloneFlags::CLONE_NEWNET)?;
-        }
+fn spawn_inside(command: &mut Command, netns: Option<&Netns>) -> io::Result<Child> {
+    let mut spawn = || {
         SigSet::empty().thread_set_mask()?;
         command.spawn()
+    };
+    let spawn = || match netns {
+        Some(netns) => netns.run(spawn),
+        None => spawn(),
     };
     thread::scope(|scope| scope.spawn(spawn).join())
         .unwrap_or_else(|_| Err(io::Error::other("the spawning thread panicked")))
@@ -90,19 +91,19 @@ mod tests {
     use crate::launch::processes::{ProcessRecord, ProcessRole};
 
     /// Starts `touch marker` in `folder`.
-    fn spawn_touch(folder: &Path, netns: Option<&Path>) -> io::Result<GatedChild> {
+    fn spawn_touch(folder: &Path) -> io::Result<GatedChild> {
         GatedChild::spawn(&ProgramSpec {
             path: Path::new("/usr/bin/touch"),
             arguments: &[folder.join("marker").into()],
             log: folder.join("log"),
-            netns,
+            netns: None,
         })
     }
 
     #[test]
     fn released_child_runs_program() {
         let folder = tempfile::tempdir().unwrap();
-        let gated = spawn_touch(folder.path(), None).unwrap();
+        let gated = spawn_touch(folder.path()).unwrap();
         assert!(!folder.path().join("marker").exists());
         assert!(gated.release().unwrap().wait().unwrap().success());
         assert!(folder.path().join("marker").exists());
@@ -111,18 +112,10 @@ mod tests {
     #[test]
     fn dropped_child_ends_without_program() {
         let folder = tempfile::tempdir().unwrap();
-        let gated = spawn_touch(folder.path(), None).unwrap();
+        let gated = spawn_touch(folder.path()).unwrap();
         let process = ProcessRecord::of(ProcessRole::Qemu, gated.id()).unwrap();
         drop(gated);
         assert!(process.wait_for_end(Duration::from_secs(10)));
         assert!(!folder.path().join("marker").exists());
-    }
-
-    #[test]
-    fn spawn_in_missing_namespace_fails() {
-        let folder = tempfile::tempdir().unwrap();
-        let netns = Some(Path::new("/nonexistent/netns"));
-        let error = spawn_touch(folder.path(), netns).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

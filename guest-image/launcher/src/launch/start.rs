@@ -1,8 +1,8 @@
 //! `start`: checks prerequisites, claims the id, then starts the processes.
 
-use std::fs::File;
 use std::time::Instant;
 
+use patchbay_host::netns::Netns;
 use patchbay_types::endpoint::Endpoint;
 
 use super::accel;
@@ -52,12 +52,8 @@ fn plan(
     note: &mut dyn FnMut(&str),
 ) -> Result<StartPlan, Error> {
     folder.check_socket_paths()?;
-    if let Some(path) = &options.netns {
-        File::open(path).map_err(|source| Error::Netns {
-            path: path.clone(),
-            source,
-        })?;
-    }
+    let netns = options.netns.as_deref().map(Netns::open).transpose();
+    let netns = netns.map_err(Error::Netns)?;
     let qemu = find_program(QEMU, "Debian package qemu-system-x86")?;
     let agent = vsock::choose(&folder.file(VSOCK));
     let daemon = match agent {
@@ -81,6 +77,7 @@ fn plan(
         qemu,
         daemon,
         agent,
+        netns,
         timeout: options.timeout,
     })
 }

@@ -15,7 +15,6 @@ pub fn collect(run_dir: &Path) {
             continue;
         };
         for card in Journal::at(state.path()).cards().unwrap_or_default() {
-            // Fails if the network namespace is gone, and the TAP with it.
             let _ = restore_tap(&card, None);
         }
         // A later command tries again.
@@ -30,7 +29,7 @@ mod tests {
 
     use super::super::tap::tests::{in_netns, ip};
     use super::*;
-    use crate::netns::{HostLinkState, Namespace};
+    use crate::netns::{HostLinkState, Links, Netns};
     use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, SavedTap};
 
     const BEFORE: HostLinkState = HostLinkState {
@@ -49,6 +48,7 @@ mod tests {
             name: "eth1".parse().unwrap(),
             device: tap.parse().unwrap(),
             netns: Some(PathBuf::from("/proc/thread-self/ns/net")),
+            netns_id: Some(Netns::current().unwrap().id()),
             owner: None,
             suffix: "5f".to_owned(),
             fds: Vec::new(),
@@ -79,7 +79,7 @@ mod tests {
             collect(run_dir.path());
             assert!(running.path().exists());
             assert!(!ended.path().exists());
-            let namespace = Namespace::open(None).unwrap();
+            let namespace = Links::open(Netns::current().unwrap()).unwrap();
             let link = |name: &str| namespace.link(&name.parse().unwrap()).unwrap().unwrap();
             assert_eq!(link("ended").state, BEFORE);
             assert_eq!(link("running").state.mtu, 9000);

@@ -15,8 +15,10 @@ use patchbay_types::failure::{Failure, Kind};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::LockedSandbox;
+use super::card_netns;
 use super::inventory::InventoryNic;
-use super::tap::{self, TAP, Tap};
+use super::tap::Tap;
+use super::tap::tun::{self, TAP};
 use super::unplug::device_ids;
 use crate::qmp::command::HumanMonitorCommand;
 use crate::qmp::{Error, Session};
@@ -103,7 +105,7 @@ impl TapBackends {
         };
         for queue in queues.iter().filter(|queue| queue.tap.is_none()) {
             let file = pidfd_getfd(qemu.as_fd(), queue.fd, PidfdGetfdFlags::empty())?;
-            name = tap::attach(file, &name, flags)?;
+            name = tun::attach(file, &name, flags)?;
         }
         Ok(())
     }
@@ -155,10 +157,13 @@ pub(super) fn prepare_unplug(
             refusal(kind).with_cause(error.to_string())
         }),
         TapState::Unknown => {
-            let netns = card.netns.as_deref().or(locked.sandbox.netns.as_deref());
-            let tap = Tap::new(netns, &card.device)?;
+            let netns = card_netns::open(Some(card), locked.sandbox.netns.as_deref())?;
+            let exists = match netns {
+                Some(netns) => Tap::new(netns, &card.device)?.exists()?,
+                None => false,
+            };
             let id = CardRecord::device_id(&card.name);
-            if tap.exists()? || !device_ids(locked.qmp()?)?.contains(&id) {
+            if exists || !device_ids(locked.qmp()?)?.contains(&id) {
                 return Ok(());
             }
             Err(refusal(Kind::Denied))
@@ -190,8 +195,14 @@ pub(crate) fn card_tap(
             None => return Ok(None),
         },
     };
-    let own = record.and_then(|record| record.netns.as_deref());
-    let tap = Tap::new(own.or(locked.sandbox.netns.as_deref()), &device)?;
+    let Some(netns) = card_netns::open(record, locked.sandbox.netns.as_deref())? else {
+        let message = format!(
+            "the network namespace of the TAP device '{device}' of the card {name} was deleted, or its name \
+             leads to another one: plug the card again"
+        );
+        return Err(Failure::new(Kind::NotFound, message));
+    };
+    let tap = Tap::new(netns, &device)?;
     if tap.exists()? {
         return Ok(Some(tap));
     }
@@ -304,7 +315,7 @@ mod tests {
         in_netns(|device, tap| {
             let (queues, _) = tap.open(QueuePairs::try_from(2).unwrap()).unwrap();
             ip(&["link", "del", device.as_str()]);
-            tap::attach(&queues[0], "pb-gone7", TAP | libc::IFF_MULTI_QUEUE).unwrap();
+            tun::attach(&queues[0], "pb-gone7", TAP | libc::IFF_MULTI_QUEUE).unwrap();
             let backends = backends(&queues);
             backends.attach_placeholder("n").unwrap();
             assert_eq!(taps(&backends), ["pb-gone7", "pb-gone7"]);

@@ -86,6 +86,7 @@ impl<'a> LockedSandbox<'a> {
                 name: name.clone(),
                 device: name.into(),
                 netns: None,
+                netns_id: None,
                 owner: None,
                 suffix: suffix.unwrap_or_default().to_owned(),
                 fds: Vec::new(),

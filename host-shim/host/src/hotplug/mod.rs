@@ -4,6 +4,7 @@
 //! path: [`remove`] removes everything that the journal knows of a card, in whatever state it is.
 //! It also unplugs a card and finishes what a process that died had begun.
 
+mod card_netns;
 mod collect;
 mod descriptors;
 mod detached;

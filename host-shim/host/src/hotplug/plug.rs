@@ -14,7 +14,7 @@ use super::tap::Tap;
 use super::vhost_user::VhostUserBackend;
 use crate::card::{Backend, CardRequest};
 use crate::guest::Guest;
-use crate::netns::HostLinkState;
+use crate::netns::{HostLinkState, Netns};
 use crate::process::Process;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
@@ -43,6 +43,10 @@ pub(crate) fn plug(
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
         netns: locked.sandbox.netns.clone(),
+        netns_id: match &prepared {
+            PreparedBackend::Tap(tap, _) => Some(tap.netns()),
+            PreparedBackend::VhostUser(_) => None,
+        },
         owner: Process::current(),
         suffix,
         fds: match &prepared {
@@ -96,7 +100,8 @@ fn prepare<'a>(
     let pairs = queue_pairs(request);
     match &request.backend {
         Backend::Tap => {
-            let tap = Tap::new(locked.sandbox.netns.as_deref(), &request.device)?;
+            let netns = Netns::open_or_current(locked.sandbox.netns.as_deref())?;
+            let tap = Tap::new(netns, &request.device)?;
             let (queues, before) = tap.open(pairs)?;
             let descriptors = Descriptors::new(suffix, queues);
             let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);

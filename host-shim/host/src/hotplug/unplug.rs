@@ -6,6 +6,7 @@ use patchbay_types::IfName;
 use patchbay_types::failure::Failure;
 
 use super::LockedSandbox;
+use super::card_netns;
 use super::tap::Tap;
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
@@ -48,13 +49,20 @@ pub(super) fn remove_backend(
     locked.journal.remove(&card.name)
 }
 
-/// Restores a TAP that existed before its card. Cards of release 0.1.0 don't record its namespace,
-/// which is that of the sandbox.
+/// Restores a TAP that existed before its card, unless it was deleted with its namespace.
 pub(super) fn restore_tap(card: &CardRecord, sandbox_netns: Option<&Path>) -> Result<(), Failure> {
     let BackendRecord::ExistingTap(before) = card.backend else {
         return Ok(());
     };
-    let netns = card.netns.as_deref().or(sandbox_netns);
+    let Some(netns) = card_netns::open(Some(card), sandbox_netns)? else {
+        tracing::warn!(
+            "the TAP device '{}' of the card {} was not restored: its network namespace was deleted, or is \
+             not the one that this command finds",
+            card.device,
+            card.name
+        );
+        return Ok(());
+    };
     Tap::new(netns, &card.device)?.restore(before)
 }
 
@@ -71,4 +79,76 @@ pub(super) fn device_ids(qmp: &mut Session) -> Result<Vec<String>, Error> {
         path: "/machine/peripheral",
     })?;
     Ok(devices.into_iter().map(|device| device.name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::super::tap::tests::{in_netns, ip};
+    use super::*;
+    use crate::netns::{HostLinkState, Links, Netns};
+    use crate::sandbox::SavedTap;
+    use crate::sandbox::tests::card;
+
+    /// Adds a TAP that is up, and returns the record of a card to which it belongs if it is in the
+    /// namespace `netns`.
+    fn card_with_tap(netns: Option<Netns>) -> CardRecord {
+        ip(&["tuntap", "add", "tap1", "mode", "tap"]);
+        ip(&["link", "set", "tap1", "mtu", "9000", "up"]);
+        CardRecord {
+            netns: Some("/proc/thread-self/ns/net".into()),
+            netns_id: netns.map(|netns| netns.id()),
+            backend: BackendRecord::ExistingTap(SavedTap {
+                state: HostLinkState {
+                    mtu: 1500,
+                    up: false,
+                },
+                index: None,
+            }),
+            ..card("eth1")
+        }
+    }
+
+    fn is_up() -> bool {
+        let links = Links::open(Netns::current().unwrap()).unwrap();
+        links
+            .link(&"tap1".parse().unwrap())
+            .unwrap()
+            .unwrap()
+            .state
+            .up
+    }
+
+    #[test]
+    fn restore_tap_in_another_namespace_of_the_same_name_changes_nothing() {
+        in_netns(|_, _| {
+            let earlier = Netns::current().unwrap();
+            restore_tap(&card_with_tap(Some(earlier)), None).unwrap();
+            assert!(!is_up(), "the TAP of the card is restored");
+            let earlier = Netns::current().unwrap();
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            restore_tap(&card_with_tap(Some(earlier)), None).unwrap();
+            assert!(is_up(), "the TAP of another namespace stays");
+        });
+    }
+
+    #[test]
+    fn restore_tap_of_deleted_namespace_succeeds() {
+        in_netns(|_, _| {
+            let dir = tempfile::tempdir().unwrap();
+            // `ip netns` mounts a namespace on an empty file, which it can leave.
+            let (absent, empty) = (dir.path().join("absent"), dir.path().join("empty"));
+            std::fs::write(&empty, "").unwrap();
+            for path in [absent, empty] {
+                let record = CardRecord {
+                    netns: Some(path),
+                    ..card_with_tap(None)
+                };
+                restore_tap(&record, None).unwrap();
+                assert!(is_up());
+                ip(&["link", "del", "tap1"]);
+            }
+        });
+    }
 }

@@ -12,7 +12,7 @@ use super::agent_status::{self, AgentStatus};
 use super::card_status::CardStatus;
 use super::cards::{self, Card, CardState};
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
-use crate::netns::open_nsfs;
+use crate::netns::Netns;
 use crate::qmp::command::{QomGet, QueryVersion};
 use crate::qmp::{Error, Session};
 use crate::reach;
@@ -311,7 +311,7 @@ impl Findings {
     fn host(&mut self, sandbox: &Sandbox) -> bool {
         self.require(TUN, open(Path::new("/dev/net/tun")));
         if let Some(netns) = &sandbox.netns {
-            self.require(NETNS, open_nsfs(netns));
+            self.require(NETNS, Netns::open(netns));
         }
         let vhost_net = open(Path::new("/dev/vhost-net")).is_ok();
         if !vhost_net {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::link_record::LinkRecord;
 use super::tap_record::{MtuState, SavedTap};
 use crate::card::Listener;
+use crate::netns::NetnsId;
 use crate::process::Process;
 
 /// Phase of a card's operation.
@@ -36,6 +37,10 @@ pub(crate) struct CardRecord {
     /// name the sandbox in a way that leads to another namespace, or to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) netns: Option<PathBuf>,
+    /// Identity of that namespace, by which another one of the same name is recognized; absent for
+    /// vhost-user cards and in records of releases before 0.3.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) netns_id: Option<NetnsId>,
     /// Process that plugs or removes the card; `None` if no process waits for the guest any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) owner: Option<Process>,

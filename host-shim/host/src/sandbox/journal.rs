@@ -122,7 +122,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use patchbay_types::{PciAddress, PciPath};
 
     use super::super::card_record::{BackendRecord, Phase};
@@ -131,12 +131,13 @@ pub(super) mod tests {
     use crate::card::Listener;
     use crate::netns::HostLinkState;
 
-    pub(in crate::sandbox) fn card(name: &str) -> CardRecord {
+    pub(crate) fn card(name: &str) -> CardRecord {
         CardRecord {
             phase: Phase::Adding,
             name: name.parse().unwrap(),
             device: "tap1".parse().unwrap(),
             netns: Some("/run/netns/a".into()),
+            netns_id: None,
             owner: None,
             suffix: "5f".to_owned(),
             fds: vec!["pb-5f-q0".to_owned()],

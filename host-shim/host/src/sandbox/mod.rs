@@ -25,6 +25,8 @@ pub use files::{ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub(crate) use journal::Journal;
+#[cfg(test)]
+pub(crate) use journal::tests;
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use link_record::LinkRecord;

@@ -1,10 +1,6 @@
-//! Network namespaces of the host and the links in them, over rtnetlink.
+//! Links in a network namespace, over rtnetlink.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::thread;
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
@@ -14,14 +10,15 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::LinkName;
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-/// `NSFS_MAGIC` of `linux/magic.h`.
-const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
+use super::{Netns, unusable};
+
+/// Attributes of a TAP in `IFLA_INFO_DATA` (`linux/if_link.h`): queues that are enabled and disabled.
+const IFLA_TUN_NUM_QUEUES: u16 = 8;
+const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
 
 /// MTU and administrative state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,24 +38,25 @@ pub(crate) struct HostLink {
     /// Whether a process has the TAP open. Only rtnetlink reports that of a TAP that is down:
     /// `ETHTOOL_GLINK` always denies it, and `IFF_RUNNING` lags up to a second.
     pub(crate) has_carrier: bool,
+    /// Number of open queues of a multi-queue TAP; `None` for other links. The kernel lets a
+    /// single-queue TAP be opened once.
+    pub(crate) queues: Option<u32>,
 }
 
 /// Network namespace with an rtnetlink socket inside.
 #[derive(Debug)]
-pub(crate) struct Namespace {
-    /// `None`: the caller's.
-    file: Option<File>,
+pub(crate) struct Links {
+    netns: Netns,
     /// A netlink socket stays in the namespace in which it was created.
     socket: Socket,
 }
 
-impl Namespace {
-    /// Opens the namespace at this path, or the caller's.
+impl Links {
+    /// Opens a socket in the namespace.
     ///
     /// # Errors
-    /// A path that is not a network namespace, or can't be entered.
-    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let file = path.map(open_nsfs).transpose()?;
+    /// A namespace that can't be entered.
+    pub(crate) fn open(netns: Netns) -> Result<Self, Failure> {
         let connect = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
@@ -66,21 +64,15 @@ impl Namespace {
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
-        match run_in(file.as_ref(), connect) {
-            Ok(socket) => Ok(Self { file, socket }),
-            Err(error) => Err(unusable(
-                path.unwrap_or(Path::new("/proc/self/ns/net")),
-                &error,
-            )),
+        match netns.run(connect) {
+            Ok(socket) => Ok(Self { netns, socket }),
+            Err(error) => Err(unusable(&netns.path, &error)),
         }
     }
 
-    /// Runs `work` inside the namespace.
-    pub(crate) fn run<T: Send>(
-        &self,
-        work: impl FnOnce() -> io::Result<T> + Send,
-    ) -> io::Result<T> {
-        run_in(self.file.as_ref(), work)
+    /// Returns the namespace.
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     /// Reads the link with this index; `None` if there is none.
@@ -164,21 +156,13 @@ impl NetlinkDeserializable for HostLink {
         let short = || DecodeError::from("a link is shorter than its header");
         let (header, attributes) = payload.split_first_chunk().ok_or_else(short)?;
         let [_, _, t0, t1, i0, i1, i2, i3, flags @ .., _, _, _, _]: &[u8; IFINFOMSG] = header;
-        let (mut mtu, mut is_tun, mut has_carrier) = (0, false, false);
+        let (mut mtu, mut tun, mut has_carrier) = (0, None, false);
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             match (attribute.kind(), attribute.value()) {
-                (libc::IFLA_MTU, value) => {
-                    let bytes = value.first_chunk().copied().ok_or_else(short)?;
-                    mtu = u32::from_ne_bytes(bytes);
-                }
+                (libc::IFLA_MTU, value) => mtu = number(value).ok_or_else(short)?,
                 (libc::IFLA_CARRIER, value) => has_carrier = value == [1],
-                (libc::IFLA_LINKINFO, value) => {
-                    let mut infos = NlasIterator::new(value).filter_map(Result::ok);
-                    is_tun = infos.any(|info| {
-                        info.kind() == libc::IFLA_INFO_KIND && info.value().starts_with(b"tun\0")
-                    });
-                }
+                (libc::IFLA_LINKINFO, value) => tun = TunInfo::read(value),
                 _ => {}
             }
         }
@@ -190,57 +174,35 @@ impl NetlinkDeserializable for HostLink {
                 up: LinkFlags::from_bits_retain(u32::from_ne_bytes(*flags)).contains(LinkFlags::Up),
             },
             // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
-            is_tap: is_tun && is_ether,
+            is_tap: tun.is_some() && is_ether,
             has_carrier,
+            queues: tun.and_then(|tun| tun.queues),
         })
     }
 }
 
-/// Opens the file of a network namespace.
-///
-/// # Errors
-/// A path that can't be opened or is not a namespace.
-pub(crate) fn open_nsfs(path: &Path) -> Result<File, Failure> {
-    // Opening a FIFO must not block.
-    let mut options = File::options();
-    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
-    let open = || -> io::Result<(File, FsType)> {
-        let file = options.open(path)?;
-        let kind = fstatfs(&file)?.filesystem_type();
-        Ok((file, kind))
-    };
-    match open() {
-        Ok((file, NSFS_MAGIC)) => Ok(file),
-        Ok(_) => {
-            let message = format!("{} is not a network namespace", path.display());
-            Err(Failure::new(Kind::Invalid, message))
-        }
-        Err(error) => Err(unusable(path, &error)),
+/// `IFLA_LINKINFO` of a TUN or TAP device.
+#[derive(Debug, Clone, Copy)]
+struct TunInfo {
+    queues: Option<u32>,
+}
+
+impl TunInfo {
+    /// Reads the attributes; `None` for a link of another kind.
+    fn read(info: &[u8]) -> Option<Self> {
+        let find = |nested, kind| {
+            let mut attributes = NlasIterator::new(nested).filter_map(Result::ok);
+            attributes.find(|attribute| attribute.kind() == kind)
+        };
+        find(info, libc::IFLA_INFO_KIND).filter(|kind| kind.value().starts_with(b"tun\0"))?;
+        let data = find(info, libc::IFLA_INFO_DATA);
+        let count = |kind| number(find(data.as_ref()?.value(), kind)?.value());
+        let disabled = count(IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
+        let queues = count(IFLA_TUN_NUM_QUEUES).map(|enabled| enabled.saturating_add(disabled));
+        Some(Self { queues })
     }
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Failure {
-    let message = format!("could not enter the network namespace {}", path.display());
-    Failure::of_io(message, error)
-}
-
-/// Runs `work` in the namespace, on a thread that ends with it: `setns` moves the calling thread, and
-/// returning from the namespace could fail.
-fn run_in<T: Send>(
-    namespace: Option<&File>,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
-    let Some(file) = namespace else {
-        return work();
-    };
-    let enter_and_work = || {
-        setns(file, CloneFlags::CLONE_NEWNET)?;
-        work()
-    };
-    let done = thread::scope(|scope| scope.spawn(enter_and_work).join());
-    done.unwrap_or_else(|_| {
-        Err(io::Error::other(
-            "internal error: the namespace thread panicked",
-        ))
-    })
+fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().copied().map(u32::from_ne_bytes)
 }
