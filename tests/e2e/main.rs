@@ -4,6 +4,7 @@
 
 mod agent;
 mod agent_killed;
+mod agent_place;
 mod batch;
 mod bridge;
 mod concurrent;

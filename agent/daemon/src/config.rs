@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use patchbay_netcfg::ethtool::EthtoolBackend;
 use patchbay_types::InvalidValue;
-use patchbay_types::endpoint::DEFAULT_PORT;
 
 /// Address on which the agent serves the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +18,8 @@ pub enum Listen {
 /// Settings of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Address to serve on; vsock port 1061 by default.
-    pub listen: Listen,
+    /// Address to serve on; `None`: the sockets of the service manager, else the default vsock port.
+    pub listen: Option<Listen>,
     /// Mount point of sysfs.
     pub sysfs: PathBuf,
     /// Kernel interface for setting queue counts.
@@ -51,7 +50,7 @@ impl Config {
     /// An unknown option, or one without a valid value.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, InvalidValue> {
         let mut config = Self {
-            listen: Listen::Vsock(DEFAULT_PORT),
+            listen: None,
             sysfs: PathBuf::from("/sys"),
             ethtool: EthtoolBackend::Auto,
             undo_log: None,
@@ -63,9 +62,12 @@ impl Config {
             let value = args.next().ok_or_else(invalid)?;
             match (option.as_str(), value.split_once(':')) {
                 ("--listen", Some(("vsock", port))) => {
-                    config.listen = Listen::Vsock(port.parse().map_err(|_| invalid())?);
+                    let port = port.parse().map_err(|_| invalid())?;
+                    config.listen = Some(Listen::Vsock(port));
                 }
-                ("--listen", Some(("unix", path))) => config.listen = Listen::Unix(path.into()),
+                ("--listen", Some(("unix", path))) => {
+                    config.listen = Some(Listen::Unix(path.into()));
+                }
                 ("--sysfs", _) => config.sysfs = value.into(),
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
                 ("--card-marks", _) => config.card_marks = Some(value.into()),
@@ -87,15 +89,15 @@ mod tests {
     }
 
     #[test]
-    fn config_without_options_listens_on_default_port() {
-        assert_eq!(parse(&[]).unwrap().listen, Listen::Vsock(1061));
+    fn config_without_options_names_no_address() {
+        assert_eq!(parse(&[]).unwrap().listen, None);
     }
 
     #[test]
     fn config_accepts_all_options() {
         assert_eq!(
             parse(&["--listen", "vsock:7"]).unwrap().listen,
-            Listen::Vsock(7)
+            Some(Listen::Vsock(7))
         );
         let unix = parse(&[
             "--listen",
@@ -111,7 +113,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(unix.ethtool, EthtoolBackend::Ioctl);
-        assert_eq!(unix.listen, Listen::Unix("/run/a.sock".into()));
+        assert_eq!(unix.listen, Some(Listen::Unix("/run/a.sock".into())));
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
         assert_eq!(unix.undo_log, Some(PathBuf::from("/run/a.undo")));
         assert_eq!(unix.card_marks, Some(PathBuf::from("/run/marks")));

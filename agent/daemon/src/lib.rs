@@ -2,5 +2,6 @@
 //! out.
 
 pub mod config;
+pub mod listeners;
 pub mod privileges;
 pub mod server;

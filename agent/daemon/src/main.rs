@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use patchbay_agent::config::Config;
+use patchbay_agent::listeners::Listeners;
 use patchbay_agent::privileges;
 use patchbay_agent::server;
 use patchbay_netcfg::device::Sysfs;
@@ -29,6 +30,11 @@ fn main() -> ExitCode {
 fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let config = Config::parse(std::env::args().skip(1))?;
     privileges::raise_priority();
+    if let Err(error) = privileges::exempt_from_oom_killer() {
+        warn!(log, "the agent can be killed when memory runs out"; "error" => error.to_string());
+    }
+    // Needs CAP_NET_BIND_SERVICE.
+    let listeners = Listeners::open(config.listen.as_ref())?;
     privileges::drop_capabilities()?;
     if let Err(error) = privileges::install_seccomp() {
         // A kernel without seccomp must not leave the sandbox without its agent.
@@ -49,7 +55,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
         .max_blocking_threads(server::MAX_REQUESTS)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    runtime.block_on(server::serve(&config.listen, netcfg, log.new(o!())))?;
+    runtime.block_on(server::serve(listeners, netcfg, log.new(o!())))?;
     Ok(())
 }
 

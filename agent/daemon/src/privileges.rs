@@ -153,6 +153,18 @@ pub fn raise_priority() {
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
+/// Exempts the agent from the OOM killer. An agent that a process of the guest can have killed is not
+/// there for the host.
+///
+/// # Errors
+/// Lowering the value needs `CAP_SYS_RESOURCE`.
+pub fn exempt_from_oom_killer() -> std::io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_MIN)
+}
+
+/// `OOM_SCORE_ADJ_MIN` (`linux/oom.h`).
+const OOM_SCORE_MIN: &str = "-1000";
+
 /// Drops all capabilities but `CAP_NET_ADMIN`, `CAP_SYS_MODULE` and, which stays permitted only,
 /// `CAP_NET_BIND_SERVICE`, in this thread and its children.
 ///

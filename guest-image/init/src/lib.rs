@@ -19,6 +19,9 @@ pub const ECHO_PATH: &str = "/bin/patchbay-echo";
 /// Path of the program that plays a hostile container.
 pub const HAMMER_PATH: &str = "/bin/patchbay-hammer";
 
+/// Path of the program that tries to take the agent's place.
+pub const INTRUDER_PATH: &str = "/bin/patchbay-intruder";
+
 /// Path of the program that measures the lower bounds for benchmarks.
 pub const BASELINE_PATH: &str = "/bin/patchbay-baseline";
 

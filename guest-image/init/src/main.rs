@@ -3,11 +3,13 @@
 //!
 //! The kernel panics when process 1 ends, so errors are printed on the console and never fatal.
 
+mod agent_sockets;
 mod mounts;
 mod services;
 
 use std::io::{self, Write as _};
 
+use agent_sockets::AgentSockets;
 use patchbay_init::BOOT_MODULES;
 use patchbay_netcfg::modules::Modules;
 use patchbay_netcfg::rtnl::link::{self, SetLink};
@@ -28,7 +30,7 @@ fn main() {
     if let Err(error) = bring_loopback_up() {
         print(&format!("could not bring lo up: {error}"));
     }
-    services::Supervisor::of_image().run()
+    services::Supervisor::of_image(AgentSockets::hold()).run()
 }
 
 /// Sets `IFF_UP` on `lo`: IPVS accepts no server address while it is down.

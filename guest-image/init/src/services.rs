@@ -10,6 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use patchbay_init::{AGENT_PATH, ECHO_PATH, EXECD_PATH};
 
+use crate::agent_sockets::AgentSockets;
 use crate::print;
 
 /// A program is started at most once per interval.
@@ -28,6 +29,8 @@ const AGENT_ARGS: &[&str] = &["--undo-log", "/run/patchbay-agent.undo"];
 struct Supervised {
     program: &'static str,
     args: &'static [&'static str],
+    /// Sockets that the program gets.
+    sockets: AgentSockets,
     /// Process id and time of the start; `None` while it has to be started.
     running: Option<(Pid, Instant)>,
     restarts: u32,
@@ -38,13 +41,14 @@ pub(crate) struct Supervisor(Vec<Supervised>);
 
 impl Supervisor {
     /// Supervises the agent and those optional programs that the image has.
-    pub(crate) fn of_image() -> Self {
+    pub(crate) fn of_image(sockets: AgentSockets) -> Self {
         let optional = [ECHO_PATH, EXECD_PATH]
             .into_iter()
             .filter(|program| Path::new(program).exists());
         // The agent is last: once it answers, the others have been started.
-        let programs = optional.map(|program| Supervised::new(program, &[]));
-        let agent = Supervised::new(AGENT_PATH, AGENT_ARGS);
+        let programs =
+            optional.map(|program| Supervised::new(program, &[], AgentSockets::default()));
+        let agent = Supervised::new(AGENT_PATH, AGENT_ARGS, sockets);
         Self(programs.chain([agent]).collect())
     }
 
@@ -70,10 +74,11 @@ impl Supervisor {
 }
 
 impl Supervised {
-    fn new(program: &'static str, args: &'static [&'static str]) -> Self {
+    fn new(program: &'static str, args: &'static [&'static str], sockets: AgentSockets) -> Self {
         Self {
             program,
             args,
+            sockets,
             running: None,
             restarts: 0,
         }
@@ -84,7 +89,8 @@ impl Supervised {
             return;
         }
         let mut command = Command::new(self.program);
-        match command.args(self.args).envs(ENVIRONMENT).spawn() {
+        command.args(self.args).envs(ENVIRONMENT);
+        match self.sockets.spawn(&mut command) {
             Ok(child) => {
                 let pid = Pid::from_raw(child.id().cast_signed());
                 self.running = Some((pid, Instant::now()));

@@ -6,8 +6,15 @@ use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// Default vsock port of the agent; a Kata agent has 1024.
-pub const DEFAULT_PORT: u32 = 1061;
+/// Default vsock port of the agent; a Kata agent has 1024. Binding a port below 1024 needs
+/// `CAP_NET_BIND_SERVICE` in the guest.
+pub const DEFAULT_PORT: u32 = 961;
+
+/// Default vsock port of the agent of release 0.1.0, which every process of a guest can bind.
+pub const EARLIER_PORT: u32 = 1061;
+
+/// Ports that a guest's init holds for the agent.
+pub const DEFAULT_PORTS: [u32; 2] = [DEFAULT_PORT, EARLIER_PORT];
 
 /// Address of an agent, as in `sandbox.json` and `--agent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +46,21 @@ impl Endpoint {
             Endpoint::Vsock { cid, port: _ } => Endpoint::Vsock { cid, port },
             Endpoint::Hybrid { path, port: _ } => Endpoint::Hybrid { path, port },
             Endpoint::Unix(path) => Endpoint::Unix(path),
+        }
+    }
+
+    /// Returns the endpoints at which the agent can be, in the order of the attempts: either default
+    /// port means both, since the agent's release is unknown before its handshake.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<Self> {
+        match self {
+            Endpoint::Vsock { port, .. } | Endpoint::Hybrid { port, .. }
+                if DEFAULT_PORTS.contains(port) =>
+            {
+                let at = |port| self.clone().at_port(port);
+                DEFAULT_PORTS.map(at).into()
+            }
+            _ => vec![self.clone()],
         }
     }
 }
@@ -108,6 +130,23 @@ mod tests {
     fn endpoint_at_port_keeps_the_guest() {
         let agent: Endpoint = "hvsock:///run/v.sock:1061".parse().unwrap();
         assert_eq!(agent.at_port(7).to_string(), "hvsock:///run/v.sock:7");
+    }
+
+    #[test]
+    fn attempts_of_default_ports_begin_with_the_present_one() {
+        for (text, attempts) in [
+            ("vsock://3:961", &["vsock://3:961", "vsock://3:1061"][..]),
+            ("vsock://3:1061", &["vsock://3:961", "vsock://3:1061"]),
+            ("hvsock:///v:7", &["hvsock:///v:7"]),
+            ("unix:///a", &["unix:///a"]),
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            let all = endpoint.attempts();
+            assert_eq!(
+                all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                attempts
+            );
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use ttrpc::r#async::transport::{Listener, Socket};
 
 use super::Error;
 use super::connection::LimitedConnection;
-use super::vsock::VsockAcceptor;
-use crate::config::Listen;
+use super::vsock::{self, VsockAcceptor};
+use crate::listeners::Listeners;
 
 /// Pause after `accept` failed: without free descriptors it would fail again at once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -27,28 +27,30 @@ const MAX_CONNECTIONS: usize = 64;
 const REJECT_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 enum Bound {
-    Vsock(VsockAcceptor),
+    Vsock(Vec<VsockAcceptor>),
     Unix(UnixListener),
 }
 
 impl Bound {
-    fn new(listen: &Listen) -> io::Result<Self> {
-        match listen {
-            Listen::Vsock(port) => VsockAcceptor::listen(*port).map(Bound::Vsock),
-            Listen::Unix(path) => {
-                // Removes the socket of an agent that was killed; the path is used by agents only.
-                let _ = std::fs::remove_file(path);
-                UnixListener::bind(path).map(Bound::Unix)
+    fn new(listeners: Listeners) -> io::Result<Self> {
+        Ok(match listeners {
+            Listeners::Vsock(all) => {
+                let all: Result<_, _> = all.into_iter().map(VsockAcceptor::new).collect();
+                Bound::Vsock(all?)
             }
-        }
+            Listeners::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                Bound::Unix(UnixListener::from_std(listener)?)
+            }
+        })
     }
 
     /// Accepts the next connection; the inner error is the CID of a peer other than the host.
     async fn accept(&self) -> io::Result<Result<Accepted, u32>> {
         match self {
             Bound::Unix(listener) => Ok(Ok(Accepted::Unix(listener.accept().await?.0))),
-            Bound::Vsock(listener) => {
-                let (stream, peer) = listener.accept().await?;
+            Bound::Vsock(listeners) => {
+                let (stream, peer) = vsock::accept_any(listeners).await?;
                 if peer.cid() == VMADDR_CID_HOST {
                     return VsockStream::new(stream).map(|stream| Ok(Accepted::Vsock(stream)));
                 }
@@ -131,12 +133,9 @@ impl RejectLog {
     }
 }
 
-/// Binds the address and returns ttrpc's stream of connections, which never ends.
-pub(super) fn listener(listen: &Listen, log: &Logger) -> Result<Listener, Error> {
-    let bound = Bound::new(listen).map_err(|source| Error::Bind {
-        address: listen.to_string(),
-        source,
-    })?;
+/// Returns ttrpc's stream of connections, which never ends.
+pub(super) fn listener(listeners: Listeners, log: &Logger) -> Result<Listener, Error> {
+    let bound = Bound::new(listeners).map_err(Error::Register)?;
     let acceptor = Acceptor::new(bound, MAX_CONNECTIONS, log);
     let connections = stream::unfold(acceptor, |mut acceptor| async move {
         let socket = acceptor.next().await;
@@ -173,7 +172,8 @@ mod tests {
             .enable_all()
             .build();
         runtime.unwrap().block_on(async {
-            let bound = Bound::new(&Listen::Unix(path.clone())).unwrap();
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let bound = Bound::new(Listeners::Unix(listener)).unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
             let mut acceptor = Acceptor::new(bound, 2, &log);
             let _first = UnixStream::connect(&path).await.unwrap();

@@ -16,19 +16,14 @@ use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
-use crate::config::Listen;
+use crate::listeners::Listeners;
 
 /// Error that keeps the agent from serving.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address can't be bound.
-    #[error("could not listen on {address}")]
-    Bind {
-        /// The address, as in `--listen`.
-        address: String,
-        /// Error of `bind` or `listen`.
-        source: std::io::Error,
-    },
+    /// A listening socket can't be registered with the runtime.
+    #[error("could not wait for connections")]
+    Register(#[source] std::io::Error),
     /// ttrpc failed to start.
     #[error("could not start the server")]
     Start(#[source] ttrpc::Error),
@@ -37,9 +32,10 @@ pub enum Error {
 /// Serves until the process ends.
 ///
 /// # Errors
-/// The address can't be bound, or ttrpc fails to start.
-pub async fn serve(listen: &Listen, netcfg: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
-    let listener = listen::listener(listen, &log)?;
+/// ttrpc fails to start.
+pub async fn serve(listeners: Listeners, netcfg: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
+    let addresses = listeners.to_string();
+    let listener = listen::listener(listeners, &log)?;
     let kernel = kernel_release();
     let handlers = Arc::new(handlers::Handlers::new(netcfg, log.clone()));
     let mut server = Server::new()
@@ -50,6 +46,6 @@ pub async fn serve(listen: &Listen, netcfg: Arc<Netcfg>, log: Logger) -> Result<
     server.start().await.map_err(Error::Start)?;
     // The sandbox launcher waits for this message on the console.
     info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
-        "listen" => listen.to_string(), "kernel" => kernel);
+        "listen" => addresses, "kernel" => kernel);
     std::future::pending().await
 }

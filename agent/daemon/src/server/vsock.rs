@@ -1,14 +1,15 @@
 //! Vsock listener that never calls `accept` without a pending connection.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{self, Backlog};
 use tokio::io::unix::AsyncFd;
-use vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener, VsockStream};
+use vsock::{VsockAddr, VsockListener, VsockStream};
 
-/// Listener on a vsock port, for any CID of this guest.
+/// Listener on a vsock port, registered with the runtime.
 pub(super) struct VsockAcceptor(AsyncFd<VsockListener>);
 
 impl VsockAcceptor {
@@ -16,11 +17,7 @@ impl VsockAcceptor {
         unsafe_code,
         reason = "the runtime can't know what a descriptor's owner does with it"
     )]
-    pub(super) fn listen(port: u32) -> io::Result<Self> {
-        let listener = VsockListener::bind_with_cid_port(VMADDR_CID_ANY, port)?;
-        // The crate's backlog of 128 is filled by one container that connects in a loop; the kernel
-        // then rejects the host.
-        socket::listen(&listener, Backlog::MAXCONN)?;
+    pub(super) fn new(listener: VsockListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         // SAFETY: the listener owns its descriptor, and neither closes nor replaces it before it is
         // dropped, which is after the registration.
@@ -28,23 +25,22 @@ impl VsockAcceptor {
         Ok(Self(registered?))
     }
 
-    /// Waits for the next connection and returns it with the peer's address.
+    /// Returns the next connection with the peer's address.
     ///
     /// Polls before `accept`: without a pending connection other sockets return EAGAIN at once, but
     /// `vsock_accept` first sleeps to the next timer tick (up to 4 ms at 250 Hz) and blocks this
     /// thread, which serves all connections.
-    pub(super) async fn accept(&self) -> io::Result<(VsockStream, VsockAddr)> {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(VsockStream, VsockAddr)>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = ready!(self.0.poll_read_ready(context))?;
             if !self.has_pending()? {
                 ready.clear_ready();
                 continue;
             }
             match self.0.get_ref().accept() {
-                Ok(connection) => return Ok(connection),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(error) => return Err(error),
+                accepted => return Poll::Ready(accepted),
             }
         }
     }
@@ -53,4 +49,19 @@ impl VsockAcceptor {
         let mut fds = [PollFd::new(self.0.get_ref().as_fd(), PollFlags::POLLIN)];
         Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
     }
+}
+
+/// Waits for the next connection on one of the listeners.
+pub(super) async fn accept_any(
+    listeners: &[VsockAcceptor],
+) -> io::Result<(VsockStream, VsockAddr)> {
+    poll_fn(|context| {
+        let mut all = listeners.iter();
+        let accepted = all.find_map(|one| match one.poll_accept(context) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        accepted.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }

@@ -11,10 +11,14 @@ use crate::error::{Error, at};
 
 const UNITS: &str = "/usr/lib/systemd/system";
 /// Files by their path in the guest.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     (
         "/usr/lib/systemd/system/patchbay-agent.service",
         include_str!("../../../overlay/patchbay-agent.service"),
+    ),
+    (
+        "/usr/lib/systemd/system/patchbay-agent.socket",
+        include_str!("../../../overlay/patchbay-agent.socket"),
     ),
     (
         "/usr/lib/udev/rules.d/70-patchbay.rules",
@@ -29,8 +33,13 @@ const FILES: [(&str, &str); 4] = [
         include_str!("../../../overlay/00-0-patchbay.link"),
     ),
 ];
-/// Boot targets of Kata's and of other guests; linked as by `systemctl enable`.
-const TARGETS: [&str; 2] = ["kata-containers.target", "multi-user.target"];
+/// Units by the boot targets that want them, of Kata's and of other guests; linked as by
+/// `systemctl enable`.
+const WANTED: [(&str, &str); 3] = [
+    ("kata-containers.target", "patchbay-agent.service"),
+    ("multi-user.target", "patchbay-agent.service"),
+    ("sockets.target", "patchbay-agent.socket"),
+];
 
 const TREE: &str = "rootfs";
 const ARCHIVE: &str = "overlay.cpio";
@@ -52,9 +61,9 @@ pub(crate) fn write(options: &OverlayOptions) -> Result<(), Error> {
     for (path, content) in FILES {
         archive.file(path, content.as_bytes().to_vec());
     }
-    for target in TARGETS {
-        let link = format!("{UNITS}/{target}.wants/patchbay-agent.service");
-        archive.link_if_free(&link, "../patchbay-agent.service");
+    for (target, unit) in WANTED {
+        let link = format!("{UNITS}/{target}.wants/{unit}");
+        archive.link_if_free(&link, &format!("../{unit}"));
     }
     let tree = options.folder.join(TREE);
     fs::create_dir_all(&tree).map_err(at(&tree))?;

@@ -7,6 +7,7 @@
 
 mod byte_budget;
 mod conntrack;
+mod dial;
 mod greeting;
 mod ipvs;
 mod list;
@@ -17,7 +18,6 @@ mod sysctl;
 mod tests;
 
 use std::cell::OnceCell;
-use std::io;
 use std::time::Duration;
 
 use patchbay_codec::Bulk;
@@ -30,15 +30,11 @@ use patchbay_types::{
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
 use patchbay_wire::{API_VERSION, Feature, convert, status};
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tokio_vsock::VsockStream;
 use ttrpc::r#async::Client;
-use ttrpc::r#async::transport::Socket;
 use ttrpc::context::Context;
 
-use crate::vsock_stream::{self, Stream};
-use byte_budget::{ByteBudget, LimitedStream};
+use byte_budget::ByteBudget;
 pub use greeting::Greeting;
 
 /// Timeout for the connection and for the handshake on it.
@@ -112,11 +108,11 @@ impl Agent {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
-        let unreachable = |error| unreachable(endpoint, &error);
-        let stream = vsock_stream::connect(endpoint, HANDSHAKE_TIMEOUT).map_err(unreachable)?;
+        let unreachable = |error| dial::unreachable(endpoint, &error);
+        let stream = dial::connect(endpoint).map_err(unreachable)?;
         let budget = ByteBudget::new(MAX_HANDSHAKE_BYTES);
         // Socket and client register with the runtime when they are created.
-        let transport = async { socket(stream, budget.clone()).map(Client::new) };
+        let transport = async { dial::socket(stream, budget.clone()).map(Client::new) };
         let transport = runtime.block_on(transport).map_err(unreachable)?;
         Ok(Self {
             runtime,
@@ -350,36 +346,4 @@ fn phase_in_guest(phase: &'static str, micros: u32) {
 #[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
 fn protocol_error(invalid: FieldError) -> Failure {
     Failure::new(Kind::Other, invalid.to_string()).context("invalid response from the agent")
-}
-
-/// Advice for a guest that accepts no connection to the agent's port.
-const START_AGENT: &str =
-    "start patchbay-agent in the guest (docs/kata.md shows how to install it)";
-
-fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::TimedOut => Kind::Timeout,
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::NotFound,
-    };
-    let message = format!("the sandbox's agent does not answer at {endpoint}");
-    let failure = Failure::new(kind, message).with_cause(error.to_string());
-    match kind {
-        Kind::NotFound => failure.with_cause(START_AGENT),
-        _ => failure,
-    }
-}
-
-fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {
-    Ok(match stream {
-        Stream::Unix(stream) => {
-            stream.set_nonblocking(true)?;
-            let stream = UnixStream::from_std(stream)?;
-            Socket::new(LimitedStream { stream, budget })
-        }
-        Stream::Vsock(stream) => {
-            let stream = VsockStream::new(stream)?;
-            Socket::new(LimitedStream { stream, budget })
-        }
-    })
 }

@@ -85,10 +85,10 @@ mod tests {
                 .unwrap()
                 .to_string()
         };
-        assert_eq!(address("vsock://1234567:1024"), "vsock://1234567:1061");
+        assert_eq!(address("vsock://1234567:1024"), "vsock://1234567:961");
         assert_eq!(
             address("hvsock:///run/vc/vm/a/clh.sock:1024"),
-            "hvsock:///run/vc/vm/a/clh.sock:1061"
+            "hvsock:///run/vc/vm/a/clh.sock:961"
         );
     }
 
@@ -128,7 +128,7 @@ mod tests {
         output.read_exact(&mut up).unwrap();
         let pid = Some(i64::from(machine.id()));
         let of = |id: &str, pid| of_process(&id.parse().unwrap(), pid, Path::new(FILE));
-        assert_eq!(of("6ec7", pid).unwrap().to_string(), "vsock://77:1061");
+        assert_eq!(of("6ec7", pid).unwrap().to_string(), "vsock://77:961");
         for (id, pid) in [("6ec", pid), ("6ec7", None), ("6ec7", Some(-1))] {
             let failure = of(id, pid).unwrap_err();
             assert_eq!(failure.kind(), Kind::NotFound);

@@ -1,0 +1,70 @@
+//! Connecting to the port of an agent.
+
+use std::io;
+
+use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::{Failure, Kind};
+use tokio::net::UnixStream;
+use tokio_vsock::VsockStream;
+use ttrpc::r#async::transport::Socket;
+
+use super::HANDSHAKE_TIMEOUT;
+use super::byte_budget::{ByteBudget, LimitedStream};
+use crate::vsock_stream::{self, Stream};
+
+/// Connects to the first port on which the guest listens: nothing else than a refusal shows that the
+/// agent is of an earlier release.
+///
+/// # Errors
+/// The error of the first port.
+pub(super) fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+    let connect = |at: &Endpoint| vsock_stream::connect(at, HANDSHAKE_TIMEOUT);
+    let mut attempts = endpoint.attempts().into_iter();
+    let first = attempts
+        .next()
+        .map_or_else(|| connect(endpoint), |at| connect(&at));
+    attempts.fold(first, |result, earlier| match result {
+        Err(error) if is_refused(&error) => connect(&earlier).map_err(|_| error),
+        result => result,
+    })
+}
+
+/// Returns whether nothing listens on the port; vsock reports it as a reset.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Advice for a guest that accepts no connection to the agent's port.
+const START_AGENT: &str =
+    "start patchbay-agent in the guest (docs/kata.md shows how to install it)";
+
+pub(super) fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => Kind::Timeout,
+        io::ErrorKind::PermissionDenied => Kind::Denied,
+        _ => Kind::NotFound,
+    };
+    let message = format!("the sandbox's agent does not answer at {endpoint}");
+    let failure = Failure::new(kind, message).with_cause(error.to_string());
+    match kind {
+        Kind::NotFound => failure.with_cause(START_AGENT),
+        _ => failure,
+    }
+}
+
+pub(super) fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {
+    Ok(match stream {
+        Stream::Unix(stream) => {
+            stream.set_nonblocking(true)?;
+            let stream = UnixStream::from_std(stream)?;
+            Socket::new(LimitedStream { stream, budget })
+        }
+        Stream::Vsock(stream) => {
+            let stream = VsockStream::new(stream)?;
+            Socket::new(LimitedStream { stream, budget })
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! Processes of the guest try to answer the host in the agent's place.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use patchbay_tests::{Guest, Machine, bin};
+
+/// Kills of the agent while a process tries to bind its ports.
+const KILLS: usize = 50;
+/// User without a capability.
+const USER: u32 = 1000;
+
+/// Kills the agent and waits for the next one, in the guest.
+const KILL_AND_WAIT: &str = "pid=$(pidof patchbay-agent); kill -9 $pid; \
+    while new=$(pidof patchbay-agent); [ -z \"$new\" ] || [ \"$new\" = \"$pid\" ]; do sleep 0.02; done";
+
+fn agent_pid(guest: &Guest) -> String {
+    guest.exec("pidof patchbay-agent").ok()
+}
+
+#[test]
+fn ports_agent_killed_often_are_never_free() {
+    let guest = Guest::start(Machine::Q35);
+    let user = USER.to_string();
+    let words = [
+        "exec",
+        guest.id(),
+        "--",
+        "patchbay-intruder",
+        &user,
+        "squat",
+        "961",
+        "1061",
+    ];
+    let mut squatter = Command::new(bin("patchbay-sandbox"))
+        .env("PATCHBAY_RUN_DIR", guest.run_dir())
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = agent_pid(&guest);
+    for _ in 0..KILLS {
+        guest.shell(KILL_AND_WAIT).ok();
+    }
+    assert_ne!(agent_pid(&guest), first);
+    drop(squatter.stdin.take());
+    let output = squatter.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "over\n");
+    guest.kata_network("list-ifaces", "").ok();
+}
+
+/// The kernel keeps the connection until the next agent accepts it.
+#[test]
+fn command_agent_is_restarting_waits_for_it() {
+    let guest = Guest::start(Machine::Q35);
+    for _ in 0..3 {
+        guest.shell("kill -9 $(pidof patchbay-agent)").ok();
+        guest.kata_network("list-ifaces", "").ok();
+    }
+}
+
+#[test]
+fn agent_memory_exhausted_by_user_survives() {
+    let guest = Guest::start(Machine::Q35);
+    let before = agent_pid(&guest);
+    // The victims include the server of `exec`, so the process must not depend on it.
+    let attack = format!("setsid patchbay-intruder {USER} exhaust >/dev/null 2>&1 </dev/null &");
+    guest.shell(&attack);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    // The last victim is the process itself.
+    let console = || guest.sandbox(&["console", guest.id()]).ok();
+    while !console().contains("(patchbay-intrud)") {
+        assert!(Instant::now() < deadline, "{}", console());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    guest.kata_network("list-ifaces", "").ok();
+    // The server of `exec` comes back.
+    let after = loop {
+        let pid = guest.exec("pidof patchbay-agent");
+        if pid.status == 0 {
+            break pid.out;
+        }
+        assert!(Instant::now() < deadline, "{pid}");
+    };
+    assert_eq!(after, before);
+    assert!(console().contains("Killed process"), "{}", console());
+}
+
+#[test]
+fn ports_agent_killed_under_systemd_are_never_free() {
+    let guest = Guest::start_debian(&[]);
+    let squat = format!("patchbay-intruder {USER} squat 961 1061 >/tmp/squat");
+    // More kills than the default limit of starts, five in ten seconds.
+    let script = format!(
+        "mkfifo /tmp/end; {squat} </tmp/end & exec 3>/tmp/end; \
+         for i in 1 2 3 4 5 6 7; do {KILL_AND_WAIT}; done; exec 3>&-; wait; cat /tmp/squat"
+    );
+    assert_eq!(guest.shell(&script).ok(), "over\n");
+    guest.kata_network("list-ifaces", "").ok();
+    let score = guest
+        .shell("cat /proc/$(pidof patchbay-agent)/oom_score_adj")
+        .ok();
+    assert_eq!(score, "-1000\n");
+}
