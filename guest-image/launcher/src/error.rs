@@ -130,6 +130,10 @@ impl Error {
             Self::Exists(_) => Kind::Exists,
             Self::NoTools(_) => Kind::Unsupported,
             Self::SandboxFile(failure) | Self::NotReady(failure) => failure.kind(),
+            // The machine was frozen or paused after it was queried.
+            Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                Kind::NotYet
+            }
             Self::NotStarted { source, .. } if matches!(**source, Self::Timeout(_)) => {
                 Kind::Timeout
             }

@@ -37,7 +37,7 @@ pub(crate) fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Resul
 fn connect(sandbox: &RegisteredSandbox) -> Result<File, Error> {
     let not_running = || Error::NotRunning(sandbox.id.clone());
     let record = sandbox.record.as_ref().ok_or_else(not_running)?;
-    sandbox.qemu().ok_or_else(not_running)?;
+    let qemu = sandbox.qemu().ok_or_else(not_running)?;
     if record.tools == Tools::Without {
         return Err(Error::NoTools(sandbox.id.clone()));
     }
@@ -47,7 +47,7 @@ fn connect(sandbox: &RegisteredSandbox) -> Result<File, Error> {
         .endpoint()
         .map_err(Error::SandboxFile)?
         .at_port(EXEC_PORT);
-    ops::check_port(&file.qmp, &port).map_err(Error::NotReady)?;
+    ops::check_port(&file.qmp, qemu.process.pid, &port).map_err(Error::NotReady)?;
     let unreachable = |source| Error::Unreachable {
         id: sandbox.id.clone(),
         source,

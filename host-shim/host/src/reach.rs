@@ -13,11 +13,11 @@ use patchbay_types::failure::{Failure, Kind};
 
 use crate::agent::Agent;
 use crate::qmp::command::{QueryVirtio, QueryVirtioStatus};
-use crate::qmp::{Error, Session};
+use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{Lock, Sandbox};
 
 /// Limit for the greeting where another client can use the monitor.
-const SHORT_GREETING_TIMEOUT: Duration = Duration::from_millis(200);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Connects to the agent of a sandbox.
 ///
@@ -30,39 +30,51 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
     if !is_hybrid || !is_held {
         return connect_alone(sandbox);
     }
+    let monitor = sandbox.monitor();
     // The process that holds the lock has queried the machine.
-    check_unless_busy(&sandbox.qmp, &sandbox.agent)?;
-    Agent::connect(&sandbox.agent)
+    check_unless_busy(monitor, &sandbox.agent)?;
+    let explain = |failure| explain(Session::connect_within(monitor, SHORT_TIMEOUT), failure);
+    Agent::connect(&sandbox.agent).map_err(explain)
 }
 
 /// Connects for a process that holds the lock, or if no process does.
 pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
     if let Endpoint::Hybrid { .. } = sandbox.agent {
-        check(&mut Session::connect(&sandbox.qmp)?, &sandbox.agent)?;
+        check(&mut Session::connect(sandbox.monitor())?, &sandbox.agent)?;
     }
-    Agent::connect(&sandbox.agent).map_err(|failure| match Session::connect(&sandbox.qmp) {
+    let explain = |failure| explain(Session::connect(sandbox.monitor()), failure);
+    Agent::connect(&sandbox.agent).map_err(explain)
+}
+
+/// Replaces a failure to connect by its cause if the machine doesn't run.
+fn explain(session: Result<Session, Error>, failure: Failure) -> Failure {
+    match session {
         Ok(session) => session
             .check_running()
             .map_or_else(Failure::from, |()| failure),
         Err(stopped @ Error::Stopped { .. }) => stopped.into(),
         Err(_) => failure,
-    })
+    }
 }
 
 /// Checks that a connection to a port of the guest breaks no proxy. A monitor that another client uses
-/// can't be queried, and doesn't prevent the connection.
+/// can't be queried, and doesn't prevent the connection. `qemu` is the process id of QEMU.
 ///
 /// # Errors
 /// [`Kind::NotYet`] as for [`connect`].
-pub fn check_port(qmp: &Path, port: &Endpoint) -> Result<(), Failure> {
+pub fn check_port(qmp: &Path, qemu: u32, port: &Endpoint) -> Result<(), Failure> {
+    let monitor = Monitor {
+        path: qmp,
+        qemu: Some(qemu),
+    };
     match port {
-        Endpoint::Hybrid { .. } => check_unless_busy(qmp, port),
+        Endpoint::Hybrid { .. } => check_unless_busy(monitor, port),
         _ => Ok(()),
     }
 }
 
-fn check_unless_busy(qmp: &Path, endpoint: &Endpoint) -> Result<(), Failure> {
-    match Session::connect_within(qmp, SHORT_GREETING_TIMEOUT) {
+fn check_unless_busy(monitor: Monitor<'_>, endpoint: &Endpoint) -> Result<(), Failure> {
+    match Session::connect_within(monitor, SHORT_TIMEOUT) {
         Err(Error::Busy { .. }) => Ok(()),
         session => check(&mut session?, endpoint),
     }

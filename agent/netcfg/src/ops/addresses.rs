@@ -1,4 +1,4 @@
-//! Changing the addresses of a link, and of these only patchbay's (docs/decisions/0010).
+//! Changing the addresses of a link, and of these only patchbay's (docs/decisions/0012).
 //!
 //! New addresses are added first. The old ones are removed when everything else has succeeded, so that
 //! a change which fails costs no traffic. Three kernel behaviours matter. Removing an IPv4 address

@@ -24,10 +24,14 @@ pub fn collect(run_dir: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
+    use std::thread;
+    use std::time::Duration;
 
     use super::super::tap::tests::{in_netns, ip};
+    use super::super::tap::tun::{TAP, attach};
     use super::*;
     use crate::netns::{HostLinkState, Links, Netns};
     use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, SavedTap};
@@ -83,6 +87,31 @@ mod tests {
             let link = |name: &str| namespace.link(&name.parse().unwrap()).unwrap().unwrap();
             assert_eq!(link("ended").state, BEFORE);
             assert_eq!(link("running").state.mtu, 9000);
+        });
+    }
+
+    /// The kernel closes the TAP after the end of the process.
+    #[test]
+    fn collect_waits_until_tap_is_closed() {
+        in_netns(|_, _| {
+            let run_dir = tempfile::tempdir().unwrap();
+            let monitor = run_dir.path().join("ended");
+            let _qemu = UnixListener::bind(&monitor).unwrap();
+            let state = machine(&monitor);
+            fs::remove_file(&monitor).unwrap();
+            let tun = File::options().read(true).write(true).open("/dev/net/tun");
+            let queue = tun.unwrap();
+            attach(&queue, "ended", TAP).unwrap();
+            let closing = thread::spawn(|| {
+                thread::sleep(Duration::from_millis(300));
+                drop(queue);
+            });
+            collect(run_dir.path());
+            closing.join().unwrap();
+            assert!(!state.path().exists());
+            let links = Links::open(Netns::current().unwrap()).unwrap();
+            let link = links.link(&"ended".parse().unwrap()).unwrap().unwrap();
+            assert_eq!(link.state, BEFORE);
         });
     }
 }

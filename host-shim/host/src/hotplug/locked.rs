@@ -37,7 +37,7 @@ impl<'a> LockedSandbox<'a> {
     pub(super) fn open(sandbox: &'a Sandbox) -> Result<Self, Failure> {
         let state = sandbox.state()?;
         let lock = Lock::take(&state)?;
-        let session = Session::connect(&sandbox.qmp)?;
+        let session = Session::connect(sandbox.monitor())?;
         state.describe(session.qemu())?;
         session.check_running()?;
         Ok(Self {
@@ -52,7 +52,7 @@ impl<'a> LockedSandbox<'a> {
     pub(crate) fn qmp(&mut self) -> Result<&mut Session, Error> {
         match self.session {
             Some(ref mut session) => Ok(session),
-            ref mut none => Ok(none.insert(Session::connect(&self.sandbox.qmp)?)),
+            ref mut none => Ok(none.insert(Session::connect(self.sandbox.monitor())?)),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Links in a network namespace, over rtnetlink.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     DecodeError, DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
@@ -10,6 +12,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use patchbay_types::LinkName;
 use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
@@ -97,6 +100,37 @@ impl Links {
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
             Ok(None) => Err(io::Error::other("the kernel's reply is not a link")),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until no process has a TAP open. Returns the link, which can still be open after `timeout`;
+    /// `None` if it is gone.
+    pub(crate) fn wait_until_closed(
+        &self,
+        index: u32,
+        timeout: Duration,
+    ) -> io::Result<Option<HostLink>> {
+        let deadline = Instant::now() + timeout;
+        let changes = self.netns.run(|| {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.add_membership(libc::RTNLGRP_LINK)?;
+            socket.set_non_blocking(true)?;
+            Ok(socket)
+        })?;
+        loop {
+            let link = self.link_at(index)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || link.is_none_or(|link| !link.has_carrier) {
+                return Ok(link);
+            }
+            let mut fds = [PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
+            poll(
+                &mut fds,
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+            )?;
+            // The link is read above, so that a lost message costs nothing.
+            while changes.recv_from_full().is_ok() {}
         }
     }
 

@@ -165,7 +165,7 @@ impl Examination {
 pub fn examine(sandbox: &Sandbox) -> Examination {
     let mut findings = Findings::default();
     let begun = Instant::now();
-    let session = Session::connect(&sandbox.qmp);
+    let session = Session::connect(sandbox.monitor());
     let greeting_ms = begun.elapsed().as_millis();
     let session = findings.require(MONITOR, session);
     let monitor = MonitorStatus {

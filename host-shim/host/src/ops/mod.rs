@@ -214,7 +214,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
 /// # Errors
 /// Failures of QEMU and the agent.
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
-    let mut qmp = Session::connect(&sandbox.qmp)?;
+    let mut qmp = Session::connect(sandbox.monitor())?;
     let agent = reach::connect_over(&mut qmp, &sandbox.agent)?;
     let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, move || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;

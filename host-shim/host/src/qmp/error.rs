@@ -21,7 +21,7 @@ pub(crate) enum Error {
     )]
     Busy { path: PathBuf, waited: Duration },
     #[error("QEMU (process {pid}) is stopped by a signal: continue it with kill -CONT {pid}")]
-    Stopped { pid: i32 },
+    Stopped { pid: u32 },
     #[error("the machine is not running: its state is {state}{advice}")]
     NotRunning { state: String, advice: &'static str },
     #[error("QEMU did not answer {command} within {} s", waited.as_secs())]

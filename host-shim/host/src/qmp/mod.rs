@@ -6,5 +6,5 @@ mod message;
 mod session;
 
 pub(crate) use error::Error;
-pub(crate) use session::Session;
 pub use session::VSOCK_DEVICE;
+pub(crate) use session::{Monitor, Session};

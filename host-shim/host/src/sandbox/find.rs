@@ -64,15 +64,16 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
         netns,
         run_dir: lookup.run_dir.clone(),
         earlier_state,
+        pid,
     };
-    warn_of_ended_qemu(&sandbox, pid);
+    warn_of_ended_qemu(&sandbox);
     Ok(sandbox)
 }
 
-/// Warns if the sandbox's QEMU has ended. `pid` is its process id, if that is registered.
-fn warn_of_ended_qemu(sandbox: &Sandbox, pid: Option<u32>) {
+/// Warns if the sandbox's QEMU has ended.
+fn warn_of_ended_qemu(sandbox: &Sandbox) {
     let recorded = sandbox.state().ok().and_then(|state| state.ended_qemu());
-    let ended = recorded.or_else(|| pid.filter(|pid| Process::of(*pid).is_none()));
+    let ended = recorded.or_else(|| sandbox.pid.filter(|pid| Process::of(*pid).is_none()));
     // A process of another PID namespace is invisible, but its monitor serves.
     if let Some(pid) = ended
         && vsock_stream::unix(&sandbox.qmp, CONNECT_TIMEOUT).is_err()
@@ -141,6 +142,7 @@ fn from_flags(run_dir: &Path, id: SandboxId, machine: &MachineAccess) -> Result<
         netns: netns.as_deref().map(netns_path),
         run_dir: run_dir.to_owned(),
         earlier_state: run_dir.join(".by-hand").join(earlier),
+        pid: None,
     })
 }
 

@@ -74,6 +74,12 @@ impl StateDir {
         !qemu.map_or_else(|| self.is_current(), |qemu| qemu.is_alive())
     }
 
+    /// Returns the machine's QEMU if that is known to run.
+    pub(super) fn qemu(&self) -> Option<Process> {
+        let qemu = MachineFile::read(&self.path)?.qemu?;
+        qemu.is_alive().then_some(qemu)
+    }
+
     /// Returns the id of the machine's QEMU if that is known to have ended.
     pub(super) fn ended_qemu(&self) -> Option<u32> {
         let qemu = MachineFile::read(&self.path)?.qemu?;

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
+use crate::qmp::Monitor;
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord};
 pub use files::{ids, json_if_exists};
@@ -72,6 +73,8 @@ pub struct Sandbox {
     pub run_dir: PathBuf,
     /// Folder that had the lock and the journal until release 0.1.0.
     pub(crate) earlier_state: PathBuf,
+    /// Process id of QEMU, if it is registered.
+    pub(crate) pid: Option<u32>,
 }
 
 impl Sandbox {
@@ -81,5 +84,15 @@ impl Sandbox {
     /// [`Kind::NotFound`](patchbay_types::failure::Kind::NotFound) without a monitor.
     pub(crate) fn state(&self) -> Result<StateDir, Failure> {
         StateDir::of(&self.run_dir, &self.qmp)
+    }
+
+    /// Returns the monitor.
+    pub(crate) fn monitor(&self) -> Monitor<'_> {
+        let recorded = self.state().ok().and_then(|state| state.qemu());
+        let qemu = recorded.map(|qemu| qemu.pid).or(self.pid);
+        Monitor {
+            path: &self.qmp,
+            qemu,
+        }
     }
 }

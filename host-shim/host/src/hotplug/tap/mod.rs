@@ -8,6 +8,7 @@ pub(super) mod tun;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use patchbay_types::failure::{Failure, Kind};
@@ -16,6 +17,9 @@ use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId};
 use crate::sandbox::SavedTap;
 use tun::TAP;
+
+/// Time for the kernel to close a TAP. It reports the carrier within a second.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// TAP device, by its name in a network namespace.
 #[derive(Debug)]
@@ -88,13 +92,20 @@ impl Tap {
     }
 
     /// Restores the state of an existing device after QEMU has closed it, also under a new name. A
-    /// device that is gone needs nothing, and one that is open serves another process.
+    /// device that is gone needs nothing, and one that stays open serves another process. The kernel can
+    /// close the last reference of a QEMU that was killed, by `vhost` or `io_uring`, after its end.
     pub(super) fn restore(&self, to: SavedTap) -> Result<(), Failure> {
         let link = match to.index {
             Some(index) => self.links.link_at(index),
             None => self.links.link(&self.device),
         };
-        match link.map_err(|error| self.failure(&error))? {
+        let closed = link.and_then(|link| match link {
+            Some(link) if link.is_tap && link.has_carrier => {
+                self.links.wait_until_closed(link.index, CLOSE_TIMEOUT)
+            }
+            link => Ok(link),
+        });
+        match closed.map_err(|error| self.failure(&error))? {
             Some(link) if link.is_tap && !link.has_carrier => self.set_link(link, to.state),
             _ => Ok(()),
         }

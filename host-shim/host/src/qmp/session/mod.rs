@@ -29,6 +29,15 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 /// Maximum number of commands without a reply, so that no socket buffer fills.
 const MAX_PIPELINED: usize = 64;
 
+/// QEMU's monitor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Monitor<'a> {
+    /// QMP socket.
+    pub(crate) path: &'a Path,
+    /// Process id of QEMU, if it is known without a connection.
+    pub(crate) qemu: Option<u32>,
+}
+
 /// Session with a monitor.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -63,13 +72,19 @@ const OUT_OF_BAND: u64 = 0;
 
 impl Session {
     /// Connects, waits for the greeting, negotiates capabilities and reads the machine's state.
-    pub(crate) fn connect(path: &Path) -> Result<Self, Error> {
-        Self::connect_within(path, GREETING_TIMEOUT)
+    pub(crate) fn connect(monitor: Monitor<'_>) -> Result<Self, Error> {
+        Self::connect_within(monitor, GREETING_TIMEOUT)
     }
 
     /// The same with another limit for the connection and for the greeting.
-    pub(crate) fn connect_within(path: &Path, timeout: Duration) -> Result<Self, Error> {
+    pub(crate) fn connect_within(
+        Monitor { path, qemu }: Monitor<'_>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         let _phase = tracing::info_span!("qmp").entered();
+        // Each connection stays in the queue of a QEMU that is stopped, even once it is closed. The queue
+        // is short, and a full one looks like a monitor with another client.
+        qemu.map_or(Ok(()), check_scheduled)?;
         let stream = vsock_stream::unix(path, timeout);
         let stream = stream.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => busy(path, timeout),
@@ -78,10 +93,7 @@ impl Session {
                 source,
             },
         })?;
-        // The kernel queues the connection for a process that doesn't run.
-        if let Some(pid) = listener(&stream).filter(|pid| is_stopped(*pid)) {
-            return Err(Error::Stopped { pid });
-        }
+        listener(&stream).map_or(Ok(()), check_scheduled)?;
         Self::over(stream, path, timeout)
     }
 
@@ -156,7 +168,7 @@ impl Session {
     /// Identifies QEMU by the credentials of its socket; `None` if it runs in a PID namespace that is
     /// not visible here. Another program can have bound the socket for QEMU.
     pub(crate) fn qemu(&self) -> Option<Process> {
-        Process::of(listener(&self.stream)?.cast_unsigned())
+        Process::of(listener(&self.stream)?)
     }
 
     /// Runs a command.
@@ -320,17 +332,22 @@ fn busy(path: &Path, waited: Duration) -> Error {
     }
 }
 
-fn listener(stream: &UnixStream) -> Option<i32> {
+fn listener(stream: &UnixStream) -> Option<u32> {
     let credentials = getsockopt(stream, PeerCredentials).ok()?;
-    (credentials.pid() > 0).then(|| credentials.pid())
+    let pid = u32::try_from(credentials.pid()).ok()?;
+    (pid > 0).then_some(pid)
 }
 
-/// Returns whether a process is stopped by a signal or a debugger.
-fn is_stopped(pid: i32) -> bool {
+/// # Errors
+/// [`Error::Stopped`] for a process that is stopped by a signal or a debugger.
+fn check_scheduled(pid: u32) -> Result<(), Error> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, can contain parentheses and spaces.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    state.is_some_and(|state| state.starts_with(['T', 't']))
+    match state.is_some_and(|state| state.starts_with(['T', 't'])) {
+        true => Err(Error::Stopped { pid }),
+        false => Ok(()),
+    }
 }
 
 fn encode(request: &impl Serialize) -> Result<Vec<u8>, Error> {

@@ -24,7 +24,10 @@ fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session
             }
         }
     });
-    let session = Session::connect(&path);
+    let session = Session::connect(Monitor {
+        path: &path,
+        qemu: None,
+    });
     (dir, session)
 }
 
