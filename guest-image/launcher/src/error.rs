@@ -130,10 +130,12 @@ impl Error {
             Self::Exists(_) => Kind::Exists,
             Self::NoTools(_) => Kind::Unsupported,
             Self::SandboxFile(failure) | Self::NotReady(failure) => failure.kind(),
-            // The machine was frozen or paused after it was queried.
-            Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
-                Kind::NotYet
-            }
+            Self::Unreachable { source, .. } => match source.kind() {
+                // The machine was frozen or paused after it was queried.
+                io::ErrorKind::TimedOut => Kind::NotYet,
+                io::ErrorKind::PermissionDenied => Kind::Denied,
+                _ => Kind::NotFound,
+            },
             Self::NotStarted { source, .. } if matches!(**source, Self::Timeout(_)) => {
                 Kind::Timeout
             }

@@ -62,6 +62,10 @@ pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
                     {
                         dead_proxy("has lost its worker")
                     }
+                    // A connection that was still in its queue.
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                        dead_proxy("has ended")
+                    }
                     // Linux reports the timeout of a socket as EAGAIN.
                     io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
                     _ => error,

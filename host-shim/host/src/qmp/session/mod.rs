@@ -344,10 +344,10 @@ fn check_scheduled(pid: u32) -> Result<(), Error> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, can contain parentheses and spaces.
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    match state.is_some_and(|state| state.starts_with(['T', 't'])) {
-        true => Err(Error::Stopped { pid }),
-        false => Ok(()),
+    if state.is_some_and(|state| state.starts_with(['T', 't'])) {
+        return Err(Error::Stopped { pid });
     }
+    Ok(())
 }
 
 fn encode(request: &impl Serialize) -> Result<Vec<u8>, Error> {
