@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use patchbay_tests::balance::{Balancer, VIP};
 use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
@@ -143,10 +144,52 @@ fn restore_agent_killed_is_all_or_nothing() {
     }
     assert!(undone > 0);
     let console = guest.sandbox(&["console", guest.id()]).out;
-    let followed = "an interrupted rule file was undone";
+    let followed = "an interrupted change of IPVS was undone";
     assert!(
         console.contains(followed),
         "no agent was killed at its work"
     );
     eprintln!("{} points killed", 2 * KILL_DELAYS_MS.len());
+}
+
+/// Rules and the setting that ends connections.
+fn state(guest: &Guest) -> [String; 2] {
+    let rules = saved_rules(guest);
+    let setting = "cat /proc/sys/net/ipv4/vs/expire_nodest_conn";
+    [rules, guest.exec(setting).ok()]
+}
+
+#[test]
+fn end_connections_agent_killed_is_undone() {
+    let field = Balancer::start();
+    let guest = &field.guest;
+    field.serve(8001);
+    // A server of many services, which takes the kernel a while to delete.
+    let mut rules = format!("-A -t {VIP}:8001 -s rr\n-a -t {VIP}:8001 -r 10.2.0.1:8001 -m -w 7\n");
+    for service in 0..3000 {
+        let place = format!("10.{}.{}.1:80", 100 + service / 250, service % 250);
+        let server = format!("-a -t {place} -r 10.2.0.1:8001 -m -w 7");
+        writeln!(rules, "-A -t {place} -s rr\n{server}").unwrap();
+    }
+    guest.restore(&[], &rules).ok();
+    let before = state(guest);
+    let words = [
+        "ipvs",
+        guest.id(),
+        "end-connections",
+        "--server",
+        "10.2.0.1",
+    ];
+    for moment in KILL_DELAYS_MS.into_iter().chain([180, 260, 360, 500]) {
+        let open = field.clients[0].connections(8001, 2);
+        killed_during(guest, moment, || guest.patchbay(&words));
+        assert_eq!(state(guest), before, "after {moment} ms");
+        drop(open);
+    }
+    let console = guest.sandbox(&["console", guest.id()]).out;
+    let followed = "an interrupted change of IPVS was undone";
+    assert!(
+        console.contains(followed),
+        "no agent was killed at its work"
+    );
 }

@@ -19,6 +19,7 @@ mod host_devices;
 mod hostile_container;
 mod hostile_guest;
 mod identity;
+mod ipvs_connections;
 mod ipvs_differential;
 mod ipvs_files;
 mod ipvs_guest;

@@ -2,7 +2,7 @@
 //! namespace.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use crate::{Card, Guest, Machine, Netns};
 
 /// Address of the guest on the clients' side.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 254);
+/// IPv6 address of the guest on the clients' side, after [`Balancer::add_ipv6`].
+pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0xfe);
 /// Longer than anything here takes, even in an emulated guest.
 const IO_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -53,11 +55,32 @@ impl Balancer {
         }
     }
 
+    /// Adds IPv6: the clients are `fd00:1::1` and `fd00:1::2`, the servers `fd00:2::1` to `fd00:2::3`.
+    pub fn add_ipv6(&self) {
+        for (side, net) in [("front", 1), ("back", 2)] {
+            let add = format!("ip addr add fd00:{net}::fe/64 dev {side} nodad");
+            self.guest.exec(&add).ok();
+        }
+        let forward = "sysctl -w net.ipv6.conf.all.forwarding=1";
+        self.guest.exec(forward).ok();
+        let clients = self.clients.iter().map(|client| &client.0).zip(1..);
+        let clients = clients.map(|(netns, host)| (netns, 1, host));
+        let servers = self.servers.iter().zip(1..);
+        let servers = servers.map(|(netns, host)| (netns, 2, host));
+        for (netns, net, host) in clients.chain(servers) {
+            let add = format!("addr add fd00:{net}::{host}/64 dev eth0 nodad");
+            netns.ip(&add).ok();
+            netns
+                .ip(&format!("route add default via fd00:{net}::fe"))
+                .ok();
+        }
+    }
+
     /// Has all three servers answer on this TCP and UDP port, each with its number.
     pub fn serve(&self, port: u16) {
         for (number, netns) in (1..).zip(&self.servers) {
-            let listener = netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)));
-            let socket = netns.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+            let listener = netns.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
+            let socket = netns.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)));
             let (listener, socket) = (listener.unwrap(), socket.unwrap());
             // These threads run until the test's process exits.
             thread::spawn(move || accept(&listener, number));
@@ -120,7 +143,12 @@ impl Client {
 
     /// Opens a TCP connection to the virtual service on this port.
     pub fn connect(&self, port: u16) -> TcpStream {
-        let open = || TcpStream::connect_timeout(&(VIP, port).into(), IO_TIMEOUT);
+        self.connect_to((VIP, port).into())
+    }
+
+    /// Opens a TCP connection.
+    pub fn connect_to(&self, to: SocketAddr) -> TcpStream {
+        let open = || TcpStream::connect_timeout(&to, IO_TIMEOUT);
         let stream = self.0.within(open).unwrap();
         stream.set_read_timeout(Some(IO_TIMEOUT)).unwrap();
         stream
@@ -128,8 +156,13 @@ impl Client {
 
     /// Opens TCP connections one after another; returns each with the number of its server.
     pub fn connections(&self, port: u16, count: usize) -> Vec<(TcpStream, u8)> {
+        self.connections_to((VIP, port).into(), count)
+    }
+
+    /// Opens connections to an address; returns each with the number of its server.
+    pub fn connections_to(&self, to: SocketAddr, count: usize) -> Vec<(TcpStream, u8)> {
         let connection = |_| {
-            let mut stream = self.connect(port);
+            let mut stream = self.connect_to(to);
             let number = ask(&mut stream);
             (stream, number)
         };
@@ -139,6 +172,11 @@ impl Client {
     /// Sends datagrams, each from a different port of this address; returns the numbers of the
     /// servers that answer.
     pub fn datagrams(&self, from: Ipv4Addr, port: u16, count: usize) -> Vec<u8> {
+        self.datagrams_to(from.into(), (VIP, port).into(), count)
+    }
+
+    /// Sends datagrams to an address, each from a different port.
+    pub fn datagrams_to(&self, from: IpAddr, to: SocketAddr, count: usize) -> Vec<u8> {
         let bind = || -> Vec<_> {
             let sockets = (0..count).map(|_| UdpSocket::bind((from, 0)).unwrap());
             sockets.collect()
@@ -148,7 +186,7 @@ impl Client {
         let ask = |socket: &UdpSocket| {
             let mut answer = [0];
             socket.set_read_timeout(Some(IO_TIMEOUT)).unwrap();
-            socket.send_to(b"who", (VIP, port)).unwrap();
+            socket.send_to(b"who", to).unwrap();
             socket.recv_from(&mut answer).unwrap();
             answer[0]
         };

@@ -1,4 +1,4 @@
-//! `patchbay-agent`: reads its command line, drops privileges, undoes an interrupted rule file, serves.
+//! `patchbay-agent`: reads its command line, drops privileges, undoes an interrupted change of IPVS, serves.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -45,9 +45,9 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log)?;
     let netcfg = Arc::new(netcfg.with_marks(config.card_marks.map(CardMarks::at)));
     match netcfg.ipvs.recover() {
-        Ok(None) => {}
-        Ok(Some(_)) => warn!(log, "an interrupted rule file was undone"),
-        Err(error) => crit!(log, "could not undo an interrupted rule file";
+        Ok(false) => {}
+        Ok(true) => warn!(log, "an interrupted change of IPVS was undone"),
+        Err(error) => crit!(log, "could not undo an interrupted change of IPVS";
             "error" => error.to_string(), "cause" => cause(&error)),
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

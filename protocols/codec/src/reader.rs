@@ -48,7 +48,11 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
-    pub(super) fn byte(&mut self, field: &str) -> Result<u8, FieldError> {
+    /// Reads a tag.
+    ///
+    /// # Errors
+    /// The input has ended.
+    pub fn byte(&mut self, field: &str) -> Result<u8, FieldError> {
         self.bytes(field).map(|[byte]| byte)
     }
 

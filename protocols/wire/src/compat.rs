@@ -36,11 +36,13 @@ pub enum Feature {
     Neighbors,
     /// Release a card that is unplugged.
     Release,
+    /// Count and end connections of IPVS.
+    EndConnections,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -51,6 +53,7 @@ impl Feature {
         Self::Places,
         Self::Neighbors,
         Self::Release,
+        Self::EndConnections,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -69,6 +72,7 @@ impl Feature {
             Self::Places => "places",
             Self::Neighbors => "neighbors",
             Self::Release => "release",
+            Self::EndConnections => "end-connections",
         }
     }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use patchbay_codec::{Bulk, Layered as _, Packed as _, TableRowRef, unpack};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
-use patchbay_wire::convert::ipvs as convert;
+use patchbay_wire::convert::{ipvs as convert, ipvs_servers as servers};
 use patchbay_wire::proto::ipvs as wire;
 use patchbay_wire::proto::ipvs_ttrpc::Ipvs;
 use patchbay_wire::status;
@@ -15,6 +15,7 @@ use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
 
 use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
+use super::ipvs_servers;
 use patchbay_netcfg::ops::ipvs::{Loading, RuleFile};
 
 /// Maximum number of connections in one message.
@@ -105,6 +106,12 @@ impl Ipvs for Handlers {
             Ok(reply)
         }
 
+        "ipvs_count_connections": count_connections(
+            netcfg, request: wire::CountConnectionsRequest
+        ) -> wire::CountConnectionsReply {
+            Ok(netcfg.ipvs.count_connections(&servers::counted(&request)?)?.into())
+        }
+
         "ipvs_set_sysctl": set_sysctl(
             netcfg, request: wire::SetSysctlRequest
         ) -> wire::SetSysctlReply {
@@ -152,6 +159,15 @@ impl Ipvs for Handlers {
             ..wire::TableChunk::default()
         });
         tokio::try_join!(read, send).map(|_| ())
+    }
+
+    async fn end_connections(
+        &self,
+        _: &TtrpcContext,
+        request: wire::EndConnectionsRequest,
+        stream: ServerStreamSender<wire::EndConnectionsChunk>,
+    ) -> ttrpc::Result<()> {
+        ipvs_servers::end_connections(self, request, stream).await
     }
 
     async fn connections(

@@ -5,6 +5,7 @@ mod connection;
 mod conntrack;
 mod handlers;
 mod ipvs;
+mod ipvs_servers;
 mod listen;
 mod vsock;
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
 
 use patchbay_types::ipvs::{Connection, Peer};
 
@@ -15,8 +16,8 @@ const MAX_ROW_BYTES: u64 = 4096;
 /// Lines above the first service.
 const HEADER_LINES: usize = 3;
 
-/// Passes the rows of the connection table to `each`.
-pub fn connections(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
+/// Passes the rows of the connection table to `each`, until it breaks.
+pub fn connections(each: &mut dyn FnMut(Connection) -> ControlFlow<()>) -> io::Result<()> {
     let mut reader = BufReader::new(File::open(CONNECTIONS)?);
     let mut row = String::new();
     loop {
@@ -25,8 +26,10 @@ pub fn connections(each: &mut dyn FnMut(Connection)) -> io::Result<()> {
             return Ok(());
         }
         // Only the header doesn't parse.
-        if let Some(connection) = connection(&row) {
-            each(connection);
+        if let Some(connection) = connection(&row)
+            && each(connection).is_break()
+        {
+            return Ok(());
         }
     }
 }

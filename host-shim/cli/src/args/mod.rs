@@ -1,5 +1,6 @@
 //! Command-line arguments.
 
+mod connections;
 mod native;
 mod trailing;
 
@@ -13,6 +14,7 @@ use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
+pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
     FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
     SysctlSetArgs,
@@ -128,15 +130,22 @@ pub(crate) enum PatchbayCommand {
     },
 }
 
+/// Commands behind the ID of `ipvs`, for its help.
+const IPVS_COMMANDS: &str = "\
+Commands behind the ID, each with --help:
+  drain            set servers to weight 0, wait, and end the connections that are left
+  end-connections  end the connections of servers at once
+";
+
 /// Arguments of `ipvs`.
 #[derive(Debug, Args)]
-#[command(after_help = format!("ipvsadm options:\n{}", ipvsadm::help()))]
+#[command(after_help = format!("{IPVS_COMMANDS}\nipvsadm options:\n{}", ipvsadm::help()))]
 pub(crate) struct IpvsArgs {
     #[command(flatten)]
     pub(crate) options: IpvsOptions,
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
-    /// ipvsadm options; without any, or with -L, prints a table on a terminal; -R restores from standard input, -S also saves thresholds
+    /// drain, end-connections, or ipvsadm options; without any, or with -L, prints a table on a terminal; -R restores from standard input, -S also saves thresholds
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) words: Vec<String>,
 }

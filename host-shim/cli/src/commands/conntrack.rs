@@ -5,7 +5,7 @@ use patchbay_grammar::conntrack::parse;
 use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::connect;
+use super::{connect, connections};
 use crate::args::{CleanupArgs, ConntrackCommand, ConntrackListArgs, GlobalArgs, SandboxArg};
 use crate::name_service::HostsAndServices;
 use crate::output::flows;
@@ -26,7 +26,9 @@ pub(super) fn cleanup(global: &GlobalArgs, args: &CleanupArgs) -> Result<String,
 /// Deletes the matching flows and returns their number as a sentence. No match is not a failure.
 fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result<String, Failure> {
     let filter = parse(&HostsAndServices::read(), words)?;
-    let deleted = connect(global, sandbox)?.conntrack_delete(&filter)?;
+    let agent = connect(global, sandbox)?;
+    let deleted = agent.conntrack_delete(&filter)?;
+    connections::warn_of_filtered(&agent, sandbox, &filter);
     Ok(format!("{deleted} flow entries have been deleted.\n"))
 }
 

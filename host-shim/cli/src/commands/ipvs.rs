@@ -9,8 +9,10 @@ use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Forward, MaxRules, RestoreMode, RuleLine, Table};
 
-use super::connect;
-use crate::args::{FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg};
+use super::{connect, connections};
+use crate::args::{
+    ConnectionsCommand, FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg,
+};
 use crate::name_service::HostsAndServices;
 use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, json_line, table};
 use patchbay_host::agent::Agent;
@@ -51,6 +53,9 @@ pub(super) fn ipvsadm(global: &GlobalArgs, args: &IpvsadmArgs) -> Result<String,
 
 /// Runs `ipvs`, which saves every option and prints tables for people on a terminal.
 pub(super) fn native(global: &GlobalArgs, args: &IpvsArgs) -> Result<String, Failure> {
+    if let Some(command) = ConnectionsCommand::parse_words(&args.words) {
+        return connections::run(global, args, &command);
+    }
     let json = args.options.json;
     let invocation = Invocation {
         global,
@@ -93,7 +98,11 @@ impl Invocation<'_> {
             IpvsCommand::View(view) if self.options.json => return json(&connect()?, view),
             IpvsCommand::View(view) => return self.text(&connect()?, view),
             IpvsCommand::Change(change) => {
-                connect()?.ipvs_change(change, self.options.max_rules)?;
+                let agent = connect()?;
+                agent.ipvs_change(change, self.options.max_rules)?;
+                if let Change::DeleteServer(of, server) = change {
+                    connections::warn_of_deleted(&agent, self.sandbox, *of, *server);
+                }
             }
             IpvsCommand::Restore => self.restore(connect)?,
         }

@@ -1,6 +1,7 @@
 //! Commands: each returns the text for standard output or a failure.
 
 mod cards;
+mod connections;
 mod conntrack;
 mod doctor;
 mod ipvs;

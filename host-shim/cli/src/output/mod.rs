@@ -19,7 +19,7 @@ use patchbay_types::text::is_terminal_control;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use progress::RestoreProgress;
+pub(crate) use progress::{DrainProgressBar, RestoreProgress};
 
 /// Format of standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,14 @@
-//! Progress bar of a rule file that is being sent.
+//! Progress of a rule file that is being sent, and of a drain. Invisible unless standard error is a
+//! terminal, to keep logs of scripts clean.
+
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use patchbay_types::ipvs::DrainProgress;
 
 const TEMPLATE: &str = "{bar:30} {pos} of {len} rules sent{msg}";
 
-/// Progress bar on standard error; invisible unless that is a terminal, to keep logs of scripts
-/// clean.
+/// Progress bar on standard error.
 #[derive(Debug)]
 pub(crate) struct RestoreProgress(ProgressBar);
 
@@ -23,5 +26,40 @@ impl RestoreProgress {
         if self.0.length() == Some(rules as u64) {
             self.0.abandon_with_message("; the guest applies them");
         }
+    }
+}
+
+/// Line on standard error with the connections of the servers that are drained.
+#[derive(Debug)]
+pub(crate) struct DrainProgressBar {
+    bar: ProgressBar,
+    servers: String,
+}
+
+impl DrainProgressBar {
+    /// Starts the line for these servers.
+    pub(crate) fn new(servers: String) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("{msg}");
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(format!("ending the connections of {servers}"));
+        bar.tick();
+        Self { bar, servers }
+    }
+
+    /// Shows the connections and the time that is left.
+    pub(crate) fn set(&self, state: DrainProgress, left: Duration) {
+        let DrainProgress { active, inactive } = state;
+        let (servers, left) = (&self.servers, left.as_secs());
+        self.bar.set_message(format!(
+            "draining {servers}: {active} active and {inactive} other connections, {left} s left"
+        ));
+        self.bar.tick();
+    }
+}
+
+impl Drop for DrainProgressBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -67,14 +67,15 @@ pub(super) async fn collect<M: Codec<E: std::fmt::Display>, T>(
     Ok(Ok(list.values))
 }
 
-async fn next<M: Codec<E: std::fmt::Display>>(
+/// Returns the next message of a stream.
+pub(super) async fn next<M: Codec<E: std::fmt::Display>>(
     stream: &mut ClientStreamReceiver<M>,
     timeout: Duration,
 ) -> ttrpc::Result<Option<M>> {
     let received = tokio::time::timeout(timeout, stream.recv()).await;
     received.unwrap_or_else(|_| {
         let seconds = timeout.as_secs();
-        let message = format!("the agent sent no more of its list for {seconds} s");
+        let message = format!("the agent sent nothing more for {seconds} s");
         Err(status::from_failure(&Failure::new(Kind::Timeout, message)))
     })
 }

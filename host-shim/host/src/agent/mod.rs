@@ -6,6 +6,7 @@
 //! ignore calls [`Agent::require`] first.
 
 mod byte_budget;
+mod connections;
 mod conntrack;
 mod dial;
 mod greeting;

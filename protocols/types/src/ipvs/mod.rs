@@ -8,6 +8,7 @@ mod server;
 mod service;
 mod sysctl;
 mod table;
+mod target;
 
 pub use change::{Change, RestoreMode, Restored, RuleLine};
 pub use daemon::{Daemon, McastGroup, Role, SyncLen, Timeouts};
@@ -20,3 +21,4 @@ pub use service::{
 };
 pub use sysctl::{Reading, Setting, Sysctl, SysctlValue};
 pub use table::{BadFile, Conflict, Deferred, MaxRules, Step, Table, TooManyRules};
+pub use target::{ConnectionCount, DrainProgress, ServerFilter, ServiceFilter, Target};

@@ -136,7 +136,7 @@ pub fn status(wire: &wire::StatusReply) -> Result<Status, FieldError> {
     })
 }
 
-fn peer_to_wire(peer: Peer) -> wire::Peer {
+pub(super) fn peer_to_wire(peer: Peer) -> wire::Peer {
     wire::Peer {
         address: ip_bytes(peer.address),
         port: peer.port.into(),
@@ -144,7 +144,7 @@ fn peer_to_wire(peer: Peer) -> wire::Peer {
     }
 }
 
-fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, FieldError> {
+pub(super) fn peer(wire: Option<&wire::Peer>, field: &str) -> Result<Peer, FieldError> {
     let missing = || InvalidValue::new("", "it is missing").in_field(field);
     let wire = wire.ok_or_else(missing)?;
     Ok(Peer {

@@ -3,6 +3,7 @@
 
 pub mod conntrack;
 pub mod ipvs;
+pub mod ipvs_servers;
 mod link;
 mod manager;
 mod neighbor;

@@ -14,7 +14,7 @@ use patchbay_netlink::{Batch, Generic, Transport as _};
 const MAX_CHANGES: usize = 512;
 
 /// The kernel's name for a service without a scheduler.
-const NO_SCHEDULER: &str = "none";
+pub(super) const NO_SCHEDULER: &str = "none";
 /// This scheduler rebuilds its table for every server that is added or removed.
 const TABLE_SCHEDULER: &str = "mh";
 

@@ -1,11 +1,14 @@
 //! Errors of IPVS operations.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Conflict, Reading, Sysctl, TooManyRules};
+use patchbay_types::ipvs::{
+    AddrPort, Change, Conflict, Peer, Reading, Sysctl, Target, TooManyRules,
+};
 
 use crate::modules;
 use patchbay_netlink::KernelError;
@@ -71,6 +74,30 @@ pub enum Error {
     /// The undo log could not be read, written or removed.
     #[error("could not access the IPVS undo log")]
     UndoLog(#[source] std::io::Error),
+    /// No server of the table matches, and no connection of a deleted one.
+    #[error("there is no server {0} in the IPVS table, and no connection of one")]
+    NoServer(Target),
+    /// Connections of other deleted servers would end too.
+    #[error(
+        "{0} connections of other servers that were deleted before would end too, one of {server}: \
+         name those servers as well, or add them again first",
+        server = AddrPort(.1.address, .1.port)
+    )]
+    OtherConnections(usize, Peer),
+    /// Connections did not end.
+    #[error(
+        "{0} connections did not end in {1:?}; Linux before 5.9 ends them with their next packet"
+    )]
+    Connections(usize, Duration),
+    /// The connection table takes too long to read.
+    #[error("the connection table is too large to be read in {0:?}")]
+    LargeTable(Duration),
+    /// No log for another drain.
+    #[error("too many servers are drained at the same time: repeat it when a drain has ended")]
+    ManyDrains,
+    /// The host has closed the connection during a drain.
+    #[error("the host has disconnected")]
+    Disconnected,
     /// The rule file has no rules.
     #[error("the rule file has no effective rule")]
     NoRules,
@@ -130,8 +157,15 @@ impl Error {
             }
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),
-            Self::Module(_) | Self::Netlink(_) | Self::Proc(_) | Self::UndoLog(_) => Kind::Other,
+            Self::Module(_)
+            | Self::Netlink(_)
+            | Self::Proc(_)
+            | Self::UndoLog(_)
+            | Self::Disconnected => Kind::Other,
             Self::OtherValue(_) => Kind::Kernel,
+            Self::NoServer(_) => Kind::NotFound,
+            Self::OtherConnections(..) | Self::ManyDrains => Kind::NotYet,
+            Self::Connections(..) | Self::LargeTable(_) => Kind::Timeout,
             Self::Conflict(conflict) => conflict.kind(),
             Self::NotEmpty(_) => Kind::Exists,
             Self::TooMany(_) | Self::Request(_) | Self::NoRules => Kind::Invalid,

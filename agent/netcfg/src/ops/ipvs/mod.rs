@@ -2,24 +2,28 @@
 
 mod batcher;
 mod daemons;
+mod drain;
+mod end;
 mod error;
 mod restore;
 mod rule_count;
+mod settings;
 mod undo_log;
 
-use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use patchbay_codec::TableRowRef;
 use patchbay_types::ipvs::{
-    Change, Conflict, Connection, Detail, ListedServer, ListedService, MaxRules, Reading,
-    RestoreMode, Restored, Service, ServiceId, Setting, Status, Sysctl, Table,
+    Change, Conflict, Connection, ConnectionCount, Detail, DrainProgress, ListedServer,
+    ListedService, MaxRules, Reading, RestoreMode, Restored, ServerFilter, Service, ServiceId,
+    Setting, Status, Table,
 };
 
-use crate::ipvs::{self, Ipvs, SockoptLists, sysctl};
+use crate::ipvs::{self, Ipvs, SockoptLists};
 use crate::modules::Modules;
 use crate::privilege::BindPrivilege;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
@@ -28,18 +32,10 @@ use undo_log::UndoLogPath;
 
 pub use error::Error;
 pub use restore::RuleFile;
+pub use settings::Loading;
 
 /// Prefix of the settings of the module `nf_conntrack`.
 const CONNTRACK_PREFIX: &str = "net.netfilter.";
-
-/// Treatment of an IPVS that isn't loaded yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loading {
-    /// It is loaded.
-    OnDemand,
-    /// It isn't loaded, and has no settings.
-    Never,
-}
 
 /// State of the operations; a single lock guards it.
 #[derive(Debug)]
@@ -94,9 +90,11 @@ impl IpvsOps {
         restore::restore(&mut self.lock(), file, mode, max)
     }
 
-    /// Undoes a rule file that a killed agent left half applied. `None` if there is none.
-    pub fn recover(&self) -> Result<Option<Restored>, Error> {
-        restore::recover(&mut self.lock())
+    /// Undoes the operation of a killed agent. Returns whether there was any.
+    pub fn recover(&self) -> Result<bool, Error> {
+        let context = &mut self.lock();
+        let undone = restore::recover(context)?.is_some();
+        Ok(drain::recover(context)? || undone)
     }
 
     /// Passes one service or all, each followed by its servers, to `each` in the kernel's order. The
@@ -143,7 +141,11 @@ impl IpvsOps {
     /// Passes the rows of the connection table to `each`.
     pub fn connections(&self, each: &mut dyn FnMut(Connection)) -> Result<(), Error> {
         self.lock().ipvs()?;
-        ipvs::connections(each).map_err(Error::Proc)
+        ipvs::connections(&mut |row| {
+            each(row);
+            ControlFlow::Continue(())
+        })
+        .map_err(Error::Proc)
     }
 
     /// Returns the settings that this kernel has.
@@ -151,11 +153,7 @@ impl IpvsOps {
         if ipvs == Loading::OnDemand {
             self.lock().ipvs()?;
         }
-        let read = |sysctl| match sysctl::read(sysctl) {
-            Ok(value) => value.map(|value| Ok(Reading { sysctl, value })),
-            Err(error) => Some(Err(Error::Sysctl(sysctl, error))),
-        };
-        Sysctl::all().filter_map(read).collect()
+        settings::read_all()
     }
 
     /// Changes a setting.
@@ -166,17 +164,29 @@ impl IpvsOps {
         } else if sysctl.full_name().starts_with(CONNTRACK_PREFIX) {
             self.lock().modules.load("nf_conntrack")?;
         }
-        let failed = |error: io::Error| match error.kind() {
-            ErrorKind::NotFound => Error::NoSysctl(sysctl),
-            _ => Error::Sysctl(sysctl, error),
-        };
-        sysctl::write(setting).map_err(failed)?;
-        let value = sysctl::read(sysctl).map_err(failed)?;
-        let value = value.ok_or(Error::NoSysctl(sysctl))?;
-        if value != setting.get().value {
-            return Err(Error::OtherValue(Reading { sysctl, value }));
-        }
-        Ok(())
+        settings::write(setting)
+    }
+
+    /// Counts the connections of servers, as far as a second suffices. Doesn't load IPVS.
+    pub fn count_connections(&self, servers: &[ServerFilter]) -> Result<ConnectionCount, Error> {
+        end::count(servers)
+    }
+
+    /// Ends the connections of servers and returns their number, or leaves the rules as they were.
+    pub fn end_connections(&self, servers: &[ServerFilter]) -> Result<usize, Error> {
+        end::end(&mut self.lock(), servers)
+    }
+
+    /// Sets the weights of servers to 0, waits until none of their connections is active, at most for the
+    /// given time, and ends the rest, of which it returns the number. `progress` can break. After an
+    /// error the weights are as they were.
+    pub fn drain(
+        &self,
+        servers: &[ServerFilter],
+        wait: Duration,
+        progress: &mut dyn FnMut(DrainProgress) -> ControlFlow<()>,
+    ) -> Result<usize, Error> {
+        drain::drain(self, servers, wait, progress)
     }
 
     /// A panic in another thread leaves the sockets usable.

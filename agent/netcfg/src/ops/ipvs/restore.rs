@@ -9,11 +9,10 @@ use patchbay_types::ipvs::{
     Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, ServiceId, Table,
 };
 
-use super::IpvsContext;
 use super::batcher::Batcher;
-use super::daemons;
 use super::error::Error;
-use super::undo_log::UndoLog;
+use super::undo_log::{Undo, UndoLog};
+use super::{IpvsContext, daemons, settings};
 use crate::ipvs;
 use patchbay_netlink::{Batch, KernelError, Transport as _};
 
@@ -60,10 +59,10 @@ fn fill(context: &mut IpvsContext, file: &RuleFile) -> Result<Restored, Error> {
 }
 
 /// Runs `work`, which applies changes or rolls them back, with an undo log.
-fn with_undo_log(
+pub(super) fn with_undo_log<T>(
     context: &mut IpvsContext,
-    work: impl FnOnce(&mut IpvsContext, &mut UndoLog) -> Result<Restored, Error>,
-) -> Result<Restored, Error> {
+    work: impl FnOnce(&mut IpvsContext, &mut UndoLog) -> Result<T, Error>,
+) -> Result<T, Error> {
     let mut log = context.undo_log.create().map_err(Error::UndoLog)?;
     let result = work(context, &mut log);
     log.remove().map_err(Error::UndoLog)?;
@@ -79,11 +78,15 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
     let current = context.table()?;
     let mut wanted = current.clone();
     let mut deferred = Deferred::default();
-    for change in undo {
-        match change {
+    for step in undo {
+        match step {
+            // Before the rules: while it is on, deleted servers end connections.
+            Undo::Setting(setting) => settings::write(&setting)?,
             // The service may not have been added yet.
-            Change::DeleteService(_) => drop(wanted.apply(change, None, &mut deferred)),
-            _ => wanted
+            Undo::Change(change @ Change::DeleteService(_)) => {
+                let _ = wanted.apply(change, None, &mut deferred);
+            }
+            Undo::Change(change) => wanted
                 .apply(change, None, &mut deferred)
                 .map_err(Error::Conflict)?,
         }
@@ -184,7 +187,7 @@ fn change(
 }
 
 /// Sends the difference between two tables, up to the first error.
-fn apply_diff(
+pub(super) fn apply_diff(
     context: &mut IpvsContext,
     from: &Table,
     to: &Table,

@@ -1,6 +1,7 @@
-//! Log of the changes that undo a rule file, in case the agent is killed while it applies the file.
+//! Log of the changes that undo a rule file or another operation on many rules, in case the agent is
+//! killed meanwhile.
 //!
-//! The log consists of packed changes, like a rule file. Before the first change of a service it gets
+//! The log consists of packed changes, like a rule file, and settings. Before the first change of a service it gets
 //! the deletion of the service and, if the service existed, its creation with all servers; each batch
 //! is logged before it is sent to the kernel. The log is removed when the file has been applied or
 //! rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
@@ -12,10 +13,34 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use patchbay_codec::{Packed as _, Reader};
-use patchbay_types::ipvs::{Change, ServiceId, Table};
+use patchbay_types::ipvs::{Change, ServiceId, Setting, Table};
 
 /// Maximum size of a log that is read: one and a half million servers.
 const MAX_LOG_BYTES: u64 = 32 << 20;
+
+/// Maximum number of drains at a time.
+const MAX_DRAINS: usize = 8;
+
+/// Step of an undo.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Undo {
+    Change(Change),
+    Setting(Setting),
+}
+
+/// Tags of the steps.
+const CHANGE: u8 = 0;
+const SETTING: u8 = 1;
+
+impl Undo {
+    fn unpack(reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.byte("step").ok()? {
+            CHANGE => Change::unpack(reader).ok().map(Self::Change),
+            SETTING => Setting::unpack(reader).ok().map(Self::Setting),
+            _ => None,
+        }
+    }
+}
 
 /// Path of the log. Without one nothing is logged, and an agent that is killed leaves a rule file
 /// half applied.
@@ -29,20 +54,35 @@ impl UndoLogPath {
             return Ok(UndoLog::default());
         };
         remove(path)?;
-        let mut options = OpenOptions::new();
-        let file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        Ok(UndoLog {
-            file: Some((file, path.clone())),
-            ..UndoLog::default()
-        })
+        UndoLog::create(path.clone())
+    }
+
+    /// Returns the logs of drains, which go on while rule files are applied.
+    pub(super) fn drains(&self) -> impl Iterator<Item = Self> {
+        let path = |number: usize| {
+            let mut path = self.0.clone()?.into_os_string();
+            path.push(format!(".drain-{number}"));
+            Some(PathBuf::from(path))
+        };
+        (0..MAX_DRAINS).map(move |number| Self(path(number)))
+    }
+
+    /// Creates the log of a drain; `None` if there are too many.
+    pub(super) fn create_drain(&self) -> io::Result<Option<UndoLog>> {
+        if self.0.is_none() {
+            return Ok(Some(UndoLog::default()));
+        }
+        for Self(path) in self.drains() {
+            match path.map(UndoLog::create) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                created => return created.transpose(),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the log of a killed agent; empty if there is none.
-    pub(super) fn read(&self) -> io::Result<Vec<Change>> {
+    pub(super) fn read(&self) -> io::Result<Vec<Undo>> {
         let Some(path) = &self.0 else {
             return Ok(Vec::new());
         };
@@ -56,7 +96,7 @@ impl UndoLogPath {
         let next = || {
             let more = !reader.is_empty();
             // The kernel has received nothing that is logged after a torn change.
-            more.then(|| Change::unpack(&mut reader).ok()).flatten()
+            more.then(|| Undo::unpack(&mut reader)).flatten()
         };
         Ok(std::iter::from_fn(next).collect())
     }
@@ -85,6 +125,15 @@ pub(super) struct UndoLog {
 }
 
 impl UndoLog {
+    fn create(path: PathBuf) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o600);
+        Ok(Self {
+            file: Some((options.open(&path)?, path)),
+            ..Self::default()
+        })
+    }
+
     /// Logs the services of `from` that a change affects.
     pub(super) fn record(&mut self, from: &Table, change: &Change) {
         if self.file.is_none() {
@@ -108,6 +157,15 @@ impl UndoLog {
     /// Logs a change that is part of the undo.
     pub(super) fn push(&mut self, undo: &Change) {
         if self.file.is_some() {
+            self.bytes.push(CHANGE);
+            undo.pack(&mut self.bytes);
+        }
+    }
+
+    /// Logs a setting that is part of the undo.
+    pub(super) fn push_setting(&mut self, undo: &Setting) {
+        if self.file.is_some() {
+            self.bytes.push(SETTING);
             undo.pack(&mut self.bytes);
         }
     }
@@ -130,7 +188,7 @@ impl UndoLog {
 #[cfg(test)]
 mod tests {
     use patchbay_grammar::ipvsadm::{Grammar, read_rules};
-    use patchbay_types::ipvs::Deferred;
+    use patchbay_types::ipvs::{Deferred, Reading, Sysctl, SysctlValue};
 
     use super::*;
 
@@ -160,10 +218,15 @@ mod tests {
         log.record(&before, &change("-e -t 10.0.0.1:80 -r 10.0.0.2:80 -w 9"));
         log.record(&before, &change("-d -t 10.0.0.1:80 -r 10.0.0.2:80"));
         log.record(&before, &change("-A -t 10.0.0.9:80"));
+        let sysctl = Sysctl::EXPIRE_NODEST_CONN;
+        let value = SysctlValue::One(0);
+        let setting = Setting::new(Reading { sysctl, value }).unwrap();
+        log.push_setting(&setting);
         log.write().unwrap();
-        let mut undo = vec![change("-D -t 10.0.0.1:80")];
-        undo.extend(lines.map(change));
-        undo.push(change("-D -t 10.0.0.9:80"));
+        let mut undo = vec![Undo::Change(change("-D -t 10.0.0.1:80"))];
+        undo.extend(lines.map(change).map(Undo::Change));
+        undo.push(Undo::Change(change("-D -t 10.0.0.9:80")));
+        undo.push(Undo::Setting(setting));
         assert_eq!(path.read().unwrap(), undo);
 
         let complete = fs::read(&file).unwrap();
@@ -173,6 +236,19 @@ mod tests {
 
         log.remove().unwrap();
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn logs_of_drains_are_limited() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = UndoLogPath(Some(dir.path().join("log")));
+        let logs = (0..MAX_DRAINS).map(|_| path.create_drain().unwrap().unwrap());
+        let mut logs: Vec<UndoLog> = logs.collect();
+        assert!(path.create_drain().unwrap().is_none());
+        logs.pop().unwrap().remove().unwrap();
+        assert!(path.create_drain().unwrap().is_some());
+        // A rule file has another log.
+        path.create().unwrap().remove().unwrap();
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use super::{
-    Change, Daemon, ListedServer, Role, RuleLine, Server, ServerId, Service, ServiceId, Timeouts,
+    Change, Daemon, ListedServer, Peer, Protocol, Role, RuleLine, Server, ServerId, Service,
+    ServiceId, Timeouts,
 };
 
 mod conflict;
@@ -76,6 +77,30 @@ impl Table {
     /// Returns the services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().map(|(service, _)| service)
+    }
+
+    /// Returns the servers with their services.
+    pub fn servers(&self) -> impl Iterator<Item = (ServiceId, &Server)> {
+        let servers = self.servers.iter();
+        servers.map(|((of, _), (server, _))| (*of, server))
+    }
+
+    /// Returns a server of a service.
+    #[must_use]
+    pub fn server(&self, of: ServiceId, id: ServerId) -> Option<&Server> {
+        self.servers.get(&(of, id)).map(|(server, _)| server)
+    }
+
+    /// Returns the service of an address that gets packets to it.
+    #[must_use]
+    pub fn service_at(&self, protocol: Protocol, peer: Peer) -> Option<ServiceId> {
+        let at_port = |port| ServiceId::Address {
+            protocol,
+            address: peer.address,
+            port,
+        };
+        let ids = [at_port(peer.port), at_port(0)];
+        ids.into_iter().find(|id| self.services.contains_key(id))
     }
 
     /// Returns the changes that create a service and its servers; none if the table lacks the
