@@ -16,6 +16,7 @@ mod doctor;
 mod floods;
 mod hints;
 mod host_devices;
+mod host_files;
 mod hostile_container;
 mod hostile_guest;
 mod identity;

@@ -70,6 +70,8 @@ pub(crate) enum Error {
     Netns(Failure),
     #[error("the socket path {} is longer than 107 bytes: choose a shorter --run-dir", .0.display())]
     PathTooLong(PathBuf),
+    #[error("another process has held the lock {} for more than 30 s", .0.display())]
+    Locked(PathBuf),
     #[error("could not catch signals")]
     Signals(#[source] io::Error),
     #[error("could not read the registered sandboxes")]
@@ -129,13 +131,16 @@ impl Error {
             Self::NotFound(_) | Self::NotRunning(_) => Kind::NotFound,
             Self::Exists(_) => Kind::Exists,
             Self::NoTools(_) => Kind::Unsupported,
-            Self::SandboxFile(failure) | Self::NotReady(failure) => failure.kind(),
             Self::Unreachable { source, .. } => match source.kind() {
                 // The machine was frozen or paused after it was queried.
                 io::ErrorKind::TimedOut => Kind::NotYet,
                 io::ErrorKind::PermissionDenied => Kind::Denied,
                 _ => Kind::NotFound,
             },
+            Self::Locked(_) => Kind::Timeout,
+            Self::Registry(failure) | Self::SandboxFile(failure) | Self::NotReady(failure) => {
+                failure.kind()
+            }
             Self::NotStarted { source, .. } if matches!(**source, Self::Timeout(_)) => {
                 Kind::Timeout
             }

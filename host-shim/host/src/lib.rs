@@ -47,6 +47,7 @@ pub mod json;
 mod kata_messages;
 pub mod netns;
 pub mod ops;
+pub mod private;
 pub mod process;
 mod qmp;
 mod reach;

@@ -1,11 +1,11 @@
 //! Files of a sandbox.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use patchbay_host::private;
 use patchbay_host::sandbox::json_if_exists;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use super::processes::Record;
 use crate::error::{Error, at};
@@ -65,11 +65,9 @@ impl Folder {
     pub(super) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         let path = self.file(name);
         let written = || -> io::Result<()> {
-            let mut file = NamedTempFile::new_in(&self.0)?;
-            serde_json::to_writer_pretty(&mut file, value)?;
-            file.write_all(b"\n")?;
-            file.persist(&path)?;
-            Ok(())
+            let mut text = serde_json::to_vec_pretty(value)?;
+            text.push(b'\n');
+            private::replace(&path, &text)
         };
         written().map_err(at(&path))
     }

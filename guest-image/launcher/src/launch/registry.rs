@@ -2,13 +2,17 @@
 //!
 //! A folder alone does not mean that the sandbox runs: the kernel is asked for its processes.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_host::ops::collect;
-use patchbay_host::sandbox::{SandboxId, ids};
+use patchbay_host::private;
+use patchbay_host::sandbox::{SandboxId, check_trusted, ids};
 use patchbay_host::vsock_stream::has_lost_worker;
 use serde::Serialize;
 
@@ -17,6 +21,9 @@ use super::processes::{ProcessRecord, ProcessRole, Record};
 use crate::error::{Error, at};
 
 const LOCK: &str = ".lock";
+/// Longest wait for the lock; its holder creates or removes a folder.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Sandbox in the run directory, running or not.
 #[derive(Debug, Clone)]
@@ -79,9 +86,14 @@ impl RunDir {
     }
 
     /// Creates the folder of a new sandbox, replacing one that does not run.
-    pub(crate) fn claim(&self, id: &SandboxId, record: &Record) -> Result<Folder, Error> {
-        fs::create_dir_all(&self.0).map_err(at(&self.0))?;
-        let lock = self.lock()?;
+    pub(crate) fn claim(
+        &self,
+        id: &SandboxId,
+        record: &Record,
+        wait: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Folder, Error> {
+        private::create_folder(&self.0, private::LISTED).map_err(at(&self.0))?;
+        let lock = self.lock(wait)?;
         let folder = self.folder(id);
         let path = folder.path();
         if path.is_dir() {
@@ -90,8 +102,7 @@ impl RunDir {
             }
             fs::remove_dir_all(path).map_err(at(path))?;
         }
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700).create(path).map_err(at(path))?;
+        private::create_folder(path, private::OWN).map_err(at(path))?;
         folder.write_record(record)?;
         drop(lock);
         Ok(folder)
@@ -100,7 +111,7 @@ impl RunDir {
     /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile, and the state
     /// of its cards.
     pub(crate) fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), Error> {
-        let lock = self.lock()?;
+        let lock = self.lock(sleep)?;
         let path = sandbox.folder.path();
         if sandbox.folder.read_record()? == sandbox.record && path.exists() {
             fs::remove_dir_all(path).map_err(at(path))?;
@@ -138,11 +149,35 @@ impl RunDir {
         Ok(RegisteredSandbox { id, folder, record })
     }
 
-    fn lock(&self) -> Result<Flock<File>, Error> {
+    /// Locks the run directory; `wait` sleeps between two attempts, because flock has no timeout.
+    fn lock(
+        &self,
+        mut wait: impl FnMut(Duration) -> ControlFlow<()>,
+    ) -> Result<Flock<File>, Error> {
+        check_trusted(&self.0)?;
         let path = self.0.join(LOCK);
-        let file = File::create(&path).map_err(at(&path))?;
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| at(&path)(errno.into()))
+        let mut file = private::open_lock(&path).map_err(at(&path))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
+                    return Err(Error::Locked(path));
+                }
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => return Err(at(&path)(errno.into())),
+            };
+            if wait(RETRY_INTERVAL).is_break() {
+                return Err(Error::Interrupted);
+            }
+        }
     }
+}
+
+/// Waits in a process that ends by signals.
+fn sleep(interval: Duration) -> ControlFlow<()> {
+    thread::sleep(interval);
+    ControlFlow::Continue(())
 }
 
 #[cfg(test)]
@@ -174,11 +209,11 @@ mod tests {
     fn claim_replaces_dead_sandbox_only() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().join("run"));
-        let folder = run_dir.claim(&id("a"), &record(Vec::new())).unwrap();
+        let folder = run_dir.claim(&id("a"), &record(Vec::new()), sleep).unwrap();
         fs::write(folder.file("left-over"), b"").unwrap();
-        run_dir.claim(&id("a"), &alive()).unwrap();
+        run_dir.claim(&id("a"), &alive(), sleep).unwrap();
         assert!(!folder.file("left-over").exists());
-        let error = run_dir.claim(&id("a"), &alive()).unwrap_err();
+        let error = run_dir.claim(&id("a"), &alive(), sleep).unwrap_err();
         assert!(matches!(error, Error::Exists(name) if name == id("a")));
     }
 
@@ -187,7 +222,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
         for name in ["ab", "abc", "b"] {
-            run_dir.claim(&id(name), &alive()).unwrap();
+            run_dir.claim(&id(name), &alive(), sleep).unwrap();
         }
         assert_eq!(run_dir.find("ab").unwrap().id, id("ab"));
         assert_eq!(run_dir.find("abc").unwrap().id, id("abc"));
@@ -215,7 +250,7 @@ mod tests {
             ("b", broken, SandboxState::Broken),
             ("c", record(Vec::new()), SandboxState::Dead),
         ] {
-            run_dir.claim(&id(name), &record).unwrap();
+            run_dir.claim(&id(name), &record, sleep).unwrap();
             assert_eq!(run_dir.find(name).unwrap().state(), state);
         }
     }
@@ -224,9 +259,9 @@ mod tests {
     fn remove_keeps_folder_of_new_claim() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
-        run_dir.claim(&id("a"), &record(Vec::new())).unwrap();
+        run_dir.claim(&id("a"), &record(Vec::new()), sleep).unwrap();
         let old = run_dir.find("a").unwrap();
-        run_dir.claim(&id("a"), &alive()).unwrap();
+        run_dir.claim(&id("a"), &alive(), sleep).unwrap();
         run_dir.remove(&old).unwrap();
         let new = run_dir.find("a").unwrap();
         run_dir.remove(&new).unwrap();
@@ -237,5 +272,33 @@ mod tests {
     fn list_without_run_dir_is_empty() {
         let run_dir = RunDir::new("/nonexistent/run".into());
         assert!(run_dir.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn claim_while_the_lock_is_held_can_be_interrupted() {
+        let root = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::new(root.path().to_owned());
+        let _held = run_dir.lock(sleep).unwrap();
+        let mut attempts = 0;
+        let claimed = run_dir.claim(&id("a"), &alive(), |_| {
+            attempts += 1;
+            if attempts < 3 {
+                return ControlFlow::Continue(());
+            }
+            ControlFlow::Break(())
+        });
+        assert!(matches!(claimed, Err(Error::Interrupted)));
+        assert!(!root.path().join("a").exists());
+    }
+
+    #[test]
+    fn lock_that_is_a_link_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let secret = root.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        std::os::unix::fs::symlink(&secret, root.path().join(LOCK)).unwrap();
+        let run_dir = RunDir::new(root.path().to_owned());
+        assert!(run_dir.claim(&id("a"), &alive(), sleep).is_err());
+        assert_eq!(fs::read_to_string(secret).unwrap(), "secret");
     }
 }

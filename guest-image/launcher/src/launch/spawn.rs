@@ -1,7 +1,6 @@
 //! Starts processes that are recorded before they run their program.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::thread;
 
 use nix::sys::signal::SigSet;
 use patchbay_host::netns::Netns;
+use patchbay_host::private;
 
 use crate::error::Error;
 
@@ -26,8 +26,8 @@ pub(super) struct ProgramSpec<'a> {
 
 /// Waits for a line, then executes the program. If the launcher dies before it has recorded the process
 /// id, the line never arrives and the process ends. SIGXFSZ is ignored because a log at its size limit
-/// must not end the program.
-const GATE: &str = r#"trap '' XFSZ && read -r line && exec "$0" "$@" </dev/null"#;
+/// must not end the program. The sockets and logs that it makes are private.
+const GATE: &str = r#"umask 077 && trap '' XFSZ && read -r line && exec "$0" "$@" </dev/null"#;
 
 /// Process that waits before it executes its program.
 pub(super) struct GatedChild(Child);
@@ -35,7 +35,7 @@ pub(super) struct GatedChild(Child);
 impl GatedChild {
     /// Starts the process.
     pub(super) fn spawn(program: &ProgramSpec<'_>) -> io::Result<Self> {
-        let log = File::create(&program.log)?;
+        let log = private::create_file(&program.log)?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", GATE]).arg(program.path);
         command.args(program.arguments);

@@ -1,5 +1,6 @@
 //! `start`: checks prerequisites, claims the id, then starts the processes.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use patchbay_host::netns::Netns;
@@ -32,7 +33,12 @@ pub(crate) fn start(
         netns: options.netns.clone(),
         processes: launcher.into_iter().collect(),
     };
-    let folder = run_dir.claim(&options.id, &record)?;
+    let folder = run_dir.claim(&options.id, &record, |interval| {
+        if interrupts.interrupted_within(interval) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
     let attempt = Attempt {
         id: options.id.clone(),
         folder,

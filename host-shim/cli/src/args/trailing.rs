@@ -1,8 +1,11 @@
 //! Options of patchbay behind the words of ipvsadm or conntrack.
 
 use std::ffi::OsString;
+use std::process::exit;
 
 use clap::{ArgAction, CommandFactory, Parser};
+
+use crate::output::{print_error, unprinted};
 
 use super::{CommandLine, ConntrackCommand, PatchbayCommand};
 
@@ -15,7 +18,7 @@ impl CommandLine {
     /// From the first word of ipvsadm or conntrack on, clap takes everything for such words, so
     /// the options of patchbay among them are moved in front of them.
     pub(crate) fn parse_with_trailing_options(line: &[OsString]) -> Self {
-        let parsed = Self::parse_from(line);
+        let parsed = Self::parse_or_exit(line);
         let (path, words): (&[&str], _) = match &parsed.command {
             PatchbayCommand::Ipvs(args) => (&["ipvs"], &args.words),
             PatchbayCommand::Conntrack(ConntrackCommand::List(args)) => {
@@ -32,7 +35,20 @@ impl CommandLine {
             return parsed;
         }
         let moved = own.into_iter().chain(words).map(OsString::from);
-        Self::parse_from(head.iter().cloned().chain(moved))
+        Self::parse_or_exit(head.iter().cloned().chain(moved))
+    }
+
+    /// Parses a command line, or prints the error or the help and exits. clap ignores that it could not
+    /// print a text.
+    fn parse_or_exit(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Self {
+        Self::try_parse_from(line).unwrap_or_else(|stop| match stop.print() {
+            Err(error) if !stop.use_stderr() => {
+                let failure = unprinted(&error);
+                print_error(&format!("patchbay: {}\n", failure.line()));
+                exit(failure.kind().exit_code().into())
+            }
+            _ => exit(stop.exit_code()),
+        })
     }
 }
 

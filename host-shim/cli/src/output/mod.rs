@@ -113,16 +113,28 @@ impl Outcome {
     /// Prints the text on standard output and the failure as one line on standard error; returns
     /// the exit code.
     pub(crate) fn print(self) -> ExitCode {
-        let printed = io::stdout().write_all(self.stdout.as_bytes());
-        match self.failure {
-            Some(failure) => {
-                print_error(&format!("patchbay: {}\n", failure.line()));
-                ExitCode::from(failure.kind().exit_code())
-            }
-            None if printed.is_ok() => ExitCode::SUCCESS,
-            None => ExitCode::FAILURE,
+        let mut out = io::stdout();
+        let printed = out
+            .write_all(self.stdout.as_bytes())
+            .and_then(|()| out.flush());
+        let failures = [
+            self.failure,
+            printed.map_err(|error| unprinted(&error)).err(),
+        ];
+        for failure in failures.iter().flatten() {
+            print_error(&format!("patchbay: {}\n", failure.line()));
         }
+        let first = failures.into_iter().flatten().next();
+        first.map_or(ExitCode::SUCCESS, |failure| {
+            ExitCode::from(failure.kind().exit_code())
+        })
     }
+}
+
+/// Returns the failure of a command whose output is lost.
+pub(crate) fn unprinted(error: &io::Error) -> Failure {
+    let message = "the result could not be written to standard output";
+    Failure::of_io(message, error).with_kind(Kind::Other)
 }
 
 /// Prints a text on standard error.

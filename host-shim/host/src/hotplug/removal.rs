@@ -89,7 +89,7 @@ impl LockedSandbox<'_> {
             owner: Process::current(),
             ..card
         };
-        self.journal.write(&card)?;
+        self.record_removal(&card);
         let requested = request_removal(self.qmp()?, &card.name)?;
         if requested == Presence::Absent {
             remove_backend(self, &card)?;
@@ -136,9 +136,21 @@ impl LockedSandbox<'_> {
     }
 
     /// Records that no process waits for the card any more.
-    fn stop_waiting(&mut self, card: CardRecord) -> Result<(), Failure> {
+    fn stop_waiting(&mut self, card: CardRecord) {
         let owner = None;
-        self.journal.write(&CardRecord { owner, ..card })
+        self.record_removal(&CardRecord { owner, ..card });
+    }
+
+    /// Records the phase of a removal. A full file system must not prevent it: until the guest has released
+    /// the card, other commands then find it plugged, and the first one after that removes the rest.
+    fn record_removal(&mut self, card: &CardRecord) {
+        if let Err(failure) = self.journal.write(card) {
+            tracing::warn!(
+                "the removal of the card {} goes on: {}",
+                card.name,
+                failure.line()
+            );
+        }
     }
 }
 
@@ -170,7 +182,7 @@ impl Removal {
             let now = Instant::now();
             if now >= deadline {
                 let name = card.name.clone();
-                locked.stop_waiting(card)?;
+                locked.stop_waiting(card);
                 let message = format!(
                     "the guest has not released the card {name} yet: its removal continues, and lists \
                      show it until then"

@@ -20,6 +20,12 @@ pub(crate) enum Error {
         path.display(), waited.as_secs()
     )]
     Busy { path: PathBuf, waited: Duration },
+    #[error(
+        "the process that listens at {} belongs to user {user}: it must be root, the caller, or the owner \
+         of the socket's folder",
+        path.display()
+    )]
+    Foreign { path: PathBuf, user: u32 },
     #[error("QEMU (process {pid}) is stopped by a signal: continue it with kill -CONT {pid}")]
     Stopped { pid: u32 },
     #[error("the machine is not running: its state is {state}{advice}")]
@@ -63,6 +69,7 @@ impl From<Error> for Failure {
                 Kind::Denied
             }
             Error::Connect { .. } => Kind::NotFound,
+            Error::Foreign { .. } => Kind::Denied,
             Error::Busy { .. } | Error::Stopped { .. } | Error::NotRunning { .. } => Kind::NotYet,
             // The first commands of a session: nothing was changed.
             Error::Silent { command, .. }

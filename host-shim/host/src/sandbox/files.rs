@@ -1,6 +1,6 @@
 //! Bounded reading of the JSON files and folders in run directories.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -8,43 +8,57 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::de::DeserializeOwned;
 
 use super::id::SandboxId;
+use super::trusted::Node;
 use crate::json;
 
 /// Maximum size of a file. The OCI specification of a container with a long environment has some
 /// hundred kB.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+pub(super) const MAX_BYTES: u64 = 4 << 20;
 
 /// Lists the entries of a folder whose names are ids, sorted; a missing folder has none.
 ///
 /// # Errors
-/// A folder that can't be read, because the uniqueness of a prefix would be unknown.
+/// A folder that can't be read, because the uniqueness of a prefix would be unknown, or that another
+/// user can change.
 pub fn ids(folder: &Path) -> Result<Vec<SandboxId>, Failure> {
-    let read = || -> io::Result<Vec<SandboxId>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let name = entry?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.parse().ok()));
-        }
-        ids.sort();
-        Ok(ids)
-    };
-    match read() {
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        read => read.map_err(|error| unreadable(folder, &error)),
+    let mut ids = Vec::new();
+    for name in names(folder)? {
+        ids.extend(name.to_str().and_then(|name| name.parse().ok()));
     }
+    ids.sort();
+    Ok(ids)
+}
+
+/// Lists the names in a folder; a missing one has none.
+pub(super) fn names(folder: &Path) -> Result<Vec<OsString>, Failure> {
+    let found = Node::find(folder)?.filter(Node::is_folder);
+    let names = found.map_or(Ok(Vec::new()), |folder| folder.names());
+    names.map_err(|error| unreadable(folder, &error))
 }
 
 /// Returns whether a file or folder exists. Without the caller's access to its folder that is unknown,
 /// and a sandbox that exists must not be reported as missing.
 ///
 /// # Errors
-/// [`Kind::Denied`].
+/// [`Kind::Denied`], also for one that another user can change.
 pub(super) fn exists(path: &Path) -> Result<bool, Failure> {
-    match fs::metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if is_absent(&error) => Ok(false),
-        Err(error) => Err(unreadable(path, &error)),
-    }
+    Ok(Node::find(path)?.is_some())
+}
+
+/// Checks that no other user than root and the caller can change a folder; one that is missing passes.
+///
+/// # Errors
+/// [`Kind::Denied`].
+pub fn check_trusted(folder: &Path) -> Result<(), Failure> {
+    Node::find(folder).map(drop)
+}
+
+/// Returns whether a folder exists.
+///
+/// # Errors
+/// Those of [`exists`].
+pub(super) fn is_folder(path: &Path) -> Result<bool, Failure> {
+    Ok(Node::find(path)?.is_some_and(|node| node.is_folder()))
 }
 
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
@@ -57,34 +71,14 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
 /// Reads a JSON document.
 ///
 /// # Errors
-/// A file that can't be read, is not a regular file, is too large or has unexpected contents; the
-/// message names it.
+/// A file that can't be read, is not a regular file, is too large, has unexpected contents or can be
+/// changed by another user; the message names it.
 pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
-    let message = format!("could not read {}", path.display());
-    let invalid = |cause: &str| Failure::new(Kind::Invalid, &message).with_cause(cause);
-    let unreadable = |error| unreadable(path, &error);
-    // Opening a FIFO would block until its other end is opened.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(invalid("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(invalid("it is larger than 4 MiB"));
-    }
-    json::object(&bytes).map_err(|error| invalid(&error.to_string()))
+    let absent = || unreadable(path, &io::Error::from_raw_os_error(libc::ENOENT));
+    json_if_exists(path)?.ok_or_else(absent)
 }
 
 /// Reads a JSON document; `None` if the file does not exist.
@@ -92,14 +86,24 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 /// # Errors
 /// As for [`SandboxFile::read`](super::SandboxFile::read).
 pub fn json_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
-    match fs::metadata(path) {
-        Err(error) if is_absent(&error) => Ok(None),
-        _ => match json(path) {
-            // Removed since the check.
-            Err(failure) if failure.kind() == Kind::NotFound => Ok(None),
-            read => read.map(Some),
-        },
+    let Some(node) = Node::find(path)? else {
+        return Ok(None);
+    };
+    let message = format!("could not read {}", path.display());
+    let invalid = |cause: &str| Failure::new(Kind::Invalid, &message).with_cause(cause);
+    // Opening a FIFO would block until its other end is opened.
+    if !node.is_file() {
+        return Err(invalid("it is not a regular file"));
     }
+    let mut bytes = Vec::new();
+    node.open()
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(invalid("it is larger than 4 MiB"));
+    }
+    let read = json::object(&bytes).map_err(|error| invalid(&error.to_string()));
+    read.map(Some)
 }
 
 /// Checks a path from a file; an empty one means none.
@@ -123,6 +127,8 @@ pub(super) fn absolute(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn cause(path: &Path) -> String {
@@ -145,9 +151,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("persist.json");
         let file = File::create(&path).unwrap();
-        file.set_len(MAX_FILE_BYTES + 1).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(cause(&path), "it is larger than 4 MiB");
-        file.set_len(MAX_FILE_BYTES).unwrap();
+        file.set_len(MAX_BYTES).unwrap();
         assert!(cause(&path).contains("expected value"));
     }
 

@@ -82,7 +82,9 @@ fn warn_of_ended_qemu(sandbox: &Sandbox) {
     }
 }
 
-/// Lists the matches. A registration overrides Kata's files for the same id.
+/// Lists the matches. A registration overrides Kata's files for the same id. A whole id of Kata is
+/// ambiguous if it is a prefix of a registered one: no folder of another program decides what an id of
+/// the operator means.
 fn candidates(lookup: &Lookup, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
     let mut candidates = registry::matching(&lookup.run_dir, wanted)?;
     // Reading Kata's folders can need root; an exact registered id doesn't depend on them.
@@ -90,10 +92,15 @@ fn candidates(lookup: &Lookup, wanted: &SandboxId) -> Result<Vec<Candidate>, Fai
     if candidates.iter().any(is_exact) {
         return Ok(candidates);
     }
-    for found in kata::matching(&lookup.kata_roots, wanted)? {
-        if candidates.iter().all(|earlier| earlier.id != found.id) {
-            candidates.push(found);
+    let is_registered = !candidates.is_empty();
+    for mut found in kata::matching(&lookup.kata_roots, wanted)? {
+        if candidates.iter().any(|earlier| earlier.id == found.id) {
+            continue;
         }
+        if is_registered {
+            found.kind = MatchKind::Prefix;
+        }
+        candidates.push(found);
     }
     Ok(candidates)
 }
@@ -198,6 +205,21 @@ mod tests {
                 .to_string()
                 .contains("no such container ID (7)")
         );
+    }
+
+    #[test]
+    fn find_whole_id_of_kata_does_not_beat_a_registered_prefix() {
+        let (dir, mut lookup) = run_dir(&["6ec7a98"]);
+        let kata = dir.path().join("kata");
+        let sandbox = kata.join("run/vc/sbs/6ec7");
+        fs::create_dir_all(&sandbox).unwrap();
+        fs::write(sandbox.join("persist.json"), "{}").unwrap();
+        lookup.kata_roots = vec![kata];
+        let failure = find(&lookup, "6ec7").unwrap_err();
+        assert_eq!(failure.kind(), Kind::Invalid);
+        assert!(failure.to_string().contains("6ec7a98 ("), "{failure}");
+        let found = find(&lookup, "6ec7a98").unwrap();
+        assert_eq!(found.qmp, Path::new("/q/6ec7a98"));
     }
 
     #[test]

@@ -6,8 +6,6 @@
 //! next change of the machine removes that card first. The format is stable: another release can have
 //! written it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use patchbay_types::IfName;
@@ -15,11 +13,10 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::card_record::CardRecord;
 use super::files;
+use crate::private::{self, UNFINISHED};
 
 /// Folder of the cards in that of the machine.
 pub(super) const CARDS: &str = "cards";
-/// Extension of a file whose writing has not finished.
-const UNFINISHED: &str = "new";
 
 /// Journal of one machine.
 #[derive(Debug)]
@@ -60,21 +57,16 @@ impl Journal {
     /// Writes the card durably.
     pub(crate) fn write(&self, card: &CardRecord) -> Result<(), Failure> {
         let path = self.path(&card.name);
-        let write = || {
-            // Not its parent, which holds the lock.
-            match fs::create_dir(&self.dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
-            let temporary = path.with_extension(UNFINISHED);
-            let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec(card)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.dir)?.sync_all()
-        };
-        let message = format!("could not write the journal {}", path.display());
-        write().map_err(|error| Failure::of_io(message, &error))
+        let message = || format!("could not write the journal {}", path.display());
+        let failed = |error| Failure::of_io(message(), &error);
+        let text = serde_json::to_vec(card).map_err(|error| failed(error.into()))?;
+        if text.len() as u64 > files::MAX_BYTES {
+            let failure = Failure::new(Kind::Invalid, message());
+            return Err(failure.with_cause("the configuration of the card is larger than 4 MiB"));
+        }
+        let written = private::create_folder(&self.dir, private::LISTED)
+            .and_then(|()| private::replace(&path, &text));
+        written.map_err(failed)
     }
 
     /// Removes the unfinished files of processes that died.
@@ -89,16 +81,11 @@ impl Journal {
     }
 
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>, Failure> {
-        let paths: io::Result<Vec<PathBuf>> = fs::read_dir(&self.dir)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-        match paths {
-            Ok(mut paths) => {
-                paths.retain(|path| path.extension().is_some_and(|own| own == extension));
-                Ok(paths)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(unreadable(&self.dir, error.to_string())),
-        }
+        let names = files::names(&self.dir)?.into_iter();
+        let paths = names.map(|name| self.dir.join(name));
+        Ok(paths
+            .filter(|path| path.extension().is_some_and(|own| own == extension))
+            .collect())
     }
 
     fn path(&self, name: &IfName) -> PathBuf {
@@ -112,17 +99,16 @@ fn unreadable(path: &Path, cause: String) -> Failure {
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            let message = format!("could not remove the journal {}", path.display());
-            Err(Failure::of_io(message, &error))
-        }
-        _ => Ok(()),
-    }
+    private::remove(path).map_err(|error| {
+        let message = format!("could not remove the journal {}", path.display());
+        Failure::of_io(message, &error)
+    })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fs;
+
     use patchbay_types::{PciAddress, PciPath};
 
     use super::super::card_record::{BackendRecord, Phase};
@@ -184,6 +170,20 @@ pub(crate) mod tests {
         let whole = journal.path(&card("eth1").name);
         assert_eq!(journal.files("json").unwrap(), [whole]);
         assert_eq!(journal.files(UNFINISHED).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn write_card_that_could_not_be_read_again_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        journal.write(&card("eth1")).unwrap();
+        let large = CardRecord {
+            fds: vec!["x".repeat(5 << 20)],
+            ..card("eth1")
+        };
+        let failure = journal.write(&large).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Invalid);
+        assert_eq!(journal.cards().unwrap(), [card("eth1")]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,9 @@ use nix::sys::stat;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::text::escape_controls;
 
+use super::files;
 use super::machine::StateDir;
+use crate::private;
 
 /// Longest wait for the lock; a change takes less even at its slowest.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
@@ -47,8 +49,10 @@ impl Lock {
         let path = state.path().join("lock");
         let deadline = Instant::now() + timeout;
         let lock = loop {
-            let locked = fs::create_dir_all(state.path())
-                .and_then(|()| lock_file(open(&path)?, deadline))
+            let created = private::create_folder(state.path(), private::LISTED);
+            files::check_trusted(state.path())?;
+            let locked = created
+                .and_then(|()| lock_file(private::open_lock(&path)?, deadline))
                 .and_then(|lock| Ok(is_at(&lock, &path)?.then_some(lock)));
             if !state.is_current() {
                 return Err(ended());
@@ -70,7 +74,11 @@ impl Lock {
             return None;
         }
         let path = state.path().join("lock");
-        let lock = Flock::lock(open(&path).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+        let lock = Flock::lock(
+            private::open_lock(&path).ok()?,
+            FlockArg::LockExclusiveNonblock,
+        )
+        .ok()?;
         // Another machine can have the folder by now.
         let is_ended = is_at(&lock, &path).unwrap_or(false) && state.has_ended();
         is_ended.then_some(Self(lock))
@@ -97,12 +105,6 @@ fn ended() -> Failure {
         Kind::NotFound,
         "the sandbox ended before it could be changed",
     )
-}
-
-/// Opens the lock file with access for its owner only: reading access is enough to hold a lock.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).append(true).mode(0o600).open(path)
 }
 
 /// Polls, because flock has no timeout.
@@ -231,9 +233,9 @@ mod tests {
     fn holder_of_held_lock_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let file = open(&path).unwrap();
+        let file = private::open_lock(&path).unwrap();
         assert_eq!(holder(&file), OTHER);
-        let _held = lock_file(open(&path).unwrap(), Instant::now()).unwrap();
+        let _held = lock_file(private::open_lock(&path).unwrap(), Instant::now()).unwrap();
         let own = format!("process {} (", std::process::id());
         assert!(holder(&file).starts_with(&own), "{}", holder(&file));
     }

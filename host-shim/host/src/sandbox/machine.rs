@@ -12,6 +12,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::files;
+use crate::private;
 use crate::process::Process;
 
 /// Folder in the run directory with one folder per machine. No id starts with a dot.
@@ -57,9 +58,10 @@ impl StateDir {
 
     /// Lists the folders of all machines.
     pub(crate) fn all(run_dir: &Path) -> Vec<Self> {
-        let entries = fs::read_dir(run_dir.join(MACHINES)).into_iter().flatten();
-        let states = entries.flatten().map(|entry| {
-            let path = entry.path();
+        let machines = run_dir.join(MACHINES);
+        let names = files::names(&machines).unwrap_or_default().into_iter();
+        let states = names.map(|name| {
+            let path = machines.join(name);
             let file = MachineFile::read(&path);
             let monitor = file.map(|file| file.monitor).unwrap_or_default();
             Self { path, monitor }
@@ -108,7 +110,7 @@ impl StateDir {
             return Ok(());
         }
         let text = serde_json::to_vec(&file).map_err(io::Error::from);
-        let written = text.and_then(|text| fs::write(&path, text));
+        let written = text.and_then(|text| private::replace(&path, &text));
         written
             .map_err(|error| Failure::of_io(format!("could not write {}", path.display()), &error))
     }

@@ -13,6 +13,7 @@ mod machine;
 mod registry;
 pub mod second_monitor;
 mod tap_record;
+mod trusted;
 
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ use patchbay_types::failure::Failure;
 use crate::qmp::Monitor;
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord};
-pub use files::{ids, json_if_exists};
+pub use files::{check_trusted, ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;
 pub(crate) use journal::Journal;
@@ -41,7 +42,7 @@ pub(crate) use tap_record::{MtuState, SavedTap};
 pub struct Lookup {
     /// Run directory, in which sandboxes are registered.
     pub run_dir: PathBuf,
-    /// Roots of Kata's run directories; empty: `/` and `$XDG_RUNTIME_DIR`.
+    /// Roots of Kata's run directories; empty: `/` and, except for root, `$XDG_RUNTIME_DIR`.
     pub kata_roots: Vec<PathBuf>,
     /// Machine that is not registered; ids are not looked up then.
     pub machine: Option<MachineAccess>,

@@ -3,9 +3,8 @@
 //! `patchbay-qemu` creates the folder and becomes the QEMU that serves the socket, so the process that
 //! the folder records is QEMU itself. The socket remains if QEMU is killed.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::files;
 use super::id::SandboxId;
+use crate::private::{self, remove as remove_file};
 use crate::process::Process;
 use crate::vsock_stream::{self, MAX_PATH_BYTES};
 
@@ -48,12 +48,9 @@ pub fn prepare(run_dir: &Path, id: &SandboxId) -> Result<PathBuf, Failure> {
         return Err(Failure::new(Kind::Unsupported, message));
     }
     let create = || -> io::Result<Flock<File>> {
-        fs::create_dir_all(&parent)?;
+        private::create_folder(&parent, private::OWN)?;
         let lock = lock(&parent)?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
+        private::create_folder(&folder, private::OWN)?;
         Ok(lock)
     };
     let failed = |error| Failure::of_io(format!("could not create {}", folder.display()), &error);
@@ -68,8 +65,7 @@ pub fn prepare(run_dir: &Path, id: &SandboxId) -> Result<PathBuf, Failure> {
     })?;
     let record = || -> io::Result<()> {
         remove_file(&socket)?;
-        // A torn record counts as none, and its folder is kept.
-        fs::write(folder.join(PROCESS), serde_json::to_vec(&process)?)
+        private::replace(&folder.join(PROCESS), &serde_json::to_vec(&process)?)
     };
     record().map_err(failed)?;
     Ok(socket)
@@ -110,13 +106,6 @@ fn is_closed(socket: &Path) -> bool {
         kind,
         Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
     )
-}
-
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 /// Locks the folder against another process that creates or removes folders in it. Another holder

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
+use nix::unistd::geteuid;
 use serde::Serialize;
 
 use super::command::{
@@ -93,6 +95,7 @@ impl Session {
                 source,
             },
         })?;
+        check_listener(&stream, path)?;
         listener(&stream).map_or(Ok(()), check_scheduled)?;
         Self::over(stream, path, timeout)
     }
@@ -330,6 +333,21 @@ fn busy(path: &Path, waited: Duration) -> Error {
         path: path.to_owned(),
         waited,
     }
+}
+
+/// Checks that another user than the one of the machine hasn't bound the socket: its process would get the
+/// descriptors of TAP devices.
+fn check_listener(stream: &UnixStream, path: &Path) -> Result<(), Error> {
+    let user = getsockopt(stream, PeerCredentials)
+        .map_err(io::Error::from)?
+        .uid();
+    let folder = path.canonicalize()?;
+    let owner = fs::metadata(folder.parent().unwrap_or(&folder))?.uid();
+    if [0, geteuid().as_raw(), owner].contains(&user) {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(Error::Foreign { path, user })
 }
 
 fn listener(stream: &UnixStream) -> Option<u32> {

@@ -1,6 +1,10 @@
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::thread;
+
+use patchbay_types::failure::{Failure, Kind};
+use rustix::process::Uid;
 
 use super::super::command::{DeviceDel, QomList};
 use super::*;
@@ -109,5 +113,35 @@ fn connect_endless_line_fails() {
     assert_eq!(
         session.unwrap_err().to_string(),
         "malformed QMP message: a line is longer than 4 MiB"
+    );
+}
+
+#[test]
+fn connect_listener_of_another_user_fails() {
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().unwrap();
+    chown(dir.path(), Some(NOBODY), None).unwrap();
+    let path = dir.path().join("qmp");
+    // The rights of this thread alone, by which the kernel remembers who listens.
+    let bind = || {
+        let user = Uid::from_raw(NOBODY);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        UnixListener::bind(&path).unwrap()
+    };
+    let _listener = thread::scope(|scope| scope.spawn(bind).join().unwrap());
+    let short = Duration::from_millis(10);
+    let monitor = Monitor {
+        path: &path,
+        qemu: None,
+    };
+    let connect = || Session::connect_within(monitor, short).unwrap_err();
+    // A machine whose folder belongs to the user of its QEMU.
+    assert!(matches!(connect(), Error::Busy { .. }));
+    chown(dir.path(), Some(0), None).unwrap();
+    let failure = Failure::from(connect());
+    assert_eq!(failure.kind(), Kind::Denied);
+    assert!(
+        failure.to_string().contains("belongs to user 65534"),
+        "{failure}"
     );
 }

@@ -91,8 +91,14 @@ impl<'a> Bundles<'a> {
     /// Lists the bundles of the sandbox itself; several only if containerd's namespaces share an id.
     pub(super) fn of(&self, sandbox: &SandboxId) -> Result<Vec<PathBuf>, Failure> {
         let namespaces = files::ids(&self.tasks)?.into_iter();
-        let folders = namespaces.map(|name| self.tasks.join(name.as_str()).join(sandbox.as_str()));
-        Ok(folders.filter(|folder| folder.is_dir()).collect())
+        let mut bundles = Vec::new();
+        for namespace in namespaces {
+            let folder = self.tasks.join(namespace.as_str()).join(sandbox.as_str());
+            if files::is_folder(&folder)? {
+                bundles.push(folder);
+            }
+        }
+        Ok(bundles)
     }
 }
 

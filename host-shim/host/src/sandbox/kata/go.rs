@@ -49,8 +49,12 @@ pub(super) fn matching(vc: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candidate
         if !files::exists(&folder.join(PERSIST))? {
             continue;
         }
-        let mut containers = files::ids(&folder)?;
-        containers.retain(|container| folder.join(container.as_str()).is_dir());
+        let mut containers = Vec::new();
+        for container in files::ids(&folder)? {
+            if files::is_folder(&folder.join(container.as_str()))? {
+                containers.push(container);
+            }
+        }
         if let Some(kind) = bundles.matches(&id, &containers) {
             let machine = vc.join("vm").join(id.as_str());
             found.push(Candidate {

@@ -11,6 +11,7 @@ mod rust;
 
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use patchbay_types::failure::Failure;
 
 use super::MachineAccess;
@@ -30,7 +31,8 @@ impl KataRuntime {
 }
 
 /// Lists the sandboxes that match, in the order of this module's description, below `roots`: folders
-/// that contain Kata's folders. Without any, they are `/` and the calling user's runtime directory.
+/// that contain Kata's folders. Without any, they are `/` and the runtime directory of the calling user.
+/// For root that is `/` alone: after `su` or `sudo -E` the variable has the folder of another user.
 pub(super) fn matching(roots: &[PathBuf], wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for root in roots_or_default(roots) {
@@ -48,7 +50,7 @@ fn roots_or_default(roots: &[PathBuf]) -> Vec<PathBuf> {
         return roots.to_owned();
     }
     let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let rootless = rootless.filter(|folder| folder.is_absolute());
+    let rootless = rootless.filter(|folder| folder.is_absolute() && !geteuid().is_root());
     [PathBuf::from("/")].into_iter().chain(rootless).collect()
 }
 
