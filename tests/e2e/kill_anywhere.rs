@@ -31,6 +31,8 @@ struct Outside {
     chardevs: usize,
     descriptors: usize,
     links: Vec<(String, u64, bool)>,
+    /// Filters of the link net1.
+    filters: String,
     journal: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ impl Outside {
             // Includes the monitor session of this function, always.
             descriptors: guest.qemu_descriptors(),
             links: links(guest),
+            filters: filters(guest),
             journal: guest.journal(),
         }
     }
@@ -59,6 +62,13 @@ fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
         (name, link["mtu"].as_u64().unwrap(), up)
     });
     links.collect()
+}
+
+/// Returns the filters of the link net1, without the index of the action, which counts up.
+fn filters(guest: &Guest) -> String {
+    let shown = guest.netns().exec("tc filter show dev net1 ingress").out;
+    let lines = shown.lines().filter(|line| !line.contains("index "));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Kills a command at each point; `converge` runs the next command and asserts the state.
@@ -176,6 +186,34 @@ fn plug_own_tap_killed_is_done_or_undone() {
 #[test]
 fn unplug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
+}
+
+/// Sweeps over a card that mirrors a link.
+fn sweep_mirror(command: &'static str) {
+    let guest = Guest::start(Machine::Q35);
+    let netns = guest.netns();
+    for words in [
+        "link add net1 mtu 1400 type veth peer peer1",
+        "link set net1 up",
+        "link set peer1 up",
+        "addr add 172.16.0.3/16 dev net1",
+        "addr add fd00::3/64 dev net1 nodad",
+        "route add 10.2.0.0/16 via 172.16.0.1",
+    ] {
+        netns.ip(words).ok();
+    }
+    let card = Card::of_link("net1").set("name", "eth-test").queues(2);
+    sweep_card(&guest, command, &card);
+}
+
+#[test]
+fn plug_mirror_killed_is_done_or_undone() {
+    sweep_mirror("add-iface");
+}
+
+#[test]
+fn unplug_mirror_killed_is_done_or_undone() {
+    sweep_mirror("del-iface");
 }
 
 /// Returns the MTU of the TAP and that of the card in the guest.

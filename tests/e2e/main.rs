@@ -31,6 +31,7 @@ mod kata;
 mod kill_anywhere;
 mod linux_6_12;
 mod machines;
+mod mirror;
 mod monitor;
 mod mtu;
 mod names;

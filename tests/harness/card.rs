@@ -25,6 +25,11 @@ impl Card {
             .set("mtu", 1500)
     }
 
+    /// A card that replaces a link of the sandbox's namespace.
+    pub fn of_link(link: &str) -> Self {
+        Self(Map::new()).set("link", link)
+    }
+
     /// Card `ethN` with the MAC address `02:00:00:00:00:NN`; `number` has at most two digits.
     pub fn numbered(number: usize) -> Self {
         Self::named(&format!("eth{number}")).mac(&format!("02:00:00:00:00:{number:02}"))

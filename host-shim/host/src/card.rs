@@ -1,5 +1,6 @@
 //! Requests to plug a card.
 
+use crate::mirror::MirroredLink;
 use patchbay_types::{LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,8 @@ pub struct CardRequest {
 pub enum Backend {
     /// TAP with the name of the device.
     Tap,
+    /// TAP that is wired to a link.
+    Link(MirroredLink),
     /// vhost-user socket.
     VhostUser(SocketPath, Listener),
 }

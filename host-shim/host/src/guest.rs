@@ -6,6 +6,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::{BootId, Interface, LinkSpec, PciPath};
 
 use crate::agent::Agent;
+use crate::card::{Backend, CardRequest};
 use crate::sandbox::LinkRecord;
 
 /// Guest of a sandbox, for the configuration of its cards.
@@ -29,6 +30,17 @@ impl Guest {
     ) -> Result<Interface, Failure> {
         let configured = self.agent.configure(path, spec, &self.yielding, wait);
         configured.map_err(|failure| failure.context("could not configure the card in the guest"))
+    }
+
+    /// Adds the routes of a mirrored link.
+    pub(crate) fn add_routes(&self, request: &CardRequest) -> Result<(), Failure> {
+        match &request.backend {
+            Backend::Link(link) if !link.routes.is_empty() => {
+                let added = self.agent.add_routes(&link.routes);
+                added.map_err(|failure| failure.context("could not add the routes of the link"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the journal's record of a configuration in the present boot.

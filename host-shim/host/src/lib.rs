@@ -45,6 +45,7 @@ mod guest;
 mod hotplug;
 pub mod json;
 mod kata_messages;
+pub mod mirror;
 pub mod netns;
 pub mod ops;
 pub mod private;

@@ -23,7 +23,9 @@ pub mod text;
 pub use address::InterfaceAddress;
 pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
-pub use link::{Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner};
+pub use link::{
+    Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute,
+};
 pub use mac::{LinkLayerAddr, MacAddr};
 pub use manager::{CardTreatment, NetworkManager};
 pub use name::{IfName, LinkName};

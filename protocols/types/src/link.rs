@@ -53,12 +53,23 @@ impl From<bool> for DadPolicy {
     }
 }
 
+/// Route that the kernel makes to the network of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrefixRoute {
+    /// The kernel's default.
+    Kernel,
+    /// No route (`IFA_F_NOPREFIXROUTE`).
+    Absent,
+}
+
 /// Configuration of a card in the guest whose fields fit each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSpec {
     parts: LinkFields,
     duplicates: DadPolicy,
     neighbors: Vec<Neighbor<()>>,
+    /// Addresses without a prefix route, in the order of `parts`.
+    without_prefix_route: Vec<InterfaceAddress>,
 }
 
 impl LinkSpec {
@@ -73,7 +84,34 @@ impl LinkSpec {
             parts,
             duplicates: DadPolicy::Skip,
             neighbors: Vec::new(),
+            without_prefix_route: Vec::new(),
         })
+    }
+
+    /// Selects the addresses to whose network the kernel makes no route.
+    #[must_use]
+    pub fn without_prefix_routes(self, selects: impl Fn(InterfaceAddress) -> bool) -> Self {
+        let addresses = self.parts.addresses.iter().copied();
+        Self {
+            without_prefix_route: addresses.filter(|address| selects(*address)).collect(),
+            ..self
+        }
+    }
+
+    /// Returns the prefix route of an address.
+    #[must_use]
+    pub fn prefix_route(&self, address: InterfaceAddress) -> PrefixRoute {
+        if self.without_prefix_route.contains(&address) {
+            PrefixRoute::Absent
+        } else {
+            PrefixRoute::Kernel
+        }
+    }
+
+    /// Returns the addresses without a prefix route.
+    #[must_use]
+    pub fn addresses_without_prefix_route(&self) -> &[InterfaceAddress] {
+        &self.without_prefix_route
     }
 
     /// Replaces the policy for duplicate addresses.
@@ -160,10 +198,14 @@ impl LinkChange {
         if let Some(addresses) = &self.addresses {
             parts.addresses.clone_from(addresses);
         }
-        match LinkSpec::new(parts, "addresses") {
-            Ok(changed) => changed.with_dad(spec.duplicates()),
-            Err(_) => spec.clone(),
+        if check(&parts.addresses, Some(parts.mtu), "addresses").is_err() {
+            return spec.clone();
         }
+        let changed = LinkSpec {
+            parts,
+            ..spec.clone()
+        };
+        changed.without_prefix_routes(|address| spec.prefix_route(address) == PrefixRoute::Absent)
     }
 
     /// Sets the path of the card that was plugged under this name.
@@ -283,6 +325,32 @@ mod tests {
             arp: Arp::On,
         };
         LinkSpec::new(parts, "IPAddresses")
+    }
+
+    #[test]
+    fn change_keeps_what_it_does_not_set() {
+        let [kept, removed] = ["10.0.0.1/24", "10.1.0.1/24"].map(|text| {
+            let net: ipnet::IpNet = text.parse().unwrap();
+            InterfaceAddress::new(net.addr(), net.prefix_len()).unwrap()
+        });
+        let neighbor = Neighbor {
+            ip: "10.0.0.9"
+                .parse::<std::net::IpAddr>()
+                .unwrap()
+                .try_into()
+                .unwrap(),
+            lladdr: "02:00:00:00:00:09".parse().unwrap(),
+            device: (),
+        };
+        let spec = spec(1500, &[("10.0.0.1", 24), ("10.1.0.1", 24)]).unwrap();
+        let spec = spec.without_prefix_routes(|_| true);
+        let spec = spec.with_neighbors(vec![neighbor], "neighbors").unwrap();
+        assert_eq!(spec.addresses_without_prefix_route(), [kept, removed]);
+        let addresses = Some(vec![kept]);
+        let change = LinkChange::new("eth1".parse().unwrap(), addresses, None, "ip").unwrap();
+        let changed = change.applied_to(&spec);
+        assert_eq!(changed.neighbors(), spec.neighbors());
+        assert_eq!(changed.addresses_without_prefix_route(), [kept]);
     }
 
     #[test]

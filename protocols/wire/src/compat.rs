@@ -38,11 +38,13 @@ pub enum Feature {
     Release,
     /// Count and end connections of IPVS.
     EndConnections,
+    /// Addresses without a prefix route.
+    PrefixRoutes,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -54,6 +56,7 @@ impl Feature {
         Self::Neighbors,
         Self::Release,
         Self::EndConnections,
+        Self::PrefixRoutes,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -73,6 +76,7 @@ impl Feature {
             Self::Neighbors => "neighbors",
             Self::Release => "release",
             Self::EndConnections => "end-connections",
+            Self::PrefixRoutes => "prefix-routes",
         }
     }
 

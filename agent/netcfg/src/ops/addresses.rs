@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use patchbay_types::ipvs::Family;
-use patchbay_types::{DadPolicy, InterfaceAddress};
+use patchbay_types::{DadPolicy, InterfaceAddress, PrefixRoute};
 
 use super::address_undo::AddressUndo;
 use super::error::Difference;
@@ -44,6 +44,7 @@ pub(super) struct AddressChange {
     index: u32,
     duplicates: DadPolicy,
     wanted: Vec<InterfaceAddress>,
+    without_prefix_route: Vec<InterfaceAddress>,
     /// All addresses before the change.
     pub(super) before: Vec<LinkAddress>,
     /// Wanted addresses that the link lacks.
@@ -77,6 +78,7 @@ impl AddressChange {
             index,
             duplicates,
             wanted: wanted.to_vec(),
+            without_prefix_route: Vec::new(),
             before,
             missing: Vec::new(),
             untagged: Vec::new(),
@@ -111,6 +113,15 @@ impl AddressChange {
         Ok(change)
     }
 
+    /// Sets the wanted addresses to whose network the kernel makes no route.
+    pub(super) fn without_prefix_routes(self, addresses: &[InterfaceAddress]) -> Self {
+        let without_prefix_route = addresses.to_vec();
+        Self {
+            without_prefix_route,
+            ..self
+        }
+    }
+
     /// Returns the addresses that the link will have, without the link-local ones that the kernel adds
     /// again.
     pub(super) fn after(&self) -> impl Iterator<Item = InterfaceAddress> {
@@ -141,8 +152,13 @@ impl AddressChange {
     fn add_missing(&self, sockets: &mut Sockets) -> Result<(), Error> {
         let mut step = Step::default();
         for new in &self.missing {
+            let route = if self.without_prefix_route.contains(new) {
+                PrefixRoute::Absent
+            } else {
+                PrefixRoute::Kernel
+            };
             step.push(ConfigAction::AddAddress(*new), |batch| {
-                address::add(batch, self.index, *new, self.duplicates);
+                address::add(batch, self.index, *new, self.duplicates, route);
             });
         }
         for untagged in &self.untagged {

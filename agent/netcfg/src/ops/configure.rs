@@ -68,7 +68,8 @@ impl Change {
         let link = link.ok_or_else(|| Error::Gone(name.clone()))?;
         let before = address::list(&mut sockets.route, Some(index))?;
         let wanted = &spec.parts().addresses;
-        let addresses = AddressChange::plan(index, before, wanted, spec.duplicates(), untagged)?;
+        let addresses = AddressChange::plan(index, before, wanted, spec.duplicates(), untagged)?
+            .without_prefix_routes(spec.addresses_without_prefix_route());
         check_mtu(mtu.get().into(), addresses.after())?;
         Ok(Self {
             index,

@@ -7,7 +7,7 @@ use libc::{
     RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use patchbay_types::ipvs::Family;
-use patchbay_types::{DadPolicy, InterfaceAddress};
+use patchbay_types::{DadPolicy, InterfaceAddress, PrefixRoute};
 
 use super::{family, header, put_ip, read_ip};
 use patchbay_netlink::{
@@ -215,6 +215,7 @@ pub fn add(
     index: u32,
     address: InterfaceAddress,
     duplicates: DadPolicy,
+    prefix_route: PrefixRoute,
 ) {
     let (ip, prefix) = (address.ip(), address.prefix());
     batch.push(RTM_NEWADDR, Flags::Create, |body| {
@@ -223,13 +224,20 @@ pub fn add(
         put_ip(body, IFA_LOCAL, ip);
         put_ip(body, IFA_ADDRESS, ip);
         body.u8(IFA_PROTO, PATCHBAY);
+        let mut flags = match prefix_route {
+            PrefixRoute::Kernel => 0,
+            PrefixRoute::Absent => flag::NOPREFIXROUTE,
+        };
         match ip {
             IpAddr::V4(v4) if prefix < 31 => {
                 let broadcast = u32::from(v4) | u32::MAX >> prefix;
                 body.bytes(IFA_BROADCAST, broadcast.to_be_bytes());
             }
-            IpAddr::V6(_) if duplicates == DadPolicy::Skip => body.u32(IFA_FLAGS, flag::NODAD),
+            IpAddr::V6(_) if duplicates == DadPolicy::Skip => flags |= flag::NODAD,
             _ => {}
+        }
+        if flags != 0 {
+            body.u32(IFA_FLAGS, flags);
         }
     });
 }

@@ -16,8 +16,8 @@ use patchbay_types::failure::Failure;
 
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
-    FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand, SysctlCommand,
-    SysctlSetArgs,
+    DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
+    SysctlCommand, SysctlSetArgs,
 };
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
 use patchbay_host::card::{Backend, Listener};
+use patchbay_host::mirror::DefaultRoute;
 use patchbay_host::ops::CardKey;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
@@ -63,6 +64,9 @@ pub(crate) struct BackendArgs {
     /// Socket on which QEMU listens for a vhost-user backend
     #[arg(long, value_name = "SOCKET")]
     vhost_user_server: Option<SocketPath>,
+    /// Link of the sandbox's network namespace that the card replaces; it determines everything but name and queues
+    #[arg(long, value_name = "LINK", conflicts_with_all = ["mac", "mtu", "ip", "dad"])]
+    pub(crate) link: Option<LinkName>,
 }
 
 impl BackendArgs {
@@ -85,12 +89,18 @@ impl BackendArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NicAddArgs {
     #[command(flatten)]
-    pub(crate) nic: NicArgs,
+    pub(crate) sandbox: SandboxArg,
+    /// Name of the interface in the guest [default with --link: that of the link]
+    #[arg(long, required_unless_present = "link")]
+    pub(crate) name: Option<IfName>,
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
+    /// With --link: whether a default route of the link gives way to that of another card, or is preferred to it [default: keep]
+    #[arg(long, value_name = "POLICY", requires = "link")]
+    pub(crate) default_route: Option<DefaultRouteArg>,
     /// MAC address
-    #[arg(long)]
-    pub(crate) mac: MacAddr,
+    #[arg(long, required_unless_present = "link")]
+    pub(crate) mac: Option<MacAddr>,
     /// MTU in bytes, 68 to 9600
     #[arg(long, value_name = "BYTES", default_value = "1500", value_parser = mtu)]
     pub(crate) mtu: Mtu,
@@ -107,14 +117,30 @@ pub(crate) struct NicAddArgs {
     pub(crate) format: FormatArg,
 }
 
-/// Card of a sandbox.
-#[derive(Debug, Args)]
-pub(crate) struct NicArgs {
-    #[command(flatten)]
-    pub(crate) sandbox: SandboxArg,
-    /// Name of the interface in the guest
-    #[arg(long)]
-    pub(crate) name: IfName,
+impl NicAddArgs {
+    /// Returns the name and the MAC address; clap has checked that both are given.
+    pub(crate) fn name_and_mac(&self) -> Result<(IfName, MacAddr), Failure> {
+        let both = self.name.clone().zip(self.mac);
+        both.ok_or_else(|| Failure::new(Kind::Invalid, "--name and --mac are needed"))
+    }
+}
+
+/// Words of `--default-route`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum DefaultRouteArg {
+    /// The default route of the guest by another card stays the only one
+    Keep,
+    /// That of the link is preferred as long as the card is plugged
+    Take,
+}
+
+impl From<DefaultRouteArg> for DefaultRoute {
+    fn from(arg: DefaultRouteArg) -> Self {
+        match arg {
+            DefaultRouteArg::Keep => Self::Keep,
+            DefaultRouteArg::Take => Self::Take,
+        }
+    }
 }
 
 /// Card of a sandbox, by exactly one of these.

@@ -1,18 +1,21 @@
 //! `nic` and the interface commands of `kata-network`.
 
 use patchbay_host::card::CardRequest;
-use patchbay_host::ops::{self, CardKey, Unplugged};
-use patchbay_types::failure::Failure;
+use patchbay_host::mirror::{self, MirrorRequest};
+use patchbay_host::ops::{self, CardKey, Mirrored, Unplugged};
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
 use serde_json::Value;
 
-use crate::args::{FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg};
-use crate::input;
+use crate::args::{
+    DefaultRouteArg, FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg,
+};
+use crate::input::{self, PlugRequest};
 use crate::output::{Outcome, cards, json_line, json_line_or_null};
 
 /// `kata-network add-iface`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
-    let request = CardRequest::try_from(input::interface(&args.file)?)?;
+    let request = input::interface(&args.file)?.request()?;
     json_line(&plug(global, &args.sandbox, &request)?)
 }
 
@@ -52,7 +55,7 @@ pub(super) fn update(global: &GlobalArgs, args: &FileArgs) -> Result<String, Fai
 pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String, Failure> {
     match command {
         NicCommand::Add(args) => {
-            let added = plug(global, &args.nic.sandbox, &request(args)?)?;
+            let added = plug(global, &args.sandbox, &request(args)?)?;
             args.format.format().render(&added)
         }
         NicCommand::Del(args) => {
@@ -79,21 +82,33 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
     }
 }
 
-fn request(args: &NicAddArgs) -> Result<CardRequest, Failure> {
+fn request(args: &NicAddArgs) -> Result<PlugRequest, Failure> {
+    if let Some(link) = &args.backend.link {
+        let name = args
+            .name
+            .clone()
+            .map_or_else(|| mirror::default_name(link), Ok);
+        return Ok(PlugRequest::Mirror(MirrorRequest {
+            queues: args.queues,
+            default_route: args.default_route.unwrap_or(DefaultRouteArg::Keep).into(),
+            ..MirrorRequest::new(link.clone(), name?)
+        }));
+    }
+    let (name, mac) = args.name_and_mac()?;
     let link = LinkFields {
-        name: args.nic.name.clone(),
-        mac: args.mac,
+        name: name.clone(),
+        mac,
         mtu: args.mtu,
         addresses: args.ip.clone(),
         queues: args.queues,
         arp: Arp::On,
     };
-    let (device, backend) = args.backend.backend(&args.nic.name);
-    Ok(CardRequest {
+    let (device, backend) = args.backend.backend(&name);
+    Ok(PlugRequest::Card(CardRequest {
         device,
         backend,
         link: LinkSpec::new(link, "ip")?.with_dad(args.dad.into()),
-    })
+    }))
 }
 
 fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
@@ -105,10 +120,24 @@ fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
 fn plug(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
-    request: &CardRequest,
+    request: &PlugRequest,
 ) -> Result<Value, Failure> {
-    let path = ops::plug(&global.find(sandbox)?, request, global.timeout)?;
-    Ok(cards::added(request, &path))
+    let sandbox = global.find(sandbox)?;
+    match request {
+        PlugRequest::Card(card) => {
+            let path = ops::plug(&sandbox, card, global.timeout)?;
+            Ok(cards::added(card, &path))
+        }
+        PlugRequest::Mirror(request) => match ops::mirror(&sandbox, request, global.timeout)? {
+            Mirrored::Card(path, card) => Ok(cards::added(&card, &path)),
+            Mirrored::Adopted(mac) => {
+                let message = format!(
+                    "the machine has a card of another program with the MAC address '{mac}' of the link"
+                );
+                Err(Failure::new(Kind::Exists, message).with_field("link"))
+            }
+        },
+    }
 }
 
 fn set(global: &GlobalArgs, sandbox: &SandboxArg, change: &LinkChange) -> Result<Value, Failure> {

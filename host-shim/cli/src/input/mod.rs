@@ -8,13 +8,15 @@ pub(crate) mod route;
 mod tests;
 mod unknown_keys;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_host::json::Object;
-use patchbay_types::failure::Failure;
+use patchbay_host::mirror::{self, MirrorRequest};
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     Arp, FieldError, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
     QueuePairs,
@@ -58,6 +60,8 @@ pub(crate) struct InterfaceDocument {
     pci_addr: IgnoredAny,
     /// Static neighbors. In Kata a separate call.
     neighbors: Vec<Object<NeighborDocument>>,
+    /// Link of the sandbox's network namespace that the card replaces. Not in kata.
+    link: String,
 }
 
 /// Member of `IPAddresses`.
@@ -67,6 +71,18 @@ struct AddressDocument {
     address: String,
     mask: String,
     family: Option<FamilyText>,
+    /// Keeps the kernel from making a route to the network. Not in kata.
+    #[serde(rename = "noPrefixRoute")]
+    no_prefix_route: bool,
+}
+
+/// Request of `add-iface` or `nic add`.
+#[derive(Debug)]
+pub(crate) enum PlugRequest {
+    /// A card.
+    Card(CardRequest),
+    /// A card that replaces a link.
+    Mirror(MirrorRequest),
 }
 
 /// Reads the interface document at `path`, or from standard input for `-`.
@@ -82,6 +98,51 @@ impl InterfaceDocument {
     /// Returns the name of the interface in the guest.
     pub(crate) fn name<Name: FromStr<Err = InvalidValue>>(&self) -> Result<Name, Failure> {
         required(&self.name, "name")
+    }
+
+    /// Returns the addresses to whose network the kernel makes no route.
+    fn without_prefix_route(&self) -> HashSet<IpAddr> {
+        let addresses = self.addresses.iter().flatten().flatten();
+        let marked = addresses.filter(|Object(address)| address.no_prefix_route);
+        marked
+            .filter_map(|Object(address)| address.address.trim().parse().ok())
+            .collect()
+    }
+
+    /// Returns the request for a card, or to mirror a link.
+    ///
+    /// # Errors
+    /// A key that a card can't have, or that a link determines.
+    pub(crate) fn request(self) -> Result<PlugRequest, Failure> {
+        if self.link.is_empty() {
+            return CardRequest::try_from(self).map(PlugRequest::Card);
+        }
+        let determined = [
+            ("device", !self.device.is_empty()),
+            ("hwAddr", !self.mac.is_empty()),
+            ("mtu", self.mtu != 0),
+            (
+                "IPAddresses",
+                self.addresses.as_ref().is_some_and(|list| !list.is_empty()),
+            ),
+            ("vhostUserSocket", !self.vhost_user_socket.is_empty()),
+            ("neighbors", !self.neighbors.is_empty()),
+            ("rawFlags", self.raw_flags != 0),
+            ("dad", self.dad),
+        ];
+        if let Some((field, _)) = determined.iter().find(|(_, is_given)| *is_given) {
+            let message = format!("{field} can't be given with link, which determines it");
+            return Err(Failure::new(Kind::Invalid, message).with_field(field));
+        }
+        let link = required(&self.link, "link")?;
+        let name = match self.name.as_str() {
+            "" => mirror::default_name(&link)?,
+            _ => self.name()?,
+        };
+        Ok(PlugRequest::Mirror(MirrorRequest {
+            queues: queues(self.queues)?,
+            ..MirrorRequest::new(link, name)
+        }))
     }
 
     /// Returns the echo that kata prints when `del-iface` fails: without empty members and with a
@@ -135,26 +196,35 @@ impl TryFrom<InterfaceDocument> for CardRequest {
             return Err(invalid.in_field("linkType").into());
         }
         let backend = backend(&document.vhost_user_socket, &document.vhost_user_mode)?;
-        let queues = match document.queues {
-            0 => Ok(None),
-            queues => QueuePairs::try_from(u64::from(queues)).map(Some),
-        };
         let no_arp = document.raw_flags & IFF_NOARP != 0;
         let link = LinkFields {
             name: document.name()?,
             mac: required(&document.mac, "hwAddr")?,
             mtu: mtu(document.mtu)?.ok_or_else(|| FieldError::missing("mtu"))?,
             addresses: read_addresses(document.addresses.as_deref().unwrap_or_default())?,
-            queues: queues.map_err(|invalid| invalid.in_field("queues"))?,
+            queues: queues(document.queues)?,
             arp: if no_arp { Arp::Off } else { Arp::On },
         };
         let neighbors = neighbor::of_card(&document.neighbors, &link.name)?;
-        let link = LinkSpec::new(link, "IPAddresses")?.with_dad(document.dad.into());
+        let absent = document.without_prefix_route();
+        let link = LinkSpec::new(link, "IPAddresses")?
+            .with_dad(document.dad.into())
+            .without_prefix_routes(|address| absent.contains(&address.ip()));
         Ok(Self {
             device: required(&document.device, "device")?,
             backend,
             link: link.with_neighbors(neighbors, "neighbors")?,
         })
+    }
+}
+
+/// Returns the number of queue pairs, `None` for 0.
+fn queues(pairs: u32) -> Result<Option<QueuePairs>, FieldError> {
+    match pairs {
+        0 => Ok(None),
+        pairs => QueuePairs::try_from(u64::from(pairs))
+            .map(Some)
+            .map_err(|invalid| invalid.in_field("queues")),
     }
 }
 
@@ -189,6 +259,10 @@ impl TryFrom<InterfaceDocument> for LinkChange {
 
     fn try_from(document: InterfaceDocument) -> Result<Self, Failure> {
         let name = document.name()?;
+        if !document.without_prefix_route().is_empty() {
+            let invalid = InvalidValue::new("true", "only a new card can have it");
+            return Err(invalid.in_field("noPrefixRoute").into());
+        }
         let InterfaceDocument {
             device,
             name: _,
@@ -203,6 +277,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             dad,
             pci_addr: _,
             neighbors,
+            link,
         } = document;
         let unless_zero = |number: String| match number.as_str() {
             "0" => String::new(),
@@ -216,6 +291,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             ("vhostUserMode", vhost_user_mode),
             ("queues", unless_zero(queues.to_string())),
             ("neighbors", unless_zero(neighbors.len().to_string())),
+            ("link", link),
         ];
         if let Some((field, value)) = fixed.iter().find(|(_, value)| !value.is_empty()) {
             return Err(InvalidValue::new(value, FIXED_FIELD)

@@ -2,7 +2,9 @@
 
 use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_host::ops::Card;
-use patchbay_types::{InterfaceAddress, LinkChange, ListedAddress, Mtu, PciPath, QueuePairs};
+use patchbay_types::{
+    InterfaceAddress, LinkChange, LinkSpec, ListedAddress, Mtu, PciPath, PrefixRoute, QueuePairs,
+};
 use serde_json::{Value, json};
 
 use super::{neighbors, without_nulls};
@@ -11,20 +13,21 @@ use super::{neighbors, without_nulls};
 pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
     let link = request.link.parts();
     let (socket, mode) = match &request.backend {
-        Backend::Tap => (None, None),
+        Backend::Tap | Backend::Link(_) => (None, None),
         Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
         Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
     };
     without_nulls(json!({
         "device": request.device.to_string(),
         "name": link.name.as_str(),
-        "IPAddresses": addresses_or_null(&link.addresses),
+        "IPAddresses": addresses_of(&request.link),
         "mtu": link.mtu.get(),
         "hwAddr": link.mac.to_string(),
         "pciAddr": path.to_string(),
         "queues": link.queues.map(QueuePairs::get),
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
+        "link": mirrored_link(&request.backend),
         "neighbors": neighbors::of_card(request.link.neighbors(), &link.name),
     }))
 }
@@ -73,6 +76,31 @@ fn mac(card: &Card) -> Option<String> {
         None => Some(card.mac),
     };
     mac.map(|mac| mac.to_string())
+}
+
+/// Returns the name of the link that the card mirrors.
+fn mirrored_link(backend: &Backend) -> Option<String> {
+    match backend {
+        Backend::Link(link) => Some(link.name().to_string()),
+        Backend::Tap | Backend::VhostUser(..) => None,
+    }
+}
+
+/// Formats the addresses of a card; those without a prefix route have a key for that.
+fn addresses_of(link: &LinkSpec) -> Value {
+    let addresses = link.parts().addresses.iter().map(|own| {
+        let mut object = address(own);
+        if link.prefix_route(*own) == PrefixRoute::Absent {
+            object["noPrefixRoute"] = json!(true);
+        }
+        object
+    });
+    let addresses: Vec<_> = addresses.collect();
+    if addresses.is_empty() {
+        Value::Null
+    } else {
+        addresses.into()
+    }
 }
 
 /// Formats the change that `update-iface` or `nic set` made.

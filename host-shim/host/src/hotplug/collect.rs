@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::unplug::restore_tap;
+use super::unplug::restore_host;
 use crate::sandbox::{Journal, Lock, StateDir, second_monitor};
 
 /// Removes the locks, journals and second monitors of machines that have ended from the run directory,
@@ -15,7 +15,7 @@ pub fn collect(run_dir: &Path) {
             continue;
         };
         for card in Journal::at(state.path()).cards().unwrap_or_default() {
-            let _ = restore_tap(&card, None);
+            let _ = restore_host(&card, None);
         }
         // A later command tries again.
         let _ = fs::remove_dir_all(state.path());
@@ -63,6 +63,7 @@ mod tests {
             path: None,
             link: None,
             mtu: MtuState::Settled,
+            mirror: None,
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

@@ -11,7 +11,7 @@ use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, MtuState, Phase, 
 
 /// Sandbox that is locked.
 pub(crate) struct LockedSandbox<'a> {
-    pub(super) sandbox: &'a Sandbox,
+    pub(crate) sandbox: &'a Sandbox,
     session: Option<Session>,
     pub(crate) journal: Journal,
     _lock: Lock,
@@ -94,6 +94,7 @@ impl<'a> LockedSandbox<'a> {
                 path: None,
                 link: None,
                 mtu: MtuState::Settled,
+                mirror: None,
             })
         }))
     }

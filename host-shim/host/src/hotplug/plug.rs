@@ -14,6 +14,7 @@ use super::tap::Tap;
 use super::vhost_user::VhostUserBackend;
 use crate::card::{Backend, CardRequest};
 use crate::guest::Guest;
+use crate::mirror::{MirrorRecord, WireRecord};
 use crate::netns::{HostLinkState, Netns};
 use crate::process::Process;
 use crate::qmp::Session;
@@ -23,6 +24,8 @@ use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase};
 /// Backend that passed its checks; nothing has been changed for it yet.
 enum PreparedBackend<'a> {
     Tap(Tap, Descriptors),
+    /// The TAP of a link, and the wire between them.
+    Link(Tap, Descriptors, WireRecord),
     VhostUser(VhostUserBackend<'a>),
 }
 
@@ -44,28 +47,37 @@ pub(crate) fn plug(
         device: request.device.clone(),
         netns: locked.sandbox.netns.clone(),
         netns_id: match &prepared {
-            PreparedBackend::Tap(tap, _) => Some(tap.netns()),
+            PreparedBackend::Tap(tap, _) | PreparedBackend::Link(tap, ..) => Some(tap.netns()),
             PreparedBackend::VhostUser(_) => None,
         },
         owner: Process::current(),
         suffix,
         fds: match &prepared {
-            PreparedBackend::Tap(_, fds) => fds.names().map(str::to_owned).collect(),
+            PreparedBackend::Tap(_, fds) | PreparedBackend::Link(_, fds, _) => {
+                fds.names().map(str::to_owned).collect()
+            }
             PreparedBackend::VhostUser(_) => Vec::new(),
         },
         backend,
         path: Some(slot.path.clone()),
         link: Some(guest.record(&request.link)),
         mtu: MtuState::Settled,
+        mirror: match (&request.backend, &prepared) {
+            (Backend::Link(link), PreparedBackend::Link(_, _, wire)) => {
+                Some(MirrorRecord::new(link, wire.clone()))
+            }
+            _ => None,
+        },
     };
     locked.journal.write(&card)?;
     let plugged = add_backend(&mut locked, request, &card, prepared, wait)
         .and_then(|()| add_device(locked.qmp()?, &card, &slot, request))
         .and_then(|()| {
             locked.release_monitor();
-            guest.configure(&slot.path, &request.link, wait)
+            guest.configure(&slot.path, &request.link, wait)?;
+            guest.add_routes(request)
         })
-        .and_then(|_| {
+        .and_then(|()| {
             locked.journal.write(&CardRecord {
                 phase: Phase::Plugged,
                 owner: None,
@@ -107,6 +119,15 @@ fn prepare<'a>(
             let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
             Ok((PreparedBackend::Tap(tap, descriptors), record))
         }
+        Backend::Link(link) => {
+            let netns = Netns::open_or_current(locked.sandbox.netns.as_deref())?;
+            link.check_netns(&netns)?;
+            let tap = Tap::new(netns, &request.device)?;
+            let wire = WireRecord::plan(&tap.rtnetlink()?, link.index)?;
+            let descriptors = Descriptors::new(suffix, tap.create(pairs)?);
+            let prepared = PreparedBackend::Link(tap, descriptors, wire);
+            Ok((prepared, BackendRecord::OwnTap))
+        }
         Backend::VhostUser(socket, listener) => {
             let backend = VhostUserBackend {
                 socket,
@@ -128,11 +149,17 @@ fn add_backend(
     wait: Duration,
 ) -> Result<(), Failure> {
     let _phase = tracing::info_span!("backend").entered();
+    let mtu = u32::from(request.link.parts().mtu.get());
     match prepared {
         // Closes the descriptors, of which QEMU has copies: open ones would keep a TAP that was
         // created for the card alive while it is cleaned up.
         PreparedBackend::Tap(tap, descriptors) => {
-            let mtu = u32::from(request.link.parts().mtu.get());
+            tap.set(HostLinkState { mtu, up: true })?;
+            descriptors.add_backend(locked.qmp()?, card)
+        }
+        PreparedBackend::Link(tap, descriptors, wire) => {
+            tap.silence()?;
+            wire.connect(&tap.rtnetlink()?, tap.index()?)?;
             tap.set(HostLinkState { mtu, up: true })?;
             descriptors.add_backend(locked.qmp()?, card)
         }

@@ -45,25 +45,35 @@ pub(super) fn remove_backend(
     for fdname in &card.fds {
         ignore_absent(qmp.run(&CloseFd { fdname }))?;
     }
-    restore_tap(card, locked.sandbox.netns.as_deref())?;
+    restore_host(card, locked.sandbox.netns.as_deref())?;
     locked.journal.remove(&card.name)
 }
 
-/// Restores a TAP that existed before its card, unless it was deleted with its namespace.
-pub(super) fn restore_tap(card: &CardRecord, sandbox_netns: Option<&Path>) -> Result<(), Failure> {
-    let BackendRecord::ExistingTap(before) = card.backend else {
-        return Ok(());
+/// Restores a TAP that existed before its card, and the frames of a link that the card mirrored, unless they
+/// were deleted with their namespace.
+pub(super) fn restore_host(card: &CardRecord, sandbox_netns: Option<&Path>) -> Result<(), Failure> {
+    let before = match (&card.backend, &card.mirror) {
+        (BackendRecord::ExistingTap(before), _) => Some(*before),
+        (_, Some(_)) => None,
+        (_, None) => return Ok(()),
     };
     let Some(netns) = card_netns::open(Some(card), sandbox_netns)? else {
+        let device = match &card.mirror {
+            Some(mirror) => format!("link '{}'", mirror.link),
+            None => format!("TAP device '{}'", card.device),
+        };
         tracing::warn!(
-            "the TAP device '{}' of the card {} was not restored: its network namespace was deleted, or is \
-             not the one that this command finds",
-            card.device,
+            "the {device} of the card {} was not restored: its network namespace was deleted, or is not the \
+             one that this command finds",
             card.name
         );
         return Ok(());
     };
-    Tap::new(netns, &card.device)?.restore(before)
+    let tap = Tap::new(netns, &card.device)?;
+    if let Some(mirror) = &card.mirror {
+        mirror.wire.cut(&tap.rtnetlink()?)?;
+    }
+    before.map_or(Ok(()), |before| tap.restore(before))
 }
 
 fn ignore_absent<T>(reply: Result<T, Error>) -> Result<(), Error> {
@@ -124,11 +134,11 @@ mod tests {
     fn restore_tap_in_another_namespace_of_the_same_name_changes_nothing() {
         in_netns(|_, _| {
             let earlier = Netns::current().unwrap();
-            restore_tap(&card_with_tap(Some(earlier)), None).unwrap();
+            restore_host(&card_with_tap(Some(earlier)), None).unwrap();
             assert!(!is_up(), "the TAP of the card is restored");
             let earlier = Netns::current().unwrap();
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            restore_tap(&card_with_tap(Some(earlier)), None).unwrap();
+            restore_host(&card_with_tap(Some(earlier)), None).unwrap();
             assert!(is_up(), "the TAP of another namespace stays");
         });
     }
@@ -145,7 +155,7 @@ mod tests {
                     netns: Some(path),
                     ..card_with_tap(None)
                 };
-                restore_tap(&record, None).unwrap();
+                restore_host(&record, None).unwrap();
                 assert!(is_up());
                 ip(&["link", "del", "tap1"]);
             }

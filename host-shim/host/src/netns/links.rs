@@ -9,7 +9,9 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -156,6 +158,19 @@ impl Links {
             Some(link) if link.state == to => Ok(()),
             _ => Err(io::Error::other("another process has changed the link")),
         }
+    }
+
+    /// Sets the generation of IPv6 link-local addresses to `IN6_ADDR_GEN_MODE_NONE`.
+    pub(crate) fn without_ipv6_addresses(&self, link: HostLink) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let family = AfSpecUnspec::Inet6(vec![mode]);
+        message
+            .attributes
+            .push(LinkAttribute::AfSpecUnspec(vec![family]));
+        let set = RouteNetlinkMessage::SetLink(message);
+        self.request(set, NLM_F_ACK).map(drop)
     }
 
     /// Sends a request and returns the link in the reply; `None` for an acknowledgement.

@@ -8,6 +8,7 @@ mod card_status;
 mod cards;
 mod device_names;
 mod examine;
+mod mirror;
 mod mtu;
 mod nat_status;
 mod repeat;
@@ -39,6 +40,7 @@ pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
+pub use mirror::{Mirrored, mirror};
 pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
@@ -53,6 +55,16 @@ pub use update::update;
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
     let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+    plug_locked(locked, agent, request, wait)
+}
+
+fn plug_locked(
+    mut locked: LockedSandbox<'_>,
+    agent: Agent,
+    request: &CardRequest,
+    wait: Duration,
+) -> Result<PciPath, Failure> {
+    let sandbox = locked.sandbox;
     let (inventory, agent, interfaces) =
         query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
     if let Some(card) = hotplug::in_the_way(&locked.journal, &inventory, request)? {
@@ -66,6 +78,9 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
     let (cards, guest) = cards::with_guest(machine, &interfaces, agent, &records)?;
     if !request.link.neighbors().is_empty() {
         guest.agent.require(Feature::Neighbors)?;
+    }
+    if !request.link.addresses_without_prefix_route().is_empty() {
+        guest.agent.require(Feature::PrefixRoutes)?;
     }
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
@@ -81,6 +96,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
                     mtu::grow_tap(&mut locked, &nics, record, link.mtu)?;
                 }
                 guest.configure(&path, &request.link, wait)?;
+                guest.add_routes(request)?;
                 write_link(&locked.journal, record, &path, guest.record(&request.link))?;
                 path
             }
@@ -150,6 +166,9 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
         mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;
     }
     let interface = guest.configure(path, &spec, wait)?;
+    if let Some(mirror) = record.as_ref().and_then(|record| record.mirror.as_ref()) {
+        mirror::add_routes(sandbox, &guest, mirror, &spec)?;
+    }
     write_link(&locked.journal, record, path, guest.record(&spec))?;
     Ok(Card {
         name: name.clone(),

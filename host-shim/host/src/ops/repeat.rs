@@ -59,7 +59,7 @@ fn host_difference(
     request: &CardRequest,
 ) -> Option<&'static str> {
     let socket = match &request.backend {
-        Backend::Tap => None,
+        Backend::Tap | Backend::Link(_) => None,
         Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
     };
     match record {

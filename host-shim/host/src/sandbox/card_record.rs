@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::link_record::LinkRecord;
 use super::tap_record::{MtuState, SavedTap};
 use crate::card::Listener;
+use crate::mirror::MirrorRecord;
 use crate::netns::NetnsId;
 use crate::process::Process;
 
@@ -63,6 +64,9 @@ pub(crate) struct CardRecord {
     pub(crate) link: Option<LinkRecord>,
     #[serde(default, skip_serializing_if = "MtuState::is_settled")]
     pub(crate) mtu: MtuState,
+    /// Link that the card mirrors. Its TAP is of the kind [`BackendRecord::OwnTap`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mirror: Option<MirrorRecord>,
 }
 
 /// Host side of a card.
@@ -118,7 +122,7 @@ impl CardRecord {
 }
 
 /// [`IfName`] or [`LinkName`] as JSON text.
-mod name_as_text {
+pub(crate) mod name_as_text {
     use std::fmt::Display;
     use std::str::FromStr;
 
@@ -126,11 +130,11 @@ mod name_as_text {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(name: &impl Display, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(name: &impl Display, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(name)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, Name>(from: D) -> Result<Name, D::Error>
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, Name>(from: D) -> Result<Name, D::Error>
     where
         Name: FromStr<Err = InvalidValue>,
     {

@@ -137,6 +137,7 @@ pub(crate) mod tests {
             path: None,
             link: None,
             mtu: MtuState::Settled,
+            mirror: None,
         }
     }
 

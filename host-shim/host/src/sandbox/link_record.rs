@@ -32,6 +32,9 @@ struct LinkText {
     /// Addresses of the network layer and the link layer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     neighbors: Vec<(IpAddr, String)>,
+    /// Addresses without a prefix route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    no_prefix_route: Vec<IpAddr>,
 }
 
 impl From<LinkRecord> for LinkText {
@@ -62,6 +65,12 @@ impl From<LinkRecord> for LinkText {
                 .iter()
                 .map(|entry| (entry.ip.get(), entry.lladdr.to_string()))
                 .collect(),
+            no_prefix_route: record
+                .spec
+                .addresses_without_prefix_route()
+                .iter()
+                .map(|address| address.ip())
+                .collect(),
         }
     }
 }
@@ -80,6 +89,7 @@ impl TryFrom<LinkText> for LinkRecord {
             dad,
             boot,
             neighbors,
+            no_prefix_route,
         } = text;
         let of = |field: &'static str| move |invalid: InvalidValue| invalid.in_field(field);
         let addresses = addresses.into_iter();
@@ -107,7 +117,9 @@ impl TryFrom<LinkText> for LinkRecord {
             .collect::<Result<_, _>>()
             .map_err(of("neighbors"))?;
         let boot = boot.map(|boot| boot.parse());
-        let spec = LinkSpec::new(fields, "addresses")?.with_dad(dad.into());
+        let spec = LinkSpec::new(fields, "addresses")?
+            .with_dad(dad.into())
+            .without_prefix_routes(|address| no_prefix_route.contains(&address.ip()));
         Ok(Self {
             spec: spec.with_neighbors(neighbors, "neighbors")?,
             boot: boot.transpose().map_err(of("boot"))?,
@@ -137,6 +149,15 @@ mod tests {
         let recorded = RECORDED.replace('}', neighbors);
         let record: LinkRecord = serde_json::from_str(&recorded).unwrap();
         assert_eq!(record.spec.neighbors().len(), 1);
+        assert_eq!(serde_json::to_string(&record).unwrap(), recorded);
+    }
+
+    #[test]
+    fn addresses_without_prefix_route_are_recorded() {
+        let recorded = RECORDED.replace('}', r#","no_prefix_route":["172.16.0.3"]}"#);
+        let record: LinkRecord = serde_json::from_str(&recorded).unwrap();
+        let marked = record.spec.addresses_without_prefix_route();
+        assert_eq!(marked[0].to_string(), "172.16.0.3/16");
         assert_eq!(serde_json::to_string(&record).unwrap(), recorded);
     }
 

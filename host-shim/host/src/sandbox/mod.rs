@@ -22,7 +22,7 @@ use patchbay_types::failure::Failure;
 
 use crate::qmp::Monitor;
 pub use card_record::Phase;
-pub(crate) use card_record::{BackendRecord, CardRecord};
+pub(crate) use card_record::{BackendRecord, CardRecord, name_as_text};
 pub use files::{check_trusted, ids, json_if_exists};
 pub use find::find;
 pub use id::SandboxId;

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
+use crate::mirror::Rtnetlink;
 use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId};
 use crate::sandbox::SavedTap;
 use tun::TAP;
@@ -79,6 +80,35 @@ impl Tap {
             index: Some(index),
         };
         Ok((queues, link.map(saved)))
+    }
+
+    /// Creates the device, with one queue per pair.
+    ///
+    /// # Errors
+    /// [`Kind::Exists`] if there is a device of this name.
+    pub(super) fn create(&self, pairs: QueuePairs) -> Result<Vec<OwnedFd>, Failure> {
+        match self.link()? {
+            Some(_) => Err(self.busy()),
+            None => self.open(pairs).map(|(queues, _)| queues),
+        }
+    }
+
+    /// Returns the index of the device.
+    pub(super) fn index(&self) -> Result<u32, Failure> {
+        Ok(self.present()?.index)
+    }
+
+    /// Keeps the kernel of the host from giving the device an IPv6 address and from sending packets to the
+    /// guest through it. Has an effect only before it is set up.
+    pub(super) fn silence(&self) -> Result<(), Failure> {
+        let link = self.present()?;
+        let silenced = self.links.without_ipv6_addresses(link);
+        silenced.map_err(|error| self.failure(&error))
+    }
+
+    /// Opens an rtnetlink socket in its network namespace.
+    pub(super) fn rtnetlink(&self) -> Result<Rtnetlink, Failure> {
+        Rtnetlink::open(self.links.netns()).map_err(|error| self.failure(&error))
     }
 
     /// Sets the MTU and the administrative state.

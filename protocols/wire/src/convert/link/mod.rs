@@ -1,12 +1,13 @@
 //! Interfaces: requests and listed ones.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
     Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
-    LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath, QueuePairs,
+    LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath, PrefixRoute, QueuePairs,
 };
 
 /// Maximum number of interfaces, and of addresses of one, in a message.
@@ -120,12 +121,16 @@ pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInte
         queues,
         arp,
     } = spec.parts();
+    let address = |address: &InterfaceAddress| wire::Address {
+        no_prefix_route: spec.prefix_route(*address) == PrefixRoute::Absent,
+        ..address.into()
+    };
     wire::ConfigureInterfaceRequest {
         pci_path: path_bytes(path),
         mac: mac.octets().to_vec(),
         name: name.to_string(),
         mtu: u32::from(mtu.get()),
-        addresses: addresses.iter().map(Into::into).collect(),
+        addresses: addresses.iter().map(address).collect(),
         queues: queues_number(*queues),
         no_arp: *arp == Arp::Off,
         detect_duplicates: spec.duplicates() == DadPolicy::Detect,
@@ -161,7 +166,12 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             arp: if *no_arp { Arp::Off } else { Arp::On },
         };
         let path = path(pci_path)?;
-        let spec = LinkSpec::new(fields, "addresses")?;
+        let marked = fields.addresses.iter().zip(wire_addresses);
+        let marked: HashSet<_> = marked
+            .filter_map(|(address, wire)| wire.no_prefix_route.then_some(*address))
+            .collect();
+        let spec = LinkSpec::new(fields, "addresses")?
+            .without_prefix_routes(|address| marked.contains(&address));
         let spec = spec.with_neighbors(neighbor::of_card_request(neighbors)?, "neighbors")?;
         Ok((path, spec.with_dad(DadPolicy::from(*detect_duplicates))))
     }

@@ -1,0 +1,311 @@
+//! Mirrored links: a card that replaces a link of the sandbox's network namespace.
+//!
+//! The card has the MAC address, the MTU, the addresses, the routes and the static neighbors that the
+//! link has in its namespace, and its TAP is wired to the link (see [`wire`]). Everything is read from
+//! the kernel. The result of a CNI plugin is not enough: it has no MTU, and with `ptp` not the routes.
+
+mod addresses;
+mod routes;
+mod rtnl;
+mod source;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{
+    Arp, IfName, InvalidValue, LinkFields, LinkName, LinkSpec, Mtu, PrefixRoute, QueuePairs, Route,
+    RouteRequest, RouteSpec,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::card::{Backend, CardRequest};
+use crate::netns::{Netns, NetnsId};
+use crate::sandbox::name_as_text;
+pub(crate) use rtnl::Rtnetlink;
+use source::SourceLink;
+pub(crate) use source::index as link_index;
+pub(crate) use wire::WireRecord;
+
+/// Maximum number of routes of a card.
+const MAX_CARD_ROUTES: usize = 4096;
+/// Metric of an IPv6 default route that is to be preferred: half of the kernel's default.
+const PREFERRED_METRIC: u32 = 512;
+
+/// Request to mirror a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirrorRequest {
+    /// Link in the sandbox's network namespace.
+    pub link: LinkName,
+    /// Name of the card in the guest.
+    pub name: IfName,
+    /// Queue pairs; `None`: one.
+    pub queues: Option<QueuePairs>,
+    /// Routes and neighbors.
+    pub routes: RoutePolicy,
+    /// Default routes.
+    pub default_route: DefaultRoute,
+    /// CNI attachment that the card belongs to.
+    pub attachment: Option<Attachment>,
+}
+
+impl MirrorRequest {
+    /// Requests a card with all that the link has, which takes no default route over.
+    #[must_use]
+    pub fn new(link: LinkName, name: IfName) -> Self {
+        Self {
+            link,
+            name,
+            queues: None,
+            routes: RoutePolicy::Mirror,
+            default_route: DefaultRoute::Keep,
+            attachment: None,
+        }
+    }
+}
+
+/// Policy for routes and static neighbors of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutePolicy {
+    /// The card gets them.
+    Mirror,
+    /// The card gets none.
+    Skip,
+}
+
+/// Policy for a default route of a link where the guest has one of that family by another card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultRoute {
+    /// The guest's stays the only one.
+    Keep,
+    /// The link's is preferred as long as the card is plugged.
+    Take,
+}
+
+/// CNI attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Name of the network.
+    pub network: String,
+    /// Id of the container.
+    pub container: String,
+    /// Name of the interface in the container's network namespace.
+    pub ifname: String,
+}
+
+/// Link that a card replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MirroredLink {
+    /// Request to mirror it.
+    pub(crate) request: MirrorRequest,
+    /// Namespace in which it was read.
+    netns: NetnsId,
+    /// Its index in the namespace.
+    pub(crate) index: u32,
+    /// Routes through the card.
+    pub(crate) routes: Vec<RouteSpec>,
+}
+
+impl MirroredLink {
+    /// Returns the name of the link.
+    #[must_use]
+    pub fn name(&self) -> &LinkName {
+        &self.request.link
+    }
+
+    /// Checks that a namespace is that of the link.
+    ///
+    /// # Errors
+    /// [`Kind::NotYet`] if the sandbox's namespace was replaced.
+    pub(crate) fn check_netns(&self, netns: &Netns) -> Result<(), Failure> {
+        if netns.id() == self.netns {
+            return Ok(());
+        }
+        let message = "the sandbox's network namespace was replaced while its link was read";
+        Err(Failure::new(Kind::NotYet, message).with_field("link"))
+    }
+
+    /// Returns the routes through the card.
+    #[must_use]
+    pub fn routes(&self) -> &[RouteSpec] {
+        &self.routes
+    }
+}
+
+/// Mirrored link in the journal of a card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorRecord {
+    /// Name of the link.
+    #[serde(with = "name_as_text")]
+    pub(crate) link: LinkName,
+    #[serde(flatten)]
+    pub(crate) wire: WireRecord,
+    routes: RoutePolicy,
+    default_route: DefaultRoute,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attachment: Option<Attachment>,
+}
+
+impl MirrorRecord {
+    /// Describes a link that is about to be wired.
+    pub(crate) fn new(mirrored: &MirroredLink, wire: WireRecord) -> Self {
+        let MirrorRequest {
+            link,
+            routes,
+            default_route,
+            attachment,
+            ..
+        } = mirrored.request.clone();
+        Self {
+            link,
+            wire,
+            routes,
+            default_route,
+            attachment,
+        }
+    }
+
+    /// Returns the request for a card with the same configuration.
+    pub(crate) fn request(&self, spec: &LinkSpec) -> MirrorRequest {
+        MirrorRequest {
+            link: self.link.clone(),
+            name: spec.parts().name.clone(),
+            queues: spec.parts().queues,
+            routes: self.routes,
+            default_route: self.default_route,
+            attachment: self.attachment.clone(),
+        }
+    }
+}
+
+/// Reads a link, and returns the request for its card, without routes that conflict with `present`, the
+/// routes of the guest.
+///
+/// # Errors
+/// [`Kind::NotFound`] without the link, [`Kind::Unsupported`] for one that can't be mirrored,
+/// [`Kind::Invalid`] if a card can't have its settings.
+pub(crate) fn read(
+    namespace: &Netns,
+    request: &MirrorRequest,
+    present: &[Route],
+) -> Result<CardRequest, Failure> {
+    let failure = |error| source::failure(&request.link, &error);
+    let rtnl = Rtnetlink::open(namespace).map_err(failure)?;
+    let link = SourceLink::read(&rtnl, &request.link)?;
+    let addresses = addresses::addresses(&rtnl, link.index).map_err(failure)?;
+    let routes = routes::routes(&rtnl, link.index).map_err(failure)?;
+    let neighbors = match request.routes {
+        RoutePolicy::Mirror => addresses::neighbors(&rtnl, link.index).map_err(failure)?,
+        RoutePolicy::Skip => Vec::new(),
+    };
+    let fields = LinkFields {
+        name: request.name.clone(),
+        mac: link.mac,
+        mtu: Mtu::try_from(u64::from(link.mtu)).map_err(|invalid| invalid.in_field("mtu"))?,
+        addresses: addresses.iter().map(|found| found.address).collect(),
+        queues: request.queues,
+        arp: Arp::On,
+    };
+    let absent: Vec<_> = addresses
+        .iter()
+        .filter(|found| found.prefix_route(&routes.connected) == PrefixRoute::Absent)
+        .map(|found| found.address)
+        .collect();
+    let spec = LinkSpec::new(fields, "addresses of the link")?
+        .without_prefix_routes(|address| absent.contains(&address))
+        .with_neighbors(neighbors, "neighbors of the link")?;
+    // The guest's kernel makes the others.
+    let is_to_peer = |network| addresses.iter().any(|found| found.has_peer_in(network));
+    let routes = match request.routes {
+        RoutePolicy::Mirror => routes.without_connected(is_to_peer),
+        RoutePolicy::Skip => Vec::new(),
+    };
+    let routes = routes
+        .into_iter()
+        .map(|route| routes::request(route, &request.name));
+    Ok(CardRequest {
+        device: tap_name(link.index)?,
+        backend: Backend::Link(MirroredLink {
+            request: request.clone(),
+            netns: namespace.id(),
+            index: link.index,
+            routes: compatible(routes, present, request.default_route)?,
+        }),
+        link: spec,
+    })
+}
+
+/// Returns the name of a link's TAP.
+fn tap_name(link: u32) -> Result<LinkName, Failure> {
+    let name = format!("pbt{link}").parse();
+    Ok(name.map_err(|invalid: InvalidValue| invalid.in_field("device"))?)
+}
+
+/// Checks the routes, and leaves out those that the guest has by another card.
+fn compatible(
+    routes: impl Iterator<Item = RouteRequest>,
+    present: &[Route],
+    policy: DefaultRoute,
+) -> Result<Vec<RouteSpec>, Failure> {
+    let mut specs = Vec::new();
+    for route in routes {
+        let spec = RouteSpec::new(route.clone()).map_err(|error| error.nested_in("routes"))?;
+        if present.iter().any(|route| spec.matches(route)) {
+            continue;
+        }
+        let wanted = spec.resolve();
+        let mut others = present.iter().filter(|other| other.device != wanted.device);
+        let is_default = wanted.dest.prefix_len() == 0;
+        let other = others.find(|other| {
+            other.dest == wanted.dest && (is_default || other.metric == wanted.metric)
+        });
+        match (other, policy) {
+            (None, _) => specs.push(spec),
+            (Some(_), DefaultRoute::Take) if is_default => specs.extend(preferred(route)?),
+            (Some(other), _) => tracing::warn!(
+                "the guest has the route {other}: that of the link to {} is not added",
+                wanted.dest
+            ),
+        }
+    }
+    if specs.len() > MAX_CARD_ROUTES {
+        let message = format!(
+            "the link has {} routes: a card has at most {MAX_CARD_ROUTES}",
+            specs.len()
+        );
+        return Err(Failure::new(Kind::Invalid, message).with_field("routes"));
+    }
+    Ok(specs)
+}
+
+/// Returns the routes that are preferred to another default route, and end with the card. IPv4 has no
+/// metric below that of most default routes, 0, so two routes cover the halves of the address space.
+fn preferred(default: RouteRequest) -> Result<Vec<RouteSpec>, Failure> {
+    let requests = if default.dest.addr().is_ipv4() {
+        let halves = ["0.0.0.0/1", "128.0.0.0/1"].map(str::parse);
+        let halves = halves.into_iter().flatten();
+        halves
+            .map(|dest| RouteRequest {
+                dest,
+                ..default.clone()
+            })
+            .collect()
+    } else {
+        let metric = Some(PREFERRED_METRIC);
+        vec![RouteRequest { metric, ..default }]
+    };
+    let specs = requests.into_iter().map(RouteSpec::new);
+    let specs: Result<Vec<_>, _> = specs.collect();
+    specs.map_err(|error| error.nested_in("routes").into())
+}
+
+/// Name that a card gets in the guest if none is requested: that of the link.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a name that a card can't have.
+pub fn default_name(link: &LinkName) -> Result<IfName, Failure> {
+    let name = link.to_string().parse();
+    Ok(name.map_err(|invalid: InvalidValue| invalid.in_field("name"))?)
+}

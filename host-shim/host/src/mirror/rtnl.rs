@@ -1,0 +1,143 @@
+//! Rtnetlink requests in a namespace of the host whose replies have several messages.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::netns::Netns;
+
+/// Attempts to read a table that others change meanwhile.
+const MAX_ATTEMPTS: u32 = 10;
+/// Maximum number of objects in one dump.
+const MAX_OBJECTS: usize = 65_536;
+
+/// Rtnetlink socket in a network namespace.
+pub(crate) struct Rtnetlink(Socket);
+
+impl Rtnetlink {
+    /// Opens a socket in the namespace.
+    pub(crate) fn open(namespace: &Netns) -> io::Result<Self> {
+        namespace.run(|| {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            Ok(Self(socket))
+        })
+    }
+
+    /// Reads one object.
+    pub(crate) fn get<T>(&self, request: &RouteNetlinkMessage) -> io::Result<T>
+    where
+        T: NetlinkDeserializable,
+    {
+        self.send(request, 0)?;
+        let unknown = || io::Error::other("the kernel's reply is of an unknown type");
+        match payload(&self.receive()?)? {
+            Some(Reply::Object(object)) => Ok(object),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Lists objects, and converts each; skips those that `T` can't represent.
+    pub(crate) fn dump<T>(&self, request: &RouteNetlinkMessage) -> io::Result<Vec<T>>
+    where
+        T: NetlinkDeserializable,
+    {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(listed) = self.dump_once(request)? {
+                return Ok(listed);
+            }
+        }
+        Err(io::Error::other("the table changes too fast to be read"))
+    }
+
+    /// Returns `None` if the table has changed meanwhile.
+    fn dump_once<T: NetlinkDeserializable>(
+        &self,
+        request: &RouteNetlinkMessage,
+    ) -> io::Result<Option<Vec<T>>> {
+        self.send(request, NLM_F_DUMP)?;
+        let (mut listed, mut consistent) = (Vec::new(), true);
+        loop {
+            let datagram = self.receive()?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+                let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+                consistent &= message.flags() & NLM_F_DUMP_INTR == 0;
+                match payload::<T>(&rest[..length])? {
+                    Some(Reply::Object(object)) if listed.len() < MAX_OBJECTS => {
+                        listed.push(object);
+                    }
+                    Some(Reply::Object(_)) => {
+                        return Err(io::Error::other("the table has more than 65536 entries"));
+                    }
+                    Some(Reply::Done) => return Ok(consistent.then_some(listed)),
+                    None => {}
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Changes an object.
+    pub(crate) fn change(&self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.send(request, NLM_F_ACK | flags)?;
+        let reply = self.receive()?;
+        let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply);
+        match reply.map_err(io::Error::other)?.payload {
+            NetlinkPayload::Error(ack) if ack.code.is_none() => Ok(()),
+            NetlinkPayload::Error(error) => Err(error.to_io()),
+            _ => Err(io::Error::other("the kernel's reply is of an unknown type")),
+        }
+    }
+
+    /// Receives a datagram of the kernel; any process can send to the socket.
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        loop {
+            let (datagram, sender) = self.0.recv_from_full()?;
+            if sender.port_number() == 0 {
+                return Ok(datagram);
+            }
+        }
+    }
+
+    fn send(&self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.clone()));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.0.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
+    }
+}
+
+/// Message of a dump.
+enum Reply<T> {
+    Object(T),
+    Done,
+}
+
+/// Decodes a message; `None` for an object that `T` can't represent.
+fn payload<T: NetlinkDeserializable>(bytes: &[u8]) -> io::Result<Option<Reply<T>>> {
+    let message = match NetlinkMessage::<T>::deserialize(bytes) {
+        Ok(message) => message,
+        Err(error) => {
+            tracing::debug!("skipped an object of a dump: {error}");
+            return Ok(None);
+        }
+    };
+    match message.payload {
+        NetlinkPayload::InnerMessage(object) => Ok(Some(Reply::Object(object))),
+        NetlinkPayload::Done(done) if done.code == 0 => Ok(Some(Reply::Done)),
+        NetlinkPayload::Done(done) => Err(io::Error::from_raw_os_error(-done.code)),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        _ => Ok(None),
+    }
+}

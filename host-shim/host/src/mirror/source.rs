@@ -1,0 +1,156 @@
+//! Link of a network namespace that can be mirrored.
+
+use std::io;
+
+use netlink_packet_core::{
+    DecodeError, DefaultNla, NetlinkDeserializable, NetlinkHeader, NlasIterator,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{LinkName, MacAddr};
+
+use super::rtnl::Rtnetlink;
+
+/// Size of `ifinfomsg` (`linux/rtnetlink.h`): family u8, padding u8, device type u16, index u32,
+/// flags u32, change mask u32.
+const IFINFOMSG: usize = 16;
+/// Missing in `libc`: `IFLA_PARENT_DEV_NAME` of `linux/if_link.h`, since Linux 5.14.
+const IFLA_PARENT_DEV_NAME: u16 = 56;
+/// Kinds (`IFLA_INFO_KIND`) that other programs attach to the machine, or that have ports of their own.
+const REFUSED_KINDS: [&str; 4] = ["tun", "bridge", "macvtap", "openvswitch"];
+
+/// Link as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SourceLink {
+    pub(crate) index: u32,
+    pub(crate) mac: MacAddr,
+    /// Bytes.
+    pub(crate) mtu: u32,
+}
+
+/// Attributes of any link.
+#[derive(Debug, Default)]
+struct AnyLink {
+    index: u32,
+    device_type: u16,
+    up: bool,
+    mac: Vec<u8>,
+    mtu: u32,
+    kind: String,
+    has_parent: bool,
+}
+
+impl SourceLink {
+    /// Reads the link of this name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] without such a link; [`Kind::Unsupported`] for one that is not Ethernet, that
+    /// is hardware, a bridge or a TAP.
+    pub(super) fn read(rtnl: &Rtnetlink, name: &LinkName) -> Result<Self, Failure> {
+        let link = AnyLink::read(rtnl, name).map_err(|error| failure(name, &error))?;
+        let missing = || {
+            let message = format!("link '{name}' doesn't exist in the sandbox's network namespace");
+            Failure::new(Kind::NotFound, message).with_field("link")
+        };
+        link.ok_or_else(missing)?.check(name)
+    }
+}
+
+/// Returns the index of a link; `None` without one of this name.
+pub(crate) fn index(rtnl: &Rtnetlink, name: &LinkName) -> io::Result<Option<u32>> {
+    Ok(AnyLink::read(rtnl, name)?.map(|link| link.index))
+}
+
+impl AnyLink {
+    fn read(rtnl: &Rtnetlink, name: &LinkName) -> io::Result<Option<Self>> {
+        let mut message = LinkMessage::default();
+        // `LinkAttribute::IfName` allows only UTF-8.
+        let nul_terminated = [name.as_bytes(), &[0]].concat();
+        let attribute = DefaultNla::new(libc::IFLA_IFNAME, nul_terminated);
+        message.attributes.push(LinkAttribute::Other(attribute));
+        match rtnl.get(&RouteNetlinkMessage::GetLink(message)) {
+            Ok(link) => Ok(Some(link)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check(self, name: &LinkName) -> Result<SourceLink, Failure> {
+        let refuse = |kind, rule: &str| {
+            let message = format!("link '{name}' can't be mirrored: {rule}");
+            Err(Failure::new(kind, message).with_field("link"))
+        };
+        let kind = self.kind.as_str();
+        if self.device_type != libc::ARPHRD_ETHER {
+            return refuse(Kind::Unsupported, "it is not an Ethernet link");
+        }
+        if REFUSED_KINDS.contains(&kind) {
+            return refuse(Kind::Unsupported, &format!("its kind is {kind}"));
+        }
+        // Every virtual link has a kind.
+        if self.has_parent || kind.is_empty() {
+            return refuse(
+                Kind::Unsupported,
+                "it is hardware, which has to be passed through",
+            );
+        }
+        if !self.up {
+            return refuse(Kind::NotYet, "it is down");
+        }
+        let mac = <[u8; 6]>::try_from(self.mac.as_slice());
+        let Some(mac) = mac.ok().and_then(|mac| MacAddr::try_from(mac).ok()) else {
+            return refuse(Kind::Unsupported, "a card can't have its MAC address");
+        };
+        Ok(SourceLink {
+            index: self.index,
+            mac,
+            mtu: self.mtu,
+        })
+    }
+}
+
+/// Returns the failure of reading or changing a link.
+pub(super) fn failure(name: &LinkName, error: &io::Error) -> Failure {
+    Failure::of_io(format!("could not mirror the link '{name}'"), error).with_field("link")
+}
+
+/// `netlink-packet-route` rejects links whose name or alias is not UTF-8.
+impl NetlinkDeserializable for AnyLink {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let short = || DecodeError::from("a link is shorter than its header");
+        let (header, attributes) = payload.split_first_chunk().ok_or_else(short)?;
+        let [_, _, t0, t1, i0, i1, i2, i3, flags @ .., _, _, _, _]: &[u8; IFINFOMSG] = header;
+        let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes(*flags));
+        let mut link = Self {
+            index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
+            device_type: u16::from_ne_bytes([*t0, *t1]),
+            up: flags.contains(LinkFlags::Up),
+            ..Self::default()
+        };
+        for attribute in NlasIterator::new(attributes) {
+            let attribute = attribute?;
+            let value = attribute.value();
+            match attribute.kind() {
+                libc::IFLA_MTU => {
+                    link.mtu = u32::from_ne_bytes(*value.first_chunk().ok_or_else(short)?);
+                }
+                libc::IFLA_ADDRESS => link.mac = value.to_vec(),
+                libc::IFLA_LINKINFO => {
+                    let mut infos = NlasIterator::new(value).filter_map(Result::ok);
+                    let kind = infos.find(|info| info.kind() == libc::IFLA_INFO_KIND);
+                    let kind = kind.map(|info| {
+                        let text = info.value().split(|byte| *byte == 0).next();
+                        String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
+                    });
+                    link.kind = kind.unwrap_or_default();
+                }
+                IFLA_PARENT_DEV_NAME => link.has_parent = true,
+                _ => {}
+            }
+        }
+        Ok(link)
+    }
+}
