@@ -21,7 +21,7 @@ use super::lost_routes::{LostRoutes, OnFailure};
 use super::step::Step;
 use super::{ConfigAction, Error, Sockets};
 use crate::device;
-use crate::rtnl::address::{self, DadState, LinkAddress, Origin};
+use crate::rtnl::address::{self, DadState, Identity, LinkAddress, Origin};
 use crate::rtnl::link::{self, Secondaries, SetLink};
 use patchbay_netlink::{Rtnetlink, Socket};
 
@@ -241,16 +241,30 @@ impl AddressChange {
         self.blocking.iter().chain(&self.obsolete)
     }
 
-    /// Waits until duplicate address detection has finished for the wanted addresses, if requested.
-    pub(super) fn wait_for_dad(&self, socket: &mut Socket<Rtnetlink>) -> Result<(), Error> {
-        if self.duplicates == DadPolicy::Skip {
-            return Ok(());
-        }
-        let wanted: HashSet<_> = self.wanted.iter().map(|wanted| (*wanted, None)).collect();
+    /// Returns the wait for duplicate address detection; `None` if it was not requested.
+    pub(super) fn dad(&self) -> Option<DadWait> {
+        let wanted = self.wanted.iter().map(|wanted| (*wanted, None));
+        (self.duplicates == DadPolicy::Detect).then(|| DadWait {
+            index: self.index,
+            wanted: wanted.collect(),
+        })
+    }
+}
+
+/// Wait for duplicate address detection.
+#[derive(Debug)]
+pub(super) struct DadWait {
+    index: u32,
+    wanted: HashSet<Identity>,
+}
+
+impl DadWait {
+    /// Waits until the kernel has finished for the wanted addresses.
+    pub(super) fn wait(&self, socket: &mut Socket<Rtnetlink>) -> Result<(), Error> {
         let mut tentative = None;
         let finished = device::wait_until(Instant::now() + DAD_TIMEOUT, || {
             let mut listed = address::list(socket, Some(self.index))?;
-            listed.retain(|listed| wanted.contains(&listed.identity()));
+            listed.retain(|listed| self.wanted.contains(&listed.identity()));
             let in_state = |state| listed.iter().find(|listed| listed.dad == state);
             if let Some(duplicate) = in_state(DadState::Duplicate) {
                 return Err(Error::Duplicate(duplicate.address));

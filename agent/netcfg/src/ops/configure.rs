@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use patchbay_types::{InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor};
 
-use super::addresses::{AddressChange, Untagged};
+use super::addresses::{AddressChange, DadWait, Untagged};
 use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets, neighbors, queues, rename::rename};
@@ -30,11 +30,11 @@ struct NeighborChange {
 pub(super) struct Change {
     pub(super) index: u32,
     /// Name in messages.
-    name: LinkName,
+    pub(super) name: LinkName,
     from: LinkSettings,
     to: LinkSettings,
     /// `None` if they stay.
-    pub(super) addresses: Option<AddressChange>,
+    addresses: Option<AddressChange>,
     /// Link that has the new name, with the one that it gets instead.
     holder: Option<(u32, LinkName)>,
     neighbors: NeighborChange,
@@ -210,7 +210,12 @@ impl Change {
         error.after_undo(undone)
     }
 
-    fn undo(&self, sockets: &mut Sockets) -> Result<(), Error> {
+    /// Returns the wait for duplicate address detection, if one is requested.
+    pub(super) fn dad(&self) -> Option<DadWait> {
+        self.addresses.as_ref().and_then(AddressChange::dad)
+    }
+
+    pub(super) fn undo(&self, sockets: &mut Sockets) -> Result<(), Error> {
         if let Some(link) = link::by_index(&mut sockets.route, self.index)? {
             self.undo_on(sockets, &link)?;
         }

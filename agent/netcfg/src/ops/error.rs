@@ -120,6 +120,9 @@ pub enum Error {
     /// A later request has claimed the PCI path.
     #[error("a later request configures the card at PCI path {0}")]
     Superseded(PciPath),
+    /// A later request has undone the change while it waited.
+    #[error("a later request has changed the interface {0} and undone this one")]
+    Overtaken(LinkName),
     /// The card at the PCI path has another MAC address.
     #[error("the card at PCI path {path} has MAC {found}, not {wanted}")]
     OtherMac {
@@ -280,6 +283,7 @@ impl From<Error> for Failure {
         match error {
             Error::NoCard { .. }
             | Error::Superseded(_)
+            | Error::Overtaken(_)
             | Error::OtherMac { .. }
             | Error::NotReleased(_)
             | Error::Gone(_)

@@ -18,6 +18,7 @@ mod release;
 mod rename;
 mod routes;
 mod step;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,11 +34,12 @@ use crate::device::{self, Sysfs};
 use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolKind};
 use crate::managers::{self, CardMarks};
 use crate::rtnl::link::{self, Link};
-use addresses::Untagged;
+use addresses::{DadWait, Untagged};
 use claims::{Claim, Claims};
 use configure::Change;
 use locks::{BusyLinks, Tables};
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
+use waiting::WaitingChanges;
 
 use conntrack::ConntrackOps;
 pub use error::{ConfigAction, Error};
@@ -95,6 +97,7 @@ pub struct Netcfg {
     claims: Claims,
     marks: Option<CardMarks>,
     links: BusyLinks,
+    waiting: WaitingChanges,
     tables: Arc<Tables>,
     /// Operations on IPVS.
     pub ipvs: IpvsOps,
@@ -132,6 +135,7 @@ impl Netcfg {
             claims: Claims::default(),
             marks: None,
             links: BusyLinks::default(),
+            waiting: WaitingChanges::default(),
             tables: Arc::default(),
             ipvs: IpvsOps::open(undo_log)?,
             conntrack: ConntrackOps::default(),
@@ -191,9 +195,10 @@ impl Netcfg {
         self.mark_card(spec.parts().mac)?;
         let index = self.wait_for_card(&claim, spec, deadline)?;
         let discovery = start.elapsed();
-        let mut change = {
+        let (epoch, dad) = {
             let (mut sockets, _busy) = (self.sockets()?, self.links.take(index));
             claim.check()?;
+            self.waiting.undo(&mut sockets, index)?;
             let is_yielding = |link: &Link| {
                 let path = self.sysfs.path_of(&link.name, link.index);
                 path.is_some_and(|path| yielding.contains(&path))
@@ -201,10 +206,12 @@ impl Netcfg {
             let mut change =
                 Change::configure(&mut sockets, index, spec, self.untagged, is_yielding)?;
             change.begin(&mut sockets, deadline)?;
-            change
+            let dad = change.dad();
+            (self.waiting.begin(change), dad)
         };
         let waited = self.wait_for_carrier(index).map_err(Error::from);
-        let interface = self.finish(&mut change, waited, || claim.check())?;
+        let waited = waited.and_then(|()| self.wait_for_dad(dad));
+        let interface = self.finish(&epoch, waited, || claim.check())?;
         Ok(Configured {
             interface,
             discovery,
@@ -217,8 +224,9 @@ impl Netcfg {
         let mut sockets = self.sockets()?;
         let links = link::list(&mut sockets.route)?;
         let index = configure::find(links, &self.sysfs, request)?.index;
-        let mut change = {
+        let (epoch, dad) = {
             let _busy = self.links.take(index);
+            self.waiting.undo(&mut sockets, index)?;
             let link = link::by_index(&mut sockets.route, index)?;
             let link = link.ok_or_else(|| Error::NoInterface(request.name().clone()))?;
             let untagged = match request.card() {
@@ -227,9 +235,12 @@ impl Netcfg {
             };
             let mut change = Change::update(&mut sockets, &link, request, untagged)?;
             change.begin(&mut sockets, Instant::now() + UPDATE_TIMEOUT)?;
-            change
+            match change.dad() {
+                None => return self.complete(&mut sockets, change, Ok(())),
+                dad => (self.waiting.begin(change), dad),
+            }
         };
-        self.finish(&mut change, Ok(()), || Ok(()))
+        self.finish(&epoch, self.wait_for_dad(dad), || Ok(()))
     }
 
     /// Adds all routes, or none.
@@ -275,26 +286,8 @@ impl Netcfg {
         neighbors::list(&mut self.sockets()?)
     }
 
-    /// Completes a change after the waits of its first half, or rolls it back. The link isn't locked
-    /// while the kernel probes for duplicates. `check` fails if another request has taken over.
-    fn finish(
-        &self,
-        change: &mut Change,
-        waited: Result<(), Error>,
-        check: impl Fn() -> Result<(), Error>,
-    ) -> Result<Interface, Error> {
-        let mut sockets = self.sockets()?;
-        let waited = waited.and_then(|()| match &change.addresses {
-            Some(addresses) => addresses.wait_for_dad(&mut sockets.route),
-            None => Ok(()),
-        });
-        let _busy = self.links.take(change.index);
-        check()?;
-        let finished = waited.and_then(|()| change.finish(&mut sockets));
-        match finished {
-            Ok((link, addresses)) => Ok(self.interface(&mut sockets, link, &addresses)),
-            Err(error) => Err(change.roll_back(&mut sockets, error)),
-        }
+    fn wait_for_dad(&self, dad: Option<DadWait>) -> Result<(), Error> {
+        dad.map_or(Ok(()), |dad| dad.wait(&mut self.sockets()?.route))
     }
 
     /// Opens the sockets of a request. They aren't shared, so that no request waits for another.

@@ -202,6 +202,36 @@ fn update_with_duplicate_address_rolls_back() {
     assert_eq!(addresses_text() + &main_table(), before);
 }
 
+/// The first request is from a host command that was killed.
+#[test]
+fn update_overtaken_while_it_waits_does_not_revert_the_later_one() {
+    // With a duplicate the first wait fails, and without one its result is not as requested.
+    for duplicate in [true, false] {
+        let netcfg = with_routes();
+        if duplicate {
+            ip("addr add fd00::9/64 dev eth1p nodad");
+        }
+        let first = change("eth1", &["172.16.0.9/16", "fd00::9/64"], Some(1400));
+        let later = change("eth1", &["172.16.0.10/16", "fd00::10/64"], None);
+        let (first, later) = thread::scope(|scope| {
+            let first = scope.spawn(|| update(&netcfg, &detect_duplicates(first)));
+            while !ip("addr show eth1").contains("fd00::9/64") {
+                thread::yield_now();
+            }
+            let later = update(&netcfg, &later);
+            (first.join().unwrap(), later)
+        });
+        later.unwrap();
+        let failure = first.unwrap_err();
+        assert_eq!(failure.kind(), Kind::NotYet, "{failure}");
+        assert!(failure.to_string().contains("a later request"), "{failure}");
+        assert_eq!(addresses_of("eth1"), ["172.16.0.10/16", "fd00::10/64"]);
+        assert_eq!(ip_json("link show eth1")[0]["mtu"], 1500);
+        let table = main_table();
+        assert!(table.contains("default via 172.16.0.1"), "{table}");
+    }
+}
+
 #[test]
 fn update_without_carrier_times_out_detection() {
     let netcfg = with_routes();

@@ -11,13 +11,14 @@ use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::ConntrackClient;
 
 use super::list::{MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
-use super::{Agent, Call, protocol_error};
+use super::{Agent, Call, Order, protocol_error};
 
 const CALL: Call = Call {
     feature: Feature::Conntrack,
     max_bytes: MAX_LIST_BYTES,
     // A table has some hundred thousand flows.
     timeout: Duration::from_secs(60),
+    order: Order::After,
 };
 
 impl Agent {
@@ -35,7 +36,7 @@ impl Agent {
         filter.map_or(Ok(()), |filter| self.require_criteria(filter))?;
         let client = ConntrackClient::new(self.transport.clone());
         let request = convert::list_request(filter);
-        self.call(CALL, |context| async move {
+        self.call(CALL.reading(), |context| async move {
             let stream = client.list(context, &request).await?;
             collect(stream, MESSAGE_TIMEOUT, |list, chunk: &wire::ListChunk| {
                 Bulk::Flows.check(chunk.layout).map_err(protocol_error)?;

@@ -21,7 +21,7 @@ const SHORT: Call = Call::short(Feature::Ipvs);
 const RESTORE: Call = SHORT.with_timeout(Duration::from_secs(300));
 const LIST: Call = Call {
     max_bytes: MAX_LIST_BYTES,
-    ..RESTORE
+    ..RESTORE.reading()
 };
 
 /// Minimum size of a message of a rule file, except for the last; the guest never holds a large one.
@@ -106,7 +106,7 @@ impl Agent {
     pub fn ipvs_status(&self) -> Result<Status, Failure> {
         let client = self.ipvs_client();
         let request = convert::status_request();
-        let reply = self.call(SHORT, |context| client.status(context, &request))?;
+        let reply = self.call(SHORT.reading(), |context| client.status(context, &request))?;
         convert::status(&reply).map_err(protocol_error)
     }
 

@@ -1,9 +1,8 @@
 //! ttrpc client of an agent: one connection, with a timeout and a byte budget for each call.
 //!
-//! The first call of a connection is sent together with the handshake, which saves a round trip. That
-//! is safe as long as the call uses only features of the first release: an agent of another version,
-//! or without the feature, doesn't have the method. A request with fields that an older agent would
-//! ignore calls [`Agent::require`] first.
+//! A call that changes something is sent after the handshake: an agent of another version must not get
+//! it. If the first call of a connection only reads, it is sent together with the handshake, which saves
+//! a round trip. A request with fields that an older agent would ignore calls [`Agent::require`] first.
 
 mod byte_budget;
 mod connections;
@@ -60,6 +59,16 @@ struct Call {
     feature: Feature,
     max_bytes: u32,
     timeout: Duration,
+    order: Order,
+}
+
+/// Order of a connection's first call and the handshake.
+#[derive(Clone, Copy)]
+enum Order {
+    /// The handshake comes first.
+    After,
+    /// Both are sent at once.
+    Together,
 }
 
 impl Call {
@@ -69,7 +78,14 @@ impl Call {
             feature,
             max_bytes: MAX_REPLY_BYTES,
             timeout: REPLY_TIMEOUT,
+            order: Order::After,
         }
+    }
+
+    /// The same for a call that changes nothing.
+    const fn reading(self) -> Self {
+        let order = Order::Together;
+        Self { order, ..self }
     }
 
     const fn with_timeout(self, timeout: Duration) -> Self {
@@ -208,7 +224,7 @@ impl Agent {
     pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
         let request = wire::ListInterfacesRequest::default();
         let call = |context| self.client.list_interfaces(context, &request);
-        let reply = self.call(INTERFACES, call)?;
+        let reply = self.call(INTERFACES.reading(), call)?;
         convert::interfaces(&reply).map_err(protocol_error)
     }
 
@@ -219,7 +235,7 @@ impl Agent {
     pub fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {
         let request = convert::locate_request(paths);
         let call = |context| self.client.locate_cards(context, &request);
-        let reply = self.call(Call::short(Feature::Places), call)?;
+        let reply = self.call(Call::short(Feature::Places).reading(), call)?;
         convert::places(&reply, paths.len()).map_err(protocol_error)
     }
 
@@ -285,7 +301,7 @@ impl Agent {
     pub fn routes(&self) -> Result<Vec<Route>, Failure> {
         let request = convert::list_request();
         let call = |context| self.client.list_routes(context, &request);
-        let reply = self.call(Call::short(Feature::Routes), call)?;
+        let reply = self.call(Call::short(Feature::Routes).reading(), call)?;
         convert::routes(&reply).map_err(protocol_error)
     }
 
@@ -306,15 +322,25 @@ impl Agent {
         self.budget
             .reset(limits.max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
         let call = with_timeout(limits.timeout, call);
-        let reply = if let Some(greeting) = self.greeting.get() {
-            greeting.require(limits.feature)?;
-            self.runtime.block_on(call)
-        } else {
-            // If the handshake fails, don't wait for the call.
-            let handshake = async { self.handshake().await?.require(limits.feature) };
-            let both = async { tokio::try_join!(handshake, async { Ok(call.await) }) };
-            self.runtime.block_on(both)?.1
+        let handshake = async {
+            match self.greeting.get() {
+                Some(greeting) => greeting.require(limits.feature),
+                None => self.handshake().await?.require(limits.feature),
+            }
         };
+        let reply = self.runtime.block_on(async {
+            match limits.order {
+                Order::After => {
+                    handshake.await?;
+                    Ok(call.await)
+                }
+                // If the handshake fails, don't wait for the call.
+                Order::Together => {
+                    let both = tokio::try_join!(handshake, async { Ok(call.await) });
+                    both.map(|((), reply)| reply)
+                }
+            }
+        })?;
         reply.map_err(|failure| self.budget.limit_error(failure))
     }
 }

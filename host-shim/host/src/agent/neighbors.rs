@@ -28,7 +28,7 @@ impl Agent {
     pub fn neighbors(&self) -> Result<Vec<Neighbor>, Failure> {
         let request = wire::ListNeighborsRequest::default();
         let call = |context| self.client.list_neighbors(context, &request);
-        let reply = self.call(CALL, call)?;
+        let reply = self.call(CALL.reading(), call)?;
         convert::neighbors(&reply).map_err(protocol_error)
     }
 }

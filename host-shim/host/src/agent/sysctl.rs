@@ -33,7 +33,7 @@ impl Agent {
 
     fn read_sysctls(&self, request: &wire::SysctlsRequest) -> Result<Vec<Reading>, Failure> {
         let client = self.ipvs_client();
-        let reply = self.call(CALL, |context| client.sysctls(context, request))?;
+        let reply = self.call(CALL.reading(), |context| client.sysctls(context, request))?;
         Bulk::Settings.check(reply.layout).map_err(protocol_error)?;
         let mut reader = Reader::new(&reply.readings);
         let mut readings = Vec::new();

@@ -1,6 +1,7 @@
 //! The client against agents of other releases.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -16,7 +17,11 @@ use ttrpc::r#async::{Server, TtrpcContext};
 use super::*;
 
 /// Agent with a single route that announces whatever a test wants.
-struct FakeAgent(wire::HelloReply);
+struct FakeAgent {
+    hello: wire::HelloReply,
+    /// Number of changes that it has received.
+    changes: Arc<AtomicUsize>,
+}
 
 #[async_trait]
 impl agent_ttrpc::Agent for FakeAgent {
@@ -25,7 +30,16 @@ impl agent_ttrpc::Agent for FakeAgent {
         _: &TtrpcContext,
         _: wire::HelloRequest,
     ) -> ttrpc::Result<wire::HelloReply> {
-        Ok(self.0.clone())
+        Ok(self.hello.clone())
+    }
+
+    async fn replace_routes(
+        &self,
+        _: &TtrpcContext,
+        _: wire::RoutesRequest,
+    ) -> ttrpc::Result<wire::RoutesReply> {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        Ok(wire::RoutesReply::default())
     }
 
     async fn list_routes(
@@ -59,6 +73,10 @@ fn hello(features: &[&str]) -> wire::HelloReply {
 }
 
 fn serve(dir: &Path, reply: wire::HelloReply) -> Agent {
+    serve_counting(dir, reply, Arc::default())
+}
+
+fn serve_counting(dir: &Path, hello: wire::HelloReply, changes: Arc<AtomicUsize>) -> Agent {
     let socket = dir.join("agent.sock");
     let address = format!("unix://{}", socket.display());
     let (ready, bound) = mpsc::channel();
@@ -69,7 +87,7 @@ fn serve(dir: &Path, reply: wire::HelloReply) -> Agent {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let service = create_agent(Arc::new(FakeAgent(reply)));
+            let service = create_agent(Arc::new(FakeAgent { hello, changes }));
             let server = Server::new().bind(&server_address).unwrap();
             let mut server = server.register_service(service);
             server.start().await.unwrap();
@@ -79,6 +97,26 @@ fn serve(dir: &Path, reply: wire::HelloReply) -> Agent {
     });
     bound.recv().unwrap();
     Agent::connect(&address.parse().unwrap()).unwrap()
+}
+
+#[test]
+fn agent_of_another_version_gets_no_change() {
+    let (dir, changes) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let other = wire::HelloReply {
+        api_version: API_VERSION + 1,
+        ..hello(&[])
+    };
+    let agent = serve_counting(dir.path(), other, Arc::clone(&changes));
+    for _ in 0..20 {
+        let failure = agent.replace_routes(&[]).unwrap_err();
+        assert_eq!(failure.kind(), Kind::Unsupported);
+        assert_eq!(agent.routes().unwrap_err().kind(), Kind::Unsupported);
+    }
+    assert_eq!(changes.load(Ordering::SeqCst), 0);
+    let (dir, changes) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let agent = serve_counting(dir.path(), hello(&[]), Arc::clone(&changes));
+    agent.replace_routes(&[]).unwrap();
+    assert_eq!(changes.load(Ordering::SeqCst), 1);
 }
 
 #[test]

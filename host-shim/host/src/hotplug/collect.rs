@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use patchbay_types::failure::Kind;
+
 use super::unplug::restore_host;
 use crate::sandbox::{Journal, Lock, StateDir, second_monitor};
 
@@ -14,7 +16,15 @@ pub fn collect(run_dir: &Path) {
         let Some(_lock) = Lock::take_ended(&state) else {
             continue;
         };
-        for card in Journal::at(state.path()).cards().unwrap_or_default() {
+        let cards = Journal::at(state.path()).cards();
+        if cards
+            .as_ref()
+            .is_err_and(|failure| failure.kind() == Kind::Unsupported)
+        {
+            // A later release wrote the journal, and can restore its TAPs.
+            continue;
+        }
+        for card in cards.unwrap_or_default() {
             let _ = restore_host(&card, None);
         }
         // A later command tries again.

@@ -10,10 +10,34 @@ use std::path::{Path, PathBuf};
 
 use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
+use serde::{Deserialize, Serialize};
 
 use super::card_record::CardRecord;
 use super::files;
 use crate::private::{self, UNFINISHED};
+
+/// Version of the format of a record. It changes only if a reader must not ignore a new key
+/// (docs/compatibility.md).
+const VERSION: u32 = 1;
+
+/// Version of a record; those of earlier releases have none.
+#[derive(Deserialize)]
+struct FormatVersion {
+    #[serde(default = "first")]
+    version: u32,
+}
+
+fn first() -> u32 {
+    1
+}
+
+/// Record as it is written.
+#[derive(Serialize)]
+struct Versioned<'a> {
+    version: u32,
+    #[serde(flatten)]
+    card: &'a CardRecord,
+}
 
 /// Folder of the cards in that of the machine.
 pub(super) const CARDS: &str = "cards";
@@ -39,10 +63,11 @@ impl Journal {
     pub(crate) fn cards(&self) -> Result<Vec<CardRecord>, Failure> {
         let mut cards = Vec::new();
         for path in self.files("json")? {
-            match files::json(&path) {
+            match read(&path) {
                 Ok(card) => cards.push(card),
                 // Readers take no lock: the card was removed meanwhile.
                 Err(failure) if failure.kind() == Kind::NotFound => {}
+                Err(failure) if failure.kind() == Kind::Unsupported => return Err(failure),
                 Err(failure) => return Err(unreadable(&path, failure.chain().collect())),
             }
         }
@@ -59,7 +84,9 @@ impl Journal {
         let path = self.path(&card.name);
         let message = || format!("could not write the journal {}", path.display());
         let failed = |error| Failure::of_io(message(), &error);
-        let text = serde_json::to_vec(card).map_err(|error| failed(error.into()))?;
+        let version = VERSION;
+        let text = serde_json::to_vec(&Versioned { version, card })
+            .map_err(|error| failed(error.into()))?;
         if text.len() as u64 > files::MAX_BYTES {
             let failure = Failure::new(Kind::Invalid, message());
             return Err(failure.with_cause("the configuration of the card is larger than 4 MiB"));
@@ -91,6 +118,23 @@ impl Journal {
     fn path(&self, name: &IfName) -> PathBuf {
         self.dir.join(format!("{name}.json"))
     }
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// [`Kind::Unsupported`] for that of a later format, which this patchbay could misunderstand.
+fn read(path: &Path) -> Result<CardRecord, Failure> {
+    let FormatVersion { version } = files::json(path)?;
+    if version != VERSION {
+        let message = format!(
+            "the journal {} has version {version} of the format, and this patchbay reads version {VERSION}",
+            path.display()
+        );
+        return Err(Failure::new(Kind::Unsupported, message)
+            .with_cause("unplug the card with the release of patchbay that plugged it"));
+    }
+    files::json(path)
 }
 
 fn unreadable(path: &Path, cause: String) -> Failure {
@@ -185,6 +229,26 @@ pub(crate) mod tests {
         let failure = journal.write(&large).unwrap_err();
         assert_eq!(failure.kind(), Kind::Invalid);
         assert_eq!(journal.cards().unwrap(), [card("eth1")]);
+    }
+
+    #[test]
+    fn cards_record_of_a_later_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::at(dir.path());
+        journal.write(&card("eth1")).unwrap();
+        let path = journal.path(&card("eth1").name);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(r#"{"version":1,"phase":"#), "{text}");
+        fs::write(&path, text.replace(r#""version":1"#, r#""version":2"#)).unwrap();
+        let failure = journal.cards().unwrap_err();
+        assert_eq!(failure.kind(), Kind::Unsupported);
+        assert!(
+            failure
+                .to_string()
+                .contains("cards/eth1.json has version 2"),
+            "{failure}"
+        );
+        assert_eq!(failure.chain().count(), 1, "the next step");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Log of the changes that undo a rule file or another operation on many rules, in case the agent is
 //! killed meanwhile.
 //!
-//! The log consists of packed changes, like a rule file, and settings. Before the first change of a service it gets
-//! the deletion of the service and, if the service existed, its creation with all servers; each batch
-//! is logged before it is sent to the kernel. The log is removed when the file has been applied or
-//! rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
+//! The log consists of a header with the version of its format, packed changes, like a rule file, and
+//! settings. Before the first change of a service it gets the deletion of the service and, if the service
+//! existed, its creation with all servers; each batch is logged before it is sent to the kernel. The log
+//! is removed when the file has been applied or rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
 //! (`/run`): it has to survive a crash of the agent, but not a reboot.
 
 use std::fs::{self, File, OpenOptions};
@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use patchbay_codec::{Packed as _, Reader};
 use patchbay_types::ipvs::{Change, ServiceId, Setting, Table};
 
-/// Maximum size of a log that is read: one and a half million servers.
-const MAX_LOG_BYTES: u64 = 32 << 20;
+/// Maximum size of a log: one and a half million servers.
+const MAX_LOG_BYTES: usize = 32 << 20;
+/// Header of a log. Its last byte is the version, which changes with the packing.
+const HEADER: &[u8] = b"patchbay-undo\x01";
 
 /// Maximum number of drains at a time.
 const MAX_DRAINS: usize = 8;
@@ -88,11 +90,23 @@ impl UndoLogPath {
         };
         let mut bytes = Vec::new();
         match File::open(path) {
-            Ok(file) => file.take(MAX_LOG_BYTES).read_to_end(&mut bytes)?,
+            Ok(file) => file
+                .take(MAX_LOG_BYTES as u64 + 1)
+                .read_to_end(&mut bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut reader = Reader::new(&bytes);
+        if bytes.len() > MAX_LOG_BYTES {
+            return Err(io::Error::other("the log is larger than 32 MiB"));
+        }
+        // The agent was killed before the first change.
+        if HEADER.starts_with(&bytes) {
+            return Ok(Vec::new());
+        }
+        let changes = bytes.strip_prefix(HEADER).ok_or_else(|| {
+            io::Error::other("another version of the agent wrote the log: restart the guest")
+        })?;
+        let mut reader = Reader::new(changes);
         let next = || {
             let more = !reader.is_empty();
             // The kernel has received nothing that is logged after a torn change.
@@ -118,6 +132,8 @@ fn remove(path: &Path) -> io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct UndoLog {
     file: Option<(File, PathBuf)>,
+    /// Bytes in the file.
+    written: usize,
     /// Changes that aren't written yet.
     bytes: Vec<u8>,
     /// Service that was logged last; the changes of its servers follow each other.
@@ -128,8 +144,11 @@ impl UndoLog {
     fn create(path: PathBuf) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let options = options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path)?;
+        file.write_all(HEADER)?;
         Ok(Self {
-            file: Some((options.open(&path)?, path)),
+            file: Some((file, path)),
+            written: HEADER.len(),
             ..Self::default()
         })
     }
@@ -171,8 +190,16 @@ impl UndoLog {
     }
 
     /// Writes the logged changes; call it before sending a batch to the kernel.
+    ///
+    /// # Errors
+    /// A log that would exceed its limit, and failures of the file system.
     pub(super) fn write(&mut self) -> io::Result<()> {
         if let Some((file, _)) = &mut self.file {
+            self.written += self.bytes.len();
+            if self.written > MAX_LOG_BYTES {
+                let message = "the log would exceed 32 MiB: restore the rules in several files";
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+            }
             file.write_all(&self.bytes)?;
         }
         self.bytes.clear();
@@ -249,6 +276,41 @@ mod tests {
         assert!(path.create_drain().unwrap().is_some());
         // A rule file has another log.
         path.create().unwrap().remove().unwrap();
+    }
+
+    #[test]
+    fn write_log_over_its_limit_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = UndoLogPath(Some(dir.path().join("log")));
+        let mut log = path.create().unwrap();
+        log.push(&change("-D -t 10.0.0.1:80"));
+        log.write().unwrap();
+        log.bytes.resize(MAX_LOG_BYTES - HEADER.len(), 0);
+        let error = log.write().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        // The changes that the kernel has received can still be undone.
+        let sent = Undo::Change(change("-D -t 10.0.0.1:80"));
+        assert_eq!(path.read().unwrap(), [sent]);
+    }
+
+    #[test]
+    fn read_log_of_another_version_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log");
+        let path = UndoLogPath(Some(file.clone()));
+        drop(path.create().unwrap());
+        let header = fs::read(&file).unwrap();
+        for length in 0..=header.len() {
+            fs::write(&file, &header[..length]).unwrap();
+            assert!(path.read().unwrap().is_empty(), "{length}");
+        }
+        for other in [&b"patchbay-undo\x02"[..], b"\x01\x02\x03"] {
+            fs::write(&file, other).unwrap();
+            let error = path.read().unwrap_err();
+            assert!(error.to_string().contains("restart the guest"), "{error}");
+        }
+        fs::write(&file, vec![0; MAX_LOG_BYTES + 1]).unwrap();
+        assert!(path.read().unwrap_err().to_string().contains("32 MiB"));
     }
 
     #[test]
