@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use patchbay_tests::{Card, Done, Guest, Machine, bin, patchbay, run, temp_dir};
+use patchbay_tests::{Card, Done, Guest, Machine, Netns, bin, patchbay, run, temp_dir};
 use patchbay_types::failure::Kind;
 
 /// User without rights.
@@ -152,5 +152,39 @@ fn unplug_on_a_full_run_directory_succeeds() {
     );
     assert!(done.err.contains("No space left on device"), "{done}");
     assert_ne!(done.status, 0, "{done}");
+    assert_eq!(guest.monitor().backends(), "");
+}
+
+/// The successor of a deleted namespace has its name, and in it a TAP with the name and the index of the
+/// card's.
+#[test]
+fn unplug_in_deleted_namespace_leaves_its_successor_alone() {
+    let guest = Guest::start(Machine::Q35);
+    let netns = Netns::new();
+    let add_tap = |state: &str| {
+        netns.ip("tuntap add tap1 mode tap").ok();
+        netns.ip(&format!("link set tap1 mtu 1400 {state}")).ok();
+    };
+    let tap = || netns.ip("-j link show tap1").json()[0].take();
+    add_tap("down");
+    let agent = guest.registered()["agent"].as_str().unwrap().to_owned();
+    let mut add = patchbay(guest.run_dir(), &["kata-network", "add-iface", "any", "-"]);
+    add.args(["--agent", &agent, "--netns", netns.name(), "--qmp"]);
+    add.arg(guest.file("qmp.sock"));
+    run(&mut add, &Card::named("eth1").json()).ok();
+    let before = tap();
+    assert_eq!(before["mtu"], 1500);
+    for word in ["del", "add"] {
+        let mut ip = Command::new("ip");
+        run(ip.args(["netns", word, netns.name()]), "").ok();
+    }
+    add_tap("up");
+    assert_eq!(tap()["ifindex"], before["ifindex"]);
+    let deleted = guest.unplug(&Card::named("eth1"));
+    let warning = "the TAP device 'tap1' of the card eth1 was not restored";
+    assert!(deleted.err.contains(warning), "{deleted}");
+    deleted.assert_null();
+    assert_eq!(tap()["mtu"], 1400);
+    assert!(tap()["flags"].as_array().unwrap().contains(&"UP".into()));
     assert_eq!(guest.monitor().backends(), "");
 }
