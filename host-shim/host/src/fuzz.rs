@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use patchbay_types::failure::Failure;
 
 use crate::hotplug::Inventory;
+use crate::mirror;
 use crate::qmp::Session;
 use crate::sandbox::{Journal, SandboxId, qemu_cid};
 use crate::vsock_stream;
@@ -29,6 +30,12 @@ pub fn journal_round_trips(state: &Path) -> Result<bool, Failure> {
         journal.remove(&card.name)?;
     }
     Ok(unchanged)
+}
+
+/// Reads a datagram of the kernel as each list of objects that a mirrored link needs.
+#[must_use]
+pub fn namespace_links(datagram: &[u8]) -> usize {
+    mirror::fuzz::read(datagram)
 }
 
 /// Performs the handshake of a hybrid vsock connection.

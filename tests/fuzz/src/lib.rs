@@ -14,6 +14,7 @@ mod ipvsadm_words;
 mod json_input;
 mod kernel_texts;
 mod names;
+mod namespace_links;
 mod netlink;
 mod packed;
 mod qmp_session;
@@ -43,6 +44,7 @@ targets![
     ipvsadm_words,
     json_input,
     kernel_texts,
+    namespace_links,
     netlink,
     packed,
     qmp_session,

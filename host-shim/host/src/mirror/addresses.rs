@@ -33,7 +33,7 @@ pub(super) fn addresses(rtnl: &Rtnetlink, link: u32) -> io::Result<Vec<SourceAdd
     Ok(own.filter_map(|message| address(&message)).collect())
 }
 
-fn address(message: &AddressMessage) -> Option<SourceAddress> {
+pub(super) fn address(message: &AddressMessage) -> Option<SourceAddress> {
     let (mut local, mut other) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
@@ -100,7 +100,7 @@ pub(super) fn neighbors(rtnl: &Rtnetlink, link: u32) -> io::Result<Vec<Neighbor<
     Ok(lasting.filter_map(|entry| neighbor(&entry)).collect())
 }
 
-fn neighbor(message: &NeighbourMessage) -> Option<Neighbor<()>> {
+pub(super) fn neighbor(message: &NeighbourMessage) -> Option<Neighbor<()>> {
     let (mut ip, mut lladdr) = (None, None);
     for attribute in &message.attributes {
         match attribute {

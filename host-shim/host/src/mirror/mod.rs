@@ -5,6 +5,8 @@
 //! the kernel. The result of a CNI plugin is not enough: it has no MTU, and with `ptp` not the routes.
 
 mod addresses;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod routes;
 mod rtnl;
 mod source;

@@ -49,7 +49,7 @@ pub(super) fn routes(rtnl: &Rtnetlink, link: u32) -> io::Result<SourceRoutes> {
 }
 
 impl SourceRoutes {
-    fn add(&mut self, message: &RouteMessage, link: u32) {
+    pub(super) fn add(&mut self, message: &RouteMessage, link: u32) {
         let RouteHeader { kind, protocol, .. } = message.header;
         if kind != RouteType::Unicast || table(message) != u32::from(RouteHeader::RT_TABLE_MAIN) {
             return;

@@ -62,27 +62,11 @@ impl Rtnetlink {
         request: &RouteNetlinkMessage,
     ) -> io::Result<Option<Vec<T>>> {
         self.send(request, NLM_F_DUMP)?;
-        let (mut listed, mut consistent) = (Vec::new(), true);
-        loop {
-            let datagram = self.receive()?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
-                let length = usize::try_from(message.length()).map_err(io::Error::other)?;
-                consistent &= message.flags() & NLM_F_DUMP_INTR == 0;
-                match payload::<T>(&rest[..length])? {
-                    Some(Reply::Object(object)) if listed.len() < MAX_OBJECTS => {
-                        listed.push(object);
-                    }
-                    Some(Reply::Object(_)) => {
-                        return Err(io::Error::other("the table has more than 65536 entries"));
-                    }
-                    Some(Reply::Done) => return Ok(consistent.then_some(listed)),
-                    None => {}
-                }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-            }
+        let mut dump = Dump::default();
+        while !dump.is_done {
+            dump.add(&self.receive()?)?;
         }
+        Ok(dump.is_consistent().then_some(dump.listed))
     }
 
     /// Changes an object.
@@ -115,6 +99,53 @@ impl Rtnetlink {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.0.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
+    }
+}
+
+/// Objects of a dump that have been received.
+#[derive(Debug)]
+pub(crate) struct Dump<T> {
+    pub(crate) listed: Vec<T>,
+    was_interrupted: bool,
+    is_done: bool,
+}
+
+impl<T> Default for Dump<T> {
+    fn default() -> Self {
+        Self {
+            listed: Vec::new(),
+            was_interrupted: false,
+            is_done: false,
+        }
+    }
+}
+
+impl<T: NetlinkDeserializable> Dump<T> {
+    /// Adds the messages of a datagram.
+    pub(crate) fn add(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let mut rest = datagram;
+        while !rest.is_empty() && !self.is_done {
+            let message = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+            let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+            self.was_interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+            match payload::<T>(&rest[..length])? {
+                Some(Reply::Object(object)) if self.listed.len() < MAX_OBJECTS => {
+                    self.listed.push(object);
+                }
+                Some(Reply::Object(_)) => {
+                    return Err(io::Error::other("the table has more than 65536 entries"));
+                }
+                Some(Reply::Done) => self.is_done = true,
+                None => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Returns whether the table stayed the same while it was read.
+    fn is_consistent(&self) -> bool {
+        !self.was_interrupted
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct SourceLink {
 
 /// Attributes of any link.
 #[derive(Debug, Default)]
-struct AnyLink {
+pub(super) struct AnyLink {
     index: u32,
     device_type: u16,
     up: bool,

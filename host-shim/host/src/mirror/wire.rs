@@ -271,7 +271,7 @@ struct Filter {
 
 /// Program that made a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+pub(super) enum Owner {
     /// patchbay, with the index of the link that gets the frames.
     Patchbay {
         to: u32,
@@ -281,7 +281,7 @@ enum Owner {
 
 /// Part of a dump of filters: those of `u32` contain hash tables, which have no action.
 #[derive(Debug)]
-enum FilterPart {
+pub(super) enum FilterPart {
     Filter(Owner),
     Table,
 }
