@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
+use patchbay_host::interrupt::Interrupt;
 use patchbay_tests::{Card, Guest, Machine, bin, patchbay, run};
 use patchbay_types::{
     Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
@@ -154,7 +155,7 @@ fn rename_of_up_card_keeps_addresses_and_routes() {
     };
     let path = PciPath::new([8, 0].map(PciAddress::from_devfn).to_vec()).unwrap();
     let spec = LinkSpec::new(parts, "addresses").unwrap();
-    let configured = Agent::connect(&agent)
+    let configured = Agent::connect(&agent, &Interrupt::default())
         .unwrap()
         .configure(&path, &spec, &[], Duration::from_secs(5))
         .unwrap();

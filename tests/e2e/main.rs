@@ -45,6 +45,7 @@ mod random;
 mod removal;
 mod route_lists;
 mod routes;
+mod signals;
 mod two_cards;
 mod undo;
 mod update_iface;

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
+use patchbay_host::interrupt::Interrupt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -166,7 +167,8 @@ impl Guest {
         let url = format!("hvsock://{}:{port}", self.file("vsock.sock").display());
         let endpoint = url.parse().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        let greeting = || Agent::connect(&endpoint).and_then(|agent| agent.greeting());
+        let greeting =
+            || Agent::connect(&endpoint, &Interrupt::default()).and_then(|agent| agent.greeting());
         while let Err(failure) = greeting() {
             assert!(Instant::now() < deadline, "{failure}");
         }

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -86,6 +87,30 @@ pub fn kill_at(command: &Command, input: &str, point: Point) -> Outcome {
         traced.resume();
     }
     Outcome::Exited(traced.end())
+}
+
+/// Runs a program up to a point and sends it a signal there; it then runs until it exits. Returns the
+/// label of the step, `None` if the program exited before that point.
+pub fn signal_at(
+    command: &Command,
+    input: &str,
+    point: Point,
+    signal: Signal,
+) -> (Option<String>, Done) {
+    let mut traced = Traced::start(command, input);
+    let (mut begun, mut at) = (0, None);
+    while let Some((stop, label)) = traced.next_step() {
+        if stop == Stop::Before {
+            begun += 1;
+        }
+        let step = begun - 1;
+        if at.is_none() && (Point { step, stop }) == point {
+            traced.signal(signal);
+            at = Some(label);
+        }
+        traced.resume();
+    }
+    (at, traced.end())
 }
 
 /// A program that stops at each system call of each thread.
@@ -180,6 +205,22 @@ impl Traced {
     fn resume(&mut self) {
         if let Some(pid) = self.stopped.take() {
             resume_thread(pid, None);
+        }
+    }
+
+    /// Sends a signal and waits for the program to receive it.
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id();
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+        let is_pending = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+            pending.is_some_and(|mask| mask.trim().contains(|digit| digit != '0'))
+        };
+        // A thread that receives signals and is itself stopped gets it later.
+        let deadline = Instant::now() + Duration::from_millis(200);
+        while is_pending() && Instant::now() < deadline {
+            std::thread::yield_now();
         }
     }
 

@@ -12,6 +12,7 @@ mod kata_messages;
 mod name_service;
 mod output;
 mod qemu_wrapper;
+mod signals;
 mod timings;
 
 use std::ffi::{OsStr, OsString};
@@ -34,7 +35,12 @@ fn command(line: &[OsString]) -> ExitCode {
     let args = args::CommandLine::parse_with_trailing_options(line);
     let timings = args.timings.then(timings::Timings::start);
     events::collect(timings.clone());
-    let code = commands::run(&args).print();
+    let signals = &args.global.signals;
+    if let Err(error) = signals.watch() {
+        output::print_error(&format!("patchbay: could not receive signals: {error}\n"));
+        return ExitCode::FAILURE;
+    }
+    let code = commands::run(&args).print(signals.received());
     if let Some(timings) = timings {
         output::print_error(&timings.to_string());
     }

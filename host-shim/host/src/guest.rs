@@ -1,11 +1,9 @@
 //! Configuring cards in the guest.
 
-use std::time::Duration;
-
 use patchbay_types::failure::Failure;
 use patchbay_types::{BootId, Interface, LinkSpec, PciPath};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, GuestWait};
 use crate::card::{Backend, CardRequest};
 use crate::sandbox::LinkRecord;
 
@@ -26,9 +24,9 @@ impl Guest {
         &self,
         path: &PciPath,
         spec: &LinkSpec,
-        wait: Duration,
+        wait: GuestWait,
     ) -> Result<Interface, Failure> {
-        let configured = self.agent.configure(path, spec, &self.yielding, wait);
+        let configured = self.agent.configure_as(path, spec, &self.yielding, wait);
         configured.map_err(|failure| failure.context("could not configure the card in the guest"))
     }
 

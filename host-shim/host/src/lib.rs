@@ -7,6 +7,7 @@
 //! use std::time::Duration;
 //!
 //! use patchbay_host::card::{Backend, CardRequest};
+//! use patchbay_host::interrupt::Interrupt;
 //! use patchbay_host::ops;
 //! use patchbay_host::sandbox::{self, DEFAULT_RUN_DIR, Lookup};
 //! use patchbay_types::{Arp, LinkFields, LinkSpec, MacAddr, Mtu};
@@ -16,6 +17,7 @@
 //!     run_dir: DEFAULT_RUN_DIR.into(),
 //!     kata_roots: Vec::new(),
 //!     machine: None,
+//!     interrupt: Interrupt::default(),
 //! };
 //! let sandbox = sandbox::find(&lookup, "6ec7a98")?;
 //! let link = LinkFields {
@@ -43,6 +45,7 @@ pub mod card;
 pub mod fuzz;
 mod guest;
 mod hotplug;
+pub mod interrupt;
 pub mod json;
 mod kata_messages;
 pub mod mirror;

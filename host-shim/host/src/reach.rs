@@ -34,7 +34,7 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
     // The process that holds the lock has queried the machine.
     check_unless_busy(monitor, &sandbox.agent)?;
     let explain = |failure| explain(Session::connect_within(monitor, SHORT_TIMEOUT), failure);
-    Agent::connect(&sandbox.agent).map_err(explain)
+    Agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
 }
 
 /// Connects for a process that holds the lock, or if no process does.
@@ -43,7 +43,7 @@ pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
         check(&mut Session::connect(sandbox.monitor())?, &sandbox.agent)?;
     }
     let explain = |failure| explain(Session::connect(sandbox.monitor()), failure);
-    Agent::connect(&sandbox.agent).map_err(explain)
+    Agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
 }
 
 /// Replaces a failure to connect by its cause if the machine doesn't run.
@@ -81,9 +81,9 @@ fn check_unless_busy(monitor: Monitor<'_>, endpoint: &Endpoint) -> Result<(), Fa
 }
 
 /// Connects over a session that is open already.
-pub(crate) fn connect_over(qmp: &mut Session, endpoint: &Endpoint) -> Result<Agent, Failure> {
-    check(qmp, endpoint)?;
-    Agent::connect(endpoint)
+pub(crate) fn connect_over(qmp: &mut Session, sandbox: &Sandbox) -> Result<Agent, Failure> {
+    check(qmp, &sandbox.agent)?;
+    Agent::connect(&sandbox.agent, &sandbox.interrupt)
 }
 
 /// # Errors

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use patchbay_host::interrupt::Interrupt;
 use patchbay_host::sandbox::{Lookup, find};
 
 use crate::harmless;
@@ -53,6 +54,7 @@ fn found(root: &Scratch, file: &str, bytes: &[u8], id: &str) {
 
 fn lookup(root: &Path) -> Lookup {
     Lookup {
+        interrupt: Interrupt::default(),
         run_dir: root.join("patchbay"),
         kata_roots: vec![root.to_owned()],
         machine: None,

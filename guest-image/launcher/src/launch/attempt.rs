@@ -6,6 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
+use patchbay_host::interrupt::Interrupt;
 use patchbay_host::netns::Netns;
 use patchbay_host::sandbox::{SandboxFile, SandboxId};
 use patchbay_host::vsock_stream;
@@ -73,7 +74,9 @@ impl Attempt<'_> {
         // later ones with it. So wait for the agent's log message before the first connection.
         let console = self.folder.file(CONSOLE);
         self.wait_until(|| logs::contains(&console, AGENT_SERVES))?;
-        let greeting = || Agent::connect(&plan.agent).and_then(|agent| agent.greeting());
+        let greeting = || {
+            Agent::connect(&plan.agent, &Interrupt::default()).and_then(|agent| agent.greeting())
+        };
         self.wait_until(|| greeting().is_ok())?;
         if self.record.tools == Tools::With {
             let execd = plan.agent.clone().at_port(EXEC_PORT);

@@ -14,6 +14,7 @@ use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
+use crate::signals::Signals;
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
     DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
@@ -57,6 +58,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
     pub(crate) timeout: Duration,
+    #[arg(skip)]
+    pub(crate) signals: Signals,
 }
 
 impl GlobalArgs {
@@ -71,6 +74,7 @@ impl GlobalArgs {
                 agent,
                 netns: self.netns.clone(),
             }),
+            interrupt: self.signals.interrupt.clone(),
         };
         sandbox::find(&lookup, &arg.id)
     }

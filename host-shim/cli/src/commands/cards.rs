@@ -30,12 +30,14 @@ pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Outcome {
         Ok(read) => read,
         Err(failure) => return Outcome::json_null_or(Err(failure)),
     };
+    let echo = match json_line(&document.echo()) {
+        Ok(echo) => echo,
+        Err(failure) => return Outcome::json_null_or(Err(failure)),
+    };
+    global.signals.print_at_end(&echo);
     match ops::unplug(&sandbox, &CardKey::Name(name)) {
         Ok(Unplugged::Removed | Unplugged::Absent) => Outcome::succeeded("null\n"),
-        Err(failure) => match json_line(&document.echo()) {
-            Ok(echo) => Outcome::failed(echo, failure),
-            Err(_) => Outcome::json_null_or(Err(failure)),
-        },
+        Err(failure) => Outcome::failed(echo, failure),
     }
 }
 

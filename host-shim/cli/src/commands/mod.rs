@@ -44,6 +44,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
 }
 
 fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
+    global.signals.print_at_end("null\n");
     Outcome::json_null_or(match command {
         KataNetworkCommand::AddIface(args) => cards::add(global, args),
         KataNetworkCommand::DelIface(args) => return cards::delete(global, args),

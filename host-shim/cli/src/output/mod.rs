@@ -19,6 +19,7 @@ use patchbay_types::text::is_terminal_control;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::signals::ReceivedSignal;
 pub(crate) use progress::{DrainProgressBar, RestoreProgress};
 
 /// Format of standard output.
@@ -111,8 +112,8 @@ impl Outcome {
     }
 
     /// Prints the text on standard output and the failure as one line on standard error; returns
-    /// the exit code.
-    pub(crate) fn print(self) -> ExitCode {
+    /// the exit code. A command that completes in spite of a signal succeeds.
+    pub(crate) fn print(self, signal: Option<ReceivedSignal>) -> ExitCode {
         let mut out = io::stdout();
         let printed = out
             .write_all(self.stdout.as_bytes())
@@ -121,13 +122,22 @@ impl Outcome {
             self.failure,
             printed.map_err(|error| unprinted(&error)).err(),
         ];
+        let cause = signal.map(|signal| format!("interrupted by {signal}: "));
         for failure in failures.iter().flatten() {
-            print_error(&format!("patchbay: {}\n", failure.line()));
+            let cause = cause.as_deref().unwrap_or_default();
+            print_error(&format!("patchbay: {cause}{}\n", failure.line()));
         }
-        let first = failures.into_iter().flatten().next();
-        first.map_or(ExitCode::SUCCESS, |failure| {
-            ExitCode::from(failure.kind().exit_code())
-        })
+        match (failures.into_iter().flatten().next(), signal) {
+            (None, None) => ExitCode::SUCCESS,
+            (None, Some(signal)) => {
+                print_error(&format!(
+                    "patchbay: {signal} came too late: the command is complete\n"
+                ));
+                ExitCode::SUCCESS
+            }
+            (Some(failure), None) => ExitCode::from(failure.kind().exit_code()),
+            (Some(_), Some(signal)) => ExitCode::from(signal.exit_code()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use patchbay_wire::convert::ipvs_servers as convert;
 use patchbay_wire::{Feature, status};
 
 use super::list::next;
-use super::{Agent, Call};
+use super::{Agent, Call, Effect};
 
 const CALL: Call = Call::short(Feature::EndConnections);
 /// Time for the end of connections: the agent gives up after about half of it.
@@ -28,7 +28,9 @@ impl Agent {
         }
         let client = self.ipvs_client();
         let request = convert::count_request(servers);
-        let reply = self.call(CALL, |context| client.count_connections(context, &request))?;
+        let reply = self.call(CALL.reading(), |context| {
+            client.count_connections(context, &request)
+        })?;
         Ok(Some((&reply).into()))
     }
 
@@ -46,7 +48,14 @@ impl Agent {
     ) -> Result<u32, Failure> {
         let client = self.ipvs_client();
         let request = convert::end_request(servers, drain);
-        let limits = CALL.with_timeout(drain.unwrap_or_default() + END_TIMEOUT);
+        let effect = match drain {
+            // If this process ends, the agent restores the weights.
+            Some(_) => Effect::Marked,
+            None => Effect::Changes,
+        };
+        let limits = CALL
+            .with_timeout(drain.unwrap_or_default() + END_TIMEOUT)
+            .with_effect(effect);
         self.call(limits, |context| async move {
             let mut stream = client.end_connections(context, &request).await?;
             while let Some(chunk) = next(&mut stream, END_TIMEOUT).await? {

@@ -11,14 +11,14 @@ use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::ConntrackClient;
 
 use super::list::{MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
-use super::{Agent, Call, Order, protocol_error};
+use super::{Agent, Call, Effect, protocol_error};
 
 const CALL: Call = Call {
     feature: Feature::Conntrack,
     max_bytes: MAX_LIST_BYTES,
     // A table has some hundred thousand flows.
     timeout: Duration::from_secs(60),
-    order: Order::After,
+    effect: Effect::Changes,
 };
 
 impl Agent {

@@ -7,13 +7,13 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, ListedService, RestoreMode, Restored, RuleLine, ServiceId, Status,
 };
-use patchbay_wire::Feature;
 use patchbay_wire::convert::ipvs as convert;
 use patchbay_wire::proto::ipvs as wire;
 use patchbay_wire::proto::ipvs_ttrpc::IpvsClient;
+use patchbay_wire::{Feature, status};
 
 use super::list::{FIRST_CONNECTION_TIMEOUT, List, MAX_LIST_BYTES, MESSAGE_TIMEOUT, collect};
-use super::{Agent, Call, protocol_error};
+use super::{Agent, Call, Effect, protocol_error};
 
 const SHORT: Call = Call::short(Feature::Ipvs);
 /// For a rule file and for tables: the kernel searches its lists of servers linearly, and an emulated
@@ -60,7 +60,8 @@ impl Agent {
         let layout = lines.iter().map(Layered::layout).max().unwrap_or_default();
         self.require_layout(Bulk::Rules, layout)?;
         let client = self.ipvs_client();
-        let reply = self.call(RESTORE, |context| async move {
+        let call = RESTORE.with_effect(Effect::Marked);
+        let reply = self.call(call, |context| async move {
             let mut stream = client.restore(context).await?;
             let mut left = lines.iter();
             loop {
@@ -78,6 +79,11 @@ impl Agent {
                     layout,
                     ..wire::RestoreChunk::default()
                 };
+                if chunk.last {
+                    // The agent ignores a file without its last part.
+                    let begun = self.interrupt.begin_change();
+                    begun.map_err(|failure| status::from_failure(&failure))?;
+                }
                 stream.send(&chunk).await?;
                 progress(lines.len() - left.as_slice().len());
                 if chunk.last {

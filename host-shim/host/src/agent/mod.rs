@@ -5,6 +5,7 @@
 //! a round trip. A request with fields that an older agent would ignore calls [`Agent::require`] first.
 
 mod byte_budget;
+mod call;
 mod connections;
 mod conntrack;
 mod dial;
@@ -29,12 +30,14 @@ use patchbay_types::{
 };
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
-use patchbay_wire::{API_VERSION, Feature, convert, status};
+use patchbay_wire::{API_VERSION, Feature, convert};
 use tokio::runtime::Runtime;
 use ttrpc::r#async::Client;
-use ttrpc::context::Context;
 
+use crate::interrupt::Interrupt;
 use byte_budget::ByteBudget;
+use call::Call;
+pub(crate) use call::{Effect, GuestWait};
 pub use greeting::Greeting;
 
 /// Timeout for the connection and for the handshake on it.
@@ -53,46 +56,6 @@ const MAX_HANDSHAKE_BYTES: u32 = 64 << 10;
 /// Maximum size of a single reply: 32,768 routes fit.
 const MAX_REPLY_BYTES: u32 = 3 << 20;
 
-/// Requirements and limits of a call.
-#[derive(Clone, Copy)]
-struct Call {
-    feature: Feature,
-    max_bytes: u32,
-    timeout: Duration,
-    order: Order,
-}
-
-/// Order of a connection's first call and the handshake.
-#[derive(Clone, Copy)]
-enum Order {
-    /// The handshake comes first.
-    After,
-    /// Both are sent at once.
-    Together,
-}
-
-impl Call {
-    /// A call that needs only the guest's kernel.
-    const fn short(feature: Feature) -> Self {
-        Self {
-            feature,
-            max_bytes: MAX_REPLY_BYTES,
-            timeout: REPLY_TIMEOUT,
-            order: Order::After,
-        }
-    }
-
-    /// The same for a call that changes nothing.
-    const fn reading(self) -> Self {
-        let order = Order::Together;
-        Self { order, ..self }
-    }
-
-    const fn with_timeout(self, timeout: Duration) -> Self {
-        Self { timeout, ..self }
-    }
-}
-
 const INTERFACES: Call = Call::short(Feature::Interfaces);
 const CHANGE_ROUTES: Call = Call::short(Feature::Routes).with_timeout(ROUTES_TIMEOUT);
 
@@ -104,6 +67,7 @@ pub struct Agent {
     endpoint: Endpoint,
     budget: ByteBudget,
     greeting: OnceCell<Greeting>,
+    interrupt: Interrupt,
 }
 
 impl std::fmt::Debug for Agent {
@@ -119,14 +83,18 @@ impl Agent {
     ///
     /// # Errors
     /// [`Kind::Timeout`] and [`Kind::NotFound`] if nothing accepts the connection.
-    pub fn connect(endpoint: &Endpoint) -> Result<Self, Failure> {
+    pub fn connect(endpoint: &Endpoint, interrupt: &Interrupt) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
         let unreachable = |error| dial::unreachable(endpoint, &error);
-        let stream = dial::connect(endpoint).map_err(unreachable)?;
+        // A vsock proxy can fail to survive a process that ends in the middle of the attempt.
+        let hold = interrupt.hold();
+        let stream = dial::connect(endpoint);
+        drop(hold);
+        let stream = stream.map_err(unreachable)?;
         let budget = ByteBudget::new(MAX_HANDSHAKE_BYTES);
         // Socket and client register with the runtime when they are created.
         let transport = async { dial::socket(stream, budget.clone()).map(Client::new) };
@@ -138,6 +106,7 @@ impl Agent {
             endpoint: endpoint.clone(),
             budget,
             greeting: OnceCell::new(),
+            interrupt: interrupt.clone(),
         })
     }
 
@@ -177,7 +146,7 @@ impl Agent {
             ..Default::default()
         };
         let call = |context| self.client.hello(context, &request);
-        let reply = with_timeout(HANDSHAKE_TIMEOUT, call).await;
+        let reply = call::with_timeout(HANDSHAKE_TIMEOUT, call).await;
         let reply = reply.map_err(|failure| {
             let failure = self.budget.limit_error(failure);
             let failure = match failure.kind() {
@@ -204,10 +173,34 @@ impl Agent {
         yielding: &[PciPath],
         wait: Duration,
     ) -> Result<Interface, Failure> {
+        let effect = Effect::Changes;
+        self.configure_as(
+            path,
+            spec,
+            yielding,
+            GuestWait {
+                limit: wait,
+                effect,
+            },
+        )
+    }
+
+    /// Like [`Agent::configure`], for a caller that can undo it.
+    pub(crate) fn configure_as(
+        &self,
+        path: &PciPath,
+        spec: &LinkSpec,
+        yielding: &[PciPath],
+        GuestWait {
+            limit: wait,
+            effect,
+        }: GuestWait,
+    ) -> Result<Interface, Failure> {
         let request = convert::configure_request(path, spec);
         let mut request = convert::with_yielding(request, yielding);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let limits = INTERFACES.with_timeout(wait + MARGIN + dad_time(spec.duplicates()));
+        let timeout = wait + MARGIN + dad_time(spec.duplicates());
+        let limits = INTERFACES.with_timeout(timeout).with_effect(effect);
         let _phase = tracing::info_span!("transport").entered();
         let call = |context| self.client.configure_interface(context, &request);
         let reply = self.exchange(limits, call)?;
@@ -245,7 +238,8 @@ impl Agent {
     /// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] if the card that was
     /// plugged under it is another one.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
-        let limits = INTERFACES.with_timeout(REPLY_TIMEOUT + dad_time(change.duplicates()));
+        let timeout = REPLY_TIMEOUT + dad_time(change.duplicates());
+        let limits = INTERFACES.with_timeout(timeout);
         let request = convert::update_request(change);
         let call = |context| self.client.update_interface(context, &request);
         let reply = self.call(limits, call)?;
@@ -259,7 +253,9 @@ impl Agent {
     pub fn release(&self, path: &PciPath, power: SlotPower, wait: Duration) -> Result<(), Failure> {
         let mut request = convert::release_request(path, power);
         request.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let limits = Call::short(Feature::Release).with_timeout(wait + MARGIN);
+        let limits = Call::short(Feature::Release)
+            .with_timeout(wait + MARGIN)
+            .with_effect(Effect::Marked);
         let call = |context| self.client.release_card(context, &request);
         self.call(limits, call).map(drop)
     }
@@ -304,45 +300,6 @@ impl Agent {
         let reply = self.call(Call::short(Feature::Routes).reading(), call)?;
         convert::routes(&reply).map_err(protocol_error)
     }
-
-    fn call<T, F: Future<Output = ttrpc::Result<T>>>(
-        &self,
-        limits: Call,
-        call: impl FnOnce(Context) -> F,
-    ) -> Result<T, Failure> {
-        let _phase = tracing::info_span!("transport").entered();
-        self.exchange(limits, call)
-    }
-
-    fn exchange<T, F: Future<Output = ttrpc::Result<T>>>(
-        &self,
-        limits: Call,
-        call: impl FnOnce(Context) -> F,
-    ) -> Result<T, Failure> {
-        self.budget
-            .reset(limits.max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
-        let call = with_timeout(limits.timeout, call);
-        let handshake = async {
-            match self.greeting.get() {
-                Some(greeting) => greeting.require(limits.feature),
-                None => self.handshake().await?.require(limits.feature),
-            }
-        };
-        let reply = self.runtime.block_on(async {
-            match limits.order {
-                Order::After => {
-                    handshake.await?;
-                    Ok(call.await)
-                }
-                // If the handshake fails, don't wait for the call.
-                Order::Together => {
-                    let both = tokio::try_join!(handshake, async { Ok(call.await) });
-                    both.map(|((), reply)| reply)
-                }
-            }
-        })?;
-        reply.map_err(|failure| self.budget.limit_error(failure))
-    }
 }
 
 fn dad_time(policy: DadPolicy) -> Duration {
@@ -350,19 +307,6 @@ fn dad_time(policy: DadPolicy) -> Duration {
         DadPolicy::Detect => DAD_TIME,
         DadPolicy::Skip => Duration::ZERO,
     }
-}
-
-async fn with_timeout<T, F: Future<Output = ttrpc::Result<T>>>(
-    timeout: Duration,
-    call: impl FnOnce(Context) -> F,
-) -> Result<T, Failure> {
-    // ttrpc's own deadline is later: it has no kind, and a peer that stops reading delays it.
-    let context = ttrpc::context::with_duration(timeout + MARGIN);
-    let Ok(reply) = tokio::time::timeout(timeout, call(context)).await else {
-        let message = format!("the agent gave no answer in {} s", timeout.as_secs());
-        return Err(Failure::new(Kind::Timeout, message));
-    };
-    reply.map_err(status::to_failure)
 }
 
 /// Reports a phase that the guest measured, inside the current span.

@@ -96,7 +96,7 @@ fn serve_counting(dir: &Path, hello: wire::HelloReply, changes: Arc<AtomicUsize>
         });
     });
     bound.recv().unwrap();
-    Agent::connect(&address.parse().unwrap()).unwrap()
+    Agent::connect(&address.parse().unwrap(), &Interrupt::default()).unwrap()
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn agent_of_another_api_version_is_unsupported() {
 fn connect_without_agent_advises_to_start_it() {
     let dir = tempfile::tempdir().unwrap();
     let endpoint = format!("unix://{}/none", dir.path().display());
-    let failure = Agent::connect(&endpoint.parse().unwrap()).unwrap_err();
+    let failure = Agent::connect(&endpoint.parse().unwrap(), &Interrupt::default()).unwrap_err();
     assert_eq!(failure.kind(), Kind::NotFound);
     let advice = failure.chain().last().unwrap();
     assert!(

@@ -12,6 +12,7 @@ use super::removal::remove;
 use super::slot::{self, Slot};
 use super::tap::Tap;
 use super::vhost_user::VhostUserBackend;
+use crate::agent::{Effect, GuestWait};
 use crate::card::{Backend, CardRequest};
 use crate::guest::Guest;
 use crate::mirror::{MirrorRecord, WireRecord};
@@ -39,6 +40,7 @@ pub(crate) fn plug(
     wait: Duration,
 ) -> Result<PciPath, Failure> {
     let slot = slot::first_free(inventory)?;
+    locked.sandbox.interrupt.begin_change()?;
     let suffix = new_suffix();
     let (prepared, backend) = prepare(&mut locked, request, &suffix, wait)?;
     let card = CardRecord {
@@ -74,7 +76,8 @@ pub(crate) fn plug(
         .and_then(|()| add_device(locked.qmp()?, &card, &slot, request))
         .and_then(|()| {
             locked.release_monitor();
-            guest.configure(&slot.path, &request.link, wait)?;
+            let (limit, effect) = (wait, Effect::Undoable);
+            guest.configure(&slot.path, &request.link, GuestWait { limit, effect })?;
             guest.add_routes(request)
         })
         .and_then(|()| {
@@ -133,6 +136,7 @@ fn prepare<'a>(
                 socket,
                 listener: *listener,
                 pairs,
+                interrupt: locked.sandbox.interrupt.clone(),
             };
             backend.check(locked.qmp()?, wait)?;
             let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
@@ -208,7 +212,11 @@ fn announce_to_neighbours(locked: &mut LockedSandbox<'_>, card: &CardRecord) {
 }
 
 fn undo(locked: LockedSandbox<'_>, card: CardRecord, failure: Failure) -> Failure {
+    let (interrupt, name) = (&locked.sandbox.interrupt, card.name.clone());
     match remove(locked, card) {
+        Ok(()) if interrupt.is_taken() => {
+            failure.with_cause(format!("the card {name} is unplugged again"))
+        }
         Ok(()) => failure,
         Err(undo) => {
             let message =

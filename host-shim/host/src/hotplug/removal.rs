@@ -23,6 +23,8 @@ use crate::sandbox::{CardRecord, Journal, Phase, Sandbox};
 
 /// Time for the guest to release a card: five times that of native hot-plug.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the guest to release a card after a signal: a removal can't be undone.
+const INTERRUPTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of repeated requests: one that precedes the guest's ACPI driver is lost.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval of queries while the agent waits for the card to disappear. QEMU's event could only be
@@ -161,11 +163,13 @@ impl Removal {
     /// [`Kind::NotYet`] if the guest doesn't release the card before the deadline.
     pub(super) fn finish(self, sandbox: &Sandbox, deadline: Instant) -> Result<(), Failure> {
         let Self { card, guest } = self;
+        let interrupt = &sandbox.interrupt;
         let timeout = deadline.saturating_duration_since(Instant::now());
         let mut report = guest.and_then(|guest| guest.request(sandbox, timeout));
         let mut interval = FIRST_QUERY_INTERVAL;
         let mut repeat_at = Instant::now() + REPEAT_INTERVAL;
         loop {
+            let deadline = interrupt.limit(deadline, INTERRUPTED_TIMEOUT);
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(reader) = &report {
                 if is_closed_within(reader, QUERY_INTERVAL.min(left)) {
@@ -201,9 +205,7 @@ impl GuestPart {
     /// Requests the release of the card from the agent. The returned pipe is closed when the card is
     /// gone, or if the agent can't release it; `None` if the agent doesn't answer.
     fn request(self, sandbox: &Sandbox, timeout: Duration) -> Option<PipeReader> {
-        // Not on the thread: this process must not end in the middle of a connection attempt, which a
-        // vsock proxy can fail to survive.
-        let agent = Agent::connect(&sandbox.agent).ok()?;
+        let agent = Agent::connect(&sandbox.agent, &sandbox.interrupt).ok()?;
         let (reader, writer) = pipe().ok()?;
         thread::spawn(move || {
             if let Err(failure) = agent.release(&self.path, self.power, timeout) {

@@ -65,7 +65,7 @@ pub(super) fn query(
     cards: Vec<Card>,
     records: &[CardRecord],
 ) -> Result<Answers, Failure> {
-    let agent = Agent::connect(&sandbox.agent)?;
+    let agent = Agent::connect(&sandbox.agent, &sandbox.interrupt)?;
     Ok(Answers {
         greeting: agent.greeting()?,
         managers: agent.managers()?,

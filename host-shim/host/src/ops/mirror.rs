@@ -36,7 +36,7 @@ pub fn mirror(
     wait: Duration,
 ) -> Result<Mirrored, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
     let present = match request.routes {
         RoutePolicy::Mirror => agent.routes()?,
         RoutePolicy::Skip => Vec::new(),

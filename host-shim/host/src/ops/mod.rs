@@ -21,7 +21,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, PciPath};
 use patchbay_wire::Feature;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Effect, GuestWait};
 use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
@@ -54,7 +54,7 @@ pub use update::update;
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
     plug_locked(locked, agent, request, wait)
 }
 
@@ -68,6 +68,7 @@ fn plug_locked(
     let (inventory, agent, interfaces) =
         query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
     if let Some(card) = hotplug::in_the_way(&locked.journal, &inventory, request)? {
+        sandbox.interrupt.begin_change()?;
         hotplug::remove(locked, card)?;
         return plug(sandbox, request, wait);
     }
@@ -95,7 +96,8 @@ fn plug_locked(
                 if let Some(record) = &record {
                     mtu::grow_tap(&mut locked, &nics, record, link.mtu)?;
                 }
-                guest.configure(&path, &request.link, wait)?;
+                let (limit, effect) = (wait, Effect::Changes);
+                guest.configure(&path, &request.link, GuestWait { limit, effect })?;
                 guest.add_routes(request)?;
                 write_link(&locked.journal, record, &path, guest.record(&request.link))?;
                 path
@@ -141,7 +143,7 @@ fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<()
 /// several cards, [`Kind::NotYet`] for a card without an interface; failures of QEMU and the agent.
 pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
@@ -165,7 +167,8 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     if let Some(record) = &record {
         mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;
     }
-    let interface = guest.configure(path, &spec, wait)?;
+    let (limit, effect) = (wait, Effect::Changes);
+    let interface = guest.configure(path, &spec, GuestWait { limit, effect })?;
     if let Some(mirror) = record.as_ref().and_then(|record| record.mirror.as_ref()) {
         mirror::add_routes(sandbox, &guest, mirror, &spec)?;
     }
@@ -214,7 +217,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
     let records = locked.records(&nics)?;
     let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
-        let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+        let agent = reach::connect_over(locked.qmp()?, sandbox)?;
         let interfaces = agent.interfaces()?;
         Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
     })?;
@@ -222,6 +225,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
         return Ok(Unplugged::Absent);
     };
     if let Some(record) = locked.card(&name)? {
+        sandbox.interrupt.begin_change()?;
         hotplug::remove(locked, record)?;
     }
     Ok(Unplugged::Removed)
@@ -234,7 +238,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
 /// Failures of QEMU and the agent.
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
     let mut qmp = Session::connect(sandbox.monitor())?;
-    let agent = reach::connect_over(&mut qmp, &sandbox.agent)?;
+    let agent = reach::connect_over(&mut qmp, sandbox)?;
     let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, move || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((nics, TapBackends::read(&mut qmp)?))

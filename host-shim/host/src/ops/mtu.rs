@@ -21,7 +21,7 @@ pub(super) fn update_with_tap(
     mtu: Mtu,
 ) -> Result<(), Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, &sandbox.agent)?;
+    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;

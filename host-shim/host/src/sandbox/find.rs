@@ -30,7 +30,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let wanted = id.parse::<SandboxId>();
     let wanted = wanted.map_err(|invalid| invalid.in_field("id"))?;
     if let Some(machine) = &lookup.machine {
-        return from_flags(&lookup.run_dir, wanted, machine);
+        return from_flags(lookup, wanted, machine);
     }
     let found = single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
     let Candidate { id, folder, .. } = found;
@@ -65,6 +65,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
         run_dir: lookup.run_dir.clone(),
         earlier_state,
         pid,
+        interrupt: lookup.interrupt.clone(),
     };
     warn_of_ended_qemu(&sandbox);
     Ok(sandbox)
@@ -133,7 +134,8 @@ fn single(
 }
 
 /// Returns a machine that is not registered.
-fn from_flags(run_dir: &Path, id: SandboxId, machine: &MachineAccess) -> Result<Sandbox, Failure> {
+fn from_flags(lookup: &Lookup, id: SandboxId, machine: &MachineAccess) -> Result<Sandbox, Failure> {
+    let run_dir = &lookup.run_dir;
     let MachineAccess { qmp, agent, netns } = machine;
     let qmp = qmp
         .canonicalize()
@@ -147,15 +149,17 @@ fn from_flags(run_dir: &Path, id: SandboxId, machine: &MachineAccess) -> Result<
         qmp,
         agent: agent.clone(),
         netns: netns.as_deref().map(netns_path),
-        run_dir: run_dir.to_owned(),
+        run_dir: run_dir.clone(),
         earlier_state: run_dir.join(".by-hand").join(earlier),
         pid: None,
+        interrupt: lookup.interrupt.clone(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupt::Interrupt;
     use std::fs;
 
     fn run_dir(ids: &[&str]) -> (tempfile::TempDir, Lookup) {
@@ -169,6 +173,7 @@ mod tests {
         }
         let lookup = Lookup {
             machine: None,
+            interrupt: Interrupt::default(),
             run_dir: dir.path().to_owned(),
             kata_roots: vec![dir.path().join("none")],
         };

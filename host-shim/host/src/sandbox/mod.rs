@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
+use crate::interrupt::Interrupt;
 use crate::qmp::Monitor;
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, name_as_text};
@@ -46,6 +47,8 @@ pub struct Lookup {
     pub kata_roots: Vec<PathBuf>,
     /// Machine that is not registered; ids are not looked up then.
     pub machine: Option<MachineAccess>,
+    /// Interruption of the operations on the sandbox that is found.
+    pub interrupt: Interrupt,
 }
 
 /// Access to a machine: its monitor, its agent and its TAP devices.
@@ -60,7 +63,7 @@ pub struct MachineAccess {
 }
 
 /// A sandbox that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     /// Full id, or the given one for a machine that is not registered.
     pub id: SandboxId,
@@ -76,6 +79,7 @@ pub struct Sandbox {
     pub(crate) earlier_state: PathBuf,
     /// Process id of QEMU, if it is registered.
     pub(crate) pid: Option<u32>,
+    pub(crate) interrupt: Interrupt,
 }
 
 impl Sandbox {

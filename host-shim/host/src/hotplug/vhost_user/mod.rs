@@ -16,6 +16,7 @@ use patchbay_types::{QueuePairs, SocketPath};
 use serde_json::json;
 
 use crate::card::Listener;
+use crate::interrupt::Interrupt;
 use crate::qmp::command::{ChardevAdd, NetdevAddVhostUser, QueryChardev, QueryMemdev, Yank};
 use crate::qmp::{Error, Session};
 use crate::sandbox::CardRecord;
@@ -26,14 +27,17 @@ use crate::vsock_stream;
 const NETDEV_ADD_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval of looking for a backend that connects to QEMU, for which QEMU has no event.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval of looking for an interruption of the command.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const NOT_CONNECTED: &str = "no backend connected to the socket";
 
 /// Requested vhost-user backend.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct VhostUserBackend<'a> {
     pub(super) socket: &'a SocketPath,
     pub(super) listener: Listener,
     pub(super) pairs: QueuePairs,
+    pub(super) interrupt: Interrupt,
 }
 
 impl VhostUserBackend<'_> {
@@ -57,11 +61,29 @@ impl VhostUserBackend<'_> {
         let path = self.socket.as_path();
         let listener =
             bind(path).map_err(|error| self.failure("could not listen on the socket", &error))?;
-        let accepted = accept(&listener, wait);
+        let accepted = self.accept_from(&listener, wait);
         let removed = fs::remove_file(path);
-        let backend = accepted.map_err(|error| self.failure(NOT_CONNECTED, &error))?;
+        let backend = accepted?;
         removed.map_err(|error| self.failure("could not remove the socket", &error))?;
         Ok(backend)
+    }
+
+    fn accept_from(&self, listener: &UnixListener, wait: Duration) -> Result<UnixStream, Failure> {
+        let deadline = Instant::now() + wait;
+        let failed = |error| self.failure(NOT_CONNECTED, &error);
+        loop {
+            self.interrupt.check()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(failed(io::ErrorKind::TimedOut.into()));
+            }
+            let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            let timeout =
+                PollTimeout::try_from(left.min(CHECK_INTERVAL)).unwrap_or(PollTimeout::MAX);
+            if poll(&mut ready, timeout).map_err(|errno| failed(errno.into()))? > 0 {
+                return listener.accept().map(|(stream, _)| stream).map_err(failed);
+            }
+        }
     }
 
     fn failure(&self, message: &str, error: &io::Error) -> Failure {
@@ -133,6 +155,7 @@ impl VhostUserBackend<'_> {
                 let late = io::ErrorKind::TimedOut.into();
                 return Err(self.failure(NOT_CONNECTED, &late));
             }
+            self.interrupt.check()?;
             thread::sleep(POLL_INTERVAL);
         }
         Ok(())
@@ -165,14 +188,5 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
             }
         }
         bound => bound,
-    }
-}
-
-fn accept(listener: &UnixListener, wait: Duration) -> io::Result<UnixStream> {
-    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let wait = PollTimeout::try_from(wait.as_millis()).unwrap_or(PollTimeout::MAX);
-    match poll(&mut ready, wait)? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(listener.accept()?.0),
     }
 }

@@ -7,6 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::interrupt::Interrupt;
 use crate::sandbox::{Lookup, Sandbox, find};
 
 const GO: &str = "6ec7a98b0c1d2e3f405162738495a6b7c8d9eafb0c1d2e3f405162738495a6b7";
@@ -59,6 +60,7 @@ impl Host {
 
     fn find(&self, id: &str) -> Result<Sandbox, Failure> {
         let lookup = Lookup {
+            interrupt: Interrupt::default(),
             machine: None,
             run_dir: self.path("patchbay"),
             kata_roots: vec![self.path(""), self.path("user")],

@@ -1,0 +1,131 @@
+//! Calls of an agent: requirements, limits and interruption.
+
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_wire::{Feature, status};
+use ttrpc::context::Context;
+
+use super::{Agent, MARGIN, MAX_HANDSHAKE_BYTES, MAX_REPLY_BYTES, REPLY_TIMEOUT};
+
+/// Requirements and limits of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) feature: Feature,
+    pub(super) max_bytes: u32,
+    pub(super) timeout: Duration,
+    pub(super) effect: Effect,
+}
+
+/// Effect of a call on the guest. It decides how the call is interrupted; a change is sent after the
+/// handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// None.
+    Reads,
+    /// A change, which is completed.
+    Changes,
+    /// A change that the caller undoes if it is given up.
+    Undoable,
+    /// A change whose begin the caller marks.
+    Marked,
+}
+
+impl Call {
+    /// A call that needs only the guest's kernel.
+    pub(super) const fn short(feature: Feature) -> Self {
+        Self {
+            feature,
+            max_bytes: MAX_REPLY_BYTES,
+            timeout: REPLY_TIMEOUT,
+            effect: Effect::Changes,
+        }
+    }
+
+    /// The same for a call that changes nothing.
+    pub(super) const fn reading(self) -> Self {
+        self.with_effect(Effect::Reads)
+    }
+
+    pub(super) const fn with_effect(self, effect: Effect) -> Self {
+        Self { effect, ..self }
+    }
+
+    pub(super) const fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+/// Wait for the guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GuestWait {
+    pub(crate) limit: Duration,
+    pub(crate) effect: Effect,
+}
+
+impl Agent {
+    pub(super) fn call<T, F: Future<Output = ttrpc::Result<T>>>(
+        &self,
+        limits: Call,
+        call: impl FnOnce(Context) -> F,
+    ) -> Result<T, Failure> {
+        let _phase = tracing::info_span!("transport").entered();
+        self.exchange(limits, call)
+    }
+
+    pub(super) fn exchange<T, F: Future<Output = ttrpc::Result<T>>>(
+        &self,
+        limits: Call,
+        call: impl FnOnce(Context) -> F,
+    ) -> Result<T, Failure> {
+        self.budget
+            .reset(limits.max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
+        if matches!(limits.effect, Effect::Changes | Effect::Undoable) {
+            self.interrupt.begin_change()?;
+        }
+        let call = self.unless_given_up(limits.effect, with_timeout(limits.timeout, call));
+        let handshake = async {
+            match self.greeting.get() {
+                Some(greeting) => greeting.require(limits.feature),
+                None => self.handshake().await?.require(limits.feature),
+            }
+        };
+        let reply = self.runtime.block_on(async {
+            if limits.effect != Effect::Reads {
+                handshake.await?;
+                return Ok(call.await);
+            }
+            // If the handshake fails, don't wait for the call.
+            let both = tokio::try_join!(handshake, async { Ok(call.await) });
+            both.map(|((), reply)| reply)
+        })?;
+        reply.map_err(|failure| self.budget.limit_error(failure))
+    }
+
+    async fn unless_given_up<T>(
+        &self,
+        effect: Effect,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        if effect != Effect::Undoable {
+            return call.await;
+        }
+        tokio::select! {
+            reply = call => reply,
+            failure = self.interrupt.requested() => Err(failure),
+        }
+    }
+}
+
+pub(super) async fn with_timeout<T, F: Future<Output = ttrpc::Result<T>>>(
+    timeout: Duration,
+    call: impl FnOnce(Context) -> F,
+) -> Result<T, Failure> {
+    // ttrpc's own deadline is later: it has no kind, and a peer that stops reading delays it.
+    let context = ttrpc::context::with_duration(timeout + MARGIN);
+    let Ok(reply) = tokio::time::timeout(timeout, call(context)).await else {
+        let message = format!("the agent gave no answer in {} s", timeout.as_secs());
+        return Err(Failure::new(Kind::Timeout, message));
+    };
+    reply.map_err(status::to_failure)
+}

@@ -1,0 +1,198 @@
+//! Interruption of a process while it works on a sandbox.
+//!
+//! A process that has changed nothing yet ends at once. Later, the next wait that can be given up fails,
+//! and what was begun is undone as after any other failure. Changes without such a wait complete.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use patchbay_types::failure::{Failure, Kind};
+use tokio::sync::watch;
+
+/// Interruption that can be requested; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt(Arc<watch::Sender<State>>);
+
+#[derive(Default)]
+struct State {
+    progress: Progress,
+    /// Number of moments in which the process must not end.
+    holds: u32,
+    request: Request,
+    /// Ends the process.
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Progress {
+    #[default]
+    Unchanged,
+    /// A change has begun.
+    Changing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Request {
+    #[default]
+    None,
+    Pending(Instant),
+    /// A wait has failed for it. Undoing must not fail, too.
+    Taken,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("progress", &self.progress)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Takes a pending request.
+    fn take(&mut self) -> bool {
+        let is_pending = matches!(self.request, Request::Pending(_));
+        if is_pending {
+            self.request = Request::Taken;
+        }
+        is_pending
+    }
+
+    /// Ends the process if that is due. No change can begin meanwhile, since it needs the state.
+    fn end_if_unchanged(&mut self) {
+        if self.progress == Progress::Unchanged
+            && self.holds == 0
+            && let Some(end) = self.end.take()
+        {
+            end();
+        }
+    }
+}
+
+impl Interrupt {
+    /// Requests the interruption. `end`, which ends the process, is called unless a change has begun.
+    pub fn request(&self, end: impl FnOnce() + Send + Sync + 'static) {
+        self.0.send_modify(|state| {
+            state.request = Request::Pending(Instant::now());
+            state.end = Some(Box::new(end));
+            state.end_if_unchanged();
+        });
+    }
+
+    /// Marks the begin of a change: from now on, a request doesn't end the process.
+    ///
+    /// # Errors
+    /// As for [`Interrupt::check`].
+    pub(crate) fn begin_change(&self) -> Result<(), Failure> {
+        self.0
+            .send_modify(|state| state.progress = Progress::Changing);
+        self.check()
+    }
+
+    /// Keeps the process alive until the value is dropped.
+    pub(crate) fn hold(&self) -> Hold<'_> {
+        self.0.send_modify(|state| state.holds += 1);
+        Hold(self)
+    }
+
+    /// # Errors
+    /// The interruption, if it was requested. Later calls succeed, as the undo needs them.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let mut is_taken = false;
+        self.0.send_if_modified(|state| {
+            is_taken = state.take();
+            is_taken
+        });
+        if is_taken { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// Waits for a request and returns the failure for it.
+    pub(crate) async fn requested(&self) -> Failure {
+        let mut state = self.0.subscribe();
+        let is_pending = |state: &State| matches!(state.request, Request::Pending(_));
+        // Fails only without a sender.
+        let _ = state.wait_for(is_pending).await;
+        self.0.send_modify(|state| {
+            state.take();
+        });
+        stopped()
+    }
+
+    /// Returns the deadline of a wait that continues for `grace` after a request.
+    pub(crate) fn limit(&self, deadline: Instant, grace: Duration) -> Instant {
+        match self.0.borrow().request {
+            Request::Pending(since) => deadline.min(since + grace),
+            Request::None | Request::Taken => deadline,
+        }
+    }
+
+    /// Returns whether a wait has failed for a request.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.borrow().request == Request::Taken
+    }
+}
+
+/// Moment in which the process must not end.
+#[derive(Debug)]
+pub(crate) struct Hold<'a>(&'a Interrupt);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|state| {
+            state.holds -= 1;
+            state.end_if_unchanged();
+        });
+    }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Other, "the command was stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Requests an interruption; returns whether the process would have ended.
+    fn request(interrupt: &Interrupt) -> Arc<AtomicBool> {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&has_ended);
+        interrupt.request(move || ended.store(true, Ordering::SeqCst));
+        has_ended
+    }
+
+    #[test]
+    fn request_before_a_change_ends_the_process() {
+        let interrupt = Interrupt::default();
+        assert!(request(&interrupt).load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn request_during_hold_ends_the_process_after_it() {
+        let interrupt = Interrupt::default();
+        let hold = interrupt.hold();
+        let has_ended = request(&interrupt);
+        assert!(!has_ended.load(Ordering::SeqCst));
+        drop(hold);
+        assert!(has_ended.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn request_during_change_fails_one_check() {
+        let interrupt = Interrupt::default();
+        interrupt.begin_change().unwrap();
+        let has_ended = request(&interrupt);
+        drop(interrupt.hold());
+        assert!(!has_ended.load(Ordering::SeqCst));
+        let now = Instant::now();
+        assert!(interrupt.limit(now + Duration::from_secs(60), Duration::ZERO) <= now);
+        assert!(!interrupt.is_taken());
+        assert_eq!(interrupt.check(), Err(stopped()));
+        assert!(interrupt.is_taken());
+        assert_eq!(interrupt.check(), Ok(()));
+    }
+}
