@@ -176,7 +176,7 @@ fn slow_tables_time_out() {
         ("connections by drops", CONNECTIONS, connections_by_drops),
         ("flows by drops", FLOWS, flows_by_drops),
     ];
-    let late = "the agent sent no more of its list for 20 s";
+    let late = "the agent sent nothing more for 20 s";
     run_all(&cases.map(|(name, words, respond)| Case {
         time_limit: Duration::from_secs(28),
         ..Case::refused(name, words, respond, Kind::Timeout, late)
