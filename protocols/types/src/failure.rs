@@ -56,6 +56,7 @@ impl Kind {
             1 | 13 => Kind::Denied,       // EPERM, EACCES
             2 | 3 | 19 => Kind::NotFound, // ENOENT, ESRCH, ENODEV
             17 => Kind::Exists,           // EEXIST
+            20 | 21 => Kind::Invalid,     // ENOTDIR, EISDIR
             95 => Kind::Unsupported,      // EOPNOTSUPP
             110 => Kind::Timeout,         // ETIMEDOUT
             _ => Kind::Kernel,

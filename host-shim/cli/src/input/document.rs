@@ -22,7 +22,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 const MAX_STDIN_BYTES: u64 = 16 << 20;
 
 /// Known keys in the spelling of kata's user guide.
-pub(super) const KEYS: [&str; 29] = [
+pub(super) const KEYS: [&str; 31] = [
     "device",
     "name",
     "IPAddresses",
@@ -52,6 +52,8 @@ pub(super) const KEYS: [&str; 29] = [
     "toIPAddress",
     "lladdr",
     "state",
+    "link",
+    "noPrefixRoute",
 ];
 
 /// JSON document with keys in canonical spelling.

@@ -339,3 +339,52 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn document_of_link_is_a_request_to_mirror_it() {
+    let parsed = parse(br#"{"LINK": "net1", "queues": 2}"#).unwrap();
+    let PlugRequest::Mirror(request) = parsed.request().unwrap() else {
+        panic!("not a mirror");
+    };
+    assert_eq!(request.name.as_str(), "net1");
+    assert_eq!(request.queues.map(QueuePairs::get), Some(2));
+    for (member, field) in [
+        (r#""mtu": 1500"#, "mtu"),
+        (r#""neighbors": [{}]"#, "neighbors"),
+        (r#""vhostUserSocket": "/x""#, "vhostUserSocket"),
+    ] {
+        let text = format!(r#"{{"link": "net1", {member}}}"#);
+        let failure = parse(text.as_bytes()).unwrap().request().unwrap_err();
+        assert_eq!(
+            (failure.kind(), failure.field()),
+            (Kind::Invalid, Some(field))
+        );
+        let message = format!("{field} can't be given with link, which determines it");
+        assert_eq!(failure.to_string(), message);
+    }
+}
+
+#[test]
+fn address_without_prefix_route_is_read() {
+    let text = GUIDE.replace(r#""mask": "16""#, r#""mask": "16", "NOPREFIXROUTE": true"#);
+    let request = read(&text).unwrap();
+    let absent = request.link.addresses_without_prefix_route();
+    assert_eq!(absent[0].to_string(), "172.16.0.3/16");
+    let update = r#"{"name": "eth1", "IPAddresses": [{"address": "10.0.0.1", "mask": "8", "noPrefixRoute": true}]}"#;
+    let failure = LinkChange::try_from(parse(update.as_bytes()).unwrap()).unwrap_err();
+    assert_eq!(
+        (failure.kind(), failure.field()),
+        (Kind::Invalid, Some("noPrefixRoute"))
+    );
+}
+
+#[test]
+fn document_that_is_a_folder_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    let failure = interface(folder.path()).unwrap_err();
+    assert_eq!(failure.kind(), Kind::Invalid);
+    assert!(
+        failure.to_string().starts_with("could not read"),
+        "{failure}"
+    );
+}
