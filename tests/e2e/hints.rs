@@ -116,3 +116,18 @@ fn holder_of_lock_is_named_while_waiting() {
         "{line}"
     );
 }
+
+/// The document of the user guide promises `null` for every failure of `kata-network`.
+#[test]
+fn usage_error_of_kata_network_prints_null() {
+    let dir = temp_dir();
+    for words in [
+        ["kata-network", "add-iface", "6ec7a98"].as_slice(),
+        &["--nonsense", "kata-network", "list-ifaces", "6ec7a98"],
+        &["kata-network", "nonsense", "6ec7a98"],
+    ] {
+        run(&mut patchbay(dir.path(), words), "").assert_null_error(Kind::Invalid, "error: ");
+    }
+    let other = run(&mut patchbay(dir.path(), &["nic", "list"]), "");
+    assert_eq!((other.status, other.out.as_str()), (2, ""));
+}

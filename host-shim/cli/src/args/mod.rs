@@ -43,8 +43,8 @@ pub(crate) struct GlobalArgs {
     /// Agent of that machine: `vsock://CID:PORT`, `hvsock:///PATH:PORT` or `unix:///PATH`
     #[arg(long, global = true, value_name = "URL", requires = "qmp")]
     agent: Option<Endpoint>,
-    /// Network namespace of its TAP devices: a name or a path [default: the caller's]
-    #[arg(long, global = true, value_name = "NETNS", requires = "qmp")]
+    /// Network namespace of the TAP devices, a name or a path, instead of the sandbox's [default with --qmp: the caller's]
+    #[arg(long, global = true, value_name = "NETNS")]
     netns: Option<PathBuf>,
     /// Directory in which sandboxes are registered
     #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
@@ -76,7 +76,11 @@ impl GlobalArgs {
             }),
             interrupt: self.signals.interrupt.clone(),
         };
-        sandbox::find(&lookup, &arg.id)
+        let mut sandbox = sandbox::find(&lookup, &arg.id)?;
+        if let Some(netns) = &self.netns {
+            sandbox.netns = Some(sandbox::netns_path(netns));
+        }
+        Ok(sandbox)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Options of patchbay behind the words of ipvsadm or conntrack.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::process::exit;
 
 use clap::{ArgAction, CommandFactory, Parser};
@@ -41,14 +42,23 @@ impl CommandLine {
     /// Parses a command line, or prints the error or the help and exits. clap ignores that it could not
     /// print a text.
     fn parse_or_exit(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Self {
-        Self::try_parse_from(line).unwrap_or_else(|stop| match stop.print() {
+        let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
+        let stop = match Self::try_parse_from(&line) {
+            Ok(parsed) => return parsed,
+            Err(stop) => stop,
+        };
+        if stop.use_stderr() && line.iter().any(|word| word == "kata-network") {
+            // As of every other failure; the exit code is that of the usage error in any case.
+            let _ = io::stdout().write_all(b"null\n");
+        }
+        match stop.print() {
             Err(error) if !stop.use_stderr() => {
                 let failure = unprinted(&error);
                 print_error(&format!("patchbay: {}\n", failure.line()));
                 exit(failure.kind().exit_code().into())
             }
             _ => exit(stop.exit_code()),
-        })
+        }
     }
 }
 

@@ -41,6 +41,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
             let SandboxFile {
                 qmp, netns, pid, ..
             } = file;
+            let netns = netns.as_deref().map(netns_path);
             let access = MachineAccess { qmp, agent, netns };
             (folder, access, pid)
         }
@@ -225,6 +226,16 @@ mod tests {
         assert!(failure.to_string().contains("6ec7a98 ("), "{failure}");
         let found = find(&lookup, "6ec7a98").unwrap();
         assert_eq!(found.qmp, Path::new("/q/6ec7a98"));
+    }
+
+    #[test]
+    fn find_registered_namespace_can_be_a_name() {
+        let (dir, lookup) = run_dir(&["a"]);
+        let file = dir.path().join("a").join(SandboxFile::NAME);
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("null", "\"blue\"")).unwrap();
+        let netns = find(&lookup, "a").unwrap().netns;
+        assert_eq!(netns.as_deref(), Some(Path::new("/run/netns/blue")));
     }
 
     #[test]
