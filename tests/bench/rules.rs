@@ -49,6 +49,23 @@ pub(crate) fn rules(count: u32, net: u8) -> String {
     text
 }
 
+/// Returns the same number of IPv6 rules.
+pub(crate) fn rules6(count: u32) -> String {
+    let mut text = String::new();
+    for service in 0..count / 4 {
+        let vip = format!("[fd00::{service:x}]:80");
+        writeln!(text, "-A -t {vip} -s rr").unwrap();
+        for server in 1..=3 {
+            writeln!(
+                text,
+                "-a -t {vip} -r [fd00:1::{service:x}:{server}]:8000 -m"
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
 /// Changes the server of every hundredth rule.
 pub(crate) fn one_percent_changed(rules: &str) -> String {
     let change = |(number, line): (usize, &str)| match number % 100 {

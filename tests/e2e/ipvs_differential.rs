@@ -138,6 +138,16 @@ impl Steps {
     }
 
     fn command(&mut self) -> String {
+        let command = self.short_command();
+        // Long options, and abbreviated ones, which ipvsadm has none of.
+        match self.0.u64(..8) {
+            0 => long_options(&command),
+            1 => long_options(&command).replace("--tcp-service", "--tcp-serv"),
+            _ => command,
+        }
+    }
+
+    fn short_command(&mut self) -> String {
         let service = self.service();
         match self.0.u64(..24) {
             0..5 => format!("-A {service} {}", self.service_words(service)),
@@ -193,6 +203,41 @@ const FORMATS: &[&str] = &[
     "-L -n --nosort",
     "-L -n --nosort --stats --exact",
 ];
+
+/// Returns the command with the long forms of its options.
+fn long_options(command: &str) -> String {
+    let long = |word: &str| {
+        let known = [
+            ("-A", "--add-service"),
+            ("-E", "--edit-service"),
+            ("-D", "--delete-service"),
+            ("-C", "--clear"),
+            ("-a", "--add-server"),
+            ("-e", "--edit-server"),
+            ("-d", "--delete-server"),
+            ("-Z", "--zero"),
+            ("-t", "--tcp-service"),
+            ("-u", "--udp-service"),
+            ("-f", "--fwmark-service"),
+            ("-6", "--ipv6"),
+            ("-r", "--real-server"),
+            ("-s", "--scheduler"),
+            ("-b", "--sched-flags"),
+            ("-p", "--persistent"),
+            ("-M", "--netmask"),
+            ("-o", "--ops"),
+            ("-g", "--gatewaying"),
+            ("-i", "--ipip"),
+            ("-m", "--masquerading"),
+            ("-w", "--weight"),
+            ("-x", "--u-threshold"),
+            ("-y", "--l-threshold"),
+        ];
+        let found = known.iter().find(|(short, _)| *short == word);
+        found.map_or(word, |(_, long)| *long).to_owned()
+    };
+    command.split(' ').map(long).collect::<Vec<_>>().join(" ")
+}
 
 /// Success and output of a command.
 type Outcome = (bool, String);
@@ -296,12 +341,8 @@ fn restore_files(guest: &Guest, seed: u64) -> usize {
     for _ in 0..FILES {
         let mut file = String::from("-C\n");
         for _ in 0..steps.0.usize(1..7) {
-            let command = steps.command();
-            // Of several, the last one counts here.
-            if !command.starts_with("--set") || !file.contains("--set") {
-                file += &command;
-                file.push('\n');
-            }
+            file += &steps.command();
+            file.push('\n');
         }
         let empty = "ipvsadm --stop-daemon master; ipvsadm --stop-daemon backup; \
                      ipvsadm --set 900 120 300; ipvsadm -C; ipvsadm -A -t 10.9.9.9:9 -p 7; ";

@@ -8,7 +8,7 @@ use patchbay_tests::Machine;
 use crate::bed::Bed;
 use crate::plan::Plan;
 use crate::row::{Bound, Comparison, Row};
-use crate::rules::{RuleFile, one_percent_changed, rules};
+use crate::rules::{RuleFile, one_percent_changed, rules, rules6};
 use crate::stats::Samples;
 
 /// Repetitions of small work in one guest.
@@ -30,6 +30,8 @@ struct Measured {
     restore: Times,
     list: Times,
     save: Times,
+    list6: Times,
+    save6: Times,
     /// The peer is patchbay with an empty table, the floor an echo.
     one: Times,
     replace: Times,
@@ -37,6 +39,7 @@ struct Measured {
 
 struct Files {
     rules: RuleFile,
+    rules6: RuleFile,
     changed: RuleFile,
 }
 
@@ -46,6 +49,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
     let changed = one_percent_changed(&text);
     let files = Files {
         rules: RuleFile::new(folder, "rules", text),
+        rules6: RuleFile::new(folder, "rules6", rules6(20_000)),
         changed: RuleFile::new(folder, "changed", changed),
     };
     let mut measured = Measured::default();
@@ -53,7 +57,10 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> (Vec<Row>, [Samples; 2]) {
         for turn in 0..3 {
             match (round + turn) % 3 {
                 0 => our_turn(&files, &mut measured),
-                1 => peers_turn(&files, &mut measured),
+                1 => {
+                    peers_turn(&files, &mut measured);
+                    ipv6_turn(&files, &mut measured);
+                }
                 _ => floors_turn(&files, &mut measured),
             }
         }
@@ -72,6 +79,8 @@ fn rows(measured: Measured, trash: Row) -> Vec<Row> {
         restore,
         list,
         save,
+        list6,
+        save6,
         one,
         replace,
     } = measured;
@@ -109,6 +118,8 @@ fn rows(measured: Measured, trash: Row) -> Vec<Row> {
         trash,
         bulk("list 20,000 rules", "ipvsadm -Ln", 1.6, list),
         bulk("save 20,000 rules", "ipvsadm -Sn", 1.6, save),
+        ipv6("list 20,000 IPv6 rules", "ipvsadm -Ln", list6),
+        ipv6("save 20,000 IPv6 rules", "ipvsadm -Sn", save6),
         replace,
         one,
     ]
@@ -128,6 +139,19 @@ fn bulk(work: &'static str, with: &'static str, most: f64, times: Times) -> Row 
             took: Samples::new(times.floor),
             bound: Bound::Within(most),
         }),
+    }
+}
+
+fn ipv6(work: &'static str, with: &'static str, times: Times) -> Row {
+    Row {
+        work,
+        ours: Samples::new(times.ours),
+        peer: Some(Comparison {
+            with,
+            took: Samples::new(times.peer),
+            bound: Bound::Faster(10.0),
+        }),
+        floor: None,
     }
 }
 
@@ -152,6 +176,7 @@ fn our_turn(files: &Files, measured: &mut Measured) {
         save,
         one,
         replace,
+        ..
     } = measured;
     one.peer.extend((0..REPEATS).map(|_| add_one(&bed)));
     restore.ours.push(bed.restore(&[], &files.rules.path));
@@ -175,6 +200,18 @@ fn our_turn(files: &Files, measured: &mut Measured) {
     // Restores the first file, which changes as many rules.
     let again = format!("sh -c 'ipvsadm -C; ipvsadm -R <{IN_GUEST}'");
     replace.peer.push(bed.peer(&again));
+}
+
+fn ipv6_turn(files: &Files, measured: &mut Measured) {
+    let bed = Bed::start(Machine::Q35, &[]);
+    bed.restore(&[], &files.rules6.path);
+    let Measured { list6, save6, .. } = measured;
+    for _ in 0..2 {
+        list6.ours.push(bed.ipvsadm("-L -n"));
+        list6.peer.push(bed.peer("ipvsadm -Ln"));
+        save6.ours.push(bed.ipvsadm("-S -n"));
+        save6.peer.push(bed.peer("ipvsadm -Sn"));
+    }
 }
 
 fn peers_turn(files: &Files, measured: &mut Measured) {

@@ -135,6 +135,19 @@ impl Timeouts {
         }
     }
 
+    /// Returns these timeouts with those of an earlier request where they leave the current value.
+    #[must_use]
+    pub fn after(self, earlier: Option<Self>) -> Self {
+        let Self(earlier) = earlier.unwrap_or(self);
+        let mut merged = self.0;
+        for (seconds, earlier) in merged.iter_mut().zip(earlier) {
+            if *seconds == 0 {
+                *seconds = earlier;
+            }
+        }
+        Self(merged)
+    }
+
     /// Returns tcp, tcpfin and udp, in seconds.
     #[must_use]
     pub fn seconds(self) -> [u32; 3] {

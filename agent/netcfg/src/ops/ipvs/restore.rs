@@ -112,7 +112,7 @@ fn add_lines(
         let line = NonZeroU32::new(number);
         match change {
             Change::SetTimeouts(timeouts) => {
-                deferred.timeouts = Some(timeouts);
+                deferred.timeouts = Some(timeouts.after(deferred.timeouts));
                 continue;
             }
             Change::StartDaemon(daemon) => {

@@ -31,7 +31,7 @@ pub type Step = (Change, Option<NonZeroU32>);
 /// Requests of a rule file besides rules, carried out after them.
 #[derive(Debug, Default)]
 pub struct Deferred {
-    /// Last timeouts that were set.
+    /// Timeouts that were set.
     pub timeouts: Option<Timeouts>,
     /// Services whose counters are zeroed.
     pub zero: Vec<Option<ServiceId>>,
@@ -162,7 +162,9 @@ impl Table {
                 id.map_or(Ok(()), |id| self.check(id))?;
                 afterwards.zero.push(id);
             }
-            Change::SetTimeouts(timeouts) => afterwards.timeouts = Some(timeouts),
+            Change::SetTimeouts(timeouts) => {
+                afterwards.timeouts = Some(timeouts.after(afterwards.timeouts));
+            }
             Change::StartDaemon(daemon) => {
                 let role = daemon.role;
                 let before = afterwards.daemons.insert(role, (Some(daemon), line));
