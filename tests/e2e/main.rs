@@ -25,6 +25,7 @@ mod ipvs_differential;
 mod ipvs_files;
 mod ipvs_guest;
 mod ipvs_incumbent;
+mod ipvs_netns;
 mod ipvs_sysctl;
 mod ipvs_traffic;
 mod kata;

@@ -29,6 +29,8 @@ pub struct Config {
     pub undo_log: Option<PathBuf>,
     /// Folder of the marks of cards for udev.
     pub card_marks: Option<PathBuf>,
+    /// Network namespace of an agent that a supervisor has started.
+    pub netns: Option<PathBuf>,
 }
 
 const RULE: &str = "the options are --listen vsock:PORT | unix:/PATH, --sysfs /PATH, \
@@ -55,12 +57,16 @@ impl Config {
             ethtool: EthtoolBackend::Auto,
             undo_log: None,
             card_marks: None,
+            netns: None,
         };
         let mut args = args.into_iter();
         while let Some(option) = args.next() {
             let invalid = || InvalidValue::new(&option, RULE);
             let value = args.next().ok_or_else(invalid)?;
             match (option.as_str(), value.split_once(':')) {
+                ("--listen", Some(("vsock", "any"))) => {
+                    config.listen = Some(Listen::Vsock(libc::VMADDR_PORT_ANY));
+                }
                 ("--listen", Some(("vsock", port))) => {
                     let port = port.parse().map_err(|_| invalid())?;
                     config.listen = Some(Listen::Vsock(port));
@@ -71,6 +77,7 @@ impl Config {
                 ("--sysfs", _) => config.sysfs = value.into(),
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
                 ("--card-marks", _) => config.card_marks = Some(value.into()),
+                ("--netns", _) => config.netns = Some(value.into()),
                 ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolBackend::Auto,
                 ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolBackend::Ioctl,
                 _ => return Err(invalid()),

@@ -3,5 +3,6 @@
 
 pub mod config;
 pub mod listeners;
+pub mod namespaces;
 pub mod privileges;
 pub mod server;

@@ -79,6 +79,22 @@ impl Listeners {
     }
 }
 
+impl Listeners {
+    /// Returns the first vsock port.
+    ///
+    /// # Errors
+    /// The listener is a Unix socket.
+    pub fn port(&self) -> io::Result<u32> {
+        match self {
+            Self::Vsock(listeners) => match listeners.first() {
+                Some(listener) => Ok(listener.local_addr()?.port()),
+                None => Err(io::ErrorKind::NotFound.into()),
+            },
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
 impl fmt::Display for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

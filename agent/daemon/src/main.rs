@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use patchbay_agent::config::Config;
 use patchbay_agent::listeners::Listeners;
+use patchbay_agent::namespaces::{self, Namespaces};
 use patchbay_agent::privileges;
-use patchbay_agent::server;
+use patchbay_agent::server::{self, AgentServer, Lifetime};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::managers::CardMarks;
 use patchbay_netcfg::ops::Netcfg;
@@ -28,19 +29,43 @@ fn main() -> ExitCode {
 }
 
 fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
-    let config = Config::parse(std::env::args().skip(1))?;
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let supervises = args
+        .first()
+        .is_some_and(|first| first == namespaces::OPTION);
+    if supervises {
+        args.remove(0);
+    }
+    let config = Config::parse(args.iter().cloned())?;
+    if supervises {
+        return Ok(namespaces::supervise(config.undo_log)?);
+    }
     privileges::raise_priority();
     if let Err(error) = privileges::exempt_from_oom_killer() {
         warn!(log, "the agent can be killed when memory runs out"; "error" => error.to_string());
     }
     // Needs CAP_NET_BIND_SERVICE.
     let listeners = Listeners::open(config.listen.as_ref())?;
+    let namespaces = match &config.netns {
+        Some(netns) => {
+            namespaces::enter(netns, listeners.port())?;
+            None
+        }
+        None => other_namespaces(&args, log),
+    };
     privileges::drop_capabilities()?;
     if let Err(error) = privileges::install_seccomp() {
         // A kernel without seccomp must not leave the sandbox without its agent.
         warn!(log, "system calls are not filtered"; "error" => error.to_string(),
             "cause" => cause(&error));
     }
+    let lifetime = match config.netns {
+        Some(_) => {
+            namespaces::end_with_supervisor()?;
+            Lifetime::UntilIdle
+        }
+        None => Lifetime::Unlimited,
+    };
     let sysfs = Sysfs::at(&config.sysfs);
     let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log)?;
     let netcfg = Arc::new(netcfg.with_marks(config.card_marks.map(CardMarks::at)));
@@ -55,8 +80,23 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
         .max_blocking_threads(server::MAX_REQUESTS)
         .thread_keep_alive(Duration::from_secs(1))
         .build()?;
-    runtime.block_on(server::serve(listeners, netcfg, log.new(o!())))?;
+    let server = AgentServer {
+        netcfg,
+        namespaces,
+        lifetime,
+        log: log.new(o!()),
+    };
+    runtime.block_on(server.serve(listeners))?;
     Ok(())
+}
+
+/// Starts the supervisor of agents in other namespaces. Without it, the rest works.
+fn other_namespaces(args: &[String], log: &Logger) -> Option<Namespaces> {
+    let started = Namespaces::start(args);
+    let failed = |error: &std::io::Error| {
+        warn!(log, "other network namespaces can't be served"; "error" => error.to_string());
+    };
+    started.inspect_err(failed).ok()
 }
 
 fn cause(error: &dyn Error) -> String {

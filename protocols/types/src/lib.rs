@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod endpoint;
 mod error;
 pub mod failure;
+mod guest_netns;
 pub mod ipvs;
 mod link;
 mod mac;
@@ -23,6 +24,7 @@ pub mod text;
 pub use address::InterfaceAddress;
 pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
+pub use guest_netns::GuestNetns;
 pub use link::{
     Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute,
 };

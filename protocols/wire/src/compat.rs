@@ -40,11 +40,13 @@ pub enum Feature {
     EndConnections,
     /// Addresses without a prefix route.
     PrefixRoutes,
+    /// Serve other network namespaces of the guest.
+    Netns,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -57,6 +59,7 @@ impl Feature {
         Self::Release,
         Self::EndConnections,
         Self::PrefixRoutes,
+        Self::Netns,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -77,6 +80,7 @@ impl Feature {
             Self::Release => "release",
             Self::EndConnections => "end-connections",
             Self::PrefixRoutes => "prefix-routes",
+            Self::Netns => "netns",
         }
     }
 

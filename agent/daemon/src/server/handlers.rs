@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{LinkChange, LinkSpec, PciPath, SlotPower};
+use patchbay_types::{GuestNetns, LinkChange, LinkSpec, PciPath, SlotPower};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
-    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, HelloReply, HelloRequest,
-    Interface, ListInterfacesReply, ListInterfacesRequest, ListManagersReply, ListManagersRequest,
-    ListNeighborsReply, ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply,
-    LocateCardsRequest, MarkCardReply, MarkCardRequest, NeighborsReply, NeighborsRequest,
-    ReleaseCardReply, ReleaseCardRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, EnterNetnsReply, EnterNetnsRequest,
+    HelloReply, HelloRequest, Interface, ListInterfacesReply, ListInterfacesRequest,
+    ListManagersReply, ListManagersRequest, ListNeighborsReply, ListNeighborsRequest,
+    ListRoutesReply, ListRoutesRequest, LocateCardsReply, LocateCardsRequest, MarkCardReply,
+    MarkCardRequest, NeighborsReply, NeighborsRequest, ReleaseCardReply, ReleaseCardRequest,
+    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, layouts, status};
@@ -20,6 +21,7 @@ use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
+use crate::namespaces::Namespaces;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 
 /// Maximum number of concurrent requests; each has a thread, since netlink blocks.
@@ -34,6 +36,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
     netcfg: Arc<Netcfg>,
+    namespaces: Option<Arc<Namespaces>>,
     in_flight: Arc<Semaphore>,
     /// Requests that carry a rule file.
     files: Arc<Semaphore>,
@@ -43,11 +46,12 @@ pub(super) struct Handlers {
 }
 
 impl Handlers {
-    pub(super) fn new(netcfg: Arc<Netcfg>, log: Logger) -> Self {
+    pub(super) fn new(netcfg: Arc<Netcfg>, namespaces: Option<Namespaces>, log: Logger) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
             boot_id: boot_id.unwrap_or_default().trim_end().to_owned(),
             netcfg,
+            namespaces: namespaces.map(Arc::new),
             in_flight: Arc::new(Semaphore::new(MAX_REQUESTS)),
             files: Arc::new(Semaphore::new(MAX_FILES)),
             log,
@@ -116,7 +120,11 @@ pub(super) use unary;
 impl Agent for Handlers {
     /// Replies without a lock or a system call that blocks, since every command waits for it.
     async fn hello(&self, _: &TtrpcContext, _: HelloRequest) -> ttrpc::Result<HelloReply> {
-        let has = |feature: &Feature| *feature != Feature::MarkCard || self.netcfg.has_marks();
+        let has = |feature: &Feature| match feature {
+            Feature::MarkCard => self.netcfg.has_marks(),
+            Feature::Netns => self.namespaces.is_some(),
+            _ => true,
+        };
         let features = Feature::ALL.into_iter().filter(has).map(Feature::name);
         let features = features.chain([self.netcfg.ethtool_feature()]);
         Ok(HelloReply {
@@ -128,6 +136,23 @@ impl Agent for Handlers {
             boot_id: self.boot_id.clone(),
             ..HelloReply::default()
         })
+    }
+
+    async fn enter_netns(
+        &self,
+        _: &TtrpcContext,
+        request: EnterNetnsRequest,
+    ) -> ttrpc::Result<EnterNetnsReply> {
+        let namespaces = self.namespaces.clone();
+        let enter = move |_: &Netcfg| {
+            let lacks = || Failure::new(Kind::Unsupported, "this agent serves no other namespace");
+            let netns = GuestNetns::try_from(&request)?;
+            Ok(EnterNetnsReply {
+                port: namespaces.ok_or_else(lacks)?.enter(&netns)?,
+                ..EnterNetnsReply::default()
+            })
+        };
+        self.run("enter_netns", enter).await
     }
 
     unary! {

@@ -133,10 +133,24 @@ impl RejectLog {
     }
 }
 
-/// Returns ttrpc's stream of connections, which never ends.
-pub(super) fn listener(listeners: Listeners, log: &Logger) -> Result<Listener, Error> {
+/// Waits until no connection has a slot, checking at this interval: ttrpc reports no end.
+pub(super) async fn idle(slots: &Semaphore, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        if slots.available_permits() == MAX_CONNECTIONS {
+            return;
+        }
+    }
+}
+
+/// Returns ttrpc's stream of connections, which never ends, and the slots of the connections.
+pub(super) fn listener(
+    listeners: Listeners,
+    log: &Logger,
+) -> Result<(Listener, Arc<Semaphore>), Error> {
     let bound = Bound::new(listeners).map_err(Error::Register)?;
     let acceptor = Acceptor::new(bound, MAX_CONNECTIONS, log);
+    let slots = Arc::clone(&acceptor.slots);
     let connections = stream::unfold(acceptor, |mut acceptor| async move {
         let socket = acceptor.next().await;
         if socket.is_err() {
@@ -144,7 +158,7 @@ pub(super) fn listener(listeners: Listeners, log: &Logger) -> Result<Listener, E
         }
         Some((socket, acceptor))
     });
-    Ok(Listener::new(connections))
+    Ok((Listener::new(connections), slots))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod listen;
 mod vsock;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use handlers::MAX_REQUESTS;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
@@ -18,6 +19,7 @@ use slog::{Logger, info};
 use ttrpc::r#async::Server;
 
 use crate::listeners::Listeners;
+use crate::namespaces::Namespaces;
 
 /// Error that keeps the agent from serving.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +32,52 @@ pub enum Error {
     Start(#[source] ttrpc::Error),
 }
 
-/// Serves until the process ends.
-///
-/// # Errors
-/// ttrpc fails to start.
-pub async fn serve(listeners: Listeners, netcfg: Arc<Netcfg>, log: Logger) -> Result<(), Error> {
+/// Time for which an agent serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// As long as the process.
+    Unlimited,
+    /// Until it has had no connection for a minute.
+    UntilIdle,
+}
+
+/// Time without a connection after which an agent ends that serves until it is idle.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// An agent that serves the host.
+#[derive(Debug)]
+pub struct AgentServer {
+    /// Operations.
+    pub netcfg: Arc<Netcfg>,
+    /// Other namespaces of the guest, if they can be served.
+    pub namespaces: Option<Namespaces>,
+    /// Time for which it serves.
+    pub lifetime: Lifetime,
+    /// Log.
+    pub log: Logger,
+}
+
+impl AgentServer {
+    /// Serves the host.
+    ///
+    /// # Errors
+    /// ttrpc fails to start.
+    pub async fn serve(self, listeners: Listeners) -> Result<(), Error> {
+        serve(self, listeners).await
+    }
+}
+
+async fn serve(agent: AgentServer, listeners: Listeners) -> Result<(), Error> {
+    let AgentServer {
+        netcfg,
+        namespaces,
+        lifetime,
+        log,
+    } = agent;
     let addresses = listeners.to_string();
-    let listener = listen::listener(listeners, &log)?;
+    let (listener, slots) = listen::listener(listeners, &log)?;
     let kernel = kernel_release();
-    let handlers = Arc::new(handlers::Handlers::new(netcfg, log.clone()));
+    let handlers = Arc::new(handlers::Handlers::new(netcfg, namespaces, log.clone()));
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(agent_ttrpc::create_agent(handlers.clone()))
@@ -48,5 +87,11 @@ pub async fn serve(listeners: Listeners, netcfg: Arc<Netcfg>, log: Logger) -> Re
     // The sandbox launcher waits for this message on the console.
     info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
         "listen" => addresses, "kernel" => kernel);
-    std::future::pending().await
+    match lifetime {
+        Lifetime::Unlimited => std::future::pending().await,
+        Lifetime::UntilIdle => {
+            listen::idle(&slots, IDLE_TIME).await;
+            Ok(())
+        }
+    }
 }

@@ -12,7 +12,8 @@ use clap_complete::Shell;
 use patchbay_grammar::{conntrack, ipvsadm};
 use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
 use patchbay_types::endpoint::Endpoint;
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{GuestNetns, InvalidValue};
 
 use crate::signals::Signals;
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
@@ -43,9 +44,12 @@ pub(crate) struct GlobalArgs {
     /// Agent of that machine: `vsock://CID:PORT`, `hvsock:///PATH:PORT` or `unix:///PATH`
     #[arg(long, global = true, value_name = "URL", requires = "qmp")]
     agent: Option<Endpoint>,
-    /// Network namespace of the TAP devices, a name or a path, instead of the sandbox's [default with --qmp: the caller's]
+    /// Network namespace of the TAP devices, a name or a path, instead of the sandbox's [default with --qmp: the caller's]; without --qmp, for ipvs, conntrack and sysctl, the same as --guest-netns
     #[arg(long, global = true, value_name = "NETNS")]
     netns: Option<PathBuf>,
+    /// Network namespace in the guest that ipvs, conntrack and sysctl work in: a process id or a path there
+    #[arg(long, global = true, value_name = "PID|PATH")]
+    guest_netns: Option<GuestNetns>,
     /// Directory in which sandboxes are registered
     #[arg(long, global = true, value_name = "DIR", env = "PATCHBAY_RUN_DIR")]
     #[arg(default_value = "/run/patchbay")]
@@ -63,8 +67,34 @@ pub(crate) struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// Finds the sandbox that `arg` names.
+    /// Finds the sandbox that `arg` names, for a command that has no namespace of the guest.
     pub(crate) fn find(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+        if self.guest_netns.is_none() {
+            return self.find_any(arg);
+        }
+        let rule = "--guest-netns is for ipvs, conntrack and sysctl only";
+        Err(Failure::new(Kind::Invalid, rule))
+    }
+
+    /// Returns the namespace of the guest, for commands to which TAP devices don't matter: without `--qmp`,
+    /// `--netns` is one too.
+    pub(crate) fn guest_netns(&self) -> Result<Option<GuestNetns>, Failure> {
+        match (&self.guest_netns, &self.netns, &self.qmp) {
+            (Some(_), Some(_), None) => {
+                let rule = "--netns and --guest-netns exclude each other without --qmp";
+                Err(Failure::new(Kind::Invalid, rule))
+            }
+            (None, Some(netns), None) => {
+                let netns = netns.to_string_lossy().parse();
+                let invalid = |bad: InvalidValue| bad.in_field("--netns");
+                Ok(Some(netns.map_err(invalid)?))
+            }
+            (netns, ..) => Ok(netns.clone()),
+        }
+    }
+
+    /// Finds the sandbox that `arg` names.
+    pub(crate) fn find_any(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
         let machine = self.qmp.clone().zip(self.agent.clone());
         let lookup = Lookup {
             run_dir: self.run_dir.clone(),

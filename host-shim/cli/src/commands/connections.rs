@@ -9,7 +9,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{ServerFilter, ServerId, ServiceFilter, ServiceId, Target};
 use serde_json::json;
 
-use super::connect;
+use super::connect_in_netns;
 use crate::args::{ConnectionsCommand, GlobalArgs, IpvsArgs, SandboxArg, ServersArgs};
 use crate::output::{DrainProgressBar, json_line};
 
@@ -23,7 +23,7 @@ pub(super) fn run(
         ConnectionsCommand::Drain(args) => (&args.servers, Some(args.timeout)),
         ConnectionsCommand::EndConnections(servers) => (servers, None),
     };
-    let agent = connect(global, &args.sandbox)?;
+    let agent = connect_in_netns(global, &args.sandbox)?;
     let bar = DrainProgressBar::new(servers.names());
     let end = Instant::now() + drain.unwrap_or_default();
     let ended = agent.end_connections(&servers.filters(), drain, &mut |state| {
@@ -35,13 +35,15 @@ pub(super) fn run(
     Ok(format!("{ended} connections have been ended.\n"))
 }
 
+/// Returns the `ipvs` command for a sandbox and its namespace, for advice.
+pub(super) fn ipvs_command(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, Failure> {
+    let netns = global.guest_netns()?;
+    let option = netns.map_or_else(String::new, |netns| format!(" --guest-netns {netns}"));
+    Ok(format!("patchbay ipvs {}{option}", sandbox.id))
+}
+
 /// Warns of the connections of a server that was deleted from a service.
-pub(super) fn warn_of_deleted(
-    agent: &Agent,
-    sandbox: &SandboxArg,
-    service: ServiceId,
-    server: ServerId,
-) {
+pub(super) fn warn_of_deleted(agent: &Agent, command: &str, service: ServiceId, server: ServerId) {
     let target = |address, port| Target {
         address,
         port: NonZeroU16::new(port),
@@ -58,12 +60,12 @@ pub(super) fn warn_of_deleted(
         server: target(server.address, server.port),
         service: Some(service),
     };
-    warn(agent, sandbox, filter);
+    warn(agent, command, filter);
 }
 
 /// Warns of the connections of the server that a filter of flows names: IPVS keeps them in a table of its
 /// own.
-pub(super) fn warn_of_filtered(agent: &Agent, sandbox: &SandboxArg, filter: &Filter) {
+pub(super) fn warn_of_filtered(agent: &Agent, command: &str, filter: &Filter) {
     let parts = filter.parts();
     let named = [
         (parts.orig.dst, parts.orig.dst_port),
@@ -75,25 +77,25 @@ pub(super) fn warn_of_filtered(agent: &Agent, sandbox: &SandboxArg, filter: &Fil
             let port = port.and_then(NonZeroU16::new);
             let server = Target { address, port };
             let service = None;
-            warn(agent, sandbox, ServerFilter { server, service });
+            warn(agent, command, ServerFilter { server, service });
         }
     }
 }
 
 /// Warns of connections that remain. A failure to count them doesn't change the outcome of a command.
-fn warn(agent: &Agent, sandbox: &SandboxArg, filter: ServerFilter) {
+fn warn(agent: &Agent, command: &str, filter: ServerFilter) {
     let Ok(Some(count)) = agent.count_connections(&[filter]) else {
         return;
     };
     if count.connections == 0 || count.ending {
         return;
     }
-    let (server, id) = (filter.server, &sandbox.id);
+    let server = filter.server;
     let least = if count.partial { "at least " } else { "" };
     let plural = if count.connections == 1 { "" } else { "s" };
     tracing::warn!(
         "IPVS keeps {least}{} connection{plural} of {server} until they expire; \
-         'patchbay ipvs {id} end-connections --server {server}' ends them",
+         '{command} end-connections --server {server}' ends them",
         count.connections
     );
 }

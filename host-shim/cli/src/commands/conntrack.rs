@@ -5,7 +5,7 @@ use patchbay_grammar::conntrack::parse;
 use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::{connect, connections};
+use super::{connect_in_netns, connections};
 use crate::args::{CleanupArgs, ConntrackCommand, ConntrackListArgs, GlobalArgs, SandboxArg};
 use crate::name_service::HostsAndServices;
 use crate::output::flows;
@@ -26,9 +26,10 @@ pub(super) fn cleanup(global: &GlobalArgs, args: &CleanupArgs) -> Result<String,
 /// Deletes the matching flows and returns their number as a sentence. No match is not a failure.
 fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result<String, Failure> {
     let filter = parse(&HostsAndServices::read(), words)?;
-    let agent = connect(global, sandbox)?;
+    let agent = connect_in_netns(global, sandbox)?;
     let deleted = agent.conntrack_delete(&filter)?;
-    connections::warn_of_filtered(&agent, sandbox, &filter);
+    let command = connections::ipvs_command(global, sandbox)?;
+    connections::warn_of_filtered(&agent, &command, &filter);
     Ok(format!("{deleted} flow entries have been deleted.\n"))
 }
 
@@ -37,7 +38,7 @@ fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure
         [] => None,
         words => Some(parse(&HostsAndServices::read(), words)?),
     };
-    let flows = connect(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
+    let flows = connect_in_netns(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
     let flows: Vec<_> = flows.iter().map(flows::flow).collect();
     args.format.format().render(&flows)
 }

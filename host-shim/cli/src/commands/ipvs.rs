@@ -9,7 +9,7 @@ use patchbay_grammar::split;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Forward, MaxRules, RestoreMode, RuleLine, Table};
 
-use super::{connect, connections};
+use super::{connect_in_netns, connections};
 use crate::args::{
     ConnectionsCommand, FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg,
 };
@@ -91,7 +91,7 @@ impl Invocation<'_> {
     }
 
     fn run(&self, command: &IpvsCommand) -> Result<String, Failure> {
-        let connect = || connect(self.global, self.sandbox);
+        let connect = || connect_in_netns(self.global, self.sandbox);
         match command {
             IpvsCommand::Help => return Ok(help()),
             IpvsCommand::Version => return Ok(VERSION.to_owned()),
@@ -101,7 +101,8 @@ impl Invocation<'_> {
                 let agent = connect()?;
                 agent.ipvs_change(change, self.options.max_rules)?;
                 if let Change::DeleteServer(of, server) = change {
-                    connections::warn_of_deleted(&agent, self.sandbox, *of, *server);
+                    let command = connections::ipvs_command(self.global, self.sandbox)?;
+                    connections::warn_of_deleted(&agent, &command, *of, *server);
                 }
             }
             IpvsCommand::Restore => self.restore(connect)?,

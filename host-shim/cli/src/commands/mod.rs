@@ -60,6 +60,16 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
     })
 }
 
+/// Connects to the agent of a sandbox, or of the namespace in the guest that the command line names.
+fn connect_in_netns(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
+    let netns = global.guest_netns()?;
+    let agent = ops::connect(&global.find_any(sandbox)?)?;
+    match netns {
+        Some(netns) => agent.in_netns(&netns),
+        None => Ok(agent),
+    }
+}
+
 /// Connects to the agent of a sandbox.
 fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
     ops::connect(&global.find(sandbox)?)

@@ -5,13 +5,13 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 use serde_json::{Value, json};
 
-use super::connect;
+use super::connect_in_netns;
 use crate::args::{GlobalArgs, SysctlCommand, SysctlSetArgs};
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
     match command {
         SysctlCommand::List(args) => {
-            let readings = connect(global, &args.sandbox)?.sysctls()?;
+            let readings = connect_in_netns(global, &args.sandbox)?.sysctls()?;
             let settings: Vec<_> = readings.iter().map(setting).collect();
             args.format.format().render(&settings)
         }
@@ -34,7 +34,7 @@ fn set(global: &GlobalArgs, args: &SysctlSetArgs) -> Result<String, Failure> {
     let value = args.value.join(" ").parse();
     let setting = value.and_then(|value| Setting::new(Reading { sysctl, value }));
     let setting = setting.map_err(|bad| field(bad, "VALUE"))?;
-    connect(global, &args.sandbox)?.set_sysctl(&setting)?;
+    connect_in_netns(global, &args.sandbox)?.set_sysctl(&setting)?;
     Ok(String::new())
 }
 

@@ -14,6 +14,7 @@ mod ipvs;
 mod list;
 mod managers;
 mod neighbors;
+mod netns;
 mod sysctl;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ pub mod ipvs_servers;
 mod link;
 mod manager;
 mod neighbor;
+mod netns;
 mod place;
 mod release;
 mod route;
@@ -21,6 +22,7 @@ pub use neighbor::{
     delete_neighbors_request, neighbor_patterns, neighbors, neighbors_reply, neighbors_request,
     new_neighbors,
 };
+pub use netns::enter_netns_request;
 pub use place::{locate_request, paths, places, with_yielding, yielding};
 pub use release::release_request;
 pub use route::{

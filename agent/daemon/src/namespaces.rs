@@ -1,0 +1,349 @@
+//! Agents in other network namespaces of the guest.
+//!
+//! A supervisor process, started before the agent gives up its privileges, opens a namespace and starts
+//! another agent there, which serves the host on a port of its own: its netlink sockets and its files
+//! below `/proc` are those of that namespace. The agent sends the supervisor a process id or a path, as a
+//! line, and gets an errno (0 for success) and a port, four bytes each. The supervisor ends with the
+//! agent, and the others with the supervisor.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{FsType, fstatfs};
+use patchbay_types::GuestNetns;
+use patchbay_types::failure::{Failure, Kind};
+
+/// First argument of the supervisor, before those of the agent.
+pub const OPTION: &str = "--namespaces";
+
+/// `NSFS_MAGIC` of `linux/magic.h`.
+const NSFS: FsType = FsType(0x6e73_6673);
+/// Maximum number of namespaces with an agent.
+const MAX_AGENTS: usize = 16;
+/// Timeout for an agent to enter its namespace.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout for the supervisor, which starts one agent at a time.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Part of the names of undo logs before the inode of their namespace.
+const LOG_INFIX: &str = ".netns-";
+
+/// The agent's end of the supervisor.
+#[derive(Debug)]
+pub struct Namespaces(Mutex<UnixStream>);
+
+impl Namespaces {
+    /// Starts the supervisor. `args` are those of the agent.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted, or the process can't be started.
+    pub fn start(args: &[String]) -> io::Result<Self> {
+        let (agent, supervisor) = UnixStream::pair()?;
+        agent.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        agent.set_write_timeout(Some(REPLY_TIMEOUT))?;
+        Command::new("/proc/self/exe")
+            .arg0("patchbay-namespaces")
+            .arg(OPTION)
+            .args(args)
+            .stdin(OwnedFd::from(supervisor))
+            .spawn()?;
+        Ok(Self(Mutex::new(agent)))
+    }
+
+    /// Starts an agent in a namespace, unless it has one, and returns its vsock port.
+    ///
+    /// # Errors
+    /// There is no such namespace, or the kernel refuses it.
+    pub fn enter(&self, netns: &GuestNetns) -> Result<u32, Failure> {
+        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = (&*stream).write_all(format!("{netns}\n").as_bytes());
+        let reply = sent.and_then(|()| Report::read(&stream));
+        let report = reply.map_err(|error| {
+            Failure::of_io("the process that enters network namespaces failed", &error)
+        })?;
+        report.0.map_err(|errno| {
+            let (kind, reason) = match errno {
+                Errno::ENOENT | Errno::ESRCH => (Kind::NotFound, "it doesn't exist"),
+                Errno::EINVAL => (Kind::Invalid, "it is not a network namespace"),
+                Errno::EAGAIN => (Kind::NotYet, "too many namespaces are in use"),
+                Errno::EAFNOSUPPORT => (Kind::Unsupported, "the guest has no vsock"),
+                other => (Kind::from_errno(other as i32), other.desc()),
+            };
+            Failure::new(
+                kind,
+                format!("could not enter the network namespace {netns} of the guest"),
+            )
+            .with_cause(reason)
+            .with_errno(errno as i32)
+        })
+    }
+}
+
+/// Result of entering a namespace: the port of its agent.
+struct Report(Result<u32, Errno>);
+
+impl Report {
+    fn read(mut stream: &UnixStream) -> io::Result<Self> {
+        let (mut errno, mut port) = ([0; 4], [0; 4]);
+        stream.read_exact(&mut errno)?;
+        stream.read_exact(&mut port)?;
+        Ok(Self(match i32::from_le_bytes(errno) {
+            0 => Ok(u32::from_le_bytes(port)),
+            errno => Err(Errno::from_raw(errno)),
+        }))
+    }
+
+    fn write(&self, mut stream: &UnixStream) -> io::Result<()> {
+        let errno = self.0.err().map_or(0, |errno| errno as i32);
+        let port = self.0.unwrap_or_default();
+        stream.write_all(&[errno.to_le_bytes(), port.to_le_bytes()].concat())
+    }
+}
+
+/// Enters the namespace of this process, if it has one, and reports that to the supervisor.
+///
+/// # Errors
+/// The kernel refuses the namespace, or the supervisor has ended.
+pub fn enter(netns: &Path, port: io::Result<u32>) -> io::Result<()> {
+    let entered = port.and_then(|port| {
+        setns(File::open(netns)?, CloneFlags::CLONE_NEWNET)?;
+        Ok(port)
+    });
+    let errno = |error: &io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+    Report(entered.as_ref().copied().map_err(errno)).write(&supervisor()?)?;
+    entered.map(drop)
+}
+
+/// Ends this process when the supervisor ends. Privileges must have been given up before: each thread has
+/// its own.
+///
+/// # Errors
+/// No thread can be started.
+pub fn end_with_supervisor() -> io::Result<()> {
+    let stream = supervisor()?;
+    stream.set_read_timeout(None)?;
+    thread::Builder::new().spawn(move || {
+        let _ = (&stream).read(&mut [0]);
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
+/// Socket to the process that has started this one.
+fn supervisor() -> io::Result<UnixStream> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Agent in a namespace.
+struct NetnsAgent {
+    netns: File,
+    inode: u64,
+    port: u32,
+    child: Child,
+    stream: UnixStream,
+}
+
+impl NetnsAgent {
+    fn start(netns: File, undo_log: Option<&Path>) -> Result<Self, Errno> {
+        let io = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+        let inode = netns.metadata().map_err(io)?.ino();
+        let (stream, its) = UnixStream::pair().map_err(io)?;
+        stream.set_read_timeout(Some(START_TIMEOUT)).map_err(io)?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg0("patchbay-netns")
+            .args(["--listen", "vsock:any", "--netns", &path]);
+        if let Some(log) = undo_log {
+            command.arg("--undo-log").arg(log_of(log, inode));
+        }
+        let mut child = command.stdin(OwnedFd::from(its)).spawn().map_err(io)?;
+        let port = Report::read(&stream)
+            .map_err(io)
+            .and_then(|report| report.0);
+        let port = port.inspect_err(|_| {
+            // It has ended, or is of no use.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        Ok(Self {
+            netns,
+            inode,
+            port,
+            child,
+            stream,
+        })
+    }
+}
+
+fn log_of(log: &Path, inode: u64) -> PathBuf {
+    let mut path = log.as_os_str().to_owned();
+    path.push(format!("{LOG_INFIX}{inode}"));
+    path.into()
+}
+
+/// Starts and watches the agents of namespaces.
+struct Supervisor {
+    undo_log: Option<PathBuf>,
+    agents: Vec<NetnsAgent>,
+}
+
+/// Serves the agent until it ends.
+///
+/// # Errors
+/// The socket fails.
+pub fn supervise(undo_log: Option<PathBuf>) -> io::Result<()> {
+    let _lock = undo_log.as_deref().map(wait_for_former).transpose()?;
+    let mut supervisor = Supervisor {
+        undo_log,
+        agents: Vec::new(),
+    };
+    supervisor.recover();
+    let stream = self::supervisor()?;
+    let mut requests = BufReader::new(&stream).take(0);
+    loop {
+        if supervisor.wait(&stream)? {
+            requests.set_limit(GuestNetns::MAX_BYTES + 1);
+            let mut line = String::new();
+            if requests.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            Report(supervisor.enter(line.trim_end_matches('\n'))).write(&stream)?;
+        }
+        supervisor.reap();
+    }
+}
+
+/// Waits until the agents of a former supervisor have ended: each inherits the lock of its supervisor.
+fn wait_for_former(undo_log: &Path) -> io::Result<File> {
+    let mut path = undo_log.as_os_str().to_owned();
+    path.push(".namespaces");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = options.open(path)?;
+    fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+impl Supervisor {
+    /// Waits for a request or the end of an agent; returns whether there is a request.
+    fn wait(&self, stream: &UnixStream) -> io::Result<bool> {
+        let streams = self.agents.iter().map(|agent| &agent.stream);
+        let all = std::iter::once(stream).chain(streams);
+        let mut fds: Vec<_> = all
+            .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+            Ok(_) => Ok(fds.first().and_then(PollFd::any).unwrap_or_default()),
+        }
+    }
+
+    fn enter(&mut self, netns: &str) -> Result<u32, Errno> {
+        let netns: GuestNetns = netns.parse().map_err(|_| Errno::EINVAL)?;
+        let file = open(&netns.path())?;
+        let inode = file.metadata().map_err(|_| Errno::EIO)?.ino();
+        self.reap();
+        if let Some(agent) = self.agents.iter().find(|agent| agent.inode == inode) {
+            return Ok(agent.port);
+        }
+        if self.agents.len() >= MAX_AGENTS {
+            return Err(Errno::EAGAIN);
+        }
+        let agent = NetnsAgent::start(file, self.undo_log.as_deref())?;
+        let port = agent.port;
+        self.agents.push(agent);
+        Ok(port)
+    }
+
+    /// Removes agents that have ended. One that was killed is started again, to undo what it has begun.
+    fn reap(&mut self) {
+        for mut agent in std::mem::take(&mut self.agents) {
+            match agent.child.try_wait() {
+                Ok(None) => self.agents.push(agent),
+                Ok(Some(status)) if status.success() => {}
+                _ => self.restart(agent.netns, agent.inode),
+            }
+        }
+    }
+
+    fn restart(&mut self, netns: File, inode: u64) {
+        let left = logs(self.undo_log.as_deref());
+        if left.iter().any(|(_, of)| *of == inode) {
+            self.agents
+                .extend(NetnsAgent::start(netns, self.undo_log.as_deref()));
+        }
+    }
+
+    /// Starts an agent in each namespace in which a killed one has left an undo log.
+    fn recover(&mut self) {
+        let mut logs = logs(self.undo_log.as_deref());
+        logs.sort_by_key(|(_, inode)| *inode);
+        for group in logs.chunk_by(|(_, a), (_, b)| a == b) {
+            let Some((_, inode)) = group.first() else {
+                continue;
+            };
+            match find(*inode) {
+                Some(netns) => self.restart(netns, *inode),
+                // The namespace has ended, with all its rules.
+                None => group
+                    .iter()
+                    .for_each(|(path, _)| drop(fs::remove_file(path))),
+            }
+        }
+    }
+}
+
+/// Opens a network namespace. Without blocking: the file can be a pipe.
+fn open(path: &Path) -> Result<File, Errno> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    match fstatfs(&file) {
+        Ok(found) if found.filesystem_type() == NSFS => Ok(file),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Returns the undo logs of namespaces with their inodes.
+fn logs(log: Option<&Path>) -> Vec<(PathBuf, u64)> {
+    let Some((folder, name)) = log.and_then(|log| log.parent().zip(log.file_name())) else {
+        return Vec::new();
+    };
+    let prefix = format!("{}{LOG_INFIX}", name.display());
+    let inode = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.strip_prefix(&prefix)?;
+        let inode = name.split('.').next()?.parse().ok()?;
+        Some((path, inode))
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| inode(entry.path())).collect()
+}
+
+/// Finds a namespace by its inode, among those of processes and the named ones.
+fn find(inode: u64) -> Option<File> {
+    let entries = |folder| fs::read_dir(folder).into_iter().flatten().flatten();
+    let processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
+    let named = entries("/run/netns").map(|entry| entry.path());
+    let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == inode);
+    processes
+        .chain(named)
+        .filter(is_it)
+        .find_map(|path| open(&path).ok())
+}
