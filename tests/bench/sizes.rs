@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use patchbay_tests::{Guest, Machine, bin, patchbay};
+use patchbay_tests::{AGENT_PID, Guest, Machine, bin, patchbay};
 
 use crate::bed::{Bed, timed};
 use crate::plan::Plan;
@@ -78,9 +78,8 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
 
 /// Returns the agent's memory from `/proc`, in MiB.
 fn resident(guest: &Guest, what: &str) -> f64 {
-    let script = format!(
-        "sed -n 's/^{what}:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/$(pidof patchbay-agent)/status"
-    );
+    let script =
+        format!("sed -n 's/^{what}:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/{AGENT_PID}/status");
     let kib: f64 = guest.shell(&script).ok().trim().parse().unwrap();
     kib / 1024.0
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
 use patchbay_host::interrupt::Interrupt;
-use patchbay_tests::{Card, Guest, Machine, bin, patchbay, run};
+use patchbay_tests::{AGENT_PID, Card, Guest, Machine, bin, patchbay, run};
 use patchbay_types::{
     Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath, QueuePairs,
 };
@@ -37,9 +37,7 @@ fn assert_static_and_small(guest: &Guest) {
 
 /// Returns a field of the agent's `/proc/PID/status`.
 fn status(guest: &Guest, name: &str) -> String {
-    let show = "cat /proc/$(pidof patchbay-agent)/status";
-    let words = ["exec", guest.id(), "--", "sh", "-c", show];
-    let status = guest.sandbox(&words).ok();
+    let status = guest.shell(&format!("cat /proc/{AGENT_PID}/status")).ok();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_else(|| panic!("{status}")).trim().to_owned()
 }

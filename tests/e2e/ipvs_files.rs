@@ -1,6 +1,6 @@
 //! Rule files, names and our own saved rules, compared with ipvsadm.
 
-use patchbay_tests::{Done, Guest, Machine, patchbay, run};
+use patchbay_tests::{AGENT_PID, Done, Guest, Machine, patchbay, run};
 use patchbay_types::failure::Kind;
 use serde_json::json;
 
@@ -222,8 +222,8 @@ fn backup_daemon_binds_privileged_port(guest: &Guest) {
     let running = daemons(guest);
     assert!(running.contains("port=1023"), "{running}");
     // No thread of the agent has more than CAP_NET_ADMIN and CAP_SYS_MODULE afterwards.
-    let script = "grep -h CapEff /proc/$(pidof patchbay-agent)/task/*/status | sort -u";
-    let effective = guest.shell(script).ok();
+    let script = format!("grep -h CapEff /proc/{AGENT_PID}/task/*/status | sort -u");
+    let effective = guest.shell(&script).ok();
     assert_eq!(effective, "CapEff:\t0000000000011000\n");
     guest.ipvsadm("--stop-daemon backup").ok();
 }

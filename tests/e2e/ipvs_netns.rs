@@ -180,14 +180,21 @@ fn restore_in_netns_agent_killed_is_undone() {
             let done = scope.spawn(|| other.restore(&file(2)));
             std::thread::sleep(std::time::Duration::from_millis(moment));
             guest.shell("kill -9 $(pidof patchbay-agent); true");
-            done.join().unwrap()
+            eprintln!("after {moment} ms: {}", done.join().unwrap());
         });
         // The restarted agent undoes it before it is reached again.
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while saved() != before && saved() != after {
+        loop {
+            let now = saved();
+            if now == before || now == after {
+                break;
+            }
             assert!(
                 std::time::Instant::now() < end,
-                "half a file after {moment} ms"
+                "half a file after {moment} ms: {} of {} lines, {} with the old weight",
+                now.lines().count(),
+                before.lines().count(),
+                now.matches("-w 1\n").count()
             );
         }
         undone += usize::from(saved() == before);

@@ -40,6 +40,10 @@ pub const BOOT_CARD: [&str; 8] = [
     "virtio-net-pci,netdev=boot,addr=0x1c",
 ];
 
+/// Shell words for the process id of the agent in the guest. Its helper has the same executable, by which
+/// `pidof` finds both.
+pub const AGENT_PID: &str = "$(grep -lx patchbay-agent /proc/[0-9]*/comm | cut -d/ -f3)";
+
 /// Memory for the unpacked root file system of the guest with Debian, in MiB.
 const DEBIAN_MEMORY: &str = "512";
 

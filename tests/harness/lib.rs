@@ -31,7 +31,7 @@ pub use built::{Built, bin};
 pub use card::{Card, guide_card, guide_vhost_user_card};
 pub use command::{Done, patchbay, run, temp_dir};
 pub use dpdk::{Side, Testpmd, stub_backend};
-pub use guest::{BOOT_CARD, Guest, Machine, linux_6_12};
+pub use guest::{AGENT_PID, BOOT_CARD, Guest, Machine, linux_6_12};
 pub use ipvs::REFERENCE_NETNS;
 pub use journal::journal;
 pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, qmp_error};

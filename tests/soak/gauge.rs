@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use patchbay_tests::{Guest, patchbay, run};
+use patchbay_tests::{AGENT_PID, Guest, patchbay, run};
 
 /// Names of the columns, in the order of [`Gauge::values`].
 pub(crate) const COLUMNS: [&str; 8] = [
@@ -36,8 +36,8 @@ impl Gauge {
             .output()
             .unwrap();
         let shim = String::from_utf8(shim.stdout).unwrap();
-        let agent = shell(guest, "cat /proc/$(pidof patchbay-agent)/status");
-        let fds = shell(guest, "ls /proc/$(pidof patchbay-agent)/fd | wc -l");
+        let agent = shell(guest, &format!("cat /proc/{AGENT_PID}/status"));
+        let fds = shell(guest, &format!("ls /proc/{AGENT_PID}/fd | wc -l"));
         let memory = guest.exec("cat /proc/meminfo").ok();
         Self([
             guest.qemu_descriptors() as u64,

@@ -19,9 +19,10 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl;
 use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::GuestNetns;
 use patchbay_types::failure::{Failure, Kind};
@@ -29,6 +30,8 @@ use patchbay_types::failure::{Failure, Kind};
 /// First argument of the supervisor, before those of the agent.
 pub const OPTION: &str = "--namespaces";
 
+/// Name of the supervisor in lists of processes.
+const NAME: &std::ffi::CStr = c"patchbay-netns";
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS: FsType = FsType(0x6e73_6673);
 /// Maximum number of namespaces with an agent.
@@ -205,7 +208,8 @@ struct Supervisor {
 /// # Errors
 /// The socket fails.
 pub fn supervise(undo_log: Option<PathBuf>) -> io::Result<()> {
-    let _lock = undo_log.as_deref().map(wait_for_former).transpose()?;
+    prctl::set_name(NAME)?;
+    undo_log.as_deref().map(wait_for_former).transpose()?;
     let mut supervisor = Supervisor {
         undo_log,
         agents: Vec::new(),
@@ -227,15 +231,17 @@ pub fn supervise(undo_log: Option<PathBuf>) -> io::Result<()> {
 }
 
 /// Waits until the agents of a former supervisor have ended: each inherits the lock of its supervisor.
-fn wait_for_former(undo_log: &Path) -> io::Result<File> {
+fn wait_for_former(undo_log: &Path) -> io::Result<()> {
     let mut path = undo_log.as_os_str().to_owned();
     path.push(".namespaces");
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o600);
     let lock = options.open(path)?;
     fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    lock.lock()?;
-    Ok(lock)
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    // Dropped, it would be unlocked for the agents too.
+    std::mem::forget(lock);
+    Ok(())
 }
 
 impl Supervisor {
