@@ -30,9 +30,11 @@ impl Agent {
             let port = self.call(CALL, call)?.port;
             Ok::<_, Failure>(self.endpoint.clone().at_port(port))
         };
-        match Self::connect(&enter()?) {
+        match Self::connect(&enter()?, &self.interrupt) {
             // The agent there has ended, because it was idle, since it was found.
-            Err(failure) if failure.kind() == Kind::NotFound => Self::connect(&enter()?),
+            Err(failure) if failure.kind() == Kind::NotFound => {
+                Self::connect(&enter()?, &self.interrupt)
+            }
             connected => connected,
         }
     }
