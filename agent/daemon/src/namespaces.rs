@@ -1,7 +1,7 @@
 //! Agents in other network namespaces of the guest.
 //!
 //! A supervisor process, started before the agent gives up its privileges, opens a namespace and starts
-//! another agent there, which serves the host on a port of its own: its netlink sockets and its files
+//! another agent there, which serves the host on a separate port: its netlink sockets and its files
 //! below `/proc` are those of that namespace. The agent sends the supervisor a process id or a path, as a
 //! line, and gets an errno (0 for success) and a port, four bytes each. The supervisor ends with the
 //! agent, and the others with the supervisor.
