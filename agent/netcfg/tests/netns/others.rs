@@ -253,6 +253,10 @@ fn update_disturbed_by_other_program_restores_order_and_settings() {
         ip("route add default via 172.16.0.1");
         ip("route add 10.8.0.0/16 dev eth2 src 172.16.0.3");
         ip("route add 10.9.0.0/16 dev eth2 src 172.16.0.50");
+        ip("nexthop add id 7 via 172.16.0.1 dev eth1");
+        ip("nexthop add id 8 group 7");
+        ip("route add 10.10.0.0/16 nhid 7 src 172.16.0.3");
+        ip("route add 10.11.0.0/16 nhid 8 src 172.16.0.3");
         ip("-6 route add fd09::/64 dev eth2 src fd00::3");
         let by_family = || {
             let (v4, mut v6): (Vec<_>, Vec<_>) = shown()

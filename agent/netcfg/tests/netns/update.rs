@@ -24,6 +24,13 @@ fn with_routes() -> Netcfg {
     ip("route add 10.3.0.0/16 via 172.16.0.1 table 77");
     ip("route add 10.4.0.0/16 nexthop via 172.16.0.1 nexthop via 172.16.0.2");
     ip("route add fd01::/64 via fd00::1");
+    ip("nexthop add id 7 via 172.16.0.1 dev eth1");
+    ip("nexthop add id 8 via 172.16.0.2 dev eth1");
+    ip("nexthop add id 9 group 7/8");
+    ip("nexthop add id 10 via fd00::1 dev eth1");
+    ip("route add 10.6.0.0/16 nhid 7");
+    ip("route add 10.7.0.0/16 nhid 9 metric 70");
+    ip("route add fd02::/64 nhid 10 src fd00::3");
     netcfg
 }
 
@@ -93,7 +100,13 @@ fn update_without_addresses_removes_all() {
         "{}",
         main_table()
     );
-    assert!(!main_table().contains("172.16"), "{}", main_table());
+    let with_objects = |line: &&str| line.contains(" nhid ");
+    let objects = main_table().lines().filter(with_objects).count();
+    assert_eq!(objects, 3, "{}", main_table());
+    let table = main_table().replace("nhid 7 via 172.16.0.1", "");
+    let hop = |line: &str| line.starts_with("\tnexthop via 172.16");
+    let mut others = table.lines().filter(|line| !hop(line));
+    assert!(!others.any(|line| line.contains("172.16")), "{table}");
 }
 
 #[test]

@@ -66,17 +66,17 @@ pub fn list_family(
 
 /// Appends a request that adds the route and fails if its destination and metric are taken.
 pub fn add(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
-    batch.push(RTM_NEWROUTE, Flags::Create, |body| body.raw(&route.0));
+    batch.push(RTM_NEWROUTE, Flags::Create, |body| route.encode(body));
 }
 
 /// Appends a request that adds the route after others with its destination and metric.
 pub fn append(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
-    batch.push(RTM_NEWROUTE, Flags::Append, |body| body.raw(&route.0));
+    batch.push(RTM_NEWROUTE, Flags::Append, |body| route.encode(body));
 }
 
 /// Appends a request that deletes exactly this route.
 pub fn remove(batch: &mut Batch<Rtnetlink>, route: &RouteMsg) {
-    batch.push(RTM_DELROUTE, Flags::Plain, |body| body.raw(&route.0));
+    batch.push(RTM_DELROUTE, Flags::Plain, |body| route.encode(body));
 }
 
 /// Size of `rtnexthop`: length (u16), flags and weight (u8 each), and the link's index (u32). Its
@@ -195,6 +195,22 @@ impl RouteMsg {
             Body::new(&mut bytes).u32(RTA_EXPIRES, expires / TICKS_PER_SECOND);
         }
         Ok(Self(bytes))
+    }
+
+    /// Writes the message as a request. A dump shows what a nexthop object contains, and the kernel rejects that
+    /// beside the number of the object.
+    fn encode(&self, body: &mut Body<'_>) {
+        let of_object = [RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH];
+        if self.attributes().all(|(kind, _)| kind != RTA_NH_ID) {
+            return body.raw(&self.0);
+        }
+        body.raw(&self.header());
+        let attributes = Attrs::after(HEADER, &self.0).into_iter();
+        for attribute in attributes.flat_map(Attrs::raw_attrs).flatten() {
+            if !of_object.contains(&attribute.kind) {
+                body.raw(attribute.encoded);
+            }
+        }
     }
 
     fn header(&self) -> [u8; HEADER] {

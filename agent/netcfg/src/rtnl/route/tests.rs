@@ -81,6 +81,22 @@ fn dumped_dead_flags_are_cleared() {
 }
 
 #[test]
+fn request_with_nexthop_object_omits_its_contents() {
+    let object = attribute(RTA_NH_ID, &7u32.to_ne_bytes());
+    let hops = attribute(RTA_MULTIPATH, &[8, 0, 0, 0, 4, 0, 0, 0]);
+    let gateway = attribute(RTA_GATEWAY, &[172, 16, 0, 1]);
+    let payload = changed(|payload| payload.extend([&gateway[..], &object, &hops].concat()));
+    let route = dumped(&payload);
+    assert!(route.uses(3) && route.uses(4) && route.has_gateway());
+    let mut kinds: Vec<u16> = dumped(&encoded(&route))
+        .attributes()
+        .map(|(kind, _)| kind)
+        .collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [RTA_DST, RTA_PRIORITY, RTA_TABLE, RTA_NH_ID]);
+}
+
+#[test]
 fn dumped_lifetime_becomes_seconds() {
     let mut info = [0; 32];
     info[8..12].copy_from_slice(&6000u32.to_ne_bytes());
