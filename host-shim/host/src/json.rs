@@ -39,7 +39,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 ///
 /// # Errors
 /// Text that is no JSON, or a value that violates a type.
-pub(crate) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, JsonError> {
+pub fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, JsonError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = Track::new();
     let source = serde_path_to_error::Deserializer::new(&mut json, &mut track);
@@ -58,9 +58,11 @@ pub(crate) fn object<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Js
 
 /// Unusable JSON text.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum JsonError {
+pub enum JsonError {
+    /// Text that is no JSON.
     #[error("invalid JSON: {0}")]
     Syntax(serde_json::Error),
+    /// Value that violates a type.
     #[error("{0}")]
     Field(FieldError),
 }

@@ -10,6 +10,7 @@ pub(crate) mod fuzz;
 mod routes;
 mod rtnl;
 mod source;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -27,6 +28,7 @@ use crate::sandbox::name_as_text;
 pub(crate) use rtnl::Rtnetlink;
 use source::SourceLink;
 pub(crate) use source::index as link_index;
+pub(crate) use strays::cut_strays;
 pub(crate) use wire::WireRecord;
 
 /// Maximum number of routes of a card.

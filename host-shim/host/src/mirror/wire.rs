@@ -12,6 +12,7 @@
 //! and the same for the TAP, whose qdisc and filter end with it. That of the link would then swallow
 //! every frame, so it is removed with the card.
 
+use std::collections::HashSet;
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -151,6 +152,18 @@ impl WireRecord {
             cut => cut.map_err(|error: io::Error| wire_failure(&error)),
         }
     }
+}
+
+/// Removes patchbay's filter from a link if it passes the frames to none of these links. Returns whether it
+/// did.
+pub(super) fn cut_stray(rtnl: &Rtnetlink, link: u32, links: &HashSet<u32>) -> io::Result<bool> {
+    let filters = Filter::of(rtnl, link)?;
+    let is_stray =
+        |filter: &Filter| matches!(filter.owner, Owner::Patchbay { to } if !links.contains(&to));
+    if !filters.iter().any(is_stray) {
+        return Ok(false);
+    }
+    remove_filters(rtnl, link).map(|()| true)
 }
 
 fn wire_failure(error: &io::Error) -> Failure {

@@ -21,7 +21,7 @@
 
 mod links;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -118,6 +118,12 @@ impl Netns {
     pub(crate) fn is_same_file(&self, file: impl AsFd) -> io::Result<bool> {
         let file = fstat(file)?;
         Ok((file.st_dev, file.st_ino) == (self.id.device, self.id.inode))
+    }
+
+    /// Returns whether a path leads to this namespace.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let file = fs::metadata(path)?;
+        Ok((file.dev(), file.ino()) == (self.id.device, self.id.inode))
     }
 
     /// Runs `work` inside the namespace.

@@ -44,7 +44,8 @@ pub fn mirror(
     let namespace = Netns::open_or_current(sandbox.netns.as_deref())?;
     let card = mirror::read(&namespace, request, &present)?;
     let mac = card.link.parts().mac;
-    let nics = Inventory::read_nics(locked.qmp()?, "")?;
+    // Kata's cards have no id.
+    let nics = Inventory::read(locked.qmp()?)?.nics();
     if nics
         .iter()
         .any(|nic| nic.mac == mac && nic.name().is_none())

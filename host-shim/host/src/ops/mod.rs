@@ -4,10 +4,12 @@
 //! sandbox as it was, or its failure mentions the cleanup that the next change completes.
 
 mod agent_status;
+mod attachments;
 mod card_status;
 mod cards;
 mod device_names;
 mod examine;
+mod gc;
 mod mirror;
 mod mtu;
 mod nat_status;
@@ -34,12 +36,14 @@ pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
 pub use crate::reach::{check_port, connect};
 pub use agent_status::{AgentStatus, ManagerStatus};
+pub use attachments::{Detached, attach, attachments, check_attached, detach};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
 pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
+pub use gc::gc;
 pub use mirror::{Mirrored, mirror};
 pub use update::update;
 

@@ -32,7 +32,35 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     if let Some(machine) = &lookup.machine {
         return from_flags(lookup, wanted, machine);
     }
-    let found = single(&lookup.run_dir, &wanted, candidates(lookup, &wanted)?)?;
+    let found = single(&lookup.run_dir, &wanted, candidates(lookup, Some(&wanted))?)?;
+    let sandbox = read(lookup, found)?;
+    warn_of_ended_qemu(&sandbox);
+    Ok(sandbox)
+}
+
+/// Finds the sandbox with exactly this id; `None` if there is none.
+///
+/// # Errors
+/// [`Kind::Invalid`] for files that describe the sandbox badly.
+pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Failure> {
+    let mut candidates = candidates(lookup, Some(id))?.into_iter();
+    let found = candidates.find(|found| found.id == *id);
+    found.map(|found| read(lookup, found)).transpose()
+}
+
+/// Lists all sandboxes, except those with files that can't be read, as of one that is starting.
+///
+/// # Errors
+/// Folders that can't be read.
+pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
+    let candidates = candidates(lookup, None)?.into_iter();
+    Ok(candidates
+        .filter_map(|found| read(lookup, found).ok())
+        .collect())
+}
+
+/// Reads the files of a sandbox.
+fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
     let Candidate { id, folder, .. } = found;
     let (earlier_state, access, pid) = match found.runtime {
         None => {
@@ -58,7 +86,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
         }
     };
     let MachineAccess { qmp, agent, netns } = access;
-    let sandbox = Sandbox {
+    Ok(Sandbox {
         id,
         qmp,
         agent,
@@ -67,9 +95,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
         earlier_state,
         pid,
         interrupt: lookup.interrupt.clone(),
-    };
-    warn_of_ended_qemu(&sandbox);
-    Ok(sandbox)
+    })
 }
 
 /// Warns if the sandbox's QEMU has ended.
@@ -87,7 +113,7 @@ fn warn_of_ended_qemu(sandbox: &Sandbox) {
 /// Lists the matches. A registration overrides Kata's files for the same id. A whole id of Kata is
 /// ambiguous if it is a prefix of a registered one: no folder of another program decides what an id of
 /// the operator means.
-fn candidates(lookup: &Lookup, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
+fn candidates(lookup: &Lookup, wanted: Option<&SandboxId>) -> Result<Vec<Candidate>, Failure> {
     let mut candidates = registry::matching(&lookup.run_dir, wanted)?;
     // Reading Kata's folders can need root; an exact registered id doesn't depend on them.
     let is_exact = |found: &Candidate| found.kind == MatchKind::Exact;

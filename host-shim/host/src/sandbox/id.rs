@@ -31,8 +31,11 @@ impl SandboxId {
         &self.0
     }
 
-    /// Returns how well `wanted`, an id or a prefix, matches this id.
-    pub(super) fn matches(&self, wanted: &Self) -> Option<MatchKind> {
+    /// Returns how well `wanted`, an id or a prefix, matches this id. `None` is the empty prefix.
+    pub(super) fn matches(&self, wanted: Option<&Self>) -> Option<MatchKind> {
+        let Some(wanted) = wanted else {
+            return Some(MatchKind::Prefix);
+        };
         match self.0.strip_prefix(wanted.as_str()) {
             Some("") => Some(MatchKind::Exact),
             Some(_) => Some(MatchKind::Prefix),
@@ -101,9 +104,10 @@ mod tests {
     #[test]
     fn exact_match_beats_prefix() {
         let id = |text: &str| text.parse::<SandboxId>().unwrap();
-        assert_eq!(id("abc").matches(&id("abc")), Some(MatchKind::Exact));
-        assert_eq!(id("abc").matches(&id("a")), Some(MatchKind::Prefix));
-        assert_eq!(id("abc").matches(&id("abcd")), None);
+        assert_eq!(id("abc").matches(Some(&id("abc"))), Some(MatchKind::Exact));
+        assert_eq!(id("abc").matches(Some(&id("a"))), Some(MatchKind::Prefix));
+        assert_eq!(id("abc").matches(None), Some(MatchKind::Prefix));
+        assert_eq!(id("abc").matches(Some(&id("abcd"))), None);
         assert!(MatchKind::Exact > MatchKind::Prefix);
     }
 }

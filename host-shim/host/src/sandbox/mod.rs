@@ -1,5 +1,6 @@
 //! Sandboxes: finding them, and the lock and journal kept for each.
 
+mod by_namespace;
 mod card_record;
 mod earlier;
 mod files;
@@ -22,10 +23,11 @@ use patchbay_types::failure::Failure;
 
 use crate::interrupt::Interrupt;
 use crate::qmp::Monitor;
+pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, name_as_text};
 pub use files::{check_trusted, ids, json_if_exists};
-pub use find::find;
+pub use find::{all, find, find_whole};
 pub use id::SandboxId;
 pub(crate) use journal::Journal;
 #[cfg(test)]

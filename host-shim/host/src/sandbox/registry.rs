@@ -60,7 +60,10 @@ pub fn netns_path(netns: &Path) -> PathBuf {
 }
 
 /// Lists the registered sandboxes that match.
-pub(super) fn matching(run_dir: &Path, wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
+pub(super) fn matching(
+    run_dir: &Path,
+    wanted: Option<&SandboxId>,
+) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for id in files::ids(run_dir)? {
         let folder = run_dir.join(id.as_str());

@@ -46,16 +46,18 @@ struct OciNamespace {
 #[derive(Debug)]
 pub(super) struct Bundles<'a> {
     tasks: PathBuf,
-    wanted: &'a SandboxId,
+    wanted: Option<&'a SandboxId>,
     /// Each with its sandbox.
     containers: Vec<(SandboxId, SandboxId)>,
 }
 
 impl<'a> Bundles<'a> {
-    pub(super) fn below(root: &Path, wanted: &'a SandboxId) -> Result<Self, Failure> {
+    pub(super) fn below(root: &Path, wanted: Option<&'a SandboxId>) -> Result<Self, Failure> {
         let tasks = root.join(TASKS);
         let mut containers = Vec::new();
-        for namespace in files::ids(&tasks)? {
+        // All sandboxes are wanted: no container decides.
+        let namespaces = wanted.map_or_else(|| Ok(Vec::new()), |_| files::ids(&tasks))?;
+        for namespace in namespaces {
             let folder = tasks.join(namespace.as_str());
             for container in files::ids(&folder)? {
                 if container.matches(wanted).is_some() {

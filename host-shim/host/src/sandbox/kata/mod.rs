@@ -33,7 +33,10 @@ impl KataRuntime {
 /// Lists the sandboxes that match, in the order of this module's description, below `roots`: folders
 /// that contain Kata's folders. Without any, they are `/` and the runtime directory of the calling user.
 /// For root that is `/` alone: after `su` or `sudo -E` the variable has the folder of another user.
-pub(super) fn matching(roots: &[PathBuf], wanted: &SandboxId) -> Result<Vec<Candidate>, Failure> {
+pub(super) fn matching(
+    roots: &[PathBuf],
+    wanted: Option<&SandboxId>,
+) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
     for root in roots_or_default(roots) {
         let bundles = Bundles::below(&root, wanted)?;

@@ -1,0 +1,175 @@
+//! Cards of CNI attachments.
+
+use std::io;
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+
+use super::{mirror, query_host_and_guest, repeat};
+use crate::hotplug::{self, Inventory, LockedSandbox};
+use crate::mirror::{Attachment, MirrorRequest};
+use crate::netns::Netns;
+use crate::ops::Mirrored;
+use crate::qmp::Session;
+use crate::sandbox::{CardRecord, Journal, Lock, Sandbox};
+use crate::{kata_messages, reach, vsock_stream};
+
+/// Limit for a connection to the monitor of a machine that may have ended.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Result of [`detach`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// The card has been removed.
+    Removed,
+    /// The machine has no card of the attachment.
+    Absent,
+    /// The machine has ended, and its cards with it.
+    Ended,
+}
+
+/// Plugs the card of an attachment, as [`mirror()`](super::mirror()).
+///
+/// # Errors
+/// Those of [`mirror()`](super::mirror()), and [`Kind::Exists`] if the name belongs to the card of
+/// another attachment or of none.
+pub fn attach(
+    sandbox: &Sandbox,
+    request: &MirrorRequest,
+    wait: Duration,
+) -> Result<Mirrored, Failure> {
+    let cards = recorded(sandbox)?;
+    let other = cards.iter().find(|card| card.name == request.name);
+    if other.is_some_and(|card| attachment(card) != request.attachment.as_ref()) {
+        let phrase = kata_messages::interface_exists(&request.name);
+        let message = format!("{phrase}, of another attachment or plugged by hand");
+        return Err(Failure::new(Kind::Exists, message).with_field("name"));
+    }
+    mirror(sandbox, request, wait)
+}
+
+/// Unplugs the card of an attachment. A card of the same name that was plugged otherwise stays.
+///
+/// # Errors
+/// [`Kind::NotYet`] if the guest does not release the card in time, [`Kind::Denied`] if it refuses;
+/// failures of QEMU and the host's kernel.
+pub fn detach(sandbox: &Sandbox, wanted: &Attachment) -> Result<Detached, Failure> {
+    match unplug(sandbox, wanted) {
+        Err(_) if has_ended(sandbox) => Ok(Detached::Ended),
+        unplugged => unplugged,
+    }
+}
+
+fn unplug(sandbox: &Sandbox, wanted: &Attachment) -> Result<Detached, Failure> {
+    if !has_card(sandbox, wanted)? {
+        return Ok(Detached::Absent);
+    }
+    let locked = LockedSandbox::begin(sandbox)?;
+    let mut cards = locked.journal.cards()?.into_iter();
+    let Some(card) = cards.find(|card| attachment(card) == Some(wanted)) else {
+        return Ok(Detached::Removed);
+    };
+    sandbox.interrupt.begin_change()?;
+    hotplug::remove(locked, card)?;
+    Ok(Detached::Removed)
+}
+
+/// Returns whether the machine has a card of the attachment once no other command works on it. The
+/// monitor, which another program may hold, is not needed.
+fn has_card(sandbox: &Sandbox, wanted: &Attachment) -> Result<bool, Failure> {
+    let state = sandbox.state()?;
+    if !state.path().exists() {
+        return Ok(false);
+    }
+    let _lock = Lock::take(&state)?;
+    let journal = Journal::at(state.path());
+    // Of an ADD that was killed, which DEL follows.
+    journal.remove_unfinished()?;
+    let cards = journal.cards()?;
+    Ok(cards.iter().any(|card| attachment(card) == Some(wanted)))
+}
+
+/// Returns whether no QEMU serves the monitor.
+fn has_ended(sandbox: &Sandbox) -> bool {
+    let connected = vsock_stream::unix(&sandbox.qmp, CONNECT_TIMEOUT);
+    let kind = connected.map_err(|error| error.kind());
+    matches!(
+        kind,
+        Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    )
+}
+
+/// Lists the attachments of a machine's cards.
+///
+/// # Errors
+/// A journal that can't be read.
+pub fn attachments(sandbox: &Sandbox) -> Result<Vec<Attachment>, Failure> {
+    let cards = recorded(sandbox)?;
+    Ok(cards.iter().filter_map(attachment).cloned().collect())
+}
+
+/// Checks that the card of an attachment has the configuration of its link and is wired to it. An
+/// attachment without a card is one that the machine serves by other means.
+///
+/// # Errors
+/// [`Kind::NotFound`] if the card, its link or the wire is gone, [`Kind::Exists`] for another
+/// configuration in the guest; failures of QEMU and the agent.
+pub fn check_attached(sandbox: &Sandbox, wanted: &Attachment) -> Result<(), Failure> {
+    let cards = recorded(sandbox)?;
+    let mut cards = cards.iter();
+    let Some(card) = cards.find(|card| attachment(card) == Some(wanted)) else {
+        return Ok(());
+    };
+    let mut qmp = Session::connect(sandbox.monitor())?;
+    let agent = reach::connect_over(&mut qmp, sandbox)?;
+    let (nics, _, interfaces) = query_host_and_guest(agent, move || {
+        Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
+    })?;
+    let gone = |part: &str| {
+        let message = format!("the card {} {part}", card.name);
+        Err(Failure::new(Kind::NotFound, message))
+    };
+    let name = Some(card.name.as_str());
+    let nic = nics.iter().find(|nic| nic.name() == name);
+    let Some((nic, mirrored)) = nic.zip(card.mirror.as_ref()) else {
+        return gone("is not plugged");
+    };
+    let netns = Netns::open_or_current(sandbox.netns.as_deref())?;
+    if !mirror::is_wired(&netns, card, mirrored)? {
+        return gone("is not wired to its link");
+    }
+    let Some(link) = &card.link else {
+        return gone("was not configured");
+    };
+    let expected = crate::mirror::read(&netns, &mirrored.request(&link.spec), &[])?.link;
+    let mut interfaces = interfaces.iter();
+    let Some(interface) = interfaces.find(|interface| interface.path == nic.path) else {
+        return gone("has no interface in the guest");
+    };
+    let difference = if interface.mac == Some(expected.parts().mac) {
+        repeat::guest_difference(interface, &expected)
+    } else {
+        Some("hwAddr".to_owned())
+    };
+    match difference {
+        None => Ok(()),
+        Some(difference) => {
+            let name = &card.name;
+            let message = format!("the card {name} differs from its link in its {difference}");
+            Err(Failure::new(Kind::Exists, message))
+        }
+    }
+}
+
+fn attachment(card: &CardRecord) -> Option<&Attachment> {
+    card.mirror.as_ref()?.attachment.as_ref()
+}
+
+/// Reads the journal; one without a machine has no cards.
+pub(super) fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
+    match sandbox.state() {
+        Ok(state) => Journal::at(state.path()).cards(),
+        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
+        Err(failure) => Err(failure),
+    }
+}

@@ -1,0 +1,48 @@
+//! Removal of the leftovers of ended machines and killed commands.
+
+use patchbay_types::failure::Failure;
+
+use super::attachments::recorded;
+use crate::hotplug::{LockedSandbox, collect};
+use crate::mirror;
+use crate::netns::Netns;
+use crate::sandbox::{self, CardRecord, Lookup, Sandbox};
+
+/// Removes the state of machines that have ended, the cards that killed commands have left, and
+/// redirections to cards that are gone. Goes on after a failure, and returns the first one.
+///
+/// # Errors
+/// Folders that can't be read; failures of QEMU and the host's kernel.
+pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
+    collect(&lookup.run_dir);
+    let mut first = Ok(());
+    for sandbox in sandbox::all(lookup)? {
+        let cleaned = finish_left(&sandbox).and(cut_strays(&sandbox));
+        let context = || format!("could not clean up after sandbox {}", sandbox.id);
+        first = first.and(cleaned.map_err(|failure| failure.context(context())));
+    }
+    first
+}
+
+/// Finishes what killed commands have begun. The monitor of other machines is not needed.
+fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
+    if recorded(sandbox)?.iter().any(CardRecord::is_left) {
+        LockedSandbox::begin(sandbox)?;
+    }
+    Ok(())
+}
+
+/// Removes redirections to cards that are gone, which swallow the frames of their links.
+fn cut_strays(sandbox: &Sandbox) -> Result<(), Failure> {
+    let Ok(netns) = Netns::open_or_current(sandbox.netns.as_deref()) else {
+        // The links are gone with it.
+        return Ok(());
+    };
+    for link in mirror::cut_strays(&netns)? {
+        tracing::warn!(
+            "removed the redirection of the link with index {link} in the network namespace of sandbox {}",
+            sandbox.id
+        );
+    }
+    Ok(())
+}
