@@ -1,5 +1,6 @@
 //! Thin wrappers that open private parsers to the fuzz targets.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -63,6 +64,12 @@ pub fn neighbors_to_add(file: &Path) -> Result<(Vec<Neighbor>, Value), Failure> 
 /// Reads the document of `del-neighbor`.
 pub fn neighbors_to_delete(file: &Path) -> Result<Vec<NeighborPattern>, Failure> {
     neighbor::to_delete(file)
+}
+
+/// Parses the environment and the standard input of the CNI plugin. Returns the result of ADD, or the
+/// document of the error.
+pub fn cni(variable: &dyn Fn(&str) -> Option<OsString>, input: &[u8]) -> Result<String, String> {
+    crate::cni::parse(variable, input)
 }
 
 /// Looks up `wanted` in the contents of `/etc/hosts` and `/etc/services`.

@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use patchbay_host::sandbox::{DEFAULT_RUN_DIR, json_if_exists};
+use patchbay_host::interrupt::Interrupt;
+use patchbay_host::sandbox::{DEFAULT_RUN_DIR, Lookup, json_if_exists};
+use patchbay_types::QueuePairs;
 use patchbay_types::failure::Failure;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 /// Contents of the file; each member is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -13,6 +16,12 @@ use serde::Deserialize;
 pub(crate) struct HostFile {
     /// Run directory.
     run_dir: Option<PathBuf>,
+    /// Roots of Kata's run directories.
+    #[serde(default)]
+    kata_roots: Vec<PathBuf>,
+    /// Maximum number of queue pairs that the plugin accepts.
+    #[serde(default, deserialize_with = "queues")]
+    pub(crate) max_queues: Option<QueuePairs>,
     /// QEMU that the wrapper runs.
     pub(crate) qemu: Option<PathBuf>,
     /// Number of root ports that the wrapper adds.
@@ -32,10 +41,29 @@ impl HostFile {
         Ok(json_if_exists(path)?.unwrap_or_default())
     }
 
+    /// Returns the places to look for sandboxes; the environment takes precedence.
+    pub(crate) fn lookup(&self, interrupt: Interrupt) -> Lookup {
+        let roots = std::env::var_os("PATCHBAY_KATA_ROOTS");
+        let roots = roots.map(|roots| std::env::split_paths(&roots).collect());
+        Lookup {
+            run_dir: self.run_dir(),
+            kata_roots: roots.unwrap_or_else(|| self.kata_roots.clone()),
+            machine: None,
+            interrupt,
+        }
+    }
+
     /// Returns the run directory; the environment takes precedence.
     pub(crate) fn run_dir(&self) -> PathBuf {
         let variable = std::env::var_os("PATCHBAY_RUN_DIR").map(PathBuf::from);
         let configured = variable.or_else(|| self.run_dir.clone());
         configured.unwrap_or_else(|| DEFAULT_RUN_DIR.into())
     }
+}
+
+fn queues<'de, D: Deserializer<'de>>(from: D) -> Result<Option<QueuePairs>, D::Error> {
+    let pairs = Option::<u64>::deserialize(from)?;
+    pairs
+        .map(|pairs| QueuePairs::try_from(pairs).map_err(D::Error::custom))
+        .transpose()
 }

@@ -1,7 +1,8 @@
 //! The `patchbay` command: arguments, JSON documents, commands and output on top of
-//! `patchbay-host`. Under another name the same program is the wrapper of QEMU.
+//! `patchbay-host`. Under other names the same program is a CNI plugin and a wrapper of QEMU.
 
 mod args;
+mod cni;
 mod commands;
 mod events;
 #[cfg(feature = "fuzzing")]
@@ -24,8 +25,10 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     let name = line.first().and_then(|path| Path::new(path).file_name());
-    match name.and_then(OsStr::to_str) {
-        Some(qemu_wrapper::NAME) => qemu_wrapper::run(&line[1..]),
+    match (name.and_then(OsStr::to_str), &line[..]) {
+        (Some(qemu_wrapper::NAME), [_, words @ ..]) => qemu_wrapper::run(words),
+        (Some(cni::NAME), _) => cni::run(),
+        (_, [_, word]) if word == "cni" => cni::run(),
         _ => command(&line),
     }
 }

@@ -3,6 +3,7 @@
 //! `fuzz_targets/any.rs` calls them under libFuzzer; `tests/replay.rs` calls them with every file of the
 //! corpus under a stable toolchain.
 
+mod cni;
 mod conntrack_decode;
 mod conntrack_words;
 mod exec_frames;
@@ -35,6 +36,7 @@ macro_rules! targets {
 }
 
 targets![
+    cni,
     conntrack_decode,
     conntrack_words,
     exec_frames,

@@ -1,5 +1,6 @@
 //! Command-line arguments.
 
+mod cni;
 mod connections;
 mod native;
 mod trailing;
@@ -16,6 +17,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, InvalidValue};
 
 use crate::signals::Signals;
+pub(crate) use cni::{CniCommand, InstallArgs};
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
     DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
@@ -93,10 +95,10 @@ impl GlobalArgs {
         }
     }
 
-    /// Finds the sandbox that `arg` names.
-    pub(crate) fn find_any(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+    /// Returns the places to look for sandboxes.
+    pub(crate) fn lookup(&self) -> Lookup {
         let machine = self.qmp.clone().zip(self.agent.clone());
-        let lookup = Lookup {
+        Lookup {
             run_dir: self.run_dir.clone(),
             kata_roots: self.kata_roots.clone(),
             machine: machine.map(|(qmp, agent)| MachineAccess {
@@ -105,8 +107,12 @@ impl GlobalArgs {
                 netns: self.netns.clone(),
             }),
             interrupt: self.signals.interrupt.clone(),
-        };
-        let mut sandbox = sandbox::find(&lookup, &arg.id)?;
+        }
+    }
+
+    /// Finds the sandbox that `arg` names.
+    pub(crate) fn find_any(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+        let mut sandbox = sandbox::find(&self.lookup(), &arg.id)?;
         if let Some(netns) = &self.netns {
             sandbox.netns = Some(sandbox::netns_path(netns));
         }
@@ -156,6 +162,11 @@ pub(crate) enum PatchbayCommand {
     Sysctl(SysctlCommand),
     /// Check whether hot-plug works for a sandbox and explain what is missing
     Doctor(DoctorArgs),
+    /// Remove what ended machines and killed commands have left on this host
+    Gc,
+    /// Install the CNI plugin patchbay-cni; without a command, run as the plugin
+    #[command(subcommand)]
+    Cni(CniCommand),
     /// Print a shell completion script
     Completions {
         /// Shell to complete for

@@ -1,6 +1,7 @@
 //! Commands: each returns the text for standard output or a failure.
 
 mod cards;
+mod cni;
 mod connections;
 mod conntrack;
 mod doctor;
@@ -38,6 +39,8 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Conntrack(command) => silent_or(conntrack::run(global, command)),
         PatchbayCommand::Sysctl(command) => silent_or(sysctl::run(global, command)),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
+        PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
+        PatchbayCommand::Cni(command) => silent_or(cni::run(command)),
         PatchbayCommand::Completions { shell } => Outcome::succeeded(manual::completions(*shell)),
         PatchbayCommand::Man { dir } => silent_or(manual::write_pages(dir)),
     }
