@@ -18,7 +18,7 @@ export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
-.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 image-debian clean \
+.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
   setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
@@ -27,8 +27,15 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 image-debian ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image-6.12 image-debian cni-driver ## Everything: lint, unit, network namespaces, QEMU guests
 	cargo nextest run --workspace --locked
+
+cni-driver: target/cni-driver ## The program that runs CNI plugins through libcni, for the tests
+
+# From Debian's packages, without a network.
+target/cni-driver: tests/cni-driver/main.go | setup-test
+	cd tests/cni-driver && GO111MODULE=off GOPATH=/usr/share/gocode GOFLAGS=-buildvcs=false \
+	  go build -o $(CURDIR)/$@ .
 
 soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200), to find leaks
 	cargo run --quiet --locked -p patchbay-tests --example soak

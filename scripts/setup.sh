@@ -83,7 +83,13 @@ setup_lint() {
 
 setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
-  apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev
+  apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go
+  # GNU time, which a shell's keyword hides.
+  [ -x /usr/bin/time ] || apt_install time
+  # Have no program in PATH: CNI plugins, and the library that runs them.
+  [ -x /usr/lib/cni/bridge ] || apt_install containernetworking-plugins
+  [ -d /usr/share/gocode/src/github.com/containernetworking/cni/libcni ] ||
+    apt_install golang-github-appc-cni-dev
   have cargo-nextest || cargo_install cargo-nextest
 }
 

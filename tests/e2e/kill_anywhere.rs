@@ -25,8 +25,8 @@ fn card() -> Card {
 /// State outside the guest: devices, backends, character devices and descriptors of QEMU, links of the
 /// host, and the journal.
 #[derive(Debug, PartialEq, Eq)]
-struct Outside {
-    devices: Vec<String>,
+pub(crate) struct Outside {
+    pub(crate) devices: Vec<String>,
     backends: usize,
     chardevs: usize,
     descriptors: usize,
@@ -37,7 +37,7 @@ struct Outside {
 }
 
 impl Outside {
-    fn of(guest: &Guest) -> Self {
+    pub(crate) fn of(guest: &Guest) -> Self {
         let mut monitor = guest.monitor();
         let chardevs = monitor.run("query-chardev", json!({}));
         Self {
@@ -72,7 +72,7 @@ fn filters(guest: &Guest) -> String {
 }
 
 /// Kills a command at each point; `converge` runs the next command and asserts the state.
-fn sweep(
+pub(crate) fn sweep(
     rng: &RefCell<Rng>,
     (command, input): (&Command, &str),
     prepare: impl Fn(),

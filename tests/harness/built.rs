@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use crate::run;
 
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Hash of the present sources.
 static SOURCE_STAMP: LazyLock<String> = LazyLock::new(|| {
