@@ -157,11 +157,12 @@ fn del_of_ended_machine_succeeds() {
     cni.run("del", &plugins, &pod).ok();
 }
 
-/// Ends QEMU and waits until its devices are gone.
+/// Ends QEMU and waits until its TAP is gone.
 fn kill_machine(guest: &Guest) {
     let pid = guest.registered()["pid"].to_string();
     run(Command::new("kill").args(["-9", &pid]), "").ok();
-    while fs::metadata(format!("/proc/{pid}/exe")).is_ok() {
+    let is_tap = |link: &String| link.starts_with("pbt");
+    while guest.netns().links().iter().any(is_tap) {
         thread::yield_now();
     }
 }
