@@ -237,3 +237,49 @@ impl<P: NetlinkProtocol> Transport<P> for Socket<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Flags, Rtnetlink};
+
+    const RTM_GETLINK: u16 = 18;
+    const LOOPBACK: u32 = 1;
+    const NO_LINK: u32 = 1 << 30;
+
+    fn get_link(index: u32) -> Batch<Rtnetlink> {
+        Batch::of(RTM_GETLINK, Flags::Plain, |body| {
+            body.raw(&[0; 4]);
+            for number in [index, 0, 0] {
+                body.raw(&number.to_ne_bytes());
+            }
+        })
+    }
+
+    /// `NLMSG_ERROR` with EPERM for the first request of a socket.
+    fn forged_refusal() -> Vec<u8> {
+        let mut message = vec![36, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        message.extend((-libc::EPERM).to_ne_bytes());
+        message.resize(36, 0);
+        message
+    }
+
+    #[test]
+    fn reply_of_another_sender_is_ignored() {
+        let mut socket = Socket::open(RecvBuffer::Small).unwrap();
+        let mut own = netlink_sys::SocketAddr::new(0, 0);
+        socket.inner.get_address(&mut own).unwrap();
+        let mut other = netlink_sys::Socket::new(Rtnetlink::PROTOCOL).unwrap();
+        other.bind_auto().unwrap();
+        other.send_to(&forged_refusal(), &own, 0).unwrap();
+        assert_eq!(socket.send(&get_link(LOOPBACK)).unwrap(), []);
+    }
+
+    #[test]
+    fn reply_to_an_older_request_is_ignored() {
+        let mut socket = Socket::open(RecvBuffer::Small).unwrap();
+        let older = get_link(NO_LINK).encode(&(0..1), 77, ACK);
+        socket.send_bytes(&older).unwrap();
+        assert_eq!(socket.send(&get_link(LOOPBACK)).unwrap(), []);
+    }
+}

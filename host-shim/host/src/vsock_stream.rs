@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, getsockopt, setsockopt,
-    socket,
+    AddressFamily, SockFlag, SockType, UnixAddr, VsockAddr, bind, connect as connect_to,
+    getsockopt, setsockopt, socket,
 };
 use nix::sys::time::TimeVal;
 use patchbay_types::endpoint::Endpoint;
-use vsock::VsockStream;
+use vsock::{VMADDR_CID_ANY, VsockStream};
 
 /// Connected stream.
 #[derive(Debug)]
@@ -43,9 +43,7 @@ impl From<Stream> for OwnedFd {
 /// `NotConnected` if the proxy of hybrid vsock is dead.
 pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
     match endpoint {
-        Endpoint::Vsock { cid, port } => {
-            VsockStream::connect_with_cid_port(*cid, *port).map(Stream::Vsock)
-        }
+        Endpoint::Vsock { cid, port } => vsock_from_privileged_port(*cid, *port).map(Stream::Vsock),
         Endpoint::Unix(path) => unix(path, timeout).map(Stream::Unix),
         Endpoint::Hybrid { path, port } => {
             let stream = unix(path, timeout).map_err(|error| match error.kind() {
@@ -77,6 +75,29 @@ pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         }
     }
 }
+
+/// Connects from a port below 1024, which only a privileged process of this host can bind: to the guest
+/// every process of the host has the same CID. Without the privilege the kernel chooses a port.
+fn vsock_from_privileged_port(cid: u32, port: u32) -> io::Result<VsockStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+    // Another order in each process, so that a port isn't reused while the guest still closes it.
+    let offset = std::process::id();
+    let ports = (0..PRIVILEGED_PORTS).map(|step| FIRST_SOURCE + (step + offset) % PRIVILEGED_PORTS);
+    for source in ports {
+        let bound = bind(socket.as_raw_fd(), &VsockAddr::new(VMADDR_CID_ANY, source));
+        if bound != Err(Errno::EADDRINUSE) {
+            break;
+        }
+    }
+    connect_to(socket.as_raw_fd(), &VsockAddr::new(cid, port))?;
+    Ok(socket.into())
+}
+
+/// First of the source ports; lower ones are left to servers on the host.
+const FIRST_SOURCE: u32 = 512;
+/// Number of source ports, up to 1023.
+const PRIVILEGED_PORTS: u32 = 512;
 
 fn dead_proxy(state: &str) -> io::Error {
     let message = format!(

@@ -4,16 +4,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::vsock::VsockAddr;
 use futures::stream;
 use slog::{Logger, warn};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task;
-use tokio_vsock::{VMADDR_CID_HOST, VsockStream};
+use tokio_vsock::VsockStream;
 use ttrpc::r#async::transport::{Listener, Socket};
 
 use super::Error;
 use super::connection::LimitedConnection;
+use super::host_port::HostPort;
 use super::vsock::{self, VsockAcceptor};
 use crate::listeners::Listeners;
 
@@ -45,17 +47,17 @@ impl Bound {
         })
     }
 
-    /// Accepts the next connection; the inner error is the CID of a peer other than the host.
-    async fn accept(&self) -> io::Result<Result<Accepted, u32>> {
+    /// Accepts the next connection; the inner error is the address of a peer other than the host.
+    async fn accept(&self, host: HostPort) -> io::Result<Result<Accepted, VsockAddr>> {
         match self {
             Bound::Unix(listener) => Ok(Ok(Accepted::Unix(listener.accept().await?.0))),
             Bound::Vsock(listeners) => {
                 let (stream, peer) = vsock::accept_any(listeners).await?;
-                if peer.cid() == VMADDR_CID_HOST {
+                if host.is(peer) {
                     return VsockStream::new(stream).map(|stream| Ok(Accepted::Vsock(stream)));
                 }
                 // A container in this guest reaches the port over loopback, with another CID.
-                Ok(Err(peer.cid()))
+                Ok(Err(peer))
             }
         }
     }
@@ -69,15 +71,17 @@ enum Accepted {
 /// Accepts the host's connections up to the limit and rejects all others.
 struct Acceptor {
     bound: Bound,
+    host: HostPort,
     slots: Arc<Semaphore>,
     log: Logger,
     rejects: RejectLog,
 }
 
 impl Acceptor {
-    fn new(bound: Bound, limit: usize, log: &Logger) -> Self {
+    fn new(bound: Bound, host: HostPort, limit: usize, log: &Logger) -> Self {
         Self {
             bound,
+            host,
             slots: Arc::new(Semaphore::new(limit)),
             log: log.clone(),
             rejects: RejectLog::default(),
@@ -86,10 +90,10 @@ impl Acceptor {
 
     async fn next(&mut self) -> io::Result<Socket> {
         loop {
-            let accepted = match self.bound.accept().await? {
+            let accepted = match self.bound.accept(self.host).await? {
                 Ok(accepted) => accepted,
-                Err(cid) => {
-                    self.reject("not from the host", Some(cid)).await;
+                Err(peer) => {
+                    self.reject("not from the host", Some(peer)).await;
                     continue;
                 }
             };
@@ -104,9 +108,11 @@ impl Acceptor {
         }
     }
 
-    async fn reject(&mut self, why: &'static str, cid: Option<u32>) {
+    async fn reject(&mut self, why: &'static str, peer: Option<VsockAddr>) {
         if let Some(refused) = self.rejects.count(Instant::now()) {
-            warn!(self.log, "connection refused"; "why" => why, "cid" => cid, "refused" => refused);
+            let (cid, port) = peer.map(|peer| (peer.cid(), peer.port())).unzip();
+            warn!(self.log, "connection refused"; "why" => why, "cid" => cid, "port" => port,
+                "refused" => refused);
         }
         // Without this a backlog full of strangers is drained before any request of the host.
         task::yield_now().await;
@@ -146,10 +152,11 @@ pub(super) async fn idle(slots: &Semaphore, interval: Duration) {
 /// Returns ttrpc's stream of connections, which never ends, and the slots of the connections.
 pub(super) fn listener(
     listeners: Listeners,
+    host: HostPort,
     log: &Logger,
 ) -> Result<(Listener, Arc<Semaphore>), Error> {
     let bound = Bound::new(listeners).map_err(Error::Register)?;
-    let acceptor = Acceptor::new(bound, MAX_CONNECTIONS, log);
+    let acceptor = Acceptor::new(bound, host, MAX_CONNECTIONS, log);
     let slots = Arc::clone(&acceptor.slots);
     let connections = stream::unfold(acceptor, |mut acceptor| async move {
         let socket = acceptor.next().await;
@@ -189,7 +196,7 @@ mod tests {
             let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
             let bound = Bound::new(Listeners::Unix(listener)).unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
-            let mut acceptor = Acceptor::new(bound, 2, &log);
+            let mut acceptor = Acceptor::new(bound, HostPort::Any, 2, &log);
             let _first = UnixStream::connect(&path).await.unwrap();
             let _second = UnixStream::connect(&path).await.unwrap();
             let first = acceptor.next().await.unwrap();

@@ -4,6 +4,7 @@ mod chunks;
 mod connection;
 mod conntrack;
 mod handlers;
+mod host_port;
 mod ipvs;
 mod ipvs_servers;
 mod listen;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use handlers::MAX_REQUESTS;
+use host_port::HostPort;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info};
@@ -27,6 +29,9 @@ pub enum Error {
     /// A listening socket can't be registered with the runtime.
     #[error("could not wait for connections")]
     Register(#[source] std::io::Error),
+    /// `/proc/cmdline` can't be read.
+    #[error("could not read the kernel's command line")]
+    CommandLine(#[source] std::io::Error),
     /// ttrpc failed to start.
     #[error("could not start the server")]
     Start(#[source] ttrpc::Error),
@@ -75,7 +80,8 @@ async fn serve(agent: AgentServer, listeners: Listeners) -> Result<(), Error> {
         log,
     } = agent;
     let addresses = listeners.to_string();
-    let (listener, slots) = listen::listener(listeners, &log)?;
+    let host = HostPort::of_kernel().map_err(Error::CommandLine)?;
+    let (listener, slots) = listen::listener(listeners, host, &log)?;
     let kernel = kernel_release();
     let handlers = Arc::new(handlers::Handlers::new(netcfg, namespaces, log.clone()));
     let mut server = Server::new()

@@ -42,6 +42,9 @@ const KERNEL_CMDLINE: &str =
 const KERNEL_CMDLINE_EMULATED: &str =
     " nokaslr mitigations=off cryptomgr.notests tsc=reliable no_timer_check";
 
+/// The proxy of hybrid vsock chooses the host's ports, and the folder of its socket is the user's alone.
+const ANY_HOST_PORT: &str = " patchbay.host_port=any";
+
 const MACHINE_PROPERTIES: &str = "memory-backend=mem,usb=off";
 
 /// One thread for all vCPUs, which boots as fast. With one thread each, in about one of sixty guests on
@@ -80,7 +83,12 @@ impl QemuCommand<'_> {
         list.option("-object", memory);
         list.option("-kernel", self.kernel);
         list.option("-initrd", self.initrd);
-        list.option("-append", format!("{KERNEL_CMDLINE}{emulated_cmdline}"));
+        let host_port = match self.agent {
+            Endpoint::Vsock { .. } => "",
+            _ => ANY_HOST_PORT,
+        };
+        let append = format!("{KERNEL_CMDLINE}{emulated_cmdline}{host_port}");
+        list.option("-append", append);
         list.option("-chardev", self.with_file("file,id=console,path=", CONSOLE));
         list.option("-serial", "chardev:console");
         let mut qmp = self.with_file("unix:", QMP);
@@ -208,6 +216,7 @@ mod tests {
             "-device pcie-root-port,id=rp2,bus=pcie.0,addr=0x2,chassis=2",
             "-device vhost-user-vsock-pci,chardev=vsock,id=vsock,bus=pcie.0,addr=0x1e",
             "nokaslr mitigations=off",
+            " patchbay.host_port=any",
         ] {
             assert!(line.contains(part), "{part} is missing in {line}");
         }
@@ -235,6 +244,7 @@ mod tests {
         let line = line("q35", Accel::Kvm, "vsock://77:1061");
         assert!(line.contains("-device vhost-vsock-pci,guest-cid=77,"));
         assert!(!line.contains("chardev=vsock"), "{line}");
+        assert!(!line.contains("host_port"), "{line}");
     }
 
     #[test]
