@@ -1,6 +1,7 @@
 //! Desired configuration of a card, and observed state of an interface.
 
 use std::collections::HashSet;
+use std::net::Ipv6Addr;
 
 use super::{
     FieldError, IfName, InterfaceAddress, InvalidValue, LinkName, MAX_CARD_NEIGHBORS, MacAddr, Mtu,
@@ -76,10 +77,16 @@ impl LinkSpec {
     /// Checks the fields against each other.
     ///
     /// # Errors
-    /// A repeated address, more than 128 of them, or an IPv6 address with an MTU below 1280.
+    /// A repeated address, more than 128 of them, the IPv6 address of the loopback, or an IPv6 address with an MTU
+    /// below 1280.
     /// `addresses` is the name of that field in the input, for the message.
     pub fn new(parts: LinkFields, addresses: &str) -> Result<Self, FieldError> {
         check(&parts.addresses, Some(parts.mtu), addresses)?;
+        let is_loopback = |address: &InterfaceAddress| address.ip() == Ipv6Addr::LOCALHOST;
+        if let Some(index) = parts.addresses.iter().position(is_loopback) {
+            let invalid = InvalidValue::new(&"::1", "only the loopback can have this address");
+            return Err(invalid.in_field(format!("{addresses}[{index}]")));
+        }
         Ok(Self {
             parts,
             duplicates: DadPolicy::Skip,
@@ -370,6 +377,15 @@ mod tests {
         let error = spec(1279, &[("10.0.0.1", 24), ("fd00::1", 64)]).unwrap_err();
         assert_eq!(error.field(), "IPAddresses[1]");
         assert!(error.to_string().contains("at least 1280"), "{error}");
+    }
+
+    #[test]
+    fn link_with_address_of_loopback_is_refused() {
+        let error = spec(1500, &[("127.0.0.1", 8), ("::1", 128)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "IPAddresses[1] '::1' is not allowed: only the loopback can have this address"
+        );
     }
 
     #[test]
