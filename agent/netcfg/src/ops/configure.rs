@@ -13,7 +13,7 @@ use super::step::set_link;
 use super::{Error, Sockets, neighbors, queues, rename::rename};
 use crate::device::Sysfs;
 use crate::rtnl::address::{self, LinkAddress, Origin};
-use crate::rtnl::link::{self, Link, SetLink};
+use crate::rtnl::link::{self, Link, Reach, SetLink};
 
 /// Time for undoing a new name, while another program keeps setting the link up.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,7 +94,7 @@ impl Change {
     ) -> Result<Self, Error> {
         let from = LinkSettings::from(link);
         let mtu = request.mtu().map_or(link.mtu, |mtu| mtu.get().into());
-        if link.loopback && mtu != link.mtu {
+        if link.reach == Reach::Loopback && mtu != link.mtu {
             return Err(Error::LoopbackMtu(link.mtu));
         }
         let before = if request.addresses().is_some() || mtu < Mtu::IPV6_MIN.get().into() {

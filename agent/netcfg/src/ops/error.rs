@@ -207,6 +207,9 @@ pub enum Error {
     /// No static neighbor matches a pattern.
     #[error("no static neighbor in the guest matches {0}")]
     NoNeighbor(Box<NeighborPattern>),
+    /// A link without neighbors.
+    #[error("device '{0}' has no neighbors: it is a loopback or point-to-point")]
+    NoNeighbors(LinkName),
     /// The kernel accepted a neighbor, and has removed it.
     #[error("the guest has removed the neighbor {0} again: is its interface up?")]
     NeighborLost(NeighborAddress),
@@ -308,6 +311,7 @@ impl From<Error> for Failure {
             Error::TooManyRoutes(_) | Error::TooManyNeighbors(_) => of(Kind::Unsupported),
             Error::NeighborExists { .. } => of(Kind::Exists).with_field("lladdr"),
             Error::NoNeighbor(_) => of(Kind::NotFound).with_field("ip"),
+            Error::NoNeighbors(_) => of(Kind::Invalid).with_field("device"),
             Error::NeighborLost(_) => of(Kind::Kernel),
             Error::At { index, inner } => {
                 let failure = Failure::from(*inner);

@@ -13,7 +13,8 @@ use patchbay_types::{
 
 use super::step::send_ignoring;
 use super::{ConfigAction, Error, Sockets};
-use crate::rtnl::{link, neighbor};
+use crate::rtnl::link::{self, Link, Reach};
+use crate::rtnl::neighbor;
 use patchbay_netlink::{Batch, KernelError};
 
 /// Lists the static entries.
@@ -29,7 +30,7 @@ pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Neighbor>, Error> {
 /// error.
 pub(super) fn add(sockets: &mut Sockets, neighbors: &[Neighbor]) -> Result<(), Error> {
     let links = link::list(&mut sockets.route)?.into_iter();
-    let links: HashMap<LinkName, u32> = links.map(|link| (link.name, link.index)).collect();
+    let links: HashMap<LinkName, Link> = links.map(|link| (link.name.clone(), link)).collect();
     let existing = by_address(neighbor::list(&mut sockets.route)?);
     let mut additions = Vec::new();
     for (at, wanted) in neighbors.iter().enumerate() {
@@ -37,9 +38,13 @@ pub(super) fn add(sockets: &mut Sockets, neighbors: &[Neighbor]) -> Result<(), E
             index: at,
             inner: inner.into(),
         };
-        let index = links.get(&wanted.device);
-        let index = index.ok_or_else(|| at(Error::NoDevice(wanted.device.clone())))?;
-        match existing.get(&(*index, wanted.ip)) {
+        let link = links.get(&wanted.device);
+        let link = link.ok_or_else(|| at(Error::NoDevice(wanted.device.clone())))?;
+        // The kernel would add an IPv4 entry with the address 0.0.0.0.
+        if link.reach != Reach::Neighbors {
+            return Err(at(Error::NoNeighbors(wanted.device.clone())));
+        }
+        match existing.get(&(link.index, wanted.ip)) {
             Some(lladdr) if *lladdr == wanted.lladdr => {}
             Some(lladdr) => {
                 return Err(at(Error::NeighborExists {
@@ -47,7 +52,7 @@ pub(super) fn add(sockets: &mut Sockets, neighbors: &[Neighbor]) -> Result<(), E
                     found: *lladdr,
                 }));
             }
-            None => additions.push(with_device(wanted, *index)),
+            None => additions.push(with_device(wanted, link.index)),
         }
     }
     apply(sockets, &[], &additions)

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use libc::{
-    IFA_ADDRESS, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_LABEL, IFA_LOCAL, RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
+    IFA_ADDRESS, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_LABEL, IFA_LOCAL, RT_SCOPE_HOST,
+    RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use patchbay_types::ipvs::Family;
 use patchbay_types::{DadPolicy, InterfaceAddress, PrefixRoute};
@@ -209,7 +209,8 @@ impl LinkAddress {
 }
 
 /// Appends a request that adds an address to link `index`, with patchbay's tag. IPv4 addresses get
-/// the broadcast address of their network, as with `ip addr add ... brd +`.
+/// the broadcast address of their network, as with `ip addr add ... brd +`. The addresses of one network need
+/// the same scope, and that of 127.0.0.1/8 on the loopback is host.
 pub fn add(
     batch: &mut Batch<Rtnetlink>,
     index: u32,
@@ -219,7 +220,11 @@ pub fn add(
 ) {
     let (ip, prefix) = (address.ip(), address.prefix());
     batch.push(RTM_NEWADDR, Flags::Create, |body| {
-        body.raw(&[family(ip), prefix, 0, 0]);
+        let scope = match ip {
+            IpAddr::V4(v4) if v4.is_loopback() => RT_SCOPE_HOST,
+            _ => RT_SCOPE_UNIVERSE,
+        };
+        body.raw(&[family(ip), prefix, 0, scope]);
         body.raw(&index.to_ne_bytes());
         put_ip(body, IFA_LOCAL, ip);
         put_ip(body, IFA_ADDRESS, ip);

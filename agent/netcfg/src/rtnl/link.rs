@@ -26,6 +26,7 @@ const PROMOTE_SECONDARIES: u16 = 20;
 mod iff {
     pub(super) const UP: u32 = 1;
     pub(super) const LOOPBACK: u32 = 1 << 3;
+    pub(super) const POINTOPOINT: u32 = 1 << 4;
     pub(super) const NOARP: u32 = 1 << 7;
     pub(super) const LOWER_UP: u32 = 1 << 16;
 }
@@ -47,10 +48,21 @@ pub struct Link {
     pub carrier: bool,
     /// `IFF_NOARP`.
     pub arp: Arp,
-    /// `IFF_LOOPBACK`.
-    pub loopback: bool,
+    /// Hosts on the link.
+    pub reach: Reach,
     /// Effect of removing an IPv4 address on its secondaries; `None` if the link has no IPv4.
     pub secondaries: Option<Secondaries>,
+}
+
+/// Hosts on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// None (`IFF_LOOPBACK`).
+    Loopback,
+    /// One, without an address of the link layer (`IFF_POINTOPOINT`).
+    PointToPoint,
+    /// Any number.
+    Neighbors,
 }
 
 /// Effect of removing an IPv4 address on the later ones of its network (`promote_secondaries`).
@@ -81,7 +93,11 @@ impl Link {
             } else {
                 Arp::On
             },
-            loopback: flags & iff::LOOPBACK != 0,
+            reach: match flags {
+                flags if flags & iff::LOOPBACK != 0 => Reach::Loopback,
+                flags if flags & iff::POINTOPOINT != 0 => Reach::PointToPoint,
+                _ => Reach::Neighbors,
+            },
             secondaries: None,
         };
         for attribute in attrs {

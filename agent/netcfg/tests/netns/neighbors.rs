@@ -130,6 +130,26 @@ fn add_that_fails_rolls_back() {
         (failure.kind(), failure.field()),
         (Kind::NotFound, Some("[0].device"))
     );
+    ip("link set lo up");
+    ip("tuntap add tun1 mode tun");
+    ip("link set tun1 up");
+    for (address, device) in [
+        ("127.0.0.9", "lo"),
+        ("172.16.0.7", "lo"),
+        ("fd00::7", "lo"),
+        ("172.16.0.7", "tun1"),
+    ] {
+        let refused = [entries[1].clone(), neighbor(address, 7, device)];
+        let failure = add(&netcfg, &refused).unwrap_err();
+        let message =
+            format!("device '{device}' has no neighbors: it is a loopback or point-to-point");
+        assert_eq!(failure.to_string(), message);
+        assert_eq!(
+            (failure.kind(), failure.field()),
+            (Kind::Invalid, Some("[1].device"))
+        );
+        assert_eq!(shown(), before);
+    }
     // Below an MTU of 1280 the kernel has no IPv6 on the link, and refuses its neighbors.
     ip("link set eth2 mtu 1000");
     let failure = add(

@@ -208,6 +208,12 @@ fn update_loopback_keeps_its_addresses_and_mtu() {
     assert_eq!(addresses_of("lo"), with_kernels);
     update(&netcfg, &change("lo", &["127.0.0.1/8", "::1/128"], None)).unwrap();
     assert_eq!(show(), before);
+    update(&netcfg, &change("lo", &["127.0.0.53/8"], None)).unwrap();
+    let listed = ip("-o addr show dev lo");
+    assert!(
+        listed.contains("127.0.0.53/8 brd 127.255.255.255 scope host"),
+        "{listed}"
+    );
     update(&netcfg, &change("lo", &[], None)).unwrap();
     assert_eq!(show(), before);
     for (addresses, mtu, field) in [
