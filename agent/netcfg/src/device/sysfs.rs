@@ -39,7 +39,8 @@ impl Sysfs {
             .trim()
             .parse()
             .ok()?;
-        (current == index).then(|| device_path(target.to_str()?))?
+        // The name at its end can have any bytes.
+        (current == index).then(|| device_path(&target.to_string_lossy()))?
     }
 
     /// Locates the cards at these paths.
@@ -169,6 +170,26 @@ mod tests {
         assert_eq!(place(None, None, &[]), Place::NoDriver);
         let vfio = Place::OtherDriver("vfio-pci".to_owned());
         assert_eq!(place(Some("vfio-pci"), None, &[]), vfio);
+    }
+
+    #[test]
+    fn path_of_link_with_any_name_is_found() {
+        use std::os::unix::fs::symlink;
+        let (dir, sysfs) = sysfs(None, None, &[]);
+        let class = dir.path().join("class/net");
+        fs::create_dir_all(&class).unwrap();
+        for (index, bytes) in (1..).zip([&b"eth0"[..], b"wg=0", b"-x\"", b"eth\xff", b"\xc3"]) {
+            let name = OsStr::from_bytes(bytes);
+            let link =
+                Path::new("devices/pci0000:00/0000:00:01.0/0000:01:00.0/virtio0/net").join(name);
+            fs::create_dir_all(dir.path().join(&link)).unwrap();
+            fs::write(dir.path().join(&link).join("ifindex"), index.to_string()).unwrap();
+            symlink(Path::new("../..").join(link), class.join(name)).unwrap();
+            let name = LinkName::try_from(bytes).unwrap();
+            let path = sysfs.path_of(&name, index).map(|path| path.to_string());
+            assert_eq!(path.as_deref(), Some("01.0/00"), "{name}");
+            assert_eq!(sysfs.path_of(&name, 9), None);
+        }
     }
 
     fn path_text(target: &str) -> Option<String> {
