@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use patchbay_types::{
-    CardTreatment, LinkChange, Neighbor, NeighborPattern, NetworkManager, Owner, PciPath, Place,
-    RouteMtu, RouteRequest, RouteSpec, SlotPower,
+    CardTreatment, GuestNetns, LinkChange, Neighbor, NeighborPattern, NetworkManager, Owner,
+    PciPath, Place, RouteMtu, RouteRequest, RouteSpec, SlotPower,
 };
 use patchbay_wire::convert;
 use patchbay_wire::proto::{agent, ipvs};
@@ -194,7 +194,7 @@ fn added() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Messages about the connections of IPVS servers, by name.
+/// Messages about other namespaces and the connections of IPVS servers, by name.
 fn connections() -> Vec<(&'static str, Vec<u8>)> {
     let peer = |address: &[u8], port| ipvs::Peer {
         address: address.to_vec(),
@@ -234,7 +234,17 @@ fn connections() -> Vec<(&'static str, Vec<u8>)> {
         last: true,
         ..Default::default()
     };
+    let netns = GuestNetns::Path("/run/netns/blue".into());
+    let entered = agent::EnterNetnsReply {
+        port: 1062,
+        ..Default::default()
+    };
     vec![
+        (
+            "EnterNetns.request",
+            bytes(&convert::enter_netns_request(&netns)),
+        ),
+        ("EnterNetns.reply", bytes(&entered)),
         ("Ipvs.CountConnections.request", bytes(&count)),
         ("Ipvs.CountConnections.reply", bytes(&counted)),
         ("Ipvs.EndConnections.request", bytes(&end)),
@@ -274,6 +284,13 @@ fn agent_decodes_recorded_requests() {
     assert_eq!(
         (released, release.wait_ms),
         ((path(), SlotPower::Off), 30_000)
+    );
+    let enter = |wire: &agent::EnterNetnsRequest| GuestNetns::try_from(wire);
+    replay(
+        RECORDED,
+        "EnterNetns.request",
+        enter,
+        convert::enter_netns_request,
     );
     let counted = convert::ipvs_servers::counted;
     replay(
