@@ -28,6 +28,7 @@ mod ipvs_differential;
 mod ipvs_files;
 mod ipvs_guest;
 mod ipvs_incumbent;
+mod ipvs_lists;
 mod ipvs_netns;
 mod ipvs_sysctl;
 mod ipvs_traffic;

@@ -20,7 +20,9 @@ mod consts;
 mod decode;
 mod dest;
 mod encode;
+mod lists;
 mod proc;
+mod proc_lists;
 mod sockopt;
 pub mod sysctl;
 
@@ -29,6 +31,7 @@ use patchbay_types::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceI
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Error, Generic, Transport, dump, get};
 
+pub use lists::Lists;
 pub use proc::{connections, count_rules};
 pub use sockopt::SockoptLists;
 #[cfg(feature = "fuzzing")]

@@ -9,12 +9,12 @@ use patchbay_types::ipvs::{Connection, Peer};
 
 /// Files of the calling thread's network namespace.
 const CONNECTIONS: &str = "/proc/thread-self/net/ip_vs_conn";
-const RULES: &str = "/proc/thread-self/net/ip_vs";
+pub(super) const RULES: &str = "/proc/thread-self/net/ip_vs";
 
-/// Maximum length of a row of connections; persistence engines add a few hundred bytes.
-const MAX_ROW_BYTES: u64 = 4096;
+/// Maximum length of a row; persistence engines add a few hundred bytes to one of a connection.
+pub(super) const MAX_ROW_BYTES: u64 = 4096;
 /// Lines above the first service.
-const HEADER_LINES: usize = 3;
+pub(super) const HEADER_LINES: usize = 3;
 
 /// Passes the rows of the connection table to `each`, until it breaks.
 pub fn connections(each: &mut dyn FnMut(Connection) -> ControlFlow<()>) -> io::Result<()> {
@@ -59,7 +59,8 @@ pub(crate) fn connection(row: &str) -> Option<Connection> {
     })
 }
 
-fn address(text: &str) -> Option<IpAddr> {
+/// Parses hexadecimal digits, for IPv6 with colons.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
         return text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }

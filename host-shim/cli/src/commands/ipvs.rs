@@ -137,7 +137,8 @@ impl Invocation<'_> {
             View::Table(view) => {
                 let detail = match view.format {
                     Format::Stats | Format::Rates => Detail::Full,
-                    _ => Detail::Rules,
+                    Format::Thresholds | Format::Persistence => Detail::Rules,
+                    Format::Rules | Format::Tunnels => Detail::Brief,
                 };
                 if view.service.is_none() && self.format == OutputFormat::Table {
                     let table = agent.ipvs_table(None, detail)?;
@@ -155,7 +156,11 @@ impl Invocation<'_> {
             View::Timeouts => ipvs::timeouts(agent.ipvs_status()?.timeouts),
             View::Daemons => ipvs::daemons(&agent.ipvs_status()?.daemons),
             View::Save(shown) => {
-                let table = agent.ipvs_table(None, Detail::Rules)?;
+                let detail = match self.save {
+                    SaveFormat::Ipvsadm => Detail::Brief,
+                    SaveFormat::Whole => Detail::Rules,
+                };
+                let table = agent.ipvs_table(None, detail)?;
                 ipvs::save(*shown, self.save, table, names)
             }
         })

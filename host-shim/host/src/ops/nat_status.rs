@@ -41,7 +41,7 @@ pub(super) fn missing(agent: &Agent) -> Result<Vec<Requirement>, Failure> {
     if !has_ipvs || !checks.iter().any(|(sysctl, _)| is_off(*sysctl)) {
         return Ok(Vec::new());
     }
-    let table = agent.ipvs_table(None, Detail::Rules)?;
+    let table = agent.ipvs_table(None, Detail::Brief)?;
     let servers = table.iter().flat_map(|service| &service.servers);
     let nat: Vec<IpAddr> = servers
         .filter(|listed| listed.server.forward == Forward::Masquerade)

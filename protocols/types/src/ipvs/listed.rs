@@ -42,9 +42,12 @@ pub struct ListedServer {
 /// Detail of a table. Counters take the kernel ten times as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Services and servers with their numbers of connections.
+    /// Services and servers with their numbers of connections. Thresholds and persistence templates are 0
+    /// where the kernel needs longer for them.
+    Brief,
+    /// All but counters and rates.
     Rules,
-    /// Counters and rates as well.
+    /// Everything.
     Full,
 }
 

@@ -74,9 +74,10 @@ pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequ
     wire::TableRequest {
         service: only.map(|id| pack(&id)).unwrap_or_default(),
         detail: match detail {
-            Detail::Rules => 0,
+            Detail::Brief | Detail::Rules => 0,
             Detail::Full => 1,
         },
+        brief: detail == Detail::Brief,
         max_layout: Bulk::Rows.layout(),
         ..wire::TableRequest::default()
     }
@@ -89,6 +90,7 @@ pub fn table_request(only: Option<ServiceId>, detail: Detail) -> wire::TableRequ
 pub fn table_filter(wire: &wire::TableRequest) -> Result<(Option<ServiceId>, Detail), FieldError> {
     let only = (!wire.service.is_empty()).then(|| unpack(&wire.service));
     let detail = match wire.detail {
+        0 if wire.brief => Detail::Brief,
         0 => Detail::Rules,
         1 => Detail::Full,
         number => {

@@ -23,7 +23,7 @@ use patchbay_types::ipvs::{
     Setting, Status, Table,
 };
 
-use crate::ipvs::{self, Ipvs, SockoptLists};
+use crate::ipvs::{self, Ipvs, Lists};
 use crate::modules::Modules;
 use crate::privilege::BindPrivilege;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
@@ -107,23 +107,18 @@ impl IpvsOps {
         each: &mut dyn FnMut(TableRowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
         let services = self.lock().services(only)?;
-        // Netlink serves as fallback.
-        let mut lists = match (detail, only) {
-            (Detail::Rules, None) => SockoptLists::open().ok(),
-            _ => None,
+        let mut lists = match only {
+            None => Lists::open(&services, detail),
+            Some(_) => Lists::None,
         };
         for ListedService { service, stats, .. } in &services {
-            let by_sockopt = lists.as_mut().and_then(|lists| lists.of(service.id));
-            let by_netlink = match by_sockopt {
+            let fast = lists.of(service.id);
+            let by_netlink = match fast {
                 Some(_) => Vec::new(),
                 None => self.lock().servers(service.id)?,
             };
-            let mut rows = std::iter::once(TableRowRef::Service(service, stats)).chain(
-                by_sockopt
-                    .unwrap_or(&by_netlink)
-                    .iter()
-                    .map(TableRowRef::Server),
-            );
+            let mut rows = std::iter::once(TableRowRef::Service(service, stats))
+                .chain(fast.unwrap_or(&by_netlink).iter().map(TableRowRef::Server));
             if rows.try_for_each(&mut *each).is_break() {
                 break;
             }
@@ -256,9 +251,9 @@ impl IpvsContext {
     fn table(&mut self) -> Result<Table, Error> {
         let mut table = Table::default();
         let services = self.services(None)?;
-        let mut lists = SockoptLists::open().ok();
+        let mut lists = Lists::open(&services, Detail::Rules);
         for ListedService { service, .. } in services {
-            if let Some(servers) = lists.as_mut().and_then(|lists| lists.of(service.id)) {
+            if let Some(servers) = lists.of(service.id) {
                 table.insert(service, servers);
             } else {
                 let servers = self.servers(service.id)?;
