@@ -19,7 +19,7 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
 .PHONY: help demo test bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
-  setup-run setup-lint setup-test setup-debian setup-fuzz
+  audit setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file size
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
 	scripts/check-words.sh
+
+audit: setup-lint ## Check Cargo.lock for known vulnerabilities (ADVISORY_DB=folder or archive, for use offline)
+	scripts/audit.sh $(ADVISORY_DB)
 
 # Host and guest use the same static build. The flag needs --target, since proc-macros can't be
 # static.
