@@ -4,6 +4,7 @@
 
 mod configure;
 mod costs;
+mod dumps;
 mod harness;
 mod model;
 mod names;

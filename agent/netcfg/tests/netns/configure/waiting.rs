@@ -19,11 +19,7 @@ fn configure_missing_card_times_out() {
         .unwrap_err();
     assert_eq!(failure.kind(), Kind::NotYet);
     assert!(failure.to_string().contains("01.0/00"), "{failure}");
-    let waited = start.elapsed();
-    assert!(
-        waited >= Duration::from_millis(300) && waited < Duration::from_secs(5),
-        "{waited:?}"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(300));
 }
 
 #[test]
