@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
@@ -20,13 +21,23 @@ pub(crate) fn netcfg_in_new_netns(sysfs: &Path) -> Netcfg {
     Netcfg::open(Sysfs::at(sysfs), EthtoolBackend::Auto, None).unwrap()
 }
 
-/// Like [`netcfg_in_new_netns`], with the veths `eth1` and `eth2`, which are up.
+/// Like [`netcfg_in_new_netns`], with the veths `eth1` and `eth2`, which are up. The kernel sets their
+/// operational state in the background, which must not differ between two snapshots of a test.
 pub(crate) fn netcfg_with_veths() -> Netcfg {
     let netcfg = netcfg_in_new_netns(Path::new("/sys"));
     for name in ["eth1", "eth2"] {
         ip(&format!("link add {name} type veth peer name {name}p"));
         ip(&format!("link set {name} up"));
         ip(&format!("link set {name}p up"));
+    }
+    let is_settled = |link: &Value| link["link_type"] == "loopback" || link["operstate"] == "UP";
+    while !ip_json("link show")
+        .as_array()
+        .unwrap()
+        .iter()
+        .all(is_settled)
+    {
+        thread::yield_now();
     }
     netcfg
 }
