@@ -1,4 +1,4 @@
-//! Stops a program at each of its steps by ptrace, to kill it there.
+//! Stops a program at each of its steps by ptrace, to kill it there, or to let the step fail.
 //!
 //! A step is a system call with an effect outside the process: sending on a socket, writing to a file,
 //! changing a folder or a network device.
@@ -7,8 +7,8 @@
 //! step of a program with several threads can't be addressed; it can only kill before a call, not
 //! after; and it doesn't filter by argument, such as the descriptor or the ioctl request.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+mod call;
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,11 +19,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use self::call::step;
 use crate::Done;
-use crate::raw_agent::method;
 
 /// Label of the step that requests a connection to the guest.
-const HANDSHAKE: &str = "handshake";
+pub const HANDSHAKE: &str = "handshake";
 
 /// A stop at a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,29 @@ pub fn signal_at(
         traced.resume();
     }
     (at, traced.end())
+}
+
+/// Runs a program in which the system call of one step fails: the kernel doesn't execute it. Returns the
+/// label of the step, `None` if the program exited before.
+pub fn fail_at(
+    command: &Command,
+    input: &str,
+    step: usize,
+    errno: Errno,
+) -> (Option<String>, Done) {
+    let mut traced = Traced::start(command, input);
+    let (mut begun, mut failed) = (0, None);
+    while let Some((stop, label)) = traced.next_step() {
+        if stop == Stop::Before {
+            if begun == step {
+                traced.fail_call(errno);
+                failed = Some(label);
+            }
+            begun += 1;
+        }
+        traced.resume();
+    }
+    (failed, traced.end())
 }
 
 /// A program that stops at each system call of each thread.
@@ -208,6 +231,20 @@ impl Traced {
         }
     }
 
+    /// Replaces the call on whose entry a thread is stopped by this error.
+    fn fail_call(&self, errno: Errno) {
+        let pid = self.stopped.unwrap();
+        let mut regs = ptrace::getregs(pid).unwrap();
+        // No call has this number.
+        regs.orig_rax = u64::MAX;
+        ptrace::setregs(pid, regs).unwrap();
+        ptrace::syscall(pid, None).unwrap();
+        let stopped = waitpid(pid, Some(WaitPidFlag::__WALL)).unwrap();
+        assert_eq!(stopped, WaitStatus::PtraceSyscall(pid));
+        regs.rax = (-i64::from(errno as i32)).cast_unsigned();
+        ptrace::setregs(pid, regs).unwrap();
+    }
+
     /// Sends a signal and waits for the program to receive it.
     fn signal(&self, signal: Signal) {
         let pid = self.child.id();
@@ -253,121 +290,5 @@ fn resume_thread(pid: Pid, signal: Option<Signal>) {
     match ptrace::syscall(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(errno) => panic!("{errno}"),
-    }
-}
-
-/// Returns the step at which this thread is stopped, if its system call is one.
-fn step(pid: Pid) -> Option<(Stop, String)> {
-    let op = ptrace::syscall_info(pid).ok()?.op;
-    let stop = match op {
-        libc::PTRACE_SYSCALL_INFO_ENTRY => Stop::Before,
-        libc::PTRACE_SYSCALL_INFO_EXIT => Stop::After,
-        _ => return None,
-    };
-    let call = Call::read(pid)?;
-    Some((stop, call.label()?))
-}
-
-/// A system call and its first arguments.
-struct Call {
-    pid: Pid,
-    number: i64,
-    arguments: [u64; 3],
-}
-
-impl Call {
-    fn read(pid: Pid) -> Option<Self> {
-        let regs = ptrace::getregs(pid).ok()?;
-        Some(Self {
-            pid,
-            number: regs.orig_rax.cast_signed(),
-            arguments: [regs.rdi, regs.rsi, regs.rdx],
-        })
-    }
-
-    /// Returns a label for the effect of the call, `None` if it is not a step.
-    fn label(&self) -> Option<String> {
-        /// The ioctl requests that change an interface.
-        const SETTERS: [(u64, &str); 3] = [
-            (0x4004_54ca, "TUNSETIFF"),
-            (libc::SIOCSIFMTU, "SIOCSIFMTU"),
-            (libc::SIOCSIFFLAGS, "SIOCSIFFLAGS"),
-        ];
-        let [first, second, third] = self.arguments;
-        Some(match self.number {
-            libc::SYS_write | libc::SYS_sendto => self.sent(second, third)?,
-            libc::SYS_writev => self.sent_parts(second)?,
-            // `struct msghdr`: address, its length, then the vector.
-            libc::SYS_sendmsg => self.sent_parts(self.word(second + 16)?)?,
-            libc::SYS_connect => "connect".to_owned(),
-            libc::SYS_flock => "flock".to_owned(),
-            libc::SYS_fsync => "fsync".to_owned(),
-            libc::SYS_mkdir => format!("mkdir {}", self.path(first)?),
-            libc::SYS_rename => format!("rename {}", self.path(first)?),
-            libc::SYS_unlink => format!("unlink {}", self.path(first)?),
-            libc::SYS_unlinkat => format!("unlink {}", self.path(second)?),
-            libc::SYS_openat if third & u64::from(libc::O_CREAT.cast_unsigned()) != 0 => {
-                format!("create {}", self.path(second)?)
-            }
-            libc::SYS_ioctl => {
-                let setter = SETTERS.iter().find(|(request, _)| *request == second);
-                setter?.1.to_owned()
-            }
-            _ => return None,
-        })
-    }
-
-    fn sent_parts(&self, parts: u64) -> Option<String> {
-        self.sent(self.word(parts)?, self.word(parts + 8)?)
-    }
-
-    /// Returns the label of a write to a socket or a file; a write to an eventfd is not a step.
-    fn sent(&self, address: u64, length: u64) -> Option<String> {
-        let fd = self.arguments[0];
-        let target = std::fs::read_link(format!("/proc/{}/fd/{fd}", self.pid)).ok()?;
-        let target = target.to_string_lossy();
-        let bytes = self.memory(address, usize::try_from(length.min(256)).ok()?)?;
-        if target.starts_with("anon_inode:") {
-            return None;
-        }
-        if !target.starts_with("socket:") {
-            // The pipes are standard output and error.
-            let pipe = target.starts_with("pipe:");
-            return Some(if pipe {
-                "print".to_owned()
-            } else {
-                format!("write {}", target.rsplit('/').next()?)
-            });
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        if text.starts_with("CONNECT ") {
-            return Some(HANDSHAKE.to_owned());
-        }
-        if let Some((_, rest)) = text.split_once(r#""execute":""#) {
-            return Some(format!("qmp {}", rest.split('"').next()?));
-        }
-        // A ttrpc header has ten bytes.
-        let method = bytes.get(10..).and_then(method);
-        Some(method.map_or_else(|| "send".to_owned(), |name| format!("rpc {name}")))
-    }
-
-    fn path(&self, address: u64) -> Option<String> {
-        let bytes = self.memory(address, 256)?;
-        let text = bytes.split(|byte| *byte == 0).next()?;
-        let path = String::from_utf8_lossy(text).into_owned();
-        path.rsplit('/').next().map(str::to_owned)
-    }
-
-    fn word(&self, address: u64) -> Option<u64> {
-        let bytes = self.memory(address, 8)?;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-    }
-
-    fn memory(&self, address: u64, length: usize) -> Option<Vec<u8>> {
-        let memory = File::open(format!("/proc/{}/mem", self.pid)).ok()?;
-        let mut bytes = vec![0; length];
-        let read = memory.read_at(&mut bytes, address).ok()?;
-        bytes.truncate(read);
-        Some(bytes)
     }
 }
