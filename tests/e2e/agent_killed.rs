@@ -1,7 +1,9 @@
 //! The agent is killed in the guest, idle and at work. It restarts, reads the state of the kernel, and
 //! the next command works.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,25 +21,109 @@ fn card() -> Card {
         .queues(2)
 }
 
-/// Delays, in milliseconds, between the start of a command and the kill.
-const KILL_DELAYS_MS: [u64; 7] = [0, 4, 12, 30, 60, 90, 120];
+/// Number of steps of a command at which the agent is killed.
+const KILLS: usize = 7;
+
+/// System calls of the agent with an effect: requests to the kernel, replies to the host, the undo log.
+const CALLS: &str = "sendto,sendmsg,write,ioctl,fsync,rename,unlink";
+
+/// A system call by one of the agent's threads, counted from 1 for each name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    call: String,
+    number: usize,
+}
+
+/// Copies strace and its libraries from the host to the guest, which has the same Debian.
+fn install_strace(guest: &Guest) {
+    let pack = "set -o pipefail; strace=$(command -v strace) && \
+                tar -chzf - $strace $(ldd $strace | grep -o '/lib[^ ]*') 2>/dev/null | base64";
+    let packed = run(Command::new("bash").args(["-c", pack]), "").ok();
+    guest.write_file("/tmp/strace.tar", &packed);
+    let unpack = "mkdir /tmp/strace && base64 -d </tmp/strace.tar | tar -C /tmp/strace -xzf -";
+    guest.shell(unpack).ok();
+}
+
+/// Attaches strace to all threads of the agent.
+fn trace(guest: &Guest, options: &str) {
+    guest
+        .shell(&format!(
+            "cd /tmp/strace && rm -f /tmp/calls && pid=$(pidof patchbay-agent)
+             lib64/ld-linux-x86-64.so.2 --library-path lib/x86_64-linux-gnu usr/bin/strace -f -q \
+               -o /tmp/calls -p $pid -e trace={CALLS} {options} </dev/null >/tmp/strace.log 2>&1 &
+             echo $! >/tmp/tracer
+             while grep -h TracerPid /proc/$pid/task/*/status | grep -qw 0; do
+               kill -0 $(cat /tmp/tracer) || {{ cat /tmp/strace.log >&2; exit 1; }}
+             done"
+        ))
+        .ok();
+}
+
+/// Detaches strace; returns the calls that it has seen.
+fn end_trace(guest: &Guest) -> String {
+    let stop = "kill -INT $(cat /tmp/tracer) 2>/dev/null
+                while kill -0 $(cat /tmp/tracer) 2>/dev/null; do :; done
+                cat /tmp/calls";
+    guest.shell(stop).ok()
+}
+
+/// Runs a command; returns steps of the agent meanwhile, evenly spaced.
+fn steps(guest: &Guest, command: impl FnOnce() -> Done) -> Vec<Step> {
+    trace(guest, "");
+    command().ok();
+    let calls = end_trace(guest);
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut steps = Vec::new();
+    // Lines are `PID CALL(ARGUMENTS) = RESULT`, also of calls that were resumed.
+    for line in calls.lines() {
+        let (pid, rest) = line.split_once(' ').unwrap();
+        let Some((call, _)) = rest.trim_start().split_once('(') else {
+            continue;
+        };
+        if !CALLS.split(',').any(|name| name == call) {
+            continue;
+        }
+        let number = counts.entry((pid, call)).or_default();
+        *number += 1;
+        let step = Step {
+            call: call.to_owned(),
+            number: *number,
+        };
+        if !steps.contains(&step) {
+            steps.push(step);
+        }
+    }
+    eprintln!("{} steps: {counts:?}", steps.len());
+    let between = steps.len().div_ceil(KILLS).max(1);
+    steps.into_iter().step_by(between).collect()
+}
 
 fn kill(guest: &Guest) {
     guest.shell("kill -9 $(pidof patchbay-agent); true");
 }
 
-/// Runs a command and kills the agent meanwhile. Asserts that the command exits in time by itself.
-fn killed_during(guest: &Guest, moment: u64, command: impl FnOnce() -> Done + Send) -> Done {
+/// Runs a command; the agent is killed before a step. Asserts that the command exits in time by itself.
+/// Returns whether the agent reached the step: requests are not always served by the same threads.
+fn killed_during(guest: &Guest, step: &Step, command: impl FnOnce() -> Done) -> bool {
+    let Step { call, number } = step;
     let begun = Instant::now();
-    let done = thread::scope(|scope| {
-        let done = scope.spawn(command);
-        thread::sleep(Duration::from_millis(moment));
-        kill(guest);
-        done.join().unwrap()
-    });
+    trace(
+        guest,
+        &format!("-e inject={call}:signal=KILL:when={number}"),
+    );
+    let done = command();
+    let killed = end_trace(guest).contains("killed by SIGKILL");
+    eprintln!("{step:?}, killed: {killed}; {done}");
     assert!((0..=9).contains(&done.status), "{done}");
     assert!(begun.elapsed() < Duration::from_secs(60), "{done}");
-    done
+    killed
+}
+
+/// Runs a test of one kill for each step; asserts that most of the kills took place.
+fn for_each_step(steps: &[Step], mut test: impl FnMut(&Step) -> bool) {
+    let killed = steps.iter().filter(|step| test(step)).count();
+    eprintln!("killed at {killed} of {} steps", steps.len());
+    assert!(killed * 2 > steps.len());
 }
 
 /// Repeats a command until the agent is back.
@@ -57,18 +143,21 @@ fn add_iface_agent_killed_can_be_repeated() {
     let guest = Guest::start(Machine::Q35);
     kill(&guest);
     retry(|| guest.kata_network("list-ifaces", "")).ok();
-    for moment in KILL_DELAYS_MS {
-        let done = killed_during(&guest, moment, || guest.plug(&card()));
+    install_strace(&guest);
+    let steps = steps(&guest, || guest.plug(&card()));
+    guest.unplug(&card()).ok();
+    for_each_step(&steps, |step| {
+        let killed = killed_during(&guest, step, || guest.plug(&card()));
         let added = retry(|| guest.plug(&card())).json();
-        assert_eq!(added["name"], "eth-k", "killed after {moment} ms: {done}");
+        assert_eq!(added["name"], "eth-k", "killed at {step:?}");
         let links = guest.ip("link show");
         let ours = links.as_array().unwrap().iter();
         let ours = ours.filter(|link| link["address"] == "02:42:20:6f:a3:70");
         assert_eq!(ours.count(), 1, "{links}");
         retry(|| guest.unplug(&card())).ok();
         assert!(guest.netns().links().is_empty());
-    }
-    eprintln!("{} points killed", KILL_DELAYS_MS.len() + 1);
+        killed
+    });
 }
 
 #[test]
@@ -77,8 +166,11 @@ fn add_route_agent_killed_can_be_repeated() {
     guest.plug(&card()).ok();
     let route = |number: usize| json!({"dest": format!("10.{}.{}.0/24", number / 250, number % 250), "device": "eth-k"});
     let routes = json!((0..2000).map(route).collect::<Vec<_>>()).to_string();
-    for moment in KILL_DELAYS_MS {
-        killed_during(&guest, moment, || guest.kata_network("add-route", &routes));
+    install_strace(&guest);
+    let steps = steps(&guest, || guest.kata_network("add-route", &routes));
+    guest.kata_network("del-route", &routes).ok();
+    for_each_step(&steps, |step| {
+        let killed = killed_during(&guest, step, || guest.kata_network("add-route", &routes));
         retry(|| guest.kata_network("add-route", &routes)).ok();
         let there = guest.exec("ip -4 route show").ok();
         assert_eq!(
@@ -86,8 +178,8 @@ fn add_route_agent_killed_can_be_repeated() {
             2000
         );
         retry(|| guest.kata_network("del-route", &routes)).ok();
-    }
-    eprintln!("{} points killed", KILL_DELAYS_MS.len());
+        killed
+    });
 }
 
 /// Waits for the restarted agent, then returns the rules.
@@ -117,18 +209,19 @@ fn restore_agent_killed_is_all_or_nothing() {
     };
     guest.exec("ip link set lo up").ok();
     let (first, second) = (file(1, 0..3000), file(2, 1500..4500));
-    restore(&second, &[]).ok();
+    install_strace(&guest);
+    let steps = steps(&guest, || restore(&second, &[]));
     let changed = saved_rules(&guest);
     restore(&first, &["--replace"]).ok();
     let whole = saved_rules(&guest);
     let mut undone = 0;
-    for moment in KILL_DELAYS_MS {
+    for_each_step(&steps, |step| {
         guest.ipvsadm("-C").ok();
         guest.ipvsadm("--set 1 2 3").ok();
         guest.ipvsadm("--stop-daemon master");
-        killed_during(&guest, moment, || restore(&first, &[]));
+        let first_killed = killed_during(&guest, step, || restore(&first, &[]));
         let now = saved_rules(&guest);
-        assert!(now.is_empty() || now == whole, "after {moment} ms");
+        assert!(now.is_empty() || now == whole, "killed at {step:?}");
         let timeouts = guest.exec("ipvsadm -L --timeout").ok();
         let done = !now.is_empty();
         assert_eq!(timeouts.contains(": 100 200 300"), done, "{timeouts}");
@@ -137,11 +230,12 @@ fn restore_agent_killed_is_all_or_nothing() {
         undone += usize::from(!done);
 
         retry(|| restore(&first, &["--replace"])).ok();
-        killed_during(&guest, moment, || restore(&second, &["--replace"]));
+        let second_killed = killed_during(&guest, step, || restore(&second, &["--replace"]));
         let now = saved_rules(&guest);
-        assert!(now == whole || now == changed, "after {moment} ms");
+        assert!(now == whole || now == changed, "killed at {step:?}");
         undone += usize::from(now == whole);
-    }
+        first_killed && second_killed
+    });
     assert!(undone > 0);
     let console = guest.sandbox(&["console", guest.id()]).out;
     let followed = "an interrupted change of IPVS was undone";
@@ -149,7 +243,6 @@ fn restore_agent_killed_is_all_or_nothing() {
         console.contains(followed),
         "no agent was killed at its work"
     );
-    eprintln!("{} points killed", 2 * KILL_DELAYS_MS.len());
 }
 
 /// Rules and the setting that ends connections.
@@ -180,12 +273,17 @@ fn end_connections_agent_killed_is_undone() {
         "--server",
         "10.2.0.1",
     ];
-    for moment in KILL_DELAYS_MS.into_iter().chain([180, 260, 360, 500]) {
+    install_strace(guest);
+    let open = field.clients[0].connections(8001, 2);
+    let steps = steps(guest, || guest.patchbay(&words));
+    drop(open);
+    for_each_step(&steps, |step| {
         let open = field.clients[0].connections(8001, 2);
-        killed_during(guest, moment, || guest.patchbay(&words));
-        assert_eq!(state(guest), before, "after {moment} ms");
+        let killed = killed_during(guest, step, || guest.patchbay(&words));
+        assert_eq!(state(guest), before, "killed at {step:?}");
         drop(open);
-    }
+        killed
+    });
     let console = guest.sandbox(&["console", guest.id()]).out;
     let followed = "an interrupted change of IPVS was undone";
     assert!(

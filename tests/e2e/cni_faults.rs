@@ -120,7 +120,12 @@ fn sweep_operation(command: &str, opposite: &str) {
         assert_eq!(inside.contains("172.16.0.3/16"), is_add, "{inside}");
     };
     let plugin: Command = cni.plugin(command, &pod);
-    sweep(&rng, &[(&plugin, &config(60))], || operate(opposite), converge);
+    sweep(
+        &rng,
+        &[(&plugin, &config(60))],
+        || operate(opposite),
+        converge,
+    );
 }
 
 #[test]
