@@ -16,6 +16,7 @@ mod conntrack_list;
 mod conntrack_vectors;
 mod debian;
 mod doctor;
+mod failing_calls;
 mod floods;
 mod hints;
 mod host_devices;

@@ -74,7 +74,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
 /// removed after a failure.
 ///
 /// # Errors
-/// Those of the file system; the file is unchanged then.
+/// Those of the file system; the file is unchanged then, unless only its name could not be made durable.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
     let write = || {

@@ -71,7 +71,7 @@ pub(crate) fn plug(
             _ => None,
         },
     };
-    locked.journal.write(&card)?;
+    locked.journal.create(&card)?;
     let plugged = add_backend(&mut locked, request, &card, prepared, wait)
         .and_then(|()| add_device(locked.qmp()?, &card, &slot, request))
         .and_then(|()| {

@@ -96,6 +96,15 @@ impl Journal {
         written.map_err(failed)
     }
 
+    /// Writes a card that the journal does not have. After a failure it does not have it either: a record
+    /// that is in place but possibly not on the disk is removed.
+    pub(crate) fn create(&self, card: &CardRecord) -> Result<(), Failure> {
+        self.write(card).inspect_err(|_| {
+            // The first failure is reported.
+            let _ = self.remove(&card.name);
+        })
+    }
+
     /// Removes the unfinished files of processes that died.
     pub(crate) fn remove_unfinished(&self) -> Result<(), Failure> {
         let unfinished = self.files(UNFINISHED)?;
