@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::balance::{Balancer, VIP};
-use patchbay_tests::{Card, Done, Guest, Machine, patchbay, run};
+use patchbay_tests::{AGENT_PID, Card, Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
 fn card() -> Card {
@@ -48,7 +48,7 @@ fn install_strace(guest: &Guest) {
 fn trace(guest: &Guest, options: &str) {
     guest
         .shell(&format!(
-            "cd /tmp/strace && rm -f /tmp/calls && pid=$(pidof patchbay-agent)
+            "cd /tmp/strace && rm -f /tmp/calls && pid={AGENT_PID}
              lib64/ld-linux-x86-64.so.2 --library-path lib/x86_64-linux-gnu usr/bin/strace -f -q \
                -o /tmp/calls -p $pid -e trace={CALLS} {options} </dev/null >/tmp/strace.log 2>&1 &
              echo $! >/tmp/tracer
@@ -99,7 +99,7 @@ fn steps(guest: &Guest, command: impl FnOnce() -> Done) -> Vec<Step> {
 }
 
 fn kill(guest: &Guest) {
-    guest.shell("kill -9 $(pidof patchbay-agent); true");
+    guest.shell(&format!("kill -9 {AGENT_PID}; true"));
 }
 
 /// Runs a command; the agent is killed before a step. Asserts that the command exits in time by itself.

@@ -96,8 +96,8 @@ fn sweep_card(guest: &Guest, command: &'static str, card: &Card) {
     let steps = sweep(&rng, &commands, prepare, converge);
     if command == "add-iface" {
         let recorded = steps.iter().position(|step| step.starts_with("rename "));
-        let changes = |step: &String| step.starts_with("qmp ") && !step.starts_with("qmp q");
-        let changed = steps.iter().position(changes);
+        let is_change = |step: &String| step.starts_with("qmp ") && !step.starts_with("qmp q");
+        let changed = steps.iter().position(is_change);
         assert!(recorded.unwrap() < changed.unwrap(), "{steps:?}");
     }
 }

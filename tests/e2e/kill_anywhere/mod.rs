@@ -102,18 +102,17 @@ pub(crate) fn sweep(
         *killed.entry(label).or_default() += 1;
         converge();
     }
-    let first = begun.elapsed();
+    let (first, begun) = (begun.elapsed(), Instant::now());
     let count = points.len().div_ceil(SECOND_KILLS);
     let again = rng.borrow_mut().choose_multiple(points.iter(), count);
     let second = again.into_iter().filter(|point| {
         let label = kill(**point);
         let (command, input) = *rng.borrow_mut().choice(commands).unwrap();
-        let step = rng.borrow_mut().usize(..steps.len());
-        let stop = *rng
-            .borrow_mut()
-            .choice(&[Stop::Before, Stop::After])
-            .unwrap();
-        let next = Point { step, stop };
+        let place = rng.borrow_mut().usize(..2 * steps.len());
+        let next = Point {
+            step: place / 2,
+            stop: [Stop::Before, Stop::After][place % 2],
+        };
         // It need not succeed, nor have as many steps: its start is one of several states.
         let outcome = kill_at(command, input, next);
         eprintln!("killed at {point:?}, {label}; then at {next:?}: {outcome:?}");
@@ -130,7 +129,7 @@ pub(crate) fn sweep(
         "{}: killed at {} points in {first:?}, then at {second} of {count} pairs in {:?}: {killed:?}",
         words.join(" "),
         points.len(),
-        begun.elapsed() - first
+        begun.elapsed()
     );
     steps
 }

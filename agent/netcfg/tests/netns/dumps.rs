@@ -35,12 +35,18 @@ fn change_once(changed: &mut bool) {
 fn dump_of_links_that_change_is_interrupted() {
     let mut socket = socket_among_links();
     let mut changed = false;
-    let dumped = socket.dump(&links(), &mut |_| Ok(change_once(&mut changed)));
+    let dumped = socket.dump(&links(), &mut |_| {
+        change_once(&mut changed);
+        Ok(())
+    });
     assert!(matches!(dumped, Err(Error::Interrupted)), "{dumped:?}");
     let mut changed = false;
     ip("link add d0 type bridge");
     ip("link del d100");
-    let dumped = socket.dump_first(&links(), 1000, &mut |_| Ok(change_once(&mut changed)));
+    let dumped = socket.dump_first(&links(), 1000, &mut |_| {
+        change_once(&mut changed);
+        Ok(())
+    });
     assert!(matches!(dumped, Err(Error::Interrupted)), "{dumped:?}");
 }
 
