@@ -1,7 +1,7 @@
 //! Mirrored links: a card that replaces a link of the sandbox's network namespace.
 //!
 //! The card has the MAC address, the MTU, the addresses, the routes and the static neighbors that the
-//! link has in its namespace, and its TAP is wired to the link (see [`wire`]). Everything is read from
+//! link has in its namespace, and its TAP is wired to the link (see the module `wire`). Everything is read from
 //! the kernel. The result of a CNI plugin is not enough: it has no MTU, and with `ptp` not the routes.
 
 mod addresses;

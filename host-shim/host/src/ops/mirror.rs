@@ -14,7 +14,7 @@ use crate::netns::Netns;
 use crate::reach;
 use crate::sandbox::{CardRecord, Sandbox};
 
-/// Outcome of [`mirror`].
+/// Outcome of [`mirror()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mirrored {
     /// The card is plugged at this path, as in the request.
