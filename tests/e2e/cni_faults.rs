@@ -55,7 +55,7 @@ fn machine_that_is_silent_gets_no_card() {
     assert_eq!(code(&done.out), 11, "{done}");
     // The runtime removes what failed.
     run(&mut cni.plugin("DEL", &pod), &config(1)).ok();
-    guest.monitor().run("cont", json!({}));
+    guest.resume();
     assert_eq!(Outside::of(&guest), before);
     assert!(peak_memory(&cni.plugin("ADD", &pod), &config(60)) <= MAX_MEMORY);
     guest.exec("ip link show net1").ok();

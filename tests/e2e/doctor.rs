@@ -110,7 +110,7 @@ fn doctor_distinguishes_full_from_paused_machine() {
     assert_eq!(report["agent"]["version"], Value::Null);
     assert_eq!(missing(&report)[0], "running machine!");
     // The doctor did not connect to the paused guest, which vhost-device-vsock would not survive.
-    guest.monitor().run("cont", json!({}));
+    guest.resume();
     guest.plug(&card()).ok();
 }
 

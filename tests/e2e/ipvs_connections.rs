@@ -85,6 +85,19 @@ impl Field {
         }
     }
 
+    /// Waits for counters: the kernel adds up those of its processors every two seconds.
+    fn wait_for_counters(&self, are_wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let counters = self.0.guest.exec("ipvsadm -Ln --stats --exact").ok();
+            if are_wanted(&counters) {
+                return counters;
+            }
+            assert!(Instant::now() < end, "{counters}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// Starts `ipvs ID` with these words.
     fn spawn(&self, words: &str) -> Child {
         let guest = &self.0.guest;
@@ -96,6 +109,17 @@ impl Field {
         let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         pipes.spawn().unwrap()
     }
+}
+
+/// Sums up the connections of all services and those of all servers.
+fn connections(counters: &str) -> [usize; 2] {
+    let sum = |is_wanted: fn(&str) -> bool, column| {
+        let rows = counters.lines().filter(|row| is_wanted(row));
+        let words = rows.filter_map(|row| row.split_whitespace().nth(column));
+        words.filter_map(|word| word.parse::<usize>().ok()).sum()
+    };
+    let is_service = |row: &str| row.starts_with("TCP") || row.starts_with("UDP");
+    [sum(is_service, 2), sum(|row| row.contains("->"), 2)]
 }
 
 fn server(host: u16) -> IpAddr {
@@ -148,7 +172,8 @@ fn end_connections_spares_other_servers_and_services() {
     client.datagrams_to(CLIENT6.into(), (VIP6, 8001).into(), 6);
     let of_client = persistent[0].1;
     let before = field.state();
-    let counters = field.0.guest.exec("ipvsadm -Ln --stats --exact").ok();
+    let all = 6 + 4 + 6 + 6 + 6;
+    let counters = field.wait_for_counters(|counters| connections(counters) == [all, all]);
 
     // The server of the persistent client: 3 of TCP, 3 of UDP, 4 and a template of the persistent service.
     let wanted = server(of_client.into());
@@ -158,10 +183,7 @@ fn end_connections_spares_other_servers_and_services() {
     assert_eq!(field.rows(wanted), 0);
     assert_eq!(field.rows(server(3 - u16::from(of_client))), others);
     assert_eq!(field.state(), before);
-    assert_eq!(
-        field.0.guest.exec("ipvsadm -Ln --stats --exact").ok(),
-        counters
-    );
+    field.wait_for_counters(|found| found == counters);
     assert_ended(&mut rr, &[of_client]);
     assert_ended(&mut persistent, &[of_client]);
     assert_ended(&mut rr6, &[]);

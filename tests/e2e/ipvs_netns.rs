@@ -73,7 +73,9 @@ fn commands_in_netns_change_it_alone() {
     assert_eq!(guest.exec("ipvsadm -Sn").ok(), own);
 
     // By the process of a container, and by the option that has no other meaning without --qmp.
-    let sleep = format!("ip netns exec {REFERENCE_NETNS} sleep 1000 >/dev/null 2>&1 & echo $!");
+    // Started inside, so that the process is in the namespace when its id is known.
+    let sleep =
+        format!("ip netns exec {REFERENCE_NETNS} sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'");
     let pid = guest.shell(&sleep).ok();
     for (option, netns) in [
         ("--guest-netns", pid.trim()),

@@ -142,7 +142,7 @@ fn plug_paused_machine_changes_nothing() {
     let done = guest.plug(&card());
     assert_refused(&done, Kind::NotYet, &["its state is paused"]);
     assert_eq!(outside(), before);
-    guest.monitor().run("cont", serde_json::json!({}));
+    guest.resume();
     guest.plug(&card()).ok();
 }
 

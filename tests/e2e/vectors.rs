@@ -153,7 +153,7 @@ fn device_del_fails(guest: &Guest) -> Done {
     guest.plug(&card).ok();
     guest.monitor().run("stop", serde_json::json!({}));
     let done = guest.unplug(&card);
-    guest.monitor().run("cont", serde_json::json!({}));
+    guest.resume();
     guest.unplug(&card).assert_null();
     assert_eq!(done.status, 5, "{done}");
     assert_eq!(

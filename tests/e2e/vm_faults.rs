@@ -96,7 +96,7 @@ fn commands_on_paused_machine_are_refused() {
     let snapshot = guest.snapshot();
     guest.monitor().run("stop", json!({}));
     assert_not_ready(&guest, "the machine is not running: its state is paused");
-    guest.monitor().run("cont", json!({}));
+    guest.resume();
     assert_reachable(&guest);
     assert_eq!(guest.snapshot(), snapshot);
 }
@@ -323,7 +323,7 @@ fn unplug_paused_machine_changes_nothing() {
     guest.monitor().run("stop", json!({}));
     let done = guest.unplug(&card());
     done.assert_error(Kind::NotYet, "its state is paused; continue it (QMP: cont)");
-    guest.monitor().run("cont", json!({}));
+    guest.resume();
     assert_eq!(guest.snapshot(), snapshot);
     guest.unplug(&card()).ok();
     assert_eq!(guest.snapshot(), empty);

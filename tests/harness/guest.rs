@@ -215,6 +215,13 @@ impl Guest {
         Monitor::connect(&self.file("qmp.sock"))
     }
 
+    /// Continues a paused machine, and waits for its vsock proxy. QEMU returns the queues without waiting
+    /// for vhost-device-vsock 0.3, which forgets a connection that comes before them.
+    pub fn resume(&self) {
+        self.monitor().run("cont", json!({}));
+        std::thread::sleep(Duration::from_secs(2));
+    }
+
     /// Resets the machine and waits until its agent serves again.
     pub fn reset(&self) {
         let boots = || {
