@@ -26,7 +26,7 @@ use crate::Done;
 pub const HANDSHAKE: &str = "handshake";
 
 /// A stop at a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
     /// On entry: the kernel has not executed the call.
     Before,
