@@ -11,7 +11,7 @@ use netlink_packet_route::neighbour::{
 };
 use patchbay_types::{InterfaceAddress, Neighbor, PrefixRoute};
 
-use super::rtnl::Rtnetlink;
+use crate::netns::Rtnetlink;
 
 /// Address of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::io;
 use netlink_packet_core::NetlinkDeserializable;
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::rtnl::Dump;
 use super::{addresses, routes, source, wire};
+use crate::netns::rtnl::Dump;
 
 /// Reads a datagram as each list that a mirror needs. Returns the number of objects.
 #[must_use]

@@ -8,7 +8,6 @@ mod addresses;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod routes;
-mod rtnl;
 mod source;
 mod strays;
 #[cfg(test)]
@@ -23,9 +22,8 @@ use patchbay_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Backend, CardRequest};
-use crate::netns::{Netns, NetnsId};
+use crate::netns::{Netns, NetnsId, Rtnetlink};
 use crate::sandbox::name_as_text;
-pub(crate) use rtnl::Rtnetlink;
 use source::SourceLink;
 pub(crate) use source::index as link_index;
 pub(crate) use strays::cut_strays;

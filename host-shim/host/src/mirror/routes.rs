@@ -12,7 +12,7 @@ use netlink_packet_route::route::{
 };
 use patchbay_types::{Onlink, RouteMtu, RouteRequest, RouteTable, Scope};
 
-use super::rtnl::Rtnetlink;
+use crate::netns::Rtnetlink;
 
 const BOOT: patchbay_types::RouteProtocol = patchbay_types::RouteProtocol::BOOT;
 

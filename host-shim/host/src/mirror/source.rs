@@ -2,15 +2,12 @@
 
 use std::io;
 
-use netlink_packet_core::{
-    DecodeError, DefaultNla, NetlinkDeserializable, NetlinkHeader, NlasIterator,
-};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator};
+use netlink_packet_route::link::LinkFlags;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkName, MacAddr};
 
-use super::rtnl::Rtnetlink;
+use crate::netns::{Rtnetlink, link_request};
 
 /// Size of `ifinfomsg` (`linux/rtnetlink.h`): family u8, padding u8, device type u16, index u32,
 /// flags u32, change mask u32.
@@ -64,16 +61,7 @@ pub(crate) fn index(rtnl: &Rtnetlink, name: &LinkName) -> io::Result<Option<u32>
 
 impl AnyLink {
     fn read(rtnl: &Rtnetlink, name: &LinkName) -> io::Result<Option<Self>> {
-        let mut message = LinkMessage::default();
-        // `LinkAttribute::IfName` allows only UTF-8.
-        let nul_terminated = [name.as_bytes(), &[0]].concat();
-        let attribute = DefaultNla::new(libc::IFLA_IFNAME, nul_terminated);
-        message.attributes.push(LinkAttribute::Other(attribute));
-        match rtnl.get(&RouteNetlinkMessage::GetLink(message)) {
-            Ok(link) => Ok(Some(link)),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+        rtnl.get_if_exists(&link_request(name))
     }
 
     fn check(self, name: &LinkName) -> Result<SourceLink, Failure> {

@@ -11,9 +11,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkMessage;
 use patchbay_types::failure::Failure;
 
-use super::rtnl::Rtnetlink;
 use super::wire;
 use crate::netns::Netns;
+use crate::netns::Rtnetlink;
 
 /// Index of a link; its attributes are not needed.
 struct Index(u32);

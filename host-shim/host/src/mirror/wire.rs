@@ -29,7 +29,7 @@ use netlink_packet_route::tc::{
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::rtnl::Rtnetlink;
+use crate::netns::Rtnetlink;
 
 /// Preference of patchbay's filters, by which they are found again.
 const PREFERENCE: u16 = 28_770;

@@ -5,21 +5,20 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, NLM_F_ACK, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    DecodeError, DefaultNla, NetlinkDeserializable, NetlinkHeader, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
 };
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use patchbay_types::LinkName;
 use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
 
-use super::{Netns, unusable};
+use super::{Netns, Rtnetlink, unusable};
 
 /// Attributes of a TAP in `IFLA_INFO_DATA` (`linux/if_link.h`): queues that are enabled and disabled.
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
@@ -52,8 +51,7 @@ pub(crate) struct HostLink {
 #[derive(Debug)]
 pub(crate) struct Links {
     netns: Netns,
-    /// A netlink socket stays in the namespace in which it was created.
-    socket: Socket,
+    rtnl: Rtnetlink,
 }
 
 impl Links {
@@ -62,15 +60,8 @@ impl Links {
     /// # Errors
     /// A namespace that can't be entered.
     pub(crate) fn open(netns: Netns) -> Result<Self, Failure> {
-        let connect = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            // The kernel queues its reply before `send` returns, so there is nothing to wait for.
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        };
-        match netns.run(connect) {
-            Ok(socket) => Ok(Self { netns, socket }),
+        match Rtnetlink::open(&netns) {
+            Ok(rtnl) => Ok(Self { netns, rtnl }),
             Err(error) => Err(unusable(&netns.path, &error)),
         }
     }
@@ -84,25 +75,16 @@ impl Links {
     pub(crate) fn link_at(&self, index: u32) -> io::Result<Option<HostLink>> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        self.get(message)
+        self.get(&RouteNetlinkMessage::GetLink(message))
     }
 
     /// Reads a link; `None` if there is none of this name.
     pub(crate) fn link(&self, name: &LinkName) -> io::Result<Option<HostLink>> {
-        let mut message = LinkMessage::default();
-        // `LinkAttribute::IfName` allows only UTF-8.
-        let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
-        message.attributes.push(LinkAttribute::Other(name));
-        self.get(message)
+        self.get(&link_request(name))
     }
 
-    fn get(&self, message: LinkMessage) -> io::Result<Option<HostLink>> {
-        match self.request(RouteNetlinkMessage::GetLink(message), 0) {
-            Ok(Some(link)) => Ok(Some(link)),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
-            Ok(None) => Err(io::Error::other("the kernel's reply is not a link")),
-            Err(error) => Err(error),
-        }
+    fn get(&self, request: &RouteNetlinkMessage) -> io::Result<Option<HostLink>> {
+        self.rtnl.get_if_exists(request)
     }
 
     /// Waits until no process has a TAP open. Returns the link, which can still be open after `timeout`;
@@ -150,8 +132,8 @@ impl Links {
             message.header.change_mask = LinkFlags::Up;
             message.header.flags.set(LinkFlags::Up, to.up);
         }
-        let set = RouteNetlinkMessage::SetLink(message);
-        self.request(set, NLM_F_ACK)?;
+        self.rtnl
+            .change(&RouteNetlinkMessage::SetLink(message), 0)?;
         // Since 6.8 Linux handles a pending change of the carrier when a link is read. Otherwise that can
         // take a second, in which a bridge doesn't forward to the link.
         match self.link_at(link.index)? {
@@ -169,28 +151,16 @@ impl Links {
         message
             .attributes
             .push(LinkAttribute::AfSpecUnspec(vec![family]));
-        let set = RouteNetlinkMessage::SetLink(message);
-        self.request(set, NLM_F_ACK).map(drop)
+        self.rtnl.change(&RouteNetlinkMessage::SetLink(message), 0)
     }
+}
 
-    /// Sends a request and returns the link in the reply; `None` for an acknowledgement.
-    fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<HostLink>> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        let mut request = NetlinkMessage::new(header, message.into());
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-        let (reply, _) = self.socket.recv_from_full()?;
-        let reply = NetlinkMessage::<HostLink>::deserialize(&reply);
-        match reply.map_err(io::Error::other)?.payload {
-            NetlinkPayload::InnerMessage(link) => Ok(Some(link)),
-            NetlinkPayload::Error(ack) if ack.code.is_none() => Ok(None),
-            NetlinkPayload::Error(error) => Err(error.to_io()),
-            _ => Err(io::Error::other("the kernel's reply is of an unknown type")),
-        }
-    }
+/// Returns the request that reads a link. `LinkAttribute::IfName` allows only UTF-8.
+pub(crate) fn link_request(name: &LinkName) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
+    message.attributes.push(LinkAttribute::Other(name));
+    RouteNetlinkMessage::GetLink(message)
 }
 
 /// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.

@@ -20,6 +20,7 @@
 //! ```
 
 mod links;
+pub(crate) mod rtnl;
 
 use std::fs::{self, File};
 use std::io;
@@ -36,7 +37,8 @@ use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use links::{HostLink, HostLinkState, Links};
+pub(crate) use links::{HostLink, HostLinkState, Links, link_request};
+pub(crate) use rtnl::Rtnetlink;
 
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);

@@ -9,8 +9,8 @@ use super::plug_locked;
 use crate::card::CardRequest;
 use crate::guest::Guest;
 use crate::hotplug::{Inventory, LockedSandbox};
-use crate::mirror::{self, MirrorRecord, MirrorRequest, RoutePolicy, Rtnetlink};
-use crate::netns::Netns;
+use crate::mirror::{self, MirrorRecord, MirrorRequest, RoutePolicy};
+use crate::netns::{Netns, Rtnetlink};
 use crate::reach;
 use crate::sandbox::{CardRecord, Sandbox};
 

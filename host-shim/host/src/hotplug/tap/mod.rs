@@ -14,8 +14,7 @@ use nix::errno::Errno;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
-use crate::mirror::Rtnetlink;
-use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId};
+use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId, Rtnetlink};
 use crate::sandbox::SavedTap;
 use tun::TAP;
 

@@ -1,4 +1,4 @@
-//! Rtnetlink requests in a namespace of the host whose replies have several messages.
+//! Rtnetlink requests in a network namespace of the host.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-use crate::netns::Netns;
+use super::Netns;
 
 /// Attempts to read a table that others change meanwhile.
 const MAX_ATTEMPTS: u32 = 10;
@@ -18,6 +18,7 @@ const MAX_ATTEMPTS: u32 = 10;
 const MAX_OBJECTS: usize = 65_536;
 
 /// Rtnetlink socket in a network namespace.
+#[derive(Debug)]
 pub(crate) struct Rtnetlink(Socket);
 
 impl Rtnetlink {
@@ -31,7 +32,7 @@ impl Rtnetlink {
     }
 
     /// Reads one object.
-    pub(crate) fn get<T>(&self, request: &RouteNetlinkMessage) -> io::Result<T>
+    fn get<T>(&self, request: &RouteNetlinkMessage) -> io::Result<T>
     where
         T: NetlinkDeserializable,
     {
@@ -40,6 +41,18 @@ impl Rtnetlink {
         match payload(&self.receive()?)? {
             Some(Reply::Object(object)) => Ok(object),
             _ => Err(unknown()),
+        }
+    }
+
+    /// Reads a link; `None` if there is none.
+    pub(crate) fn get_if_exists<T>(&self, request: &RouteNetlinkMessage) -> io::Result<Option<T>>
+    where
+        T: NetlinkDeserializable,
+    {
+        match self.get(request) {
+            Ok(link) => Ok(Some(link)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
