@@ -186,7 +186,8 @@ fn daemons_of_a_file_are_part_of_it(guest: &Guest) {
     // The link of the second daemon doesn't exist: rules and daemons stay as they were.
     let other = "-A -t 10.0.0.2:80 -s rr\n--start-daemon master --mcast-interface lo --syncid 8\n\
                  --start-daemon backup --mcast-interface nosuch0\n";
-    for mode in ["--replace", "--merge"] {
+    // Often: the undo stops a daemon whose thread may not have run yet.
+    for mode in ["--replace", "--merge"].repeat(10) {
         let refused = guest.restore(&[mode], other);
         let message = "line 3: could not start the backup sync daemon: there is no link nosuch0";
         refused.assert_error(Kind::NotFound, message);

@@ -56,6 +56,11 @@ impl Ipvs {
         encode::change(self.0, batch, change);
     }
 
+    /// Appends a request that changes nothing.
+    pub fn push_info(self, batch: &mut Batch<Generic>) {
+        self.0.push(batch, consts::CMD_GET_INFO, |_| {});
+    }
+
     /// Lists the services in the kernel's order, without their servers.
     pub fn services(
         self,

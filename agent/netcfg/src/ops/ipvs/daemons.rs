@@ -21,22 +21,43 @@ pub(super) fn apply(
     if daemons.is_empty() {
         return Ok(());
     }
-    let ipvs = context.ipvs()?;
-    let running = ipvs.status(&mut context.socket)?.daemons;
-    let before = |role| running.iter().find(|daemon| daemon.role == role);
+    let before = running(context)?;
     for (role, (wanted, line)) in daemons {
-        let old = before(*role);
+        let old = of_role(&before, *role);
         let undo = old.cloned().map(Change::StartDaemon);
         log.push(&undo.unwrap_or(Change::StopDaemon(*role)));
         log.write().map_err(Error::UndoLog)?;
         if let Err(error) = replace(context, *role, old, wanted.as_ref()) {
-            let former = |role: &Role| (*role, (before(*role).cloned(), None));
-            let former = daemons.keys().map(former).collect();
-            let undone = apply(context, &former, &mut UndoLog::default());
+            let undone = put_back(context, &before, daemons.keys());
             return Err(error.at_line(*line).after_undo(undone));
         }
     }
     Ok(())
+}
+
+/// Leaves the daemons of the given roles as they were, each of them even if another one fails.
+fn put_back<'a>(
+    context: &mut IpvsContext,
+    before: &[Daemon],
+    roles: impl Iterator<Item = &'a Role>,
+) -> Result<(), Error> {
+    let running = running(context)?;
+    let mut result = Ok(());
+    for role in roles {
+        let former = of_role(before, *role);
+        let undone = replace(context, *role, of_role(&running, *role), former);
+        result = result.and(undone);
+    }
+    result
+}
+
+fn running(context: &mut IpvsContext) -> Result<Vec<Daemon>, Error> {
+    let ipvs = context.ipvs()?;
+    Ok(ipvs.status(&mut context.socket)?.daemons)
+}
+
+fn of_role(daemons: &[Daemon], role: Role) -> Option<&Daemon> {
+    daemons.iter().find(|daemon| daemon.role == role)
 }
 
 fn replace(

@@ -209,9 +209,14 @@ impl IpvsContext {
         let ipvs = self.ipvs()?;
         let mut batch = Batch::default();
         ipvs.push(&mut batch, change);
+        if matches!(change, Change::StopDaemon(_)) {
+            // A daemon whose thread has not run yet stops with EINTR, which netlink never reports: the
+            // ACK has to be that of another request.
+            ipvs.push_info(&mut batch);
+        }
         let starts_daemon = matches!(change, Change::StartDaemon(_));
         let _privilege = starts_daemon.then(BindPrivilege::raise);
-        match self.socket.send(&batch)?.pop() {
+        match self.socket.send(&batch)?.into_iter().next() {
             Some((_, error)) => Err(Error::refused(change, error)),
             None => Ok(()),
         }
