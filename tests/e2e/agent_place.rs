@@ -7,6 +7,8 @@ use patchbay_tests::{Guest, Machine, bin};
 
 /// Kills of the agent while a process tries to bind its ports.
 const KILLS: usize = 50;
+/// Processes that the OOM killer takes after all others.
+const BYSTANDERS: u32 = 20;
 /// User without a capability.
 const USER: u32 = 1000;
 
@@ -64,6 +66,13 @@ fn command_agent_is_restarting_waits_for_it() {
 fn agent_memory_exhausted_by_user_survives() {
     let guest = Guest::start(Machine::Q35);
     let before = agent_pid(&guest);
+    // The kernel panics if it finds nothing to kill while it still frees the file of the last victim.
+    let bystander = "sh -c 'echo -900 >/proc/self/oom_score_adj; exec sleep 600' >/dev/null 2>&1 &";
+    guest
+        .shell(&format!(
+            "for i in $(seq {BYSTANDERS}); do {bystander} done"
+        ))
+        .ok();
     // The victims include the server of `exec`, so the process must not depend on it.
     let attack = format!("setsid patchbay-intruder {USER} exhaust >/dev/null 2>&1 </dev/null &");
     guest.shell(&attack);

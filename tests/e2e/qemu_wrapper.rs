@@ -73,17 +73,22 @@ impl Host {
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let machine = Machine { child, stderr };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let shim = self.file("shim.sock");
-        while std::os::unix::net::UnixStream::connect(&shim).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "{} is not served",
-                shim.display()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        // QEMU binds the monitors one after another, and the wrapper's comes last.
+        await_server(&self.file("shim.sock"));
+        await_server(&self.second_monitor());
         machine
+    }
+}
+
+fn await_server(socket: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "{} is not served",
+            socket.display()
+        );
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
