@@ -4,8 +4,9 @@ use std::io;
 
 use netlink_packet_core::NetlinkDeserializable;
 use netlink_packet_route::RouteNetlinkMessage;
+use patchbay_types::LinkName;
 
-use super::{addresses, routes, source, wire};
+use super::{addresses, routes, rules, source, wire};
 use crate::netns::rtnl::Dump;
 
 /// Reads a datagram as each list that a mirror needs. Returns the number of objects.
@@ -14,21 +15,29 @@ pub(crate) fn read(datagram: &[u8]) -> usize {
     let messages: Vec<RouteNetlinkMessage> = listed(datagram);
     let mut mirrored = routes::SourceRoutes::default();
     let mut count = 0;
+    let mut own = Vec::new();
+    let link: Option<LinkName> = "net1".parse().ok();
     for message in &messages {
         match message {
             RouteNetlinkMessage::NewAddress(message) => {
-                count += usize::from(addresses::address(message).is_some());
+                own.extend(addresses::address(message));
             }
             RouteNetlinkMessage::NewNeighbour(message) => {
                 count += usize::from(addresses::neighbor(message).is_some());
             }
             RouteNetlinkMessage::NewRoute(message) => mirrored.add(message, 2),
+            RouteNetlinkMessage::NewRule(message) => {
+                count += usize::from(
+                    link.iter()
+                        .any(|link| rules::selector(message, link, &own).is_some()),
+                );
+            }
             _ => {}
         }
     }
     let links: Vec<source::AnyLink> = listed(datagram);
     let filters: Vec<wire::FilterPart> = listed(datagram);
-    count + mirrored.others.len() + links.len() + filters.len()
+    count + own.len() + mirrored.others.len() + links.len() + filters.len()
 }
 
 fn listed<T: NetlinkDeserializable>(datagram: &[u8]) -> Vec<T> {

@@ -8,6 +8,7 @@ mod addresses;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod routes;
+mod rules;
 mod source;
 mod strays;
 #[cfg(test)]
@@ -199,7 +200,10 @@ pub(crate) fn read(
     let addresses = addresses::addresses(&rtnl, link.index).map_err(failure)?;
     let routes = routes::routes(&rtnl, link.index).map_err(failure)?;
     let neighbors = match request.routes {
-        RoutePolicy::Mirror => addresses::neighbors(&rtnl, link.index).map_err(failure)?,
+        RoutePolicy::Mirror => {
+            rules::warn(&rtnl, &request.link, &addresses).map_err(failure)?;
+            addresses::neighbors(&rtnl, link.index).map_err(failure)?
+        }
         RoutePolicy::Skip => Vec::new(),
     };
     let fields = LinkFields {

@@ -1,6 +1,7 @@
 //! Mirrors and wires in network namespaces, judged by iproute2.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
@@ -159,6 +160,29 @@ fn mirror_of_many_routes_is_read_whole() {
     assert_eq!(routes.len(), 1000);
 }
 
+/// As the plugin `sbr` makes them.
+#[test]
+fn routing_rules_of_link_are_found() {
+    let script = "ip addr add 10.1.0.2/24 dev net1; ip addr add fd01::2/64 dev net1 nodad; \
+                  ip rule add from 10.1.0.2 table 100; ip rule add from 10.1.0.3 table 100; \
+                  ip rule add oif net1 table 101; ip -6 rule add from fd01::/64 table 102; \
+                  ip -6 rule add to fd01::/64 table 102";
+    in_netns(&format!("{NET1}{script}"), |namespace| {
+        let rtnl = Rtnetlink::open(namespace).unwrap();
+        let addresses = addresses::addresses(&rtnl, index("net1")).unwrap();
+        let selectors = |link: &str, addresses: &[_]| {
+            let mut found = rules::selectors(&rtnl, &link.parse().unwrap(), addresses).unwrap();
+            found.sort();
+            found
+        };
+        assert_eq!(
+            selectors("net1", &addresses),
+            ["from 10.1.0.2/32", "from fd01::/64", "oif net1"]
+        );
+        assert_eq!(selectors("net2", &[]), [""; 0]);
+    });
+}
+
 #[test]
 fn links_that_are_no_virtual_ethernet_are_refused() {
     let bridge = refuse("ip link add br0 type bridge; ip link set br0 up", "br0");
@@ -284,6 +308,30 @@ fn wire_redirects_both_ways_until_it_is_cut() {
         }
         sh("ip link del net1");
         wire.cut(&rtnl).unwrap();
+    });
+}
+
+#[test]
+fn wire_of_macvlan_reaches_tap() {
+    let links = "ip link add up0 type veth peer up1; ip link set up0 up; ip link set up1 up; \
+                 ip link add net1 link up0 address 02:00:00:00:00:11 type macvlan mode bridge; \
+                 ip link set net1 up; ip addr add 10.1.0.2/24 dev net1;";
+    in_netns(&format!("{links}{TAP}"), |namespace| {
+        let card = super::read(namespace, &request("net1"), &[]).unwrap();
+        assert_eq!(card.link.parts().mac.to_string(), "02:00:00:00:00:11");
+        let rtnl = Rtnetlink::open(namespace).unwrap();
+        let wire = WireRecord::plan(&rtnl, index("net1")).unwrap();
+        wire.connect(&rtnl, index("pbt9")).unwrap();
+        sh("ip link set pbt9 up");
+        // The kernel looks for a neighbor by broadcasts, which macvlan passes on later.
+        sh("ip addr add 10.9.0.9/24 dev up1; ping -c 1 -W 1 10.9.0.1 || true");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let passed = || json("tc -s -j filter show dev net1 ingress").to_string();
+        while !passed().contains(r#""packets":"#) || passed().contains(r#""packets":0"#) {
+            assert!(Instant::now() < deadline, "{}", passed());
+        }
+        wire.cut(&rtnl).unwrap();
+        assert!(!has_ingress_qdisc("net1"));
     });
 }
 
