@@ -79,6 +79,22 @@ fn bridge_network_reaches_guest_until_del() {
     run(&mut cni.plugin("DEL", &other), &with_result(&text)).ok();
 
     // CHECK notices what is missing.
+    let address = added["ips"][0]["address"].as_str().unwrap();
+    guest.exec(&format!("ip addr del {address} dev net1")).ok();
+    let done = cni.run("check", &plugins, &pod);
+    assert_code(
+        &done,
+        101,
+        "the card net1 differs from its link in its address",
+    );
+    guest.exec(&format!("ip addr add {address} dev net1")).ok();
+    cni.run("check", &plugins, &pod).ok();
+    // A card that was unplugged by hand is one that the machine does not need; ADD plugs it again.
+    guest
+        .patchbay(&["nic", "del", guest.id(), "--name", "net1"])
+        .ok();
+    cni.run("check", &plugins, &pod).ok();
+    run(&mut cni.plugin("ADD", &pod), &with_result(&text)).ok();
     guest.netns().exec("tc filter del dev net1 ingress").ok();
     let done = cni.run("check", &plugins, &pod);
     assert_code(&done, 100, "the card net1 is not wired to its link");
@@ -213,6 +229,14 @@ fn eight_networks_at_once_reach_guest() {
         let words = format!("ping -c 1 -W 5 -I {name} 10.88.0.1");
         guest.exec(&words).ok();
     }
+    let full = state(&guest);
+    let ninth = Pod::of(&guest, "net9");
+    let done = cni.run("add", &plugins, &ninth);
+    assert_code(&done, 100, "the machine has no free PCI slot for hot-plug");
+    let filters = guest.netns().exec("tc filter show dev net9 ingress").ok();
+    assert_eq!(filters, "");
+    cni.run("del", &plugins, &ninth).ok();
+    assert_eq!(state(&guest), full);
     all("del");
     assert_eq!(state(&guest), before);
 }

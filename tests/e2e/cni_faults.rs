@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::process::Command;
 
-use patchbay_tests::{Cni, Guest, Machine, Pod, rng, run};
+use patchbay_tests::{Cni, Guest, Machine, Pod, peak_memory, rng, run};
 use serde_json::{Value, json};
 
 use crate::kill_anywhere::{Outside, sweep};
@@ -63,18 +63,18 @@ fn machine_that_is_silent_gets_no_card() {
     assert_eq!(Outside::of(&guest).devices, before.devices);
 }
 
-/// Runs the plugin and returns the most memory that it had, in KiB.
-fn peak_memory(plugin: &Command, input: &str) -> u64 {
-    let mut command = Command::new("/usr/bin/time");
-    command.args(["--format", "%M"]).arg(plugin.get_program());
-    command.envs(
-        plugin
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let done = run(&mut command, input);
-    let peak = done.err.lines().last().and_then(|line| line.parse().ok());
-    peak.unwrap_or_else(|| panic!("{done}"))
+#[test]
+fn machine_that_is_starting_gets_card() {
+    let guest = Guest::start(Machine::Q35);
+    let cni = Cni::new(guest.run_dir());
+    let pod = Pod::of(&guest, "net1");
+    add_link(&guest);
+    let before = guest.boots();
+    guest.begin_reset();
+    run(&mut cni.plugin("ADD", &pod), &config(120)).ok();
+    assert_eq!(guest.boots(), before + 1);
+    let inside = guest.exec("ip -o addr show net1").ok();
+    assert!(inside.contains("172.16.0.3/16"), "{inside}");
 }
 
 /// Kata has taken the link over.

@@ -35,6 +35,7 @@ impl Host {
             container: "6ec7a98".to_owned(),
             netns: format!("/run/netns/{}", self.netns.name()),
             ifname: "net1".to_owned(),
+            capabilities: Value::Null,
         }
     }
 

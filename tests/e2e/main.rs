@@ -9,6 +9,8 @@ mod batch;
 mod bridge;
 mod cni;
 mod cni_faults;
+mod cni_links;
+mod cni_pods;
 mod cni_protocol;
 mod concurrent;
 mod conntrack_differential;

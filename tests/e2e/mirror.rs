@@ -69,15 +69,6 @@ fn redirections(guest: &Guest) -> Vec<[String; 3]> {
     guest.netns().links().into_iter().map(of_link).collect()
 }
 
-fn addresses(guest: &Guest, name: &str) -> Vec<String> {
-    let shown = guest.ip(&format!("addr show {name}"));
-    let infos = shown[0]["addr_info"].as_array().unwrap().iter();
-    let global = infos.filter(|info| info["scope"] == "global");
-    global
-        .map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"]))
-        .collect()
-}
-
 fn mirror_of_bridged_link_replaces_it(guest: &Guest) {
     let outside = Outside::of(guest, &BRIDGED);
     let before = (guest.snapshot(), redirections(guest));
@@ -93,7 +84,7 @@ fn mirror_of_bridged_link_replaces_it(guest: &Guest) {
         (&link[0]["address"], &link[0]["mtu"]),
         (&json!(MAC), &json!(1400))
     );
-    assert_eq!(addresses(guest, "net1"), ["10.1.0.2/24", "fd01::2/64"]);
+    assert_eq!(guest.addresses("net1"), ["10.1.0.2/24", "fd01::2/64"]);
     let route = guest.ip("route show 10.2.0.0/16");
     assert_eq!(
         (&route[0]["gateway"], &route[0]["dev"]),
@@ -147,7 +138,7 @@ fn mirror_of_ptp_link_reaches_its_network(guest: &Guest) {
     let document = json!({"link": "net1", "name": "eth7"}).to_string();
     let added = guest.kata_network("add-iface", &document).json();
     assert_eq!(added["IPAddresses"][0]["noPrefixRoute"], json!(true));
-    assert_eq!(addresses(guest, "eth7"), ["10.3.0.2/24"]);
+    assert_eq!(guest.addresses("eth7"), ["10.3.0.2/24"]);
     let routes = guest.ip("route show dev eth7");
     let dests: Vec<_> = routes
         .as_array()
@@ -254,7 +245,7 @@ fn mirror_is_applied_anew_after_restart() {
     guest
         .patchbay(&["nic", "apply", guest.id(), "--name", "eth1"])
         .ok();
-    assert_eq!(addresses(&guest, "eth1"), ["10.1.0.2/24", "fd01::2/64"]);
+    assert_eq!(guest.addresses("eth1"), ["10.1.0.2/24", "fd01::2/64"]);
     let route: Value = guest.ip("route show 10.2.0.0/16");
     assert_eq!(route[0]["gateway"], json!("10.1.0.1"));
     guest.exec("ping -c 2 -W 5 10.2.0.1").ok();

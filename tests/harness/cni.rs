@@ -11,9 +11,6 @@ use tempfile::TempDir;
 use crate::built::REPOSITORY;
 use crate::{Done, Guest, Netns, bin, run, temp_dir};
 
-/// Plugins of Debian's containernetworking-plugins.
-const PLUGINS: &str = "/usr/lib/cni";
-
 /// Host of a pod: a namespace for bridges, and the files of a runtime.
 #[derive(Debug)]
 pub struct Cni {
@@ -31,6 +28,8 @@ pub struct Pod {
     pub netns: String,
     /// Name of the interface.
     pub ifname: String,
+    /// Values of capabilities, an object; `null` without any.
+    pub capabilities: Value,
 }
 
 impl Pod {
@@ -40,11 +39,15 @@ impl Pod {
             container: guest.id().to_owned(),
             netns: format!("/run/netns/{}", guest.netns().name()),
             ifname: ifname.to_owned(),
+            capabilities: Value::Null,
         }
     }
 }
 
 impl Cni {
+    /// Plugins of Debian's containernetworking-plugins.
+    pub const PLUGINS: &str = "/usr/lib/cni";
+
     /// Creates a host whose sandboxes are registered in this run directory.
     pub fn new(run_dir: &Path) -> Self {
         let cni = Self {
@@ -73,25 +76,44 @@ impl Cni {
         json!({"type": "bridge", "bridge": "br1", "isGateway": true, "ipam": ipam})
     }
 
+    /// Lists the addresses that pods have of the network.
+    pub fn leases(&self) -> Vec<String> {
+        let files = fs::read_dir(self.file("ipam/blue")).into_iter().flatten();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("10.")).collect()
+    }
+
     /// Returns the object of patchbay's plugin.
     pub fn patchbay() -> Value {
         json!({"type": "patchbay-cni", "timeout": 60})
     }
 
+    /// Returns the list of these plugins.
+    pub fn list(plugins: &Value) -> Value {
+        json!({"cniVersion": "1.0.0", "name": "blue", "plugins": plugins})
+    }
+
     /// Runs a list of plugins through libcni: `add`, `check` or `del`.
     pub fn run(&self, command: &str, plugins: &Value, pod: &Pod) -> Done {
-        let list = json!({"cniVersion": "1.0.0", "name": "blue", "plugins": plugins});
         let file = self.file(&format!("{}-{}.conflist", pod.container, pod.ifname));
-        fs::write(&file, list.to_string()).unwrap();
-        let driver = driver();
+        fs::write(&file, Self::list(plugins).to_string()).unwrap();
+        let mut process = self.host_command(&driver());
+        process.arg(command).arg(file);
+        process.args([&pod.container, &pod.netns, &pod.ifname]);
+        if !pod.capabilities.is_null() {
+            process.env("CNI_CAPABILITIES", pod.capabilities.to_string());
+        }
+        run(&mut process, "")
+    }
+
+    /// Returns the command of a runtime, in the namespace of the bridges.
+    pub(crate) fn host_command(&self, program: &Path) -> Command {
         let mut process = Command::new("ip");
         process
             .args(["netns", "exec", self.host.name()])
-            .arg(driver);
-        process.arg(command).arg(file);
-        process.args([&pod.container, &pod.netns, &pod.ifname]);
+            .arg(program);
         self.environment(&mut process);
-        run(&mut process, "")
+        process
     }
 
     /// Returns the command of patchbay's plugin alone.
@@ -110,7 +132,7 @@ impl Cni {
     }
 
     fn environment(&self, process: &mut Command) {
-        let path = format!("{}:{PLUGINS}", self.dir.path().display());
+        let path = format!("{}:{}", self.dir.path().display(), Self::PLUGINS);
         process.env("CNI_PATH", path);
         process.env("CNI_CACHE", self.file("cache"));
         process.env("PATCHBAY_RUN_DIR", &self.run_dir);

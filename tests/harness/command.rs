@@ -86,6 +86,20 @@ pub fn run(command: &mut Command, input: &str) -> Done {
     }
 }
 
+/// Runs a program without arguments, and returns the most memory that it had, in KiB.
+pub fn peak_memory(program: &Command, input: &str) -> u64 {
+    let mut command = Command::new("/usr/bin/time");
+    command.args(["--format", "%M"]).arg(program.get_program());
+    command.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let done = run(&mut command, input);
+    let peak = done.err.lines().last().and_then(|line| line.parse().ok());
+    peak.unwrap_or_else(|| panic!("{done}"))
+}
+
 /// Returns a `patchbay` command with this run directory.
 pub fn patchbay(run_dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(bin("patchbay"));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use patchbay_host::agent::Agent;
@@ -51,7 +52,7 @@ const DEBIAN_MEMORY: &str = "512";
 #[derive(Debug)]
 pub struct Guest {
     id: String,
-    run_dir: TempDir,
+    run_dir: Arc<TempDir>,
     netns: Netns,
 }
 
@@ -67,23 +68,23 @@ impl Guest {
             Machine::Q35 => "q35",
             Machine::Pc => "pc",
         };
+        let id = format!("6ec7a98-{}", std::process::id());
+        let words = [&["--machine", machine], words].concat();
+        Self::launch(Arc::new(temp_dir()), id, Netns::new(), &words)
+    }
+
+    /// Starts a sandbox in a network namespace, with the run directory of a node that has several.
+    pub fn start_on(node: &Arc<TempDir>, netns: Netns, words: &[&str]) -> Self {
+        let id = format!("6ec7a98-{}", netns.name());
+        Self::launch(Arc::clone(node), id, netns, words)
+    }
+
+    fn launch(run_dir: Arc<TempDir>, id: String, netns: Netns, words: &[&str]) -> Self {
         leftovers::sweep();
-        let guest = Self {
-            id: format!("6ec7a98-{}", std::process::id()),
-            run_dir: temp_dir(),
-            netns: Netns::new(),
-        };
+        let guest = Self { id, run_dir, netns };
         leftovers::claim(guest.run_dir());
         let netns = guest.netns.name();
-        let start = [
-            "start",
-            &guest.id,
-            "--machine",
-            machine,
-            "--netns",
-            netns,
-            "--tools",
-        ];
+        let start = ["start", &guest.id, "--netns", netns, "--tools"];
         guest.sandbox(&[&start, words].concat()).ok();
         guest
     }
@@ -184,6 +185,16 @@ impl Guest {
         self.exec(&format!("ip -j -d {words}")).json()
     }
 
+    /// Returns the addresses of global scope of a link, with their prefixes.
+    pub fn addresses(&self, link: &str) -> Vec<String> {
+        let shown = self.ip(&format!("addr show {link}"));
+        let infos = shown[0]["addr_info"].as_array().unwrap().iter();
+        let global = infos.filter(|info| info["scope"] == "global");
+        global
+            .map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"]))
+            .collect()
+    }
+
     /// Runs `patchbay kata-network COMMAND ID [-]` with this document as standard input.
     pub fn kata_network(&self, command: &str, document: &str) -> Done {
         let file: &[&str] = if command.starts_with("list") {
@@ -224,21 +235,27 @@ impl Guest {
 
     /// Resets the machine and waits until its agent serves again.
     pub fn reset(&self) {
-        let boots = || {
-            let console = self.sandbox(&["console", &self.id]).out;
-            console.matches("the agent serves").count()
-        };
-        let before = boots();
+        let before = self.boots();
+        self.begin_reset();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while self.boots() == before {
+            assert!(Instant::now() < deadline, "the guest does not come back");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Resets the machine, whose agent serves some seconds later.
+    pub fn begin_reset(&self) {
         let mut monitor = self.monitor();
         // The launcher configures QEMU to exit on a reset.
         monitor.run("set-action", json!({"reboot": "reset"}));
         monitor.run("system_reset", json!({}));
-        drop(monitor);
-        let deadline = Instant::now() + Duration::from_secs(40);
-        while boots() == before {
-            assert!(Instant::now() < deadline, "the guest does not come back");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    }
+
+    /// Returns how often the agent has begun to serve.
+    pub fn boots(&self) -> usize {
+        let console = self.sandbox(&["console", &self.id]).out;
+        console.matches("the agent serves").count()
     }
 
     /// Returns the content of `sandbox.json`.

@@ -21,10 +21,20 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 impl Netns {
     /// Creates a namespace with its loopback up.
     pub fn new() -> Self {
+        Self::named("add", &[])
+    }
+
+    /// Names the namespace of a process.
+    pub fn of_process(pid: u32) -> Self {
+        Self::named("attach", &[&pid.to_string()])
+    }
+
+    fn named(command: &str, rest: &[&str]) -> Self {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("pb-test-{}-{count}", std::process::id());
         let netns = Self { name };
-        run(Command::new("ip").args(["netns", "add", &netns.name]), "").ok();
+        let words = [&[command, &netns.name], rest].concat();
+        run(Command::new("ip").arg("netns").args(words), "").ok();
         netns.ip("link set lo up").ok();
         netns
     }
