@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{Guest, Machine, bin};
+use patchbay_tests::{AGENT_PID, Guest, Machine, bin};
 
 /// Kills of the agent while a process tries to bind its ports.
 const KILLS: usize = 50;
@@ -111,4 +111,68 @@ fn ports_agent_killed_under_systemd_are_never_free() {
         .shell("cat /proc/$(pidof patchbay-agent)/oom_score_adj")
         .ok();
     assert_eq!(score, "-1000\n");
+    // The unit lets the supervisor enter namespaces.
+    let netns = ["--guest-netns", "1", "sysctl", "list", guest.id()];
+    guest.patchbay(&netns).ok();
+}
+
+/// Results of `patchbay-intruder confined`, as errnos.
+const CONFINED: &str = "\
+set ip_forward: 0
+list processes: 0
+create own file: 0
+remove own file: 0
+set core_pattern: 13
+write memory: 13
+write sysrq: 13
+rescan PCI: 13
+write program: 13
+create program: 13
+write console: 13
+read module: 13
+read program: 13
+open UDP socket: 0
+send UDP: 1
+connect UDP: 1
+connect TCP: 1
+connect Unix: 1
+run program: 1
+new namespace: 1
+signal init: 1
+trace init: 1
+fork: 1
+load module: 1
+load image: 1
+become root: 1
+map W+X: 1
+protect W+X: 1
+map file: 1
+";
+
+#[test]
+fn code_in_the_agent_gets_no_further_privilege() {
+    let guest = Guest::start(Machine::Q35);
+    let arguments = format!(r"tr '\0' ' ' </proc/{AGENT_PID}/cmdline | cut -d' ' -f2-");
+    let script = format!("patchbay-intruder 0 confined $({arguments})");
+    assert_eq!(guest.shell(&script).ok(), CONFINED);
+}
+
+#[test]
+fn helpers_of_the_agent_have_few_privileges() {
+    let guest = Guest::start(Machine::Q35);
+    for (name, capabilities) in [
+        // CAP_SYS_MODULE.
+        ("patchbay-module", "0000000000010000"),
+        // CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SETPCAP, and those of the agents and their helpers.
+        ("patchbay-netns", "0000000000291500"),
+    ] {
+        let process = format!("$(grep -lx {name} /proc/[0-9]*/comm | cut -d/ -f3)");
+        let limits = "^(Cap(Eff|Prm|Bnd)|NoNewPrivs|Seccomp(_filters)?):";
+        let found = guest.shell(&format!("grep -E '{limits}' /proc/{process}/status"));
+        let expected = format!(
+            "CapPrm:\t{capabilities}\nCapEff:\t{capabilities}\nCapBnd:\t{capabilities}\n\
+             NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n"
+        );
+        assert_eq!(found.ok(), expected, "{name}");
+    }
 }

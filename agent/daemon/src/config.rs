@@ -1,10 +1,13 @@
 //! Command line of the agent.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::ethtool::EthtoolBackend;
 use patchbay_types::InvalidValue;
+
+use crate::privileges::Access;
 
 /// Address on which the agent serves the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +87,21 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Returns the folders that the agent needs.
+    #[must_use]
+    pub fn folders(&self) -> Vec<(PathBuf, Access)> {
+        let undo = self.undo_log.as_deref().and_then(Path::parent);
+        let own = undo.into_iter().chain(self.card_marks.as_deref());
+        let own = own.map(|folder| (folder.to_owned(), Access::Create));
+        let kernel = [
+            (PathBuf::from("/proc"), Access::Read),
+            (PathBuf::from("/proc/sys/net"), Access::Write),
+            (self.sysfs.clone(), Access::Read),
+            (self.sysfs.join(Sysfs::SLOTS), Access::Write),
+        ];
+        kernel.into_iter().chain(own).collect()
     }
 }
 

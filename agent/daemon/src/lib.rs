@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod listeners;
+pub mod loader;
 pub mod namespaces;
 pub mod privileges;
 pub mod server;

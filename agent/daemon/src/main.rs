@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use patchbay_agent::config::Config;
 use patchbay_agent::listeners::Listeners;
+use patchbay_agent::loader;
 use patchbay_agent::namespaces::{self, Namespaces};
-use patchbay_agent::privileges;
+use patchbay_agent::privileges::{self, Profile};
 use patchbay_agent::server::{self, AgentServer, Lifetime};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::managers::CardMarks;
+use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
 use slog::{Drain as _, Logger, crit, o, warn};
 
@@ -30,14 +32,18 @@ fn main() -> ExitCode {
 
 fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
-    let supervises = args
-        .first()
-        .is_some_and(|first| first == namespaces::OPTION);
+    let first = args.first().map(String::as_str);
+    if first == Some(loader::OPTION) {
+        return Ok(loader::run()?);
+    }
+    let supervises = first == Some(namespaces::OPTION);
     if supervises {
         args.remove(0);
     }
     let config = Config::parse(args.iter().cloned())?;
     if supervises {
+        // The agent reports the limits that the kernel lacks.
+        privileges::confine(Profile::Supervisor, &[], |_| {})?;
         return Ok(namespaces::supervise(config.undo_log)?);
     }
     privileges::raise_priority();
@@ -53,12 +59,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
         }
         None => other_namespaces(&args, log),
     };
-    privileges::drop_capabilities()?;
-    if let Err(error) = privileges::install_seccomp() {
-        // A kernel without seccomp must not leave the sandbox without its agent.
-        warn!(log, "system calls are not filtered"; "error" => error.to_string(),
-            "cause" => cause(&error));
-    }
+    let modules = module_loader(log);
+    confine(&config, log)?;
     let lifetime = match config.netns {
         Some(_) => {
             namespaces::end_with_supervisor()?;
@@ -67,7 +69,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
         None => Lifetime::Unlimited,
     };
     let sysfs = Sysfs::at(&config.sysfs);
-    let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log)?;
+    let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log, modules)?;
     let netcfg = Arc::new(netcfg.with_marks(config.card_marks.map(CardMarks::at)));
     match netcfg.ipvs.recover() {
         Ok(false) => {}
@@ -90,6 +92,14 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Gives up all privileges and files that requests don't need.
+fn confine(config: &Config, log: &Logger) -> Result<(), privileges::Error> {
+    privileges::confine(Profile::Agent, &config.folders(), |error| {
+        warn!(log, "the agent runs with fewer limits"; "error" => error.to_string(),
+            "cause" => cause(error));
+    })
+}
+
 /// Starts the supervisor of agents in other namespaces. Without it, the rest works.
 fn other_namespaces(args: &[String], log: &Logger) -> Option<Namespaces> {
     let started = Namespaces::start(args);
@@ -97,6 +107,14 @@ fn other_namespaces(args: &[String], log: &Logger) -> Option<Namespaces> {
         warn!(log, "other network namespaces can't be served"; "error" => error.to_string());
     };
     started.inspect_err(failed).ok()
+}
+
+/// Starts the process that loads modules. Without it, those that are loaded or built in can be used.
+fn module_loader(log: &Logger) -> Loader {
+    loader::start().unwrap_or_else(|error| {
+        warn!(log, "kernel modules can't be loaded"; "error" => error.to_string());
+        Loader::default()
+    })
 }
 
 fn cause(error: &dyn Error) -> String {

@@ -9,9 +9,10 @@
 //! ```no_run
 //! use patchbay_netcfg::device::Sysfs;
 //! use patchbay_netcfg::ethtool::EthtoolBackend;
+//! use patchbay_netcfg::modules::Loader;
 //! use patchbay_netcfg::ops::Netcfg;
 //!
-//! let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None)?;
+//! let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None, Loader::default())?;
 //! for interface in netcfg.list()? {
 //!     println!("{}: {} mtu {}", interface.index, interface.name, interface.mtu);
 //! }

@@ -1,8 +1,12 @@
-//! Kernel module loader for guests without `modprobe`: `modules.dep` and `finit_module`.
+//! Kernel module loader for guests without `modprobe`: `modules.dep` and `finit_module`, in this process or in
+//! one that has the right to load modules and nothing else.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -12,6 +16,33 @@ use nix::sys::utsname::uname;
 const COMPRESSED: u32 = 4;
 /// Maximum size of `modules.dep`; distributions ship 400 KiB.
 const MAX_INDEX_BYTES: u64 = 4 << 20;
+
+/// Modules that requests need: conntrack, IPVS, its schedulers and its persistence engine. Those of other
+/// names can be built in, or be loaded by the kernel or the guest.
+const ON_DEMAND: [&str; 18] = [
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+    "ip_vs",
+    "ip_vs_dh",
+    "ip_vs_fo",
+    "ip_vs_lblc",
+    "ip_vs_lblcr",
+    "ip_vs_lc",
+    "ip_vs_mh",
+    "ip_vs_nq",
+    "ip_vs_ovf",
+    "ip_vs_pe_sip",
+    "ip_vs_rr",
+    "ip_vs_sed",
+    "ip_vs_sh",
+    "ip_vs_twos",
+    "ip_vs_wlc",
+    "ip_vs_wrr",
+];
+/// Timeout for the other process; a module can wait for hardware.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Size of a reply: the index of the request, and an errno, 0 for success.
+const REPLY: usize = 5;
 
 /// Failure to load a kernel module.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +65,16 @@ impl Default for Modules {
 }
 
 impl Modules {
+    /// Returns the directory.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// Loads a module and its dependencies. Does nothing if the module is loaded already or isn't in
     /// `modules.dep`: it can be built in.
     pub fn load(&self, name: &str) -> Result<(), Error> {
-        if Path::new("/sys/module").join(underscores(name)).exists() {
+        if is_loaded(name) {
             return Ok(());
         }
         let load_all = || {
@@ -64,6 +101,90 @@ impl Modules {
         }
         Ok(files_of(&fs::read_to_string(index)?, name).unwrap_or_default())
     }
+}
+
+/// Way to load the modules that requests need.
+#[derive(Debug)]
+pub enum Loader {
+    /// In this process.
+    Own(Modules),
+    /// In the process at the other end, which runs [`serve`].
+    Process(Mutex<UnixStream>),
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::Own(Modules::default())
+    }
+}
+
+impl Loader {
+    /// Uses another process.
+    ///
+    /// # Errors
+    /// The timeout can't be set.
+    pub fn process(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(LOAD_TIMEOUT))?;
+        Ok(Self::Process(Mutex::new(stream)))
+    }
+
+    /// Loads a module and its dependencies, as [`Modules::load`] does.
+    pub(crate) fn load(&self, name: &str) -> Result<(), Error> {
+        let stream = match self {
+            Self::Own(modules) => return modules.load(name),
+            Self::Process(_) if is_loaded(name) => return Ok(()),
+            Self::Process(stream) => stream,
+        };
+        let index = ON_DEMAND.iter().position(|known| *known == name);
+        let Some(index) = index.and_then(|index| u8::try_from(index).ok()) else {
+            return Ok(());
+        };
+        let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&stream, index).map_err(|source| Error {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+/// Sends the index of a module and waits for its result.
+fn ask(mut stream: &UnixStream, index: u8) -> io::Result<()> {
+    stream.write_all(&[index])?;
+    loop {
+        let mut reply = [0; REPLY];
+        stream.read_exact(&mut reply)?;
+        let [of, errno @ ..] = reply;
+        match i32::from_ne_bytes(errno) {
+            // The late reply to a request that has timed out.
+            _ if of != index => {}
+            0 => return Ok(()),
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// Loads modules for [`Loader::Process`] until the other end is closed. An index out of range is an error,
+/// since only an attacker sends it.
+///
+/// # Errors
+/// The socket fails.
+pub fn serve(mut stream: &UnixStream, modules: &Modules) -> io::Result<()> {
+    let mut index = [0];
+    while stream.read(&mut index)? > 0 {
+        let name = ON_DEMAND.get(usize::from(index[0]));
+        let name = name.ok_or(io::ErrorKind::InvalidData)?;
+        let errno = match modules.load(name) {
+            Ok(()) => 0,
+            Err(error) => error.source.raw_os_error().unwrap_or(libc::EIO),
+        };
+        let [a, b, c, d] = errno.to_ne_bytes();
+        stream.write_all(&[index[0], a, b, c, d])?;
+    }
+    Ok(())
+}
+
+fn is_loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(underscores(name)).exists()
 }
 
 /// Normalizes a module's name, as `/sys/module` does.

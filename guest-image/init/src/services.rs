@@ -1,5 +1,7 @@
 //! Supervises the agent and, in an image with tools, the command server and the TCP echo server.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -23,8 +25,9 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     ("MALLOC_ARENA_MAX", "1"),
 ];
 
-/// `/run` is a tmpfs, as the undo log requires.
-const AGENT_ARGS: &[&str] = &["--undo-log", "/run/patchbay-agent.undo"];
+/// `/run` is a tmpfs, as the undo log requires. The folder is the only one in which the agent can create files.
+const AGENT_FOLDER: &str = "/run/patchbay-agent";
+const AGENT_ARGS: &[&str] = &["--undo-log", "/run/patchbay-agent/undo"];
 
 struct Supervised {
     program: &'static str,
@@ -45,6 +48,10 @@ impl Supervisor {
         let optional = [ECHO_PATH, EXECD_PATH]
             .into_iter()
             .filter(|program| Path::new(program).exists());
+        let folder = DirBuilder::new().mode(0o700).create(AGENT_FOLDER);
+        if let Err(error) = folder {
+            print(&format!("could not create {AGENT_FOLDER}: {error}"));
+        }
         // The agent is last: once it answers, the others have been started.
         let programs =
             optional.map(|program| Supervised::new(program, &[], AgentSockets::default()));

@@ -13,6 +13,9 @@ use super::sysfs::device_path;
 const MAX_ADDRESS_BYTES: u64 = 32;
 
 impl Sysfs {
+    /// Folder of the slots below the mount point.
+    pub const SLOTS: &str = "bus/pci/slots";
+
     /// Returns whether a device is at this path.
     #[must_use]
     pub fn has_device(&self, path: &PciPath) -> bool {
@@ -32,7 +35,7 @@ impl Sysfs {
         let address = device
             .rsplit_once('.')
             .map_or(&*device, |(address, _)| address);
-        let slots = entries(self.at_path("bus/pci/slots"));
+        let slots = entries(self.at_path(Self::SLOTS));
         // A slot without a number has the name 0, and others like it 0-1, 0-2, …: the address decides.
         let is_own = |slot: &PathBuf| read(&slot.join("address")).trim_end() == address;
         let slot = slots.into_iter().find(is_own);

@@ -1,12 +1,14 @@
 //! Operations on connection tracking: list and delete flows.
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 use patchbay_types::conntrack::{Filter, Flow};
 use patchbay_types::failure::{Failure, Kind};
 
 use super::error::of_netlink;
 use crate::conntrack;
-use crate::modules::{self, Modules};
+use crate::modules::{self, Loader};
 use patchbay_netlink::{Netfilter, RecvBuffer, Socket};
 
 /// Failure to list or delete flows.
@@ -48,8 +50,8 @@ impl From<Error> for Failure {
 
 /// Operations on the flows of a network namespace. Each opens a socket: without nfnetlink the kernel
 /// lacks even the protocol, and no request waits for another.
-#[derive(Debug, Default)]
-pub struct ConntrackOps(Modules);
+#[derive(Debug)]
+pub struct ConntrackOps(pub(super) Arc<Loader>);
 
 impl ConntrackOps {
     /// Deletes every flow that matches the filter and returns their number.

@@ -33,6 +33,7 @@ use patchbay_types::{
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolKind};
 use crate::managers::{self, CardMarks};
+use crate::modules::Loader;
 use crate::rtnl::link::{self, Link};
 use addresses::{DadWait, Untagged};
 use claims::{Claim, Claims};
@@ -69,10 +70,11 @@ struct Sockets {
 ///
 /// use patchbay_netcfg::device::Sysfs;
 /// use patchbay_netcfg::ethtool::EthtoolBackend;
+/// use patchbay_netcfg::modules::Loader;
 /// use patchbay_netcfg::ops::Netcfg;
 /// use patchbay_types::{Arp, InterfaceAddress, LinkFields, LinkSpec, Mtu, PciAddress, PciPath};
 ///
-/// let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None)?;
+/// let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None, Loader::default())?;
 /// let fields = LinkFields {
 ///     name: "eth1".parse()?,
 ///     mac: "02:42:20:6f:a3:69".parse()?,
@@ -118,12 +120,15 @@ pub struct Configured {
 
 impl Netcfg {
     /// Opens the sockets in the network namespace of the calling thread. `undo_log` is the path of
-    /// the IPVS undo log; without one a crash during a restore leaves the rules half changed.
+    /// the IPVS undo log; without one a crash during a restore leaves the rules half changed. `modules`
+    /// loads the kernel modules that requests need.
     pub fn open(
         sysfs: Sysfs,
         ethtool: EthtoolBackend,
         undo_log: Option<PathBuf>,
+        modules: Loader,
     ) -> Result<Self, patchbay_netlink::Error> {
+        let modules = Arc::new(modules);
         Ok(Self {
             sysfs,
             ethtool: EthtoolKind::find(ethtool)?,
@@ -137,8 +142,8 @@ impl Netcfg {
             links: BusyLinks::default(),
             waiting: WaitingChanges::default(),
             tables: Arc::default(),
-            ipvs: IpvsOps::open(undo_log)?,
-            conntrack: ConntrackOps::default(),
+            ipvs: IpvsOps::open(undo_log, Arc::clone(&modules))?,
+            conntrack: ConntrackOps(modules),
         })
     }
 

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::ethtool::EthtoolBackend;
+use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
 use patchbay_types::{InterfaceAddress, LinkChange, Mtu};
@@ -18,7 +19,13 @@ use serde_json::Value;
 pub(crate) fn netcfg_in_new_netns(sysfs: &Path) -> Netcfg {
     unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
     ip("link set lo up");
-    Netcfg::open(Sysfs::at(sysfs), EthtoolBackend::Auto, None).unwrap()
+    Netcfg::open(
+        Sysfs::at(sysfs),
+        EthtoolBackend::Auto,
+        None,
+        Loader::default(),
+    )
+    .unwrap()
 }
 
 /// Like [`netcfg_in_new_netns`], with the veths `eth1` and `eth2`, which are up. The kernel sets their

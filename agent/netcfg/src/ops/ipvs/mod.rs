@@ -12,7 +12,7 @@ mod undo_log;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ use patchbay_types::ipvs::{
 };
 
 use crate::ipvs::{self, Ipvs, Lists};
-use crate::modules::Modules;
+use crate::modules::Loader;
 use crate::privilege::BindPrivilege;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use rule_count::RuleCount;
@@ -44,7 +44,7 @@ struct IpvsContext {
     /// For lists of servers, of which there can be thousands of short ones.
     lists: Socket<Generic>,
     family: Option<Ipvs>,
-    modules: Modules,
+    modules: Arc<Loader>,
     rule_count: RuleCount,
     undo_log: UndoLogPath,
 }
@@ -56,12 +56,15 @@ pub struct IpvsOps(Mutex<IpvsContext>);
 impl IpvsOps {
     /// Opens the sockets. The IPVS module is loaded by the first request. `undo_log` is the path of the
     /// log that undoes a rule file after a crash; it must be on tmpfs.
-    pub fn open(undo_log: Option<PathBuf>) -> Result<Self, patchbay_netlink::Error> {
+    pub fn open(
+        undo_log: Option<PathBuf>,
+        modules: Arc<Loader>,
+    ) -> Result<Self, patchbay_netlink::Error> {
         Ok(Self(Mutex::new(IpvsContext {
             socket: Socket::open(RecvBuffer::Large)?,
             lists: Socket::open(RecvBuffer::Small)?,
             family: None,
-            modules: Modules::default(),
+            modules,
             rule_count: RuleCount::default(),
             undo_log: UndoLogPath(undo_log),
         })))

@@ -2,7 +2,11 @@
 //! agent's place.
 //!
 //! * `squat PORT...` tries to bind each vsock port until standard input ends, and prints those that it got.
+//! * `confined ARGUMENT...` gives up the agent's privileges, as the agent of these arguments does, and prints
+//!   the result of each attempt to go beyond them.
 //! * `exhaust` takes all memory in a file without a mapping, which the OOM killer doesn't count.
+
+mod confined;
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};
@@ -14,7 +18,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use vsock::{VMADDR_CID_ANY, VsockListener};
 
-const USAGE: &str = "usage: patchbay-intruder UID squat PORT... | exhaust";
+const USAGE: &str = "usage: patchbay-intruder UID squat PORT... | confined ARGUMENT... | exhaust";
 /// Small, so that the agent is the better victim.
 const CHUNK_BYTES: usize = 4096;
 
@@ -38,6 +42,7 @@ fn run(words: &[String]) -> Result<(), Box<dyn Error>> {
             let ports: Result<Vec<u32>, _> = rest.iter().map(|port| port.parse()).collect();
             squat(&ports?)
         }
+        "confined" => confined::run(rest),
         "exhaust" => exhaust(),
         _ => Err(USAGE.into()),
     }
