@@ -60,7 +60,7 @@ pub(crate) fn connection(row: &str) -> Option<Connection> {
 }
 
 /// Parses hexadecimal digits, for IPv6 with colons.
-pub(super) fn address(text: &str) -> Option<IpAddr> {
+fn address(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
         return text.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     }

@@ -5,15 +5,16 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::net::IpAddr;
 
 use patchbay_types::ipvs::{
     Forward, ListedServer, NonNegativeInt, Protocol, Server, ServerId, ServiceId, Stats,
 };
 
-use super::proc::{HEADER_LINES, MAX_ROW_BYTES, RULES, address};
+use super::proc::{HEADER_LINES, MAX_ROW_BYTES, RULES};
 
 /// Beginning of a row of a server.
-const SERVER: &str = "  -> ";
+const SERVER: &[u8] = b"  -> ";
 
 /// Cursor over the servers of all services, in the order in which netlink lists the services.
 ///
@@ -23,7 +24,7 @@ const SERVER: &str = "  -> ";
 pub struct ProcLists<R = BufReader<File>> {
     table: R,
     /// The row of the next service.
-    row: String,
+    row: Vec<u8>,
     servers: Vec<ListedServer>,
 }
 
@@ -44,7 +45,7 @@ impl<R: BufRead> ProcLists<R> {
         }
         let mut lists = Self {
             table,
-            row: String::new(),
+            row: Vec::new(),
             servers: Vec::new(),
         };
         lists.advance()?;
@@ -76,8 +77,8 @@ impl<R: BufRead> ProcLists<R> {
     fn advance(&mut self) -> io::Result<()> {
         self.row.clear();
         let table = &mut self.table;
-        let length = table.take(MAX_ROW_BYTES).read_line(&mut self.row)?;
-        if length > 0 && !self.row.ends_with('\n') {
+        let length = table.take(MAX_ROW_BYTES).read_until(b'\n', &mut self.row)?;
+        if length > 0 && self.row.last() != Some(&b'\n') {
             self.row.clear();
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -86,15 +87,14 @@ impl<R: BufRead> ProcLists<R> {
 }
 
 /// Parses `TCP  [2001:...:0001]:0050 rr persistent 25000 FFFF0000`; `None` for a mark.
-fn service(row: &str) -> Option<ServiceId> {
-    let mut words = row.split_ascii_whitespace();
-    let protocol = match words.next()? {
-        "TCP" => Protocol::Tcp,
-        "UDP" => Protocol::Udp,
-        "SCTP" => Protocol::Sctp,
+fn service(mut row: &[u8]) -> Option<ServiceId> {
+    let protocol = match word(&mut row) {
+        b"TCP" => Protocol::Tcp,
+        b"UDP" => Protocol::Udp,
+        b"SCTP" => Protocol::Sctp,
         _ => return None,
     };
-    let ServerId { address, port } = endpoint(words.next()?)?;
+    let ServerId { address, port } = endpoint(word(&mut row))?;
     Some(ServiceId::Address {
         protocol,
         address,
@@ -103,34 +103,81 @@ fn service(row: &str) -> Option<ServiceId> {
 }
 
 /// Parses `0A00000C:1F90      Masq    70000  0          0`; `None` for a tunnel.
-fn server(row: &str) -> Option<ListedServer> {
-    let mut words = row.split_ascii_whitespace();
-    let id = endpoint(words.next()?)?;
-    let forward = match words.next()? {
-        "Masq" => Forward::Masquerade,
-        "Local" => Forward::Local,
-        "Route" => Forward::Route,
+fn server(mut row: &[u8]) -> Option<ListedServer> {
+    let id = endpoint(word(&mut row))?;
+    let forward = match word(&mut row) {
+        b"Masq" => Forward::Masquerade,
+        b"Local" => Forward::Local,
+        b"Route" => Forward::Route,
         _ => return None,
     };
-    let mut number = || words.next()?.parse::<u32>().ok();
     let mut server = Server::new(id, forward);
-    server.weight = NonNegativeInt::try_from(number()?).ok()?;
+    server.weight = NonNegativeInt::try_from(decimal(word(&mut row))?).ok()?;
     Some(ListedServer {
         server,
-        active: number()?,
-        inactive: number()?,
+        active: decimal(word(&mut row))?,
+        inactive: decimal(word(&mut row))?,
         persistent: 0,
         stats: Stats::default(),
     })
 }
 
+/// Takes the next word of a row; empty at its end.
+fn word<'a>(row: &mut &'a [u8]) -> &'a [u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\n');
+    let text = row.iter().position(|byte| !is_space(byte));
+    let text = &row[text.unwrap_or(row.len())..];
+    let end = text.iter().position(is_space).unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    *row = rest;
+    word
+}
+
 /// Parses address and port in hexadecimal digits.
-fn endpoint(text: &str) -> Option<ServerId> {
-    let (ip, port) = text.rsplit_once(':')?;
-    Some(ServerId {
-        address: address(ip.trim_matches(['[', ']']))?,
-        port: u16::from_str_radix(port, 16).ok()?,
-    })
+fn endpoint(text: &[u8]) -> Option<ServerId> {
+    let (ip, port) = text.split_last_chunk::<4>()?;
+    let ip = ip.strip_suffix(b":")?;
+    let address = if let Some(v6) = ip.strip_prefix(b"[") {
+        v6_address(v6.strip_suffix(b"]")?)?
+    } else {
+        let (high, low) = ip.split_first_chunk()?;
+        let bits = u32::from(hex(*high)?) << 16 | u32::from(hex(low.try_into().ok()?)?);
+        bits.to_be_bytes().into()
+    };
+    let port = hex(*port)?;
+    Some(ServerId { address, port })
+}
+
+/// Parses the kernel's eight groups of four digits; it leaves out none.
+fn v6_address(text: &[u8]) -> Option<IpAddr> {
+    let mut segments = [0; 8];
+    let mut rest = text;
+    for (index, segment) in segments.iter_mut().enumerate() {
+        if index > 0 {
+            rest = rest.strip_prefix(b":")?;
+        }
+        let (digits, after) = rest.split_first_chunk()?;
+        *segment = hex(*digits)?;
+        rest = after;
+    }
+    rest.is_empty().then(|| segments.into())
+}
+
+fn hex(digits: [u8; 4]) -> Option<u16> {
+    let mut number = 0;
+    for digit in digits {
+        number = number << 4 | char::from(digit).to_digit(16)?;
+    }
+    u16::try_from(number).ok()
+}
+
+fn decimal(digits: &[u8]) -> Option<u32> {
+    let mut number: u32 = 0;
+    for digit in digits {
+        let digit = char::from(*digit).to_digit(10)?;
+        number = number.checked_mul(10)?.checked_add(digit)?;
+    }
+    (!digits.is_empty()).then_some(number)
 }
 
 #[cfg(test)]
@@ -209,6 +256,38 @@ FWM  0000000C wrr
     }
 
     #[test]
+    fn read_malformed_server_is_none() {
+        let good =
+            "[2001:0db8:0000:0000:0000:0000:0000:0001]:0050      Masq    1      0          0\n";
+        assert!(server(good.as_bytes()).is_some());
+        for (from, to) in [
+            ("0db8", "0dg8"),
+            ("0db8:", "0db8 "),
+            ("0001]", "0001:0001]"),
+            (":0001]", "]"),
+            ("[", ""),
+            ("]", ""),
+            (":0050", ":50"),
+            (":0050", ""),
+            ("Masq", "Tunnel"),
+            (" 1 ", " -1 "),
+            (" 1 ", " 4294967296 "),
+            ("0          0", "0"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_eq!(server(bad.as_bytes()), None, "{bad}");
+        }
+        for bad in [
+            "0A00000C",
+            "0A00000:1F90 Masq 1 0 0",
+            "0A00000C0:1F90 Masq 1 0 0",
+            "",
+        ] {
+            assert_eq!(server(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn read_cut_row_is_none() {
         // Weight 70000 reads as 700.
         let cut = &TABLE[..TABLE.find("00  2").unwrap()];
@@ -221,11 +300,28 @@ FWM  0000000C wrr
 
     proptest::proptest! {
         #[test]
-        fn read_of_any_table_terminates(table: String, rows: Vec<String>) {
+        fn read_of_any_table_terminates(table: String, rows: Vec<Vec<u8>>) {
             let _ = lists(&table);
             for row in rows {
                 let _ = (service(&row), server(&row));
             }
+        }
+
+        #[test]
+        fn read_server_has_the_kernels_numbers(
+            address: IpAddr, port: u16, weight in 0..i32::MAX.unsigned_abs(), active: u32
+        ) {
+            let address_text = match address {
+                IpAddr::V4(v4) => format!("{:08X}", v4.to_bits()),
+                IpAddr::V6(v6) => {
+                    format!("[{}]", v6.segments().map(|part| format!("{part:04x}")).join(":"))
+                }
+            };
+            let row = format!("{address_text}:{port:04X}      Route   {weight}      {active}          7");
+            let listed = server(row.as_bytes()).unwrap();
+            assert_eq!(listed.server.id, ServerId { address, port });
+            assert_eq!(listed.server.weight.get(), weight);
+            assert_eq!((listed.active, listed.inactive), (active, 7));
         }
     }
 }
