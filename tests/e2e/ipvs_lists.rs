@@ -42,11 +42,19 @@ fn many_ipv4() -> String {
     (1..=60).map(lines).collect()
 }
 
+/// Returns an IPv6 service whose servers the kernel lists in several messages.
+fn many_servers() -> String {
+    let server = |n| format!("-a -t [2001:db8::5]:80 -r [2001:db8:1::{n:x}]:80 -m -w {n} -x {n}\n");
+    let servers: String = (1..=200).map(server).collect();
+    format!("-A -t [2001:db8::5]:80 -s rr\n{servers}")
+}
+
 #[test]
 fn lists_of_both_families_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     let tables = [
         IPV6.to_owned(),
+        format!("{IPV6}{}", many_servers()),
         format!("{IPV4}{IPV6}"),
         format!("{IPV6}{}", many_ipv4()),
         IPV4.to_owned(),

@@ -19,9 +19,19 @@ use super::{Batch, Dump, Each, Error, KernelError, NetlinkProtocol, Transport};
 pub enum RecvBuffer {
     /// 64 KiB, for whole tables: fewer datagrams.
     Large = 64 * 1024,
-    /// 8 KiB, for thousands of short dumps: a quarter faster than [`RecvBuffer::Large`].
+    /// 8 KiB, for short replies.
     Small = 8 * 1024,
+    /// The kernel's minimum for a dump (`NLMSG_GOODSIZE`), for thousands of short ones: the kernel zeroes
+    /// every skb that it allocates.
+    Page = GOODSIZE,
 }
+
+/// Size of a page without the kernel's header of an skb. Kernels with larger pages use at most 8 KiB.
+const GOODSIZE: usize = if cfg!(target_arch = "x86_64") {
+    4096 - 320
+} else {
+    8192 - 320
+};
 
 /// Receive timeout. The kernel queues its reply before `sendmsg` returns, so a timeout means that the
 /// reply is lost.

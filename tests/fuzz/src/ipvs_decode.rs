@@ -4,7 +4,7 @@ use patchbay_codec::TableRow;
 use patchbay_netcfg::fuzz::{FuzzKernel, bodies};
 use patchbay_netcfg::ipvs::Ipvs;
 use patchbay_netlink::Batch;
-use patchbay_types::ipvs::{Change, Family, ServiceId};
+use patchbay_types::ipvs::{Change, Detail, Family, ServiceId};
 use patchbay_wire::convert::ipvs::status;
 use patchbay_wire::proto::ipvs as wire;
 
@@ -37,7 +37,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn services(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>) {
-    for listed in ipvs.services(kernel).into_iter().flatten() {
+    for listed in ipvs.services(kernel, Detail::Full).into_iter().flatten() {
         carried(&TableRow::Service(listed.clone()));
         let mut batch = Batch::default();
         ipvs.push(&mut batch, &Change::AddService(listed.service));
@@ -50,7 +50,7 @@ fn servers(ipvs: Ipvs, kernel: &mut FuzzKernel<'_>, family: Family) {
         mark: std::num::NonZeroU32::MIN,
         family,
     };
-    for listed in ipvs.servers(kernel, id).into_iter().flatten() {
+    for listed in ipvs.servers(kernel, id, Detail::Full).into_iter().flatten() {
         carried(&TableRow::Server(listed));
         let mut batch = Batch::default();
         ipvs.push(&mut batch, &Change::AddServer(id, listed.server));

@@ -5,8 +5,9 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroU32};
 
 use patchbay_types::InvalidValue;
 use patchbay_types::ipvs::{
-    Daemon, Engine, Family, ListedService, McastGroup, Netmask, Persistence, Protocol, Role,
-    SchedFlags, Scheduler, Scheduling, Service, ServiceId, Stats, SyncLen, SyncLink, Timeouts,
+    Daemon, Detail, Engine, Family, ListedService, McastGroup, Netmask, Persistence, Protocol,
+    Role, SchedFlags, Scheduler, Scheduling, Service, ServiceId, Stats, SyncLen, SyncLink,
+    Timeouts,
 };
 
 use super::consts::{SVC_ONEPACKET, SVC_PERSISTENT, SVC_SCHED_SHIFT, daemon, info, svc, top};
@@ -77,7 +78,7 @@ fn service_id(attrs: &Nest<'_>) -> Result<ServiceId, Error> {
 }
 
 /// Reads a service, without its servers.
-pub(super) fn service(payload: &[u8]) -> Result<ListedService, Error> {
+pub(super) fn service(payload: &[u8], detail: Detail) -> Result<ListedService, Error> {
     let attrs = nest(payload, top::SERVICE)?;
     let id = service_id(&attrs)?;
     let flags_and_mask = require(&attrs, svc::FLAGS)?;
@@ -111,13 +112,22 @@ pub(super) fn service(payload: &[u8]) -> Result<ListedService, Error> {
     };
     Ok(ListedService {
         service,
-        stats: stats(&attrs, svc::STATS64, svc::STATS)?,
+        stats: stats(&attrs, svc::STATS64, svc::STATS, detail)?,
         servers: Vec::new(),
     })
 }
 
-/// Reads the counters of 64 bits (Linux 4.1 and later), or those of 32 bits.
-pub(super) fn stats(attrs: &Nest<'_>, wide: u16, narrow: u16) -> Result<Stats, Error> {
+/// Reads the counters of 64 bits (Linux 4.1 and later), or those of 32 bits, if the detail has them: half of
+/// the attributes of a rule are counters.
+pub(super) fn stats(
+    attrs: &Nest<'_>,
+    wide: u16,
+    narrow: u16,
+    detail: Detail,
+) -> Result<Stats, Error> {
+    if detail != Detail::Full {
+        return Ok(Stats::default());
+    }
     let nest = match attrs.find(wide) {
         Some(nest) => Some(nest),
         None => attrs.find(narrow),

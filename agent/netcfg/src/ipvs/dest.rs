@@ -2,7 +2,7 @@
 
 use patchbay_netlink::{Body, Error, IntAttr, read_be16, read_u8, read_u16, read_u32};
 use patchbay_types::ipvs::{
-    Family, Forward, ListedServer, NonNegativeInt, Server, ServerId, Tunnel,
+    Detail, Family, Forward, ListedServer, NonNegativeInt, Server, ServerId, Tunnel,
 };
 
 use super::consts::{FWD_MASK, top};
@@ -58,7 +58,7 @@ pub(super) fn encode(body: &mut Body<'_>, server: &Server) {
 }
 
 /// Reads a server. Linux before 3.18 doesn't send its family; it is that of the service.
-pub(super) fn decode(payload: &[u8], of: Family) -> Result<ListedServer, Error> {
+pub(super) fn decode(payload: &[u8], of: Family, detail: Detail) -> Result<ListedServer, Error> {
     let attrs = nest(payload, top::DEST)?;
     let family = match attrs.find(ADDR_FAMILY).map(read_u16).transpose()? {
         Some(number) if number != 0 => family(number)?,
@@ -84,7 +84,7 @@ pub(super) fn decode(payload: &[u8], of: Family) -> Result<ListedServer, Error> 
         active: u32_or_zero(&attrs, ACTIVE_CONNS)?,
         inactive: u32_or_zero(&attrs, INACT_CONNS)?,
         persistent: u32_or_zero(&attrs, PERSIST_CONNS)?,
-        stats: stats(&attrs, STATS64, STATS)?,
+        stats: stats(&attrs, STATS64, STATS, detail)?,
     })
 }
 

@@ -6,10 +6,11 @@
 //! ```no_run
 //! use patchbay_netcfg::ipvs::Ipvs;
 //! use patchbay_netlink::{RecvBuffer, Socket};
+//! use patchbay_types::ipvs::Detail;
 //!
 //! let mut socket = Socket::open(RecvBuffer::Large)?;
 //! if let Some(ipvs) = Ipvs::resolve(&mut socket)? {
-//!     for listed in ipvs.services(&mut socket)? {
+//!     for listed in ipvs.services(&mut socket, Detail::Rules)? {
 //!         println!("{} {}", listed.service.id, listed.service.scheduler);
 //!     }
 //! }
@@ -26,7 +27,9 @@ mod proc_lists;
 mod sockopt;
 pub mod sysctl;
 
-use patchbay_types::ipvs::{Change, Daemon, ListedServer, ListedService, ServiceId, Status};
+use patchbay_types::ipvs::{
+    Change, Daemon, Detail, ListedServer, ListedService, ServiceId, Status,
+};
 
 use patchbay_netlink::genl::FamilyId;
 use patchbay_netlink::{Batch, Error, Generic, Transport, dump, get};
@@ -65,10 +68,11 @@ impl Ipvs {
     pub fn services(
         self,
         socket: &mut impl Transport<Generic>,
+        detail: Detail,
     ) -> Result<Vec<ListedService>, Error> {
         let request = self.0.dump(consts::CMD_GET_SERVICE, |_| {});
         dump(socket, &request, |payload| {
-            decode::service(payload).map(Some)
+            decode::service(payload, detail).map(Some)
         })
     }
 
@@ -80,11 +84,12 @@ impl Ipvs {
         self,
         socket: &mut impl Transport<Generic>,
         id: ServiceId,
+        detail: Detail,
     ) -> Result<ListedService, Error> {
         let request = self
             .0
             .request(consts::CMD_GET_SERVICE, |body| encode::identify(body, id));
-        get(socket, &request, decode::service)
+        get(socket, &request, |payload| decode::service(payload, detail))
     }
 
     /// Lists the servers of a service in the kernel's order; empty if there is no such service.
@@ -92,12 +97,13 @@ impl Ipvs {
         self,
         socket: &mut impl Transport<Generic>,
         id: ServiceId,
+        detail: Detail,
     ) -> Result<Vec<ListedServer>, Error> {
         let request = self
             .0
             .dump(consts::CMD_GET_DEST, |body| encode::identify(body, id));
         dump(socket, &request, |payload| {
-            dest::decode(payload, id.family()).map(Some)
+            dest::decode(payload, id.family(), detail).map(Some)
         })
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_types::ipvs::{
-    Change, Deferred, DrainProgress, NonNegativeInt, Server, ServerFilter, ServiceId, Table,
+    Change, Deferred, Detail, DrainProgress, NonNegativeInt, Server, ServerFilter, ServiceId, Table,
 };
 
 use super::end;
@@ -99,7 +99,7 @@ fn state(
             continue;
         };
         let has = |id| group.iter().any(|(_, server)| server.id == id);
-        for listed in context.servers(*of)? {
+        for listed in context.servers(*of, Detail::Rules)? {
             if has(listed.server.id) {
                 state.active = state.active.saturating_add(listed.active);
                 state.inactive = state.inactive.saturating_add(listed.inactive);

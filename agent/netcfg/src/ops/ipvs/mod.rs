@@ -62,7 +62,7 @@ impl IpvsOps {
     ) -> Result<Self, patchbay_netlink::Error> {
         Ok(Self(Mutex::new(IpvsContext {
             socket: Socket::open(RecvBuffer::Large)?,
-            lists: Socket::open(RecvBuffer::Small)?,
+            lists: Socket::open(RecvBuffer::Page)?,
             family: None,
             modules,
             rule_count: RuleCount::default(),
@@ -109,7 +109,7 @@ impl IpvsOps {
         detail: Detail,
         each: &mut dyn FnMut(TableRowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let services = self.lock().services(only)?;
+        let services = self.lock().services(only, detail)?;
         let mut lists = match only {
             None => Lists::open(&services, detail),
             Some(_) => Lists::None,
@@ -118,7 +118,7 @@ impl IpvsOps {
             let fast = lists.of(service.id);
             let by_netlink = match fast {
                 Some(_) => Vec::new(),
-                None => self.lock().servers(service.id)?,
+                None => self.lock().servers(service.id, detail)?,
             };
             let mut rows = std::iter::once(TableRowRef::Service(service, stats))
                 .chain(fast.unwrap_or(&by_netlink).iter().map(TableRowRef::Server));
@@ -236,12 +236,16 @@ impl IpvsContext {
     }
 
     /// Lists one service or all, without servers.
-    fn services(&mut self, only: Option<ServiceId>) -> Result<Vec<ListedService>, Error> {
+    fn services(
+        &mut self,
+        only: Option<ServiceId>,
+        detail: Detail,
+    ) -> Result<Vec<ListedService>, Error> {
         let ipvs = self.ipvs()?;
         let Some(id) = only else {
-            return Ok(ipvs.services(&mut self.socket)?);
+            return Ok(ipvs.services(&mut self.socket, detail)?);
         };
-        match ipvs.service(&mut self.socket, id) {
+        match ipvs.service(&mut self.socket, id, detail) {
             Ok(listed) => Ok(vec![listed]),
             Err(patchbay_netlink::Error::Refused(error)) if error.is(Errno::ESRCH) => {
                 Err(Error::Conflict(Conflict::NoService(id)))
@@ -250,21 +254,21 @@ impl IpvsContext {
         }
     }
 
-    fn servers(&mut self, id: ServiceId) -> Result<Vec<ListedServer>, Error> {
+    fn servers(&mut self, id: ServiceId, detail: Detail) -> Result<Vec<ListedServer>, Error> {
         let ipvs = self.ipvs()?;
-        Ok(ipvs.servers(&mut self.lists, id)?)
+        Ok(ipvs.servers(&mut self.lists, id, detail)?)
     }
 
     /// Reads the rules.
     fn table(&mut self) -> Result<Table, Error> {
         let mut table = Table::default();
-        let services = self.services(None)?;
+        let services = self.services(None, Detail::Rules)?;
         let mut lists = Lists::open(&services, Detail::Rules);
         for ListedService { service, .. } in services {
             if let Some(servers) = lists.of(service.id) {
                 table.insert(service, servers);
             } else {
-                let servers = self.servers(service.id)?;
+                let servers = self.servers(service.id, Detail::Rules)?;
                 table.insert(service, &servers);
             }
         }
