@@ -49,6 +49,7 @@ mod neighbors;
 mod net_vectors;
 mod others;
 mod plug;
+mod progress;
 mod qemu_wrapper;
 mod random;
 mod removal;

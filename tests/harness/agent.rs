@@ -12,7 +12,9 @@ use patchbay_wire::proto::agent::{
     ListInterfacesRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::{Agent, create_agent};
-use ttrpc::r#async::{Server, TtrpcContext};
+use patchbay_wire::proto::ipvs::{RestoreChunk, RestoreReply};
+use patchbay_wire::proto::ipvs_ttrpc::{Ipvs, create_ipvs};
+use ttrpc::r#async::{Server, ServerStreamReceiver, TtrpcContext};
 
 /// Reaction to a request to configure a card.
 #[derive(Debug, Clone)]
@@ -23,7 +25,8 @@ pub enum Configure {
     Hang,
 }
 
-/// An agent that answers handshakes and lists like that of a guest without cards. It serves until the
+/// An agent without optional features that answers handshakes and lists like that of a guest without cards,
+/// and accepts every rule file. It serves until the
 /// process exits.
 #[derive(Debug)]
 pub struct FakeAgent {
@@ -46,7 +49,8 @@ impl FakeAgent {
                 let mut server = Server::new()
                     .bind(&address)
                     .unwrap()
-                    .register_service(service);
+                    .register_service(service)
+                    .register_service(create_ipvs(Arc::new(Rules)));
                 server.start().await.unwrap();
                 ready.send(()).unwrap();
                 std::future::pending::<()>().await;
@@ -97,5 +101,19 @@ impl Agent for Answers {
         _: ListInterfacesRequest,
     ) -> ttrpc::Result<ListInterfacesReply> {
         Ok(ListInterfacesReply::default())
+    }
+}
+
+struct Rules;
+
+#[async_trait]
+impl Ipvs for Rules {
+    async fn restore(
+        &self,
+        _: &TtrpcContext,
+        mut stream: ServerStreamReceiver<RestoreChunk>,
+    ) -> ttrpc::Result<RestoreReply> {
+        while stream.recv().await?.is_some() {}
+        Ok(RestoreReply::default())
     }
 }

@@ -42,11 +42,13 @@ pub enum Feature {
     PrefixRoutes,
     /// Serve other network namespaces of the guest.
     Netns,
+    /// Stream the progress of a rule file.
+    RestoreProgress,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -60,6 +62,7 @@ impl Feature {
         Self::EndConnections,
         Self::PrefixRoutes,
         Self::Netns,
+        Self::RestoreProgress,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -81,6 +84,7 @@ impl Feature {
             Self::EndConnections => "end-connections",
             Self::PrefixRoutes => "prefix-routes",
             Self::Netns => "netns",
+            Self::RestoreProgress => "restore-progress",
         }
     }
 

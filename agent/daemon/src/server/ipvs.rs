@@ -5,13 +5,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use patchbay_codec::{Bulk, Layered as _, Packed as _, TableRowRef, unpack};
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, Setting};
+use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, RestoreProgress, Setting};
 use patchbay_wire::convert::{ipvs as convert, ipvs_servers as servers};
 use patchbay_wire::proto::ipvs as wire;
 use patchbay_wire::proto::ipvs_ttrpc::Ipvs;
 use patchbay_wire::status;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
-use ttrpc::r#async::{ServerStreamReceiver, ServerStreamSender, TtrpcContext};
+use ttrpc::r#async::{
+    SSReceiver, ServerStream, ServerStreamReceiver, ServerStreamSender, TtrpcContext,
+};
 
 use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
@@ -58,15 +61,32 @@ fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<()
 /// disconnected, because the stream itself holds its other end.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Stream of a rule file, which ttrpc has in two types.
+trait Chunks: Send {
+    fn next(&mut self) -> impl Future<Output = ttrpc::Result<Option<wire::RestoreChunk>>> + Send;
+}
+
+impl Chunks for ServerStreamReceiver<wire::RestoreChunk> {
+    async fn next(&mut self) -> ttrpc::Result<Option<wire::RestoreChunk>> {
+        self.recv().await
+    }
+}
+
+impl Chunks for SSReceiver<wire::RestoreChunk> {
+    async fn next(&mut self) -> ttrpc::Result<Option<wire::RestoreChunk>> {
+        self.recv().await
+    }
+}
+
 /// Reads a rule file to the end of its stream, even after an error: ttrpc answers a stream that is
 /// closed early with an error that hides it.
 async fn receive(
-    mut stream: ServerStreamReceiver<wire::RestoreChunk>,
+    mut stream: impl Chunks,
     mut bad: Result<(), Failure>,
 ) -> Result<Received, Failure> {
     let mut received = None;
     let late = |_| Failure::new(Kind::Timeout, "the rule file is incomplete");
-    while let Some(chunk) = timeout(CHUNK_TIMEOUT, stream.recv())
+    while let Some(chunk) = timeout(CHUNK_TIMEOUT, stream.next())
         .await
         .map_err(late)?
         .map_err(status::to_failure)?
@@ -79,6 +99,18 @@ async fn receive(
     received
         .filter(|received| received.whole)
         .ok_or_else(|| Failure::new(Kind::Invalid, "the rule file is incomplete"))
+}
+
+/// Receives a rule file, with the reservation of its memory.
+async fn receive_file(
+    handlers: &Handlers,
+    stream: impl Chunks,
+) -> ttrpc::Result<(Received, OwnedSemaphorePermit)> {
+    let place = handlers.file().await;
+    let refused = place.as_ref().map(drop).map_err(Clone::clone);
+    let received = receive(stream, refused).await;
+    let received = received.and_then(|received| Ok((received, place?)));
+    received.map_err(|failure| status::from_failure(&failure))
 }
 
 #[async_trait]
@@ -127,16 +159,43 @@ impl Ipvs for Handlers {
         _: &TtrpcContext,
         stream: ServerStreamReceiver<wire::RestoreChunk>,
     ) -> ttrpc::Result<wire::RestoreReply> {
-        let place = self.file().await;
-        let refused = place.as_ref().map(drop).map_err(Clone::clone);
-        let received = receive(stream, refused)
-            .await
-            .map_err(|failure| status::from_failure(&failure))?;
+        let (received, _place) = receive_file(self, stream).await?;
         self.run("ipvs_restore", move |netcfg| {
             let (mode, max) = (received.mode, received.max);
-            Ok(netcfg.ipvs.restore(&received.file, mode, max)?.into())
+            Ok(netcfg.ipvs.restore(&received.file, mode, max, None)?.into())
         })
         .await
+    }
+
+    async fn restore_with_progress(
+        &self,
+        _: &TtrpcContext,
+        stream: ServerStream<wire::RestoreProgress, wire::RestoreChunk>,
+    ) -> ttrpc::Result<()> {
+        let (replies, chunks) = stream.split();
+        let (received, _place) = receive_file(self, chunks).await?;
+        // A host that reads slowly misses progress.
+        let (sender, mut states) = mpsc::channel::<RestoreProgress>(1);
+        let restore = self.run("ipvs_restore", move |netcfg| {
+            let (mode, max) = (received.mode, received.max);
+            let mut watch = |state| {
+                let _ = sender.try_send(state);
+            };
+            let watch = Some(&mut watch as &mut dyn FnMut(RestoreProgress));
+            Ok(netcfg.ipvs.restore(&received.file, mode, max, watch)?)
+        });
+        // A file is applied to its end, whether or not the host is there.
+        let relay = async {
+            while let Some(state) = states.recv().await {
+                let _ = replies.send(&state.into()).await;
+            }
+        };
+        let (restored, ()) = tokio::join!(restore, relay);
+        let last = wire::RestoreProgress {
+            reply: Some(restored?.into()).into(),
+            ..wire::RestoreProgress::default()
+        };
+        replies.send(&last).await
     }
 
     async fn table(

@@ -125,9 +125,11 @@ impl Invocation<'_> {
             Table::of_file(&lines, MaxRules(max_rules))?;
         }
         let agent = connect()?;
-        let progress = RestoreProgress::new(lines.len());
-        let set_sent = &mut |rules| progress.set_sent(rules);
-        agent.ipvs_restore(&lines, mode, max_rules, set_sent)?;
+        let bar = RestoreProgress::new(lines.len());
+        let mut set = |state| bar.set(state);
+        let watch = bar.is_shown().then_some(&mut set as &mut dyn FnMut(_));
+        agent.ipvs_restore(&lines, mode, max_rules, watch)?;
+        bar.finish();
         Ok(())
     }
 

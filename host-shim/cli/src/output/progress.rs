@@ -1,12 +1,13 @@
-//! Progress of a rule file that is being sent, and of a drain. Invisible unless standard error is a
+//! Progress of a rule file and of a drain. Invisible unless standard error is a
 //! terminal, to keep logs of scripts clean.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use patchbay_types::ipvs::DrainProgress;
+use patchbay_host::agent::RestoreState;
+use patchbay_types::ipvs::{self, DrainProgress};
 
-const TEMPLATE: &str = "{bar:30} {pos} of {len} rules sent{msg}";
+const TEMPLATE: &str = "{bar:30} {pos} of {len} {msg}";
 
 /// Progress bar on standard error.
 #[derive(Debug)]
@@ -17,15 +18,35 @@ impl RestoreProgress {
     pub(crate) fn new(rules: usize) -> Self {
         let bar = ProgressBar::with_draw_target(Some(rules as u64), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(TEMPLATE);
-        Self(bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+        let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar.with_message("rules sent"))
     }
 
-    /// Sets the number of rules that have been sent.
-    pub(crate) fn set_sent(&self, rules: usize) {
-        self.0.set_position(rules as u64);
-        if self.0.length() == Some(rules as u64) {
-            self.0.abandon_with_message("; the guest applies them");
+    /// Returns whether standard error is a terminal.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
+    /// Shows the state.
+    pub(crate) fn set(&self, state: RestoreState) {
+        match state {
+            RestoreState::Sent(rules) => {
+                self.0.set_position(rules as u64);
+                if self.0.length() == Some(rules as u64) {
+                    self.0.set_message("rules sent; the guest applies them");
+                }
+            }
+            RestoreState::Applied(ipvs::RestoreProgress { done, total }) => {
+                self.0.set_message("changes made in the guest");
+                self.0.set_length(total.into());
+                self.0.set_position(done.into());
+            }
         }
+    }
+
+    /// Leaves the bar as it is; that of a failed restore disappears.
+    pub(crate) fn finish(&self) {
+        self.0.abandon();
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use patchbay_codec::{Bulk, Layered, Packed as _, Reader, TableRow};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
-    Change, Connection, Detail, ListedService, RestoreMode, Restored, RuleLine, ServiceId, Status,
+    Change, Connection, Detail, ListedService, RestoreMode, RestoreProgress, Restored, RuleLine,
+    ServiceId, Status,
 };
 use patchbay_wire::convert::ipvs as convert;
 use patchbay_wire::proto::ipvs as wire;
@@ -29,6 +30,51 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// More than the longest rule takes.
 const MAX_RULE_BYTES: usize = 256;
 
+/// State of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreState {
+    /// So many lines have been sent. The agent doesn't report its work.
+    Sent(usize),
+    /// The guest is working.
+    Applied(RestoreProgress),
+}
+
+/// Receiver of the states of a restore.
+pub type RestoreWatch<'a> = Option<&'a mut dyn FnMut(RestoreState)>;
+
+/// The messages of a rule file that are left to be sent.
+struct Chunks<'a> {
+    /// Lines of these messages; `None` after the last message.
+    lines: Option<&'a [RuleLine]>,
+    mode: RestoreMode,
+    max_rules: u32,
+    layout: u32,
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = wire::RestoreChunk;
+
+    fn next(&mut self) -> Option<wire::RestoreChunk> {
+        let mut lines = self.lines.take()?;
+        let mut rules = Vec::with_capacity(CHUNK_BYTES + MAX_RULE_BYTES);
+        while rules.len() < CHUNK_BYTES
+            && let Some((line, left)) = lines.split_first()
+        {
+            line.pack(&mut rules);
+            lines = left;
+        }
+        self.lines = (!lines.is_empty()).then_some(lines);
+        Some(wire::RestoreChunk {
+            mode: convert::mode_number(self.mode),
+            max_rules: self.max_rules,
+            rules,
+            last: self.lines.is_none(),
+            layout: self.layout,
+            ..wire::RestoreChunk::default()
+        })
+    }
+}
+
 impl Agent {
     pub(super) fn ipvs_client(&self) -> IpvsClient {
         IpvsClient::new(self.transport.clone())
@@ -46,7 +92,8 @@ impl Agent {
         self.call(SHORT, call).map(drop)
     }
 
-    /// Applies a rule file. `progress` gets the number of lines sent so far.
+    /// Applies a rule file. `watch` gets the progress: of the guest's work, or of the sending if the agent
+    /// doesn't report its work.
     ///
     /// # Errors
     /// Those of [`Agent::ipvs_change`].
@@ -55,43 +102,77 @@ impl Agent {
         lines: &[RuleLine],
         mode: RestoreMode,
         max_rules: u32,
-        progress: &mut dyn FnMut(usize),
+        watch: RestoreWatch<'_>,
     ) -> Result<Restored, Failure> {
         let layout = lines.iter().map(Layered::layout).max().unwrap_or_default();
         self.require_layout(Bulk::Rules, layout)?;
+        let chunks = Chunks {
+            lines: Some(lines),
+            mode,
+            max_rules,
+            layout,
+        };
+        let reply = match watch {
+            Some(watch) if self.greeting()?.has(Feature::RestoreProgress) => {
+                self.restore_watched(chunks, watch)
+            }
+            watch => self.restore_unwatched(chunks, watch),
+        };
+        Ok((&reply?).into())
+    }
+
+    fn restore_watched(
+        &self,
+        chunks: Chunks<'_>,
+        watch: &mut dyn FnMut(RestoreState),
+    ) -> Result<wire::RestoreReply, Failure> {
         let client = self.ipvs_client();
-        let call = RESTORE.with_effect(Effect::Marked);
-        let reply = self.call(call, |context| async move {
-            let mut stream = client.restore(context).await?;
-            let mut left = lines.iter();
-            loop {
-                let mut rules = Vec::with_capacity(CHUNK_BYTES + MAX_RULE_BYTES);
-                while rules.len() < CHUNK_BYTES
-                    && let Some(line) = left.next()
-                {
-                    line.pack(&mut rules);
-                }
-                let chunk = wire::RestoreChunk {
-                    mode: convert::mode_number(mode),
-                    max_rules,
-                    rules,
-                    last: left.as_slice().is_empty(),
-                    layout,
-                    ..wire::RestoreChunk::default()
-                };
-                if chunk.last {
-                    // The agent ignores a file without its last part.
-                    let begun = self.interrupt.begin_change();
-                    begun.map_err(|failure| status::from_failure(&failure))?;
-                }
+        self.call(RESTORE.with_effect(Effect::Marked), |context| async move {
+            let mut stream = client.restore_with_progress(context).await?;
+            for chunk in chunks {
+                self.begin_if_last(&chunk)?;
                 stream.send(&chunk).await?;
-                progress(lines.len() - left.as_slice().len());
-                if chunk.last {
-                    return stream.close_and_recv().await;
+            }
+            stream.close_send().await?;
+            loop {
+                let message = stream.recv().await?;
+                let progress = RestoreProgress::from(&message);
+                match message.reply.into_option() {
+                    Some(reply) => return Ok(reply),
+                    None => watch(RestoreState::Applied(progress)),
                 }
             }
-        })?;
-        Ok((&reply).into())
+        })
+    }
+
+    fn restore_unwatched(
+        &self,
+        mut chunks: Chunks<'_>,
+        mut watch: RestoreWatch<'_>,
+    ) -> Result<wire::RestoreReply, Failure> {
+        let client = self.ipvs_client();
+        let left = |chunks: &Chunks<'_>| chunks.lines.map_or(0, <[RuleLine]>::len);
+        let total = left(&chunks);
+        self.call(RESTORE.with_effect(Effect::Marked), |context| async move {
+            let mut stream = client.restore(context).await?;
+            while let Some(chunk) = chunks.next() {
+                self.begin_if_last(&chunk)?;
+                stream.send(&chunk).await?;
+                if let Some(watch) = &mut watch {
+                    watch(RestoreState::Sent(total - left(&chunks)));
+                }
+            }
+            stream.close_and_recv().await
+        })
+    }
+
+    /// Marks the begin of the change: the agent ignores a file without its last part.
+    fn begin_if_last(&self, chunk: &wire::RestoreChunk) -> ttrpc::Result<()> {
+        if !chunk.last {
+            return Ok(());
+        }
+        let begun = self.interrupt.begin_change();
+        begun.map_err(|failure| status::from_failure(&failure))
     }
 
     /// Lists one service or all, in the kernel's order.

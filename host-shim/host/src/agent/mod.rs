@@ -40,6 +40,7 @@ use byte_budget::ByteBudget;
 use call::Call;
 pub(crate) use call::{Effect, GuestWait};
 pub use greeting::Greeting;
+pub use ipvs::{RestoreState, RestoreWatch};
 
 /// Timeout for the connection and for the handshake on it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

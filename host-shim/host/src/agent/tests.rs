@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use patchbay_codec::Bulk;
 use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 use patchbay_types::conntrack::{Filter, FilterFields, Masked};
-use patchbay_types::ipvs::RestoreMode;
+use patchbay_types::ipvs::{RestoreMode, RestoreProgress, Restored};
 use patchbay_types::{RouteRequest, RouteTable};
 use patchbay_wire::proto::agent_ttrpc::{self, create_agent};
-use ttrpc::r#async::{Server, TtrpcContext};
+use patchbay_wire::proto::ipvs as ipvs_wire;
+use patchbay_wire::proto::ipvs_ttrpc::{Ipvs, create_ipvs};
+use ttrpc::r#async::{Server, ServerStream, ServerStreamReceiver, TtrpcContext};
 
 use super::*;
 
@@ -54,6 +56,40 @@ impl agent_ttrpc::Agent for FakeAgent {
     }
 }
 
+/// Applies a rule file of seven changes.
+#[async_trait]
+impl Ipvs for FakeAgent {
+    async fn restore(
+        &self,
+        _: &TtrpcContext,
+        mut stream: ServerStreamReceiver<ipvs_wire::RestoreChunk>,
+    ) -> ttrpc::Result<ipvs_wire::RestoreReply> {
+        while stream.recv().await?.is_some() {}
+        Ok(ipvs_wire::RestoreReply::default())
+    }
+
+    async fn restore_with_progress(
+        &self,
+        _: &TtrpcContext,
+        mut stream: ServerStream<ipvs_wire::RestoreProgress, ipvs_wire::RestoreChunk>,
+    ) -> ttrpc::Result<()> {
+        while stream.recv().await?.is_some() {}
+        for done in [3, 7] {
+            let progress = RestoreProgress { done, total: 7 };
+            stream.send(&progress.into()).await?;
+        }
+        let reply = Restored {
+            added: 7,
+            ..Restored::default()
+        };
+        let last = ipvs_wire::RestoreProgress {
+            reply: Some(reply.into()).into(),
+            ..ipvs_wire::RestoreProgress::default()
+        };
+        stream.send(&last).await
+    }
+}
+
 fn route() -> Route {
     let request = RouteRequest::open("10.0.0.0/8".parse().unwrap(), "eth1".parse().unwrap());
     Route {
@@ -87,9 +123,10 @@ fn serve_counting(dir: &Path, hello: wire::HelloReply, changes: Arc<AtomicUsize>
             .build()
             .unwrap();
         runtime.block_on(async {
-            let service = create_agent(Arc::new(FakeAgent { hello, changes }));
+            let agent = Arc::new(FakeAgent { hello, changes });
             let server = Server::new().bind(&server_address).unwrap();
-            let mut server = server.register_service(service);
+            let server = server.register_service(create_agent(Arc::<FakeAgent>::clone(&agent)));
+            let mut server = server.register_service(create_ipvs(agent));
             server.start().await.unwrap();
             ready.send(()).unwrap();
             std::future::pending::<()>().await;
@@ -225,7 +262,7 @@ fn rule_that_agent_misreads_is_not_sent() {
     let change = file(server).remove(0).change;
     let restore = |text| {
         let lines = file(text);
-        let restored = agent.ipvs_restore(&lines, RestoreMode::Empty, 9, &mut |_| ());
+        let restored = agent.ipvs_restore(&lines, RestoreMode::Empty, 9, None);
         restored.unwrap_err()
     };
     for failure in [
@@ -239,6 +276,31 @@ fn rule_that_agent_misreads_is_not_sent() {
             message.contains("lacks layout 1 of IPVS rules"),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn restore_progress_is_the_agents_if_it_reports_any() {
+    let lines = read_rules(&Grammar::NUMERIC, "-A -t 10.0.0.1:80\n-A -t 10.0.0.2:80\n").unwrap();
+    let applied = |done| RestoreState::Applied(RestoreProgress { done, total: 7 });
+    for (features, expected, added) in [
+        (&["ipvs"][..], vec![RestoreState::Sent(2)], 0),
+        (
+            &["ipvs", "restore-progress"],
+            vec![applied(3), applied(7)],
+            7,
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = serve(dir.path(), hello(features));
+        let mut states = Vec::new();
+        let mut watch = |state| states.push(state);
+        let restored = agent.ipvs_restore(&lines, RestoreMode::Empty, 9, Some(&mut watch));
+        assert_eq!(restored.unwrap().added, added);
+        assert_eq!(states, expected);
+        // Without a watch the progress is not asked for.
+        let restored = agent.ipvs_restore(&lines, RestoreMode::Empty, 9, None);
+        assert_eq!(restored.unwrap().added, 0);
     }
 }
 

@@ -68,6 +68,15 @@ pub enum RestoreMode {
     Merge,
 }
 
+/// Progress of a rule file in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// Number of changes that the kernel has made.
+    pub done: u32,
+    /// Number of changes that the file makes.
+    pub total: u32,
+}
+
 /// Numbers of services and servers that a rule file changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {

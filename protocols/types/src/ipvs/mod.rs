@@ -10,7 +10,7 @@ mod sysctl;
 mod table;
 mod target;
 
-pub use change::{Change, RestoreMode, Restored, RuleLine};
+pub use change::{Change, RestoreMode, RestoreProgress, Restored, RuleLine};
 pub use daemon::{Daemon, McastGroup, Role, SyncLen, Timeouts};
 pub use label::{Engine, Scheduler, ShortName, SyncLink};
 pub use listed::{Connection, Detail, ListedServer, ListedService, Peer, Stats, Status};

@@ -4,7 +4,7 @@ use super::{ip, ip_bytes, narrow};
 use crate::proto::ipvs as wire;
 use patchbay_codec::{Bulk, Layered as _, pack, unpack};
 use patchbay_types::ipvs::{
-    Change, Connection, Detail, Peer, RestoreMode, Restored, ServiceId, Status,
+    Change, Connection, Detail, Peer, RestoreMode, RestoreProgress, Restored, ServiceId, Status,
 };
 use patchbay_types::{FieldError, InvalidValue};
 
@@ -64,6 +64,25 @@ impl From<&wire::RestoreReply> for Restored {
             added: wire.added,
             edited: wire.edited,
             deleted: wire.deleted,
+        }
+    }
+}
+
+impl From<RestoreProgress> for wire::RestoreProgress {
+    fn from(progress: RestoreProgress) -> Self {
+        Self {
+            done: progress.done,
+            total: progress.total,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&wire::RestoreProgress> for RestoreProgress {
+    fn from(wire: &wire::RestoreProgress) -> Self {
+        Self {
+            done: wire.done,
+            total: wire.total,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use patchbay_types::ipvs::RestoreProgress;
 use patchbay_types::{
     CardTreatment, GuestNetns, LinkChange, Neighbor, NeighborPattern, NetworkManager, Owner,
     PciPath, Place, RouteMtu, RouteRequest, RouteSpec, SlotPower,
@@ -87,7 +88,7 @@ fn configure(neighbors: Vec<Neighbor<()>>) -> agent::ConfigureInterfaceRequest {
 
 /// The messages by name.
 fn all() -> Vec<(&'static str, Vec<u8>)> {
-    [extended(), added(), connections()].concat()
+    [extended(), added(), restore(), connections()].concat()
 }
 
 /// Messages with new fields, by name.
@@ -191,6 +192,39 @@ fn added() -> Vec<(&'static str, Vec<u8>)> {
                 ..Default::default()
             }),
         ),
+    ]
+}
+
+/// Messages of a rule file with progress, by name.
+fn restore() -> Vec<(&'static str, Vec<u8>)> {
+    let progress = ipvs::RestoreProgress {
+        reply: Some(ipvs::RestoreReply {
+            added: 4,
+            edited: 300,
+            deleted: 1,
+            ..Default::default()
+        })
+        .into(),
+        ..RestoreProgress {
+            done: 512,
+            total: 20_000,
+        }
+        .into()
+    };
+    let chunk = ipvs::RestoreChunk {
+        mode: 1,
+        max_rules: 40_000,
+        rules: patchbay_codec::pack(&patchbay_types::ipvs::RuleLine {
+            number: 7,
+            change: patchbay_types::ipvs::Change::Clear,
+        }),
+        last: true,
+        layout: 1,
+        ..Default::default()
+    };
+    vec![
+        ("Ipvs.RestoreWithProgress.request", bytes(&chunk)),
+        ("Ipvs.RestoreWithProgress.reply", bytes(&progress)),
     ]
 }
 
@@ -339,6 +373,10 @@ fn host_decodes_recorded_replies() {
         convert::neighbors,
         |neighbors| convert::neighbors_reply(neighbors),
     );
+    let progress: ipvs::RestoreProgress = message(RECORDED, "Ipvs.RestoreWithProgress.reply");
+    let RestoreProgress { done, total } = (&progress).into();
+    assert_eq!((done, total), (512, 20_000));
+    assert!(progress.reply.is_some());
 }
 
 /// A new method needs a recording of its request and its reply.

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use patchbay_types::ipvs::{Change, Engine, Restored, Scheduler, Service, Step, Table};
+use patchbay_types::ipvs::{
+    Change, Engine, RestoreProgress, Restored, Scheduler, Service, Step, Table,
+};
 
 use super::IpvsContext;
 use super::error::Error;
@@ -13,13 +15,16 @@ use patchbay_netlink::{Batch, Generic, Transport as _};
 /// Maximum number of changes per batch: the kernel applies the rest of a batch after an error.
 const MAX_CHANGES: usize = 512;
 
+/// Receiver of the progress; without one the changes are not counted beforehand.
+pub type Watch<'a> = Option<&'a mut dyn FnMut(RestoreProgress)>;
+
 /// The kernel's name for a service without a scheduler.
 pub(super) const NO_SCHEDULER: &str = "none";
 /// This scheduler rebuilds its table for every server that is added or removed.
 const TABLE_SCHEDULER: &str = "mh";
 
 /// Applies changes in order, up to the first error. Call [`Batcher::finish`] to send the last batch.
-pub(super) struct Batcher<'a> {
+pub(super) struct Batcher<'a, 'w> {
     context: &'a mut IpvsContext,
     /// Table before the changes, from which the undo log is written.
     from: &'a Table,
@@ -34,9 +39,11 @@ pub(super) struct Batcher<'a> {
     loaded: Vec<(Scheduler, Option<Engine>)>,
     none: Option<Scheduler>,
     restored: Restored,
+    watch: Watch<'w>,
+    progress: RestoreProgress,
 }
 
-impl<'a> Batcher<'a> {
+impl<'a, 'w> Batcher<'a, 'w> {
     pub(super) fn new(
         context: &'a mut IpvsContext,
         from: &'a Table,
@@ -53,7 +60,17 @@ impl<'a> Batcher<'a> {
             loaded: Vec::new(),
             none: NO_SCHEDULER.parse().ok(),
             restored: Restored::default(),
+            watch: None,
+            progress: RestoreProgress { done: 0, total: 0 },
         })
+    }
+
+    /// Reports the progress of so many changes.
+    pub(super) fn watched(mut self, watch: Watch<'w>, total: impl FnOnce() -> usize) -> Self {
+        if watch.is_some() {
+            self.progress.total = u32::try_from(total()).unwrap_or(u32::MAX);
+        }
+        Self { watch, ..self }
     }
 
     /// Adds a change, and sends the batch when it is full.
@@ -128,6 +145,16 @@ impl<'a> Batcher<'a> {
         if let Some((position, error)) = first {
             let (change, line) = &self.steps[position];
             return Err(Error::refused(change, error).at_line(*line));
+        }
+        if let Some(watch) = &mut self.watch
+            && !self.steps.is_empty()
+        {
+            let RestoreProgress { done, total } = &mut self.progress;
+            // One service can have two steps.
+            *done = done
+                .saturating_add(u32::try_from(self.steps.len()).unwrap_or(u32::MAX))
+                .min(*total);
+            watch(self.progress);
         }
         self.batch.clear();
         self.steps.clear();

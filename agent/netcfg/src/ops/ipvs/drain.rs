@@ -142,7 +142,7 @@ fn set_weights(
         let applied = wanted.apply(change, None, &mut Deferred::default());
         applied.map_err(Error::Conflict)?;
     }
-    apply_diff(context, current, &wanted, &mut UndoLog::default()).map(drop)
+    apply_diff(context, current, &wanted, &mut UndoLog::default(), None).map(drop)
 }
 
 /// Restores the weights of drains that a killed agent began. Returns whether there were any.

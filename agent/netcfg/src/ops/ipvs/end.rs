@@ -288,5 +288,5 @@ fn add_back(context: &mut IpvsContext, servers: &[(ServiceId, Server)]) -> Resul
         let added = wanted.apply(add, None, &mut Deferred::default());
         added.map_err(Error::Conflict)?;
     }
-    apply_diff(context, &current, &wanted, &mut UndoLog::default()).map(drop)
+    apply_diff(context, &current, &wanted, &mut UndoLog::default(), None).map(drop)
 }

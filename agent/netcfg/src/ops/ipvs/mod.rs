@@ -30,6 +30,7 @@ use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use rule_count::RuleCount;
 use undo_log::UndoLogPath;
 
+pub use batcher::Watch;
 pub use error::Error;
 pub use restore::RuleFile;
 pub use settings::Loading;
@@ -83,14 +84,15 @@ impl IpvsOps {
         context.send(change)
     }
 
-    /// Applies a rule file as a whole, or leaves the table unchanged.
+    /// Applies a rule file as a whole, or leaves the table unchanged. `watch` gets the progress.
     pub fn restore(
         &self,
         file: &RuleFile,
         mode: RestoreMode,
         max: MaxRules,
+        watch: Watch<'_>,
     ) -> Result<Restored, Error> {
-        restore::restore(&mut self.lock(), file, mode, max)
+        restore::restore(&mut self.lock(), file, mode, max, watch)
     }
 
     /// Undoes the operation of a killed agent. Returns whether there was any.

@@ -9,7 +9,7 @@ use patchbay_types::ipvs::{
     Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, ServiceId, Table,
 };
 
-use super::batcher::Batcher;
+use super::batcher::{Batcher, Watch};
 use super::error::Error;
 use super::undo_log::{Undo, UndoLog};
 use super::{IpvsContext, daemons, settings};
@@ -25,14 +25,15 @@ pub(super) fn restore(
     file: &RuleFile,
     mode: RestoreMode,
     max: MaxRules,
+    watch: Watch<'_>,
 ) -> Result<Restored, Error> {
     if file.iter().all(Vec::is_empty) {
         return Err(Error::NoRules);
     }
     match mode {
-        RestoreMode::Empty => fill(context, file),
-        RestoreMode::Replace => change(context, file, &|_| Table::default(), max),
-        RestoreMode::Merge => change(context, file, &Table::clone, max),
+        RestoreMode::Empty => fill(context, file, watch),
+        RestoreMode::Replace => change(context, file, &|_| Table::default(), max, watch),
+        RestoreMode::Merge => change(context, file, &Table::clone, max, watch),
     }
 }
 
@@ -45,7 +46,7 @@ fn lines(file: &RuleFile) -> impl Iterator<Item = Result<RuleLine, FieldError>> 
 
 /// Applies a file line by line to an empty table. The host has checked the lines against each other, so
 /// the remaining errors are the kernel's.
-fn fill(context: &mut IpvsContext, file: &RuleFile) -> Result<Restored, Error> {
+fn fill(context: &mut IpvsContext, file: &RuleFile, watch: Watch<'_>) -> Result<Restored, Error> {
     context.ipvs()?;
     let rules = ipvs::count_rules().map_err(Error::Proc)?;
     if rules > 0 {
@@ -53,7 +54,7 @@ fn fill(context: &mut IpvsContext, file: &RuleFile) -> Result<Restored, Error> {
     }
     let mut added = Vec::new();
     with_undo_log(context, |context, log| {
-        let result = add_lines(context, file, &mut added, log);
+        let result = add_lines(context, file, &mut added, log, watch);
         result.map_err(|error| error.after_undo(delete_services(context, &added)))
     })
 }
@@ -91,7 +92,7 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
                 .map_err(Error::Conflict)?,
         }
     }
-    let restored = apply_diff(context, &current, &wanted, &mut UndoLog::default())?;
+    let restored = apply_diff(context, &current, &wanted, &mut UndoLog::default(), None)?;
     apply_deferred(context, &deferred, &mut UndoLog::default())?;
     context.undo_log.remove().map_err(Error::UndoLog)?;
     Ok(Some(restored))
@@ -103,10 +104,12 @@ fn add_lines(
     file: &RuleFile,
     added: &mut Vec<ServiceId>,
     log: &mut UndoLog,
+    watch: Watch<'_>,
 ) -> Result<Restored, Error> {
     let mut deferred = Deferred::default();
     let empty = Table::default();
-    let mut batcher = Batcher::new(context, &empty, log)?;
+    let batcher = Batcher::new(context, &empty, log)?;
+    let mut batcher = batcher.watched(watch, || lines(file).count());
     for line in lines(file) {
         let RuleLine { number, change } = line?;
         let line = NonZeroU32::new(number);
@@ -160,6 +163,7 @@ fn change(
     file: &RuleFile,
     base: &dyn Fn(&Table) -> Table,
     max: MaxRules,
+    watch: Watch<'_>,
 ) -> Result<Restored, Error> {
     let before = context.table()?;
     let mut wanted = base(&before);
@@ -172,7 +176,7 @@ fn change(
     }
     max.check(wanted.rules())?;
     with_undo_log(context, |context, log| {
-        let result = apply_diff(context, &before, &wanted, log).and_then(|restored| {
+        let result = apply_diff(context, &before, &wanted, log, watch).and_then(|restored| {
             apply_deferred(context, &deferred, log)?;
             context.rule_count.set(wanted.rules());
             Ok(restored)
@@ -180,7 +184,7 @@ fn change(
         result.map_err(|error| {
             let current = context.table();
             error.after_undo(current.and_then(|current| {
-                apply_diff(context, &current, &before, &mut UndoLog::default())
+                apply_diff(context, &current, &before, &mut UndoLog::default(), None)
             }))
         })
     })
@@ -192,8 +196,10 @@ pub(super) fn apply_diff(
     from: &Table,
     to: &Table,
     log: &mut UndoLog,
+    watch: Watch<'_>,
 ) -> Result<Restored, Error> {
-    let mut batcher = Batcher::new(context, from, log)?;
+    let batcher = Batcher::new(context, from, log)?;
+    let mut batcher = batcher.watched(watch, || from.diff(to).count());
     for (change, line) in from.diff(to) {
         batcher.push(change, line)?;
     }
