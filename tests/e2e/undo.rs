@@ -260,9 +260,14 @@ fn plug_unsupported_host_device_fails_early() {
     // A TAP device serves one card, with and without multi-queue.
     let shared = |number| Card::numbered(number).device("tap-one");
     let shared_multi_queue = |number| Card::numbered(number).device("tap-many").queues(2);
-    for [first, second] in [[1, 2].map(shared), [3, 4].map(shared_multi_queue)] {
+    for (pair, name) in [
+        ([1, 2].map(shared), "eth1"),
+        ([3, 4].map(shared_multi_queue), "eth3"),
+    ] {
+        let [first, second] = pair;
         guest.plug(&first).ok();
         let done = guest.plug(&second);
-        assert_refused(&done, Kind::Exists, &["is in use by another process"]);
+        let user = format!("is in use by the card '{name}' of this sandbox");
+        assert_refused(&done, Kind::Exists, &[&user]);
     }
 }

@@ -103,7 +103,9 @@ impl<'a> Value<'a> {
         self.in_option(InvalidValue::new(self.text(), rule))
     }
 
+    /// Shows the whole text, of which `invalid` can have a part.
     pub(crate) fn in_option(self, invalid: InvalidValue) -> ParseError {
+        let invalid = invalid.shown_as(self.text());
         ParseError::Value(invalid.in_field(self.option.to_string()))
     }
 

@@ -19,14 +19,18 @@ const SHOWN: usize = 64;
 impl InvalidValue {
     /// Keeps a bounded, escaped copy of `value`, which is untrusted and goes to a terminal.
     pub fn new(value: &(impl Display + ?Sized), rule: impl Into<Cow<'static, str>>) -> Self {
-        let value = value.to_string();
-        let mut shown: String = value.escape_debug().take(SHOWN).collect();
-        if value.chars().nth(SHOWN).is_some() {
-            shown.push('…');
-        }
         Self {
-            value: shown,
+            value: shown(&value.to_string()),
             rule: rule.into(),
+        }
+    }
+
+    /// Shows another form of the value, such as the text that it was read from.
+    #[must_use]
+    pub fn shown_as(self, text: &str) -> Self {
+        Self {
+            value: shown(text),
+            ..self
         }
     }
 
@@ -38,6 +42,14 @@ impl InvalidValue {
             fault: Fault::Invalid(self),
         }
     }
+}
+
+fn shown(value: &str) -> String {
+    let mut shown: String = value.escape_debug().take(SHOWN).collect();
+    if value.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Fault of a field.

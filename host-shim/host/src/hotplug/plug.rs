@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkFields, PciPath, QueuePairs};
 
 use super::LockedSandbox;
@@ -117,7 +117,9 @@ fn prepare<'a>(
         Backend::Tap => {
             let netns = Netns::open_or_current(locked.sandbox.netns.as_deref())?;
             let tap = Tap::new(netns, &request.device)?;
-            let (queues, before) = tap.open(pairs)?;
+            let (queues, before) = tap
+                .open(pairs)
+                .map_err(|failure| name_user(locked, &tap, failure))?;
             let descriptors = Descriptors::new(suffix, queues);
             let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
             Ok((PreparedBackend::Tap(tap, descriptors), record))
@@ -142,6 +144,25 @@ fn prepare<'a>(
             let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
             Ok((PreparedBackend::VhostUser(backend), record))
         }
+    }
+}
+
+/// Names the card of this sandbox that uses a TAP, if there is one.
+fn name_user(locked: &LockedSandbox<'_>, tap: &Tap, failure: Failure) -> Failure {
+    if failure.kind() != Kind::Exists {
+        return failure;
+    }
+    let cards = locked.journal.cards().unwrap_or_default();
+    let user = cards
+        .iter()
+        .find(|card| card.device == *tap.device() && card.netns_id == Some(tap.netns()));
+    match user {
+        Some(CardRecord { device, name, .. }) => {
+            let message =
+                format!("device '{device}' is in use by the card '{name}' of this sandbox");
+            Failure::new(Kind::Exists, message).with_field("device")
+        }
+        None => failure,
     }
 }
 

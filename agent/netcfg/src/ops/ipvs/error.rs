@@ -213,9 +213,12 @@ fn explain(change: &Change, errno: i32) -> (Kind, String) {
     let (kind, reason) = match (Errno::from_raw(errno), change) {
         (Errno::ENOENT, AddService(service) | EditService(service)) => {
             let scheduler = &service.scheduler;
-            let reason = format!(
-                "this kernel does not have the scheduler {scheduler} or the persistence engine"
-            );
+            // The kernel has one number for both.
+            let engine = service.engine.as_ref();
+            let engine = engine.map_or_else(String::new, |engine| {
+                format!(" or the persistence engine {engine}")
+            });
+            let reason = format!("this kernel does not have the scheduler {scheduler}{engine}");
             return (Kind::Unsupported, reason);
         }
         (Errno::ENODEV, StartDaemon(daemon)) => {

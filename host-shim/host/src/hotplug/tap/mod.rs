@@ -37,6 +37,10 @@ impl Tap {
         })
     }
 
+    pub(super) fn device(&self) -> &LinkName {
+        &self.device
+    }
+
     /// Returns the identity of the namespace.
     pub(super) fn netns(&self) -> NetnsId {
         self.links.netns().id()
