@@ -2,8 +2,7 @@
 //! payload's length (four bytes, big-endian) and the payload.
 //!
 //! The host sends one [`Frame::Command`], any number of [`Frame::Stdin`] and one [`Frame::StdinEnd`].
-//! The guest sends output and, at last, either [`Frame::Exited`] or [`Frame::Failed`]. The end of
-//! input is a frame rather than a half-closed socket, so a closed socket means a lost peer.
+//! The guest sends output and, at last, [`Frame::Exited`]. The end of input is a frame rather than a half-closed socket, so a closed socket means a lost peer.
 
 use std::io::{self, Read, Write};
 
@@ -25,10 +24,9 @@ pub enum Frame {
     Stdout(Vec<u8>),
     /// Data from the program's standard error.
     Stderr(Vec<u8>),
-    /// Exit status of the program, or 128 + the signal that killed it.
+    /// Exit status of the program, 128 + the signal that killed it, or, as of a shell, 127 if there is no
+    /// such program and 126 if it could not be started.
     Exited(i32),
-    /// Reason why the program could not be started.
-    Failed(String),
 }
 
 /// Error of reading or writing a frame.
@@ -63,7 +61,6 @@ const STDIN_END: u8 = 3;
 const STDOUT: u8 = 4;
 const STDERR: u8 = 5;
 const EXITED: u8 = 6;
-const FAILED: u8 = 7;
 
 impl Frame {
     /// Writes the frame by one call of `write_all`, so that a lock around it keeps frames whole.
@@ -91,7 +88,7 @@ impl Frame {
         }
         read_rest(reader, &mut header[1..])?;
         let [kind, length @ ..] = header;
-        if !(COMMAND..=FAILED).contains(&kind) {
+        if !(COMMAND..=EXITED).contains(&kind) {
             return Err(FrameError::UnknownKind(kind));
         }
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
@@ -117,7 +114,6 @@ impl Frame {
             Self::Stdout(bytes) => (STDOUT, bytes.clone()),
             Self::Stderr(bytes) => (STDERR, bytes.clone()),
             Self::Exited(status) => (EXITED, status.to_be_bytes().to_vec()),
-            Self::Failed(reason) => (FAILED, reason.clone().into_bytes()),
         })
     }
 
@@ -139,7 +135,6 @@ impl Frame {
                 let status = payload.try_into().map_err(|_| malformed())?;
                 Self::Exited(i32::from_be_bytes(status))
             }
-            FAILED => Self::Failed(String::from_utf8(payload).map_err(|_| malformed())?),
             unknown => return Err(FrameError::UnknownKind(unknown)),
         })
     }
@@ -173,7 +168,6 @@ mod tests {
             bytes().prop_map(Frame::Stdout),
             bytes().prop_map(Frame::Stderr),
             any::<i32>().prop_map(Frame::Exited),
-            any::<String>().prop_map(Frame::Failed),
         ]
     }
 
@@ -231,11 +225,7 @@ mod tests {
 
     #[test]
     fn read_malformed_payload_fails() {
-        for bytes in [
-            b"\x06\0\0\0\x01x",
-            b"\x03\0\0\0\x01x",
-            b"\x07\0\0\0\x01\xff",
-        ] {
+        for bytes in [b"\x06\0\0\0\x01x", b"\x03\0\0\0\x01x"] {
             let read = Frame::read_from(&mut bytes.as_slice());
             assert!(matches!(read, Err(FrameError::MalformedPayload(kind)) if kind == bytes[0]));
         }

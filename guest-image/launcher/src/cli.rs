@@ -80,7 +80,12 @@ fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
         LauncherCommand::Build(options) => image::build(&options)?,
         LauncherCommand::Overlay(options) => overlay::write(&options)?,
         LauncherCommand::Start(options) => launch::start(&run_dir, &options, &mut print_note)?,
-        LauncherCommand::Stop { id } => launch::stop(&run_dir, &id)?,
+        LauncherCommand::Stop { id: prefix } => {
+            let id = launch::stop(&run_dir, &prefix)?;
+            if id.as_str() != prefix {
+                print_note(&format!("stopped sandbox {id}"));
+            }
+        }
         LauncherCommand::List { json } => {
             let sandboxes = run_dir.list()?;
             let printed = if json {

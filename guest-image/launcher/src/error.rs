@@ -49,8 +49,14 @@ pub(crate) enum Error {
     NotStatic { path: PathBuf, loader: String },
 
     // Starting, finding and stopping sandboxes.
-    #[error("sandbox {0} is running already")]
-    Exists(SandboxId),
+    #[error("there is a sandbox {id} already; its state is {state}")]
+    Exists { id: SandboxId, state: &'static str },
+    #[error(
+        "sandbox {id} was not started by patchbay-sandbox: end its machine with the program that started it, \
+         then delete {}",
+        .folder.display()
+    )]
+    Foreign { id: SandboxId, folder: PathBuf },
     #[error("no sandbox {0:?}")]
     NotFound(String),
     #[error("sandbox {0} is not running")]
@@ -110,8 +116,6 @@ pub(crate) enum Error {
     NotReady(#[source] Failure),
     #[error("could not connect to the command server of sandbox {id}")]
     Unreachable { id: SandboxId, source: io::Error },
-    #[error("the guest could not start {program}: {reason}")]
-    NotExecuted { program: String, reason: String },
     #[error("the connection to the guest ended before the command")]
     ConnectionLost,
     #[error("could not exchange data with the guest")]
@@ -129,7 +133,8 @@ impl Error {
         match self {
             Self::Ambiguous { .. } | Self::PathTooLong(_) | Self::Netns(_) => Kind::Invalid,
             Self::NotFound(_) | Self::NotRunning(_) => Kind::NotFound,
-            Self::Exists(_) => Kind::Exists,
+            Self::Exists { .. } => Kind::Exists,
+            Self::Foreign { .. } => Kind::Denied,
             Self::NoTools(_) => Kind::Unsupported,
             Self::Unreachable { source, .. } => match source.kind() {
                 // The machine was frozen or paused after it was queried.
@@ -190,7 +195,11 @@ mod tests {
     fn exit_code_follows_kind() {
         let code = |error: Error| error.kind().exit_code();
         assert_eq!(code(Error::NotFound("x".into())), 3);
-        assert_eq!(code(Error::Exists("x".parse().unwrap())), 4);
+        let exists = Error::Exists {
+            id: "x".parse().unwrap(),
+            state: "running",
+        };
+        assert_eq!(code(exists), 4);
         let timeout = Error::NotStarted {
             id: "x".parse().unwrap(),
             source: Box::new(Error::Timeout(Duration::from_secs(1))),

@@ -13,7 +13,6 @@ use patchbay_host::sandbox::SandboxFile;
 use patchbay_host::vsock_stream;
 use patchbay_init::EXEC_PORT;
 use patchbay_init::frame::{Frame, FrameError};
-use patchbay_types::text::escape_controls;
 
 use crate::error::Error;
 use crate::image::Tools;
@@ -22,16 +21,15 @@ use crate::launch::registry::RegisteredSandbox;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const INPUT_CHUNK_BYTES: usize = 32 * 1024;
 
-/// Runs a command in the guest; returns its exit status, or 128 + the signal that killed it.
+/// Runs a command in the guest; returns the status of [`Frame::Exited`].
 pub(crate) fn exec(sandbox: &RegisteredSandbox, command: Vec<OsString>) -> Result<i32, Error> {
     let mut connection = connect(sandbox)?;
-    let program = command.first().cloned().unwrap_or_default();
     let arguments = command.into_iter().map(OsString::into_vec).collect();
     Frame::Command(arguments).write_to(&mut connection)?;
     let mut input = connection.try_clone().map_err(FrameError::from)?;
     // Never joined: if the command ends first, the thread is still blocked in its read.
     thread::spawn(move || send_input(&mut input));
-    receive(&mut connection, &program.to_string_lossy())
+    receive(&mut connection)
 }
 
 fn connect(sandbox: &RegisteredSandbox) -> Result<File, Error> {
@@ -73,7 +71,7 @@ fn send_input(connection: &mut File) {
     }
 }
 
-fn receive(connection: &mut File, program: &str) -> Result<i32, Error> {
+fn receive(connection: &mut File) -> Result<i32, Error> {
     let mut stdout = io::stdout().lock();
     let mut stderr = io::stderr().lock();
     loop {
@@ -81,12 +79,6 @@ fn receive(connection: &mut File, program: &str) -> Result<i32, Error> {
             Some(Frame::Stdout(bytes)) => write_all(&mut stdout, &bytes)?,
             Some(Frame::Stderr(bytes)) => write_all(&mut stderr, &bytes)?,
             Some(Frame::Exited(status)) => return Ok(status),
-            Some(Frame::Failed(reason)) => {
-                return Err(Error::NotExecuted {
-                    program: program.to_owned(),
-                    reason: escape_controls(&reason),
-                });
-            }
             Some(Frame::Command(_) | Frame::Stdin(_) | Frame::StdinEnd) | None => {
                 return Err(Error::ConnectionLost);
             }

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use patchbay_host::ops::{RunState, run_state};
 use serde::Serialize;
 
+use crate::launch::folder::QMP;
 use crate::launch::options::MachineType;
 use crate::launch::registry::{RegisteredSandbox, SandboxState};
 
@@ -24,11 +26,26 @@ impl SandboxRow {
         let record = sandbox.record.as_ref();
         Self {
             id: sandbox.id.to_string(),
-            state: sandbox.state(),
-            pid,
+            state: shown_state(sandbox),
+            pid: pid.or_else(|| sandbox.foreign()?.pid),
             machine: record.map(|record| record.machine),
             netns: record.and_then(|record| record.netns.clone()),
         }
+    }
+}
+
+/// Returns the state; QEMU is asked whether it runs the guest. One that gives no answer, since another
+/// client uses the monitor, counts as running.
+fn shown_state(sandbox: &RegisteredSandbox) -> SandboxState {
+    let state = sandbox.state();
+    let pid = sandbox.qemu().map(|qemu| qemu.process.pid);
+    match state {
+        SandboxState::Running => match run_state(&sandbox.folder.file(QMP), pid) {
+            RunState::Qemu(word) if word != "running" => SandboxState::Paused,
+            RunState::Frozen => SandboxState::Paused,
+            _ => state,
+        },
+        _ => state,
     }
 }
 

@@ -16,10 +16,9 @@ use patchbay_types::endpoint::Endpoint;
 use super::folder::{CONSOLE, Folder, QEMU_LOG, QMP, VHOST, VSOCK, VSOCK_LOG};
 use super::interrupt::Interrupts;
 use super::logs;
-use super::processes::{ProcessRecord, ProcessRole, Record};
+use super::processes::{ProcessRecord, ProcessRole, Record, end_all};
 use super::registry::{RegisteredSandbox, RunDir};
 use super::spawn::{GatedChild, ProgramSpec};
-use super::stop::end_all;
 use crate::error::Error;
 use crate::image::Tools;
 

@@ -14,7 +14,7 @@ use crate::error::{Error, at};
 
 /// Output of the guest's console.
 pub(crate) const CONSOLE: &str = "console.log";
-pub(super) const QMP: &str = "qmp.sock";
+pub(crate) const QMP: &str = "qmp.sock";
 /// Unix socket of the vsock daemon, for connections to the guest.
 pub(super) const VSOCK: &str = "vsock.sock";
 /// Unix socket of the vsock daemon, for QEMU.

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use patchbay_host::process::Process;
+use patchbay_host::sandbox::SandboxId;
 use serde::{Deserialize, Serialize};
 
 use super::options::MachineType;
+use crate::error::Error;
 use crate::image::Tools;
 
 /// Contents of `processes.json`.
@@ -25,10 +27,6 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn is_alive(&self) -> bool {
-        self.processes.iter().any(ProcessRecord::is_alive)
-    }
-
     /// Returns the process of this role if it runs.
     pub(crate) fn running(&self, role: ProcessRole) -> Option<&ProcessRecord> {
         let mut with_role = self.processes.iter().filter(|process| process.role == role);
@@ -93,6 +91,21 @@ impl ProcessRecord {
         }
         false
     }
+}
+
+/// Ends processes in the reverse order of their start.
+pub(super) fn end_all<'a>(
+    id: &SandboxId,
+    processes: impl IntoIterator<IntoIter: DoubleEndedIterator<Item = &'a ProcessRecord>>,
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    for process in processes.into_iter().rev() {
+        if !process.end() {
+            let (id, pid) = (id.clone(), process.process.pid);
+            result = Err(Error::Stuck { id, pid });
+        }
+    }
+    result
 }
 
 #[cfg(test)]

@@ -12,12 +12,13 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use patchbay_host::ops::collect;
 use patchbay_host::private;
-use patchbay_host::sandbox::{SandboxId, check_trusted, ids};
+use patchbay_host::process::Process;
+use patchbay_host::sandbox::{SandboxFile, SandboxId, check_trusted, ids};
 use patchbay_host::vsock_stream::has_lost_worker;
 use serde::Serialize;
 
 use super::folder::Folder;
-use super::processes::{ProcessRecord, ProcessRole, Record};
+use super::processes::{ProcessRecord, ProcessRole, Record, end_all};
 use crate::error::{Error, at};
 
 const LOCK: &str = ".lock";
@@ -39,10 +40,20 @@ impl RegisteredSandbox {
         self.record.as_ref()?.running(ProcessRole::Qemu)
     }
 
+    /// Returns the state, without a query to QEMU.
     pub(crate) fn state(&self) -> SandboxState {
-        let Some(record) = self.record.as_ref().filter(|_| self.qemu().is_some()) else {
-            return SandboxState::Dead;
+        let Some(record) = &self.record else {
+            return match self.foreign() {
+                Some(file) if file.pid.is_none_or(is_process) => SandboxState::Foreign,
+                _ => SandboxState::Dead,
+            };
         };
+        if record.running(ProcessRole::Launcher).is_some() {
+            return SandboxState::Starting;
+        }
+        if self.qemu().is_none() {
+            return SandboxState::Dead;
+        }
         let mut processes = record.processes.iter();
         let serves =
             |proxy: &ProcessRecord| proxy.is_alive() && !has_lost_worker(proxy.process.pid);
@@ -51,13 +62,29 @@ impl RegisteredSandbox {
             _ => SandboxState::Running,
         }
     }
+
+    /// Returns the registration of a machine that another program started.
+    pub(crate) fn foreign(&self) -> Option<SandboxFile> {
+        let file = SandboxFile::read(self.folder.path()).ok();
+        file.filter(|_| self.record.is_none())
+    }
+}
+
+fn is_process(pid: u32) -> bool {
+    Process::of(pid).is_some()
 }
 
 /// State of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SandboxState {
+    /// The agent has not answered yet.
+    Starting,
     Running,
+    /// QEMU does not run the guest at present.
+    Paused,
+    /// Another program started and registered the machine, and its process runs as far as it is known.
+    Foreign,
     /// QEMU runs, but its vsock proxy serves no connection. QEMU can't reconnect to a new proxy.
     Broken,
     Dead,
@@ -66,7 +93,10 @@ pub(crate) enum SandboxState {
 impl SandboxState {
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Foreign => "foreign",
             Self::Broken => "broken",
             Self::Dead => "dead",
         }
@@ -97,8 +127,17 @@ impl RunDir {
         let folder = self.folder(id);
         let path = folder.path();
         if path.is_dir() {
-            if folder.read_record()?.is_some_and(|old| old.is_alive()) {
-                return Err(Error::Exists(id.clone()));
+            let old = self.read(id.clone())?;
+            let state = old.state();
+            if state != SandboxState::Dead {
+                return Err(Error::Exists {
+                    id: id.clone(),
+                    state: state.name(),
+                });
+            }
+            if let Some(record) = &old.record {
+                // A proxy outlives its QEMU.
+                end_all(id, &record.processes)?;
             }
             fs::remove_dir_all(path).map_err(at(path))?;
         }
@@ -214,7 +253,7 @@ mod tests {
         run_dir.claim(&id("a"), &alive(), sleep).unwrap();
         assert!(!folder.file("left-over").exists());
         let error = run_dir.claim(&id("a"), &alive(), sleep).unwrap_err();
-        assert!(matches!(error, Error::Exists(name) if name == id("a")));
+        assert!(matches!(error, Error::Exists { id: name, .. } if name == id("a")));
     }
 
     #[test]

@@ -8,17 +8,24 @@ use patchbay_host::sandbox::SandboxId;
 use patchbay_host::vsock_stream;
 
 use super::folder::QMP;
-use super::processes::{ProcessRecord, ProcessRole};
-use super::registry::RunDir;
+use super::processes::{ProcessRole, end_all};
+use super::registry::{RunDir, SandboxState};
 use crate::error::Error;
 
 /// Time for QEMU to end after `quit`.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(3);
 const QMP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Stops the sandbox with this id or unique prefix.
-pub(crate) fn stop(run_dir: &RunDir, prefix: &str) -> Result<(), Error> {
+/// Stops the sandbox with this id or unique prefix, and returns its id. A machine of another program is
+/// removed from the run directory only if its process has ended.
+pub(crate) fn stop(run_dir: &RunDir, prefix: &str) -> Result<SandboxId, Error> {
     let mut sandbox = run_dir.find(prefix)?;
+    if sandbox.state() == SandboxState::Foreign {
+        return Err(Error::Foreign {
+            folder: sandbox.folder.path().to_owned(),
+            id: sandbox.id,
+        });
+    }
     let launcher = sandbox.record.as_ref();
     if let Some(launcher) = launcher.and_then(|record| record.running(ProcessRole::Launcher)) {
         // The launcher undoes its start on SIGTERM; its last record has what is left.
@@ -34,22 +41,8 @@ pub(crate) fn stop(run_dir: &RunDir, prefix: &str) -> Result<(), Error> {
     if let Some(record) = &sandbox.record {
         end_all(&sandbox.id, &record.processes)?;
     }
-    run_dir.remove(&sandbox)
-}
-
-/// Ends processes in the reverse order of their start.
-pub(super) fn end_all<'a>(
-    id: &SandboxId,
-    processes: impl IntoIterator<IntoIter: DoubleEndedIterator<Item = &'a ProcessRecord>>,
-) -> Result<(), Error> {
-    let mut result = Ok(());
-    for process in processes.into_iter().rev() {
-        if !process.end() {
-            let (id, pid) = (id.clone(), process.process.pid);
-            result = Err(Error::Stuck { id, pid });
-        }
-    }
-    result
+    run_dir.remove(&sandbox)?;
+    Ok(sandbox.id)
 }
 
 /// Sends `quit`. A monitor with another client sends no greeting, so this times out.

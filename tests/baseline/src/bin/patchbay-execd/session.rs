@@ -44,12 +44,26 @@ pub(crate) fn serve(stream: &VsockStream) -> Result<(), SessionError> {
     let out = Mutex::new(stream);
     let end = match start(&arguments) {
         Ok((child, streams)) => Frame::Exited(relay(stream, &out, &child, streams)?),
-        Err(error) => Frame::Failed(error.to_string()),
+        Err(error) => {
+            let program = arguments.first().map_or(&[][..], Vec::as_slice);
+            let program = String::from_utf8_lossy(program);
+            let message = format!("the guest could not start {program}: {error}\n");
+            send(&out, &Frame::Stderr(message.into_bytes()))?;
+            Frame::Exited(status_of(&error))
+        }
     };
     send(&out, &end)?;
     // Closing before the host does could discard data that it has not read yet.
     while Frame::read_from(&mut &*stream)?.is_some() {}
     Ok(())
+}
+
+/// Returns the exit status of a shell for a program that could not be started.
+fn status_of(error: &io::Error) -> i32 {
+    match error.kind() {
+        io::ErrorKind::NotFound => 127,
+        _ => 126,
+    }
 }
 
 fn start(arguments: &[Vec<u8>]) -> io::Result<(SharedChild, Streams)> {
