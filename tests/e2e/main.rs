@@ -55,6 +55,7 @@ mod random;
 mod removal;
 mod route_lists;
 mod routes;
+mod sandboxes;
 mod signals;
 mod two_cards;
 mod undo;

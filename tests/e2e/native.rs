@@ -97,6 +97,32 @@ fn route_add_and_list(guest: &Guest) {
     );
     native(guest, "route del ID --dest 10.1.0.0/16 --table 99").ok();
     assert_eq!(guest.exec("ip route show table 99").ok(), "");
+    route_table_has_names_and_fixed_columns(guest);
+}
+
+fn route_table_has_names_and_fixed_columns(guest: &Guest) {
+    let words = "route add ID --dest 10.2.0.0/16 --dev eth1 --scope link --protocol static";
+    native(guest, words).ok();
+    assert_eq!(
+        guest.exec("ip route show 10.2.0.0/16").ok(),
+        "10.2.0.0/16 dev eth1 proto static scope link \n"
+    );
+    let refused = native(
+        guest,
+        "route add ID --dest 10.3.0.0/16 --dev eth1 --scope lonk",
+    );
+    assert_eq!(refused.status, 2, "{refused}");
+    // In a pipe, too.
+    let table = native(guest, "route list ID --format table").ok();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let header = "DEST GATEWAY DEVICE SOURCE SCOPE METRIC TABLE MTU PROTOCOL ONLINK";
+    assert_eq!(rows[0].join(" "), header);
+    let row = rows.iter().find(|row| row[0] == "10.2.0.0/16").unwrap();
+    assert_eq!(row.join(" "), "10.2.0.0/16 - eth1 - link 0 - - static -");
+    native(guest, "route del ID --dest 10.2.0.0/16").ok();
 }
 
 fn nic_set_and_deletions(guest: &Guest) {
@@ -111,13 +137,21 @@ fn nic_set_and_deletions(guest: &Guest) {
         native(guest, "route del ID --dest 10.0.0.0/8").json()[0]["dest"],
         "10.0.0.0/8"
     );
-    native(guest, "nic set ID --name eth1 --no-ip").ok();
+    let cleared = native(guest, "nic set ID --name eth1 --no-ip --format table").ok();
+    assert_eq!(cleared, "NAME  IPADDRESSES  MTU\neth1  -            -\n");
     assert_eq!(
         native(guest, "nic list ID").json()[0]["IPAddresses"],
         json!([])
     );
     assert_eq!(native(guest, "nic del ID --name eth1").ok(), "");
     assert_eq!(native(guest, "nic list ID").ok(), "[]\n");
+    let header = "NAME  HWADDR  MTU  UP  IPADDRESSES  PCIADDR  QUEUES  GUESTNAME  STATE\n";
+    assert_eq!(on_a_terminal(guest, "nic list ID"), header);
+    let settings = native(guest, "sysctl list ID --format table").ok();
+    let setting = "\ndrop_entry = 0\n    random drop of half-open connections: 0 never, 1 and 2 short of memory, 3\n    \
+                   always (0 to 3)\n";
+    assert!(settings.contains(setting), "{settings}");
+    assert!(settings.lines().all(|line| line.len() <= 80), "{settings}");
 }
 
 fn ipvs_list_is_table_on_terminal_only(guest: &Guest) {

@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
 /// Parses the command line, runs the command and prints its outcome.
 fn command(line: &[OsString]) -> ExitCode {
     let args = args::CommandLine::parse_with_trailing_options(line);
-    let timings = args.timings.then(timings::Timings::start);
+    let timings = args.timings.map(timings::Timings::start);
     events::collect(timings.clone());
     let signals = &args.global.signals;
     if let Err(error) = signals.watch() {

@@ -14,19 +14,43 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+/// Format of the durations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TimingsFormat {
+    /// A line for each phase.
+    Text,
+    /// An array with an object for each phase.
+    Json,
+}
+
 /// Collector of the phases since its creation.
 #[derive(Debug, Clone)]
 pub(crate) struct Timings {
+    format: TimingsFormat,
     started: Instant,
     phases: Arc<Mutex<Vec<PhaseTime>>>,
 }
 
 /// Time that a phase took in total, without nested phases, and how often it occurred.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PhaseTime {
     name: String,
     time: Duration,
     parts: u32,
+}
+
+impl PhaseTime {
+    fn once(name: &str, time: Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            time,
+            parts: 1,
+        }
+    }
+
+    fn object(&self) -> serde_json::Value {
+        serde_json::json!({"phase": self.name, "ms": millis(self.time), "parts": self.parts})
+    }
 }
 
 /// State of an entered span.
@@ -37,8 +61,9 @@ struct Entered {
 
 impl Timings {
     /// Starts the clock of this process.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(format: TimingsFormat) -> Self {
         Self {
+            format,
             started: Instant::now(),
             phases: Arc::default(),
         }
@@ -51,12 +76,19 @@ impl Timings {
                 phase.time += time;
                 phase.parts += 1;
             }
-            None => phases.push(PhaseTime {
-                name: name.to_owned(),
-                time,
-                parts: 1,
-            }),
+            None => phases.push(PhaseTime::once(name, time)),
         }
+    }
+
+    /// Returns the phases, the time that belongs to none, and the total.
+    fn rows(&self) -> Vec<PhaseTime> {
+        let total = self.started.elapsed();
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = phases.clone();
+        let known = phases.iter().map(|phase| phase.time).sum();
+        rows.push(PhaseTime::once("other", total.saturating_sub(known)));
+        rows.push(PhaseTime::once("total", total));
+        rows
     }
 }
 
@@ -118,23 +150,24 @@ impl Visit for Measured {
 
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = self.started.elapsed();
-        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut row = |name: &str, time: Duration, note: &str| {
-            let millis = time.as_secs_f64() * 1000.0;
-            writeln!(f, "{name:<10} {millis:>9.2} ms{note}")
-        };
-        for PhaseTime { name, time, parts } in &*phases {
+        let rows = self.rows();
+        if self.format == TimingsFormat::Json {
+            let objects: Vec<_> = rows.iter().map(PhaseTime::object).collect();
+            return writeln!(f, "{}", serde_json::Value::from(objects));
+        }
+        for PhaseTime { name, time, parts } in rows {
             let note = match parts {
                 1 => String::new(),
                 parts => format!("  in {parts} parts"),
             };
-            row(name, *time, &note)?;
+            writeln!(f, "{name:<10} {:>9.2} ms{note}", millis(time))?;
         }
-        let known = phases.iter().map(|phase| phase.time).sum();
-        row("other", total.saturating_sub(known), "")?;
-        row("total", total, "")
+        Ok(())
     }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 #[cfg(test)]
@@ -143,7 +176,7 @@ mod tests {
 
     #[test]
     fn nested_phase_is_counted_once() {
-        let timings = Timings::start();
+        let timings = Timings::start(TimingsFormat::Text);
         crate::events::collect(Some(timings.clone()));
         {
             let _outer = tracing::info_span!("plug").entered();
@@ -167,5 +200,15 @@ mod tests {
             rows[3].starts_with("other") && rows[4].starts_with("total"),
             "{text}"
         );
+        let json = Timings {
+            format: TimingsFormat::Json,
+            ..timings
+        };
+        let rows: serde_json::Value = serde_json::from_str(&json.to_string()).unwrap();
+        assert_eq!(
+            rows[1],
+            serde_json::json!({"phase": "netlink", "ms": 1000.0, "parts": 1})
+        );
+        assert_eq!(rows[4]["phase"], "total");
     }
 }

@@ -17,6 +17,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, InvalidValue};
 
 use crate::signals::Signals;
+use crate::timings::TimingsFormat;
 pub(crate) use cni::{CniCommand, InstallArgs};
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
@@ -30,9 +31,10 @@ pub(crate) use native::{
 pub(crate) struct CommandLine {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
-    /// Print the duration of each phase on standard error
-    #[arg(long, global = true)]
-    pub(crate) timings: bool,
+    /// Print the duration of each phase on standard error, as text or, with --timings=json, as JSON
+    #[arg(long, global = true, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "text")]
+    pub(crate) timings: Option<TimingsFormat>,
     #[command(subcommand)]
     pub(crate) command: PatchbayCommand,
 }
@@ -160,6 +162,8 @@ pub(crate) enum PatchbayCommand {
     /// List or change settings of a sandbox: IPVS, forwarding, limits and timeouts of conntrack
     #[command(subcommand)]
     Sysctl(SysctlCommand),
+    /// List all sandboxes: registered ones and Kata's
+    List(ListArgs),
     /// Check whether hot-plug works for a sandbox and explain what is missing
     Doctor(DoctorArgs),
     /// Remove what ended machines and killed commands have left on this host
@@ -280,9 +284,15 @@ pub(crate) struct IpvsOptions {
     /// Maximum number of services and servers
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) max_rules: u32,
-    /// Print JSON with full counters
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
 }
 
 /// Arguments of `doctor`.
@@ -290,9 +300,8 @@ pub(crate) struct IpvsOptions {
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
 }
 
 /// Sub-commands of `kata-network`.

@@ -35,19 +35,35 @@ pub(crate) enum NicCommand {
 /// Choice of the output format.
 #[derive(Debug, Args)]
 pub(crate) struct FormatArg {
-    /// Print JSON even on a terminal
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Print JSON even on a terminal, the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Format of the output [default: table on a terminal, else json]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<OutputFormat>,
 }
 
 impl FormatArg {
+    /// Returns the format that was asked for.
+    fn requested(&self) -> Option<OutputFormat> {
+        self.format.or(self.json.then_some(OutputFormat::Json))
+    }
+
+    /// Returns whether JSON was asked for.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.requested() == Some(OutputFormat::Json)
+    }
+
     /// Returns the format: by default a table on a terminal and JSON elsewhere.
     pub(crate) fn format(&self) -> OutputFormat {
-        if self.json || !io::stdout().is_terminal() {
-            OutputFormat::Json
-        } else {
-            OutputFormat::Table
-        }
+        let by_default = || {
+            if io::stdout().is_terminal() {
+                OutputFormat::Table
+            } else {
+                OutputFormat::Json
+            }
+        };
+        self.requested().unwrap_or_else(by_default)
     }
 }
 

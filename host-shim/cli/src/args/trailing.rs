@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::exit;
 
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser};
 
 use crate::output::{print_error, unprinted};
 
@@ -62,8 +62,24 @@ impl CommandLine {
     }
 }
 
-/// Option without `--`, and its action, which takes a value or not.
-type OwnOption = (String, ArgAction);
+/// Option without `--`, and whether the word behind it is its value.
+type OwnOption = (String, NextWord);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextWord {
+    IsValue,
+    IsOther,
+}
+
+impl NextWord {
+    fn behind(option: &Arg) -> Self {
+        if option.get_action().takes_values() && !option.is_require_equals_set() {
+            Self::IsValue
+        } else {
+            Self::IsOther
+        }
+    }
+}
 
 /// Returns the options of a command that the other programs don't have.
 fn own_options(path: &[&str]) -> Vec<OwnOption> {
@@ -75,7 +91,7 @@ fn own_options(path: &[&str]) -> Vec<OwnOption> {
     let options = command.into_iter().flat_map(clap::Command::get_arguments);
     let own = options.filter_map(|option| {
         let long = option.get_long().filter(|long| !THEIRS.contains(long))?;
-        Some((long.to_owned(), option.get_action().clone()))
+        Some((long.to_owned(), NextWord::behind(option)))
     });
     own.collect()
 }
@@ -96,9 +112,9 @@ fn split<'a>(words: &'a [String], known: &[OwnOption]) -> (Vec<&'a str>, Vec<&'a
         };
         let name = name.strip_prefix("--").unwrap_or_default();
         match known.iter().find(|(long, _)| long == name) {
-            Some((_, action)) => {
+            Some((_, next)) => {
                 own.push(word);
-                if action.takes_values() && value.is_none() {
+                if *next == NextWord::IsValue && value.is_none() {
                     own.extend(words.next());
                 }
             }
@@ -141,18 +157,18 @@ mod tests {
             };
             let options = &args.options;
             assert_eq!(
-                (options.json, options.max_rules),
+                (options.format.wants_json(), options.max_rules),
                 (json, max_rules),
                 "{line}"
             );
             assert_eq!(args.words.join(" "), words, "{line}");
         }
         let listed = parse("conntrack list a -p tcp --json --timings --dport 80");
-        assert!(listed.timings);
+        assert!(listed.timings.is_some());
         let PatchbayCommand::Conntrack(ConntrackCommand::List(args)) = listed.command else {
             panic!();
         };
-        assert!(args.format.json);
+        assert!(args.format.wants_json());
         assert_eq!(args.words.join(" "), "-p tcp --dport 80");
     }
 

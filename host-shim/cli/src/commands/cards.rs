@@ -58,7 +58,7 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
     match command {
         NicCommand::Add(args) => {
             let added = plug(global, &args.sandbox, &request(args)?)?;
-            args.format.format().render(&added)
+            args.format.format().render(cards::ADDED, &added)
         }
         NicCommand::Del(args) => {
             let key = args.key()?;
@@ -70,16 +70,18 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
         NicCommand::Apply(args) => {
             let sandbox = global.find(&args.card.sandbox)?;
             let applied = ops::apply(&sandbox, &args.card.key()?, global.timeout)?;
-            args.format.format().render(&cards::card(&applied))
+            args.format
+                .format()
+                .render(cards::CARDS, &cards::card(&applied))
         }
         NicCommand::List(args) => {
             let listed = ops::list(&global.find(&args.sandbox)?)?;
             let cards: Vec<_> = listed.iter().map(cards::card).collect();
-            args.format.format().render(&cards)
+            args.format.format().render(cards::CARDS, &cards)
         }
         NicCommand::Set(args) => {
             let updated = set(global, &args.sandbox, &change(args)?)?;
-            args.format.format().render(&updated)
+            args.format.format().render(cards::UPDATED, &updated)
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn run(
     let ended = agent.end_connections(&servers.filters(), drain, &mut |state| {
         bar.set(state, end.saturating_duration_since(Instant::now()));
     })?;
-    if args.options.json {
+    if args.options.format.wants_json() {
         return json_line(&json!({ "ended": ended }));
     }
     Ok(format!("{ended} connections have been ended.\n"))

@@ -40,5 +40,5 @@ fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure
     };
     let flows = connect_in_netns(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
     let flows: Vec<_> = flows.iter().map(flows::flow).collect();
-    args.format.format().render(&flows)
+    args.format.format().render(flows::FLOWS, &flows)
 }

@@ -1,6 +1,6 @@
 //! `kata-ipvs ipvsadm` and `ipvs`: ipvsadm's options, applied by the agent.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use patchbay_grammar::ipvsadm::{
     Format, Grammar, IpvsCommand, SaveFormat, View, help, parse, read_rules,
@@ -10,9 +10,8 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Forward, MaxRules, RestoreMode, RuleLine, Table};
 
 use super::{connect_in_netns, connections};
-use crate::args::{
-    ConnectionsCommand, FormatArg, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg,
-};
+use crate::args::{ConnectionsCommand, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg};
+use crate::input;
 use crate::name_service::HostsAndServices;
 use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, json_line, table};
 use patchbay_host::agent::Agent;
@@ -56,12 +55,11 @@ pub(super) fn native(global: &GlobalArgs, args: &IpvsArgs) -> Result<String, Fai
     if let Some(command) = ConnectionsCommand::parse_words(&args.words) {
         return connections::run(global, args, &command);
     }
-    let json = args.options.json;
     let invocation = Invocation {
         global,
         sandbox: &args.sandbox,
         options: &args.options,
-        format: FormatArg { json }.format(),
+        format: args.options.format.format(),
         save: SaveFormat::Whole,
         names: HostsAndServices::read(),
     };
@@ -95,7 +93,9 @@ impl Invocation<'_> {
         match command {
             IpvsCommand::Help => return Ok(help()),
             IpvsCommand::Version => return Ok(VERSION.to_owned()),
-            IpvsCommand::View(view) if self.options.json => return json(&connect()?, view),
+            IpvsCommand::View(view) if self.options.format.wants_json() => {
+                return json(&connect()?, view);
+            }
             IpvsCommand::View(view) => return self.text(&connect()?, view),
             IpvsCommand::Change(change) => {
                 let agent = connect()?;
@@ -185,7 +185,7 @@ fn mode(options: &IpvsOptions, lines: &[RuleLine]) -> RestoreMode {
 
 fn read_rule_file() -> Result<String, Failure> {
     let mut bytes = Vec::new();
-    let mut stdin = io::stdin().lock().take(MAX_RULE_FILE_BYTES + 1);
+    let mut stdin = input::stdin("the rules").take(MAX_RULE_FILE_BYTES + 1);
     stdin.read_to_end(&mut bytes).map_err(|error| {
         Failure::of(Kind::Other, &error).context("could not read standard input")
     })?;

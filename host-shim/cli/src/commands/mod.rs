@@ -14,9 +14,10 @@ mod sysctl;
 use patchbay_types::failure::Failure;
 
 use crate::args::{
-    CommandLine, GlobalArgs, KataIpvsCommand, KataNetworkCommand, PatchbayCommand, SandboxArg,
+    CommandLine, GlobalArgs, KataIpvsCommand, KataNetworkCommand, ListArgs, PatchbayCommand,
+    SandboxArg,
 };
-use crate::output::Outcome;
+use crate::output::{Outcome, sandboxes};
 use patchbay_host::agent::Agent;
 use patchbay_host::ops;
 
@@ -38,6 +39,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Ipvs(args) => silent_or(ipvs::native(global, args)),
         PatchbayCommand::Conntrack(command) => silent_or(conntrack::run(global, command)),
         PatchbayCommand::Sysctl(command) => silent_or(sysctl::run(global, command)),
+        PatchbayCommand::List(args) => silent_or(list(global, args)),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
         PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),
@@ -61,6 +63,12 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
         KataNetworkCommand::DelNeighbor(args) => neighbors::delete(global, args),
         KataNetworkCommand::ListNeighbors(sandbox) => neighbors::list(global, sandbox),
     })
+}
+
+/// `list`.
+fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
+    let rows = ops::overview(&global.lookup())?;
+    args.format.format().render(sandboxes::COLUMNS, &rows)
 }
 
 /// Connects to the agent of a sandbox, or of the namespace in the guest that the command line names.

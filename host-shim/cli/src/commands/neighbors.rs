@@ -57,7 +57,7 @@ pub(super) fn native(global: &GlobalArgs, command: &NeighborCommand) -> Result<S
             (listed.iter().map(neighbors::row).collect(), &args.format)
         }
     };
-    format.format().render(&rows)
+    format.format().render(neighbors::NEIGHBORS, &rows)
 }
 
 /// Changes the neighbors of a sandbox while holding its lock.

@@ -9,6 +9,7 @@ use super::connect;
 use crate::args::{FileArgs, GlobalArgs, RouteCommand, SandboxArg};
 use crate::input::route::{self, RouteText};
 use crate::output::json_line_or_null;
+use crate::output::routes::ROUTES;
 
 /// `kata-network add-route`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
@@ -62,7 +63,7 @@ pub(super) fn native(global: &GlobalArgs, command: &RouteCommand) -> Result<Stri
             (routes.collect(), &args.format)
         }
     };
-    format.format().render(&routes)
+    format.format().render(ROUTES, &routes)
 }
 
 /// Changes the routes of a sandbox while holding its lock, and returns their echo.

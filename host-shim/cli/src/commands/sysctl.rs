@@ -3,30 +3,24 @@
 use patchbay_types::InvalidValue;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
-use serde_json::{Value, json};
 
 use super::connect_in_netns;
 use crate::args::{GlobalArgs, SysctlCommand, SysctlSetArgs};
+use crate::output::{OutputFormat, json_line, sysctls};
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
     match command {
         SysctlCommand::List(args) => {
             let readings = connect_in_netns(global, &args.sandbox)?.sysctls()?;
-            let settings: Vec<_> = readings.iter().map(setting).collect();
-            args.format.format().render(&settings)
+            match args.format.format() {
+                OutputFormat::Table => Ok(sysctls::text(&readings)),
+                OutputFormat::Json => {
+                    json_line(&readings.iter().map(sysctls::setting).collect::<Vec<_>>())
+                }
+            }
         }
         SysctlCommand::Set(args) => set(global, args),
     }
-}
-
-/// Formats a setting of `sysctl list`.
-fn setting(reading: &Reading) -> Value {
-    json!({
-        "name": reading.sysctl.name(),
-        "value": reading.value.to_string(),
-        "range": reading.sysctl.legal(),
-        "purpose": reading.sysctl.purpose(),
-    })
 }
 
 fn set(global: &GlobalArgs, args: &SysctlSetArgs) -> Result<String, Failure> {

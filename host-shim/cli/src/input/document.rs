@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::Track;
 
+use super::stdin;
 use super::unknown_keys::UnknownKeys;
 use crate::kata_messages::FILE_TOO_BIG;
 
@@ -140,7 +141,7 @@ impl Document {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let (source, limit): (Box<dyn Read>, _) = match path.to_str() {
-        Some("-") => (Box::new(io::stdin()), MAX_STDIN_BYTES),
+        Some("-") => (Box::new(stdin("the document")), MAX_STDIN_BYTES),
         _ => (Box::new(File::open(path)?), MAX_FILE_BYTES),
     };
     let mut bytes = Vec::new();

@@ -4,6 +4,7 @@ mod document;
 mod family;
 pub(crate) mod neighbor;
 pub(crate) mod route;
+mod stdin;
 #[cfg(test)]
 mod tests;
 mod unknown_keys;
@@ -29,6 +30,7 @@ use crate::kata_messages::FIXED_FIELD;
 use document::Document;
 use family::FamilyText;
 use neighbor::NeighborDocument;
+pub(crate) use stdin::stdin;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
 const IFF_NOARP: u32 = 1 << 7;

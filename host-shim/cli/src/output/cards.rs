@@ -7,7 +7,39 @@ use patchbay_types::{
 };
 use serde_json::{Value, json};
 
+use super::table::Column;
 use super::{neighbors, without_nulls};
+
+/// Columns of `nic add`.
+pub(crate) const ADDED: &[Column] = &[
+    Column::new("name"),
+    Column::new("device"),
+    Column::new("hwAddr"),
+    Column::new("mtu"),
+    Column::new("IPAddresses"),
+    Column::new("pciAddr"),
+    Column::new("queues"),
+];
+
+/// Columns of `nic list` and `nic apply`.
+pub(crate) const CARDS: &[Column] = &[
+    Column::new("name"),
+    Column::new("hwAddr"),
+    Column::new("mtu"),
+    Column::new("up"),
+    Column::new("IPAddresses"),
+    Column::new("pciAddr"),
+    Column::new("queues"),
+    Column::new("guestName"),
+    Column::new("state"),
+];
+
+/// Columns of `nic set`.
+pub(crate) const UPDATED: &[Column] = &[
+    Column::new("name"),
+    Column::new("IPAddresses"),
+    Column::new("mtu"),
+];
 
 /// Formats the card that `add-iface` or `nic add` plugged.
 pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {

@@ -5,7 +5,25 @@ use patchbay_types::conntrack::{
 };
 use serde_json::{Value, json};
 
+use super::table::Column;
 use super::without_nulls;
+
+/// Columns of `conntrack list`. JSON has the other keys too, which few flows have.
+pub(crate) const FLOWS: &[Column] = &[
+    Column::new("protocol"),
+    Column::new("state"),
+    Column::new("src"),
+    Column::new("sport"),
+    Column::new("dst"),
+    Column::new("dport"),
+    Column::new("replySrc"),
+    Column::new("replySport"),
+    Column::new("replyDst"),
+    Column::new("replyDport"),
+    Column::new("mark"),
+    Column::new("status"),
+    Column::new("timeout"),
+];
 
 /// Formats a flow of `conntrack list`; `reply` is the direction of the replies.
 pub(crate) fn flow(flow: &Flow) -> Value {

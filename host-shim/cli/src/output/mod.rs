@@ -8,6 +8,9 @@ pub(crate) mod ipvs_table;
 pub(crate) mod neighbors;
 mod progress;
 pub(crate) mod report;
+pub(crate) mod routes;
+pub(crate) mod sandboxes;
+pub(crate) mod sysctls;
 pub(crate) mod table;
 
 use std::fmt::Write as _;
@@ -20,10 +23,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::signals::ReceivedSignal;
+use table::Column;
+
 pub(crate) use progress::{DrainProgressBar, RestoreProgress};
 
 /// Format of standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OutputFormat {
     /// One compact line of JSON.
     Json,
@@ -33,11 +38,15 @@ pub(crate) enum OutputFormat {
 
 impl OutputFormat {
     /// Renders an object, or a list of objects, in this format.
-    pub(crate) fn render(self, value: &impl Serialize) -> Result<String, Failure> {
+    pub(crate) fn render(
+        self,
+        columns: &[Column],
+        value: &impl Serialize,
+    ) -> Result<String, Failure> {
         match self {
             Self::Json => json_line(value),
             Self::Table => serde_json::to_value(value)
-                .map(|value| table::render(&table::rows(&value)))
+                .map(|value| table::of_objects(columns, &value))
                 .map_err(|error| Failure::of(Kind::Other, &error)),
         }
     }

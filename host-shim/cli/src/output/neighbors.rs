@@ -5,8 +5,16 @@ use std::fmt::Display;
 use patchbay_types::{IfName, LinkLayerAddr, Neighbor, NeighborAddress, NeighborPattern};
 use serde_json::{Value, json};
 
+use super::table::Column;
 use super::without_nulls;
 use crate::input::neighbor::PERMANENT;
+
+/// Columns of `neighbor list`.
+pub(crate) const NEIGHBORS: &[Column] = &[
+    Column::new("address"),
+    Column::new("lladdr"),
+    Column::new("device"),
+];
 
 /// Formats a neighbor of the `kata-network` commands, which is valid input of them.
 pub(crate) fn document(neighbor: &Neighbor) -> Value {

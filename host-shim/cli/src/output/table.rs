@@ -2,7 +2,11 @@
 
 use std::slice;
 
+use patchbay_types::text::escape_controls;
 use serde_json::Value;
+
+/// Text of a cell without a value, so that every row has as many words as another.
+const NO_VALUE: &str = "-";
 
 /// Gap between two columns.
 const GAP: &str = "  ";
@@ -22,32 +26,59 @@ impl Cells {
     /// Returns the cell of a column. It is escaped, because it can contain text of a guest.
     fn cell(&self, title: &str) -> String {
         let cell = self.0.iter().find(|(known, _)| known == title);
-        cell.map_or_else(String::new, |(_, text)| text.escape_debug().to_string())
+        cell.map_or_else(String::new, |(_, text)| escape_controls(text))
     }
 }
 
-/// Returns a row for each object of JSON; the titles are its keys.
-pub(crate) fn rows(value: &Value) -> Vec<Cells> {
-    let values = value
+/// Column of a table of JSON objects. Its title is the key.
+#[derive(Debug)]
+pub(crate) struct Column {
+    key: &'static str,
+    text: fn(&Value) -> String,
+}
+
+impl Column {
+    /// Shows the values of a key.
+    pub(crate) const fn new(key: &'static str) -> Self {
+        Self { key, text }
+    }
+
+    /// Shows the values of a key in words.
+    pub(crate) const fn in_words(key: &'static str, text: fn(&Value) -> String) -> Self {
+        Self { key, text }
+    }
+
+    fn title(&self) -> String {
+        self.key.to_uppercase()
+    }
+
+    fn cell(&self, object: &Value) -> String {
+        let text = match &object[self.key] {
+            Value::Null => String::new(),
+            value => (self.text)(value),
+        };
+        if text.is_empty() {
+            return NO_VALUE.to_owned();
+        }
+        escape_controls(&text)
+    }
+}
+
+/// Renders a table with a row for each object of JSON. The columns do not depend on the rows.
+pub(crate) fn of_objects(columns: &[Column], value: &Value) -> String {
+    let objects = value
         .as_array()
         .map_or(slice::from_ref(value), Vec::as_slice);
-    let row = |members: &serde_json::Map<String, Value>| {
-        let cells = members.iter();
-        Cells(
-            cells
-                .map(|(key, value)| (key.to_uppercase(), text(value)))
-                .collect(),
-        )
-    };
-    values
-        .iter()
-        .filter_map(Value::as_object)
-        .map(row)
-        .collect()
+    let header = columns.iter().map(Column::title).collect();
+    let row = |object| columns.iter().map(|column| column.cell(object)).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(header)
+        .chain(objects.iter().map(row))
+        .collect();
+    aligned(&lines)
 }
 
 /// Returns the text of a cell. An object is an address, of which the family is evident.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Bool(is_set) => if *is_set { "yes" } else { "no" }.to_owned(),
         Value::String(text) => text.clone(),
@@ -73,11 +104,17 @@ pub(crate) fn render(rows: &[Cells]) -> String {
     let lines: Vec<Vec<String>> = std::iter::once(header)
         .chain(rows.iter().map(cells))
         .collect();
+    aligned(&lines)
+}
+
+/// Renders lines whose cells begin at the same columns.
+fn aligned(lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let widths = lines.iter().map(|line| line[column].chars().count());
         widths.max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..titles.len()).map(width).collect();
+    let columns = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |cells: &Vec<String>| {
         let padded = cells
             .iter()
@@ -118,13 +155,25 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_the_keys_as_titles() {
+    fn columns_do_not_depend_on_the_objects() {
+        let columns = [
+            Column::new("name"),
+            Column::new("up"),
+            Column::new("IPAddresses"),
+        ];
         let address = serde_json::json!({"Family": 2, "Address": "10.0.0.1", "Mask": "8"});
         let card =
             serde_json::json!({"name": "eth1", "up": true, "IPAddresses": [address, address]});
         let lines = "NAME  UP   IPADDRESSES\neth1  yes  10.0.0.1/8 10.0.0.1/8\n";
-        assert_eq!(render(&rows(&card)), lines);
-        assert_eq!(render(&rows(&serde_json::json!([card]))), lines);
-        assert_eq!(render(&rows(&serde_json::json!([]))), "");
+        assert_eq!(of_objects(&columns, &card), lines);
+        assert_eq!(of_objects(&columns, &serde_json::json!([card])), lines);
+        let header = "NAME  UP  IPADDRESSES\n";
+        assert_eq!(of_objects(&columns, &serde_json::json!([])), header);
+        let bare = serde_json::json!([{"name": "\u{1b}'", "IPAddresses": [], "other": 1}]);
+        let row = "\\u{1b}'  -   -\n";
+        assert_eq!(
+            of_objects(&columns, &bare),
+            format!("NAME     UP  IPADDRESSES\n{row}")
+        );
     }
 }

@@ -11,9 +11,10 @@ use serde::{Serialize, Serializer};
 use super::agent_status::{self, AgentStatus};
 use super::card_status::CardStatus;
 use super::cards::{self, Card, CardState};
+use super::overview;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::Netns;
-use crate::qmp::command::{QomGet, QueryVersion};
+use crate::qmp::command::QueryVersion;
 use crate::qmp::{Error, Session};
 use crate::reach;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
@@ -214,15 +215,10 @@ struct QemuInfo {
 impl QemuInfo {
     fn read(qmp: &mut Session, agent: &Endpoint) -> Result<Self, Error> {
         let version = qmp.run(&QueryVersion {})?.qemu;
-        let kind = qmp.run(&QomGet {
-            path: "/machine",
-            property: "type",
-        })?;
-        let kind = kind.as_str().unwrap_or_default();
         let inventory = Inventory::read(qmp)?;
         let slots = hotplug::free_by_bus(&inventory).into_iter();
         let machine = MachineStatus {
-            r#type: kind.strip_suffix("-machine").unwrap_or(kind).to_owned(),
+            r#type: overview::machine_type(qmp)?,
             qemu: format!("{}.{}.{}", version.major, version.minor, version.micro),
             state: qmp.status().status.clone(),
             shared_memory: hotplug::is_memory_shared(qmp)?,

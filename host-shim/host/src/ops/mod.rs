@@ -13,6 +13,7 @@ mod gc;
 mod mirror;
 mod mtu;
 mod nat_status;
+mod overview;
 mod repeat;
 mod update;
 
@@ -45,6 +46,7 @@ pub use examine::{
 };
 pub use gc::gc;
 pub use mirror::{Mirrored, mirror};
+pub use overview::{Overview, RunState, overview, run_state};
 pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of

@@ -1,9 +1,10 @@
 //! Text form of routes: JSON documents (one object or an array), command-line flags and output.
 
+pub(crate) mod flags;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::net::{AddrParseError, IpAddr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
@@ -12,8 +13,8 @@ use patchbay_host::json::Object;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::Family;
 use patchbay_types::{
-    Destination, FieldError, InvalidValue, LinkName, MAX_ROUTES, Onlink, Route, RouteMtu,
-    RoutePattern, RouteProtocol, RouteSpec, RouteTable, Scope,
+    Destination, FieldError, InvalidValue, MAX_ROUTES, Onlink, Route, RouteMtu, RoutePattern,
+    RouteProtocol, RouteSpec, RouteTable,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,22 +40,22 @@ const ONLINK_FLAG: u32 = 1 << 2;
 #[serde(default)]
 pub(crate) struct RouteText {
     /// Destination: ADDRESS, ADDRESS/PREFIX or default
-    #[arg(long, required = true, value_parser = flag_dest)]
+    #[arg(long, required = true, value_parser = flags::dest)]
     pub(crate) dest: Option<String>,
     /// Gateway; without one the destination is on the link
-    #[arg(long = "via", value_name = "ADDRESS", value_parser = flag_address)]
+    #[arg(long = "via", value_name = "ADDRESS", value_parser = flags::address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
     /// Interface in the guest
-    #[arg(long = "dev", value_name = "NAME", value_parser = flag_device)]
+    #[arg(long = "dev", value_name = "NAME", value_parser = flags::device)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) device: Option<String>,
     /// Preferred source address
-    #[arg(long = "src", value_name = "ADDRESS", value_parser = flag_address)]
+    #[arg(long = "src", value_name = "ADDRESS", value_parser = flags::address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
-    /// 0 universe, 200 site, 253 link, 254 host [default: universe with a gateway, else link]
-    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<Scope>)]
+    /// global, site, link, host, or a number [default: global with a gateway, else link]
+    #[arg(long, value_name = "SCOPE", value_parser = flags::scope)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<u32>,
     /// Order among the routes to one destination, lowest first
@@ -62,15 +63,15 @@ pub(crate) struct RouteText {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metric: Option<u32>,
     /// Routing table [default: 254, the main table]
-    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<RouteTable>)]
+    #[arg(long, value_name = "NUMBER", value_parser = flags::number::<RouteTable>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) table: Option<u32>,
     /// Maximum size of packets, 1 to 65520 bytes
-    #[arg(long, value_name = "BYTES", value_parser = flag_number::<RouteMtu>)]
+    #[arg(long, value_name = "BYTES", value_parser = flags::number::<RouteMtu>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mtu: Option<u32>,
-    /// Program that made the route, as in rtnetlink(7) [default: 3, boot]
-    #[arg(long, value_name = "NUMBER", value_parser = flag_number::<RouteProtocol>)]
+    /// Program that made the route: kernel, boot, static, ra, dhcp, or a number [default: boot]
+    #[arg(long, value_name = "PROTOCOL", value_parser = flags::protocol)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<u32>,
     /// The gateway is on the link, although no route reaches it
@@ -86,25 +87,6 @@ pub(crate) struct RouteText {
     #[arg(skip)]
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
-}
-
-fn flag_dest(text: &str) -> Result<String, InvalidValue> {
-    parse_dest(text).map(|(_, echo)| echo)
-}
-
-fn flag_address(text: &str) -> Result<String, AddrParseError> {
-    text.parse().map(|address: IpAddr| address.to_string())
-}
-
-fn flag_device(text: &str) -> Result<String, InvalidValue> {
-    text.parse().map(|name: LinkName| name.to_string())
-}
-
-fn flag_number<T: TryFrom<u64, Error = InvalidValue>>(text: &str) -> Result<u32, InvalidValue> {
-    let number: u32 = text
-        .parse()
-        .map_err(|_| InvalidValue::new(text, "it must be an integer from 0 to 4294967295"))?;
-    T::try_from(number.into()).map(|_| number)
 }
 
 /// Reads the routes of `add-route`, each with its echo.

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use patchbay_types::RouteRequest;
 use patchbay_types::failure::Kind;
+use patchbay_types::{RouteRequest, Scope};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,155 @@
+//! Overview of all sandboxes.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use patchbay_types::failure::Failure;
+use serde::Serialize;
+
+use super::attachments::recorded;
+use crate::qmp::command::QomGet;
+use crate::qmp::{Error, Monitor, Session};
+use crate::reach;
+use crate::sandbox::{self, Lookup, Phase, Sandbox};
+
+/// Limit for the greeting of a monitor, which another client can use.
+const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Number of sandboxes that are queried at once.
+const CONCURRENT: usize = 16;
+
+/// State of a sandbox in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// Id of the sandbox.
+    pub id: String,
+    /// State of the machine.
+    pub state: RunState,
+    /// Versioned type of the machine, as for `-machine`; `None` if the monitor does not reply.
+    pub machine: Option<String>,
+    /// Version of the agent; `None` if it does not reply.
+    pub agent: Option<String>,
+    /// Number of cards of patchbay; `None` if the journal can't be read.
+    pub cards: Option<usize>,
+    /// Path of the network namespace of the TAP devices; `None`: the caller's.
+    pub netns: Option<String>,
+}
+
+/// State of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub enum RunState {
+    /// QEMU's `RunState`: `running`, `paused`, `prelaunch` and others.
+    Qemu(String),
+    /// QEMU is stopped by a signal, or doesn't reply.
+    Frozen,
+    /// Another client uses the monitor.
+    Busy,
+    /// The caller may not use the monitor.
+    Denied,
+    /// Nothing serves the monitor.
+    Dead,
+}
+
+impl RunState {
+    /// Returns the state in one word.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Qemu(state) => state,
+            Self::Frozen => "frozen",
+            Self::Busy => "busy",
+            Self::Denied => "denied",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl From<RunState> for String {
+    fn from(state: RunState) -> Self {
+        state.name().to_owned()
+    }
+}
+
+/// Lists all sandboxes by id. A fault of one is its state, and not a failure of the list.
+///
+/// # Errors
+/// Folders that can't be read.
+pub fn overview(lookup: &Lookup) -> Result<Vec<Overview>, Failure> {
+    let mut sandboxes = sandbox::all(lookup)?;
+    sandboxes.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
+    let mut rows = Vec::with_capacity(sandboxes.len());
+    for chunk in sandboxes.chunks(CONCURRENT) {
+        thread::scope(|scope| {
+            let queries: Vec<_> = chunk
+                .iter()
+                .map(|sandbox| scope.spawn(move || query(sandbox)))
+                .collect();
+            rows.extend(queries.into_iter().filter_map(|query| query.join().ok()));
+        });
+    }
+    Ok(rows)
+}
+
+/// Returns the state of the machine that serves a monitor. `qemu` is its process id, if known.
+#[must_use]
+pub fn run_state(monitor: &Path, qemu: Option<u32>) -> RunState {
+    let path = monitor;
+    match Session::connect_within(Monitor { path, qemu }, GREETING_TIMEOUT) {
+        Ok(session) => RunState::Qemu(session.status().status.clone()),
+        Err(error) => unreachable_state(&error),
+    }
+}
+
+fn query(sandbox: &Sandbox) -> Overview {
+    let (state, machine, agent) = match Session::connect_within(sandbox.monitor(), GREETING_TIMEOUT)
+    {
+        Ok(mut qmp) => {
+            let state = qmp.status().status.clone();
+            let agent = reach::connect_over(&mut qmp, sandbox).and_then(|agent| agent.greeting());
+            let agent = agent.ok().map(|greeting| greeting.version);
+            (RunState::Qemu(state), machine_type(&mut qmp).ok(), agent)
+        }
+        Err(error) => (unreachable_state(&error), None, None),
+    };
+    let cards = recorded(sandbox).ok();
+    let plugged = |cards: Vec<_>| {
+        let plugged = cards
+            .iter()
+            .filter(|card: &&sandbox::CardRecord| card.phase == Phase::Plugged);
+        plugged.count()
+    };
+    Overview {
+        id: sandbox.id.to_string(),
+        state,
+        machine,
+        agent,
+        cards: cards.map(plugged),
+        netns: sandbox
+            .netns
+            .as_ref()
+            .map(|netns| netns.display().to_string()),
+    }
+}
+
+/// Reads the versioned type of the machine, as for `-machine`.
+pub(super) fn machine_type(qmp: &mut Session) -> Result<String, Error> {
+    let (path, property) = ("/machine", "type");
+    let kind = qmp.run(&QomGet { path, property })?;
+    let kind = kind.as_str().unwrap_or_default();
+    Ok(kind.strip_suffix("-machine").unwrap_or(kind).to_owned())
+}
+
+fn unreachable_state(error: &Error) -> RunState {
+    match error {
+        Error::Busy { .. } => RunState::Busy,
+        Error::Stopped { .. } | Error::Silent { .. } => RunState::Frozen,
+        Error::Foreign { .. } => RunState::Denied,
+        Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            RunState::Denied
+        }
+        _ => RunState::Dead,
+    }
+}
