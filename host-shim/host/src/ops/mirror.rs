@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkSpec, MacAddr, PciPath};
 
-use super::plug_locked;
+use super::{plug_queried, query_host_and_guest};
 use crate::card::CardRequest;
 use crate::guest::Guest;
 use crate::hotplug::{Inventory, LockedSandbox};
@@ -44,18 +44,16 @@ pub fn mirror(
     let namespace = Netns::open_or_current(sandbox.netns.as_deref())?;
     let card = mirror::read(&namespace, request, &present)?;
     let mac = card.link.parts().mac;
+    let queried = query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
     // Kata's cards have no id.
-    let nics = Inventory::read(locked.qmp()?)?.nics();
-    if nics
-        .iter()
-        .any(|nic| nic.mac == mac && nic.name().is_none())
-    {
+    let mut nics = queried.0.nics().into_iter();
+    if nics.any(|nic| nic.mac == mac && nic.name().is_none()) {
         return Ok(Mirrored::Adopted(mac));
     }
     if let Some(record) = locked.journal.card(&request.name)? {
         check_wire(&namespace, &record)?;
     }
-    let path = plug_locked(locked, agent, &card, wait)?;
+    let path = plug_queried(locked, queried, &card, wait)?;
     Ok(Mirrored::Card(path, Box::new(card)))
 }
 

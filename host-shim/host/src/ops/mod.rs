@@ -61,18 +61,18 @@ pub use update::update;
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
     let agent = reach::connect_over(locked.qmp()?, sandbox)?;
-    plug_locked(locked, agent, request, wait)
+    let queried = query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
+    plug_queried(locked, queried, request, wait)
 }
 
-fn plug_locked(
+/// Plugs a card, given the devices of the machine and the interfaces of the guest.
+fn plug_queried(
     mut locked: LockedSandbox<'_>,
-    agent: Agent,
+    (inventory, agent, interfaces): (Inventory, Agent, Vec<Interface>),
     request: &CardRequest,
     wait: Duration,
 ) -> Result<PciPath, Failure> {
     let sandbox = locked.sandbox;
-    let (inventory, agent, interfaces) =
-        query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
     if let Some(card) = hotplug::in_the_way(&locked.journal, &inventory, request)? {
         sandbox.interrupt.begin_change()?;
         hotplug::remove(locked, card)?;
