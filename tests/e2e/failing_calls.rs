@@ -4,12 +4,15 @@
 //! Each call with an effect fails once, with an error that it can have; `PATCHBAY_FULL=1` tries all of its
 //! errors. Queries of QEMU change nothing, so only the first fails.
 
+use std::cell::Cell;
 use std::io;
 use std::process::Command;
 
 use nix::errno::Errno;
 use patchbay_tests::tracer::{fail_at, steps};
 use patchbay_tests::{Card, Done, Guest, Machine, patchbay, rng};
+
+use crate::kill_anywhere::Outside;
 
 fn card() -> Card {
     Card::named("eth-test").address("172.16.0.3/16").queues(2)
@@ -32,9 +35,20 @@ fn errors(label: &str) -> &'static [Errno] {
     }
 }
 
+/// Returns the error of a request about a link that another process is changing.
+fn busy(label: &str) -> &'static [Errno] {
+    match label {
+        "send" => &[Errno::EBUSY],
+        _ => errors(label),
+    }
+}
+
+/// Command with its standard input, and the errors of its calls.
+type Failing<'a> = (&'a Command, &'a str, fn(&str) -> &'static [Errno]);
+
 /// Lets each step of a command fail once. `before` prepares each run; `kept` asserts the old state.
 fn sweep(
-    (command, input): (&Command, &str),
+    (command, input, errors): Failing<'_>,
     before: impl Fn(),
     kept: impl Fn(&str),
     complete: impl Fn(&str),
@@ -116,7 +130,7 @@ fn plug_with_a_failing_call_is_undone() {
     guest.unplug(&card()).ok();
     let absent = guest.snapshot();
     sweep(
-        (&kata_network(&guest, "add-iface"), &card().json()),
+        (&kata_network(&guest, "add-iface"), &card().json(), errors),
         || drop(guest.unplug(&card()).ok()),
         |context| {
             assert_eq!(guest.snapshot(), absent, "{context}");
@@ -133,7 +147,7 @@ fn unplug_with_a_failing_call_has_no_effect_or_can_be_repeated() {
     guest.unplug(&card()).ok();
     let absent = guest.snapshot();
     sweep(
-        (&kata_network(&guest, "del-iface"), &card().json()),
+        (&kata_network(&guest, "del-iface"), &card().json(), errors),
         || drop(guest.plug(&card()).ok()),
         |context| {
             let listed = guest.kata_network("list-ifaces", "").json();
@@ -147,4 +161,44 @@ fn unplug_with_a_failing_call_has_no_effect_or_can_be_repeated() {
         },
         |context| assert_eq!(guest.snapshot(), absent, "{context}"),
     );
+}
+
+#[test]
+fn mirror_with_a_failing_call_is_undone() {
+    let guest = Guest::start(Machine::Q35);
+    for words in [
+        "link add net1 type veth peer peer1",
+        "link set net1 up",
+        "link set peer1 up",
+        "addr add 172.16.0.3/16 dev net1",
+    ] {
+        guest.netns().ip(words).ok();
+    }
+    let words = [
+        "nic",
+        "add",
+        guest.id(),
+        "--link",
+        "net1",
+        "--name",
+        "eth-test",
+    ];
+    let add = patchbay(guest.run_dir(), &words);
+    let del = ["nic", "del", guest.id(), "--name", "eth-test"];
+    guest.patchbay(&words).ok();
+    guest.patchbay(&del).ok();
+    let absent = Outside::of(&guest);
+    let repeated = Cell::new(0);
+    sweep(
+        (&add, "", busy),
+        || drop(guest.patchbay(&del)),
+        |context| assert_eq!(Outside::of(&guest), absent, "{context}"),
+        |context| {
+            assert_plugged(&guest, context);
+            let is_busy = context.starts_with("EBUSY");
+            repeated.set(repeated.get() + u32::from(is_busy));
+        },
+    );
+    // The requests for two qdiscs and two filters.
+    assert_eq!(repeated.get(), 4);
 }
