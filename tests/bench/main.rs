@@ -1,7 +1,7 @@
 //! `make bench`: speed and size of patchbay compared with its peers and with the floor, the least that
 //! kernel and transport need. docs/performance.md describes each row.
 //!
-//! Arguments choose parts: `rules large tables cards agents sizes`; all by default.
+//! Arguments choose parts: `rules large tables cards kubernetes wire agents sizes`; all by default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -51,11 +51,18 @@ fn main() {
     if wants("agents") {
         all.push(rows::agents::measure(plan));
     }
-    let sizes = if wants("sizes") {
-        sizes::measure(plan, files.path())
-    } else {
-        Vec::new()
-    };
+    let mut sizes = Vec::new();
+    if wants("kubernetes") {
+        let (rows, memory) = rows::kubernetes::measure(plan, files.path());
+        all.extend(rows);
+        sizes.push(memory);
+    }
+    if wants("wire") {
+        all.extend(rows::wire::measure(plan));
+    }
+    if wants("sizes") {
+        sizes.extend(sizes::measure(plan, files.path()));
+    }
     let notes = notes(plan, start);
     let report = report::render(&all, &sizes, &notes);
     let folder = Path::new(FOLDER);

@@ -9,6 +9,8 @@ pub(crate) struct Plan {
     pub(crate) large_rounds: usize,
     /// Rounds of plugging thirty cards.
     pub(crate) card_rounds: usize,
+    /// Pods with a machine at once.
+    pub(crate) pods: usize,
     /// Repetitions, in one guest, of commands that take milliseconds.
     pub(crate) repeats: usize,
     /// Restores in the row of memory.
@@ -21,6 +23,7 @@ impl Plan {
         rounds: 5,
         large_rounds: 3,
         card_rounds: 4,
+        pods: 30,
         repeats: 30,
         restores: 100,
     };
@@ -30,6 +33,7 @@ impl Plan {
         rounds: 3,
         large_rounds: 1,
         card_rounds: 2,
+        pods: 8,
         repeats: 12,
         restores: 20,
     };

@@ -21,7 +21,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     let bed = Bed::start(Machine::Q35, &[]);
     bed.0.netns().ip("tuntap add bare mode tap").ok();
     bed.0.netns().ip("link set bare up").ok();
-    let file = card(folder, 1);
+    let file = document(folder, 1);
     let (mut plug, mut bare, mut list, mut echo) = (vec![], vec![], vec![], vec![]);
     for _ in 0..plan.repeats {
         plug.push(add(&bed, &file));
@@ -57,14 +57,14 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
 }
 
 /// Writes the document of a card; returns its path.
-fn card(folder: &Path, number: usize) -> PathBuf {
+pub(super) fn document(folder: &Path, number: usize) -> PathBuf {
     let path = folder.join(format!("card-{number}.json"));
     let card = Card::numbered(number).address(&format!("10.9.{number}.1/24"));
     std::fs::write(&path, card.json()).unwrap();
     path
 }
 
-fn add(bed: &Bed, card: &Path) -> Duration {
+pub(super) fn add(bed: &Bed, card: &Path) -> Duration {
     bed.ours(&["kata-network", "add-iface", bed.0.id(), "-"], Some(card))
 }
 
@@ -104,7 +104,7 @@ fn plug_bare(bed: &Bed) -> Duration {
 
 /// Plugs thirty cards into a bridge, which has enough slots.
 fn thirty(plan: Plan, folder: &Path) -> Row {
-    let files: Vec<_> = (1..=MANY).map(|number| card(folder, number)).collect();
+    let files: Vec<_> = (1..=MANY).map(|number| document(folder, number)).collect();
     let (mut at_once, mut in_turn) = (vec![], vec![]);
     for round in 0..plan.card_rounds {
         for turn in 0..2 {

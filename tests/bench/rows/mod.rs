@@ -2,6 +2,8 @@
 
 pub(crate) mod agents;
 pub(crate) mod cards;
+pub(crate) mod kubernetes;
 pub(crate) mod large;
 pub(crate) mod rules;
 pub(crate) mod tables;
+pub(crate) mod wire;
