@@ -1,5 +1,5 @@
 //! A machine has one lock and one journal, however a command names it, and QEMU decides which backend a
-//! card has.
+//! card has, and which CID its guest has.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use patchbay_tests::{
-    Card, Configure, Done, FakeAgent, Guest, Machine, journal, patchbay, run, temp_dir,
+    Card, Configure, Done, FakeAgent, FakeQmp, Guest, Machine, empty_machine, journal, patchbay,
+    qmp_error, run, temp_dir,
 };
+use patchbay_types::failure::Kind;
+use serde_json::{Value, json};
 
 use crate::kata::{Host, SANDBOX};
 
@@ -197,4 +200,47 @@ fn changes_by_different_names_exclude_each_other() {
         assert!(!first.join().unwrap().success());
     });
     assert_eq!(guest.journal(), ["eth2.json"]);
+}
+
+/// Runs a command for the agent at CID 77 of a machine with this vsock device.
+fn list_at_cid_77(guest_cid: impl Fn() -> Value + Send + 'static) -> Done {
+    let dir = temp_dir();
+    let device = "/machine/peripheral/vsock0/virtio-backend";
+    let answer = move |request: &Value| {
+        let arguments = &request["arguments"];
+        Some(match request["execute"].as_str() {
+            Some("x-query-virtio") => json!({"return": [
+                {"name": "virtio-net", "path": "/machine/peripheral/net0/virtio-backend"},
+                {"name": "vhost-vsock", "path": device},
+            ]}),
+            Some("qom-get") if arguments["property"] == "guest-cid" => {
+                assert_eq!(arguments["path"], device);
+                guest_cid()
+            }
+            _ => empty_machine(request),
+        })
+    };
+    let _monitor = FakeQmp::serve(&dir.path().join("qmp.sock"), answer);
+    let words = [
+        "kata-network",
+        "list-ifaces",
+        "x",
+        "--agent",
+        "vsock://77:961",
+    ];
+    let mut command = patchbay(dir.path(), &words);
+    run(command.arg("--qmp").arg(dir.path().join("qmp.sock")), "")
+}
+
+/// The CID of a machine that has ended can be another machine's.
+#[test]
+fn agent_at_the_cid_of_another_machine_is_refused() {
+    let done = list_at_cid_77(|| json!({"return": 5}));
+    let message = "the agent at CID 77 is in another guest: the machine has CID 5";
+    done.assert_null_error(Kind::Denied, message);
+    // No guest has this CID, so that the commands end after the check.
+    for cid in [json!({"return": 77}), qmp_error("GenericError")] {
+        let done = list_at_cid_77(move || cid.clone());
+        assert!(done.err.contains("agent does not answer"), "{done}");
+    }
 }

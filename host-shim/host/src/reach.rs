@@ -3,7 +3,8 @@
 //! The agent of a machine that is paused, frozen or starting doesn't answer, and on hybrid vsock the
 //! attempt can break the way to it: `vhost-device-vsock` 0.3, the proxy on hosts without the kernel's
 //! vsock, loses its only worker if a connection is closed before the guest has accepted it. So QEMU is
-//! queried first. Other ways need no such care: if they fail, the reason is looked up.
+//! queried first. With the kernel's vsock it is too: the CID of a machine that has ended can belong to another
+//! one, and only QEMU has the proof. A Unix socket needs no such care: if it fails, the reason is looked up.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::agent::Agent;
-use crate::qmp::command::{QueryVirtio, QueryVirtioStatus};
+use crate::qmp::command::{QomGet, QueryVirtio, QueryVirtioStatus, VirtioInfo};
 use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{Lock, Sandbox};
 
@@ -39,8 +40,12 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
 
 /// Connects for a process that holds the lock, or if no process does.
 pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
-    if let Endpoint::Hybrid { .. } = sandbox.agent {
-        check(&mut Session::connect(sandbox.monitor())?, &sandbox.agent)?;
+    match &sandbox.agent {
+        Endpoint::Hybrid { .. } => {
+            check(&mut Session::connect(sandbox.monitor())?, &sandbox.agent)?;
+        }
+        Endpoint::Vsock { .. } => check_unless_busy(sandbox.monitor(), &sandbox.agent)?,
+        Endpoint::Unix(_) => {}
     }
     let explain = |failure| explain(Session::connect(sandbox.monitor()), failure);
     Agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
@@ -68,8 +73,8 @@ pub fn check_port(qmp: &Path, qemu: u32, port: &Endpoint) -> Result<(), Failure>
         qemu: Some(qemu),
     };
     match port {
-        Endpoint::Hybrid { .. } => check_unless_busy(monitor, port),
-        _ => Ok(()),
+        Endpoint::Hybrid { .. } | Endpoint::Vsock { .. } => check_unless_busy(monitor, port),
+        Endpoint::Unix(_) => Ok(()),
     }
 }
 
@@ -90,13 +95,44 @@ pub(crate) fn connect_over(qmp: &mut Session, sandbox: &Sandbox) -> Result<Agent
 /// [`Kind::NotYet`] if a connection to this port could break a vsock proxy.
 pub(crate) fn check(qmp: &mut Session, endpoint: &Endpoint) -> Result<(), Failure> {
     qmp.check_running()?;
-    if let Endpoint::Hybrid { .. } = endpoint
-        && !has_vsock_driver(qmp)?
-    {
-        let message = "the guest is starting: it has no vsock driver yet";
-        return Err(Failure::new(Kind::NotYet, message));
+    match endpoint {
+        Endpoint::Hybrid { .. } if !has_vsock_driver(qmp)? => {
+            let message = "the guest is starting: it has no vsock driver yet";
+            Err(Failure::new(Kind::NotYet, message))
+        }
+        Endpoint::Vsock { cid, .. } => check_cid(qmp, *cid),
+        Endpoint::Hybrid { .. } | Endpoint::Unix(_) => Ok(()),
     }
-    Ok(())
+}
+
+/// Checks that the CID is that of the machine. Until QEMU 7.2, and for a vsock device in another process, the
+/// machine's CID is unknown.
+fn check_cid(qmp: &mut Session, cid: u32) -> Result<(), Failure> {
+    let devices = vsock_devices(qmp)?;
+    let paths = devices.iter().map(|device| &device.path);
+    let property = "guest-cid";
+    let queries: Vec<_> = paths.map(|path| QomGet { path, property }).collect();
+    let found = qmp.run_all(&queries)?.into_iter().flatten();
+    let found: Vec<u64> = found.filter_map(|value| value.as_u64()).collect();
+    match found.first() {
+        Some(own) if !found.contains(&cid.into()) => {
+            let message =
+                format!("the agent at CID {cid} is in another guest: the machine has CID {own}");
+            let advice = "correct the agent's address, or remove what is left of an ended machine";
+            Err(Failure::new(Kind::Denied, message).with_cause(advice))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lists the vsock devices; none until QEMU 7.2.
+fn vsock_devices(qmp: &mut Session) -> Result<Vec<VirtioInfo>, Error> {
+    let mut devices = match qmp.run(&QueryVirtio {}) {
+        Err(Error::Refused { .. }) => Vec::new(),
+        devices => devices?,
+    };
+    devices.retain(|device| device.name.contains("vsock"));
+    Ok(devices)
 }
 
 /// Returns whether the guest's driver uses the vsock device. Until QEMU 7.2 the answer is unknown.
@@ -104,16 +140,9 @@ fn has_vsock_driver(qmp: &mut Session) -> Result<bool, Error> {
     if let Some(vsock) = qmp.vsock() {
         return Ok(vsock.vhost_started);
     }
-    let devices = match qmp.run(&QueryVirtio {}) {
-        Err(Error::Refused { .. }) => return Ok(true),
-        devices => devices?,
-    };
-    let vsock = devices
-        .iter()
-        .filter(|device| device.name.contains("vsock"));
-    let queries: Vec<_> = vsock
-        .map(|device| QueryVirtioStatus { path: &device.path })
-        .collect();
+    let devices = vsock_devices(qmp)?;
+    let paths = devices.iter().map(|device| &device.path);
+    let queries: Vec<_> = paths.map(|path| QueryVirtioStatus { path }).collect();
     let started = qmp.run_all(&queries)?.into_iter();
     Ok(started.flatten().all(|status| status.vhost_started))
 }
