@@ -247,4 +247,54 @@ mod tests {
             assert_eq!(files_of(INDEX, name), None, "{name}");
         }
     }
+
+    /// A module that no test host has loaded.
+    const RARE: &str = "ip_vs_ovf";
+
+    fn index_of(name: &str) -> u8 {
+        let index = ON_DEMAND.iter().position(|known| *known == name);
+        index.unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn load_by_process_ignores_late_reply() {
+        let (own, other) = UnixStream::pair().unwrap();
+        let loader = Loader::process(own).unwrap();
+        let index = index_of(RARE);
+        (&other).write_all(&[index + 1, 1, 0, 0, 0]).unwrap();
+        let refused = libc::EPERM.to_ne_bytes();
+        (&other)
+            .write_all(&[&[index][..], &refused].concat())
+            .unwrap();
+        let error = loader.load(RARE).unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(libc::EPERM));
+        let mut sent = [0; 2];
+        assert_eq!((&other).read(&mut sent).unwrap(), 1);
+        assert_eq!(sent[0], index);
+    }
+
+    #[test]
+    fn load_by_process_of_unlisted_module_sends_nothing() {
+        let (own, other) = UnixStream::pair().unwrap();
+        Loader::process(own).unwrap().load("vfat").unwrap();
+        // The other end is closed, so that this returns.
+        assert_eq!((&other).read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn serve_replies_to_indexes_only() {
+        let (own, other) = UnixStream::pair().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let modules = Modules(dir.path().to_owned());
+        // There is no `modules.dep`: the module can be built in.
+        (&own)
+            .write_all(&[index_of(RARE), u8::try_from(ON_DEMAND.len()).unwrap()])
+            .unwrap();
+        let error = serve(&other, &modules).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(other);
+        let mut replies = Vec::new();
+        (&own).read_to_end(&mut replies).unwrap();
+        assert_eq!(replies, [index_of(RARE), 0, 0, 0, 0]);
+    }
 }
