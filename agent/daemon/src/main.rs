@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use patchbay_agent::config::Config;
@@ -70,7 +70,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     };
     let sysfs = Sysfs::at(&config.sysfs);
     let netcfg = Netcfg::open(sysfs, config.ethtool, config.undo_log, modules)?;
-    let netcfg = Arc::new(netcfg.with_marks(config.card_marks.map(CardMarks::at)));
+    let netcfg = netcfg.with_marks(config.card_marks.map(CardMarks::at));
     match netcfg.ipvs.recover() {
         Ok(false) => {}
         Ok(true) => warn!(log, "an interrupted change of IPVS was undone"),

@@ -29,6 +29,7 @@ macro_rules! numbers {
     };
 }
 
+pub mod cancellation;
 pub mod conntrack;
 pub mod device;
 pub mod ethtool;

@@ -42,13 +42,15 @@ pub enum Feature {
     PrefixRoutes,
     /// Serve other network namespaces of the guest.
     Netns,
+    /// Cancel a request.
+    Cancel,
     /// Stream the progress of a rule file.
     RestoreProgress,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -62,6 +64,7 @@ impl Feature {
         Self::EndConnections,
         Self::PrefixRoutes,
         Self::Netns,
+        Self::Cancel,
         Self::RestoreProgress,
     ];
     /// Features of the first release.
@@ -84,6 +87,7 @@ impl Feature {
             Self::EndConnections => "end-connections",
             Self::PrefixRoutes => "prefix-routes",
             Self::Netns => "netns",
+            Self::Cancel => "cancel",
             Self::RestoreProgress => "restore-progress",
         }
     }

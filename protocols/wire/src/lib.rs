@@ -5,5 +5,7 @@ mod compat;
 pub mod convert;
 pub mod proto;
 pub mod status;
+mod token;
 
 pub use compat::{API_VERSION, Feature, announced_layout, layouts};
+pub use token::Token;

@@ -25,13 +25,13 @@ impl Conntrack for Handlers {
 
     async fn list(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: wire::ListRequest,
         stream: ServerStreamSender<wire::ListChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = RowStream::channel();
         let layout = request.max_layout.min(Bulk::Flows.layout());
-        let read = self.run("conntrack_list", move |netcfg| {
+        let read = self.run(("conntrack_list", context), move |netcfg| {
             let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
                 // After the host has disconnected, the rest of the dump is read and discarded.

@@ -8,20 +8,22 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, LinkChange, LinkSpec, PciPath, SlotPower};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
-    ConfigureInterfaceRequest, Configured, DeleteRoutesRequest, EnterNetnsReply, EnterNetnsRequest,
-    HelloReply, HelloRequest, Interface, ListInterfacesReply, ListInterfacesRequest,
-    ListManagersReply, ListManagersRequest, ListNeighborsReply, ListNeighborsRequest,
-    ListRoutesReply, ListRoutesRequest, LocateCardsReply, LocateCardsRequest, MarkCardReply,
-    MarkCardRequest, NeighborsReply, NeighborsRequest, ReleaseCardReply, ReleaseCardRequest,
-    RoutesReply, RoutesRequest, UpdateInterfaceRequest,
+    CancelReply, CancelRequest, ConfigureInterfaceRequest, Configured, DeleteRoutesRequest,
+    EnterNetnsReply, EnterNetnsRequest, HelloReply, HelloRequest, Interface, ListInterfacesReply,
+    ListInterfacesRequest, ListManagersReply, ListManagersRequest, ListNeighborsReply,
+    ListNeighborsRequest, ListRoutesReply, ListRoutesRequest, LocateCardsReply, LocateCardsRequest,
+    MarkCardReply, MarkCardRequest, NeighborsReply, NeighborsRequest, ReleaseCardReply,
+    ReleaseCardRequest, RoutesReply, RoutesRequest, UpdateInterfaceRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
-use patchbay_wire::{API_VERSION, Feature, layouts, status};
+use patchbay_wire::{API_VERSION, Feature, Token, layouts, status};
 use slog::{Logger, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use ttrpc::r#async::TtrpcContext;
 
+use super::cancellations::Cancellations;
 use crate::namespaces::Namespaces;
+use patchbay_netcfg::cancellation::Cancellation;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 
 /// Maximum number of concurrent requests; each has a thread, since netlink blocks.
@@ -35,18 +37,19 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(super) struct Handlers {
-    netcfg: Arc<Netcfg>,
+    netcfg: Netcfg,
     namespaces: Option<Arc<Namespaces>>,
     in_flight: Arc<Semaphore>,
     /// Requests that carry a rule file.
     files: Arc<Semaphore>,
+    cancellations: Cancellations,
     /// `/proc/sys/kernel/random/boot_id`, or empty.
     boot_id: String,
     log: Logger,
 }
 
 impl Handlers {
-    pub(super) fn new(netcfg: Arc<Netcfg>, namespaces: Option<Namespaces>, log: Logger) -> Self {
+    pub(super) fn new(netcfg: Netcfg, namespaces: Option<Namespaces>, log: Logger) -> Self {
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
             boot_id: boot_id.unwrap_or_default().trim_end().to_owned(),
@@ -54,6 +57,7 @@ impl Handlers {
             namespaces: namespaces.map(Arc::new),
             in_flight: Arc::new(Semaphore::new(MAX_REQUESTS)),
             files: Arc::new(Semaphore::new(MAX_FILES)),
+            cancellations: Cancellations::default(),
             log,
         }
     }
@@ -69,14 +73,17 @@ impl Handlers {
     /// Runs one request on a separate thread, since netlink blocks, and logs how it ended.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        request: &'static str,
+        (request, context): (&'static str, &TtrpcContext),
         work: impl FnOnce(&Netcfg) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
         let busy = |_| Failure::new(Kind::NotYet, "the agent has too many requests");
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
         let _permit = permit.map_err(|full| status::from_failure(&busy(full)))?;
         let begun = Instant::now();
-        let netcfg = Arc::clone(&self.netcfg);
+        let cancellation = Cancellation::default();
+        let token = Token::of_metadata(&context.metadata);
+        let _in_progress = token.map(|token| self.cancellations.register(token, &cancellation));
+        let netcfg = self.netcfg.clone().with_cancellation(&cancellation);
         let outcome = tokio::task::spawn_blocking(move || work(&netcfg))
             .await
             .unwrap_or_else(|panic| Err(Failure::of(Kind::Other, &panic)));
@@ -103,14 +110,14 @@ macro_rules! unary {
     )*) => {$(
         fn $rpc<'a, 'b, 'async_trait>(
             &'a self,
-            _: &'b ::ttrpc::r#async::TtrpcContext,
+            context: &'b ::ttrpc::r#async::TtrpcContext,
             $request: $Request,
         ) -> ::futures::future::BoxFuture<'async_trait, ::ttrpc::Result<$Reply>>
         where
             'a: 'async_trait,
             'b: 'async_trait,
         {
-            Box::pin(self.run($name, move |$netcfg| $work))
+            Box::pin(self.run(($name, context), move |$netcfg| $work))
         }
     )*};
 }
@@ -138,9 +145,15 @@ impl Agent for Handlers {
         })
     }
 
+    /// Replies without the threads of requests, which can all be busy.
+    async fn cancel(&self, _: &TtrpcContext, request: CancelRequest) -> ttrpc::Result<CancelReply> {
+        self.cancellations.request(Token(request.token));
+        Ok(CancelReply::default())
+    }
+
     async fn enter_netns(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: EnterNetnsRequest,
     ) -> ttrpc::Result<EnterNetnsReply> {
         let namespaces = self.namespaces.clone();
@@ -152,7 +165,7 @@ impl Agent for Handlers {
                 ..EnterNetnsReply::default()
             })
         };
-        self.run("enter_netns", enter).await
+        self.run(("enter_netns", context), enter).await
     }
 
     unary! {

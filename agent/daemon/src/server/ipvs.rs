@@ -156,11 +156,11 @@ impl Ipvs for Handlers {
 
     async fn restore(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         stream: ServerStreamReceiver<wire::RestoreChunk>,
     ) -> ttrpc::Result<wire::RestoreReply> {
         let (received, _place) = receive_file(self, stream).await?;
-        self.run("ipvs_restore", move |netcfg| {
+        self.run(("ipvs_restore", context), move |netcfg| {
             let (mode, max) = (received.mode, received.max);
             Ok(netcfg.ipvs.restore(&received.file, mode, max, None)?.into())
         })
@@ -169,14 +169,14 @@ impl Ipvs for Handlers {
 
     async fn restore_with_progress(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         stream: ServerStream<wire::RestoreProgress, wire::RestoreChunk>,
     ) -> ttrpc::Result<()> {
         let (replies, chunks) = stream.split();
         let (received, _place) = receive_file(self, chunks).await?;
         // A host that reads slowly misses progress.
         let (sender, mut states) = mpsc::channel::<RestoreProgress>(1);
-        let restore = self.run("ipvs_restore", move |netcfg| {
+        let restore = self.run(("ipvs_restore", context), move |netcfg| {
             let (mode, max) = (received.mode, received.max);
             let mut watch = |state| {
                 let _ = sender.try_send(state);
@@ -200,12 +200,12 @@ impl Ipvs for Handlers {
 
     async fn table(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: wire::TableRequest,
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = RowStream::channel();
-        let read = self.run("ipvs_table", move |netcfg| {
+        let read = self.run(("ipvs_table", context), move |netcfg| {
             let (only, detail) = convert::table_filter(&request)?;
             let mut each = |row: TableRowRef<'_>| packed.push(|rows| row.pack(rows));
             netcfg.ipvs.table(only, detail, &mut each)?;
@@ -222,20 +222,20 @@ impl Ipvs for Handlers {
 
     async fn end_connections(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: wire::EndConnectionsRequest,
         stream: ServerStreamSender<wire::EndConnectionsChunk>,
     ) -> ttrpc::Result<()> {
-        ipvs_servers::end_connections(self, request, stream).await
+        ipvs_servers::end_connections((self, context), request, stream).await
     }
 
     async fn connections(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         _: wire::ConnectionsRequest,
         stream: ServerStreamSender<wire::ConnectionsChunk>,
     ) -> ttrpc::Result<()> {
-        let rows = self.run("ipvs_connections", |netcfg| {
+        let rows = self.run(("ipvs_connections", context), |netcfg| {
             let mut rows: Vec<Connection> = Vec::new();
             netcfg.ipvs.connections(&mut |row| rows.push(row))?;
             Ok(rows)

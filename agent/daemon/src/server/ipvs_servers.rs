@@ -7,19 +7,19 @@ use patchbay_wire::convert::ipvs_servers as convert;
 use patchbay_wire::proto::ipvs as wire;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use ttrpc::r#async::ServerStreamSender;
+use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
 use super::handlers::Handlers;
 
 /// Ends connections, and streams the progress of a drain.
 pub(super) async fn end_connections(
-    handlers: &Handlers,
+    (handlers, context): (&Handlers, &TtrpcContext),
     request: wire::EndConnectionsRequest,
     stream: ServerStreamSender<wire::EndConnectionsChunk>,
 ) -> ttrpc::Result<()> {
     // A host that reads slowly misses progress, but can't keep a drain from ending.
     let (sender, mut states) = mpsc::channel(1);
-    let end = handlers.run("ipvs_end_connections", move |netcfg| {
+    let end = handlers.run(("ipvs_end_connections", context), move |netcfg| {
         let (servers, drain) = convert::ended(&request)?;
         let mut progress = |state: DrainProgress| match sender.try_send(state) {
             Err(TrySendError::Closed(_)) => ControlFlow::Break(()),

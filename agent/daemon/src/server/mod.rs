@@ -1,5 +1,6 @@
 //! The ttrpc server: connections and request handlers.
 
+mod cancellations;
 mod chunks;
 mod connection;
 mod conntrack;
@@ -53,7 +54,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct AgentServer {
     /// Operations.
-    pub netcfg: Arc<Netcfg>,
+    pub netcfg: Netcfg,
     /// Other namespaces of the guest, if they can be served.
     pub namespaces: Option<Namespaces>,
     /// Time for which it serves.

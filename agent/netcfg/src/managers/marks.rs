@@ -15,7 +15,7 @@ use patchbay_types::MacAddr;
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// Folder of the marks. It must be on tmpfs, since a card need not outlive a reboot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CardMarks(PathBuf);
 
 impl CardMarks {

@@ -23,7 +23,6 @@ use super::{ConfigAction, Error, Sockets};
 use crate::device;
 use crate::rtnl::address::{self, DadState, Identity, LinkAddress, Origin};
 use crate::rtnl::link::{self, Secondaries, SetLink};
-use patchbay_netlink::{Rtnetlink, Socket};
 
 /// Timeout of duplicate address detection. The kernel starts within a second and takes another one;
 /// software emulation is slow.
@@ -141,12 +140,11 @@ impl AddressChange {
         }
         let tables = Arc::clone(&sockets.tables);
         let _held = tables.share();
-        let routes = self.routes(sockets, None)?;
+        // The undo needs them if the next steps fail.
+        self.routes = Some(self.routes(sockets, None)?);
         remove(sockets, self.index, &self.blocking)?;
         self.add_missing(sockets)?;
-        let restored = routes.restore(sockets, OnFailure::Drop);
-        self.routes = Some(routes);
-        restored
+        self.restore_routes(sockets, OnFailure::Drop)
     }
 
     fn add_missing(&self, sockets: &mut Sockets) -> Result<(), Error> {
@@ -183,8 +181,8 @@ impl AddressChange {
                 self.routes = Some(self.routes(sockets, only)?);
             }
             remove(sockets, self.index, &self.obsolete)?;
-            if let Some(routes) = self.routes.as_ref().filter(|_| self.removes_all_ipv4()) {
-                routes.restore(sockets, OnFailure::Drop)?;
+            if self.removes_all_ipv4() {
+                self.restore_routes(sockets, OnFailure::Drop)?;
             }
         }
         let after = address::list(&mut sockets.route, Some(self.index))?;
@@ -230,8 +228,12 @@ impl AddressChange {
         let now = address::list(&mut sockets.route, Some(self.index))?;
         let undo = AddressUndo::new(self, &now);
         promoting(sockets, self.index, |step| undo.push(step))?;
+        self.restore_routes(sockets, OnFailure::Fail)
+    }
+
+    fn restore_routes(&self, sockets: &mut Sockets, on_failure: OnFailure) -> Result<(), Error> {
         match &self.routes {
-            Some(routes) => routes.restore(sockets, OnFailure::Fail),
+            Some(routes) => routes.restore(sockets, on_failure),
             None => Ok(()),
         }
     }
@@ -260,10 +262,11 @@ pub(super) struct DadWait {
 
 impl DadWait {
     /// Waits until the kernel has finished for the wanted addresses.
-    pub(super) fn wait(&self, socket: &mut Socket<Rtnetlink>) -> Result<(), Error> {
+    pub(super) fn wait(&self, sockets: &mut Sockets) -> Result<(), Error> {
         let mut tentative = None;
-        let finished = device::wait_until(Instant::now() + DAD_TIMEOUT, || {
-            let mut listed = address::list(socket, Some(self.index))?;
+        let deadline = Instant::now() + DAD_TIMEOUT;
+        let finished = device::wait_until(deadline, &sockets.cancellation, || {
+            let mut listed = address::list(&mut sockets.route, Some(self.index))?;
             listed.retain(|listed| self.wanted.contains(&listed.identity()));
             let in_state = |state| listed.iter().find(|listed| listed.dad == state);
             if let Some(duplicate) = in_state(DadState::Duplicate) {

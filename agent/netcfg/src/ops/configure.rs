@@ -145,6 +145,7 @@ impl Change {
             rename(sockets, *holder, unique, deadline)?;
         }
         self.set(sockets, &self.from, &self.to, deadline)?;
+        sockets.cancellation.check()?;
         if let Some(addresses) = &mut self.addresses {
             addresses.add(sockets)?;
         }
@@ -184,11 +185,12 @@ impl Change {
     /// Removes the addresses that the request replaces, and returns the link as it then is.
     ///
     /// # Errors
-    /// [`Error::Differs`] if it is not as requested. Doesn't roll back.
+    /// [`Error::Differs`] if it is not as requested; [`Error::Cancelled`]. Doesn't roll back.
     pub(super) fn finish(
         &mut self,
         sockets: &mut Sockets,
     ) -> Result<(Link, Vec<LinkAddress>), Error> {
+        sockets.cancellation.check()?;
         let addresses = match &mut self.addresses {
             Some(addresses) => addresses.finish(sockets)?,
             None => address::list(&mut sockets.route, Some(self.index))?,

@@ -50,7 +50,7 @@ impl From<Error> for Failure {
 
 /// Operations on the flows of a network namespace. Each opens a socket: without nfnetlink the kernel
 /// lacks even the protocol, and no request waits for another.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConntrackOps(pub(super) Arc<Loader>);
 
 impl ConntrackOps {

@@ -9,6 +9,7 @@ use patchbay_types::{
     Neighbor, NeighborAddress, NeighborPattern, PciPath, QueuePairs, Route, RoutePattern,
 };
 
+use crate::cancellation::Cancelled;
 use crate::rtnl::link::SetLink;
 use patchbay_netlink::KernelError;
 
@@ -249,6 +250,9 @@ pub enum Error {
     /// A netlink socket failed, or the kernel refused a dump.
     #[error("netlink request failed")]
     Netlink(#[from] patchbay_netlink::Error),
+    /// The host has cancelled the request.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A request failed, and its rollback failed too.
     #[error("{first}")]
     NotUndone {
@@ -322,6 +326,7 @@ impl From<Error> for Failure {
                 error: ref kernel, ..
             } => refused(&error, kernel).with_cause(kernel.to_string()),
             Error::Netlink(ref source) => of_netlink(&error, source),
+            Error::Cancelled(cancelled) => cancelled.into(),
             Error::NotUndone { first, undo } => {
                 let undo = Failure::from(*undo);
                 let cause = format!("and it could not be undone: {undo}");

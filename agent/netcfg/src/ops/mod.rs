@@ -30,6 +30,7 @@ use patchbay_types::{
     Route, RoutePattern, RouteSpec,
 };
 
+use crate::cancellation::Cancellation;
 use crate::device::{self, Sysfs};
 use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolKind};
 use crate::managers::{self, CardMarks};
@@ -61,9 +62,10 @@ struct Sockets {
     route: Socket<Rtnetlink>,
     ethtool: Ethtool,
     tables: Arc<Tables>,
+    cancellation: Cancellation,
 }
 
-/// All operations on a network namespace.
+/// All operations on a network namespace. Clones share the state, except for the cancellation.
 ///
 /// ```no_run
 /// use std::time::{Duration, Instant};
@@ -90,17 +92,18 @@ struct Sockets {
 /// println!("{} is up: {}", configured.interface.name, configured.interface.up);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Netcfg {
     sysfs: Sysfs,
     ethtool: EthtoolKind,
     /// Handling of addresses on a card that have no tag.
     untagged: Untagged,
-    claims: Claims,
+    claims: Arc<Claims>,
     marks: Option<CardMarks>,
-    links: BusyLinks,
-    waiting: WaitingChanges,
+    links: Arc<BusyLinks>,
+    waiting: Arc<WaitingChanges>,
     tables: Arc<Tables>,
+    cancellation: Cancellation,
     /// Operations on IPVS.
     pub ipvs: IpvsOps,
     /// Operations on connection tracking.
@@ -137,11 +140,12 @@ impl Netcfg {
             } else {
                 Untagged::Replace
             },
-            claims: Claims::default(),
+            claims: Arc::default(),
             marks: None,
-            links: BusyLinks::default(),
-            waiting: WaitingChanges::default(),
+            links: Arc::default(),
+            waiting: Arc::default(),
             tables: Arc::default(),
+            cancellation: Cancellation::default(),
             ipvs: IpvsOps::open(undo_log, Arc::clone(&modules))?,
             conntrack: ConntrackOps(modules),
         })
@@ -153,7 +157,18 @@ impl Netcfg {
         Self { marks, ..self }
     }
 
+    /// Makes changes stop, and undo what they have done, when `cancellation` is requested.
+    #[must_use]
+    pub fn with_cancellation(self, cancellation: &Cancellation) -> Self {
+        Self {
+            ipvs: self.ipvs.with_cancellation(cancellation),
+            cancellation: cancellation.clone(),
+            ..self
+        }
+    }
+
     /// Returns whether cards are marked.
+    #[must_use]
     pub fn has_marks(&self) -> bool {
         self.marks.is_some()
     }
@@ -174,6 +189,7 @@ impl Netcfg {
     }
 
     /// Returns the feature name of the ethtool interface that the kernel has.
+    #[must_use]
     pub fn ethtool_feature(&self) -> &'static str {
         match self.ethtool {
             EthtoolKind::Family(_) => "ethtool-netlink",
@@ -214,7 +230,7 @@ impl Netcfg {
             let dad = change.dad();
             (self.waiting.begin(change), dad)
         };
-        let waited = self.wait_for_carrier(index).map_err(Error::from);
+        let waited = self.wait_for_carrier(index);
         let waited = waited.and_then(|()| self.wait_for_dad(dad));
         let interface = self.finish(&epoch, waited, || claim.check())?;
         Ok(Configured {
@@ -292,7 +308,7 @@ impl Netcfg {
     }
 
     fn wait_for_dad(&self, dad: Option<DadWait>) -> Result<(), Error> {
-        dad.map_or(Ok(()), |dad| dad.wait(&mut self.sockets()?.route))
+        dad.map_or(Ok(()), |dad| dad.wait(&mut self.sockets()?))
     }
 
     /// Opens the sockets of a request. They aren't shared, so that no request waits for another.
@@ -301,6 +317,7 @@ impl Netcfg {
             route: Socket::open(RecvBuffer::Large)?,
             ethtool: self.ethtool.open()?,
             tables: Arc::clone(&self.tables),
+            cancellation: self.cancellation.clone(),
         })
     }
 
@@ -314,7 +331,7 @@ impl Netcfg {
         let mac = spec.parts().mac;
         let mut other_mac = None;
         let mut sockets = self.sockets()?;
-        let found = device::wait_until(deadline, || {
+        let found = device::wait_until(deadline, &self.cancellation, || {
             claim.check()?;
             let links = link::list(&mut sockets.route)?;
             let at_path = links.iter().find(|link| {
@@ -340,11 +357,12 @@ impl Netcfg {
     /// Waits for the carrier, because packets before it are dropped. The driver reports it a moment
     /// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
     /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
-    fn wait_for_carrier(&self, index: u32) -> Result<(), patchbay_netlink::Error> {
+    fn wait_for_carrier(&self, index: u32) -> Result<(), Error> {
         let mut sockets = self.sockets()?;
-        device::wait_until(Instant::now() + CARRIER_TIMEOUT, || {
+        let deadline = Instant::now() + CARRIER_TIMEOUT;
+        device::wait_until(deadline, &self.cancellation, || {
             let link = link::by_index(&mut sockets.route, index)?;
-            Ok::<_, patchbay_netlink::Error>(link.is_none_or(|link| link.carrier).then_some(()))
+            Ok::<_, Error>(link.is_none_or(|link| link.carrier).then_some(()))
         })?;
         Ok(())
     }

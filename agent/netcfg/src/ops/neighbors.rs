@@ -11,7 +11,7 @@ use patchbay_types::{
     LinkLayerAddr, LinkName, MAX_NEIGHBORS, Neighbor, NeighborAddress, NeighborPattern,
 };
 
-use super::step::send_ignoring;
+use super::step::{Direction, send_ignoring};
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link::{self, Link, Reach};
 use crate::rtnl::neighbor;
@@ -112,6 +112,8 @@ pub(super) fn set(sockets: &mut Sockets, index: u32, wanted: &[Neighbor<()>]) ->
         sockets,
         &removals,
         &additions.map(on_link).collect::<Vec<_>>(),
+        // It is also part of an undo, and few of a card.
+        Direction::Undo,
     )
 }
 
@@ -146,8 +148,8 @@ fn apply(
     removals: &[Neighbor<u32>],
     additions: &[Neighbor<u32>],
 ) -> Result<(), Error> {
-    exchange(sockets, removals, additions)
-        .map_err(|error| error.after_undo(exchange(sockets, additions, removals)))
+    exchange(sockets, removals, additions, Direction::Change)
+        .map_err(|error| error.after_undo(exchange(sockets, additions, removals, Direction::Undo)))
 }
 
 /// Removes and adds entries, and checks that the kernel has those that were added.
@@ -155,29 +157,31 @@ fn exchange(
     sockets: &mut Sockets,
     removals: &[Neighbor<u32>],
     additions: &[Neighbor<u32>],
+    direction: Direction,
 ) -> Result<(), Error> {
     if removals.is_empty() && additions.is_empty() {
         return Ok(());
     }
-    let mut batch = Batch::default();
-    for old in removals {
-        neighbor::remove(&mut batch, old);
-    }
-    for new in additions {
-        neighbor::add(&mut batch, new);
-    }
-    let actions: Vec<ConfigAction> = removals
-        .iter()
-        .map(|old| ConfigAction::RemoveNeighbor(old.ip))
-        .chain(
-            additions
-                .iter()
-                .map(|new| ConfigAction::AddNeighbor(new.ip)),
-        )
-        .collect();
     // An entry to remove is gone when its link was set down.
     let is_gone = |error: &KernelError| error.is(Errno::ENOENT);
-    send_ignoring(sockets, &batch, is_gone, |at| actions[at].clone())?;
+    for piece in removals.chunks(Direction::PIECE) {
+        direction.check(sockets)?;
+        let mut batch = Batch::default();
+        for old in piece {
+            neighbor::remove(&mut batch, old);
+        }
+        let action = |at: usize| ConfigAction::RemoveNeighbor(piece[at].ip);
+        send_ignoring(sockets, &batch, is_gone, action)?;
+    }
+    for piece in additions.chunks(Direction::PIECE) {
+        direction.check(sockets)?;
+        let mut batch = Batch::default();
+        for new in piece {
+            neighbor::add(&mut batch, new);
+        }
+        let action = |at: usize| ConfigAction::AddNeighbor(piece[at].ip);
+        send_ignoring(sockets, &batch, is_gone, action)?;
+    }
     let present: HashSet<_> = neighbor::list(&mut sockets.route)?.into_iter().collect();
     match additions.iter().find(|new| !present.contains(new)) {
         Some(lost) => Err(Error::NeighborLost(lost.ip)),

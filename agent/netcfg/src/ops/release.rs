@@ -26,7 +26,7 @@ impl Netcfg {
             })?;
         }
         let is_gone = || Ok::<_, Error>((!self.sysfs.has_device(path)).then_some(()));
-        let gone = device::wait_until(deadline, is_gone)?;
+        let gone = device::wait_until(deadline, &self.cancellation, is_gone)?;
         gone.ok_or_else(|| Error::NotReleased(path.clone()))
     }
 }

@@ -14,6 +14,7 @@ use patchbay_types::LinkName;
 use super::lost_routes::{LostRoutes, OnFailure};
 use super::step::{Step, set_link};
 use super::{ConfigAction, Error, Sockets, neighbors};
+use crate::cancellation::Cancellation;
 use crate::device;
 use crate::rtnl::address;
 use crate::rtnl::link::SetLink;
@@ -37,7 +38,9 @@ pub(super) fn rename(
     let routes = LostRoutes::read(sockets, None, index, &sources)?;
     let neighbors = neighbors::of_link(sockets, index)?;
     let mut last = None;
-    let renamed = device::wait_until(deadline, || {
+    // The link must not be left down.
+    let never = Cancellation::default();
+    let renamed = device::wait_until(deadline, &never, || {
         set_link(sockets, index, SetLink::Down)?;
         match set_name(sockets) {
             Err(error) if is_busy(&error) => {

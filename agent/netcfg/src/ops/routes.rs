@@ -11,11 +11,11 @@ use patchbay_types::{
     Destination, LinkName, MAX_ROUTES, Route, RoutePattern, RouteSpec, RouteTable,
 };
 
-use super::step::send;
+use super::step::{Direction, send};
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link;
 use crate::rtnl::route::{self, RouteMsg};
-use patchbay_netlink::{Batch, Rtnetlink};
+use patchbay_netlink::Batch;
 
 /// A route with its netlink message.
 #[derive(Debug, Clone)]
@@ -247,9 +247,8 @@ impl Additions {
 
     /// Removes `removals` and adds the entries, or restores the tables.
     fn apply(&self, sockets: &mut Sockets, removals: &[Entry]) -> Result<(), Error> {
-        exchange(sockets, removals, &self.entries, route::add).map_err(|error| {
-            // Several restored routes can have the same destination and metric.
-            error.after_undo(exchange(sockets, &self.entries, removals, route::append))
+        exchange(sockets, removals, &self.entries, Direction::Change).map_err(|error| {
+            error.after_undo(exchange(sockets, &self.entries, removals, Direction::Undo))
         })
     }
 }
@@ -260,28 +259,38 @@ fn exchange(
     sockets: &mut Sockets,
     removals: &[Entry],
     additions: &[Entry],
-    add: fn(&mut Batch<Rtnetlink>, &RouteMsg),
+    direction: Direction,
 ) -> Result<(), Error> {
+    let add = match direction {
+        Direction::Change => route::add,
+        // Several restored routes can have the same destination and metric.
+        Direction::Undo => route::append,
+    };
     let now = Tables::read(sockets)?.entries;
     let now: HashSet<&Route> = now.iter().map(|entry| &entry.route).collect();
     let present = removals.iter().filter(|old| now.contains(&old.route));
     let present: Vec<_> = present.collect();
-    let mut batch = Batch::default();
-    for old in &present {
-        route::remove(&mut batch, &old.message);
+    for piece in present.chunks(Direction::PIECE) {
+        direction.check(sockets)?;
+        let mut batch = Batch::default();
+        for old in piece {
+            route::remove(&mut batch, &old.message);
+        }
+        send(sockets, &batch, |position| {
+            ConfigAction::RemoveRoute(piece[position].route.clone().into())
+        })?;
     }
-    send(sockets, &batch, |position| {
-        ConfigAction::RemoveRoute(present[position].route.clone().into())
-    })?;
     let missing = additions.iter().filter(|new| !now.contains(&new.route));
     let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.has_gateway());
-    for group in [near, far] {
+    let pieces = [&near, &far].map(|group| group.chunks(Direction::PIECE));
+    for piece in pieces.into_iter().flatten() {
+        direction.check(sockets)?;
         let mut batch = Batch::default();
-        for new in &group {
+        for new in piece {
             add(&mut batch, &new.message);
         }
         send(sockets, &batch, |position| {
-            ConfigAction::AddRoute(group[position].route.clone().into())
+            ConfigAction::AddRoute(piece[position].route.clone().into())
         })?;
     }
     Ok(())

@@ -5,6 +5,28 @@ use patchbay_netlink::{Batch, KernelError, Rtnetlink, Transport as _};
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::link::{self, SetLink};
 
+/// Direction of an exchange of entries of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// A change, which can be cancelled between two pieces.
+    Change,
+    /// The undo of a change.
+    Undo,
+}
+
+impl Direction {
+    /// Maximum number of entries of a piece.
+    pub(super) const PIECE: usize = 1024;
+
+    /// Checks that the exchange goes on.
+    pub(super) fn check(self, sockets: &Sockets) -> Result<(), Error> {
+        match self {
+            Self::Change => Ok(sockets.cancellation.check()?),
+            Self::Undo => Ok(()),
+        }
+    }
+}
+
 /// Requests of one step with the actions that they carry out.
 #[derive(Debug, Default)]
 pub(super) struct Step {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cancel;
 mod configure;
 mod costs;
 mod dumps;

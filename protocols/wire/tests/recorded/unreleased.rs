@@ -228,7 +228,7 @@ fn restore() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Messages about other namespaces and the connections of IPVS servers, by name.
+/// Messages about other namespaces, the connections of IPVS servers and cancellation, by name.
 fn connections() -> Vec<(&'static str, Vec<u8>)> {
     let peer = |address: &[u8], port| ipvs::Peer {
         address: address.to_vec(),
@@ -269,16 +269,18 @@ fn connections() -> Vec<(&'static str, Vec<u8>)> {
         ..Default::default()
     };
     let netns = GuestNetns::Path("/run/netns/blue".into());
-    let entered = agent::EnterNetnsReply {
-        port: 1062,
-        ..Default::default()
-    };
+    let mut entered = agent::EnterNetnsReply::new();
+    entered.port = 1062;
+    let mut cancel = agent::CancelRequest::new();
+    cancel.token = 0x0123_4567_89ab_cdef;
     vec![
         (
             "EnterNetns.request",
             bytes(&convert::enter_netns_request(&netns)),
         ),
         ("EnterNetns.reply", bytes(&entered)),
+        ("Cancel.request", bytes(&cancel)),
+        ("Cancel.reply", Vec::new()),
         ("Ipvs.CountConnections.request", bytes(&count)),
         ("Ipvs.CountConnections.reply", bytes(&counted)),
         ("Ipvs.EndConnections.request", bytes(&end)),

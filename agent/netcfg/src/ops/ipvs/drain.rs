@@ -11,7 +11,7 @@ use patchbay_types::ipvs::{
 
 use super::end;
 use super::error::Error;
-use super::restore::apply_diff;
+use super::restore::{Control, apply_diff};
 use super::undo_log::{Undo, UndoLog, UndoLogPath};
 use super::{IpvsContext, IpvsOps};
 
@@ -142,7 +142,8 @@ fn set_weights(
         let applied = wanted.apply(change, None, &mut Deferred::default());
         applied.map_err(Error::Conflict)?;
     }
-    apply_diff(context, current, &wanted, &mut UndoLog::default(), None).map(drop)
+    let (mut unlogged, free) = (UndoLog::default(), Control::default());
+    apply_diff(context, current, &wanted, &mut unlogged, free).map(drop)
 }
 
 /// Restores the weights of drains that a killed agent began. Returns whether there were any.

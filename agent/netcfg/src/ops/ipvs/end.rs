@@ -20,7 +20,7 @@ use patchbay_types::ipvs::{
 
 use super::batcher::{Batcher, NO_SCHEDULER};
 use super::error::Error;
-use super::restore::{apply_diff, with_undo_log};
+use super::restore::{Control, apply_diff, with_undo_log};
 use super::undo_log::UndoLog;
 use super::{IpvsContext, settings};
 use crate::ipvs;
@@ -288,5 +288,6 @@ fn add_back(context: &mut IpvsContext, servers: &[(ServiceId, Server)]) -> Resul
         let added = wanted.apply(add, None, &mut Deferred::default());
         added.map_err(Error::Conflict)?;
     }
-    apply_diff(context, &current, &wanted, &mut UndoLog::default(), None).map(drop)
+    let (mut unlogged, free) = (UndoLog::default(), Control::default());
+    apply_diff(context, &current, &wanted, &mut unlogged, free).map(drop)
 }

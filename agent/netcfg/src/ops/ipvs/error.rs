@@ -10,6 +10,7 @@ use patchbay_types::ipvs::{
     AddrPort, Change, Conflict, Peer, Reading, Sysctl, Target, TooManyRules,
 };
 
+use crate::cancellation::Cancelled;
 use crate::modules;
 use patchbay_netlink::KernelError;
 
@@ -101,6 +102,9 @@ pub enum Error {
     /// The rule file has no rules.
     #[error("the rule file has no effective rule")]
     NoRules,
+    /// The host has cancelled the request.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
     /// A request failed, and its rollback failed too.
     #[error("{first}")]
     NotUndone {
@@ -154,6 +158,10 @@ impl Error {
             Self::Refused { kind, errno, .. } => return (*kind, Some(*errno)),
             Self::Line { source, .. } | Self::NotUndone { first: source, .. } => {
                 return source.cause();
+            }
+            Self::Cancelled(cancelled) => {
+                let failure = Failure::from(*cancelled);
+                return (failure.kind(), failure.errno());
             }
             Self::NoIpvs | Self::NoSysctl(_) => Kind::Unsupported,
             Self::Sysctl(_, source) => source.raw_os_error().map_or(Kind::Other, Kind::from_errno),

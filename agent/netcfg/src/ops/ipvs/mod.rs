@@ -23,6 +23,7 @@ use patchbay_types::ipvs::{
     Setting, Status, Table,
 };
 
+use crate::cancellation::Cancellation;
 use crate::ipvs::{self, Ipvs, Lists};
 use crate::modules::Loader;
 use crate::privilege::BindPrivilege;
@@ -32,6 +33,7 @@ use undo_log::UndoLogPath;
 
 pub use batcher::Watch;
 pub use error::Error;
+use restore::Control;
 pub use restore::RuleFile;
 pub use settings::Loading;
 
@@ -50,9 +52,13 @@ struct IpvsContext {
     undo_log: UndoLogPath,
 }
 
-/// Operations on the IPVS table of a network namespace.
-#[derive(Debug)]
-pub struct IpvsOps(Mutex<IpvsContext>);
+/// Operations on the IPVS table of a network namespace. Clones share the state, except for the
+/// cancellation.
+#[derive(Debug, Clone)]
+pub struct IpvsOps {
+    context: Arc<Mutex<IpvsContext>>,
+    cancellation: Cancellation,
+}
 
 impl IpvsOps {
     /// Opens the sockets. The IPVS module is loaded by the first request. `undo_log` is the path of the
@@ -61,14 +67,26 @@ impl IpvsOps {
         undo_log: Option<PathBuf>,
         modules: Arc<Loader>,
     ) -> Result<Self, patchbay_netlink::Error> {
-        Ok(Self(Mutex::new(IpvsContext {
+        let context = IpvsContext {
             socket: Socket::open(RecvBuffer::Large)?,
             lists: Socket::open(RecvBuffer::Page)?,
             family: None,
             modules,
             rule_count: RuleCount::default(),
             undo_log: UndoLogPath(undo_log),
-        })))
+        };
+        Ok(Self {
+            context: Arc::new(Mutex::new(context)),
+            cancellation: Cancellation::default(),
+        })
+    }
+
+    /// Makes a rule file stop, and undo what it has changed, when `cancellation` is requested.
+    pub(super) fn with_cancellation(self, cancellation: &Cancellation) -> Self {
+        Self {
+            cancellation: cancellation.clone(),
+            ..self
+        }
     }
 
     /// Applies a single change. Adding fails if there are `max` rules already.
@@ -92,7 +110,11 @@ impl IpvsOps {
         max: MaxRules,
         watch: Watch<'_>,
     ) -> Result<Restored, Error> {
-        restore::restore(&mut self.lock(), file, mode, max, watch)
+        let control = Control {
+            cancellation: self.cancellation.clone(),
+            watch,
+        };
+        restore::restore(&mut self.lock(), file, mode, max, control)
     }
 
     /// Undoes the operation of a killed agent. Returns whether there was any.
@@ -191,7 +213,7 @@ impl IpvsOps {
 
     /// A panic in another thread leaves the sockets usable.
     fn lock(&self) -> MutexGuard<'_, IpvsContext> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.context.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,8 +13,16 @@ use super::batcher::{Batcher, Watch};
 use super::error::Error;
 use super::undo_log::{Undo, UndoLog};
 use super::{IpvsContext, daemons, settings};
+use crate::cancellation::Cancellation;
 use crate::ipvs;
 use patchbay_netlink::{Batch, KernelError, Transport as _};
+
+/// Influence of the host on a restore, and its sight of it.
+#[derive(Default)]
+pub(super) struct Control<'a> {
+    pub(super) cancellation: Cancellation,
+    pub(super) watch: Watch<'a>,
+}
 
 /// Rule file as received: packed lines in pieces, each of which ends with a whole line.
 pub type RuleFile = Vec<Vec<u8>>;
@@ -25,15 +33,15 @@ pub(super) fn restore(
     file: &RuleFile,
     mode: RestoreMode,
     max: MaxRules,
-    watch: Watch<'_>,
+    control: Control<'_>,
 ) -> Result<Restored, Error> {
     if file.iter().all(Vec::is_empty) {
         return Err(Error::NoRules);
     }
     match mode {
-        RestoreMode::Empty => fill(context, file, watch),
-        RestoreMode::Replace => change(context, file, &|_| Table::default(), max, watch),
-        RestoreMode::Merge => change(context, file, &Table::clone, max, watch),
+        RestoreMode::Empty => fill(context, file, control),
+        RestoreMode::Replace => change(context, file, &|_| Table::default(), max, control),
+        RestoreMode::Merge => change(context, file, &Table::clone, max, control),
     }
 }
 
@@ -46,7 +54,11 @@ fn lines(file: &RuleFile) -> impl Iterator<Item = Result<RuleLine, FieldError>> 
 
 /// Applies a file line by line to an empty table. The host has checked the lines against each other, so
 /// the remaining errors are the kernel's.
-fn fill(context: &mut IpvsContext, file: &RuleFile, watch: Watch<'_>) -> Result<Restored, Error> {
+fn fill(
+    context: &mut IpvsContext,
+    file: &RuleFile,
+    control: Control<'_>,
+) -> Result<Restored, Error> {
     context.ipvs()?;
     let rules = ipvs::count_rules().map_err(Error::Proc)?;
     if rules > 0 {
@@ -54,7 +66,7 @@ fn fill(context: &mut IpvsContext, file: &RuleFile, watch: Watch<'_>) -> Result<
     }
     let mut added = Vec::new();
     with_undo_log(context, |context, log| {
-        let result = add_lines(context, file, &mut added, log, watch);
+        let result = add_lines(context, file, &mut added, log, control);
         result.map_err(|error| error.after_undo(delete_services(context, &added)))
     })
 }
@@ -92,7 +104,8 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
                 .map_err(Error::Conflict)?,
         }
     }
-    let restored = apply_diff(context, &current, &wanted, &mut UndoLog::default(), None)?;
+    let (mut unlogged, free) = (UndoLog::default(), Control::default());
+    let restored = apply_diff(context, &current, &wanted, &mut unlogged, free)?;
     apply_deferred(context, &deferred, &mut UndoLog::default())?;
     context.undo_log.remove().map_err(Error::UndoLog)?;
     Ok(Some(restored))
@@ -104,12 +117,12 @@ fn add_lines(
     file: &RuleFile,
     added: &mut Vec<ServiceId>,
     log: &mut UndoLog,
-    watch: Watch<'_>,
+    control: Control<'_>,
 ) -> Result<Restored, Error> {
     let mut deferred = Deferred::default();
     let empty = Table::default();
     let batcher = Batcher::new(context, &empty, log)?;
-    let mut batcher = batcher.watched(watch, || lines(file).count());
+    let mut batcher = batcher.watched(control.watch, || lines(file).count());
     for line in lines(file) {
         let RuleLine { number, change } = line?;
         let line = NonZeroU32::new(number);
@@ -129,6 +142,7 @@ fn add_lines(
             Change::AddService(ref service) => added.push(service.id),
             _ => {}
         }
+        control.cancellation.check()?;
         batcher.push(change, line)?;
     }
     let restored = batcher.finish()?;
@@ -163,7 +177,7 @@ fn change(
     file: &RuleFile,
     base: &dyn Fn(&Table) -> Table,
     max: MaxRules,
-    watch: Watch<'_>,
+    control: Control<'_>,
 ) -> Result<Restored, Error> {
     let before = context.table()?;
     let mut wanted = base(&before);
@@ -176,16 +190,20 @@ fn change(
     }
     max.check(wanted.rules())?;
     with_undo_log(context, |context, log| {
-        let result = apply_diff(context, &before, &wanted, log, watch).and_then(|restored| {
+        let result = apply_diff(context, &before, &wanted, log, control);
+        let result = result.and_then(|restored| {
             apply_deferred(context, &deferred, log)?;
             context.rule_count.set(wanted.rules());
             Ok(restored)
         });
         result.map_err(|error| {
             let current = context.table();
-            error.after_undo(current.and_then(|current| {
-                apply_diff(context, &current, &before, &mut UndoLog::default(), None)
-            }))
+            let (mut unlogged, free) = (UndoLog::default(), Control::default());
+            error.after_undo(
+                current.and_then(|current| {
+                    apply_diff(context, &current, &before, &mut unlogged, free)
+                }),
+            )
         })
     })
 }
@@ -196,11 +214,12 @@ pub(super) fn apply_diff(
     from: &Table,
     to: &Table,
     log: &mut UndoLog,
-    watch: Watch<'_>,
+    control: Control<'_>,
 ) -> Result<Restored, Error> {
     let batcher = Batcher::new(context, from, log)?;
-    let mut batcher = batcher.watched(watch, || from.diff(to).count());
+    let mut batcher = batcher.watched(control.watch, || from.diff(to).count());
     for (change, line) in from.diff(to) {
+        control.cancellation.check()?;
         batcher.push(change, line)?;
     }
     batcher.finish()

@@ -4,6 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use patchbay_netcfg::cancellation::Cancellation;
 use patchbay_types::LinkFields;
 use patchbay_types::failure::Kind;
 
@@ -72,4 +74,20 @@ fn configure_superseded_by_later_request_fails() {
     assert_eq!(first.unwrap_err().kind(), Kind::NotYet);
     assert_eq!(second.unwrap().addresses, own(&fields().addresses));
     assert!(!ip("addr show eth-test").contains("172.16.0.9"));
+}
+
+#[test]
+fn configure_cancelled_while_it_waits_for_card_ends() {
+    let mut guest = Guest::without_card();
+    let cancellation = Cancellation::default();
+    guest.netcfg = guest.netcfg.with_cancellation(&cancellation);
+    let wait = Duration::from_secs(60);
+    let failure = thread::scope(|scope| {
+        let configured = scope.spawn(|| guest.configure(&spec(fields()), wait));
+        wait_for_listeners(1);
+        cancellation.request();
+        configured.join().unwrap().unwrap_err()
+    });
+    // Without the cancellation the card is missing at the deadline.
+    assert_eq!(failure.errno(), Some(Errno::ECANCELED as i32), "{failure}");
 }
