@@ -42,15 +42,26 @@ const START_AGENT: &str =
     "start patchbay-agent in the guest (docs/kata.md shows how to install it)";
 
 pub(super) fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected,
+        TimedOut,
+    };
     let kind = match error.kind() {
-        io::ErrorKind::TimedOut => Kind::Timeout,
-        io::ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::NotFound,
+        TimedOut => Kind::Timeout,
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable => {
+            Kind::NotFound
+        }
+        // The dead proxy of hybrid vsock has no errno.
+        _ => error
+            .raw_os_error()
+            .map_or(Kind::NotFound, Kind::from_errno),
     };
     let message = format!("the sandbox's agent does not answer at {endpoint}");
     let failure = Failure::new(kind, message).with_cause(error.to_string());
-    match kind {
-        Kind::NotFound => failure.with_cause(START_AGENT),
+    match (kind, error.kind()) {
+        // It has its own advice.
+        (_, NotConnected) => failure,
+        (Kind::NotFound, _) => failure.with_cause(START_AGENT),
         _ => failure,
     }
 }
@@ -67,4 +78,36 @@ pub(super) fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {
             Socket::new(LimitedStream { stream, budget })
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn only_a_missing_agent_is_to_be_started() {
+        let endpoint = "unix:///agent.sock".parse().unwrap();
+        for (errno, kind, has_advice) in [
+            (Errno::ECONNREFUSED, Kind::NotFound, true),
+            (Errno::ECONNRESET, Kind::NotFound, true),
+            (Errno::ENOENT, Kind::NotFound, true),
+            (Errno::ENODEV, Kind::NotFound, true),
+            (Errno::EACCES, Kind::Denied, false),
+            (Errno::ETIMEDOUT, Kind::Timeout, false),
+            (Errno::ENOMEM, Kind::Kernel, false),
+            (Errno::EINTR, Kind::Kernel, false),
+            (Errno::EMFILE, Kind::Kernel, false),
+        ] {
+            let failure = unreachable(&endpoint, &errno.into());
+            assert_eq!(failure.kind(), kind, "{errno}");
+            let advises = failure.chain().any(|cause| cause == START_AGENT);
+            assert_eq!(advises, has_advice, "{errno}");
+        }
+        let dead = io::Error::new(io::ErrorKind::NotConnected, "the proxy has ended");
+        let failure = unreachable(&endpoint, &dead);
+        assert_eq!(failure.kind(), Kind::NotFound);
+        assert_eq!(failure.chain().count(), 1);
+    }
 }
