@@ -1,7 +1,8 @@
 //! Interruption of a process while it works on a sandbox.
 //!
 //! A process that has changed nothing yet ends at once. Later, the next wait that can be given up fails,
-//! and what was begun is undone as after any other failure. Changes without such a wait complete.
+//! or the agent cancels the change that it carries out, and what was begun is undone as after any other
+//! failure. Other changes complete.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ enum Progress {
     Unchanged,
     /// A change has begun.
     Changing,
+    /// Requests have no effect any more.
+    Completing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,9 +54,13 @@ impl fmt::Debug for State {
 }
 
 impl State {
+    fn is_pending(&self) -> bool {
+        matches!(self.request, Request::Pending(_)) && self.progress != Progress::Completing
+    }
+
     /// Takes a pending request.
     fn take(&mut self) -> bool {
-        let is_pending = matches!(self.request, Request::Pending(_));
+        let is_pending = self.is_pending();
         if is_pending {
             self.request = Request::Taken;
         }
@@ -86,9 +93,18 @@ impl Interrupt {
     /// # Errors
     /// As for [`Interrupt::check`].
     pub(crate) fn begin_change(&self) -> Result<(), Failure> {
-        self.0
-            .send_modify(|state| state.progress = Progress::Changing);
+        self.0.send_modify(|state| {
+            if state.progress == Progress::Unchanged {
+                state.progress = Progress::Changing;
+            }
+        });
         self.check()
+    }
+
+    /// Marks that the rest of the change is completed, because nothing undoes what was changed.
+    pub(crate) fn complete(&self) {
+        self.0
+            .send_modify(|state| state.progress = Progress::Completing);
     }
 
     /// Keeps the process alive until the value is dropped.
@@ -111,9 +127,8 @@ impl Interrupt {
     /// Waits for a request and returns the failure for it.
     pub(crate) async fn requested(&self) -> Failure {
         let mut state = self.0.subscribe();
-        let is_pending = |state: &State| matches!(state.request, Request::Pending(_));
         // Fails only without a sender.
-        let _ = state.wait_for(is_pending).await;
+        let _ = state.wait_for(State::is_pending).await;
         self.0.send_modify(|state| {
             state.take();
         });
@@ -194,5 +209,17 @@ mod tests {
         assert_eq!(interrupt.check(), Err(stopped()));
         assert!(interrupt.is_taken());
         assert_eq!(interrupt.check(), Ok(()));
+    }
+
+    #[test]
+    fn request_after_complete_has_no_effect() {
+        let interrupt = Interrupt::default();
+        interrupt.begin_change().unwrap();
+        interrupt.complete();
+        let has_ended = request(&interrupt);
+        assert_eq!(interrupt.begin_change(), Ok(()));
+        assert_eq!(interrupt.check(), Ok(()));
+        assert!(!has_ended.load(Ordering::SeqCst));
+        assert!(!interrupt.is_taken());
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_wire::{Feature, status};
+use patchbay_wire::{Feature, Token, status};
 use ttrpc::context::Context;
 
-use super::{Agent, MARGIN, MAX_HANDSHAKE_BYTES, MAX_REPLY_BYTES, REPLY_TIMEOUT};
+use super::{Agent, MARGIN, MAX_HANDSHAKE_BYTES, MAX_REPLY_BYTES, REPLY_TIMEOUT, cancel};
 
 /// Requirements and limits of a call.
 #[derive(Clone, Copy)]
@@ -23,11 +23,13 @@ pub(super) struct Call {
 pub(crate) enum Effect {
     /// None.
     Reads,
-    /// A change, which is completed.
+    /// A change, which an interruption cancels.
     Changes,
+    /// The same for one whose begin the caller marks.
+    MarkedChange,
     /// A change that the caller undoes if it is given up.
     Undoable,
-    /// A change whose begin the caller marks.
+    /// A change whose begin the caller marks, and which is completed.
     Marked,
 }
 
@@ -56,6 +58,22 @@ impl Call {
     }
 }
 
+/// Failure of a call.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The agent has refused it, or has undone it.
+    Refused(Failure),
+    /// The agent gave no answer.
+    NoAnswer(Failure),
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let (CallError::Refused(failure) | CallError::NoAnswer(failure)) = error;
+        failure
+    }
+}
+
 /// Wait for the guest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GuestWait {
@@ -80,10 +98,11 @@ impl Agent {
     ) -> Result<T, Failure> {
         self.budget
             .reset(limits.max_bytes.saturating_add(MAX_HANDSHAKE_BYTES));
-        if matches!(limits.effect, Effect::Changes | Effect::Undoable) {
-            self.interrupt.begin_change()?;
-        }
-        let call = self.unless_given_up(limits.effect, with_timeout(limits.timeout, call));
+        let token = cancel::token();
+        let mut context = context(limits.timeout);
+        context.add(Token::KEY.to_owned(), token.0.to_string());
+        let call = with_timeout(limits.timeout, call(context));
+        let call = self.interruptible(limits.effect, token, call);
         let handshake = async {
             match self.greeting.get() {
                 Some(greeting) => greeting.require(limits.feature),
@@ -93,6 +112,9 @@ impl Agent {
         let reply = self.runtime.block_on(async {
             if limits.effect != Effect::Reads {
                 handshake.await?;
+                if matches!(limits.effect, Effect::Changes | Effect::Undoable) {
+                    self.interrupt.begin_change()?;
+                }
                 return Ok(call.await);
             }
             // If the handshake fails, don't wait for the call.
@@ -102,35 +124,46 @@ impl Agent {
         reply.map_err(|failure| self.budget.limit_error(failure))
     }
 
-    async fn unless_given_up<T>(
+    async fn interruptible<T>(
         &self,
         effect: Effect,
-        call: impl Future<Output = Result<T, Failure>>,
+        token: Token,
+        call: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, Failure> {
-        if effect != Effect::Undoable {
-            return call.await;
-        }
-        tokio::select! {
-            reply = call => reply,
-            failure = self.interrupt.requested() => Err(failure),
+        match effect {
+            Effect::Changes | Effect::MarkedChange => {
+                self.completed_or_cancelled(token, call).await
+            }
+            Effect::Undoable => tokio::select! {
+                reply = call => Ok(reply?),
+                failure = self.interrupt.requested() => Err(failure),
+            },
+            Effect::Reads | Effect::Marked => Ok(call.await?),
         }
     }
 }
 
-pub(super) async fn with_timeout<T, F: Future<Output = ttrpc::Result<T>>>(
+/// Returns the context of a call. ttrpc's own deadline is later than that of [`with_timeout`]: it has no
+/// kind, and a peer that stops reading delays it.
+pub(super) fn context(timeout: Duration) -> Context {
+    ttrpc::context::with_duration(timeout + MARGIN)
+}
+
+pub(super) async fn with_timeout<T>(
     timeout: Duration,
-    call: impl FnOnce(Context) -> F,
-) -> Result<T, Failure> {
-    // ttrpc's own deadline is later: it has no kind, and a peer that stops reading delays it.
-    let context = ttrpc::context::with_duration(timeout + MARGIN);
+    call: impl Future<Output = ttrpc::Result<T>>,
+) -> Result<T, CallError> {
     let begun = Instant::now();
-    match tokio::time::timeout(timeout, call(context)).await {
+    match tokio::time::timeout(timeout, call).await {
         Ok(Ok(reply)) => Ok(reply),
         // On a busy host both deadlines can have passed before this process runs again.
-        Ok(Err(error)) if begun.elapsed() < timeout => Err(status::to_failure(error)),
+        Ok(Err(error)) if begun.elapsed() < timeout => Err(match error {
+            ttrpc::Error::RpcStatus(_) => CallError::Refused(status::to_failure(error)),
+            _ => CallError::NoAnswer(status::to_failure(error)),
+        }),
         Ok(Err(_)) | Err(_) => {
             let message = format!("the agent gave no answer in {} s", timeout.as_secs());
-            Err(Failure::new(Kind::Timeout, message))
+            Err(CallError::NoAnswer(Failure::new(Kind::Timeout, message)))
         }
     }
 }

@@ -127,22 +127,25 @@ impl Agent {
         watch: &mut dyn FnMut(RestoreState),
     ) -> Result<wire::RestoreReply, Failure> {
         let client = self.ipvs_client();
-        self.call(RESTORE.with_effect(Effect::Marked), |context| async move {
-            let mut stream = client.restore_with_progress(context).await?;
-            for chunk in chunks {
-                self.begin_if_last(&chunk)?;
-                stream.send(&chunk).await?;
-            }
-            stream.close_send().await?;
-            loop {
-                let message = stream.recv().await?;
-                let progress = RestoreProgress::from(&message);
-                match message.reply.into_option() {
-                    Some(reply) => return Ok(reply),
-                    None => watch(RestoreState::Applied(progress)),
+        self.call(
+            RESTORE.with_effect(Effect::MarkedChange),
+            |context| async move {
+                let mut stream = client.restore_with_progress(context).await?;
+                for chunk in chunks {
+                    self.begin_if_last(&chunk)?;
+                    stream.send(&chunk).await?;
                 }
-            }
-        })
+                stream.close_send().await?;
+                loop {
+                    let message = stream.recv().await?;
+                    let progress = RestoreProgress::from(&message);
+                    match message.reply.into_option() {
+                        Some(reply) => return Ok(reply),
+                        None => watch(RestoreState::Applied(progress)),
+                    }
+                }
+            },
+        )
     }
 
     fn restore_unwatched(
@@ -153,17 +156,20 @@ impl Agent {
         let client = self.ipvs_client();
         let left = |chunks: &Chunks<'_>| chunks.lines.map_or(0, <[RuleLine]>::len);
         let total = left(&chunks);
-        self.call(RESTORE.with_effect(Effect::Marked), |context| async move {
-            let mut stream = client.restore(context).await?;
-            while let Some(chunk) = chunks.next() {
-                self.begin_if_last(&chunk)?;
-                stream.send(&chunk).await?;
-                if let Some(watch) = &mut watch {
-                    watch(RestoreState::Sent(total - left(&chunks)));
+        self.call(
+            RESTORE.with_effect(Effect::MarkedChange),
+            |context| async move {
+                let mut stream = client.restore(context).await?;
+                while let Some(chunk) = chunks.next() {
+                    self.begin_if_last(&chunk)?;
+                    stream.send(&chunk).await?;
+                    if let Some(watch) = &mut watch {
+                        watch(RestoreState::Sent(total - left(&chunks)));
+                    }
                 }
-            }
-            stream.close_and_recv().await
-        })
+                stream.close_and_recv().await
+            },
+        )
     }
 
     /// Marks the begin of the change: the agent ignores a file without its last part.

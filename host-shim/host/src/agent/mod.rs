@@ -6,6 +6,7 @@
 
 mod byte_budget;
 mod call;
+mod cancel;
 mod connections;
 mod conntrack;
 mod dial;
@@ -147,10 +148,12 @@ impl Agent {
             api_version: API_VERSION,
             ..Default::default()
         };
-        let call = |context| self.client.hello(context, &request);
+        let call = self
+            .client
+            .hello(call::context(HANDSHAKE_TIMEOUT), &request);
         let reply = call::with_timeout(HANDSHAKE_TIMEOUT, call).await;
-        let reply = reply.map_err(|failure| {
-            let failure = self.budget.limit_error(failure);
+        let reply = reply.map_err(|error| {
+            let failure = self.budget.limit_error(error.into());
             let failure = match failure.kind() {
                 // A broken stream: ttrpc has no kind for it.
                 Kind::Other => failure.with_kind(Kind::NotFound),

@@ -57,8 +57,10 @@ impl agent_ttrpc::Agent for FakeAgent {
 }
 
 /// Applies a rule file of seven changes.
+struct FakeIpvs;
+
 #[async_trait]
-impl Ipvs for FakeAgent {
+impl Ipvs for FakeIpvs {
     async fn restore(
         &self,
         _: &TtrpcContext,
@@ -99,7 +101,7 @@ fn route() -> Route {
 }
 
 /// Reply of the first release, with these features.
-fn hello(features: &[&str]) -> wire::HelloReply {
+pub(super) fn hello(features: &[&str]) -> wire::HelloReply {
     wire::HelloReply {
         api_version: API_VERSION,
         agent_version: "0.1.0".to_owned(),
@@ -113,6 +115,15 @@ fn serve(dir: &Path, reply: wire::HelloReply) -> Agent {
 }
 
 fn serve_counting(dir: &Path, hello: wire::HelloReply, changes: Arc<AtomicUsize>) -> Agent {
+    serve_agent(dir, FakeAgent { hello, changes }, &Interrupt::default())
+}
+
+/// Serves a fake agent, and connects to it.
+pub(super) fn serve_agent(
+    dir: &Path,
+    agent: impl agent_ttrpc::Agent + Send + 'static,
+    interrupt: &Interrupt,
+) -> Agent {
     let socket = dir.join("agent.sock");
     let address = format!("unix://{}", socket.display());
     let (ready, bound) = mpsc::channel();
@@ -123,17 +134,17 @@ fn serve_counting(dir: &Path, hello: wire::HelloReply, changes: Arc<AtomicUsize>
             .build()
             .unwrap();
         runtime.block_on(async {
-            let agent = Arc::new(FakeAgent { hello, changes });
+            let service = create_agent(Arc::new(agent));
             let server = Server::new().bind(&server_address).unwrap();
-            let server = server.register_service(create_agent(Arc::<FakeAgent>::clone(&agent)));
-            let mut server = server.register_service(create_ipvs(agent));
+            let server = server.register_service(service);
+            let mut server = server.register_service(create_ipvs(Arc::new(FakeIpvs)));
             server.start().await.unwrap();
             ready.send(()).unwrap();
             std::future::pending::<()>().await;
         });
     });
     bound.recv().unwrap();
-    Agent::connect(&address.parse().unwrap(), &Interrupt::default()).unwrap()
+    Agent::connect(&address.parse().unwrap(), interrupt).unwrap()
 }
 
 #[test]

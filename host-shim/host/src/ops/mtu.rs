@@ -10,6 +10,7 @@ use patchbay_types::{Interface, LinkChange, Mtu, Owner};
 use super::{query_host_and_guest, update};
 use crate::agent::Agent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
+use crate::interrupt::Interrupt;
 use crate::reach;
 use crate::sandbox::{CardRecord, Journal, MtuState, Sandbox};
 
@@ -38,6 +39,7 @@ pub(super) fn update_with_tap(
                 tap,
                 record,
                 before,
+                interrupt: &sandbox.interrupt,
             };
             return card.update(&locked.journal, &agent, change, mtu);
         }
@@ -146,6 +148,7 @@ struct Card<'a> {
     record: Option<&'a CardRecord>,
     /// Interface before the change.
     before: &'a Interface,
+    interrupt: &'a Interrupt,
 }
 
 impl Card<'_> {
@@ -195,7 +198,11 @@ impl Card<'_> {
         }
         let updated = agent.update(change);
         let actual = match &updated {
-            Ok(interface) => interface.mtu,
+            Ok(interface) => {
+                // The reverse change must not fail for a request.
+                self.interrupt.complete();
+                interface.mtu
+            }
             Err(failure) => match self.actual_mtu(agent) {
                 Some(mtu) if mtu == self.before.mtu => tap_before,
                 Some(mtu) => mtu,
