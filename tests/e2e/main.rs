@@ -7,6 +7,7 @@ mod agent_killed;
 mod agent_place;
 mod batch;
 mod bridge;
+mod cancel;
 mod cni;
 mod cni_faults;
 mod cni_image;
