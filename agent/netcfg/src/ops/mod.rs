@@ -36,19 +36,16 @@ use crate::ethtool::{Ethtool, EthtoolBackend, EthtoolKind};
 use crate::managers::{self, CardMarks};
 use crate::modules::Loader;
 use crate::rtnl::link::{self, Link};
-use addresses::{DadWait, Untagged};
+use addresses::Untagged;
 use claims::{Claim, Claims};
 use configure::Change;
 use locks::{BusyLinks, Tables};
 use patchbay_netlink::{RecvBuffer, Rtnetlink, Socket};
-use waiting::WaitingChanges;
+use waiting::{WaitingChanges, wait_for_carrier, wait_for_dad};
 
 use conntrack::ConntrackOps;
 pub use error::{ConfigAction, Error};
 use ipvs::IpvsOps;
-
-/// Maximum wait for the carrier of a card that was set up.
-const CARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// First version of Linux that keeps the tags of addresses (`IFA_PROTO`).
 const TAGS_SINCE: (u32, u32) = (5, 18);
@@ -216,8 +213,9 @@ impl Netcfg {
         self.mark_card(spec.parts().mac)?;
         let index = self.wait_for_card(&claim, spec, deadline)?;
         let discovery = start.elapsed();
+        let mut sockets = self.sockets()?;
         let (epoch, dad) = {
-            let (mut sockets, _busy) = (self.sockets()?, self.links.take(index));
+            let _busy = self.links.take(index);
             claim.check()?;
             self.waiting.undo(&mut sockets, index)?;
             let is_yielding = |link: &Link| {
@@ -230,9 +228,9 @@ impl Netcfg {
             let dad = change.dad();
             (self.waiting.begin(change), dad)
         };
-        let waited = self.wait_for_carrier(index);
-        let waited = waited.and_then(|()| self.wait_for_dad(dad));
-        let interface = self.finish(&epoch, waited, || claim.check())?;
+        let waited = wait_for_carrier(&mut sockets, index);
+        let waited = waited.and_then(|()| wait_for_dad(&mut sockets, dad));
+        let interface = self.finish(&mut sockets, &epoch, waited, || claim.check())?;
         Ok(Configured {
             interface,
             discovery,
@@ -261,7 +259,8 @@ impl Netcfg {
                 dad => (self.waiting.begin(change), dad),
             }
         };
-        self.finish(&epoch, self.wait_for_dad(dad), || Ok(()))
+        let waited = wait_for_dad(&mut sockets, dad);
+        self.finish(&mut sockets, &epoch, waited, || Ok(()))
     }
 
     /// Adds all routes, or none.
@@ -307,10 +306,6 @@ impl Netcfg {
         neighbors::list(&mut self.sockets()?)
     }
 
-    fn wait_for_dad(&self, dad: Option<DadWait>) -> Result<(), Error> {
-        dad.map_or(Ok(()), |dad| dad.wait(&mut self.sockets()?))
-    }
-
     /// Opens the sockets of a request. They aren't shared, so that no request waits for another.
     fn sockets(&self) -> Result<Sockets, patchbay_netlink::Error> {
         Ok(Sockets {
@@ -352,19 +347,6 @@ impl Netcfg {
             },
             None => Error::NoCard { path, mac },
         })
-    }
-
-    /// Waits for the carrier, because packets before it are dropped. The driver reports it a moment
-    /// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
-    /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
-    fn wait_for_carrier(&self, index: u32) -> Result<(), Error> {
-        let mut sockets = self.sockets()?;
-        let deadline = Instant::now() + CARRIER_TIMEOUT;
-        device::wait_until(deadline, &self.cancellation, || {
-            let link = link::by_index(&mut sockets.route, index)?;
-            Ok::<_, Error>(link.is_none_or(|link| link.carrier).then_some(()))
-        })?;
-        Ok(())
     }
 }
 

@@ -7,11 +7,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use patchbay_types::{Interface, LinkName};
 
+use super::addresses::DadWait;
 use super::configure::Change;
 use super::{Error, Netcfg, Sockets};
+use crate::device;
+use crate::rtnl::link;
+
+/// Maximum wait for the carrier of a card that was set up.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Changes that wait, at most one per link.
 #[derive(Debug, Default)]
@@ -66,10 +73,12 @@ impl WaitingChanges {
 }
 
 impl Netcfg {
-    /// Completes a change after its waits, or rolls it back. `check` fails if another request has taken
+    /// Completes a change after its waits, or rolls it back. The sockets are those of its begin: a lack of
+    /// descriptors must not prevent the rollback. `check` fails if another request has taken
     /// over.
     pub(super) fn finish(
         &self,
+        sockets: &mut Sockets,
         epoch: &Epoch,
         waited: Result<(), Error>,
         check: impl Fn() -> Result<(), Error>,
@@ -78,7 +87,7 @@ impl Netcfg {
         let change = self.waiting.end(epoch);
         check()?;
         let change = change.ok_or_else(|| Error::Overtaken(epoch.name.clone()))?;
-        self.complete(&mut self.sockets()?, change, waited)
+        self.complete(sockets, change, waited)
     }
 
     /// The same while the link is locked.
@@ -93,4 +102,21 @@ impl Netcfg {
             Err(error) => Err(change.roll_back(sockets, error)),
         }
     }
+}
+
+/// Waits for the carrier, because packets before it are dropped. The driver reports it a moment
+/// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
+/// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
+pub(super) fn wait_for_carrier(sockets: &mut Sockets, index: u32) -> Result<(), Error> {
+    let deadline = Instant::now() + CARRIER_TIMEOUT;
+    device::wait_until(deadline, &sockets.cancellation, || {
+        let link = link::by_index(&mut sockets.route, index)?;
+        Ok::<_, Error>(link.is_none_or(|link| link.carrier).then_some(()))
+    })?;
+    Ok(())
+}
+
+/// Waits for duplicate address detection, if it was requested.
+pub(super) fn wait_for_dad(sockets: &mut Sockets, dad: Option<DadWait>) -> Result<(), Error> {
+    dad.map_or(Ok(()), |dad| dad.wait(sockets))
 }
