@@ -141,7 +141,7 @@ impl AddressChange {
         let tables = Arc::clone(&sockets.tables);
         let _held = tables.share();
         // The undo needs them if the next steps fail.
-        self.routes = Some(self.routes(sockets, None)?);
+        self.routes = Some(self.routes(sockets, None, Some(self.index))?);
         remove(sockets, self.index, &self.blocking)?;
         self.add_missing(sockets)?;
         self.restore_routes(sockets, OnFailure::Drop)
@@ -178,7 +178,8 @@ impl AddressChange {
             let of_first = |other: &LinkAddress| other.family() == family;
             let only = self.obsolete.iter().all(of_first).then_some(family);
             if self.routes.is_none() {
-                self.routes = Some(self.routes(sockets, only)?);
+                let all_of = self.removes_all_ipv4().then_some(self.index);
+                self.routes = Some(self.routes(sockets, only, all_of)?);
             }
             remove(sockets, self.index, &self.obsolete)?;
             if self.removes_all_ipv4() {
@@ -190,9 +191,14 @@ impl AddressChange {
         Ok(after)
     }
 
-    fn routes(&self, sockets: &mut Sockets, only: Option<Family>) -> Result<LostRoutes, Error> {
+    fn routes(
+        &self,
+        sockets: &mut Sockets,
+        only: Option<Family>,
+        all_of: Option<u32>,
+    ) -> Result<LostRoutes, Error> {
         let sources = self.before.iter().map(|address| address.address.ip());
-        LostRoutes::read(sockets, only, self.index, &sources.collect())
+        LostRoutes::read(sockets, only, all_of, &sources.collect())
     }
 
     fn removes_all_ipv4(&self) -> bool {

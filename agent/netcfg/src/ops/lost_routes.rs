@@ -31,18 +31,19 @@ pub(super) struct LostRoutes {
 }
 
 impl LostRoutes {
-    /// Reads the routes through link `index` and those with one of these sources. The kernel's own
+    /// Reads the routes with one of these sources, and those through the link `all_of`. The kernel's own
     /// routes are left out, since it adds them again.
     pub(super) fn read(
         sockets: &mut Sockets,
         family: Option<Family>,
-        index: u32,
+        all_of: Option<u32>,
         sources: &HashSet<IpAddr>,
     ) -> Result<Self, Error> {
         let mut routes = route::list_family(&mut sockets.route, family)?;
         let prefers = |source| sources.contains(&source);
+        let is_of_link = |route: &RouteMsg| all_of.is_some_and(|index| route.uses(index));
         routes.retain(|route| {
-            !route.made_by_kernel() && (route.uses(index) || route.source().is_some_and(prefers))
+            !route.made_by_kernel() && (route.source().is_some_and(prefers) || is_of_link(route))
         });
         Ok(Self { family, routes })
     }

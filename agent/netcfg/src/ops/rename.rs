@@ -35,7 +35,7 @@ pub(super) fn rename(
     let _held = tables.share();
     let addresses = address::list(&mut sockets.route, Some(index))?;
     let sources: HashSet<_> = addresses.iter().map(|found| found.address.ip()).collect();
-    let routes = LostRoutes::read(sockets, None, index, &sources)?;
+    let routes = LostRoutes::read(sockets, None, Some(index), &sources)?;
     let neighbors = neighbors::of_link(sockets, index)?;
     let mut last = None;
     // The link must not be left down.
