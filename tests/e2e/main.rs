@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod agent;
+mod agent_calls;
 mod agent_killed;
 mod agent_place;
 mod batch;

@@ -12,6 +12,10 @@ use crate::raw_agent::method;
 
 /// Returns the step at which this thread is stopped, if its system call is one.
 pub(super) fn step(pid: Pid) -> Option<(Stop, String)> {
+    stopped_at(pid, Call::label)
+}
+
+fn stopped_at(pid: Pid, label: fn(&Call) -> Option<String>) -> Option<(Stop, String)> {
     let op = ptrace::syscall_info(pid).ok()?.op;
     let stop = match op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => Stop::Before,
@@ -19,7 +23,15 @@ pub(super) fn step(pid: Pid) -> Option<(Stop, String)> {
         _ => return None,
     };
     let call = Call::read(pid)?;
-    Some((stop, call.label()?))
+    Some((stop, label(&call)?))
+}
+
+/// First component of the paths that a program opens before and after the calls of [`call`].
+const MARKS: &str = "/proc/self/marks/";
+
+/// Returns the system call at which this thread is stopped, if it is one on sockets or files.
+pub(super) fn call(pid: Pid) -> Option<(Stop, String)> {
+    stopped_at(pid, Call::name)
 }
 
 /// A system call and its first arguments.
@@ -69,6 +81,37 @@ impl Call {
             }
             _ => return None,
         })
+    }
+
+    /// Returns the name of a call on sockets or files, or the last component of a mark.
+    fn name(&self) -> Option<String> {
+        let [_, second, _] = self.arguments;
+        let name = match self.number {
+            libc::SYS_socket => "socket",
+            libc::SYS_bind => "bind",
+            libc::SYS_getsockname => "getsockname",
+            libc::SYS_setsockopt => "setsockopt",
+            libc::SYS_sendto => "sendto",
+            libc::SYS_recvfrom => "recvfrom",
+            libc::SYS_poll => "poll",
+            libc::SYS_ioctl => "ioctl",
+            libc::SYS_read => "read",
+            libc::SYS_write => "write",
+            libc::SYS_getdents64 => "getdents64",
+            libc::SYS_statx => "statx",
+            libc::SYS_readlink => "readlink",
+            libc::SYS_unlink => "unlink",
+            libc::SYS_openat => {
+                let path = self.memory(second, 64)?;
+                return Some(if path.starts_with(MARKS.as_bytes()) {
+                    self.path(second)?
+                } else {
+                    "openat".to_owned()
+                });
+            }
+            _ => return None,
+        };
+        Some(name.to_owned())
     }
 
     fn sent_parts(&self, parts: u64) -> Option<String> {

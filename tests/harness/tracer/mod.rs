@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use self::call::step;
+use self::call::{call, step};
 use crate::Done;
 
 /// Label of the step that requests a connection to the guest.
@@ -136,9 +136,37 @@ pub fn fail_at(
     (failed, traced.end())
 }
 
+/// Lists the calls on sockets and files that a program makes between two marks: it opens
+/// `/proc/self/marks/begin` and `/proc/self/marks/end`, which don't exist.
+pub fn calls(command: &Command) -> (Vec<String>, Done) {
+    let mut traced = Traced::start(command, "");
+    traced.recognize = call;
+    let mut calls = Vec::new();
+    traced.each_marked_call(|_, label| calls.push(label));
+    (calls, traced.end())
+}
+
+/// Runs a program in which one of [`calls`] fails: the kernel doesn't execute it. Returns its name, `None`
+/// if the program made fewer calls.
+pub fn fail_call_at(command: &Command, number: usize, errno: Errno) -> (Option<String>, Done) {
+    let mut traced = Traced::start(command, "");
+    traced.recognize = call;
+    let (mut begun, mut failed) = (0, None);
+    traced.each_marked_call(|traced, label| {
+        if begun == number {
+            traced.fail_call(errno);
+            failed = Some(label);
+        }
+        begun += 1;
+    });
+    (failed, traced.end())
+}
+
 /// A program that stops at each system call of each thread.
 struct Traced {
     child: Child,
+    /// Returns the step at which a thread is stopped.
+    recognize: fn(Pid) -> Option<(Stop, String)>,
     /// The stopped thread.
     stopped: Option<Pid>,
     /// `true` after the exec, when the program has replaced the shell.
@@ -174,6 +202,7 @@ impl Traced {
         kill(pid, Signal::SIGCONT).unwrap();
         Self {
             child,
+            recognize: step,
             stopped: None,
             running: false,
             status: None,
@@ -198,7 +227,7 @@ impl Traced {
                     continue;
                 }
                 Ok(WaitStatus::PtraceSyscall(pid)) => {
-                    if let Some(step) = self.running.then(|| step(pid)).flatten() {
+                    if let Some(step) = self.running.then(|| (self.recognize)(pid)).flatten() {
                         self.stopped = Some(pid);
                         return Some(step);
                     }
@@ -217,6 +246,20 @@ impl Traced {
             resume_thread(pid, pass_on);
         }
         None
+    }
+
+    /// Passes the calls between the marks, each before the kernel executes it.
+    fn each_marked_call(&mut self, mut each: impl FnMut(&Self, String)) {
+        let mut is_marked = false;
+        while let Some((stop, label)) = self.next_step() {
+            match (&*label, stop) {
+                ("begin", _) => is_marked = true,
+                ("end", _) => is_marked = false,
+                (_, Stop::Before) if is_marked => each(self, label),
+                _ => {}
+            }
+            self.resume();
+        }
     }
 
     fn note_end(&mut self, pid: Pid, status: i32) {
