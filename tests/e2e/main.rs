@@ -21,6 +21,7 @@ mod conntrack_list;
 mod conntrack_vectors;
 mod debian;
 mod doctor;
+mod document;
 mod failing_calls;
 mod floods;
 mod hints;

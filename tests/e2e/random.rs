@@ -12,16 +12,16 @@ const CARDS: [&str; 3] = ["c1", "c2", "c3"];
 
 /// Expected state of the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Model {
+pub(crate) struct Model {
     /// Addresses by card.
-    cards: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) cards: BTreeMap<String, BTreeSet<String>>,
     /// Gateway and device by destination and metric, in iproute2's notation.
-    routes: BTreeMap<(String, u64), (Option<String>, String)>,
+    pub(crate) routes: BTreeMap<(String, u64), (Option<String>, String)>,
 }
 
 impl Model {
     /// Reads the state of the guest, without what its kernel created.
-    fn observed(guest: &Guest) -> Self {
+    pub(crate) fn observed(guest: &Guest) -> Self {
         let all = "ip -j addr show; ip -j -4 route show; ip -j -6 route show";
         let shown = guest
             .sandbox(&["exec", guest.id(), "--", "sh", "-c", all])

@@ -4,20 +4,23 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use patchbay_grammar::Resolver;
 use patchbay_grammar::ipvsadm::Names;
+use patchbay_grammar::{NoNames, Resolver};
 use patchbay_types::failure::Failure;
-use patchbay_types::ipvs::Protocol;
+use patchbay_types::ipvs::{MaxRules, Protocol};
 use patchbay_types::{
     IfName, LinkChange, LinkSpec, Neighbor, NeighborPattern, RoutePattern, RouteSpec,
 };
 use serde_json::Value;
 
+use crate::args::DocumentFormat;
+use crate::input::network::NetworkDocument;
 use crate::input::route::{self, RouteText};
 use crate::input::{self, neighbor};
 use crate::name_service::HostsAndServices;
 use crate::output;
 use patchbay_host::card::CardRequest;
+use patchbay_host::document::Wanted;
 
 /// Reads the document of `add-iface`.
 pub fn card(file: &Path) -> Result<LinkSpec, Failure> {
@@ -64,6 +67,18 @@ pub fn neighbors_to_add(file: &Path) -> Result<(Vec<Neighbor>, Value), Failure> 
 /// Reads the document of `del-neighbor`.
 pub fn neighbors_to_delete(file: &Path) -> Result<Vec<NeighborPattern>, Failure> {
     neighbor::to_delete(file)
+}
+
+/// Reads documents of networks, and returns each with its text as YAML and as JSON.
+pub fn networks(file: &Path) -> Result<Vec<(Wanted, [String; 2])>, Failure> {
+    let documents = input::network::read(file, &NoNames, MaxRules(u32::MAX))?;
+    let with_texts = |document: NetworkDocument| {
+        let wanted = document.wanted;
+        let [yaml, json] = [DocumentFormat::Yaml, DocumentFormat::Json]
+            .map(|format| output::network::document(&wanted, format));
+        Ok((wanted, [yaml?, json?]))
+    };
+    documents.into_iter().map(with_texts).collect()
 }
 
 /// Parses the environment and the standard input of the CNI plugin. Returns the result of ADD, or the

@@ -1,7 +1,7 @@
 //! Requests to plug a card.
 
-use crate::mirror::MirroredLink;
-use patchbay_types::{LinkName, LinkSpec, SocketPath};
+use crate::mirror::{MirrorRequest, MirroredLink};
+use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
 /// Request to plug a card.
@@ -13,6 +13,26 @@ pub struct CardRequest {
     pub backend: Backend,
     /// Configuration in the guest.
     pub link: LinkSpec,
+}
+
+/// Request to plug a card, or one that replaces a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlugRequest {
+    /// A card.
+    Card(CardRequest),
+    /// A card that replaces a link.
+    Mirror(MirrorRequest),
+}
+
+impl PlugRequest {
+    /// Returns the name of the card in the guest.
+    #[must_use]
+    pub fn name(&self) -> &IfName {
+        match self {
+            Self::Card(card) => &card.link.parts().name,
+            Self::Mirror(request) => &request.name,
+        }
+    }
 }
 
 /// Connection of QEMU to a host device.

@@ -41,6 +41,7 @@
 
 pub mod agent;
 pub mod card;
+pub mod document;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod guest;

@@ -149,6 +149,13 @@ impl RouteProtocol {
     pub fn get(self) -> u8 {
         self.0
     }
+
+    /// Returns whether the kernel makes such routes by itself: from redirects (1), from addresses and from
+    /// router advertisements (9).
+    #[must_use]
+    pub fn is_of_kernel(self) -> bool {
+        matches!(self.0, 1 | 2 | 9)
+    }
 }
 
 impl TryFrom<u64> for RouteProtocol {

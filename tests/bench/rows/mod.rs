@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod cards;
+pub(crate) mod documents;
 pub(crate) mod kubernetes;
 pub(crate) mod large;
 pub(crate) mod rules;

@@ -39,6 +39,7 @@ pub(crate) fn run(data: &[u8]) {
                 }
             }
             b'6' => neighbors(scratch, &file),
+            b'7' => networks(scratch, &file),
             b'5' => {
                 let Ok(Some(read)) = fuzz::routes_wanted(&file) else {
                     return;
@@ -79,6 +80,22 @@ fn neighbors(scratch: &Scratch, file: &Path) {
     if echo.len() < 1 << 20 {
         let again = fuzz::neighbors_to_add(&scratch.write("echo.json", &echo));
         assert_eq!(again.expect("an echo is accepted").0, read);
+    }
+}
+
+/// The text of a document in either format is a document of the same network.
+fn networks(scratch: &Scratch, file: &Path) {
+    let documents = match fuzz::networks(file) {
+        Ok(documents) => documents,
+        Err(failure) => return harmless::failure(&failure),
+    };
+    for (_, texts) in documents {
+        for text in &texts {
+            let again = fuzz::networks(&scratch.write("again", text.as_bytes()));
+            let again = again.expect("the text of a document is accepted");
+            let again = again.iter().map(|(_, texts)| texts);
+            assert!(again.eq([&texts]), "{text}");
+        }
     }
 }
 

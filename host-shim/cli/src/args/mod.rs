@@ -3,6 +3,7 @@
 mod cni;
 mod connections;
 mod native;
+mod network;
 mod trailing;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use native::{
     DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
     SysctlCommand, SysctlSetArgs,
 };
+pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
 #[derive(Debug, Parser)]
@@ -164,6 +166,12 @@ pub(crate) enum PatchbayCommand {
     Sysctl(SysctlCommand),
     /// List all sandboxes: registered ones and Kata's
     List(ListArgs),
+    /// Print the network of a sandbox as a document: cards, routes, neighbors, IPVS rules, settings
+    Export(ExportArgs),
+    /// Change the network of a sandbox to that of a document, by difference
+    Apply(ApplyArgs),
+    /// Print the changes that apply would make; exit code 1 if there are any
+    Diff(DocumentArgs),
     /// Check whether hot-plug works for a sandbox and explain what is missing
     Doctor(DoctorArgs),
     /// Remove what ended machines and killed commands have left on this host

@@ -1,16 +1,16 @@
 //! `nic` and the interface commands of `kata-network`.
 
-use patchbay_host::card::CardRequest;
+use patchbay_host::card::{CardRequest, PlugRequest};
 use patchbay_host::mirror::{self, MirrorRequest};
-use patchbay_host::ops::{self, CardKey, Mirrored, Unplugged};
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_host::ops::{self, CardKey, Unplugged};
+use patchbay_types::failure::Failure;
 use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
 use serde_json::Value;
 
 use crate::args::{
     DefaultRouteArg, FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg,
 };
-use crate::input::{self, PlugRequest};
+use crate::input;
 use crate::output::{Outcome, cards, json_line, json_line_or_null};
 
 /// `kata-network add-iface`.
@@ -126,22 +126,8 @@ fn plug(
     sandbox: &SandboxArg,
     request: &PlugRequest,
 ) -> Result<Value, Failure> {
-    let sandbox = global.find(sandbox)?;
-    match request {
-        PlugRequest::Card(card) => {
-            let path = ops::plug(&sandbox, card, global.timeout)?;
-            Ok(cards::added(card, &path))
-        }
-        PlugRequest::Mirror(request) => match ops::mirror(&sandbox, request, global.timeout)? {
-            Mirrored::Card(path, card) => Ok(cards::added(&card, &path)),
-            Mirrored::Adopted(mac) => {
-                let message = format!(
-                    "the machine has a card of another program with the MAC address '{mac}' of the link"
-                );
-                Err(Failure::new(Kind::Exists, message).with_field("link"))
-            }
-        },
-    }
+    let (path, card) = ops::plug_any(&global.find(sandbox)?, request, global.timeout)?;
+    Ok(cards::added(&card, &path))
 }
 
 fn set(global: &GlobalArgs, sandbox: &SandboxArg, change: &LinkChange) -> Result<Value, Failure> {

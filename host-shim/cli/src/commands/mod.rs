@@ -8,6 +8,7 @@ mod doctor;
 mod ipvs;
 mod manual;
 mod neighbors;
+mod network;
 mod routes;
 mod sysctl;
 
@@ -40,6 +41,9 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Conntrack(command) => silent_or(conntrack::run(global, command)),
         PatchbayCommand::Sysctl(command) => silent_or(sysctl::run(global, command)),
         PatchbayCommand::List(args) => silent_or(list(global, args)),
+        PatchbayCommand::Export(args) => silent_or(network::export(global, args)),
+        PatchbayCommand::Apply(args) => silent_or(network::apply(global, args)),
+        PatchbayCommand::Diff(args) => network::diff(global, args),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
         PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),

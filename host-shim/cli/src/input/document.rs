@@ -17,10 +17,19 @@ use super::stdin;
 use super::unknown_keys::UnknownKeys;
 use crate::kata_messages::FILE_TOO_BIG;
 
-/// Size limit of files, the same as kata's.
-const MAX_FILE_BYTES: u64 = 1 << 20;
-/// Size limit of standard input, for which kata has none; more than the routes of one request need.
-const MAX_STDIN_BYTES: u64 = 16 << 20;
+/// Size limits of an input in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SizeLimits {
+    pub(super) file: u64,
+    pub(super) stdin: u64,
+}
+
+/// Limit of files as kata's, and of standard input, for which kata has none: more than the routes of one
+/// request need.
+const LIMITS: SizeLimits = SizeLimits {
+    file: 1 << 20,
+    stdin: 16 << 20,
+};
 
 /// Known keys in the spelling of kata's user guide.
 pub(super) const KEYS: [&str; 31] = [
@@ -68,16 +77,13 @@ pub(super) struct Document {
 impl Document {
     /// Reads the file at `path`, or standard input for `-`.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let name = if path == Path::new("-") {
-            "standard input".to_owned()
-        } else {
-            path.to_string_lossy().into_owned()
-        };
-        let bytes = read(path).map_err(|error| {
-            let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
-            Failure::new(kind, format!("could not read {name}")).with_cause(error.to_string())
-        })?;
+        let (name, bytes) = read(path, LIMITS)?;
         Self::parse(name, &bytes)
+    }
+
+    /// Takes a value with keys in canonical spelling.
+    pub(super) fn of(name: String, value: Value) -> Self {
+        Self { name, value }
     }
 
     /// Parses the first value of `bytes`.
@@ -139,26 +145,40 @@ impl Document {
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let (source, limit): (Box<dyn Read>, _) = match path.to_str() {
-        Some("-") => (Box::new(stdin("the document")), MAX_STDIN_BYTES),
-        _ => (Box::new(File::open(path)?), MAX_FILE_BYTES),
+/// Reads the file at `path`, or standard input for `-`; returns its name in error messages, and its
+/// contents.
+pub(super) fn read(path: &Path, limits: SizeLimits) -> Result<(String, Vec<u8>), Failure> {
+    let is_stdin = path == Path::new("-");
+    let (name, limit) = if is_stdin {
+        ("standard input".to_owned(), limits.stdin)
+    } else {
+        (path.to_string_lossy().into_owned(), limits.file)
+    };
+    let opened: io::Result<Box<dyn Read>> = if is_stdin {
+        Ok(Box::new(stdin("the document")))
+    } else {
+        File::open(path).map(|file| Box::new(file) as Box<dyn Read>)
     };
     let mut bytes = Vec::new();
-    source.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::other(FILE_TOO_BIG));
+    let read = opened.and_then(|source| source.take(limit + 1).read_to_end(&mut bytes));
+    let read = read.and_then(|_| {
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::other(FILE_TOO_BIG));
+        }
+        Ok(())
+    });
+    match read {
+        Ok(()) => Ok((name, bytes)),
+        Err(error) => {
+            let kind = error.raw_os_error().map_or(Kind::Invalid, Kind::from_errno);
+            let failure = Failure::new(kind, format!("could not read {name}"));
+            Err(failure.with_cause(error.to_string()))
+        }
     }
-    Ok(bytes)
 }
 
 /// Spells known keys as the guide does; drops `null` members.
 fn canonical(value: Value) -> Value {
-    let spelling = |key: String| {
-        let plain = key.replace('_', "");
-        let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&plain));
-        known.map_or(key, |known| (*known).to_owned())
-    };
     match value {
         Value::Object(map) => {
             let members = map.into_iter().filter(|(_, value)| !value.is_null());
@@ -169,4 +189,11 @@ fn canonical(value: Value) -> Value {
         Value::Array(values) => values.into_iter().map(canonical).collect(),
         scalar => scalar,
     }
+}
+
+/// Returns the spelling of a key in the guide; an unknown key stays as it is.
+pub(super) fn spelling(key: String) -> String {
+    let plain = key.replace('_', "");
+    let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(&plain));
+    known.map_or(key, |known| (*known).to_owned())
 }

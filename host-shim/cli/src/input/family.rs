@@ -11,6 +11,7 @@ use serde_json::Value;
 /// number (0, 1). Since Go can't distinguish 0 from an absent number, it allows both families.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct FamilyText(Value);
 
 impl FamilyText {

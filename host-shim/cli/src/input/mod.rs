@@ -3,6 +3,7 @@
 mod document;
 mod family;
 pub(crate) mod neighbor;
+pub(crate) mod network;
 pub(crate) mod route;
 mod stdin;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
-use patchbay_host::card::{Backend, CardRequest, Listener};
+use patchbay_host::card::{Backend, CardRequest, Listener, PlugRequest};
 use patchbay_host::json::Object;
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_types::failure::{Failure, Kind};
@@ -33,17 +34,19 @@ use neighbor::NeighborDocument;
 pub(crate) use stdin::stdin;
 
 /// `IFF_NOARP` in `rawFlags` (`linux/if.h`).
-const IFF_NOARP: u32 = 1 << 7;
+pub(crate) const IFF_NOARP: u32 = 1 << 7;
 
 /// Interface document of `add-iface`, `del-iface` and `update-iface`, of which only the JSON types
 /// have been checked. As in Go, an absent member is the same as an empty one or 0.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct InterfaceDocument {
     device: String,
     name: String,
     /// Absent and empty differ in `update-iface`: an empty array removes all addresses.
     #[serde(rename = "IPAddresses")]
+    #[cfg_attr(test, schemars(with = "Option<Vec<AddressDocument>>"))]
     addresses: Option<Vec<Option<Object<AddressDocument>>>>,
     mtu: u64,
     #[serde(rename = "hwAddr")]
@@ -59,8 +62,10 @@ pub(crate) struct InterfaceDocument {
     /// Enables duplicate address detection for IPv6 addresses. Not in kata, which disables it.
     dad: bool,
     /// Only in the output of `add-iface`, which can be fed back.
+    #[cfg_attr(test, schemars(with = "serde_json::Value"))]
     pci_addr: IgnoredAny,
     /// Static neighbors. In Kata a separate call.
+    #[cfg_attr(test, schemars(with = "Vec<NeighborDocument>"))]
     neighbors: Vec<Object<NeighborDocument>>,
     /// Link of the sandbox's network namespace that the card replaces. Not in kata.
     link: String,
@@ -69,6 +74,7 @@ pub(crate) struct InterfaceDocument {
 /// Member of `IPAddresses`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct AddressDocument {
     address: String,
     mask: String,
@@ -76,15 +82,6 @@ struct AddressDocument {
     /// Keeps the kernel from making a route to the network. Not in kata.
     #[serde(rename = "noPrefixRoute")]
     no_prefix_route: bool,
-}
-
-/// Request of `add-iface` or `nic add`.
-#[derive(Debug)]
-pub(crate) enum PlugRequest {
-    /// A card.
-    Card(CardRequest),
-    /// A card that replaces a link.
-    Mirror(MirrorRequest),
 }
 
 /// Reads the interface document at `path`, or from standard input for `-`.

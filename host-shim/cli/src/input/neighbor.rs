@@ -22,8 +22,10 @@ pub(crate) const PERMANENT: u32 = 0x80;
 /// Neighbor, of which only the JSON types have been checked.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct NeighborDocument {
     #[serde(rename = "toIPAddress")]
+    #[cfg_attr(test, schemars(with = "Option<ToAddress>"))]
     to: Option<Object<ToAddress>>,
     /// In the place of `toIPAddress`: `neighbor list` prints it. Not in Kata.
     address: String,
@@ -36,6 +38,7 @@ pub(crate) struct NeighborDocument {
 /// Kata's `IPAddress`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ToAddress {
     address: String,
     family: Option<FamilyText>,
@@ -101,7 +104,8 @@ where
 }
 
 impl NeighborDocument {
-    fn neighbor(&self, at: &str) -> Result<Neighbor, FieldError> {
+    /// Reads a neighbor at a place of its document.
+    pub(super) fn neighbor(&self, at: &str) -> Result<Neighbor, FieldError> {
         let pattern = self.pattern(at)?;
         let absent = |field| FieldError::missing(path(at, field));
         Ok(Neighbor {

@@ -60,7 +60,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
         "link": mirrored_link(&request.backend),
-        "neighbors": neighbors::of_card(request.link.neighbors(), &link.name),
+        "neighbors": neighbors_of(&request.link),
     }))
 }
 
@@ -116,6 +116,11 @@ fn mirrored_link(backend: &Backend) -> Option<String> {
         Backend::Link(link) => Some(link.name().to_string()),
         Backend::Tap | Backend::VhostUser(..) => None,
     }
+}
+
+/// Formats the neighbors of a card.
+pub(super) fn neighbors_of(link: &LinkSpec) -> Value {
+    neighbors::of_card(link.neighbors(), &link.parts().name)
 }
 
 /// Formats the addresses of a card; those without a prefix route have a key for that.

@@ -6,6 +6,7 @@ pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 pub(crate) mod ipvs_table;
 pub(crate) mod neighbors;
+pub(crate) mod network;
 mod progress;
 pub(crate) mod report;
 pub(crate) mod routes;
@@ -90,6 +91,8 @@ pub(crate) fn json_line_or_null<T: Serialize>(values: &[T]) -> Result<String, Fa
 pub(crate) struct Outcome {
     stdout: String,
     failure: Option<Failure>,
+    /// Exit code without a failure.
+    success: ExitCode,
 }
 
 impl Outcome {
@@ -107,8 +110,8 @@ impl Outcome {
     /// Fails, with something on standard output nevertheless.
     pub(crate) fn failed(stdout: impl Into<String>, failure: Failure) -> Self {
         Self {
-            stdout: stdout.into(),
             failure: Some(failure),
+            ..Self::succeeded(stdout)
         }
     }
 
@@ -117,6 +120,15 @@ impl Outcome {
         Self {
             stdout: stdout.into(),
             failure: None,
+            success: ExitCode::SUCCESS,
+        }
+    }
+
+    /// Succeeds with this text, which lists differences: as of diff(1), the exit code is 1.
+    pub(crate) fn differing(stdout: impl Into<String>) -> Self {
+        Self {
+            success: ExitCode::FAILURE,
+            ..Self::succeeded(stdout)
         }
     }
 
@@ -137,7 +149,7 @@ impl Outcome {
             print_error(&format!("patchbay: {cause}{}\n", failure.line()));
         }
         match (failures.into_iter().flatten().next(), signal) {
-            (None, None) => ExitCode::SUCCESS,
+            (None, None) => self.success,
             (None, Some(signal)) => {
                 print_error(&format!(
                     "patchbay: {signal} came too late: the command is complete\n"

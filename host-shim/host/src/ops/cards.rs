@@ -121,7 +121,7 @@ impl Card {
 }
 
 /// Lists the cards as QEMU has them, without the guest's part. Skips devices with foreign ids.
-pub(super) fn of_machine(nics: &[InventoryNic]) -> Vec<Card> {
+pub(crate) fn of_machine(nics: &[InventoryNic]) -> Vec<Card> {
     let card = |nic: &InventoryNic| {
         Some(Card {
             name: nic.name()?.parse().ok()?,
@@ -139,7 +139,7 @@ pub(super) fn of_machine(nics: &[InventoryNic]) -> Vec<Card> {
 ///
 /// # Errors
 /// Failures of the agent.
-pub(super) fn with_guest(
+pub(crate) fn with_guest(
     mut cards: Vec<Card>,
     interfaces: &[Interface],
     agent: Agent,

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec};
+use patchbay_types::{Interface, LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec};
 
 use super::change_guest;
 use crate::agent::Agent;
-use crate::sandbox::{Journal, Sandbox};
+use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// Request for the guest that can name a device.
 pub trait OnDevice: Clone {
@@ -51,7 +51,7 @@ pub fn change_on_devices<T: OnDevice>(
 ) -> Result<(), Failure> {
     change_guest(sandbox, |agent| match send(agent, requests) {
         Err(failure) if failure.kind() == Kind::NotFound => {
-            match renamed(requests, &renamed_cards(sandbox, agent)?) {
+            match with_present_names(requests, &renamed_cards(sandbox, agent)?) {
                 Some(renamed) => send(agent, &renamed),
                 None => Err(failure),
             }
@@ -61,7 +61,10 @@ pub fn change_on_devices<T: OnDevice>(
 }
 
 /// Returns the requests with present names; `None` if they have no other ones.
-fn renamed<T: OnDevice>(requests: &[T], names: &HashMap<LinkName, LinkName>) -> Option<Vec<T>> {
+fn with_present_names<T: OnDevice>(
+    requests: &[T],
+    names: &HashMap<LinkName, LinkName>,
+) -> Option<Vec<T>> {
     let mut renamed = requests.to_vec();
     let mut is_renamed = false;
     for device in renamed.iter_mut().filter_map(T::device_mut) {
@@ -80,11 +83,19 @@ fn renamed_cards(sandbox: &Sandbox, agent: &Agent) -> Result<HashMap<LinkName, L
     };
     let records = Journal::at(state.path()).cards()?;
     let interfaces = agent.interfaces()?;
-    let renamed = records.into_iter().filter_map(|record| {
+    Ok(renamed(&interfaces, &records).into_iter().collect())
+}
+
+/// Returns the plugged and the present names of cards that the guest has renamed.
+pub(crate) fn renamed(
+    interfaces: &[Interface],
+    records: &[CardRecord],
+) -> Vec<(LinkName, LinkName)> {
+    let renamed = records.iter().filter_map(|record| {
         let is_at = |path: &Option<_>| path.is_some() && *path == record.path;
         let interface = interfaces.iter().find(|interface| is_at(&interface.path))?;
         let is_free = interfaces.iter().all(|other| other.name != record.name);
         is_free.then(|| ((&record.name).into(), interface.name.clone()))
     });
-    Ok(renamed.collect())
+    renamed.collect()
 }

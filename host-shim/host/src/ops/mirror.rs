@@ -6,7 +6,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkSpec, MacAddr, PciPath};
 
 use super::{plug_queried, query_host_and_guest};
-use crate::card::CardRequest;
+use crate::card::{CardRequest, PlugRequest};
 use crate::guest::Guest;
 use crate::hotplug::{Inventory, LockedSandbox};
 use crate::mirror::{self, MirrorRecord, MirrorRequest, RoutePolicy};
@@ -55,6 +55,31 @@ pub fn mirror(
     }
     let path = plug_queried(locked, queried, &card, wait)?;
     Ok(Mirrored::Card(path, Box::new(card)))
+}
+
+/// Plugs a card of either kind. Returns its path, and the request as it was carried out.
+///
+/// # Errors
+/// Those of [`plug`](super::plug) and [`mirror()`], and [`Kind::Exists`] for a link that a card of another
+/// program serves.
+pub fn plug_any(
+    sandbox: &Sandbox,
+    request: &PlugRequest,
+    wait: Duration,
+) -> Result<(PciPath, CardRequest), Failure> {
+    let request = match request {
+        PlugRequest::Card(card) => return Ok((super::plug(sandbox, card, wait)?, card.clone())),
+        PlugRequest::Mirror(request) => request,
+    };
+    match mirror(sandbox, request, wait)? {
+        Mirrored::Card(path, card) => Ok((path, *card)),
+        Mirrored::Adopted(mac) => {
+            let message = format!(
+                "the machine has a card of another program with the MAC address '{mac}' of the link"
+            );
+            Err(Failure::new(Kind::Exists, message).with_field("link"))
+        }
+    }
 }
 
 /// Adds the routes that a mirrored link has now and the guest lacks.

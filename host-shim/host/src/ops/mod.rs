@@ -6,7 +6,7 @@
 mod agent_status;
 mod attachments;
 mod card_status;
-mod cards;
+pub(crate) mod cards;
 mod device_names;
 mod examine;
 mod gc;
@@ -40,12 +40,13 @@ pub use agent_status::{AgentStatus, ManagerStatus};
 pub use attachments::{Detached, attach, attachments, check_attached, detach};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
+pub(crate) use device_names::renamed;
 pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
 pub use gc::gc;
-pub use mirror::{Mirrored, mirror};
+pub use mirror::{Mirrored, mirror, plug_any};
 pub use overview::{Overview, RunState, overview, run_state};
 pub use update::update;
 
@@ -298,7 +299,7 @@ fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {
 }
 
 /// Queries the machine and the guest in parallel.
-fn query_host_and_guest<T>(
+pub(crate) fn query_host_and_guest<T>(
     agent: Agent,
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, Agent, Vec<Interface>), Failure> {

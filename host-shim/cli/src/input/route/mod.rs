@@ -38,6 +38,7 @@ const ONLINK_FLAG: u32 = 1 << 2;
 /// `family` those of Kata. JSON input is unchecked; each flag is checked and normalized by its parser.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Deserialize, Serialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RouteText {
     /// Destination: ADDRESS, ADDRESS/PREFIX or default
     #[arg(long, required = true, value_parser = flags::dest)]

@@ -1,0 +1,301 @@
+//! Snapshot of a sandbox's network, and the document of it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroU32;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::ipvs::{Change, Detail, Reading, RuleLine, Setting, Table};
+use patchbay_types::{
+    IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu, Neighbor, Owner, Route,
+};
+
+use super::{Section, Wanted, routes};
+use crate::agent::Agent;
+use crate::card::{Backend, CardRequest, PlugRequest};
+use crate::hotplug::{self, Inventory};
+use crate::ops::{self, Card, CardState};
+use crate::qmp::Session;
+use crate::reach;
+use crate::sandbox::{BackendRecord, CardRecord, Journal, Sandbox};
+
+/// Network of a sandbox as it is. A section that was not read, or that the agent can't list, is `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Present {
+    /// Cards, without those of CNI attachments, which the plugin manages.
+    pub(super) cards: Option<Vec<PresentCard>>,
+    /// Number of cards that can be plugged.
+    pub(super) free_slots: usize,
+    pub(super) routes: Option<Vec<Route>>,
+    pub(super) neighbors: Option<Vec<Neighbor>>,
+    pub(super) ipvs: Option<Table>,
+    pub(super) sysctls: Option<Vec<Reading>>,
+    /// Names of the guest's interfaces.
+    pub(super) names: HashSet<LinkName>,
+    /// Present names of cards that the guest has renamed, by the plugged ones.
+    pub(super) renamed: HashMap<LinkName, LinkName>,
+}
+
+/// Card of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PresentCard {
+    /// Name under which it was plugged.
+    pub(super) name: IfName,
+    pub(super) mac: MacAddr,
+    /// The latest request for it; `None` if the journal has lost the card.
+    pub(super) request: Option<PlugRequest>,
+    pub(super) state: GuestState,
+}
+
+/// Guest's side of a card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum GuestState {
+    /// Its interface.
+    Configured(Interface),
+    /// The guest has restarted since it was configured.
+    Lost(Option<Interface>),
+    /// State of a card that can't be configured.
+    Hidden(String),
+}
+
+impl Present {
+    /// Takes a snapshot of these sections.
+    ///
+    /// # Errors
+    /// Failures of QEMU and the agent.
+    pub fn read(sandbox: &Sandbox, sections: &BTreeSet<Section>) -> Result<Self, Failure> {
+        let mut present = Self::default();
+        let has = |section| sections.contains(&section);
+        let agent = if has(Section::Interfaces) {
+            present.read_cards(sandbox)?
+        } else {
+            let agent = reach::connect(sandbox)?;
+            if has(Section::Routes) || has(Section::Neighbors) {
+                let records = recorded(sandbox)?;
+                present.add_names(&agent.interfaces()?, &records);
+            }
+            agent
+        };
+        // A card takes its routes and neighbors along.
+        if has(Section::Routes) || has(Section::Interfaces) {
+            present.routes = Some(agent.routes()?);
+        }
+        if has(Section::Neighbors) || has(Section::Interfaces) {
+            present.neighbors = if_supported(agent.neighbors())?;
+        }
+        if has(Section::Ipvs) || has(Section::Sysctls) {
+            let readings = match agent.loaded_sysctls()? {
+                Some(readings) => readings,
+                None => agent.sysctls()?,
+            };
+            if has(Section::Ipvs) {
+                // Without its settings, IPVS isn't loaded, and a list would load it.
+                let is_loaded = readings.iter().any(|reading| reading.sysctl.is_ipvs());
+                present.ipvs = Some(if is_loaded {
+                    ipvs(&agent)?
+                } else {
+                    Table::default()
+                });
+            }
+            present.sysctls = Some(readings);
+        }
+        Ok(present)
+    }
+
+    fn read_cards(&mut self, sandbox: &Sandbox) -> Result<Agent, Failure> {
+        let mut qmp = Session::connect(sandbox.monitor())?;
+        let agent = reach::connect_over(&mut qmp, sandbox)?;
+        let (inventory, agent, interfaces) =
+            ops::query_host_and_guest(agent, move || Inventory::read(&mut qmp))?;
+        let slots = hotplug::free_by_bus(&inventory);
+        self.free_slots = slots.iter().map(|(_, free)| free).sum();
+        let records = recorded(sandbox)?;
+        let machine = ops::cards::of_machine(&inventory.nics());
+        let (cards, guest) = ops::cards::with_guest(machine, &interfaces, agent, &records)?;
+        self.add_names(&interfaces, &records);
+        let cards = cards.into_iter().filter_map(|card| {
+            let record = records.iter().find(|record| record.name == card.name);
+            PresentCard::new(card, record)
+        });
+        let cards: Vec<PresentCard> = cards.collect();
+        for card in &cards {
+            // Until it is configured, its name is one of the guest's kernel.
+            if let GuestState::Lost(_) = card.state {
+                self.renamed.remove(&LinkName::from(&card.name));
+            }
+        }
+        self.cards = Some(cards);
+        Ok(guest.agent)
+    }
+
+    fn add_names(&mut self, interfaces: &[Interface], records: &[CardRecord]) {
+        let names = interfaces.iter().map(|interface| interface.name.clone());
+        self.names = names.collect();
+        self.renamed = ops::renamed(interfaces, records).into_iter().collect();
+    }
+
+    /// Returns the document of the network, in an order that does not depend on the guest. A card whose configuration the guest has lost has that of its
+    /// latest request.
+    #[must_use]
+    pub fn to_wanted(&self) -> Wanted {
+        let cards = self.cards.as_ref().map(|cards| {
+            for card in cards {
+                card.warn();
+            }
+            let mut requests: Vec<_> = cards.iter().filter_map(PresentCard::to_request).collect();
+            requests.sort_by_key(|request| request.name().clone());
+            requests
+        });
+        let managed = |routes: &Vec<Route>| {
+            let managed = routes.iter().filter(|route| routes::is_managed(route));
+            let mut managed: Vec<&Route> = managed.collect();
+            managed.sort_by_key(|route| (route.table.get(), route.dest, route.metric));
+            managed.into_iter().filter_map(routes::request).collect()
+        };
+        let neighbors = self.neighbors.clone().map(|mut neighbors| {
+            neighbors.sort_by_key(|neighbor| (neighbor.device.clone(), neighbor.ip.get()));
+            neighbors
+        });
+        let settings = |readings: &Vec<Reading>| {
+            let settings = readings.iter().map(|reading| Setting::new(*reading));
+            settings.filter_map(Result::ok).collect()
+        };
+        Wanted {
+            interfaces: cards,
+            routes: self.routes.as_ref().map(managed),
+            neighbors,
+            ipvs: self.ipvs.as_ref().map(rule_file),
+            sysctls: self.sysctls.as_ref().map(settings),
+        }
+    }
+}
+
+fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
+    match sandbox.state() {
+        Ok(state) => Journal::at(state.path()).cards(),
+        // No card can be plugged there.
+        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Returns `None` for a list that an older agent doesn't have.
+fn if_supported<T>(list: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match list {
+        Err(failure) if failure.kind() == Kind::Unsupported => Ok(None),
+        list => list.map(Some),
+    }
+}
+
+fn ipvs(agent: &Agent) -> Result<Table, Failure> {
+    let mut table = Table::default();
+    for listed in agent.ipvs_table(None, Detail::Rules)? {
+        table.insert(listed.service, &listed.servers);
+    }
+    Ok(table)
+}
+
+/// Returns the rule file that creates a table.
+pub(super) fn rule_file(table: &Table) -> Vec<RuleLine> {
+    let rules = table
+        .services()
+        .flat_map(|service| table.recreate(service.id));
+    let numbers = (1..).map_while(NonZeroU32::new);
+    let line = |(number, change): (NonZeroU32, Change)| RuleLine {
+        number: number.get(),
+        change,
+    };
+    numbers.zip(rules).map(line).collect()
+}
+
+impl PresentCard {
+    /// Returns the card; `None` for one of an attachment, or that a command works on.
+    fn new(card: Card, record: Option<&CardRecord>) -> Option<Self> {
+        if record.is_some_and(|record| {
+            let mirror = record.mirror.as_ref();
+            mirror.is_some_and(|mirror| mirror.attachment.is_some())
+        }) {
+            return None;
+        }
+        let state = match (card.state, card.interface) {
+            (Some(CardState::Removing | CardState::Left | CardState::Adding), _) => return None,
+            (Some(CardState::NotConfigured), interface) => GuestState::Lost(interface),
+            (Some(state @ CardState::Hidden(_)), _) => GuestState::Hidden(state.to_string()),
+            (None, Some(interface)) => GuestState::Configured(interface),
+            (None, None) => GuestState::Hidden("without an interface".to_owned()),
+        };
+        Some(Self {
+            name: card.name,
+            mac: card.mac,
+            request: record.and_then(request),
+            state,
+        })
+    }
+
+    /// Returns the request for the card as it is; `None` if the journal has lost it.
+    pub(super) fn to_request(&self) -> Option<PlugRequest> {
+        match (self.request.as_ref()?, &self.state) {
+            (PlugRequest::Card(card), GuestState::Configured(interface)) => {
+                let link = live(&card.link, interface).unwrap_or_else(|| card.link.clone());
+                let card = card.clone();
+                Some(PlugRequest::Card(CardRequest { link, ..card }))
+            }
+            (request, _) => Some(request.clone()),
+        }
+    }
+
+    /// Warns of a card that a document can't have as it is.
+    fn warn(&self) {
+        let name = &self.name;
+        match (&self.request, &self.state) {
+            (None, _) => tracing::warn!("the journal has lost the card {name}: it is left out"),
+            (_, GuestState::Configured(_)) => {}
+            (_, GuestState::Lost(_) | GuestState::Hidden(_)) => tracing::warn!(
+                "the guest has not configured the card {name}: the document has its latest request"
+            ),
+        }
+    }
+}
+
+/// Returns the latest request for a recorded card.
+fn request(record: &CardRecord) -> Option<PlugRequest> {
+    let link = record.link.as_ref()?.spec.clone();
+    if let Some(mirror) = &record.mirror {
+        return Some(PlugRequest::Mirror(mirror.request(&link)));
+    }
+    let backend = match &record.backend {
+        BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => Backend::Tap,
+        BackendRecord::VhostUser(socket, listener) => {
+            Backend::VhostUser(socket.to_str()?.parse().ok()?, *listener)
+        }
+    };
+    Some(PlugRequest::Card(CardRequest {
+        device: record.device.clone(),
+        backend,
+        link,
+    }))
+}
+
+/// Returns the addresses of an interface that patchbay has set.
+pub(super) fn own_addresses(interface: &Interface) -> Vec<patchbay_types::InterfaceAddress> {
+    let own = interface.addresses.iter();
+    let own = own.filter(|found| found.owner == Owner::Patchbay);
+    own.map(|found| found.address).collect()
+}
+
+/// Returns the configuration that an interface has now; `None` if it can't be requested. Neighbors are
+/// in their own section.
+fn live(latest: &LinkSpec, interface: &Interface) -> Option<LinkSpec> {
+    let parts = latest.parts();
+    let fields = LinkFields {
+        name: parts.name.clone(),
+        mac: parts.mac,
+        mtu: Mtu::try_from(u64::from(interface.mtu)).ok()?,
+        addresses: own_addresses(interface),
+        queues: parts.queues.and(interface.queues),
+        arp: interface.arp,
+    };
+    let absent = latest.addresses_without_prefix_route();
+    let spec = LinkSpec::new(fields, "addresses").ok()?;
+    let spec = spec.without_prefix_routes(|address| absent.contains(&address));
+    Some(spec.with_dad(latest.duplicates()))
+}

@@ -1,0 +1,101 @@
+//! Difference of routes, by the rules of `update-routes` (decision 0002).
+
+use std::collections::{HashMap, HashSet};
+
+use ipnet::IpNet;
+use patchbay_types::{LinkName, Route, RouteRequest, RouteSpec, RouteTable};
+
+use super::{Exchange, RoutesStep, Strangers};
+
+/// Returns whether `update-routes` removes the route if it isn't wanted.
+pub(super) fn is_managed(route: &Route) -> bool {
+    let by_kernel = match route.protocol {
+        Some(protocol) => protocol.is_of_kernel(),
+        // An agent of the first release doesn't report it.
+        None => route.gateway.is_none(),
+    };
+    !by_kernel && !is_on_loopback(route)
+}
+
+fn is_on_loopback(route: &Route) -> bool {
+    route.device.as_bytes() == b"lo"
+}
+
+/// Returns the request for a route with all of its fields; `None` for one that can't be requested.
+pub(super) fn request(route: &Route) -> Option<RouteSpec> {
+    let request = RouteRequest {
+        dest: route.dest,
+        gateway: route.gateway,
+        source: route.source,
+        device: route.device.clone(),
+        scope: Some(route.scope),
+        metric: Some(route.metric),
+        onlink: route.onlink,
+        mtu: route.mtu,
+        protocol: route.protocol,
+        table: route.table,
+    };
+    RouteSpec::new(request).ok()
+}
+
+/// Returns the step from the present routes to the wanted ones; its difference can be empty. Routes
+/// through the devices `gone` end before the step.
+pub(super) fn step(
+    wanted: Vec<RouteSpec>,
+    present: &[Route],
+    gone: &HashSet<LinkName>,
+    strangers: Strangers,
+) -> RoutesStep {
+    let stays = |route: &&Route| !gone.contains(&route.device);
+    let present: Vec<&Route> = present.iter().filter(stays).collect();
+    let mut by_dest: HashMap<(RouteTable, IpNet), Vec<usize>> = HashMap::new();
+    for (position, route) in present.iter().enumerate() {
+        let key = (route.table, route.dest);
+        by_dest.entry(key).or_default().push(position);
+    }
+    let mut tables = HashSet::from([RouteTable::MAIN]);
+    let (mut kept, mut replaced) = (HashSet::<usize>::new(), HashSet::<usize>::new());
+    let mut added = Vec::new();
+    for spec in &wanted {
+        let fields = spec.fields();
+        tables.insert(fields.table);
+        let same_dest = by_dest.get(&(fields.table, fields.dest));
+        let same_dest = same_dest.map_or(&[][..], Vec::as_slice);
+        let is_met = |position: &&usize| {
+            let found = present[**position];
+            if is_managed(found) {
+                spec.creates(found)
+            } else {
+                spec.matches(found)
+            }
+        };
+        if let Some(position) = same_dest.iter().find(is_met) {
+            kept.insert(*position);
+            continue;
+        }
+        let gives_way = |position: &&usize| {
+            let found = present[**position];
+            spec.replaces(found) && !is_on_loopback(found)
+        };
+        replaced.extend(same_dest.iter().filter(gives_way));
+        added.push(spec.resolve());
+    }
+    let mut list = wanted;
+    let mut removed = Vec::new();
+    for (position, route) in present.into_iter().enumerate() {
+        if kept.contains(&position) {
+            continue;
+        }
+        let is_stranger = is_managed(route) && tables.contains(&route.table);
+        let is_removed = is_stranger && strangers == Strangers::Remove;
+        if is_removed || replaced.contains(&position) {
+            removed.push(route.clone());
+        } else if is_stranger {
+            list.extend(request(route));
+        }
+    }
+    RoutesStep {
+        list,
+        difference: Exchange { removed, added },
+    }
+}
