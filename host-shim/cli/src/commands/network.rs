@@ -124,15 +124,16 @@ impl Planned {
             Step::Ipvs(step) => step.lines.len(),
             _ => 0,
         });
-        let progress = RestoreProgress::new(rules.sum());
-        let set_sent = &mut |rules| progress.set_sent(rules);
-        document::apply(&self.sandbox, &self.plan, limits, set_sent).map_err(|failure| match &self
-            .document
-            .sandbox
-        {
+        let bar = RestoreProgress::new(rules.sum());
+        let mut set = |state| bar.set(state);
+        let watch = bar.is_shown().then_some(&mut set as &mut dyn FnMut(_));
+        let applied = document::apply(&self.sandbox, &self.plan, limits, watch);
+        applied.map_err(|failure| match &self.document.sandbox {
             Some(id) => failure.context(format!("could not apply the document of {id}")),
             None => failure,
-        })
+        })?;
+        bar.finish();
+        Ok(())
     }
 }
 

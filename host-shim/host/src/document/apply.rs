@@ -12,7 +12,7 @@ use patchbay_types::{Destination, Neighbor, NeighborPattern, Route, RoutePattern
 
 use super::guest_steps::exchange;
 use super::{Configure, Exchange, IpvsStep, Plan, Step, Strangers, SysctlChange};
-use crate::agent::Agent;
+use crate::agent::{Agent, RestoreWatch};
 use crate::card::PlugRequest;
 use crate::ops::{self, CardKey};
 use crate::sandbox::Sandbox;
@@ -26,7 +26,7 @@ pub struct Limits {
     pub max_rules: u32,
 }
 
-/// Carries out a plan. `progress` gets the number of IPVS rules sent so far.
+/// Carries out a plan. `watch` gets the progress of the IPVS rules.
 ///
 /// # Errors
 /// The failure of a step, after those before it were undone; its causes name what could not be undone. An
@@ -35,7 +35,7 @@ pub fn apply(
     sandbox: &Sandbox,
     plan: &Plan,
     limits: Limits,
-    progress: &mut dyn FnMut(usize),
+    mut watch: RestoreWatch<'_>,
 ) -> Result<(), Failure> {
     let executor = Executor { sandbox, limits };
     for (index, step) in plan.steps.iter().enumerate() {
@@ -43,7 +43,7 @@ pub fn apply(
             0 => Ok(()),
             _ => sandbox.interrupt.check(),
         };
-        let result = result.and_then(|()| executor.run(step, progress));
+        let result = result.and_then(|()| executor.run(step, &mut watch));
         if let Err(failure) = result {
             return Err(match index {
                 0 => failure,
@@ -60,7 +60,7 @@ struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    fn run(&self, step: &Step, progress: &mut dyn FnMut(usize)) -> Result<(), Failure> {
+    fn run(&self, step: &Step, watch: &mut RestoreWatch<'_>) -> Result<(), Failure> {
         let sandbox = self.sandbox;
         match step {
             Step::Unplug(unplug) => self.unplug(&unplug.card),
@@ -74,7 +74,7 @@ impl Executor<'_> {
                 exchange_neighbors(agent, &exchange)
             }),
             Step::Routes(step) => self.change(|agent| agent.replace_routes(&step.list)),
-            Step::Ipvs(step) => self.restore(step, progress),
+            Step::Ipvs(step) => self.restore(step, watch.take()),
             Step::Sysctls(changes) => self.change(|agent| set_sysctls(agent, changes)),
         }
     }
@@ -97,12 +97,12 @@ impl Executor<'_> {
         ops::apply(self.sandbox, &key, self.limits.wait).map(drop)
     }
 
-    fn restore(&self, step: &IpvsStep, progress: &mut dyn FnMut(usize)) -> Result<(), Failure> {
+    fn restore(&self, step: &IpvsStep, watch: RestoreWatch<'_>) -> Result<(), Failure> {
         let mode = match step.strangers {
             Strangers::Remove => RestoreMode::Replace,
             Strangers::Keep => RestoreMode::Merge,
         };
-        self.change(|agent| self.send_rules(agent, &step.lines, mode, progress))
+        self.change(|agent| self.send_rules(agent, &step.lines, mode, watch))
     }
 
     fn send_rules(
@@ -110,7 +110,7 @@ impl Executor<'_> {
         agent: &Agent,
         lines: &[RuleLine],
         mode: RestoreMode,
-        progress: &mut dyn FnMut(usize),
+        watch: RestoreWatch<'_>,
     ) -> Result<(), Failure> {
         let clear = [RuleLine {
             number: 1,
@@ -123,9 +123,7 @@ impl Executor<'_> {
         };
         let known = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let max_rules = self.limits.max_rules.max(known);
-        agent
-            .ipvs_restore(lines, mode, max_rules, progress)
-            .map(drop)
+        agent.ipvs_restore(lines, mode, max_rules, watch).map(drop)
     }
 
     /// Undoes steps in reverse order, then restores routes and neighbors, which need the cards and their
@@ -151,7 +149,7 @@ impl Executor<'_> {
             Step::Update(update) => ops::update(self.sandbox, &update.undo),
             Step::Ipvs(step) => {
                 let mode = RestoreMode::Replace;
-                self.change(|agent| self.send_rules(agent, &step.before, mode, &mut |_| {}))
+                self.change(|agent| self.send_rules(agent, &step.before, mode, None))
             }
             Step::Sysctls(changes) => self.change(|agent| reset_sysctls(agent, changes)),
             Step::Configure(_) | Step::Neighbors(_) | Step::Routes(_) => Ok(()),
