@@ -55,7 +55,7 @@ pub(crate) struct RouteText {
     #[arg(long = "src", value_name = "ADDRESS", value_parser = flags::address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
-    /// global, site, link, host, or a number [default: global with a gateway, else link]
+    /// Number of the scope: 0 global, 200 site, 253 link, 254 host; a flag takes the name too [default: global with a gateway, else link]
     #[arg(long, value_name = "SCOPE", value_parser = flags::scope)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<u32>,
@@ -71,7 +71,7 @@ pub(crate) struct RouteText {
     #[arg(long, value_name = "BYTES", value_parser = flags::number::<RouteMtu>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mtu: Option<u32>,
-    /// Program that made the route: kernel, boot, static, ra, dhcp, or a number [default: boot]
+    /// Number of the program that made the route, as in rtnetlink(7); a flag takes the name too [default: 3, boot]
     #[arg(long, value_name = "PROTOCOL", value_parser = flags::protocol)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<u32>,
