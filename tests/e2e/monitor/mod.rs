@@ -3,6 +3,8 @@
 mod faults;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
@@ -103,6 +105,32 @@ fn refuse_at(step: &'static str, sentence: &str, done_before: &[&str]) {
     assert_eq!(machine.change_names(), [done_before, &UNDO].concat());
     assert_eq!(machine.netns.links(), Vec::<String>::new());
     assert_eq!(machine.journal(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn gc_card_that_cannot_be_removed_is_an_error() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&refuses);
+    let machine = FakeMachine::new(move |request| {
+        let is_refused = request["execute"] == "netdev_del" && switch.load(Ordering::Relaxed);
+        is_refused.then(|| Some(qmp_error("GenericError")))
+    });
+    let plugged = machine.command("add-iface");
+    plugged.assert_null_error(Kind::Kernel, "cleanup is incomplete");
+    assert_eq!(machine.journal().len(), 1);
+    let path = |name: &str| machine.dir.path().join(name);
+    let agent = format!("unix://{}", path("agent.sock").display());
+    let file = json!({"qmp": path("qmp.sock"), "agent": agent, "netns": machine.netns.name()});
+    std::fs::create_dir(path("x")).unwrap();
+    std::fs::write(path("x/sandbox.json"), file.to_string()).unwrap();
+    let gc = || run(&mut patchbay(machine.dir.path(), &["gc"]), "");
+    let done = gc();
+    assert_eq!(done.status, i32::from(Kind::NotYet.exit_code()), "{done}");
+    let message = "could not clean up after sandbox x: the card eth-test is not removed yet";
+    assert!(done.err.contains(message), "{done}");
+    refuses.store(false, Ordering::Relaxed);
+    gc().ok();
+    assert!(machine.journal().is_empty());
 }
 
 #[test]

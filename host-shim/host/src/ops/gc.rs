@@ -1,12 +1,12 @@
 //! Removal of the leftovers of ended machines and killed commands.
 
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
 
 use super::attachments::recorded;
 use crate::hotplug::{LockedSandbox, collect};
 use crate::mirror;
 use crate::netns::Netns;
-use crate::sandbox::{self, CardRecord, Lookup, Sandbox};
+use crate::sandbox::{self, CardRecord, Lookup, Phase, Sandbox};
 
 /// Removes the state of machines that have ended, the cards that killed commands have left, and
 /// redirections to cards that are gone. Goes on after a failure, and returns the first one.
@@ -26,10 +26,22 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 
 /// Finishes what killed commands have begun. The monitor of other machines is not needed.
 fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
-    if recorded(sandbox)?.iter().any(CardRecord::is_left) {
-        LockedSandbox::begin(sandbox)?;
+    let mut left = recorded(sandbox)?;
+    left.retain(CardRecord::is_left);
+    if left.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    // It only warns of a card that can't be removed.
+    LockedSandbox::begin(sandbox)?;
+    let was_left = |record: &CardRecord| left.iter().any(|left| left.name == record.name);
+    let mut records = recorded(sandbox)?.into_iter();
+    match records.find(|record| record.phase != Phase::Plugged && was_left(record)) {
+        Some(CardRecord { name, .. }) => {
+            let message = format!("the card {name} is not removed yet: repeat the command");
+            Err(Failure::new(Kind::NotYet, message))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Removes redirections to cards that are gone, which swallow the frames of their links.
