@@ -1,7 +1,7 @@
 //! `make bench`: speed and size of patchbay compared with its peers and with the floor, the least that
 //! kernel and transport need. docs/performance.md describes each row.
 //!
-//! Arguments choose parts: `rules large tables cards documents kubernetes wire agents sizes`; all by default.
+//! Arguments choose parts: `rules large tables updates cards documents kubernetes wire agents sizes`; all by default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,6 +44,9 @@ fn main() {
     }
     if wants("tables") {
         all.extend(rows::tables::measure(plan, files.path()));
+    }
+    if wants("updates") {
+        all.extend(rows::updates::measure(plan, files.path()));
     }
     if wants("cards") {
         all.extend(rows::cards::measure(plan, files.path()));

@@ -7,4 +7,5 @@ pub(crate) mod kubernetes;
 pub(crate) mod large;
 pub(crate) mod rules;
 pub(crate) mod tables;
+pub(crate) mod updates;
 pub(crate) mod wire;
