@@ -19,18 +19,7 @@ fn table(number: u64) -> RouteTable {
 
 /// Returns the request with every field of a listed route, as `route list` prints it.
 fn as_request(route: &Route) -> RouteSpec {
-    let request = RouteRequest {
-        gateway: route.gateway,
-        source: route.source,
-        scope: Some(route.scope),
-        metric: Some(route.metric),
-        onlink: route.onlink,
-        mtu: route.mtu,
-        protocol: route.protocol,
-        table: route.table,
-        ..RouteRequest::open(route.dest, route.device.clone())
-    };
-    RouteSpec::new(request).unwrap()
+    RouteSpec::new(route.as_request()).unwrap()
 }
 
 /// Runs `ip` with arguments, and output, that need not be UTF-8.

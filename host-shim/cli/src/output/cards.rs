@@ -4,6 +4,7 @@ use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_host::ops::Card;
 use patchbay_types::{
     InterfaceAddress, LinkChange, LinkSpec, ListedAddress, Mtu, PciPath, PrefixRoute, QueuePairs,
+    SocketPath,
 };
 use serde_json::{Value, json};
 
@@ -44,11 +45,7 @@ pub(crate) const UPDATED: &[Column] = &[
 /// Formats the card that `add-iface` or `nic add` plugged.
 pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
     let link = request.link.parts();
-    let (socket, mode) = match &request.backend {
-        Backend::Tap | Backend::Link(_) => (None, None),
-        Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
-        Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
-    };
+    let (socket, mode) = vhost_user(&request.backend);
     without_nulls(json!({
         "device": request.device.to_string(),
         "name": link.name.as_str(),
@@ -62,6 +59,15 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
         "link": mirrored_link(&request.backend),
         "neighbors": neighbors_of(&request.link),
     }))
+}
+
+/// Returns `vhostUserSocket` and `vhostUserMode` of a card.
+pub(super) fn vhost_user(backend: &Backend) -> (Option<&SocketPath>, Option<&'static str>) {
+    match backend {
+        Backend::Tap | Backend::Link(_) => (None, None),
+        Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
+        Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
+    }
 }
 
 /// Formats a card of `list-ifaces`. The last two keys are in the output only if the card has another

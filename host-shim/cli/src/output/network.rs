@@ -1,7 +1,7 @@
 //! Networks as documents, and the changes between two.
 
 use patchbay_grammar::ipvsadm::{SaveFormat, numeric, server_line, service_line};
-use patchbay_host::card::{Backend, CardRequest, Listener, PlugRequest};
+use patchbay_host::card::{CardRequest, PlugRequest};
 use patchbay_host::document::{
     Configure, Plan, Section, Step, SysctlChange, Unplug, Update, Wanted,
 };
@@ -103,11 +103,7 @@ fn interface(request: &PlugRequest) -> Value {
 
 fn card(request: &CardRequest) -> Value {
     let link = request.link.parts();
-    let (socket, mode) = match &request.backend {
-        Backend::Tap | Backend::Link(_) => (None, None),
-        Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
-        Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
-    };
+    let (socket, mode) = cards::vhost_user(&request.backend);
     without_nulls(json!({
         "device": request.device.to_string(),
         "name": link.name.as_str(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Change, RestoreMode, RuleLine};
-use patchbay_types::{Destination, Neighbor, NeighborPattern, Route, RoutePattern, RouteTable};
+use patchbay_types::{Neighbor, NeighborPattern, Route, RouteTable};
 
 use super::guest_steps::exchange;
 use super::{Configure, Exchange, IpvsStep, Plan, Step, Strangers, SysctlChange};
@@ -188,27 +188,11 @@ fn restore_routes(agent: &Agent, plan: &Plan, added: &HashSet<&Route>) -> Result
         !is_covered && added.contains(route)
     };
     let now = agent.routes()?;
-    let left: Vec<_> = now.iter().filter(is_left).map(pattern).collect();
+    let left: Vec<_> = now.iter().filter(is_left).map(Route::as_pattern).collect();
     if !left.is_empty() {
         agent.delete_routes(&left)?;
     }
     agent.replace_routes(before)
-}
-
-/// Returns the pattern that only this route matches.
-fn pattern(route: &Route) -> RoutePattern {
-    RoutePattern {
-        dest: Destination::Net(route.dest),
-        gateway: route.gateway,
-        source: route.source,
-        device: Some(route.device.clone()),
-        scope: Some(route.scope),
-        metric: Some(route.metric),
-        onlink: route.onlink,
-        mtu: route.mtu,
-        protocol: route.protocol,
-        table: route.table,
-    }
 }
 
 fn restore_neighbors(

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
-use patchbay_types::{LinkName, Route, RouteRequest, RouteSpec, RouteTable};
+use patchbay_types::{LinkName, Route, RouteSpec, RouteTable};
 
 use super::{Exchange, RoutesStep, Strangers};
 
@@ -23,19 +23,7 @@ fn is_on_loopback(route: &Route) -> bool {
 
 /// Returns the request for a route with all of its fields; `None` for one that can't be requested.
 pub(super) fn request(route: &Route) -> Option<RouteSpec> {
-    let request = RouteRequest {
-        dest: route.dest,
-        gateway: route.gateway,
-        source: route.source,
-        device: route.device.clone(),
-        scope: Some(route.scope),
-        metric: Some(route.metric),
-        onlink: route.onlink,
-        mtu: route.mtu,
-        protocol: route.protocol,
-        table: route.table,
-    };
-    RouteSpec::new(request).ok()
+    RouteSpec::new(route.as_request()).ok()
 }
 
 /// Returns the step from the present routes to the wanted ones; its difference can be empty. Routes

@@ -278,6 +278,30 @@ impl Route {
         (self.table, self.dest, self.metric)
     }
 
+    /// Returns the request for this route, with every field given.
+    #[must_use]
+    pub fn as_request(&self) -> RouteRequest {
+        RouteFields {
+            dest: self.dest,
+            gateway: self.gateway,
+            source: self.source,
+            device: self.device.clone(),
+            scope: Some(self.scope),
+            metric: Some(self.metric),
+            onlink: self.onlink,
+            mtu: self.mtu,
+            protocol: self.protocol,
+            table: self.table,
+        }
+    }
+
+    /// Returns the pattern with every field of this route.
+    #[must_use]
+    pub fn as_pattern(&self) -> RoutePattern {
+        let (dest, device) = (Destination::Net(self.dest), Some(self.device.clone()));
+        self.as_request().with_dest_and_device(dest, device)
+    }
+
     /// Returns whether the kernel made the route from an address of the interface.
     #[must_use]
     pub fn is_connected(&self) -> bool {
