@@ -18,7 +18,7 @@ export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
-.PHONY: help demo test bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
+.PHONY: help demo test test-full bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
   audit setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
@@ -27,8 +27,11 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 image-debian cni-driver ## Everything: lint, unit, network namespaces, QEMU guests
+test: setup-test lint image-6.12 image-debian cni-driver ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
 	cargo nextest run --workspace --locked
+
+test-full: export PATCHBAY_FULL := 1
+test-full: test ## The same with whole sweeps and long random runs, before a release
 
 cni-driver: target/cni-driver ## The program that runs CNI plugins through libcni, for the tests
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::balance::{Balancer, VIP};
-use patchbay_tests::{AGENT_PID, Card, Done, Guest, Machine, patchbay, run};
+use patchbay_tests::{AGENT_PID, Card, Cases, Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
 fn card() -> Card {
@@ -21,8 +21,11 @@ fn card() -> Card {
         .queues(2)
 }
 
-/// Number of steps of a command at which the agent is killed.
-const KILLS: usize = 7;
+/// Number of steps of a command at which the agent is killed, in a sample and in a full run.
+const KILLS: Cases = Cases {
+    sample: 3,
+    full: 12,
+};
 
 /// System calls of the agent with an effect: requests to the kernel, replies to the host, the undo log.
 const CALLS: &str = "sendto,sendmsg,write,ioctl,fsync,rename,unlink";
@@ -94,8 +97,14 @@ fn steps(guest: &Guest, command: impl FnOnce() -> Done) -> Vec<Step> {
         }
     }
     eprintln!("{} steps: {counts:?}", steps.len());
-    let between = steps.len().div_ceil(KILLS).max(1);
-    steps.into_iter().step_by(between).collect()
+    let kills = KILLS.count();
+    let between = steps.len().div_ceil(kills).max(1);
+    // The first steps of a command have no effect yet.
+    steps
+        .into_iter()
+        .skip(between / 2)
+        .step_by(between)
+        .collect()
 }
 
 fn kill(guest: &Guest) {

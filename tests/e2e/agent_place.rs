@@ -3,10 +3,13 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use patchbay_tests::{AGENT_PID, Guest, Machine, bin};
+use patchbay_tests::{AGENT_PID, Cases, Guest, Machine, bin};
 
 /// Kills of the agent while a process tries to bind its ports.
-const KILLS: usize = 50;
+const KILLS: Cases = Cases {
+    sample: 10,
+    full: 50,
+};
 /// Processes that the OOM killer takes after all others.
 const BYSTANDERS: u32 = 20;
 /// User without a capability.
@@ -42,7 +45,7 @@ fn ports_agent_killed_often_are_never_free() {
         .spawn()
         .unwrap();
     let first = agent_pid(&guest);
-    for _ in 0..KILLS {
+    for _ in 0..KILLS.count() {
         guest.shell(KILL_AND_WAIT).ok();
     }
     assert_ne!(agent_pid(&guest), first);

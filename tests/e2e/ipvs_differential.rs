@@ -2,10 +2,10 @@
 //! success and lists are the same.
 
 use fastrand::Rng;
-use patchbay_tests::{Guest, Machine, REFERENCE_NETNS, seeded_rng, seeds};
+use patchbay_tests::{Cases, Guest, Machine, REFERENCE_NETNS, seeded_rng, seeds};
 
-/// Seeds of one run and steps of each, 520 in total.
-const SEEDS: usize = 4;
+/// Seeds of a sample and of a full run, and steps of each.
+const SEEDS: Cases = Cases { sample: 1, full: 8 };
 const STEPS: usize = 130;
 /// Interval, in steps, at which every format is compared; else the rules and one more format are.
 const ALL_FORMATS: usize = 26;
@@ -332,16 +332,20 @@ fn walk(guest: &Guest, seed: u64) -> usize {
 /// Restores random files on an occupied table, by patchbay and by ipvsadm, until enough were tried and
 /// enough accepted. What patchbay refuses leaves the table as it was.
 fn restore_files(guest: &Guest, seed: u64) {
-    const FILES: usize = 60;
+    const FILES: Cases = Cases {
+        sample: 25,
+        full: 120,
+    };
     const ACCEPTED: usize = 6;
     let state = "-S -n; ipvsadm -L --timeout; ipvsadm -L --daemon";
     let here = |command: &str| guest.shell(command).ok();
     let reference = format!("ip netns exec {REFERENCE_NETNS} sh");
     let mut steps = Steps(seeded_rng(seed));
+    let wanted = FILES.count();
     let (mut files, mut accepted) = (0, 0);
-    while files < FILES || accepted < ACCEPTED {
+    while files < wanted || accepted < ACCEPTED {
         files += 1;
-        assert!(files <= 10 * FILES, "{accepted} accepted");
+        assert!(files <= 20 * wanted, "{accepted} accepted");
         let mut file = String::from("-C\n");
         for _ in 0..steps.0.usize(1..7) {
             file += &steps.command();
@@ -376,7 +380,7 @@ fn random_files_match_ipvsadm() {
 fn random_commands_match_ipvsadm() {
     let guest = Guest::start(Machine::Q35);
     guest.create_reference_netns();
-    for seed in seeds(SEEDS) {
+    for seed in seeds(SEEDS.count()) {
         let accepted = walk(&guest, seed);
         println!("{accepted} of {STEPS} accepted by both");
         assert!(accepted > STEPS / 10, "{accepted}");

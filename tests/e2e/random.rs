@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use patchbay_tests::{Done, Guest, Machine, rng};
+use patchbay_tests::{Cases, Done, Guest, Machine, rng};
 use serde_json::{Value, json};
 
-const STEPS: usize = 300;
+const STEPS: Cases = Cases {
+    sample: 150,
+    full: 1000,
+};
 const CARDS: [&str; 3] = ["c1", "c2", "c3"];
 
 /// Expected state of the guest.
@@ -233,7 +236,7 @@ fn random_changes_match_model() {
     let guest = Guest::start(Machine::Q35);
     let mut model = Model::default();
     let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    for number in 0..STEPS {
+    for number in 0..STEPS.count() {
         let (command, done, legal) = step(&mut rng, &guest, &mut model);
         assert_eq!(
             done.status == 0,

@@ -4,12 +4,15 @@ use std::cell::Cell;
 
 use nix::sys::signal::Signal;
 use patchbay_tests::tracer::{HANDSHAKE, Outcome, Point, Stop, kill_at, signal_at, steps};
-use patchbay_tests::{Guest, Machine, rng};
+use patchbay_tests::{Cases, Guest, Machine, rng};
 
 use super::{WHOLE, apply, apply_command, diff, state};
 
-/// Number of random points.
-const POINTS: usize = 10;
+/// Number of random points in a sample and in a full run.
+const POINTS: Cases = Cases {
+    sample: 5,
+    full: 20,
+};
 
 /// Document with other cards, routes and rules.
 const OTHER: &str = r#"
@@ -31,7 +34,7 @@ fn random_points(guest: &Guest) -> Vec<Point> {
     let is_change =
         |step: &usize| !labels[*step].starts_with("qmp q") && labels[*step] != HANDSHAKE;
     let points = (0..labels.len()).filter(is_change);
-    let mut chosen = rng.choose_multiple(points, POINTS);
+    let mut chosen = rng.choose_multiple(points, POINTS.count());
     chosen.sort_unstable();
     let stop = |step| Point {
         step,
@@ -63,7 +66,7 @@ fn apply_killed_between_steps_converges() {
         assert_eq!(state(&guest), wanted);
         assert_eq!(diff(&guest, OTHER).out, "");
     }
-    assert!(killed.get() > POINTS / 2, "{}", killed.get());
+    assert!(killed.get() > POINTS.count() / 2, "{}", killed.get());
 }
 
 #[test]
@@ -88,5 +91,5 @@ fn apply_interrupted_is_undone_or_complete() {
         assert_eq!(&state(&guest), expected, "{done}");
         undone += usize::from(done.status == 130);
     }
-    assert!(undone > 1, "{undone}");
+    assert!(undone > 0, "{undone}");
 }

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use patchbay_tests::tracer::{Outcome, Point, Stop, kill_at};
-use patchbay_tests::{Guest, Machine, rng};
+use patchbay_tests::{Cases, Guest, Machine, rng};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
 use super::super::random;
 use super::{apply, apply_command};
 
-/// Number of documents; `PATCHBAY_DOCUMENTS=200` takes more time.
-const DOCUMENTS: usize = 60;
+/// Number of documents in a sample and in a full run.
+const DOCUMENTS: Cases = Cases {
+    sample: 30,
+    full: 200,
+};
 /// One in this number of documents is refused, one is killed.
 const RARELY: usize = 6;
 /// More than the steps of any command.
@@ -317,7 +320,7 @@ fn spoil(document: &mut Value, rng: &mut Rng) -> (Kind, &'static str) {
 
 #[test]
 fn random_documents_match_model() {
-    let count = std::env::var("PATCHBAY_DOCUMENTS").map_or(DOCUMENTS, |text| text.parse().unwrap());
+    let count = DOCUMENTS.count();
     let mut rng = rng();
     let guest = Guest::start(Machine::Q35);
     // The settings exist once IPVS and conntrack are loaded.
@@ -330,7 +333,7 @@ fn random_documents_match_model() {
         let mut next = model.clone();
         next.take(&Model::random(&mut rng), &sections);
         let document = next.document(&sections);
-        match rng.usize(..RARELY) {
+        match number % RARELY {
             0 => {
                 let mut spoilt = document.clone();
                 let (kind, message) = spoil(&mut spoilt, &mut rng);

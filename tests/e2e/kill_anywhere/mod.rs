@@ -2,7 +2,8 @@
 //! either its old state or the new one, also if a command between the two is killed as well.
 //!
 //! The state is that of QEMU's monitor, of QEMU's `/proc`, of `ip`, `ipvsadm` and the kernel's tables.
-//! QMP queries change nothing, so a random quarter of them is taken; `PATCHBAY_FULL=1` takes all.
+//! `make test` kills at a random one of the steps of each kind, and at a quarter of the kinds of QMP
+//! queries, which change nothing; `make test-full` kills at all steps.
 
 mod cards;
 mod tables;
@@ -10,13 +11,13 @@ mod tables;
 pub(crate) use self::cards::Outside;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Instant;
 
 use fastrand::Rng;
 use patchbay_tests::tracer::{HANDSHAKE, Outcome, Point, Stop, kill_at, steps};
-use patchbay_tests::{Card, Guest, patchbay};
+use patchbay_tests::{Card, Extent, Guest, patchbay};
 
 /// Share of the points, one in this number, that are repeated with a second command that is killed
 /// while it finishes or undoes the first.
@@ -42,10 +43,20 @@ fn points(rng: &mut Rng, steps: &[String]) -> Vec<Point> {
     let mut points: Vec<Point> = (0..steps.len()).flat_map(both).collect();
     // `kill_at` doesn't kill there.
     points.retain(|point| steps[point.step] != HANDSHAKE || point.stop == Stop::Before);
-    if std::env::var_os("PATCHBAY_FULL").is_none() {
-        let queries = |point: &Point| steps[point.step].starts_with("qmp q") && point.step > 0;
-        points.retain(|point| !queries(point) || rng.u64(..4) == 0);
+    match Extent::of_run() {
+        Extent::Sample => sample(rng, steps, points),
+        Extent::Full => points,
     }
+}
+
+/// Chooses one point of each kind, and of a quarter of the kinds of queries.
+fn sample(rng: &mut Rng, steps: &[String], mut points: Vec<Point>) -> Vec<Point> {
+    rng.shuffle(&mut points);
+    let mut kinds = BTreeSet::new();
+    points.retain(|point| kinds.insert((&steps[point.step], point.stop)));
+    points.sort_by_key(|point| (point.step, point.stop));
+    let is_query = |point: &Point| steps[point.step].starts_with("qmp q") && point.step > 0;
+    points.retain(|point| !is_query(point) || rng.u64(..4) == 0);
     points
 }
 
