@@ -55,6 +55,8 @@ fn list_shows_the_state_of_each_sandbox() {
     );
     guest.resume();
 
+    assert_named_by_configuration(&guest);
+
     // A machine of another program, with the process id of this one.
     let foreign = guest.run_dir().join("foreign");
     fs::create_dir(&foreign).unwrap();
@@ -87,6 +89,30 @@ fn list_shows_the_state_of_each_sandbox() {
     assert_eq!(stopped.status, 0, "{stopped}");
     assert_eq!(stopped.err, "patchbay-sandbox: stopped sandbox foreign\n");
     assert!(!foreign.exists());
+}
+
+/// The machine has another name in the configuration of the host.
+#[track_caller]
+fn assert_named_by_configuration(guest: &Guest) {
+    let file = guest.registered();
+    let config = guest.file("config.toml");
+    let [qmp, agent, netns] = ["qmp", "agent", "netns"].map(|key| file[key].as_str().unwrap());
+    let text = format!(
+        "[defaults]\nformat = \"table\"\n[sandboxes.\"by.name\"]\nqmp = \"{qmp}\"\nagent = \"{agent}\"\nnetns = \"{netns}\"\n"
+    );
+    fs::write(&config, text).unwrap();
+    let named = |words: &[&str]| {
+        let mut command = patchbay(guest.run_dir(), words);
+        run(command.env("PATCHBAY_CONFIG", &config), "").ok()
+    };
+    let listed = named(&["list"]);
+    for (id, line) in ["6ec7a98", "by.name"].iter().zip(listed.lines().skip(1)) {
+        assert!(line.starts_with(id) && line.contains("running"), "{listed}");
+    }
+    let report = named(&["doctor", "by.name"]);
+    assert!(report.contains("cards can be plugged"), "{report}");
+    assert!(report.contains(&format!("netns      {netns}")), "{report}");
+    assert_eq!(named(&["kata-network", "list-ifaces", "by.name"]), "null\n");
 }
 
 fn ended_pid() -> u32 {

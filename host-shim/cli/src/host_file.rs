@@ -1,6 +1,7 @@
 //! Settings of the host for the programs that Kubernetes starts, which take no options: the CNI plugin
 //! and the wrapper of QEMU.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use patchbay_host::interrupt::Interrupt;
@@ -49,6 +50,7 @@ impl HostFile {
             run_dir: self.run_dir(),
             kata_roots: roots.unwrap_or_else(|| self.kata_roots.clone()),
             machine: None,
+            named: BTreeMap::new(),
             interrupt,
         }
     }

@@ -1,14 +1,17 @@
 //! The `patchbay` command: arguments, JSON documents, commands and output on top of
-//! `patchbay-host`. Under other names the same program is a CNI plugin and a wrapper of QEMU.
+//! `patchbay-host`. Under other names the same program is a CNI plugin, a wrapper of QEMU and a front of
+//! `kata-runtime`.
 
 mod args;
 mod cni;
 mod commands;
+mod config;
 mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod host_file;
 mod input;
+mod kata_link;
 mod kata_messages;
 mod name_service;
 mod output;
@@ -20,6 +23,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+use config::Config;
+use kata_link::Words;
+
 /// Runs the program that the file name of the command selects.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -29,13 +35,25 @@ pub fn main() -> ExitCode {
         (Some(qemu_wrapper::NAME), [_, words @ ..]) => qemu_wrapper::run(words),
         (Some(cni::NAME), _) => cni::run(),
         (_, [_, word]) if word == "cni" => cni::run(),
+        (Some(kata_link::NAME), _) => match kata_link::split(&line) {
+            Words::Own(line) => command(&line),
+            Words::Other(words) => kata_link::run(words),
+        },
         _ => command(&line),
     }
 }
 
 /// Parses the command line, runs the command and prints its outcome.
 fn command(line: &[OsString]) -> ExitCode {
-    let args = args::CommandLine::parse_with_trailing_options(line);
+    let (config, fault) = match Config::read() {
+        Ok(config) => (config, None),
+        Err(failure) => (Config::default(), Some(failure)),
+    };
+    let mut args = args::CommandLine::parse_with_trailing_options(line, &config.defaults);
+    if let Some(failure) = fault {
+        return commands::failed(&args, failure).print(None);
+    }
+    args.global.named = config.machines();
     let timings = args.timings.map(timings::Timings::start);
     events::collect(timings.clone());
     let signals = &args.global.signals;

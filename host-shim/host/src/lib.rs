@@ -4,6 +4,7 @@
 //! built on it.
 //!
 //! ```no_run
+//! use std::collections::BTreeMap;
 //! use std::time::Duration;
 //!
 //! use patchbay_host::card::{Backend, CardRequest};
@@ -17,6 +18,7 @@
 //!     run_dir: DEFAULT_RUN_DIR.into(),
 //!     kata_roots: Vec::new(),
 //!     machine: None,
+//!     named: BTreeMap::new(),
 //!     interrupt: Interrupt::default(),
 //! };
 //! let sandbox = sandbox::find(&lookup, "6ec7a98")?;

@@ -1,5 +1,6 @@
 //! Files of Kata, containerd and launchers in run directories.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use patchbay_host::interrupt::Interrupt;
@@ -58,5 +59,6 @@ fn lookup(root: &Path) -> Lookup {
         run_dir: root.join("patchbay"),
         kata_roots: vec![root.to_owned()],
         machine: None,
+        named: BTreeMap::new(),
     }
 }

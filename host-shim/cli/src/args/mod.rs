@@ -2,17 +2,19 @@
 
 mod cni;
 mod connections;
+mod defaults;
 mod native;
 mod network;
-mod trailing;
+pub(crate) mod trailing;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use patchbay_grammar::{conntrack, ipvsadm};
-use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox};
+use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox, SandboxId};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, InvalidValue};
@@ -70,6 +72,9 @@ pub(crate) struct GlobalArgs {
     pub(crate) timeout: Duration,
     #[arg(skip)]
     pub(crate) signals: Signals,
+    /// Machines that the configuration names.
+    #[arg(skip)]
+    pub(crate) named: BTreeMap<SandboxId, MachineAccess>,
 }
 
 impl GlobalArgs {
@@ -110,6 +115,7 @@ impl GlobalArgs {
                 agent,
                 netns: self.netns.clone(),
             }),
+            named: self.named.clone(),
             interrupt: self.signals.interrupt.clone(),
         }
     }

@@ -46,7 +46,7 @@ pub(crate) struct FormatArg {
 impl FormatArg {
     /// Returns the format that was asked for.
     fn requested(&self) -> Option<OutputFormat> {
-        self.format.or(self.json.then_some(OutputFormat::Json))
+        self.json.then_some(OutputFormat::Json).or(self.format)
     }
 
     /// Returns whether JSON was asked for.

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::exit;
 
-use clap::{Arg, CommandFactory, Parser};
+use clap::{Arg, CommandFactory};
 
+use crate::config::Defaults;
 use crate::output::{print_error, unprinted};
 
 use super::{CommandLine, ConntrackCommand, PatchbayCommand};
@@ -18,8 +19,8 @@ impl CommandLine {
     ///
     /// From the first word of ipvsadm or conntrack on, clap takes everything for such words, so
     /// the options of patchbay among them are moved in front of them.
-    pub(crate) fn parse_with_trailing_options(line: &[OsString]) -> Self {
-        let parsed = Self::parse_or_exit(line);
+    pub(crate) fn parse_with_trailing_options(line: &[OsString], defaults: &Defaults) -> Self {
+        let parsed = Self::parse_or_exit(line, defaults);
         let (path, words): (&[&str], _) = match &parsed.command {
             PatchbayCommand::Ipvs(args) => (&["ipvs"], &args.words),
             PatchbayCommand::Conntrack(ConntrackCommand::List(args)) => {
@@ -31,19 +32,22 @@ impl CommandLine {
             _ => return parsed,
         };
         let head = &line[..line.len().saturating_sub(words.len())];
-        let (own, words) = split(words, &own_options(path));
+        let (own, words) = split(words, &own_options(path, &THEIRS));
         if own.is_empty() || head.last().is_some_and(|word| word == "--") {
             return parsed;
         }
         let moved = own.into_iter().chain(words).map(OsString::from);
-        Self::parse_or_exit(head.iter().cloned().chain(moved))
+        Self::parse_or_exit(head.iter().cloned().chain(moved), defaults)
     }
 
     /// Parses a command line, or prints the error or the help and exits. clap ignores that it could not
     /// print a text.
-    fn parse_or_exit(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Self {
+    fn parse_or_exit(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+        defaults: &Defaults,
+    ) -> Self {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
-        let stop = match Self::try_parse_from(&line) {
+        let stop = match Self::try_parse_with(&line, defaults) {
             Ok(parsed) => return parsed,
             Err(stop) => stop,
         };
@@ -63,10 +67,11 @@ impl CommandLine {
 }
 
 /// Option without `--`, and whether the word behind it is its value.
-type OwnOption = (String, NextWord);
+pub(crate) type OwnOption = (String, NextWord);
 
+/// Meaning of the word behind an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NextWord {
+pub(crate) enum NextWord {
     IsValue,
     IsOther,
 }
@@ -81,8 +86,8 @@ impl NextWord {
     }
 }
 
-/// Returns the options of a command that the other programs don't have.
-fn own_options(path: &[&str]) -> Vec<OwnOption> {
+/// Returns the options of a command, except those of another program.
+pub(crate) fn own_options(path: &[&str], theirs: &[&str]) -> Vec<OwnOption> {
     let mut root = CommandLine::command();
     root.build();
     let command = path
@@ -90,7 +95,7 @@ fn own_options(path: &[&str]) -> Vec<OwnOption> {
         .try_fold(&root, |command, name| command.find_subcommand(name));
     let options = command.into_iter().flat_map(clap::Command::get_arguments);
     let own = options.filter_map(|option| {
-        let long = option.get_long().filter(|long| !THEIRS.contains(long))?;
+        let long = option.get_long().filter(|long| !theirs.contains(long))?;
         Some((long.to_owned(), NextWord::behind(option)))
     });
     own.collect()
@@ -133,7 +138,7 @@ mod tests {
     fn parse(line: &str) -> CommandLine {
         let words = format!("patchbay {line}");
         let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
-        CommandLine::parse_with_trailing_options(&words)
+        CommandLine::parse_with_trailing_options(&words, &Defaults::default())
     }
 
     #[test]
@@ -179,7 +184,7 @@ mod tests {
             (&["conntrack", "list"], conntrack::help()),
             (&["conntrack", "delete"], conntrack::help()),
         ] {
-            let own = own_options(path);
+            let own = own_options(path, &THEIRS);
             assert!(own.iter().any(|(long, _)| long == "run-dir"), "{own:?}");
             for (long, _) in own {
                 let same = format!("--{long}");

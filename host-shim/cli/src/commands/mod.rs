@@ -52,6 +52,14 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
     }
 }
 
+/// Returns the outcome of a command that fails before it runs.
+pub(crate) fn failed(args: &CommandLine, failure: Failure) -> Outcome {
+    match &args.command {
+        PatchbayCommand::KataNetwork(_) => Outcome::json_null_or(Err(failure)),
+        _ => Outcome::silent_or(Err(failure)),
+    }
+}
+
 fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
     global.signals.print_at_end("null\n");
     Outcome::json_null_or(match command {

@@ -103,6 +103,7 @@ fn is_qemu(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
     use std::thread;
@@ -130,6 +131,7 @@ mod tests {
                 run_dir: dir.path().join("run"),
                 kata_roots: vec![dir.path().join("none")],
                 machine: None,
+                named: BTreeMap::new(),
                 interrupt: Interrupt::default(),
             };
             Self { dir, lookup }

@@ -86,24 +86,40 @@ pub(super) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 /// # Errors
 /// As for [`SandboxFile::read`](super::SandboxFile::read).
 pub fn json_if_exists<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    let Some(bytes) = bytes_if_exists(path)? else {
+        return Ok(None);
+    };
+    let read = json::object(&bytes).map_err(|error| invalid(path, &error.to_string()));
+    read.map(Some)
+}
+
+/// Reads a file whose contents are believed; `None` if it does not exist.
+///
+/// # Errors
+/// As for [`SandboxFile::read`](super::SandboxFile::read), except for the contents.
+pub fn bytes_if_exists(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     let Some(node) = Node::find(path)? else {
         return Ok(None);
     };
-    let message = format!("could not read {}", path.display());
-    let invalid = |cause: &str| Failure::new(Kind::Invalid, &message).with_cause(cause);
     // Opening a FIFO would block until its other end is opened.
     if !node.is_file() {
-        return Err(invalid("it is not a regular file"));
+        return Err(invalid(path, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
     node.open()
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(invalid("it is larger than 4 MiB"));
+        return Err(invalid(path, "it is larger than 4 MiB"));
     }
-    let read = json::object(&bytes).map_err(|error| invalid(&error.to_string()));
-    read.map(Some)
+    Ok(Some(bytes))
+}
+
+/// Returns the failure to read a file that has another form than expected.
+#[must_use]
+pub fn invalid(path: &Path, cause: &str) -> Failure {
+    let message = format!("could not read {}", path.display());
+    Failure::new(Kind::Invalid, message).with_cause(cause)
 }
 
 /// Checks a path from a file; an empty one means none.

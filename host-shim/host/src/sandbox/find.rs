@@ -20,7 +20,7 @@ const MAX_LISTED: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
-/// starts with it. [`Lookup::machine`] takes precedence over any id.
+/// starts with it. [`Lookup::machine`] takes precedence over any id, then [`Lookup::named`].
 ///
 /// # Errors
 /// [`Kind::NotFound`] without a match, [`Kind::Invalid`] for an ambiguous prefix and for files that
@@ -29,7 +29,7 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let _phase = tracing::info_span!("find").entered();
     let wanted = id.parse::<SandboxId>();
     let wanted = wanted.map_err(|invalid| invalid.in_field("id"))?;
-    if let Some(machine) = &lookup.machine {
+    if let Some(machine) = lookup.machine.as_ref().or(lookup.named.get(&wanted)) {
         return from_flags(lookup, wanted, machine);
     }
     let found = single(&lookup.run_dir, &wanted, candidates(lookup, Some(&wanted))?)?;
@@ -53,9 +53,13 @@ pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Fa
 /// # Errors
 /// Folders that can't be read.
 pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
-    let candidates = candidates(lookup, None)?.into_iter();
-    Ok(candidates
-        .filter_map(|found| read(lookup, found).ok())
+    let named = lookup.named.iter();
+    let named = named.filter_map(|(id, machine)| from_flags(lookup, id.clone(), machine).ok());
+    let mut candidates = candidates(lookup, None)?;
+    candidates.retain(|found| !lookup.named.contains_key(&found.id));
+    let read = |found| read(lookup, found).ok();
+    Ok(named
+        .chain(candidates.into_iter().filter_map(read))
         .collect())
 }
 
@@ -185,9 +189,11 @@ fn from_flags(lookup: &Lookup, id: SandboxId, machine: &MachineAccess) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
     use super::*;
     use crate::interrupt::Interrupt;
-    use std::fs;
 
     fn run_dir(ids: &[&str]) -> (tempfile::TempDir, Lookup) {
         let dir = tempfile::tempdir().unwrap();
@@ -200,6 +206,7 @@ mod tests {
         }
         let lookup = Lookup {
             machine: None,
+            named: BTreeMap::new(),
             interrupt: Interrupt::default(),
             run_dir: dir.path().to_owned(),
             kata_roots: vec![dir.path().join("none")],
@@ -252,6 +259,26 @@ mod tests {
         assert!(failure.to_string().contains("6ec7a98 ("), "{failure}");
         let found = find(&lookup, "6ec7a98").unwrap();
         assert_eq!(found.qmp, Path::new("/q/6ec7a98"));
+    }
+
+    #[test]
+    fn find_named_machine_precedes_a_registered_one() {
+        let (dir, mut lookup) = run_dir(&["vm1", "vm2"]);
+        let qmp = dir.path().join("qmp.sock");
+        fs::write(&qmp, "").unwrap();
+        let machine = MachineAccess {
+            qmp: qmp.clone(),
+            agent: "vsock://3:961".parse().unwrap(),
+            netns: Some("blue".into()),
+        };
+        lookup.named.insert("vm1".parse().unwrap(), machine);
+        let found = find(&lookup, "vm1").unwrap();
+        assert_eq!(found.qmp, qmp);
+        assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/blue")));
+        assert_eq!(find(&lookup, "vm2").unwrap().qmp, Path::new("/q/vm2"));
+        let all = all(&lookup).unwrap();
+        let all: Vec<_> = all.iter().map(|found| found.qmp.as_path()).collect();
+        assert_eq!(all, [&qmp, Path::new("/q/vm2")]);
     }
 
     #[test]

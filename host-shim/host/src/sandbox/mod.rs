@@ -16,6 +16,7 @@ pub mod second_monitor;
 mod tap_record;
 mod trusted;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use patchbay_types::endpoint::Endpoint;
@@ -26,7 +27,7 @@ use crate::qmp::Monitor;
 pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, name_as_text};
-pub use files::{check_trusted, ids, json_if_exists};
+pub use files::{bytes_if_exists, check_trusted, ids, invalid as invalid_file, json_if_exists};
 pub use find::{all, find, find_whole};
 pub use id::SandboxId;
 pub(crate) use journal::Journal;
@@ -49,6 +50,9 @@ pub struct Lookup {
     pub kata_roots: Vec<PathBuf>,
     /// Machine that is not registered; ids are not looked up then.
     pub machine: Option<MachineAccess>,
+    /// Machines that the configuration of the host names. A name takes precedence over other ids, and
+    /// has no prefixes.
+    pub named: BTreeMap<SandboxId, MachineAccess>,
     /// Interruption of the operations on the sandbox that is found.
     pub interrupt: Interrupt,
 }

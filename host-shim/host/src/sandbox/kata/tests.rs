@@ -1,5 +1,6 @@
 //! Finding sandboxes in folder trees as Kata's runtimes and containerd create them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,7 @@ impl Host {
         let lookup = Lookup {
             interrupt: Interrupt::default(),
             machine: None,
+            named: BTreeMap::new(),
             run_dir: self.path("patchbay"),
             kata_roots: vec![self.path(""), self.path("user")],
         };

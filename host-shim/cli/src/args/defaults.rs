@@ -1,0 +1,109 @@
+//! Defaults of options from the configuration of the host.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
+
+use super::CommandLine;
+use crate::config::Defaults;
+use crate::output::OutputFormat;
+
+/// Commands whose output is the incumbent's.
+const INCUMBENT: [&str; 2] = ["kata-network", "kata-ipvs"];
+
+impl CommandLine {
+    /// Parses a command line with these defaults.
+    pub(super) fn try_parse_with(
+        line: &[OsString],
+        defaults: &Defaults,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        if let Some(seconds) = defaults.timeout {
+            command = command.mut_arg("timeout", |option| {
+                option.default_value(seconds.to_string())
+            });
+        }
+        if let Some(format) = defaults.format {
+            command = with_format(command, format);
+        }
+        let mut matches = command.clone().try_get_matches_from(line)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// Sets the default of `--format` of the native commands that have this format.
+fn with_format(command: Command, format: OutputFormat) -> Command {
+    let value = format.to_possible_value();
+    let name = value.as_ref().map_or("", |value| value.get_name());
+    let set = |option: Arg| {
+        let known = option.get_possible_values();
+        if option.get_id() == "format" && known.iter().any(|known| known.get_name() == name) {
+            option
+                .hide_default_value(true)
+                .default_value(name.to_owned())
+        } else {
+            option
+        }
+    };
+    let command = command.mut_args(set);
+    command.mut_subcommands(|command| {
+        if INCUMBENT.contains(&command.get_name()) {
+            command
+        } else {
+            with_format(command, format)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{NicCommand, PatchbayCommand};
+    use super::*;
+
+    fn parse(line: &str, defaults: &Defaults) -> CommandLine {
+        let line: Vec<_> = line.split(' ').map(OsString::from).collect();
+        CommandLine::try_parse_with(&line, defaults).unwrap()
+    }
+
+    #[test]
+    fn parse_configured_defaults_give_way_to_options() {
+        let defaults = Defaults {
+            timeout: Some(77),
+            format: Some(OutputFormat::Table),
+        };
+        for (line, timeout, format) in [
+            ("patchbay nic list a", 77, OutputFormat::Table),
+            ("patchbay nic list a --json", 77, OutputFormat::Json),
+            (
+                "patchbay --timeout 5 nic list a --format json",
+                5,
+                OutputFormat::Json,
+            ),
+        ] {
+            let parsed = parse(line, &defaults);
+            assert_eq!(
+                parsed.global.timeout,
+                Duration::from_secs(timeout),
+                "{line}"
+            );
+            let PatchbayCommand::Nic(NicCommand::List(args)) = parsed.command else {
+                panic!("{line}");
+            };
+            assert_eq!(args.format.format(), format, "{line}");
+        }
+        let json = Defaults {
+            timeout: None,
+            format: Some(OutputFormat::Json),
+        };
+        let line = "patchbay kata-ipvs ipvsadm --parameters -L a";
+        let PatchbayCommand::KataIpvs(command) = parse(line, &json).command else {
+            panic!();
+        };
+        let super::super::KataIpvsCommand::Ipvsadm(args) = command else {
+            panic!();
+        };
+        assert!(!args.options.format.wants_json());
+    }
+}
