@@ -18,7 +18,7 @@ export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
-.PHONY: help demo test test-full bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
+.PHONY: man install help demo test test-full bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
   audit setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
@@ -83,6 +83,30 @@ image-6.12: image ## A second image with Linux 6.12
 image-debian: setup-debian image ## A third image with Debian, systemd and network managers
 	tests/debian/build.sh $(IMAGE) $(IMAGE_DEBIAN)
 	@cp $(STAMP) $(IMAGE_DEBIAN)
+
+man: ## Write the manual pages of the commands to docs/man
+	cargo run --quiet --locked -p patchbay -- man docs/man
+
+PREFIX ?= /usr/local
+SHARE := $(DESTDIR)$(PREFIX)/share
+
+install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/patchbay $(BIN)/patchbay-sandbox $(BIN)/patchbay-agent
+	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-cni
+	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-qemu
+	install -D -m 644 -t $(SHARE)/man/man1 docs/man/*.1
+	install -D -m 644 -t $(SHARE)/man/man8 docs/man/*.8
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	set -e; for program in patchbay patchbay-sandbox; do \
+	  $(BIN)/$$program completions bash >$(SHARE)/bash-completion/completions/$$program; \
+	  $(BIN)/$$program completions zsh >$(SHARE)/zsh/site-functions/_$$program; \
+	  $(BIN)/$$program completions fish >$(SHARE)/fish/vendor_completions.d/$$program.fish; \
+	done
+	install -D -m 644 deploy/config.toml $(SHARE)/doc/patchbay/config.toml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system \
+	  guest-image/overlay/patchbay-agent.service guest-image/overlay/patchbay-agent.socket
+	sed -i 's,/usr/bin/patchbay-agent,$(PREFIX)/bin/patchbay-agent,' \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-agent.service
 
 setup-run:
 	@scripts/setup.sh run

@@ -15,6 +15,7 @@ mod cni_image;
 mod cni_links;
 mod cni_pods;
 mod cni_protocol;
+mod completion;
 mod concurrent;
 mod conntrack_differential;
 mod conntrack_list;

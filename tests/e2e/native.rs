@@ -1,6 +1,6 @@
 //! The native commands on a live guest: flags in, tables or JSON out.
 
-use patchbay_tests::{Done, Guest, Machine, patchbay, run, temp_dir};
+use patchbay_tests::{Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
 /// Runs `patchbay`; `ID` is replaced by the sandbox ID.
@@ -27,6 +27,7 @@ fn on_a_terminal(guest: &Guest, words: &str) -> String {
 fn native_commands_work_on_live_guest() {
     let guest = Guest::start(Machine::Q35);
     nic_add_and_list(&guest);
+    crate::completion::assert_words_of_host(&guest);
     route_add_and_list(&guest);
     nic_set_and_deletions(&guest);
     ipvs_list_is_table_on_terminal_only(&guest);
@@ -233,31 +234,4 @@ fn failure_prints_one_line(guest: &Guest) {
         let done = native(guest, words);
         assert_eq!((done.status, done.out.as_str()), (2, ""), "{words}: {done}");
     }
-}
-
-#[test]
-fn completions_and_man_pages_are_complete() {
-    let dir = temp_dir();
-    for (shell, part) in [
-        ("bash", "complete -F _patchbay"),
-        ("zsh", "#compdef patchbay"),
-        ("fish", "complete -c patchbay"),
-    ] {
-        let text = run(&mut patchbay(dir.path(), &["completions", shell]), "").ok();
-        assert!(
-            text.contains(part) && text.contains("update-routes"),
-            "{shell}"
-        );
-    }
-    let pages = dir.path().join("man");
-    run(
-        &mut patchbay(dir.path(), &["man", pages.to_str().unwrap()]),
-        "",
-    )
-    .ok();
-    let page = std::fs::read_to_string(pages.join("patchbay-nic-add.1")).unwrap();
-    assert!(
-        page.contains(".SH OPTIONS") && page.contains("queues"),
-        "{page}"
-    );
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use patchbay_host::sandbox::DEFAULT_RUN_DIR;
 
 use crate::error::Error;
@@ -13,7 +13,7 @@ use crate::image::{self, BuildOptions, overlay};
 use crate::launch::options::StartOptions;
 use crate::launch::registry::RunDir;
 use crate::paths::absolute_path;
-use crate::{console, launch, list};
+use crate::{completion, console, launch, list};
 
 /// Build, start, stop and list sandboxes for development and tests of patchbay.
 #[derive(Parser)]
@@ -62,11 +62,18 @@ enum LauncherCommand {
         #[arg(required = true, last = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Print a shell completion script
+    Completions {
+        /// Shell to complete for
+        #[arg(value_parser = completion::shells())]
+        shell: String,
+    },
 }
 
 /// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> i32 {
+    completion::complete(LauncherArgs::command);
     run(LauncherArgs::parse()).unwrap_or_else(|error| {
         error.lines().iter().for_each(|line| print_note(line));
         error.kind().exit_code().into()
@@ -101,6 +108,9 @@ fn run(LauncherArgs { run_dir, command }: LauncherArgs) -> Result<i32, Error> {
         }
         LauncherCommand::Console { id, follow: false } => {
             console::show(&run_dir.find(&id)?, &mut out).map_err(Error::Output)?;
+        }
+        LauncherCommand::Completions { shell } => {
+            completion::print_script(&shell, &mut out).map_err(Error::Output)?;
         }
         LauncherCommand::Exec { id, command } => return exec(&run_dir.find(&id)?, command),
     }

@@ -3,6 +3,7 @@
 
 mod bzimage;
 mod cli;
+mod completion;
 mod console;
 mod error;
 mod exec;

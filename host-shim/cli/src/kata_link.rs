@@ -21,7 +21,7 @@ use crate::output::print_error;
 pub(crate) const NAME: &str = "kata-runtime";
 
 /// Commands of patchbay.
-const OWN: [&str; 2] = ["kata-network", "kata-ipvs"];
+pub(crate) const OWN: [&str; 2] = ["kata-network", "kata-ipvs"];
 
 /// Options of Kata's and openEuler's program that have a value. They can precede patchbay's commands, for
 /// which they mean nothing.

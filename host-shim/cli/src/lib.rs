@@ -5,6 +5,7 @@
 mod args;
 mod cni;
 mod commands;
+mod completion;
 mod config;
 mod events;
 #[cfg(feature = "fuzzing")]
@@ -31,6 +32,7 @@ use kata_link::Words;
 pub fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     let name = line.first().and_then(|path| Path::new(path).file_name());
+    completion::complete(name.and_then(OsStr::to_str));
     match (name.and_then(OsStr::to_str), &line[..]) {
         (Some(qemu_wrapper::NAME), [_, words @ ..]) => qemu_wrapper::run(words),
         (Some(cni::NAME), _) => cni::run(),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
+use clap::{Arg, Command, FromArgMatches, ValueEnum};
 
 use super::CommandLine;
 use crate::config::Defaults;
@@ -17,7 +17,7 @@ impl CommandLine {
         line: &[OsString],
         defaults: &Defaults,
     ) -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let mut command = Self::command_with_examples();
         if let Some(seconds) = defaults.timeout {
             command = command.mut_arg("timeout", |option| {
                 option.default_value(seconds.to_string())

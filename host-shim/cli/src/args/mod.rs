@@ -1,8 +1,10 @@
 //! Command-line arguments.
 
 mod cni;
+mod completions;
 mod connections;
 mod defaults;
+pub(crate) mod examples;
 mod native;
 mod network;
 pub(crate) mod trailing;
@@ -12,7 +14,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 use patchbay_grammar::{conntrack, ipvsadm};
 use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox, SandboxId};
 use patchbay_types::endpoint::Endpoint;
@@ -22,12 +23,16 @@ use patchbay_types::{GuestNetns, InvalidValue};
 use crate::signals::Signals;
 use crate::timings::TimingsFormat;
 pub(crate) use cni::{CniCommand, InstallArgs};
+pub(crate) use completions::CompletionsArgs;
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use native::{
     DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
     SysctlCommand, SysctlSetArgs,
 };
 pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
+
+/// Heading of the options that every command has.
+pub(crate) const GLOBAL_HEADING: &str = "Global options";
 
 /// Plugs network cards into running QEMU sandboxes and configures them inside.
 #[derive(Debug, Parser)]
@@ -37,7 +42,7 @@ pub(crate) struct CommandLine {
     pub(crate) global: GlobalArgs,
     /// Print the duration of each phase on standard error, as text or, with --timings=json, as JSON
     #[arg(long, global = true, value_name = "FORMAT", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "text")]
+    #[arg(default_missing_value = "text", help_heading = GLOBAL_HEADING)]
     pub(crate) timings: Option<TimingsFormat>,
     #[command(subcommand)]
     pub(crate) command: PatchbayCommand,
@@ -45,6 +50,7 @@ pub(crate) struct CommandLine {
 
 /// Options that locate sandboxes and their guests.
 #[derive(Debug, Args)]
+#[command(next_help_heading = GLOBAL_HEADING)]
 pub(crate) struct GlobalArgs {
     /// QMP socket of a machine that is not in any run directory
     #[arg(long, global = true, value_name = "PATH", requires = "agent")]
@@ -186,10 +192,7 @@ pub(crate) enum PatchbayCommand {
     #[command(subcommand)]
     Cni(CniCommand),
     /// Print a shell completion script
-    Completions {
-        /// Shell to complete for
-        shell: Shell,
-    },
+    Completions(CompletionsArgs),
     /// Write the manual pages
     Man {
         /// Directory to write to, one page for each command

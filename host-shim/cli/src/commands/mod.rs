@@ -18,6 +18,7 @@ use crate::args::{
     CommandLine, GlobalArgs, KataIpvsCommand, KataNetworkCommand, ListArgs, PatchbayCommand,
     SandboxArg,
 };
+use crate::completion;
 use crate::output::{Outcome, sandboxes};
 use patchbay_host::agent::Agent;
 use patchbay_host::ops;
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
         PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),
-        PatchbayCommand::Completions { shell } => Outcome::succeeded(manual::completions(*shell)),
+        PatchbayCommand::Completions(args) => silent_or(completion::script(args)),
         PatchbayCommand::Man { dir } => silent_or(manual::write_pages(dir)),
     }
 }

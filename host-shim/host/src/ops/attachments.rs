@@ -165,6 +165,15 @@ fn attachment(card: &CardRecord) -> Option<&Attachment> {
     card.mirror.as_ref()?.attachment.as_ref()
 }
 
+/// Lists the names of the cards in the journal of a sandbox, without QEMU and the agent.
+///
+/// # Errors
+/// A journal that can't be read.
+pub fn card_names(sandbox: &Sandbox) -> Result<Vec<String>, Failure> {
+    let cards = recorded(sandbox)?.into_iter();
+    Ok(cards.map(|card| card.name.to_string()).collect())
+}
+
 /// Reads the journal; one without a machine has no cards.
 pub(super) fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
     match sandbox.state() {

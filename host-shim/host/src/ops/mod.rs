@@ -37,7 +37,7 @@ pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
 pub use crate::reach::{check_port, connect};
 pub use agent_status::{AgentStatus, ManagerStatus};
-pub use attachments::{Detached, attach, attachments, check_attached, detach};
+pub use attachments::{Detached, attach, attachments, card_names, check_attached, detach};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
 pub(crate) use device_names::renamed;
