@@ -17,25 +17,38 @@ use crate::sandbox::{CardRecord, Journal, Sandbox};
 /// changes; [`Kind::Invalid`] for a name that fits two; failures of QEMU, the host's kernel and the
 /// agent.
 pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
-    if let Some(mtu) = change.mtu()
-        && has_cards(sandbox)?
-    {
-        return mtu::update_with_tap(sandbox, change, mtu);
-    }
-    change_guest(sandbox, |agent| {
-        let state = match sandbox.state() {
-            Ok(state) => state,
-            // No card can be plugged there.
-            Err(absent) if absent.kind() == Kind::NotFound => {
-                return agent.update(change).map(drop);
+    let Some(mtu) = change.mtu() else {
+        return change_guest(sandbox, |agent| update_in_guest(sandbox, agent, change));
+    };
+    if !has_cards(sandbox)? {
+        let changed = change_guest(sandbox, |agent| {
+            // A card can have been plugged before the lock was taken.
+            if has_cards(sandbox)? {
+                return Ok(None);
             }
-            Err(failure) => return Err(failure),
-        };
-        let journal = Journal::at(state.path());
-        let records = journal.cards()?;
-        let interface = send(agent, &with_card(change, &records))?;
-        record(&journal, records, change, &interface)
-    })
+            update_in_guest(sandbox, agent, change).map(Some)
+        })?;
+        if changed.is_some() {
+            return Ok(());
+        }
+    }
+    mtu::update_with_tap(sandbox, change, mtu)
+}
+
+/// Changes an interface of the guest without the TAP of a card.
+fn update_in_guest(sandbox: &Sandbox, agent: &Agent, change: &LinkChange) -> Result<(), Failure> {
+    let state = match sandbox.state() {
+        Ok(state) => state,
+        // No card can be plugged there.
+        Err(absent) if absent.kind() == Kind::NotFound => {
+            return agent.update(change).map(drop);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let journal = Journal::at(state.path());
+    let records = journal.cards()?;
+    let interface = send(agent, &with_card(change, &records))?;
+    record(&journal, records, change, &interface)
 }
 
 /// Returns whether the journal has cards. Without any no monitor is needed, which another program can
