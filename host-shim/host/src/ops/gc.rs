@@ -6,7 +6,7 @@ use super::attachments::recorded;
 use crate::hotplug::{LockedSandbox, collect};
 use crate::mirror;
 use crate::netns::Netns;
-use crate::sandbox::{self, CardRecord, Lookup, Phase, Sandbox};
+use crate::sandbox::{self, CardRecord, Journal, Lookup, Phase, Sandbox};
 
 /// Removes the state of machines that have ended, the cards that killed commands have left, and
 /// redirections to cards that are gone. Goes on after a failure, and returns the first one.
@@ -28,7 +28,7 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
     let mut left = recorded(sandbox)?;
     left.retain(CardRecord::is_left);
-    if left.is_empty() {
+    if left.is_empty() && !has_unfinished(sandbox)? {
         return Ok(());
     }
     // It only warns of a card that can't be removed.
@@ -41,6 +41,15 @@ fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
             Err(Failure::new(Kind::NotYet, message))
         }
         None => Ok(()),
+    }
+}
+
+/// Returns whether a killed command has left a file that it was writing.
+fn has_unfinished(sandbox: &Sandbox) -> Result<bool, Failure> {
+    match sandbox.state() {
+        Ok(state) => Journal::at(state.path()).has_unfinished(),
+        Err(absent) if absent.kind() == Kind::NotFound => Ok(false),
+        Err(failure) => Err(failure),
     }
 }
 

@@ -111,6 +111,11 @@ impl Journal {
         unfinished.iter().try_for_each(|path| remove(path))
     }
 
+    /// Returns whether there is a file whose writing has not finished.
+    pub(crate) fn has_unfinished(&self) -> Result<bool, Failure> {
+        Ok(!self.files(UNFINISHED)?.is_empty())
+    }
+
     /// Removes the card.
     pub(crate) fn remove(&self, name: &IfName) -> Result<(), Failure> {
         remove(&self.path(name))
@@ -220,7 +225,9 @@ pub(crate) mod tests {
         journal.write(&card("eth1")).unwrap();
         fs::write(dir.path().join("cards/eth1.new"), "{\"pha").unwrap();
         assert_eq!(journal.cards().unwrap(), [card("eth1")]);
+        assert_eq!(journal.has_unfinished(), Ok(true));
         journal.remove_unfinished().unwrap();
+        assert_eq!(journal.has_unfinished(), Ok(false));
         let whole = journal.path(&card("eth1").name);
         assert_eq!(journal.files("json").unwrap(), [whole]);
         assert_eq!(journal.files(UNFINISHED).unwrap(), Vec::<PathBuf>::new());
