@@ -314,7 +314,30 @@ fn get(qmp: &mut Session, path: &str, property: &str) -> Result<Option<Value>, E
 fn absent_is_none<T>(reply: Result<T, Error>) -> Result<Option<T>, Error> {
     match reply {
         Ok(value) => Ok(Some(value)),
-        Err(Error::Refused { .. }) => Ok(None),
+        Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A card whose properties QEMU refuses must not be taken for one that is gone.
+    #[test]
+    fn refused_property_is_absent_only_if_not_found() {
+        let refused = |class: &str, text: &str| {
+            absent_is_none::<Value>(Err(Error::Refused {
+                command: "qom-get",
+                class: class.to_owned(),
+                text: text.to_owned(),
+            }))
+        };
+        let not_found = refused("GenericError", "Property 'pc.acpi-device' not found");
+        assert!(matches!(not_found, Ok(None)));
+        let gone = refused("DeviceNotFound", "Device '/machine/peripheral/x' not found");
+        assert!(matches!(gone, Ok(None)));
+        let other = refused("GenericError", "no");
+        assert!(matches!(other, Err(Error::Refused { .. })));
     }
 }

@@ -107,7 +107,7 @@ fn netdev(qmp: &mut Session, name: &IfName) -> Result<Option<String>, Error> {
     let path = path.as_str();
     match qmp.run(&QomGet { path, property }) {
         Ok(netdev) => Ok(netdev.as_str().map(str::to_owned)),
-        Err(Error::Refused { .. }) => Ok(None),
+        Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
     }
 }
