@@ -12,13 +12,15 @@ IMAGE_6_12 := target/image-6.12
 IMAGE_DEBIAN := target/image-debian
 KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
+SEED ?= 0
+STEPS ?= 1000000
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 
-.PHONY: man install help demo test test-full bench replay fuzz soak lint build image image-6.12 image-debian cni-driver clean \
+.PHONY: man install help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian cni-driver clean \
   audit setup-run setup-lint setup-test setup-debian setup-fuzz
 
 help: ## This list
@@ -42,6 +44,10 @@ target/cni-driver: tests/cni-driver/main.go | setup-test
 
 soak: image ## Thousands of rounds in one guest (SOAK_ROUNDS=2000, SOAK_RESTORES=200), to find leaks
 	cargo run --quiet --locked -p patchbay-tests --example soak
+
+simulate: ## Commands against models of QEMU and the guest, with a fault at each step (SEED=0, STEPS=1000000)
+	cargo build --quiet --locked -p patchbay-tests --example simulated-command
+	SEED=$(SEED) STEPS=$(STEPS) cargo run --quiet --locked -p patchbay-tests --example simulation
 
 replay: ## Run the fuzz corpus with the stable toolchain
 	cargo nextest run --locked -p patchbay-fuzz

@@ -11,7 +11,7 @@ use super::{HANDSHAKE, Stop};
 use crate::raw_agent::method;
 
 /// Returns the step at which this thread is stopped, if its system call is one.
-pub(super) fn step(pid: Pid) -> Option<(Stop, String)> {
+pub fn step(pid: Pid) -> Option<(Stop, String)> {
     stopped_at(pid, Call::label)
 }
 

@@ -19,7 +19,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use self::call::{call, step};
+use self::call::call;
+pub use self::call::step;
 use crate::Done;
 
 /// Label of the step that requests a connection to the guest.
