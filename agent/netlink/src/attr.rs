@@ -286,6 +286,38 @@ mod tests {
         assert!(Attrs::after(1, &[]).is_err());
     }
 
+    /// Lengths at the limits of a header, of an attribute and of a message, flags and all bits.
+    const BYTES: [u8; 8] = [0, 1, 3, 4, 5, 8, 0x80, 0xff];
+    /// Two headers.
+    const MAX_LENGTH: u32 = if cfg!(miri) { 4 } else { 7 };
+
+    #[test]
+    fn every_short_message_is_read_to_its_end_or_malformed() {
+        for length in 0..=MAX_LENGTH {
+            for number in 0..8_usize.pow(length) {
+                let digits = (0..length).map(|digit| number >> (3 * digit) & 7);
+                let bytes: Vec<u8> = digits.map(|digit| BYTES[digit]).collect();
+                assert_reads_to_the_end(&bytes);
+            }
+        }
+    }
+
+    /// The attributes and the rest, which is shorter than a header, are the message.
+    fn assert_reads_to_the_end(bytes: &[u8]) {
+        let mut read = 0;
+        for attribute in Attrs::after(0, bytes).unwrap().raw_attrs() {
+            let Ok(attribute) = attribute else {
+                return;
+            };
+            let encoded = attribute.encoded;
+            assert_eq!(encoded, &bytes[read..read + encoded.len()]);
+            assert_eq!(attribute.value, &encoded[HEADER..][..attribute.value.len()]);
+            assert!(attribute.kind <= TYPE_MASK);
+            read += encoded.len();
+        }
+        assert!(bytes.len() - read < HEADER, "{bytes:?}");
+    }
+
     proptest::proptest! {
         #[test]
         fn iterator_over_any_bytes_terminates(bytes: Vec<u8>) {

@@ -154,11 +154,30 @@ mod tests {
         }
     }
 
+    fn count(datagram: &[u8]) -> usize {
+        Replies(datagram).take(datagram.len() + 1).count()
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_byte_of_a_reply_ends() {
+        let recorded = hex::decode(EEXIST).unwrap();
+        for end in 0..recorded.len() {
+            let cut = Replies(&recorded[..end]).next();
+            assert!(!matches!(cut, Some(Ok(_))), "{end}");
+        }
+        for at in 0..recorded.len() {
+            for byte in 0..=u8::MAX {
+                let mut datagram = recorded.clone();
+                datagram[at] = byte;
+                assert!(count(&datagram) <= datagram.len() / HEADER + 1);
+            }
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn replies_of_any_datagram_terminate(datagram: Vec<u8>) {
-            let count = Replies(&datagram).take(datagram.len() + 1).count();
-            proptest::prop_assert!(count <= datagram.len() / HEADER + 1);
+            proptest::prop_assert!(count(&datagram) <= datagram.len() / HEADER + 1);
         }
     }
 }

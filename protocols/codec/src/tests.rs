@@ -97,6 +97,42 @@ fn unpack_cut_or_surplus_bytes_is_refused() {
     }
 }
 
+/// A changed byte gives an error, or a value that is packed to bytes of the same value.
+#[test]
+fn unpack_any_changed_byte_is_refused_or_consistent() {
+    for text in LINES {
+        let bytes = pack(&change(text));
+        for at in 0..bytes.len() {
+            for byte in 0..=u8::MAX {
+                let mut bytes = bytes.clone();
+                bytes[at] = byte;
+                if let Ok(read) = unpack::<Change>(&bytes) {
+                    assert_eq!(unpack::<Change>(&pack(&read)).unwrap(), read, "{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn unpack_every_short_message_ends() {
+    let length = if cfg!(miri) { 1 } else { 2 };
+    for number in 0..1_u32 << (8 * length) {
+        let bytes = &number.to_le_bytes()[..length];
+        let mut reader = Reader::new(bytes);
+        let mut read = 0;
+        while !reader.is_empty() && RuleLine::unpack(&mut reader).is_ok() {
+            read += 1;
+        }
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() && TableRow::unpack(&mut reader).is_ok() {
+            read += 1;
+        }
+        // A row has two bytes or more.
+        assert!(read <= length);
+    }
+}
+
 #[test]
 fn unpack_invalid_field_is_named() {
     // Which byte of the line is made what.
