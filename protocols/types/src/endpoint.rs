@@ -10,7 +10,8 @@ use crate::InvalidValue;
 /// `CAP_NET_BIND_SERVICE` in the guest.
 pub const DEFAULT_PORT: u32 = 961;
 
-/// Default vsock port of the agent of release 0.1.0, which every process of a guest can bind.
+/// Default vsock port of the agent of release 0.1.0, which every process of a guest can bind. In an
+/// [`Endpoint`], the default port of any release.
 pub const EARLIER_PORT: u32 = 1061;
 
 /// Ports that a guest's init holds for the agent.
@@ -49,13 +50,14 @@ impl Endpoint {
         }
     }
 
-    /// Returns the endpoints at which the agent can be, in the order of the attempts: either default
-    /// port means both, since the agent's release is unknown before its handshake.
+    /// Returns the endpoints at which the agent can be, in the order of the attempts. The port of release
+    /// 0.1.0 means both default ports, since the agent's release is unknown before its handshake; the
+    /// present one means itself, because any process of a guest can take the other.
     #[must_use]
     pub fn attempts(&self) -> Vec<Self> {
         match self {
             Endpoint::Vsock { port, .. } | Endpoint::Hybrid { port, .. }
-                if DEFAULT_PORTS.contains(port) =>
+                if *port == EARLIER_PORT =>
             {
                 let at = |port| self.clone().at_port(port);
                 DEFAULT_PORTS.map(at).into()
@@ -133,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn attempts_of_default_ports_begin_with_the_present_one() {
+    fn attempts_of_earlier_port_begin_with_the_present_one() {
         for (text, attempts) in [
-            ("vsock://3:961", &["vsock://3:961", "vsock://3:1061"][..]),
+            ("vsock://3:961", &["vsock://3:961"][..]),
             ("vsock://3:1061", &["vsock://3:961", "vsock://3:1061"]),
             ("hvsock:///v:7", &["hvsock:///v:7"]),
             ("unix:///a", &["unix:///a"]),

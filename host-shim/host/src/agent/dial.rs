@@ -12,8 +12,8 @@ use super::HANDSHAKE_TIMEOUT;
 use super::byte_budget::{ByteBudget, LimitedStream};
 use crate::vsock_stream::{self, Stream};
 
-/// Connects to the first port on which the guest listens: nothing else than a refusal shows that the
-/// agent is of an earlier release.
+/// Connects to the first port on which the guest listens, among those that the endpoint means: nothing else
+/// than a refusal shows that the agent is of an earlier release.
 ///
 /// # Errors
 /// The error of the first port.
@@ -56,7 +56,9 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &io::Error) -> Failure {
             .raw_os_error()
             .map_or(Kind::NotFound, Kind::from_errno),
     };
-    let message = format!("the sandbox's agent does not answer at {endpoint}");
+    let first = endpoint.attempts().into_iter().next();
+    let at = first.as_ref().unwrap_or(endpoint);
+    let message = format!("the sandbox's agent does not answer at {at}");
     let failure = Failure::new(kind, message).with_cause(error.to_string());
     match (kind, error.kind()) {
         // It has its own advice.
@@ -82,9 +84,48 @@ pub(super) fn socket(stream: Stream, budget: ByteBudget) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
     use nix::errno::Errno;
 
     use super::*;
+
+    /// A process of the guest has port 1061, and nothing has port 961.
+    #[test]
+    fn connect_to_the_present_port_is_not_answered_at_the_earlier_one() {
+        for (port, asked, is_answered) in [
+            (961, &["CONNECT 961\n"][..], false),
+            (1061, &["CONNECT 961\n", "CONNECT 1061\n"], true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("vsock.sock");
+            let listener = UnixListener::bind(&path).unwrap();
+            let proxy = thread::spawn(move || {
+                let mut lines = Vec::new();
+                for stream in listener.incoming().flatten() {
+                    let mut line = String::new();
+                    BufReader::new(&stream).read_line(&mut line).unwrap();
+                    match line.as_str() {
+                        "CONNECT 1061\n" => (&stream).write_all(b"OK 1\n").unwrap(),
+                        "" => return lines,
+                        _ => {}
+                    }
+                    lines.push(line);
+                }
+                lines
+            });
+            let stream = connect(&Endpoint::Hybrid {
+                path: path.clone(),
+                port,
+            });
+            assert_eq!(stream.is_ok(), is_answered);
+            // Ends the proxy.
+            drop(std::os::unix::net::UnixStream::connect(&path).unwrap());
+            assert_eq!(proxy.join().unwrap(), asked);
+        }
+    }
 
     #[test]
     fn only_a_missing_agent_is_to_be_started() {

@@ -1,12 +1,12 @@
-//! Address of patchbay's agent, derived from that of Kata's agent: the same guest, another port.
+//! Address of patchbay's agent, derived from that of Kata's agent: the same guest, another port. Images with
+//! an agent of any release are in use, so it is the port that means both.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use patchbay_types::InvalidValue;
-use patchbay_types::endpoint::DEFAULT_PORT;
-use patchbay_types::endpoint::Endpoint;
+use patchbay_types::endpoint::{EARLIER_PORT, Endpoint};
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::sandbox::SandboxId;
@@ -24,7 +24,7 @@ pub(super) fn from_kata(url: &str, file: &Path) -> Result<Option<Endpoint>, Fail
         Failure::from(invalid.in_field("AgentState.URL"))
             .context(format!("could not use {}", file.display()))
     })?;
-    Ok(Some(endpoint.at_port(DEFAULT_PORT)))
+    Ok(Some(endpoint.at_port(EARLIER_PORT)))
 }
 
 /// Takes the CID from QEMU's command line. The monitor knows it too, but Kata's shim holds the
@@ -37,7 +37,7 @@ pub(super) fn of_process(
     let pid = pid.and_then(|pid| u32::try_from(pid).ok());
     let line = pid.map(command_line).unwrap_or_default();
     qemu_cid(&line, id)
-        .and_then(|cid| format!("vsock://{cid}:{DEFAULT_PORT}").parse().ok())
+        .and_then(|cid| format!("vsock://{cid}:{EARLIER_PORT}").parse().ok())
         .ok_or_else(|| {
             let message = format!(
                 "could not find the vsock address of sandbox {id} in {} or on the command line of \
@@ -85,10 +85,10 @@ mod tests {
                 .unwrap()
                 .to_string()
         };
-        assert_eq!(address("vsock://1234567:1024"), "vsock://1234567:961");
+        assert_eq!(address("vsock://1234567:1024"), "vsock://1234567:1061");
         assert_eq!(
             address("hvsock:///run/vc/vm/a/clh.sock:1024"),
-            "hvsock:///run/vc/vm/a/clh.sock:961"
+            "hvsock:///run/vc/vm/a/clh.sock:1061"
         );
     }
 
@@ -128,7 +128,7 @@ mod tests {
         output.read_exact(&mut up).unwrap();
         let pid = Some(i64::from(machine.id()));
         let of = |id: &str, pid| of_process(&id.parse().unwrap(), pid, Path::new(FILE));
-        assert_eq!(of("6ec7", pid).unwrap().to_string(), "vsock://77:961");
+        assert_eq!(of("6ec7", pid).unwrap().to_string(), "vsock://77:1061");
         for (id, pid) in [("6ec", pid), ("6ec7", None), ("6ec7", Some(-1))] {
             let failure = of(id, pid).unwrap_err();
             assert_eq!(failure.kind(), Kind::NotFound);

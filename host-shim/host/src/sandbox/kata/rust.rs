@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use patchbay_types::endpoint::{DEFAULT_PORT, Endpoint};
+use patchbay_types::endpoint::{EARLIER_PORT, Endpoint};
 use patchbay_types::failure::Failure;
 use serde::Deserialize;
 
@@ -60,7 +60,7 @@ pub(super) fn read(
     // Dragonball, Firecracker and Cloud Hypervisor; QEMU uses the kernel's vsock.
     let hybrid = folder.join("root/kata.hvsock");
     let agent = if files::exists(&hybrid)? {
-        let (path, port) = (hybrid, DEFAULT_PORT);
+        let (path, port) = (hybrid, EARLIER_PORT);
         Endpoint::Hybrid { path, port }
     } else {
         agent::of_process(id, pid, &file)?

@@ -86,7 +86,7 @@ fn go_runtime_files_describe_the_sandbox() {
     let found = host.find("6ec7a98").unwrap();
     assert_eq!(found.id.as_str(), GO);
     assert_eq!(found.qmp, host.path(&format!("run/vc/vm/{GO}/qmp.sock")));
-    assert_eq!(found.agent.to_string(), "vsock://1234567:961");
+    assert_eq!(found.agent.to_string(), "vsock://1234567:1061");
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-1")));
     // The lock and the journal are kept outside of Kata's folders.
     let state = found.state().unwrap();
@@ -139,7 +139,7 @@ fn rust_runtime_and_bundle_describe_the_sandbox() {
     let agent = host.path(&format!("run/kata/{RUST}/root/kata.hvsock"));
     assert_eq!(
         found.agent.to_string(),
-        format!("hvsock://{}:961", agent.display())
+        format!("hvsock://{}:1061", agent.display())
     );
     assert_eq!(found.netns.as_deref(), Some(Path::new("/run/netns/cni-2")));
     // A newer runtime writes the namespace itself.
