@@ -4,11 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use patchbay_host::card::{Backend, CardRequest};
+use patchbay_host::card::{Backend, CardRequest, Listener};
 use patchbay_host::interrupt::Interrupt;
 use patchbay_host::ops::{self, CardKey};
 use patchbay_host::sandbox::{self, Lookup, Sandbox};
@@ -46,7 +46,7 @@ fn carry_out(lookup: &Lookup, operation: &str, words: &[&str]) -> Result<(), Fai
     }
     let sandbox = sandbox::find(lookup, "sim")?;
     match (operation, words) {
-        ("plug", card) => plug(&sandbox, card),
+        ("plug", card) => plug(&sandbox, &lookup.run_dir, card),
         ("unplug", [name]) => {
             ops::unplug(&sandbox, &CardKey::Name(name.parse().unwrap())).map(drop)
         }
@@ -69,7 +69,7 @@ fn number(text: &str) -> Mtu {
     Mtu::try_from(text.parse::<u64>().unwrap()).unwrap()
 }
 
-fn plug(sandbox: &Sandbox, card: &[&str]) -> Result<(), Failure> {
+fn plug(sandbox: &Sandbox, run_dir: &Path, card: &[&str]) -> Result<(), Failure> {
     let [name, device, mac, mtu, address] = card else {
         panic!("expected a card, not {card:?}");
     };
@@ -81,9 +81,15 @@ fn plug(sandbox: &Sandbox, card: &[&str]) -> Result<(), Failure> {
         queues: None,
         arp: Arp::On,
     };
+    let backend = if device.starts_with("vhost-user") {
+        let socket = run_dir.join(device).to_str().unwrap().parse();
+        Backend::VhostUser(socket.unwrap(), Listener::Backend)
+    } else {
+        Backend::Tap
+    };
     let request = CardRequest {
         device: device.parse().unwrap(),
-        backend: Backend::Tap,
+        backend,
         link: LinkSpec::new(fields, "addresses")?,
     };
     ops::plug(sandbox, &request, WAIT).map(drop)

@@ -24,6 +24,7 @@ pub(crate) enum Choice {
     Thread(usize, usize),
     Request,
     Call(usize),
+    Backend(usize),
     Waiting(usize),
     Timer((u64, u64)),
 }

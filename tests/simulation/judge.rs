@@ -7,6 +7,7 @@ use patchbay_tests::{Netns, journal};
 use serde_json::Value;
 
 use crate::operation::{Card, Expected, State};
+use crate::process::End;
 use crate::qemu::{Netdev, OTHER, Removal};
 use crate::scenario::{DEVICES, Host, NAMES};
 use crate::world::World;
@@ -102,6 +103,41 @@ fn judge_qemu(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// Lists the cards whose plugging has begun.
+pub(crate) fn unfinished_plugs(run_dir: &Path) -> Vec<String> {
+    let mut begun = Vec::new();
+    for path in journal(run_dir) {
+        let bytes = std::fs::read(&path).unwrap();
+        let record: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if record["phase"] == "adding" {
+            begun.push(text(&record["name"]).to_owned());
+        }
+    }
+    begun
+}
+
+/// Asserts that commands which were not killed have finished or undone their plugs, or report that they have
+/// not.
+pub(crate) fn judge_failures(
+    before: &[String],
+    after: &[String],
+    ends: &[End],
+) -> Result<(), String> {
+    let is_excused = |end: &End| match end {
+        End::Killed => true,
+        End::Exited(_, text) => text.contains("cleanup is incomplete"),
+    };
+    let new = after.iter().find(|name| !before.contains(name));
+    if let Some(name) = new
+        && !ends.iter().any(is_excused)
+    {
+        return Err(format!(
+            "the plug of {name} is neither finished nor undone: {ends:?}"
+        ));
+    }
+    Ok(())
+}
+
 /// Asserts that gc has left no unfinished file in the journal.
 pub(crate) fn judge_files(run_dir: &Path) -> Result<(), String> {
     for path in journal(run_dir) {
@@ -186,9 +222,9 @@ fn judge_links(cards: &[Card], netns: &Netns) -> Result<(), String> {
     for (device, host) in DEVICES {
         let card = cards.iter().find(|card| card.device == device);
         let state = match (card, host) {
+            (_, Host::Socket) | (None, Host::None) => continue,
             (Some(card), _) => (u64::from(card.mtu), true),
             (None, Host::Device) => BEFORE,
-            (None, Host::None) => continue,
         };
         wanted.insert(device.to_owned(), state);
     }

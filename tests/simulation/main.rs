@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+mod backend;
 mod clock;
 mod events;
 mod faults;
@@ -101,7 +102,7 @@ mod tests {
     /// Each seed broke an invariant before the cause was mended.
     #[test]
     fn simulate_seeds_of_findings_keeps_invariants() {
-        for seed in [27, 66, 134] {
+        for seed in [57, 136, 317] {
             simulate(seed, 1).unwrap_or_else(|broken| panic!("{broken}"));
         }
     }

@@ -33,7 +33,7 @@ pub(crate) enum Operation {
 pub(crate) enum State {
     Absent,
     Plugged(Card),
-    /// A command has failed to wait for its removal.
+    /// No command waits for its removal any more. Until then it can be changed.
     Removing(Card),
 }
 
@@ -129,6 +129,8 @@ impl Operation {
                 }
                 (Self::Plug(card), _) if has_succeeded => states.push(State::Plugged(card.clone())),
                 (Self::Plug(card), State::Absent | State::Removing(_)) if *end == End::Killed => {
+                    // The next command can begin to remove it.
+                    states.push(State::Removing(card.clone()));
                     states.push(State::Plugged(card.clone()));
                 }
                 (Self::Unplug(_), _) if has_succeeded => states.push(State::Absent),

@@ -163,6 +163,10 @@ impl Qemu {
                 Ok(json!({}))
             }
             "chardev-remove" => {
+                let mut users = self.netdevs.values();
+                if users.any(|own| matches!(own, Netdev::VhostUser(chardev) if *chardev == id)) {
+                    return Err(Refused::generic(format!("Chardev '{id}' is busy")));
+                }
                 let removed = self.chardevs.remove(&id).map(|_| json!({}));
                 removed.ok_or_else(|| Refused::generic(format!("Chardev '{id}' not found")))
             }

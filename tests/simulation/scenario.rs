@@ -11,7 +11,7 @@ use patchbay_tests::Netns;
 use serde_json::json;
 
 use crate::faults::{Fault, Faults};
-use crate::judge::{judge, judge_files, judge_others};
+use crate::judge::{judge, judge_failures, judge_files, judge_others, unfinished_plugs};
 use crate::memory::SECOND;
 use crate::operation::{Card, Expected, Operation, State};
 use crate::process::End;
@@ -19,15 +19,23 @@ use crate::qemu::Removal;
 use crate::world::World;
 
 /// Names of the cards.
-pub(crate) const NAMES: [&str; 2] = ["eth1", "eth2"];
+pub(crate) const NAMES: [&str; 3] = ["eth1", "eth2", "eth3"];
 /// Host devices of the cards.
-pub(crate) const DEVICES: [(&str, Host); 2] = [("tap1", Host::None), ("tap2", Host::Device)];
+pub(crate) const DEVICES: [(&str, Host); 3] = [
+    ("tap1", Host::None),
+    ("tap2", Host::Device),
+    (SOCKET, Host::Socket),
+];
+/// Name of the socket of a vhost-user backend.
+pub(crate) const SOCKET: &str = "vhost-user3";
 
 /// Host device before its card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
     None,
     Device,
+    /// Socket of a vhost-user backend.
+    Socket,
 }
 
 /// Commands that run at the same time, and their faults.
@@ -176,8 +184,10 @@ impl Scenario {
         let mut expected = Expected(NAMES.map(|name| (name, vec![State::Absent])).into());
         for round in &self.rounds {
             world.faults = round.faults;
+            let left = unfinished_plugs(folder);
             let ends = run(world, folder, &round.operations);
             expected.note(&round.operations, &ends);
+            judge_failures(&left, &unfinished_plugs(folder), &ends)?;
             judge_others(world)?;
         }
         world.faults = Faults::None;

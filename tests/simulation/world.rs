@@ -10,6 +10,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde_json::json;
 
 use crate::agent::Port;
+use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::events::{Choice, Due};
 use crate::faults::{self, Fault, Faults};
@@ -18,6 +19,7 @@ use crate::memory::SECOND;
 use crate::monitor::Monitor;
 use crate::process::{End, Process};
 use crate::qemu::{Hotplug, Qemu, Refused};
+use crate::scenario::SOCKET;
 
 /// World of one machine.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct World {
     /// Time until which QEMU's main loop is blocked.
     pub(crate) busy_until: u64,
     port: Port,
+    backend: Backend,
     processes: Vec<Process>,
     timers: BTreeMap<(u64, u64), Due>,
     last_timer: u64,
@@ -63,6 +66,7 @@ impl World {
             monitor,
             busy_until: 0,
             port: Port::bind(&folder.join("agent.sock")),
+            backend: Backend::bind(&folder.join(SOCKET)),
             processes: Vec::new(),
             timers: BTreeMap::new(),
             last_timer: 0,
@@ -116,6 +120,7 @@ impl World {
             self.monitor.pump();
         }
         self.port.pump();
+        self.backend.pump();
     }
 
     /// Chooses one of the possible steps; if there is none now, lets time pass until a later one, but not
@@ -161,6 +166,7 @@ impl World {
             choices.push(Choice::Request);
         }
         choices.extend(self.port.callers().into_iter().map(Choice::Call));
+        choices.extend(self.backend.clients().into_iter().map(Choice::Backend));
         for index in 0..self.guest.waiting.len() {
             let waiting = &self.guest.waiting[index];
             if waiting.deadline <= now || self.guest.is_answerable(&waiting.request) {
@@ -177,6 +183,7 @@ impl World {
             Choice::Thread(process, thread) => self.run_thread(process, thread),
             Choice::Request => self.serve_request(),
             Choice::Call(connection) => self.serve_call(connection),
+            Choice::Backend(client) => self.serve_backend(client),
             Choice::Waiting(index) => self.end_wait(index),
             Choice::Timer(key) => self.ring(key),
         }
@@ -328,6 +335,17 @@ impl World {
                     request,
                 });
             }
+        }
+    }
+
+    fn serve_backend(&mut self, client: usize) {
+        let request = self.backend.take(client);
+        match self.begin_step(&format!("backend request {request}")) {
+            Some(Fault::Crash) => self.crash(),
+            Some(Fault::Refusal | Fault::HangUp) => self.backend.hang_up(client),
+            // The client's timeout is short: a late reply is as none.
+            Some(Fault::Delay) => {}
+            None => self.backend.reply(client, request),
         }
     }
 
