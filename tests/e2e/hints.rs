@@ -16,6 +16,8 @@ use serde_json::json;
 /// An unprivileged user, `nobody` of Debian.
 const NOBODY: u32 = 65534;
 
+const NO_LINES: [&str; 0] = [];
+
 /// Registers a sandbox of this name, as its launcher does.
 fn register(run_dir: &Path, id: &str, qmp: &Path, pid: u32) {
     let folder = run_dir.join(id);
@@ -115,6 +117,38 @@ fn holder_of_lock_is_named_while_waiting() {
         line.ends_with("), which is changing this sandbox\n"),
         "{line}"
     );
+}
+
+#[test]
+fn log_level_selects_the_lines_on_standard_error() {
+    let dir = temp_dir();
+    let mut ended = Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    register(dir.path(), "vm1", &dir.path().join("qmp.sock"), ended.id());
+    let lines = |words: &[&str]| {
+        let done = run(&mut patchbay(dir.path(), words), "");
+        assert_eq!(done.status, 3, "{done}");
+        let lines = done
+            .err
+            .lines()
+            .map(|line| line.split(": ").nth(1).unwrap().to_owned());
+        let known = ["info", "warning"];
+        lines
+            .filter(|level| known.contains(&level.as_str()))
+            .collect::<Vec<_>>()
+    };
+    let list = ["nic", "list", "vm1"];
+    assert_eq!(lines(&list), ["warning"]);
+    assert_eq!(
+        lines(&[&["--log-level", "error"], &list[..]].concat()),
+        NO_LINES
+    );
+    let informed = lines(&[&list[..], &["--log-level=info"]].concat());
+    assert_eq!(informed[..2], ["info", "warning"]);
+    assert_eq!(lines(&[&["-v"], &list[..]].concat()), informed);
+    // Behind the ID it is ipvsadm's.
+    let version = run(&mut patchbay(dir.path(), &["ipvs", "vm1", "-v"]), "").ok();
+    assert!(version.starts_with("ipvsadm v"), "{version}");
 }
 
 /// The document of the user guide promises `null` for every failure of `kata-network`.

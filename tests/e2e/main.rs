@@ -53,6 +53,7 @@ mod native;
 mod neighbors;
 mod net_vectors;
 mod others;
+mod pages;
 mod plug;
 mod progress;
 mod qemu_wrapper;

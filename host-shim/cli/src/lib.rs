@@ -57,7 +57,7 @@ fn command(line: &[OsString]) -> ExitCode {
     }
     args.global.named = config.machines();
     let timings = args.timings.map(timings::Timings::start);
-    events::collect(timings.clone());
+    events::collect(args.global.log.level(), timings.clone());
     let signals = &args.global.signals;
     if let Err(error) = signals.watch() {
         output::print_error(&format!("patchbay: could not receive signals: {error}\n"));

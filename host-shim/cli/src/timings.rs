@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn nested_phase_is_counted_once() {
         let timings = Timings::start(TimingsFormat::Text);
-        crate::events::collect(Some(timings.clone()));
+        let level = crate::events::LogLevel::Warn;
+        crate::events::collect(level, Some(timings.clone()));
         {
             let _outer = tracing::info_span!("plug").entered();
             for _ in 0..2 {

@@ -5,6 +5,7 @@ mod completions;
 mod connections;
 mod defaults;
 pub(crate) mod examples;
+mod log;
 mod native;
 mod network;
 pub(crate) mod trailing;
@@ -19,6 +20,8 @@ use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox, SandboxId};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, InvalidValue};
+
+use log::LogArgs;
 
 use crate::signals::Signals;
 use crate::timings::TimingsFormat;
@@ -76,6 +79,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
     #[arg(skip)]
     pub(crate) signals: Signals,
     /// Machines that the configuration names.

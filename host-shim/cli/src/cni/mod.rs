@@ -37,7 +37,7 @@ const MAX_INPUT_BYTES: u64 = 1 << 20;
 
 /// Executes the operation of the environment, with the configuration of standard input.
 pub(crate) fn run() -> ExitCode {
-    events::collect(None);
+    events::collect(events::LogLevel::Warn, None);
     let mut version = Version::LATEST;
     let variable = |name: &str| std::env::var_os(name);
     let signals = Signals::default();
