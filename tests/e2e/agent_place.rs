@@ -160,22 +160,61 @@ fn code_in_the_agent_gets_no_further_privilege() {
     assert_eq!(guest.shell(&script).ok(), CONFINED);
 }
 
+/// Ids of processes by their name, the child after its parent.
+fn processes(guest: &Guest, name: &str) -> Vec<String> {
+    let script = format!("grep -lx {name} /proc/[0-9]*/comm | cut -d/ -f3 | sort -n");
+    let found = guest.shell(&script).ok();
+    found.lines().map(str::to_owned).collect()
+}
+
+/// User and group of the agent and its helpers.
+const ID: u32 = 96_100;
+
 #[test]
-fn helpers_of_the_agent_have_few_privileges() {
+fn agent_and_its_helpers_have_few_privileges() {
     let guest = Guest::start(Machine::Q35);
-    for (name, capabilities) in [
+    let agent = guest.shell(&format!("echo {AGENT_PID}")).ok();
+    for (processes, permitted, effective) in [
+        // CAP_NET_ADMIN, and CAP_NET_BIND_SERVICE on demand.
+        (vec![agent.trim_end().to_owned()], 0x1400, 0x1000),
         // CAP_SYS_MODULE.
-        ("patchbay-module", "0000000000010000"),
+        (processes(&guest, "patchbay-module"), 0x1_0000, 0x1_0000),
         // CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SETPCAP, and those of the agents and their helpers.
-        ("patchbay-netns", "0000000000291500"),
+        (processes(&guest, "patchbay-netns"), 0x29_1500, 0x29_1500),
     ] {
-        let process = format!("$(grep -lx {name} /proc/[0-9]*/comm | cut -d/ -f3)");
-        let limits = "^(Cap(Eff|Prm|Bnd)|NoNewPrivs|Seccomp(_filters)?):";
-        let found = guest.shell(&format!("grep -E '{limits}' /proc/{process}/status"));
-        let expected = format!(
-            "CapPrm:\t{capabilities}\nCapEff:\t{capabilities}\nCapBnd:\t{capabilities}\n\
-             NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n"
-        );
-        assert_eq!(found.ok(), expected, "{name}");
+        assert!(!processes.is_empty());
+        for process in processes {
+            let limits = "^(Uid|Gid|Groups|Cap(Eff|Prm|Bnd)|NoNewPrivs|Seccomp(_filters)?):";
+            let found = guest.shell(&format!("grep -E '{limits}' /proc/{process}/status"));
+            let ids = [ID; 4].map(|id| id.to_string()).join("\t");
+            let expected = format!(
+                "Uid:\t{ids}\nGid:\t{ids}\nGroups:\t \nCapPrm:\t{permitted:016x}\n\
+                 CapEff:\t{effective:016x}\nCapBnd:\t{permitted:016x}\n\
+                 NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t2\n"
+            );
+            assert_eq!(found.ok(), expected, "{process}");
+        }
     }
+}
+
+#[test]
+fn loader_that_is_killed_is_replaced() {
+    let guest = Guest::start(Machine::Q35);
+    let agent = || guest.shell(&format!("echo {AGENT_PID}")).ok();
+    let before = agent();
+    let pair = processes(&guest, "patchbay-module");
+    let [parent, child] = &pair[..] else {
+        panic!("{pair:?}");
+    };
+    for (victim, scheduler) in [(child, "wrr"), (parent, "lc")] {
+        guest.shell(&format!("kill -9 {victim}")).ok();
+        let add = format!("-A -t 10.0.0.1:80 -s {scheduler}");
+        guest.ipvsadm(&add).ok();
+        guest.ipvsadm("-D -t 10.0.0.1:80").ok();
+    }
+    assert_eq!(agent(), before);
+    // The successor of the child. The agent has not waited for the parent.
+    let left = processes(&guest, "patchbay-module");
+    let new = left.iter().filter(|process| !pair.contains(process));
+    assert_eq!(new.count(), 1, "{left:?}");
 }

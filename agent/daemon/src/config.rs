@@ -99,7 +99,7 @@ impl Config {
             (PathBuf::from("/proc"), Access::Read),
             (PathBuf::from("/proc/sys/net"), Access::Write),
             (self.sysfs.clone(), Access::Read),
-            (self.sysfs.join(Sysfs::SLOTS), Access::Write),
+            (self.sysfs.join(Sysfs::SLOTS), Access::Power),
         ];
         kernel.into_iter().chain(own).collect()
     }

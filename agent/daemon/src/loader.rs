@@ -2,7 +2,8 @@
 //!
 //! The agent starts it before it gives up its privileges. `CAP_SYS_MODULE` is thus out of reach of code that
 //! takes over the agent: it can choose from a fixed list of modules, and can't add another one. The
-//! process ends with the agent.
+//! process ends with the agent. It serves in a child, and replaces one that was killed: the agent could not start
+//! another process.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -11,6 +12,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use nix::sys::prctl;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
 use patchbay_netcfg::modules::{self, Loader, Modules};
 
 use crate::privileges::{self, Access, Profile};
@@ -56,5 +59,17 @@ pub fn run() -> Result<(), Error> {
     // The agent has reported the limits that the kernel lacks.
     let files = [(modules.folder().to_owned(), Access::Read)];
     privileges::confine(Profile::Loader, &files, |_| {})?;
+    while let ForkResult::Parent { child } = fork_alone()? {
+        match waitpid(child, None).map_err(io::Error::from)? {
+            WaitStatus::Signaled(..) => modules::announce_successor(&stream)?,
+            _ => return Ok(()),
+        }
+    }
     Ok(modules::serve(&stream, &modules)?)
+}
+
+#[expect(unsafe_code, reason = "no library forks without a program")]
+fn fork_alone() -> io::Result<ForkResult> {
+    // SAFETY: this process has one thread, so that the child finds no lock of another one.
+    Ok(unsafe { fork() }?)
 }

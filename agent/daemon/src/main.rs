@@ -3,14 +3,13 @@
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use patchbay_agent::config::Config;
 use patchbay_agent::listeners::Listeners;
 use patchbay_agent::loader;
 use patchbay_agent::namespaces::{self, Namespaces};
 use patchbay_agent::privileges::{self, Profile};
-use patchbay_agent::server::{self, AgentServer, Lifetime};
+use patchbay_agent::server::{AgentServer, Lifetime};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::managers::CardMarks;
 use patchbay_netcfg::modules::Loader;
@@ -43,7 +42,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     let config = Config::parse(args.iter().cloned())?;
     if supervises {
         // The agent reports the limits that the kernel lacks.
-        privileges::confine(Profile::Supervisor, &[], |_| {})?;
+        privileges::confine(Profile::Supervisor, &config.folders(), |_| {})?;
         return Ok(namespaces::supervise(config.undo_log)?);
     }
     privileges::raise_priority();
@@ -79,8 +78,6 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(server::MAX_REQUESTS)
-        .thread_keep_alive(Duration::from_secs(1))
         .build()?;
     let server = AgentServer {
         netcfg,

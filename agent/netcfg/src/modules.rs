@@ -43,6 +43,8 @@ const ON_DEMAND: [&str; 18] = [
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Size of a reply: the index of the request, and an errno, 0 for success.
 const REPLY: usize = 5;
+/// Index of the message that another process has taken over, in which the errno has no meaning.
+const SUCCESSOR: u8 = u8::MAX;
 
 /// Failure to load a kernel module.
 #[derive(Debug, thiserror::Error)]
@@ -150,17 +152,33 @@ impl Loader {
 /// Sends the index of a module and waits for its result.
 fn ask(mut stream: &UnixStream, index: u8) -> io::Result<()> {
     stream.write_all(&[index])?;
+    let mut repeated = false;
     loop {
         let mut reply = [0; REPLY];
         stream.read_exact(&mut reply)?;
         let [of, errno @ ..] = reply;
         match i32::from_ne_bytes(errno) {
+            // The request can have ended with the process. Loading a module twice is harmless.
+            _ if of == SUCCESSOR && !repeated => {
+                repeated = true;
+                stream.write_all(&[index])?;
+            }
             // The late reply to a request that has timed out.
             _ if of != index => {}
             0 => return Ok(()),
             errno => return Err(io::Error::from_raw_os_error(errno)),
         }
     }
+}
+
+/// Announces to [`Loader::Process`] that another process [serves](serve) instead of one that was killed.
+///
+/// # Errors
+/// The socket fails.
+pub fn announce_successor(mut stream: &UnixStream) -> io::Result<()> {
+    let mut reply = [0; REPLY];
+    reply[0] = SUCCESSOR;
+    stream.write_all(&reply)
 }
 
 /// Loads modules for [`Loader::Process`] until the other end is closed. An index out of range is an error,
@@ -271,6 +289,21 @@ mod tests {
         let mut sent = [0; 2];
         assert_eq!((&other).read(&mut sent).unwrap(), 1);
         assert_eq!(sent[0], index);
+    }
+
+    #[test]
+    fn load_by_process_that_was_replaced_is_repeated_once() {
+        let (own, other) = UnixStream::pair().unwrap();
+        let loader = Loader::process(own).unwrap();
+        let index = index_of(RARE);
+        announce_successor(&other).unwrap();
+        announce_successor(&other).unwrap();
+        (&other).write_all(&[index, 0, 0, 0, 0]).unwrap();
+        loader.load(RARE).unwrap();
+        drop(loader);
+        let mut sent = Vec::new();
+        (&other).read_to_end(&mut sent).unwrap();
+        assert_eq!(sent, [index, index]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Access {
     Read,
     /// Files can be read and written, and folders listed.
     Write,
+    /// Folders of slots, in which the file `power` can be written.
+    Power,
     /// Files can also be created and removed.
     Create,
 }
@@ -40,7 +42,7 @@ impl Access {
         let read = READ_FILE | READ_DIR;
         match self {
             Self::Read => read,
-            Self::Write => read | WRITE_FILE | TRUNCATE,
+            Self::Write | Self::Power => read | WRITE_FILE | TRUNCATE,
             Self::Create => read | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE,
         }
     }

@@ -5,6 +5,7 @@
 
 mod landlock;
 mod seccomp;
+mod user;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 
 pub use landlock::Access;
+pub use user::AGENT_ID;
 
 /// Process with a separate set of privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,9 @@ pub enum Error {
     /// `PR_SET_NO_NEW_PRIVS` failed.
     #[error("could not set no_new_privs")]
     NewPrivileges(#[from] nix::Error),
+    /// The process stays root.
+    #[error("could not become the user of the agent")]
+    User(#[source] std::io::Error),
     /// The kernel has no Landlock, or it is disabled.
     #[error("could not restrict the files of the process")]
     Files(#[source] std::io::Error),
@@ -102,7 +107,7 @@ pub fn exempt_from_oom_killer() -> std::io::Result<()> {
 const OOM_SCORE_MIN: &str = "-1000";
 
 /// Gives up all privileges but those of the profile, in this thread and its children. `folders` are the files
-/// that it needs. `lacking` gets the error of each limit that the kernel can't set: such a kernel must not
+/// that it needs, the outer one of two first. `lacking` gets the error of each limit that the kernel can't set: such a kernel must not
 /// leave the sandbox without its agent.
 ///
 /// # Errors
@@ -112,6 +117,9 @@ pub fn confine(
     folders: &[(PathBuf, Access)],
     lacking: impl Fn(&Error),
 ) -> Result<(), Error> {
+    // While the process has the capabilities for it.
+    let user = user::leave_root(folders).map_err(Error::User);
+    user.unwrap_or_else(|error| lacking(&error));
     drop_capabilities(profile)?;
     // A process with Landlock can't open the namespace of one without.
     if profile != Profile::Supervisor {
@@ -130,6 +138,8 @@ fn drop_capabilities(profile: Profile) -> Result<(), Error> {
     let mut bounding = effective.clone();
     bounding.extend(profile.on_demand());
     let permitted = caps::read(None, CapSet::Permitted)?;
+    // A change of the user clears it.
+    caps::set(None, CapSet::Effective, &permitted)?;
     // A service manager that grants no CAP_SETPCAP has set the bound; no_new_privs keeps programs below it.
     if permitted.contains(&Capability::CAP_SETPCAP) {
         let all = caps::read(None, CapSet::Bounding)?;
@@ -142,6 +152,12 @@ fn drop_capabilities(profile: Profile) -> Result<(), Error> {
     caps::clear(None, CapSet::Inheritable)?;
     caps::set(None, CapSet::Effective, &of(&effective))?;
     caps::set(None, CapSet::Permitted, &of(&bounding))?;
+    if profile == Profile::Supervisor {
+        // For the agents that it starts, which find their namespace by its descriptors.
+        caps::set(None, CapSet::Inheritable, &of(&effective))?;
+        caps::set(None, CapSet::Ambient, &of(&effective))?;
+        prctl::set_dumpable(true)?;
+    }
     Ok(())
 }
 

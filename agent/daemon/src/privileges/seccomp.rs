@@ -125,7 +125,7 @@ const AGENT_CONDITIONAL: [(libc::c_long, &[Condition]); 16] = [
 ];
 
 /// System calls of the process that loads modules.
-const LOADER: [libc::c_long; 14] = [
+const LOADER: [libc::c_long; 16] = [
     // `modules.dep`, `/sys/module`, the socket, and the message of a panic.
     libc::SYS_close,
     libc::SYS_openat,
@@ -137,6 +137,9 @@ const LOADER: [libc::c_long; 14] = [
     libc::SYS_brk,
     libc::SYS_mremap,
     libc::SYS_munmap,
+    // The child that loads, and its successors.
+    libc::SYS_set_robust_list,
+    libc::SYS_wait4,
     // The end.
     libc::SYS_exit_group,
     libc::SYS_getpid,
@@ -145,7 +148,11 @@ const LOADER: [libc::c_long; 14] = [
     libc::SYS_sigaltstack,
 ];
 
-const LOADER_CONDITIONAL: [(libc::c_long, &[Condition]); 4] = [
+/// Flags of `fork`.
+const FORK: u64 = bits(libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD);
+
+const LOADER_CONDITIONAL: [(libc::c_long, &[Condition]); 5] = [
+    (libc::SYS_clone, &[(0, INT, FORK)]),
     (libc::SYS_sendto, &[(4, POINTER, 0)]),
     // With no flag, or that of a compressed module.
     (libc::SYS_finit_module, &[(2, INT ^ COMPRESSED, 0)]),
@@ -167,11 +174,12 @@ const fn netlink(protocol: libc::c_int) -> [Condition; 3] {
 
 /// System calls of the supervisor, which starts agents, and with them those that an agent makes before it gives
 /// up its privileges.
-const SUPERVISOR: [libc::c_long; 19] = [
+const SUPERVISOR: [libc::c_long; 20] = [
     // Start and end of a process.
     libc::SYS_arch_prctl,
     libc::SYS_dup2,
     libc::SYS_execve,
+    libc::SYS_geteuid,
     libc::SYS_kill,
     libc::SYS_prlimit64,
     libc::SYS_set_tid_address,

@@ -1,6 +1,7 @@
 //! RPC handlers: decode the request, run it off the runtime's thread, encode the reply.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use patchbay_wire::proto::agent::{
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, Token, layouts, status};
 use slog::{Logger, info, warn};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ttrpc::r#async::TtrpcContext;
 
 use super::cancellations::Cancellations;
@@ -27,7 +28,7 @@ use patchbay_netcfg::cancellation::Cancellation;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 
 /// Maximum number of concurrent requests; each has a thread, since netlink blocks.
-pub const MAX_REQUESTS: usize = 64;
+const MAX_REQUESTS: usize = 64;
 /// Maximum number of rule files in memory.
 const MAX_FILES: usize = 16;
 /// Maximum wait for another rule file to finish.
@@ -84,9 +85,7 @@ impl Handlers {
         let token = Token::of_metadata(&context.metadata);
         let _in_progress = token.map(|token| self.cancellations.register(token, &cancellation));
         let netcfg = self.netcfg.clone().with_cancellation(&cancellation);
-        let outcome = tokio::task::spawn_blocking(move || work(&netcfg))
-            .await
-            .unwrap_or_else(|panic| Err(Failure::of(Kind::Other, &panic)));
+        let outcome = on_thread(move || work(&netcfg)).await;
         let micros = begun.elapsed().as_micros();
         match &outcome {
             Ok(_) => info!(self.log, "request"; "request" => request, "outcome" => "done",
@@ -98,6 +97,23 @@ impl Handlers {
         }
         outcome.map_err(|failure| status::from_failure(&failure))
     }
+}
+
+/// Runs work on a thread of its own. Unlike the pool of the runtime, which panics and so ends the agent, it
+/// fails if the guest has no thread left: a container can use up all of them.
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let (sender, result) = oneshot::channel();
+    let begun = thread::Builder::new().spawn(move || {
+        // The host has gone.
+        let _ = sender.send(work());
+    });
+    begun.map_err(|error| {
+        Failure::of_io("the guest has no thread for the request", &error).with_kind(Kind::NotYet)
+    })?;
+    let ended = |_| Failure::new(Kind::Other, "the request ended without a result");
+    result.await.map_err(ended)?
 }
 
 /// Implements the RPCs of a service that have one request and one reply, inside of its
@@ -271,5 +287,52 @@ impl Agent for Handlers {
         ) -> ListNeighborsReply {
             Ok(convert::neighbors_reply(&netcfg.neighbors()?))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    /// User without a capability.
+    const USER: libc::c_long = 1000;
+
+    /// Sets the number of processes and threads that a user can have, at most the hard limit.
+    fn limit_threads(number: libc::rlim_t) {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        #[expect(
+            unsafe_code,
+            reason = "nix does not wrap these calls without a feature"
+        )]
+        // SAFETY: the structure outlives the calls.
+        let results = unsafe {
+            let read = libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit);
+            limit.rlim_cur = number.min(limit.rlim_max);
+            (read, libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit))
+        };
+        assert_eq!(results, (0, 0));
+    }
+
+    #[test]
+    fn on_thread_without_a_thread_fails_and_later_work_is_done() {
+        #[expect(unsafe_code, reason = "changes the user of this thread only")]
+        // SAFETY: takes and returns integers only.
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, USER, USER, USER) };
+        assert_eq!(result, 0);
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            limit_threads(0);
+            let refused = on_thread(|| Ok(())).await.unwrap_err();
+            assert_eq!(refused.kind(), Kind::NotYet);
+            let start = "the guest has no thread for the request: ";
+            assert!(refused.line().starts_with(start), "{}", refused.line());
+            limit_threads(libc::RLIM_INFINITY);
+            assert_eq!(on_thread(|| Ok(7)).await.unwrap(), 7);
+        });
     }
 }

@@ -14,7 +14,6 @@ mod vsock;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use handlers::MAX_REQUESTS;
 use host_port::HostPort;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
