@@ -14,6 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "proto/conntrack.proto",
             "proto/failure.proto",
             "proto/ipvs.proto",
+            "proto/kata.proto",
         ])
         .include("proto")
         .rust_protobuf()
@@ -31,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // modules; ttrpc-codegen's own mod.rs leaves the message modules out.
     fs::write(
         Path::new(&out).join("mod.rs"),
-        "pub mod agent;\npub mod agent_ttrpc;\npub mod conntrack;\npub mod conntrack_ttrpc;\npub mod failure;\npub mod ipvs;\npub mod ipvs_ttrpc;\n",
+        "pub mod agent;\npub mod agent_ttrpc;\npub mod conntrack;\npub mod conntrack_ttrpc;\npub mod failure;\npub mod ipvs;\npub mod ipvs_ttrpc;\npub mod kata;\npub mod kata_ttrpc;\n",
     )?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())

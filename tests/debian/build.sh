@@ -15,7 +15,7 @@ SUITE=bookworm
 # For the transport and the network card at boot, clients of DHCP, containers, and the tests' tools.
 MODULES=(virtio_pci virtio_net vmw_vsock_virtio_transport vsock_loopback af_packet 8021q bonding bridge
   dummy macvlan veth ip_vs ip_vs_rr ip_vs_wrr ip_vs_sh nf_conntrack nf_conntrack_netlink nf_nat)
-PROGRAMS=(patchbay-execd patchbay-echo patchbay-hammer patchbay-intruder patchbay-baseline)
+PROGRAMS=(patchbay-execd patchbay-echo patchbay-hammer patchbay-intruder patchbay-kata-agent patchbay-baseline)
 # Units that a boot needs. An emulated guest takes a second for ten others.
 KEPT=(systemd-journald.service systemd-modules-load.service systemd-tmpfiles-setup.service
   systemd-udev-trigger.service systemd-udevd.service

@@ -41,6 +41,7 @@ mod ipvs_netns;
 mod ipvs_sysctl;
 mod ipvs_traffic;
 mod kata;
+mod kata_agent;
 mod kata_link;
 mod kill_anywhere;
 mod linux_6_12;

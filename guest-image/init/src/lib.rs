@@ -22,6 +22,9 @@ pub const HAMMER_PATH: &str = "/bin/patchbay-hammer";
 /// Path of the program that tries to take the agent's place.
 pub const INTRUDER_PATH: &str = "/bin/patchbay-intruder";
 
+/// Path of the program that plays Kata's agent.
+pub const KATA_AGENT_PATH: &str = "/bin/patchbay-kata-agent";
+
 /// Path of the program that measures the lower bounds for benchmarks.
 pub const BASELINE_PATH: &str = "/bin/patchbay-baseline";
 

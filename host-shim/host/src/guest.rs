@@ -3,14 +3,14 @@
 use patchbay_types::failure::Failure;
 use patchbay_types::{BootId, Interface, LinkSpec, PciPath};
 
-use crate::agent::{Agent, GuestWait};
+use crate::agent::{AnyAgent, GuestWait};
 use crate::card::{Backend, CardRequest};
 use crate::sandbox::LinkRecord;
 
 /// Guest of a sandbox, for the configuration of its cards.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    pub(crate) agent: Agent,
+    pub(crate) agent: AnyAgent,
     /// Present boot; `None` if the agent doesn't report it.
     pub(crate) boot: Option<BootId>,
     /// Paths of the cards that have lost their configuration. The names that the kernel gave them can
@@ -26,7 +26,7 @@ impl Guest {
         spec: &LinkSpec,
         wait: GuestWait,
     ) -> Result<Interface, Failure> {
-        let configured = self.agent.configure_as(path, spec, &self.yielding, wait);
+        let configured = self.agent.configure(path, spec, &self.yielding, wait);
         configured.map_err(|failure| failure.context("could not configure the card in the guest"))
     }
 

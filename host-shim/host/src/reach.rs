@@ -12,7 +12,7 @@ use std::time::Duration;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 
-use crate::agent::Agent;
+use crate::agent::{self, AnyAgent};
 use crate::qmp::command::{QomGet, QueryVirtio, QueryVirtioStatus, VirtioInfo};
 use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{Lock, Sandbox};
@@ -25,7 +25,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Kind::NotYet`] if the machine doesn't run, its monitor gives no answer or its guest is starting;
 /// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent doesn't answer.
-pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
+pub fn connect(sandbox: &Sandbox) -> Result<AnyAgent, Failure> {
     let is_hybrid = matches!(sandbox.agent, Endpoint::Hybrid { .. });
     let is_held = sandbox.state().is_ok_and(|state| Lock::is_held(&state));
     if !is_hybrid || !is_held {
@@ -35,11 +35,11 @@ pub fn connect(sandbox: &Sandbox) -> Result<Agent, Failure> {
     // The process that holds the lock has queried the machine.
     check_unless_busy(monitor, &sandbox.agent)?;
     let explain = |failure| explain(Session::connect_within(monitor, SHORT_TIMEOUT), failure);
-    Agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
+    agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
 }
 
 /// Connects for a process that holds the lock, or if no process does.
-pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
+pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<AnyAgent, Failure> {
     match &sandbox.agent {
         Endpoint::Hybrid { .. } => {
             check(&mut Session::connect(sandbox.monitor())?, &sandbox.agent)?;
@@ -48,7 +48,7 @@ pub(crate) fn connect_alone(sandbox: &Sandbox) -> Result<Agent, Failure> {
         Endpoint::Unix(_) => {}
     }
     let explain = |failure| explain(Session::connect(sandbox.monitor()), failure);
-    Agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
+    agent::connect(&sandbox.agent, &sandbox.interrupt).map_err(explain)
 }
 
 /// Replaces a failure to connect by its cause if the machine doesn't run.
@@ -86,9 +86,9 @@ fn check_unless_busy(monitor: Monitor<'_>, endpoint: &Endpoint) -> Result<(), Fa
 }
 
 /// Connects over a session that is open already.
-pub(crate) fn connect_over(qmp: &mut Session, sandbox: &Sandbox) -> Result<Agent, Failure> {
+pub(crate) fn connect_over(qmp: &mut Session, sandbox: &Sandbox) -> Result<AnyAgent, Failure> {
     check(qmp, &sandbox.agent)?;
-    Agent::connect(&sandbox.agent, &sandbox.interrupt)
+    agent::connect(&sandbox.agent, &sandbox.interrupt)
 }
 
 /// # Errors

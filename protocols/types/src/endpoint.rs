@@ -6,13 +6,16 @@ use std::str::FromStr;
 
 use crate::InvalidValue;
 
-/// Default vsock port of the agent; a Kata agent has 1024. Binding a port below 1024 needs
+/// Default vsock port of the agent. Binding a port below 1024 needs
 /// `CAP_NET_BIND_SERVICE` in the guest.
 pub const DEFAULT_PORT: u32 = 961;
 
 /// Default vsock port of the agent of release 0.1.0, which every process of a guest can bind. In an
 /// [`Endpoint`], the default port of any release.
 pub const EARLIER_PORT: u32 = 1061;
+
+/// Vsock port of Kata's agent.
+pub const KATA_PORT: u32 = 1024;
 
 /// Ports that a guest's init holds for the agent.
 pub const DEFAULT_PORTS: [u32; 2] = [DEFAULT_PORT, EARLIER_PORT];
@@ -48,6 +51,27 @@ impl Endpoint {
             Endpoint::Hybrid { path, port: _ } => Endpoint::Hybrid { path, port },
             Endpoint::Unix(path) => Endpoint::Unix(path),
         }
+    }
+
+    fn port(&self) -> Option<u32> {
+        match self {
+            Endpoint::Vsock { port, .. } | Endpoint::Hybrid { port, .. } => Some(*port),
+            Endpoint::Unix(_) => None,
+        }
+    }
+
+    /// Returns whether this is the endpoint of Kata's agent.
+    #[must_use]
+    pub fn is_kata(&self) -> bool {
+        self.port() == Some(KATA_PORT)
+    }
+
+    /// Returns the endpoint of Kata's agent in a guest that can have it in place of patchbay's. The present
+    /// port means patchbay's agent of this release: any process of a guest can take Kata's port.
+    #[must_use]
+    pub fn kata(&self) -> Option<Self> {
+        let is_open = self.port() == Some(EARLIER_PORT) || self.is_kata();
+        is_open.then(|| self.clone().at_port(KATA_PORT))
     }
 
     /// Returns the endpoints at which the agent can be, in the order of the attempts. The port of release

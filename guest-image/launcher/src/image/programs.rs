@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use patchbay_init::{AGENT_PATH, BASELINE_PATH, ECHO_PATH, EXECD_PATH, HAMMER_PATH, INTRUDER_PATH};
+use patchbay_init::{
+    AGENT_PATH, BASELINE_PATH, ECHO_PATH, EXECD_PATH, HAMMER_PATH, INTRUDER_PATH, KATA_AGENT_PATH,
+};
 
 use super::elf;
 use crate::error::{Error, at};
@@ -14,11 +16,12 @@ pub(super) const BASE: [(&str, &str); 2] =
     [("patchbay-init", "/init"), ("patchbay-agent", AGENT_PATH)];
 
 /// Programs of sandboxes with tools.
-pub(super) const FOR_TOOLS: [(&str, &str); 5] = [
+pub(super) const FOR_TOOLS: [(&str, &str); 6] = [
     ("patchbay-execd", EXECD_PATH),
     ("patchbay-echo", ECHO_PATH),
     ("patchbay-hammer", HAMMER_PATH),
     ("patchbay-intruder", INTRUDER_PATH),
+    ("patchbay-kata-agent", KATA_AGENT_PATH),
     ("patchbay-baseline", BASELINE_PATH),
 ];
 

@@ -20,7 +20,7 @@ use crate::args::{
 };
 use crate::completion;
 use crate::output::{Outcome, sandboxes};
-use patchbay_host::agent::Agent;
+use patchbay_host::agent::{Agent, AnyAgent};
 use patchbay_host::ops;
 
 /// Runs the command.
@@ -87,7 +87,7 @@ fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
 /// Connects to the agent of a sandbox, or of the namespace in the guest that the command line names.
 fn connect_in_netns(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
     let netns = global.guest_netns()?;
-    let agent = ops::connect(&global.find_any(sandbox)?)?;
+    let agent = ops::connect(&global.find_any(sandbox)?)?.into_patchbay()?;
     match netns {
         Some(netns) => agent.in_netns(&netns),
         None => Ok(agent),
@@ -95,6 +95,6 @@ fn connect_in_netns(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, 
 }
 
 /// Connects to the agent of a sandbox.
-fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<Agent, Failure> {
+fn connect(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<AnyAgent, Failure> {
     ops::connect(&global.find(sandbox)?)
 }

@@ -1,6 +1,6 @@
 //! `neighbor` and the neighbor commands of `kata-network`.
 
-use patchbay_host::agent::Agent;
+use patchbay_host::agent::GuestAgent;
 use patchbay_host::ops::{self, OnDevice};
 use patchbay_types::failure::Failure;
 use patchbay_types::{Neighbor, NeighborPattern};
@@ -14,14 +14,18 @@ use crate::output::{json_line_or_null, neighbors};
 /// `kata-network add-neighbor`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let wanted = neighbor::to_add(&args.file)?;
-    change(global, &args.sandbox, &wanted, Agent::add_neighbors)?;
+    change(global, &args.sandbox, &wanted, |agent, values| {
+        agent.add_neighbors(values)
+    })?;
     json_line_or_null(&wanted.iter().map(neighbors::document).collect::<Vec<_>>())
 }
 
 /// `kata-network del-neighbor`.
 pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let patterns = neighbor::to_delete(&args.file)?;
-    change(global, &args.sandbox, &patterns, Agent::delete_neighbors)?;
+    change(global, &args.sandbox, &patterns, |agent, values| {
+        agent.delete_neighbors(values)
+    })?;
     json_line_or_null(&patterns.iter().map(neighbors::pattern).collect::<Vec<_>>())
 }
 
@@ -40,7 +44,9 @@ pub(super) fn native(global: &GlobalArgs, command: &NeighborCommand) -> Result<S
                 lladdr: args.lladdr,
                 device: args.dev.clone(),
             }];
-            change(global, &args.sandbox, &wanted, Agent::add_neighbors)?;
+            change(global, &args.sandbox, &wanted, |agent, values| {
+                agent.add_neighbors(values)
+            })?;
             (wanted.iter().map(neighbors::row).collect(), &args.format)
         }
         NeighborCommand::Del(args) => {
@@ -49,7 +55,9 @@ pub(super) fn native(global: &GlobalArgs, command: &NeighborCommand) -> Result<S
                 lladdr: args.lladdr,
                 device: args.dev.clone(),
             };
-            change(global, &args.sandbox, &[pattern], Agent::delete_neighbors)?;
+            change(global, &args.sandbox, &[pattern], |agent, values| {
+                agent.delete_neighbors(values)
+            })?;
             return Ok(String::new());
         }
         NeighborCommand::List(args) => {
@@ -65,7 +73,7 @@ fn change<T: OnDevice>(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
     values: &[T],
-    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
+    send: impl Fn(&dyn GuestAgent, &[T]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     ops::change_on_devices(&global.find(sandbox)?, values, send)
 }

@@ -1,6 +1,6 @@
 //! `route` and the route commands of `kata-network`.
 
-use patchbay_host::agent::Agent;
+use patchbay_host::agent::GuestAgent;
 use patchbay_host::ops::{self, OnDevice};
 use patchbay_types::RouteSpec;
 use patchbay_types::failure::Failure;
@@ -14,18 +14,17 @@ use crate::output::routes::ROUTES;
 /// `kata-network add-route`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let routes = route::to_add(&args.file)?;
-    json_line_or_null(&change(global, &args.sandbox, routes, Agent::add_routes)?)
+    json_line_or_null(&change(global, &args.sandbox, routes, |agent, routes| {
+        agent.add_routes(routes)
+    })?)
 }
 
 /// `kata-network del-route`.
 pub(super) fn delete(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let routes = route::to_delete(&args.file)?;
-    json_line_or_null(&change(
-        global,
-        &args.sandbox,
-        routes,
-        Agent::delete_routes,
-    )?)
+    json_line_or_null(&change(global, &args.sandbox, routes, |agent, routes| {
+        agent.delete_routes(routes)
+    })?)
 }
 
 /// `kata-network list-routes`.
@@ -38,7 +37,9 @@ pub(super) fn list(global: &GlobalArgs, sandbox: &SandboxArg) -> Result<String, 
 /// changes nothing, but needs a sandbox with an agent.
 pub(super) fn update(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let echo = match route::wanted(&args.file)? {
-        Some(routes) => change(global, &args.sandbox, routes, Agent::replace_routes)?,
+        Some(routes) => change(global, &args.sandbox, routes, |agent, routes| {
+            agent.replace_routes(routes)
+        })?,
         None => change::<RouteSpec>(global, &args.sandbox, Vec::new(), |_, _| Ok(()))?,
     };
     json_line_or_null(&echo)
@@ -49,12 +50,16 @@ pub(super) fn native(global: &GlobalArgs, command: &RouteCommand) -> Result<Stri
     let (routes, format) = match command {
         RouteCommand::Add(args) => {
             let routes = vec![args.route.new_route()?];
-            let echo = change(global, &args.sandbox, routes, Agent::add_routes)?;
+            let echo = change(global, &args.sandbox, routes, |agent, routes| {
+                agent.add_routes(routes)
+            })?;
             (echo, &args.format)
         }
         RouteCommand::Del(args) => {
             let patterns = vec![args.route.pattern()?];
-            let echo = change(global, &args.sandbox, patterns, Agent::delete_routes)?;
+            let echo = change(global, &args.sandbox, patterns, |agent, routes| {
+                agent.delete_routes(routes)
+            })?;
             (echo, &args.format)
         }
         RouteCommand::List(args) => {
@@ -71,7 +76,7 @@ fn change<T: OnDevice>(
     global: &GlobalArgs,
     sandbox: &SandboxArg,
     routes: Vec<(T, RouteText)>,
-    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
+    send: impl Fn(&dyn GuestAgent, &[T]) -> Result<(), Failure>,
 ) -> Result<Vec<RouteText>, Failure> {
     let (routes, echo): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
     ops::change_on_devices(&global.find(sandbox)?, &routes, send)?;

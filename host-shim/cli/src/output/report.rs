@@ -29,14 +29,21 @@ impl fmt::Display for Report<'_> {
         }
         let agent = &examination.agent;
         write!(f, "agent      {}", escape_controls(&agent.address))?;
-        if let Some((version, kernel)) = agent.version.as_ref().zip(agent.kernel.as_ref()) {
-            let features = agent.features.join(" ");
-            write!(
-                f,
-                ": version {version}, kernel {kernel}, features: {features}"
-            )?;
+        if let Some((program, version)) = agent.program.zip(agent.version.as_ref()) {
+            write!(f, ": {program} {version}")?;
+            if let Some(kernel) = &agent.kernel {
+                write!(f, ", kernel {kernel}")?;
+            }
+            write!(f, ", features: {}", agent.features.join(" "))?;
         }
         writeln!(f)?;
+        if !agent.lacks.is_empty() {
+            let lacks = agent.lacks.join(", ");
+            writeln!(
+                f,
+                "           can't do: {lacks} (these need patchbay-agent in the guest)"
+            )?;
+        }
         for manager in agent.managers.iter().flatten() {
             write_manager(f, manager)?;
         }

@@ -20,7 +20,7 @@ pub(super) struct Call {
 /// Effect of a call on the guest. It decides how the call is interrupted; a change is sent after the
 /// handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// None.
     Reads,
     /// A change, which an interruption cancels.
@@ -76,9 +76,11 @@ impl From<CallError> for Failure {
 
 /// Wait for the guest.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct GuestWait {
-    pub(crate) limit: Duration,
-    pub(crate) effect: Effect,
+pub struct GuestWait {
+    /// Limit of the guest's part.
+    pub limit: Duration,
+    /// Effect of the call.
+    pub effect: Effect,
 }
 
 impl Agent {

@@ -7,11 +7,14 @@
 mod byte_budget;
 mod call;
 mod cancel;
+mod channel;
 mod connections;
 mod conntrack;
 mod dial;
 mod greeting;
+mod guest_agent;
 mod ipvs;
+mod kata;
 mod list;
 mod managers;
 mod neighbors;
@@ -39,8 +42,10 @@ use ttrpc::r#async::Client;
 use crate::interrupt::Interrupt;
 use byte_budget::ByteBudget;
 use call::Call;
-pub(crate) use call::{Effect, GuestWait};
-pub use greeting::Greeting;
+pub use call::{Effect, GuestWait};
+use channel::Channel;
+pub use greeting::{AgentKind, Greeting};
+pub use guest_agent::{AnyAgent, CardIdentity, GuestAgent, connect};
 pub use ipvs::{RestoreState, RestoreWatch};
 
 /// Timeout for the connection and for the handshake on it.
@@ -87,21 +92,11 @@ impl Agent {
     /// # Errors
     /// [`Kind::Timeout`] and [`Kind::NotFound`] if nothing accepts the connection.
     pub fn connect(endpoint: &Endpoint, interrupt: &Interrupt) -> Result<Self, Failure> {
-        let _phase = tracing::info_span!("agent").entered();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
-        let unreachable = |error| dial::unreachable(endpoint, &error);
-        // A vsock proxy can fail to survive a process that ends in the middle of the attempt.
-        let hold = interrupt.hold();
-        let stream = dial::connect(endpoint);
-        drop(hold);
-        let stream = stream.map_err(unreachable)?;
-        let budget = ByteBudget::new(MAX_HANDSHAKE_BYTES);
-        // Socket and client register with the runtime when they are created.
-        let transport = async { dial::socket(stream, budget.clone()).map(Client::new) };
-        let transport = runtime.block_on(transport).map_err(unreachable)?;
+        let Channel {
+            runtime,
+            transport,
+            budget,
+        } = Channel::open(endpoint, interrupt)?;
         Ok(Self {
             runtime,
             client: AgentClient::new(transport.clone()),
@@ -191,7 +186,7 @@ impl Agent {
     }
 
     /// Like [`Agent::configure`], for a caller that can undo it.
-    pub(crate) fn configure_as(
+    pub(super) fn configure_as(
         &self,
         path: &PciPath,
         spec: &LinkSpec,

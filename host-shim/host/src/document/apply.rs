@@ -80,7 +80,7 @@ impl Executor<'_> {
     }
 
     fn change(&self, send: impl FnOnce(&Agent) -> Result<(), Failure>) -> Result<(), Failure> {
-        ops::change_guest(self.sandbox, send)
+        ops::change_guest(self.sandbox, |agent| send(agent.patchbay()?))
     }
 
     fn plug(&self, request: &PlugRequest) -> Result<(), Failure> {

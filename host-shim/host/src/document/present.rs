@@ -61,14 +61,14 @@ impl Present {
     /// Takes a snapshot of these sections.
     ///
     /// # Errors
-    /// Failures of QEMU and the agent.
+    /// Failures of QEMU and the agent; [`Kind::Unsupported`] for Kata's, which reports routes in part.
     pub fn read(sandbox: &Sandbox, sections: &BTreeSet<Section>) -> Result<Self, Failure> {
         let mut present = Self::default();
         let has = |section| sections.contains(&section);
         let agent = if has(Section::Interfaces) {
             present.read_cards(sandbox)?
         } else {
-            let agent = reach::connect(sandbox)?;
+            let agent = reach::connect(sandbox)?.into_patchbay()?;
             if has(Section::Routes) || has(Section::Neighbors) {
                 let records = recorded(sandbox)?;
                 present.add_names(&agent.interfaces()?, &records);
@@ -124,7 +124,7 @@ impl Present {
             }
         }
         self.cards = Some(cards);
-        Ok(guest.agent)
+        guest.agent.into_patchbay()
     }
 
     fn add_names(&mut self, interfaces: &[Interface], records: &[CardRecord]) {

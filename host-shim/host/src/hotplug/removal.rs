@@ -15,7 +15,7 @@ use patchbay_types::{PciPath, SlotPower};
 
 use super::unplug::{Presence, device_ids, remove_backend, request_removal};
 use super::{Inventory, LockedSandbox, Mechanism, detached, slot};
-use crate::agent::Agent;
+use crate::agent;
 use crate::card::CardRequest;
 use crate::process::Process;
 use crate::reach;
@@ -205,7 +205,7 @@ impl GuestPart {
     /// Requests the release of the card from the agent. The returned pipe is closed when the card is
     /// gone, or if the agent can't release it; `None` if the agent doesn't answer.
     fn request(self, sandbox: &Sandbox, timeout: Duration) -> Option<PipeReader> {
-        let agent = Agent::connect(&sandbox.agent, &sandbox.interrupt).ok()?;
+        let agent = agent::connect(&sandbox.agent, &sandbox.interrupt).ok()?;
         let (reader, writer) = pipe().ok()?;
         thread::spawn(move || {
             if let Err(failure) = agent.release(&self.path, self.power, timeout) {

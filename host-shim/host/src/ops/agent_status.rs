@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::cards::{self, Card};
 use super::examine::Requirement;
 use super::nat_status;
-use crate::agent::{Agent, Greeting};
+use crate::agent::{self, AgentKind, Greeting};
 use crate::sandbox::{CardRecord, Sandbox};
 
 /// Agent. Version, kernel and features are empty if it does not reply.
@@ -16,12 +16,16 @@ use crate::sandbox::{CardRecord, Sandbox};
 pub struct AgentStatus {
     /// URL.
     pub address: String,
+    /// Program that serves as agent; `None` if none replies.
+    pub program: Option<AgentKind>,
     /// Version of the agent.
     pub version: Option<String>,
     /// Kernel release of the guest.
     pub kernel: Option<String>,
     /// Features of the agent on that kernel.
     pub features: Vec<String>,
+    /// Parts of patchbay that an agent of another program doesn't have.
+    pub lacks: &'static [&'static str],
     /// Programs in the guest that configure links; `None` if unknown.
     pub managers: Option<Vec<ManagerStatus>>,
 }
@@ -65,11 +69,11 @@ pub(super) fn query(
     cards: Vec<Card>,
     records: &[CardRecord],
 ) -> Result<Answers, Failure> {
-    let agent = Agent::connect(&sandbox.agent, &sandbox.interrupt)?;
+    let agent = agent::connect(&sandbox.agent, &sandbox.interrupt)?;
     Ok(Answers {
         greeting: agent.greeting()?,
         managers: agent.managers()?,
-        ipvs: nat_status::missing(&agent)?,
+        ipvs: nat_status::missing(&*agent)?,
         cards: if cards.is_empty() {
             cards
         } else {
@@ -83,14 +87,18 @@ pub(super) fn query(
 pub(super) fn split(address: &Endpoint, answers: Option<Answers>) -> (AgentStatus, Vec<Card>) {
     let mut status = AgentStatus {
         address: address.to_string(),
+        program: None,
         version: None,
         kernel: None,
         features: Vec::new(),
+        lacks: &[],
         managers: None,
     };
     let Some(answers) = answers else {
         return (status, Vec::new());
     };
+    status.program = Some(answers.greeting.kind);
+    status.lacks = answers.greeting.kind.lacks();
     let Greeting {
         version,
         kernel,
@@ -99,7 +107,7 @@ pub(super) fn split(address: &Endpoint, answers: Option<Answers>) -> (AgentStatu
     } = answers.greeting;
     let managers = answers.managers;
     status.version = Some(version);
-    status.kernel = Some(kernel);
+    status.kernel = kernel;
     status.features = features;
     status.managers = managers.map(|list| list.into_iter().map(ManagerStatus::from).collect());
     (status, answers.cards)

@@ -10,7 +10,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{BootId, IfName, Interface, LinkName, MacAddr, PciPath, Place};
 
 use super::repeat::guest_difference;
-use crate::agent::Agent;
+use crate::agent::{AnyAgent, CardIdentity, GuestAgent};
 use crate::guest::Guest;
 use crate::hotplug::InventoryNic;
 use crate::sandbox::{CardRecord, Phase};
@@ -142,12 +142,15 @@ pub(crate) fn of_machine(nics: &[InventoryNic]) -> Vec<Card> {
 pub(crate) fn with_guest(
     mut cards: Vec<Card>,
     interfaces: &[Interface],
-    agent: Agent,
+    agent: AnyAgent,
     records: &[CardRecord],
 ) -> Result<(Vec<Card>, Guest), Failure> {
-    let boot = agent.greeting()?.boot;
+    let (boot, identity) = (agent.greeting()?.boot, agent.card_identity());
     for card in &mut cards {
-        let is_at = |interface: &&Interface| card.path.is_some() && interface.path == card.path;
+        let is_at = |interface: &&Interface| match identity {
+            CardIdentity::Path => card.path.is_some() && interface.path == card.path,
+            CardIdentity::Mac => interface.mac == Some(card.mac),
+        };
         card.interface = interfaces.iter().find(is_at).cloned();
         let record = records.iter().find(|record| record.name == card.name);
         if is_unconfigured(card, record, boot.as_ref()) {
@@ -157,7 +160,7 @@ pub(crate) fn with_guest(
     let hidden = |card: &&mut Card| card.interface.is_none();
     let paths = cards.iter_mut().filter(hidden);
     let paths: Vec<PciPath> = paths.filter_map(|card| card.path.clone()).collect();
-    let mut places = places(&agent, &paths)?.into_iter();
+    let mut places = places(&*agent, &paths)?.into_iter();
     for card in cards.iter_mut().filter(hidden) {
         let place = card.path.as_ref().and_then(|_| places.next());
         card.state = Some(CardState::Hidden(place.unwrap_or(Place::Unknown)));
@@ -201,8 +204,8 @@ fn is_unconfigured(card: &Card, record: Option<&CardRecord>, boot: Option<&BootI
     }
 }
 
-/// Locates cards; an older agent can't.
-fn places(agent: &Agent, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {
+/// Locates cards; not every agent can.
+fn places(agent: &dyn GuestAgent, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {
     if paths.is_empty() {
         return Ok(Vec::new());
     }

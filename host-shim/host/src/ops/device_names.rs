@@ -6,7 +6,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec};
 
 use super::change_guest;
-use crate::agent::Agent;
+use crate::agent::GuestAgent;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// Request for the guest that can name a device.
@@ -47,7 +47,7 @@ impl OnDevice for NeighborPattern {
 pub fn change_on_devices<T: OnDevice>(
     sandbox: &Sandbox,
     requests: &[T],
-    send: impl Fn(&Agent, &[T]) -> Result<(), Failure>,
+    send: impl Fn(&dyn GuestAgent, &[T]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     change_guest(sandbox, |agent| match send(agent, requests) {
         Err(failure) if failure.kind() == Kind::NotFound => {
@@ -77,7 +77,10 @@ fn with_present_names<T: OnDevice>(
 }
 
 /// Returns the present names of cards by the plugged ones, unless an interface has the latter.
-fn renamed_cards(sandbox: &Sandbox, agent: &Agent) -> Result<HashMap<LinkName, LinkName>, Failure> {
+fn renamed_cards(
+    sandbox: &Sandbox,
+    agent: &dyn GuestAgent,
+) -> Result<HashMap<LinkName, LinkName>, Failure> {
     let Ok(state) = sandbox.state() else {
         return Ok(HashMap::new());
     };

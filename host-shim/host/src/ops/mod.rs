@@ -22,9 +22,8 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, PciPath};
-use patchbay_wire::Feature;
 
-use crate::agent::{Agent, Effect, GuestWait};
+use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
 use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
@@ -69,7 +68,7 @@ pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<
 /// Plugs a card, given the devices of the machine and the interfaces of the guest.
 fn plug_queried(
     mut locked: LockedSandbox<'_>,
-    (inventory, agent, interfaces): (Inventory, Agent, Vec<Interface>),
+    (inventory, agent, interfaces): (Inventory, AnyAgent, Vec<Interface>),
     request: &CardRequest,
     wait: Duration,
 ) -> Result<PciPath, Failure> {
@@ -84,19 +83,14 @@ fn plug_queried(
     let records = locked.records(&nics)?;
     let machine = cards::of_machine(&nics);
     let (cards, guest) = cards::with_guest(machine, &interfaces, agent, &records)?;
-    if !request.link.neighbors().is_empty() {
-        guest.agent.require(Feature::Neighbors)?;
-    }
-    if !request.link.addresses_without_prefix_route().is_empty() {
-        guest.agent.require(Feature::PrefixRoutes)?;
-    }
+    guest.agent.check_link(&request.link)?;
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
         check_tap(locked.qmp()?, &nics, card)?;
         let record = records.into_iter().find(|record| record.name == link.name);
         let path = match repeat::compare(card, record.as_ref(), request)? {
             Repeated::Satisfied(path) => {
-                repeat::check_neighbors(&guest.agent, &request.link)?;
+                repeat::check_neighbors(&*guest.agent, &request.link)?;
                 path
             }
             Repeated::NotConfigured(path) => {
@@ -282,14 +276,14 @@ fn warn_of_deleted_tap(card: &InventoryNic, taps: &TapBackends) {
 /// Those of [`connect`]; the failure of `change`.
 pub fn change_guest<T>(
     sandbox: &Sandbox,
-    change: impl FnOnce(&Agent) -> Result<T, Failure>,
+    change: impl FnOnce(&dyn GuestAgent) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let _lock = match sandbox.state() {
         Ok(state) => Some(lock_for_change(&state)?),
         Err(absent) if absent.kind() == Kind::NotFound => None,
         Err(failure) => return Err(failure),
     };
-    change(&reach::connect_alone(sandbox)?)
+    change(&*reach::connect_alone(sandbox)?)
 }
 
 fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {
@@ -300,9 +294,9 @@ fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {
 
 /// Queries the machine and the guest in parallel.
 pub(crate) fn query_host_and_guest<T>(
-    agent: Agent,
+    agent: AnyAgent,
     machine: impl FnOnce() -> Result<T, qmp::Error>,
-) -> Result<(T, Agent, Vec<Interface>), Failure> {
+) -> Result<(T, AnyAgent, Vec<Interface>), Failure> {
     let (machine, guest) = thread::scope(|scope| {
         let guest = scope.spawn(move || {
             let interfaces = agent.interfaces()?;

@@ -8,7 +8,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::{Interface, LinkChange, Mtu, Owner};
 
 use super::{query_host_and_guest, update};
-use crate::agent::Agent;
+use crate::agent::GuestAgent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
 use crate::interrupt::Interrupt;
 use crate::reach;
@@ -41,10 +41,10 @@ pub(super) fn update_with_tap(
                 before,
                 interrupt: &sandbox.interrupt,
             };
-            return card.update(&locked.journal, &agent, change, mtu);
+            return card.update(&locked.journal, &*agent, change, mtu);
         }
     }
-    let interface = update::send(&agent, change)?;
+    let interface = update::send(&*agent, change)?;
     update::record(&locked.journal, records, change, &interface)
 }
 
@@ -155,7 +155,7 @@ impl Card<'_> {
     fn update(
         &self,
         journal: &Journal,
-        agent: &Agent,
+        agent: &dyn GuestAgent,
         change: &LinkChange,
         mtu: Mtu,
     ) -> Result<(), Failure> {
@@ -182,7 +182,7 @@ impl Card<'_> {
     /// Changes the TAP and the guest in the order that loses no packet.
     fn change(
         &self,
-        agent: &Agent,
+        agent: &dyn GuestAgent,
         change: &LinkChange,
         mtu: Mtu,
     ) -> Result<Result<Interface, Failure>, Unsettled> {
@@ -220,7 +220,7 @@ impl Card<'_> {
     }
 
     /// Returns the MTU in the guest, if the agent answers.
-    fn actual_mtu(&self, agent: &Agent) -> Option<u32> {
+    fn actual_mtu(&self, agent: &dyn GuestAgent) -> Option<u32> {
         let interfaces = agent.interfaces().ok()?;
         let mut interfaces = interfaces.iter();
         let interface = interfaces.find(|interface| interface.index == self.before.index)?;

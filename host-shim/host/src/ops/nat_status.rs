@@ -6,7 +6,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Detail, Forward, Sysctl, SysctlValue};
 
 use super::examine::Requirement;
-use crate::agent::Agent;
+use crate::agent::GuestAgent;
 
 const IP_FORWARD: Requirement = Requirement {
     part: "IPv4 forwarding",
@@ -25,8 +25,11 @@ const IPVS_CONNTRACK: Requirement = Requirement {
 };
 
 /// Returns the requirements of the guest's servers with NAT that are not met; none without such
-/// servers, and none if the agent is too old to read the settings without loading IPVS.
-pub(super) fn missing(agent: &Agent) -> Result<Vec<Requirement>, Failure> {
+/// servers, and none if the agent can't read the settings without loading IPVS.
+pub(super) fn missing(agent: &dyn GuestAgent) -> Result<Vec<Requirement>, Failure> {
+    let Ok(agent) = agent.patchbay() else {
+        return Ok(Vec::new());
+    };
     let readings = agent.loaded_sysctls()?.unwrap_or_default();
     let is_off = |sysctl: Sysctl| {
         let mut of_it = readings.iter().filter(|reading| reading.sysctl == sysctl);

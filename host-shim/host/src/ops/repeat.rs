@@ -6,7 +6,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, LinkSpec, Neighbor, Owner, PciPath, QueuePairs};
 
 use super::cards::{Card, CardState};
-use crate::agent::Agent;
+use crate::agent::GuestAgent;
 use crate::card::{Backend, CardRequest};
 use crate::kata_messages;
 use crate::sandbox::CardRecord;
@@ -99,12 +99,16 @@ pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Opti
 ///
 /// # Errors
 /// [`Kind::Exists`] if it lacks one; failures of the agent.
-pub(super) fn check_neighbors(agent: &Agent, wanted: &LinkSpec) -> Result<(), Failure> {
+pub(super) fn check_neighbors(agent: &dyn GuestAgent, wanted: &LinkSpec) -> Result<(), Failure> {
     let (name, wanted) = (&wanted.parts().name, wanted.neighbors());
     if wanted.is_empty() {
         return Ok(());
     }
-    let listed = agent.neighbors()?;
+    let listed = match agent.neighbors() {
+        // It was able to add them.
+        Err(failure) if failure.kind() == Kind::Unsupported => return Ok(()),
+        listed => listed?,
+    };
     let on_card = listed.iter().filter(|listed| listed.device == *name);
     let present: HashSet<_> = on_card.map(|listed| (listed.ip, listed.lladdr)).collect();
     let is_present = |new: &Neighbor<()>| present.contains(&(new.ip, new.lladdr));

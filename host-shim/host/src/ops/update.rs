@@ -7,7 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, LinkChange};
 
 use super::{change_guest, mtu};
-use crate::agent::Agent;
+use crate::agent::GuestAgent;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// Changes an interface of the guest. The TAP of a card gets the same MTU.
@@ -71,7 +71,7 @@ pub(super) fn with_card(change: &LinkChange, records: &[CardRecord]) -> LinkChan
 
 /// Sends a change. A failure to find a card's interface includes the place of the card, if the agent
 /// knows it.
-pub(super) fn send(agent: &Agent, change: &LinkChange) -> Result<Interface, Failure> {
+pub(super) fn send(agent: &dyn GuestAgent, change: &LinkChange) -> Result<Interface, Failure> {
     agent.update(change).map_err(|failure| {
         let path = change.card().filter(|_| failure.kind() == Kind::NotFound);
         let places = path.and_then(|path| agent.places(slice::from_ref(path)).ok());

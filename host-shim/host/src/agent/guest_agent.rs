@@ -1,0 +1,214 @@
+//! Agent of a guest that configures its network: patchbay's, or Kata's in an image without patchbay's.
+
+use std::fmt;
+
+use patchbay_types::endpoint::Endpoint;
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{
+    Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
+    Place, Route, RoutePattern, RouteSpec, SlotPower,
+};
+use patchbay_wire::Feature;
+
+use super::kata::KataAgent;
+use super::{Agent, Greeting, GuestWait};
+use crate::interrupt::Interrupt;
+
+/// Either agent.
+pub type AnyAgent = Box<dyn GuestAgent>;
+
+/// Property by which an agent reports the interface of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CardIdentity {
+    /// PCI path, which only the machine decides.
+    Path,
+    /// MAC address, which the guest can change.
+    Mac,
+}
+
+/// Network configuration of a guest. Each method fails with the agent's failure, and with
+/// [`Kind::Unsupported`] if the agent can't do it; nothing is changed then.
+pub trait GuestAgent: fmt::Debug + Send {
+    /// Completes the handshake and returns the agent's reply.
+    fn greeting(&self) -> Result<Greeting, Failure>;
+
+    /// Returns how interfaces are matched with cards.
+    fn card_identity(&self) -> CardIdentity;
+
+    /// Checks that the agent can configure a card, before it is plugged.
+    fn check_link(&self, spec: &LinkSpec) -> Result<(), Failure>;
+
+    /// Waits in the guest for the card, and configures it. A card at one of the paths `yielding` loses
+    /// its name if `spec` has it.
+    fn configure(
+        &self,
+        path: &PciPath,
+        spec: &LinkSpec,
+        yielding: &[PciPath],
+        wait: GuestWait,
+    ) -> Result<Interface, Failure>;
+
+    /// Lists every interface of the guest.
+    fn interfaces(&self) -> Result<Vec<Interface>, Failure>;
+
+    /// Locates cards in the guest.
+    fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure>;
+
+    /// Changes an interface of the guest and returns its new state.
+    fn update(&self, change: &LinkChange) -> Result<Interface, Failure>;
+
+    /// Waits until a card that is unplugged is gone in the guest.
+    fn release(
+        &self,
+        path: &PciPath,
+        power: SlotPower,
+        wait: std::time::Duration,
+    ) -> Result<(), Failure>;
+
+    /// Adds routes.
+    fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure>;
+
+    /// Replaces the guest's routes.
+    fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure>;
+
+    /// Deletes the routes that match one of the patterns.
+    fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure>;
+
+    /// Lists the guest's routes.
+    fn routes(&self) -> Result<Vec<Route>, Failure>;
+
+    /// Adds static neighbors.
+    fn add_neighbors(&self, neighbors: &[Neighbor]) -> Result<(), Failure>;
+
+    /// Deletes the static neighbors that match one of the patterns.
+    fn delete_neighbors(&self, patterns: &[NeighborPattern]) -> Result<(), Failure>;
+
+    /// Lists the static neighbors.
+    fn neighbors(&self) -> Result<Vec<Neighbor>, Failure>;
+
+    /// Marks a card before it is plugged, so that network managers exclude it.
+    fn mark_card(&self, mac: MacAddr) -> Result<(), Failure>;
+
+    /// Lists the programs in the guest that configure links on their own; `None` if the agent can't.
+    fn managers(&self) -> Result<Option<Vec<NetworkManager>>, Failure>;
+
+    /// Returns patchbay's agent, for what only that one does: IPVS, conntrack, settings, other network
+    /// namespaces.
+    fn patchbay(&self) -> Result<&Agent, Failure>;
+
+    /// Returns patchbay's agent itself.
+    fn into_patchbay(self: Box<Self>) -> Result<Agent, Failure>;
+}
+
+/// Connects to patchbay's agent or, where nothing listens on its default ports, to Kata's.
+///
+/// # Errors
+/// Those of [`Agent::connect`].
+pub fn connect(endpoint: &Endpoint, interrupt: &Interrupt) -> Result<AnyAgent, Failure> {
+    if endpoint.is_kata() {
+        return Ok(Box::new(KataAgent::connect(endpoint, interrupt)?));
+    }
+    match (Agent::connect(endpoint, interrupt), endpoint.kata()) {
+        (Ok(agent), _) => Ok(Box::new(agent)),
+        (Err(failure), Some(kata)) if failure.kind() == Kind::NotFound => {
+            let agent = KataAgent::connect(&kata, interrupt);
+            Ok(Box::new(agent.map_err(|_| failure)?))
+        }
+        (Err(failure), _) => Err(failure),
+    }
+}
+
+impl GuestAgent for Agent {
+    fn greeting(&self) -> Result<Greeting, Failure> {
+        self.greeting()
+    }
+
+    fn card_identity(&self) -> CardIdentity {
+        CardIdentity::Path
+    }
+
+    fn check_link(&self, spec: &LinkSpec) -> Result<(), Failure> {
+        if !spec.neighbors().is_empty() {
+            self.require(Feature::Neighbors)?;
+        }
+        if !spec.addresses_without_prefix_route().is_empty() {
+            self.require(Feature::PrefixRoutes)?;
+        }
+        Ok(())
+    }
+
+    fn configure(
+        &self,
+        path: &PciPath,
+        spec: &LinkSpec,
+        yielding: &[PciPath],
+        wait: GuestWait,
+    ) -> Result<Interface, Failure> {
+        self.configure_as(path, spec, yielding, wait)
+    }
+
+    fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
+        self.interfaces()
+    }
+
+    fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {
+        self.places(paths)
+    }
+
+    fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
+        self.update(change)
+    }
+
+    fn release(
+        &self,
+        path: &PciPath,
+        power: SlotPower,
+        wait: std::time::Duration,
+    ) -> Result<(), Failure> {
+        self.release(path, power, wait)
+    }
+
+    fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
+        self.add_routes(specs)
+    }
+
+    fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
+        self.replace_routes(specs)
+    }
+
+    fn delete_routes(&self, patterns: &[RoutePattern]) -> Result<(), Failure> {
+        self.delete_routes(patterns)
+    }
+
+    fn routes(&self) -> Result<Vec<Route>, Failure> {
+        self.routes()
+    }
+
+    fn add_neighbors(&self, neighbors: &[Neighbor]) -> Result<(), Failure> {
+        self.add_neighbors(neighbors)
+    }
+
+    fn delete_neighbors(&self, patterns: &[NeighborPattern]) -> Result<(), Failure> {
+        self.delete_neighbors(patterns)
+    }
+
+    fn neighbors(&self) -> Result<Vec<Neighbor>, Failure> {
+        self.neighbors()
+    }
+
+    fn mark_card(&self, mac: MacAddr) -> Result<(), Failure> {
+        self.mark_card(mac)
+    }
+
+    fn managers(&self) -> Result<Option<Vec<NetworkManager>>, Failure> {
+        self.managers()
+    }
+
+    fn patchbay(&self) -> Result<&Agent, Failure> {
+        Ok(self)
+    }
+
+    fn into_patchbay(self: Box<Self>) -> Result<Agent, Failure> {
+        Ok(*self)
+    }
+}
