@@ -18,14 +18,14 @@ use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{Lock, Sandbox};
 
 /// Limit for the greeting where another client can use the monitor.
-const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Connects to the agent of a sandbox.
 ///
 /// # Errors
 /// [`Kind::NotYet`] if the machine doesn't run, its monitor gives no answer or its guest is starting;
 /// [`Kind::Timeout`] and [`Kind::NotFound`] if the agent doesn't answer.
-pub fn connect(sandbox: &Sandbox) -> Result<AnyAgent, Failure> {
+pub(crate) fn connect(sandbox: &Sandbox) -> Result<AnyAgent, Failure> {
     let is_hybrid = matches!(sandbox.agent, Endpoint::Hybrid { .. });
     let is_held = sandbox.state().is_ok_and(|state| Lock::is_held(&state));
     if !is_hybrid || !is_held {

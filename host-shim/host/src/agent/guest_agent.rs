@@ -17,12 +17,12 @@ use crate::interrupt::Interrupt;
 /// Either agent.
 pub type AnyAgent = Box<dyn GuestAgent>;
 
-/// Property by which an agent reports the interface of a card.
+/// Property by which an agent recognizes the interface of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CardIdentity {
     /// PCI path, which only the machine decides.
     Path,
-    /// MAC address, which the guest can change.
+    /// MAC address. The agent needs the cards of the machine to report their paths.
     Mac,
 }
 
@@ -32,8 +32,11 @@ pub trait GuestAgent: fmt::Debug + Send {
     /// Completes the handshake and returns the agent's reply.
     fn greeting(&self) -> Result<Greeting, Failure>;
 
-    /// Returns how interfaces are matched with cards.
+    /// Returns how the agent recognizes cards.
     fn card_identity(&self) -> CardIdentity;
+
+    /// Takes the cards of the machine, for an agent that recognizes them by their MAC addresses.
+    fn set_cards(&mut self, cards: Vec<(MacAddr, PciPath)>);
 
     /// Checks that the agent can configure a card, before it is plugged.
     fn check_link(&self, spec: &LinkSpec) -> Result<(), Failure>;
@@ -126,6 +129,8 @@ impl GuestAgent for Agent {
     fn card_identity(&self) -> CardIdentity {
         CardIdentity::Path
     }
+
+    fn set_cards(&mut self, _: Vec<(MacAddr, PciPath)>) {}
 
     fn check_link(&self, spec: &LinkSpec) -> Result<(), Failure> {
         if !spec.neighbors().is_empty() {

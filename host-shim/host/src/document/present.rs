@@ -15,7 +15,6 @@ use crate::card::{Backend, CardRequest, PlugRequest};
 use crate::hotplug::{self, Inventory};
 use crate::ops::{self, Card, CardState};
 use crate::qmp::Session;
-use crate::reach;
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Sandbox};
 
 /// Network of a sandbox as it is. A section that was not read, or that the agent can't list, is `None`.
@@ -68,7 +67,7 @@ impl Present {
         let agent = if has(Section::Interfaces) {
             present.read_cards(sandbox)?
         } else {
-            let agent = reach::connect(sandbox)?.into_patchbay()?;
+            let agent = ops::connect(sandbox)?.into_patchbay()?;
             if has(Section::Routes) || has(Section::Neighbors) {
                 let records = recorded(sandbox)?;
                 present.add_names(&agent.interfaces()?, &records);
@@ -103,7 +102,7 @@ impl Present {
 
     fn read_cards(&mut self, sandbox: &Sandbox) -> Result<Agent, Failure> {
         let mut qmp = Session::connect(sandbox.monitor())?;
-        let agent = reach::connect_over(&mut qmp, sandbox)?;
+        let agent = ops::connect_over(&mut qmp, sandbox)?;
         let (inventory, agent, interfaces) =
             ops::query_host_and_guest(agent, move || Inventory::read(&mut qmp))?;
         let slots = hotplug::free_by_bus(&inventory);

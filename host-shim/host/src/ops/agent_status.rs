@@ -69,7 +69,10 @@ pub(super) fn query(
     cards: Vec<Card>,
     records: &[CardRecord],
 ) -> Result<Answers, Failure> {
-    let agent = agent::connect(&sandbox.agent, &sandbox.interrupt)?;
+    let mut agent = agent::connect(&sandbox.agent, &sandbox.interrupt)?;
+    let known = cards.iter();
+    let known = known.filter_map(|card| Some((card.mac, card.path.clone()?)));
+    agent.set_cards(known.collect());
     Ok(Answers {
         greeting: agent.greeting()?,
         managers: agent.managers()?,

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
-use super::{mirror, query_host_and_guest, repeat};
+use super::{connect_over, mirror, query_host_and_guest, repeat};
 use crate::hotplug::{self, Inventory, LockedSandbox};
 use crate::mirror::{Attachment, MirrorRequest};
 use crate::netns::Netns;
 use crate::ops::Mirrored;
 use crate::qmp::Session;
 use crate::sandbox::{CardRecord, Journal, Lock, Sandbox};
-use crate::{kata_messages, reach, vsock_stream};
+use crate::{kata_messages, vsock_stream};
 
 /// Limit for a connection to the monitor of a machine that may have ended.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -121,7 +121,7 @@ pub fn check_attached(sandbox: &Sandbox, wanted: &Attachment) -> Result<(), Fail
         return Ok(());
     };
     let mut qmp = Session::connect(sandbox.monitor())?;
-    let agent = reach::connect_over(&mut qmp, sandbox)?;
+    let agent = connect_over(&mut qmp, sandbox)?;
     let (nics, _, interfaces) = query_host_and_guest(agent, move || {
         Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
     })?;

@@ -10,7 +10,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{BootId, IfName, Interface, LinkName, MacAddr, PciPath, Place};
 
 use super::repeat::guest_difference;
-use crate::agent::{AnyAgent, CardIdentity, GuestAgent};
+use crate::agent::{AnyAgent, GuestAgent};
 use crate::guest::Guest;
 use crate::hotplug::InventoryNic;
 use crate::sandbox::{CardRecord, Phase};
@@ -145,12 +145,9 @@ pub(crate) fn with_guest(
     agent: AnyAgent,
     records: &[CardRecord],
 ) -> Result<(Vec<Card>, Guest), Failure> {
-    let (boot, identity) = (agent.greeting()?.boot, agent.card_identity());
+    let boot = agent.greeting()?.boot;
     for card in &mut cards {
-        let is_at = |interface: &&Interface| match identity {
-            CardIdentity::Path => card.path.is_some() && interface.path == card.path,
-            CardIdentity::Mac => interface.mac == Some(card.mac),
-        };
+        let is_at = |interface: &&Interface| card.path.is_some() && interface.path == card.path;
         card.interface = interfaces.iter().find(is_at).cloned();
         let record = records.iter().find(|record| record.name == card.name);
         if is_unconfigured(card, record, boot.as_ref()) {

@@ -5,13 +5,12 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{LinkSpec, MacAddr, PciPath};
 
-use super::{plug_queried, query_host_and_guest};
+use super::{connect_over, plug_queried, query_host_and_guest};
 use crate::card::{CardRequest, PlugRequest};
 use crate::guest::Guest;
 use crate::hotplug::{Inventory, LockedSandbox};
 use crate::mirror::{self, MirrorRecord, MirrorRequest, RoutePolicy};
 use crate::netns::{Netns, Rtnetlink};
-use crate::reach;
 use crate::sandbox::{CardRecord, Sandbox};
 
 /// Outcome of [`mirror()`].
@@ -36,7 +35,7 @@ pub fn mirror(
     wait: Duration,
 ) -> Result<Mirrored, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
+    let agent = connect_over(locked.qmp()?, sandbox)?;
     let present = match request.routes {
         RoutePolicy::Mirror => agent.routes()?,
         RoutePolicy::Skip => Vec::new(),

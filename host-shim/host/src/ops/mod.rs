@@ -7,6 +7,7 @@ mod agent_status;
 mod attachments;
 mod card_status;
 pub(crate) mod cards;
+mod connection;
 mod device_names;
 mod examine;
 mod gc;
@@ -28,17 +29,18 @@ use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
 use crate::kata_messages;
 use crate::qmp::{self, Session};
-use crate::reach;
 use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
 use repeat::Repeated;
 
 pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
-pub use crate::reach::{check_port, connect};
+pub use crate::reach::check_port;
 pub use agent_status::{AgentStatus, ManagerStatus};
 pub use attachments::{Detached, attach, attachments, card_names, check_attached, detach};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
+pub use connection::connect;
+pub(crate) use connection::connect_over;
 pub(crate) use device_names::renamed;
 pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
@@ -60,7 +62,7 @@ pub use update::update;
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
+    let agent = connect_over(locked.qmp()?, sandbox)?;
     let queried = query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
     plug_queried(locked, queried, request, wait)
 }
@@ -145,7 +147,7 @@ fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<()
 /// several cards, [`Kind::NotYet`] for a card without an interface; failures of QEMU and the agent.
 pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
+    let agent = connect_over(locked.qmp()?, sandbox)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
@@ -220,7 +222,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
     let records = locked.records(&nics)?;
     let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
-        let agent = reach::connect_over(locked.qmp()?, sandbox)?;
+        let agent = connect_over(locked.qmp()?, sandbox)?;
         let interfaces = agent.interfaces()?;
         Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
     })?;
@@ -241,7 +243,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
 /// Failures of QEMU and the agent.
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
     let mut qmp = Session::connect(sandbox.monitor())?;
-    let agent = reach::connect_over(&mut qmp, sandbox)?;
+    let agent = connect_over(&mut qmp, sandbox)?;
     let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, move || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((nics, TapBackends::read(&mut qmp)?))
@@ -283,7 +285,7 @@ pub fn change_guest<T>(
         Err(absent) if absent.kind() == Kind::NotFound => None,
         Err(failure) => return Err(failure),
     };
-    change(&*reach::connect_alone(sandbox)?)
+    change(&*connection::connect_alone(sandbox)?)
 }
 
 fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {

@@ -7,11 +7,10 @@
 use patchbay_types::failure::Failure;
 use patchbay_types::{Interface, LinkChange, Mtu, Owner};
 
-use super::{query_host_and_guest, update};
+use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
 use crate::interrupt::Interrupt;
-use crate::reach;
 use crate::sandbox::{CardRecord, Journal, MtuState, Sandbox};
 
 /// Changes an interface and its MTU; if it is a card with a TAP, the TAP gets the same MTU. A failure
@@ -22,7 +21,7 @@ pub(super) fn update_with_tap(
     mtu: Mtu,
 ) -> Result<(), Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let agent = reach::connect_over(locked.qmp()?, sandbox)?;
+    let agent = connect_over(locked.qmp()?, sandbox)?;
     let (nics, agent, interfaces) = query_host_and_guest(agent, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;

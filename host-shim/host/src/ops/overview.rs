@@ -8,9 +8,9 @@ use patchbay_types::failure::Failure;
 use serde::Serialize;
 
 use super::attachments::recorded;
+use super::connect_over;
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Monitor, Session};
-use crate::reach;
 use crate::sandbox::{self, Lookup, Phase, Sandbox};
 
 /// Limit for the greeting of a monitor, which another client can use.
@@ -108,7 +108,7 @@ fn query(sandbox: &Sandbox) -> Overview {
     {
         Ok(mut qmp) => {
             let state = qmp.status().status.clone();
-            let agent = reach::connect_over(&mut qmp, sandbox).and_then(|agent| agent.greeting());
+            let agent = connect_over(&mut qmp, sandbox).and_then(|agent| agent.greeting());
             let agent = agent.ok().map(|greeting| greeting.version);
             (RunState::Qemu(state), machine_type(&mut qmp).ok(), agent)
         }

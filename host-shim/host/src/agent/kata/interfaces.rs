@@ -45,7 +45,15 @@ impl KataAgent {
         let request = wire::ListInterfacesRequest::default();
         let call = |context| self.client.list_interfaces(context, &request);
         let reply = self.call(Effect::Reads, REPLY_TIMEOUT, call)?;
-        convert::interfaces(&reply)
+        let mut interfaces = convert::interfaces(&reply)?;
+        for interface in &mut interfaces {
+            let card = self
+                .cards
+                .iter()
+                .find(|(mac, _)| Some(*mac) == interface.mac);
+            interface.path = card.map(|(_, path)| path.clone());
+        }
+        Ok(interfaces)
     }
 
     /// Configures a card, again and again until the guest's kernel has it.

@@ -44,6 +44,8 @@ pub(super) struct KataAgent {
     client: AgentServiceClient,
     interrupt: Interrupt,
     version: Version,
+    /// Cards of the machine.
+    cards: Vec<(MacAddr, PciPath)>,
 }
 
 impl fmt::Debug for KataAgent {
@@ -74,6 +76,7 @@ impl KataAgent {
             channel,
             interrupt: interrupt.clone(),
             version: Version::new(&reply.agent_version),
+            cards: Vec::new(),
         })
     }
 
@@ -119,6 +122,10 @@ impl GuestAgent for KataAgent {
         CardIdentity::Mac
     }
 
+    fn set_cards(&mut self, cards: Vec<(MacAddr, PciPath)>) {
+        self.cards = cards;
+    }
+
     fn check_link(&self, spec: &LinkSpec) -> Result<(), Failure> {
         interfaces::unsupported(spec).map_or(Ok(()), |missing| Err(self.lacks(missing)))
     }
@@ -131,10 +138,11 @@ impl GuestAgent for KataAgent {
         wait: GuestWait,
     ) -> Result<Interface, Failure> {
         self.check_link(spec)?;
-        let interface = self.configure_card(path, spec, wait)?;
+        let mut interface = self.configure_card(path, spec, wait)?;
+        interface.path = Some(path.clone());
         if !spec.neighbors().is_empty() {
             let device = LinkName::from(&spec.parts().name);
-            self.send_neighbors(convert::card_neighbors(spec.neighbors(), &device))?;
+            self.send_neighbors(&convert::card_neighbors(spec.neighbors(), &device))?;
         }
         Ok(interface)
     }
@@ -185,15 +193,15 @@ impl GuestAgent for KataAgent {
 
     fn routes(&self) -> Result<Vec<Route>, Failure> {
         let listed = self.list_routes()?;
-        let is_vague = listed.iter().any(|route| route.has_gateway());
+        let is_vague = listed.iter().any(routes::Listed::has_gateway);
         if is_vague {
             tracing::warn!("Kata's agent reports each route with a gateway as a default route");
         }
-        listed.iter().map(routes::Listed::to_route).collect()
+        Ok(listed.iter().map(routes::Listed::to_route).collect())
     }
 
     fn add_neighbors(&self, neighbors: &[Neighbor]) -> Result<(), Failure> {
-        self.send_neighbors(convert::neighbors(neighbors))
+        self.send_neighbors(&convert::neighbors(neighbors))
     }
 
     fn delete_neighbors(&self, _: &[NeighborPattern]) -> Result<(), Failure> {
@@ -222,8 +230,8 @@ impl GuestAgent for KataAgent {
 }
 
 impl KataAgent {
-    fn send_neighbors(&self, request: wire::AddARPNeighborsRequest) -> Result<(), Failure> {
-        let call = |context| self.client.add_arp_neighbors(context, &request);
+    fn send_neighbors(&self, request: &wire::AddARPNeighborsRequest) -> Result<(), Failure> {
+        let call = |context| self.client.add_arp_neighbors(context, request);
         self.call(Effect::Changes, super::REPLY_TIMEOUT, call)
             .map(drop)
     }

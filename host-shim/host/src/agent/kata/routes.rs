@@ -60,9 +60,9 @@ impl Listed {
         same_way && (self.gateway.is_some() || request.dest == self.dest)
     }
 
-    pub(super) fn to_route(&self) -> Result<Route, Failure> {
+    pub(super) fn to_route(&self) -> Route {
         let open = RouteFields::open(self.dest, self.device.clone());
-        Ok(Route {
+        Route {
             dest: open.dest,
             gateway: self.gateway,
             source: open.source,
@@ -73,7 +73,7 @@ impl Listed {
             mtu: open.mtu,
             protocol: open.protocol,
             table: open.table,
-        })
+        }
     }
 }
 
