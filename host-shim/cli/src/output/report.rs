@@ -171,6 +171,8 @@ mod tests {
                     pid: 7,
                     excludes_cards: false,
                 }]),
+                program: None,
+                lacks: &[],
             },
             netns: Some(text()),
             vhost_net: true,
@@ -207,6 +209,8 @@ mod tests {
                 kernel: None,
                 features: Vec::new(),
                 managers: None,
+                program: None,
+                lacks: &[],
             },
             netns: None,
             vhost_net: false,
@@ -219,7 +223,7 @@ mod tests {
                 blocker: None,
             }],
         };
-        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[],"managers":null},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
+        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[],"managers":null,"program":null,"lacks":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
         assert_eq!(serde_json::to_string(&examination).unwrap(), json);
     }
 }

@@ -16,18 +16,18 @@ use crate::sandbox::{CardRecord, Sandbox};
 pub struct AgentStatus {
     /// URL.
     pub address: String,
-    /// Program that serves as agent; `None` if none replies.
-    pub program: Option<AgentKind>,
     /// Version of the agent.
     pub version: Option<String>,
     /// Kernel release of the guest.
     pub kernel: Option<String>,
     /// Features of the agent on that kernel.
     pub features: Vec<String>,
-    /// Parts of patchbay that an agent of another program doesn't have.
-    pub lacks: &'static [&'static str],
     /// Programs in the guest that configure links; `None` if unknown.
     pub managers: Option<Vec<ManagerStatus>>,
+    /// Program that serves as agent; `None` if none replies.
+    pub program: Option<AgentKind>,
+    /// Parts of patchbay that an agent of another program doesn't have.
+    pub lacks: &'static [&'static str],
 }
 
 /// Program in the guest that configures links.

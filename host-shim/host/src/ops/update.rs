@@ -36,7 +36,11 @@ pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
 }
 
 /// Changes an interface of the guest without the TAP of a card.
-fn update_in_guest(sandbox: &Sandbox, agent: &Agent, change: &LinkChange) -> Result<(), Failure> {
+fn update_in_guest(
+    sandbox: &Sandbox,
+    agent: &dyn GuestAgent,
+    change: &LinkChange,
+) -> Result<(), Failure> {
     let state = match sandbox.state() {
         Ok(state) => state,
         // No card can be plugged there.
