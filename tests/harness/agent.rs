@@ -12,7 +12,7 @@ use patchbay_wire::proto::agent::{
     ListInterfacesRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::{Agent, create_agent};
-use patchbay_wire::proto::ipvs::{RestoreChunk, RestoreReply};
+use patchbay_wire::proto::ipvs::{ChangeReply, ChangeRequest, RestoreChunk, RestoreReply};
 use patchbay_wire::proto::ipvs_ttrpc::{Ipvs, create_ipvs};
 use ttrpc::r#async::{Server, ServerStreamReceiver, TtrpcContext};
 
@@ -26,8 +26,7 @@ pub enum Configure {
 }
 
 /// An agent without optional features that answers handshakes and lists like that of a guest without cards,
-/// and accepts every rule file. It serves until the
-/// process exits.
+/// and accepts every rule and rule file. It serves until the process exits.
 #[derive(Debug)]
 pub struct FakeAgent {
     requests: mpsc::Receiver<ConfigureInterfaceRequest>,
@@ -108,6 +107,10 @@ struct Rules;
 
 #[async_trait]
 impl Ipvs for Rules {
+    async fn change(&self, _: &TtrpcContext, _: ChangeRequest) -> ttrpc::Result<ChangeReply> {
+        Ok(ChangeReply::default())
+    }
+
     async fn restore(
         &self,
         _: &TtrpcContext,

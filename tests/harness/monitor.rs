@@ -83,7 +83,14 @@ impl Monitor {
 /// A fake monitor that records its requests.
 #[derive(Debug)]
 pub struct FakeQmp {
-    requests: Arc<Mutex<Vec<Value>>>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    requests: Vec<Value>,
+    /// Names of the requests that arrived together.
+    trips: Vec<Vec<String>>,
 }
 
 /// Reaction of a fake monitor to a request.
@@ -112,25 +119,41 @@ impl FakeQmp {
     /// The same with every kind of reaction.
     pub fn serve_with(path: &Path, react: impl Fn(&Value) -> QmpReply + Send + 'static) -> Self {
         let listener = UnixListener::bind(path).unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&requests);
+        let log = Arc::<Mutex<Log>>::default();
+        let own = Arc::clone(&log);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let _ = session(stream.unwrap(), &log, &react);
+                let _ = session(stream.unwrap(), &own, &react);
             }
         });
-        Self { requests }
+        Self { log }
     }
 
     /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Value> {
-        self.requests.lock().unwrap().clone()
+        self.log.lock().unwrap().requests.clone()
+    }
+
+    /// Returns the names of the requests so far, those in one list that arrived together.
+    pub fn trips(&self) -> Vec<Vec<String>> {
+        self.log.lock().unwrap().trips.clone()
+    }
+}
+
+/// More than all commands that are sent together.
+const MAX_TRIP_BYTES: usize = 1 << 16;
+
+impl Log {
+    fn add(&mut self, request: Value) {
+        let name = request["execute"].as_str().unwrap().to_owned();
+        self.trips.last_mut().unwrap().push(name);
+        self.requests.push(request);
     }
 }
 
 fn session(
     mut stream: UnixStream,
-    log: &Mutex<Vec<Value>>,
+    log: &Mutex<Log>,
     react: &impl Fn(&Value) -> QmpReply,
 ) -> std::io::Result<()> {
     let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 2}});
@@ -139,10 +162,18 @@ fn session(
         "{}",
         json!({"QMP": {"version": version, "capabilities": ["oob"]}})
     )?;
-    let reader = BufReader::new(stream.try_clone()?);
-    for line in reader.lines() {
-        let request: Value = serde_json::from_str(&line?)?;
-        log.lock().unwrap().push(request.clone());
+    let mut reader = BufReader::with_capacity(MAX_TRIP_BYTES, stream.try_clone()?);
+    loop {
+        let is_new_trip = reader.buffer().is_empty();
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let request: Value = serde_json::from_str(&line)?;
+        if is_new_trip {
+            log.lock().unwrap().trips.push(Vec::new());
+        }
+        log.lock().unwrap().add(request.clone());
         let mut reply = match react(&request) {
             QmpReply::Reply(reply) => reply,
             QmpReply::BytesFirst(bytes, reply) => {
@@ -159,7 +190,6 @@ fn session(
         reply["id"] = request["id"].clone();
         writeln!(stream, "{reply}")?;
     }
-    Ok(())
 }
 
 /// Replies to a request as QEMU does for a q35 machine with one empty root port.

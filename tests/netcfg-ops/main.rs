@@ -14,8 +14,8 @@ use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    Arp, Destination, InterfaceAddress, LinkChange, LinkFields, LinkSpec, Mtu, Neighbor,
-    PciAddress, PciPath, RoutePattern, RouteRequest, RouteSpec,
+    AddressDetail, Arp, Destination, InterfaceAddress, LinkChange, LinkFields, LinkSpec, Mtu,
+    Neighbor, PciAddress, PciPath, RoutePattern, RouteRequest, RouteSpec,
 };
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn carry_out(operation: &str, sysfs: &Path) -> Result<(), Failure> {
         "replace-routes" => netcfg.replace_routes(&routes(31))?,
         "delete-routes" => netcfg.delete_routes(&[pattern(20), pattern(21)])?,
         "add-neighbors" => netcfg.add_neighbors(&[neighbor(8), neighbor(9)])?,
-        "update" => drop(netcfg.update(&change())?),
+        "update" => drop(netcfg.update(&change(), AddressDetail::Omitted)?),
         "configure" => {
             let path = [8, 0].map(PciAddress::from_devfn).to_vec();
             let deadline = Instant::now() + Duration::from_secs(1);

@@ -11,9 +11,10 @@
 //! use patchbay_netcfg::ethtool::EthtoolBackend;
 //! use patchbay_netcfg::modules::Loader;
 //! use patchbay_netcfg::ops::Netcfg;
+//! use patchbay_types::AddressDetail;
 //!
 //! let netcfg = Netcfg::open(Sysfs::at("/sys"), EthtoolBackend::Auto, None, Loader::default())?;
-//! for interface in netcfg.list()? {
+//! for interface in netcfg.list(AddressDetail::Listed)? {
 //!     println!("{}: {} mtu {}", interface.index, interface.name, interface.mtu);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())

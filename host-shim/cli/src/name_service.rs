@@ -1,5 +1,6 @@
 //! Names of hosts and ports from this machine's files. A network lookup could hang.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
@@ -13,10 +14,15 @@ use patchbay_types::ipvs::Protocol;
 /// Longer files are cut. Debian's `/etc/services` has 13 KiB.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Contents of `/etc/hosts`, `/etc/services` and `/etc/xtables/connlabel.conf`, indexed: a table has
-/// tens of thousands of rows. Of entries with the same key the first counts.
+/// Names in `/etc/hosts`, `/etc/services` and `/etc/xtables/connlabel.conf`, which are read when the first name
+/// is looked up: most commands have only numbers.
+#[derive(Debug)]
+pub(crate) struct HostsAndServices(LazyCell<Index, Box<dyn FnOnce() -> Index>>);
+
+/// Contents of the files, indexed: a table has tens of thousands of rows. Of entries with the same key the
+/// first counts.
 #[derive(Debug, Default)]
-pub(crate) struct HostsAndServices {
+struct Index {
     host_names: HashMap<IpAddr, String>,
     /// By name in lower case.
     hosts: HashMap<String, Ipv4Addr>,
@@ -32,17 +38,8 @@ struct Services {
     ports: HashMap<String, u16>,
 }
 
-impl HostsAndServices {
-    /// Reads the files; a missing file has no names.
-    pub(crate) fn read() -> Self {
-        Self::parse(
-            &text(Path::new("/etc/hosts")),
-            &text(Path::new("/etc/services")),
-            &text(Path::new("/etc/xtables/connlabel.conf")),
-        )
-    }
-
-    pub(crate) fn parse(hosts: &str, services: &str, labels: &str) -> Self {
+impl Index {
+    fn parse(hosts: &str, services: &str, labels: &str) -> Self {
         let mut parsed = Self::default();
         for line in hosts.lines() {
             parsed.add_host(line);
@@ -92,6 +89,26 @@ impl HostsAndServices {
         self.labels.entry(words.next()?.to_owned()).or_insert(bit);
         Some(())
     }
+}
+
+impl HostsAndServices {
+    /// Uses the files; a missing file has no names.
+    pub(crate) fn of_machine() -> Self {
+        let read = || {
+            Index::parse(
+                &text(Path::new("/etc/hosts")),
+                &text(Path::new("/etc/services")),
+                &text(Path::new("/etc/xtables/connlabel.conf")),
+            )
+        };
+        Self(LazyCell::new(Box::new(read)))
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn parse(hosts: &str, services: &str, labels: &str) -> Self {
+        let index = Index::parse(hosts, services, labels);
+        Self(LazyCell::new(Box::new(|| index)))
+    }
 
     /// Formats an address and port. Without a protocol the port has no name.
     pub(crate) fn show(
@@ -104,10 +121,10 @@ impl HostsAndServices {
         if names == Names::Numeric {
             return numeric(protocol, ip, port);
         }
-        let services = protocol.and_then(|protocol| self.services.get(protocol.name()));
+        let services = protocol.and_then(|protocol| self.0.services.get(protocol.name()));
         let service = services.and_then(|services| services.names.get(&port));
         let service = service.map_or_else(|| port.to_string(), Clone::clone);
-        let host = self.host_names.get(&ip);
+        let host = self.0.host_names.get(&ip);
         let host = host.map_or_else(|| ip.to_string(), Clone::clone);
         match ip {
             IpAddr::V4(_) => format!("{host}:{service}"),
@@ -124,15 +141,15 @@ fn words(line: &str) -> impl Iterator<Item = &str> {
 
 impl Resolver for HostsAndServices {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
-        self.hosts.get(&name.to_ascii_lowercase()).copied()
+        self.0.hosts.get(&name.to_ascii_lowercase()).copied()
     }
 
     fn service(&self, name: &str, protocol: &str) -> Option<u16> {
-        self.services.get(protocol)?.ports.get(name).copied()
+        self.0.services.get(protocol)?.ports.get(name).copied()
     }
 
     fn label(&self, name: &str) -> Option<u8> {
-        self.labels.get(name).copied()
+        self.0.labels.get(name).copied()
     }
 }
 

@@ -7,6 +7,15 @@ use ipnet::IpNet;
 
 use super::InvalidValue;
 
+/// Addresses in the description of an interface, of which there can be thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressDetail {
+    /// All.
+    Listed,
+    /// None.
+    Omitted,
+}
+
 /// Address of an interface with its prefix length; host bits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceAddress(IpNet);

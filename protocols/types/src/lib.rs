@@ -21,7 +21,7 @@ mod route;
 mod socket;
 pub mod text;
 
-pub use address::InterfaceAddress;
+pub use address::{AddressDetail, InterfaceAddress};
 pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
 pub use guest_netns::GuestNetns;

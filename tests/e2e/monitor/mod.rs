@@ -2,9 +2,12 @@
 
 mod faults;
 
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::{
@@ -240,21 +243,87 @@ fn plug_without_qemu_is_not_found() {
         .assert_null_error(Kind::NotFound, "no QEMU answers at");
 }
 
-/// A query takes 0.3 ms. A port needs those for its bus, address and hot-plug switch, the machine those
-/// for ACPI, two QOM folders and a second root bus. The agent's refusal is undone in a second session.
+/// A round trip takes a third of a millisecond or more. One is for the session, two are for the object model:
+/// lists of devices, and their properties. QEMU takes a single descriptor at a time.
 #[test]
-fn plug_sends_minimal_queries() {
-    let machine = FakeMachine::new(|_| None);
+fn plug_queries_the_monitor_in_few_round_trips() {
+    let machine = FakeMachine::new(|request| {
+        let is_acpi = request["arguments"]["property"] == "acpi-device";
+        is_acpi.then(|| Some(json!({"return": "/machine/q35/ich9"})))
+    });
     machine.command("add-iface");
-    let mut questions = machine.command_names();
-    questions.retain(|name| name.starts_with('q'));
-    questions.sort();
-    let asked = ["qmp_capabilities", "qom-get", "qom-list", "query-status"];
-    let often = [2, 4, 3, 2];
-    let expected = asked
-        .iter()
-        .zip(often)
-        .flat_map(|(name, times)| vec![*name; times]);
-    let expected: Vec<_> = expected.collect();
-    assert_eq!(questions, expected);
+    let trips = machine.monitor.trips();
+    let connect = &["qmp_capabilities", "query-status", "x-query-virtio-status"][..];
+    let lists = &["qom-get", "qom-list", "qom-list", "qom-list"];
+    // Two of the ACPI device, and bus, address and hot-plug switch of a port.
+    let properties = &["qom-get"; 5];
+    let change = &["getfd", "getfd", "netdev_add", "device_add"].map(|name| vec![name]);
+    assert_eq!(trips[..3], [connect, lists, properties]);
+    assert_eq!(trips[3..7], *change);
+    // The agent's refusal is undone in a second session.
+    assert_eq!(trips[7], connect);
+    let is_query = |trip: &&Vec<String>| trip.iter().any(|name| name.starts_with("qom"));
+    assert_eq!(trips.iter().filter(is_query).count(), 2);
+}
+
+/// Relays a connection of hybrid vsock to an agent. Returns the number of times that the host had to wait for
+/// the guest.
+fn relay(mut host: &UnixStream, agent: &Path) -> u32 {
+    let mut from_host = BufReader::new(host.try_clone().unwrap());
+    let mut line = String::new();
+    from_host.read_line(&mut line).unwrap();
+    assert!(line.starts_with("CONNECT "), "{line}");
+    host.write_all(b"OK 1\n").unwrap();
+    let agent = UnixStream::connect(agent).unwrap();
+    let (mut waits, mut bytes) = (1, [0; 4096]);
+    loop {
+        let mut sent = 0;
+        // Everything that the host sends before it waits.
+        host.set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        while let Ok(length @ 1..) = from_host.read(&mut bytes) {
+            (&agent).write_all(&bytes[..length]).unwrap();
+            sent += length;
+        }
+        if sent == 0 {
+            return waits;
+        }
+        waits += 1;
+        agent
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        while let Ok(length @ 1..) = (&agent).read(&mut bytes) {
+            host.write_all(&bytes[..length]).unwrap();
+        }
+    }
+}
+
+/// The connection, the handshake and the change are a round trip to the guest each.
+#[test]
+fn ipvs_change_waits_thrice_for_the_guest_and_once_for_the_monitor() {
+    let machine = FakeMachine::new(|request| {
+        let is_vsock = request["execute"] == "x-query-virtio-status";
+        is_vsock.then(|| Some(json!({"return": {"vhost-started": true}})))
+    });
+    let path = |name: &str| machine.dir.path().join(name);
+    let (listener, agent) = (
+        UnixListener::bind(path("vsock.sock")).unwrap(),
+        path("agent.sock"),
+    );
+    let relay = thread::spawn(move || relay(&listener.accept().unwrap().0, &agent));
+    let url = format!("hvsock://{}:961", path("vsock.sock").display());
+    let words = [
+        "kata-ipvs",
+        "ipvsadm",
+        "--parameters",
+        "-A -t 10.0.0.1:80",
+        "x",
+        "--agent",
+        &url,
+    ];
+    let mut command = patchbay(machine.dir.path(), &words);
+    run(command.arg("--qmp").arg(path("qmp.sock")), "").ok();
+    assert_eq!(relay.join().unwrap(), 3);
+    let session = ["qmp_capabilities", "query-status", "x-query-virtio-status"];
+    assert_eq!(machine.monitor.trips(), [session]);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{GuestNetns, LinkChange, LinkSpec, PciPath, SlotPower};
+use patchbay_types::{AddressDetail, GuestNetns, LinkChange, LinkSpec, PciPath, SlotPower};
 use patchbay_wire::convert;
 use patchbay_wire::proto::agent::{
     CancelReply, CancelRequest, ConfigureInterfaceRequest, Configured, DeleteRoutesRequest,
@@ -218,10 +218,11 @@ impl Agent for Handlers {
         }
 
         "list_interfaces": list_interfaces(
-            netcfg, _request: ListInterfacesRequest
+            netcfg, request: ListInterfacesRequest
         ) -> ListInterfacesReply {
+            let detail = AddressDetail::from(&request);
             Ok(ListInterfacesReply {
-                interfaces: netcfg.list()?.iter().map(Into::into).collect(),
+                interfaces: netcfg.list(detail)?.iter().map(Into::into).collect(),
                 ..ListInterfacesReply::default()
             })
         }
@@ -241,7 +242,8 @@ impl Agent for Handlers {
         "update_interface": update_interface(
             netcfg, request: UpdateInterfaceRequest
         ) -> Interface {
-            Ok((&netcfg.update(&LinkChange::try_from(&request)?)?).into())
+            let detail = AddressDetail::from(&request);
+            Ok((&netcfg.update(&LinkChange::try_from(&request)?, detail)?).into())
         }
 
         "release_card": release_card(netcfg, request: ReleaseCardRequest) -> ReleaseCardReply {

@@ -213,16 +213,16 @@ impl AddressChange {
     }
 
     fn check(&self, after: &[LinkAddress]) -> Result<(), Error> {
-        let present: HashSet<_> = after.iter().map(LinkAddress::identity).collect();
-        let lost = |wanted: &&InterfaceAddress| !present.contains(&(**wanted, None));
-        if let Some(lost) = self.wanted.iter().find(lost) {
-            return Err(Error::Differs(Difference::Missing(*lost)));
+        let mut wanted: HashSet<Identity> = self.wanted.iter().map(|new| (*new, None)).collect();
+        let removed: HashSet<_> = self.replaced().map(LinkAddress::identity).collect();
+        for found in after {
+            if removed.contains(&found.identity()) {
+                return Err(Error::Differs(Difference::Restored(found.address)));
+            }
+            wanted.remove(&found.identity());
         }
-        match self
-            .replaced()
-            .find(|removed| present.contains(&removed.identity()))
-        {
-            Some(back) => Err(Error::Differs(Difference::Restored(back.address))),
+        match wanted.into_iter().next() {
+            Some((lost, _)) => Err(Error::Differs(Difference::Missing(lost))),
             None => Ok(()),
         }
     }

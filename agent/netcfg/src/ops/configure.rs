@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use patchbay_types::{InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor};
+use patchbay_types::{
+    AddressDetail, InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor,
+};
 
 use super::addresses::{AddressChange, DadWait, Untagged};
 use super::link_settings::LinkSettings;
@@ -38,6 +40,8 @@ pub(super) struct Change {
     /// Link that has the new name, with the one that it gets instead.
     holder: Option<(u32, LinkName)>,
     neighbors: NeighborChange,
+    /// Addresses in the result.
+    reported: AddressDetail,
 }
 
 impl Change {
@@ -82,6 +86,7 @@ impl Change {
                 before: neighbors::of_link(sockets, index)?,
                 new: spec.neighbors().to_vec(),
             },
+            reported: AddressDetail::Listed,
         })
     }
 
@@ -125,7 +130,13 @@ impl Change {
             addresses,
             holder: None,
             neighbors: NeighborChange::default(),
+            reported: AddressDetail::Listed,
         })
+    }
+
+    /// Sets the addresses in the result.
+    pub(super) fn reporting(self, reported: AddressDetail) -> Self {
+        Self { reported, ..self }
     }
 
     /// The error for a link that has been removed.
@@ -191,9 +202,14 @@ impl Change {
         sockets: &mut Sockets,
     ) -> Result<(Link, Vec<LinkAddress>), Error> {
         sockets.cancellation.check()?;
-        let addresses = match &mut self.addresses {
-            Some(addresses) => addresses.finish(sockets)?,
-            None => address::list(&mut sockets.route, Some(self.index))?,
+        let changed = self
+            .addresses
+            .as_mut()
+            .map(|addresses| addresses.finish(sockets));
+        let addresses = match (changed.transpose()?, self.reported) {
+            (_, AddressDetail::Omitted) => Vec::new(),
+            (Some(addresses), AddressDetail::Listed) => addresses,
+            (None, AddressDetail::Listed) => address::list(&mut sockets.route, Some(self.index))?,
         };
         let link = link::by_index(&mut sockets.route, self.index)?;
         let link = link.ok_or_else(|| self.gone())?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use patchbay_types::{Interface, ListedAddress, Owner, PciPath, Place};
+use patchbay_types::{AddressDetail, Interface, ListedAddress, Owner, PciPath, Place};
 
 use super::addresses::Untagged;
 use super::{Error, Netcfg, Sockets};
@@ -21,12 +21,14 @@ impl Netcfg {
     }
 
     /// Lists the interfaces of the network namespace.
-    pub fn list(&self) -> Result<Vec<Interface>, Error> {
+    pub fn list(&self, detail: AddressDetail) -> Result<Vec<Interface>, Error> {
         let mut sockets = self.sockets()?;
         let links = link::list(&mut sockets.route)?;
         let mut addresses: HashMap<u32, Vec<LinkAddress>> = HashMap::new();
-        for address in address::list(&mut sockets.route, None)? {
-            addresses.entry(address.index).or_default().push(address);
+        if detail == AddressDetail::Listed {
+            for address in address::list(&mut sockets.route, None)? {
+                addresses.entry(address.index).or_default().push(address);
+            }
         }
         let interface = |link: Link| {
             let addresses = addresses.get(&link.index).map_or(&[][..], Vec::as_slice);

@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::utsname::uname;
 use patchbay_types::{
-    Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
-    Route, RoutePattern, RouteSpec,
+    AddressDetail, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern,
+    NetworkManager, PciPath, Route, RoutePattern, RouteSpec,
 };
 
 use crate::cancellation::Cancellation;
@@ -239,7 +239,7 @@ impl Netcfg {
     }
 
     /// Changes an interface, or leaves it unchanged.
-    pub fn update(&self, request: &LinkChange) -> Result<Interface, Error> {
+    pub fn update(&self, request: &LinkChange, detail: AddressDetail) -> Result<Interface, Error> {
         let mut sockets = self.sockets()?;
         let links = link::list(&mut sockets.route)?;
         let index = configure::find(links, &self.sysfs, request)?.index;
@@ -252,7 +252,8 @@ impl Netcfg {
                 Some(_) => self.untagged,
                 None => Untagged::Replace,
             };
-            let mut change = Change::update(&mut sockets, &link, request, untagged)?;
+            let mut change =
+                Change::update(&mut sockets, &link, request, untagged)?.reporting(detail);
             change.begin(&mut sockets, Instant::now() + UPDATE_TIMEOUT)?;
             match change.dad() {
                 None => return self.complete(&mut sockets, change, Ok(())),

@@ -12,7 +12,7 @@ use patchbay_netcfg::ethtool::EthtoolBackend;
 use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
-use patchbay_types::{InterfaceAddress, LinkChange, Mtu};
+use patchbay_types::{AddressDetail, InterfaceAddress, LinkChange, Mtu};
 use serde_json::Value;
 
 /// Moves the calling thread to a new network namespace, and opens the operations there.
@@ -149,7 +149,7 @@ pub(crate) fn change(name: &str, addresses: &[&str], mtu: Option<u64>) -> LinkCh
 
 /// Runs it.
 pub(crate) fn update(netcfg: &Netcfg, change: &LinkChange) -> Result<(), Failure> {
-    let updated = netcfg.update(change).map(drop);
+    let updated = netcfg.update(change, AddressDetail::Listed).map(drop);
     updated.map_err(Failure::from)
 }
 

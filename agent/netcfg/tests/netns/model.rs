@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use fastrand::Rng;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
-use patchbay_types::{Destination, LinkChange, Route, RoutePattern, RouteRequest, RouteSpec};
+use patchbay_types::{
+    AddressDetail, Destination, LinkChange, Route, RoutePattern, RouteRequest, RouteSpec,
+};
 
 use crate::harness::{address, global_addresses, ip, ip_json, netcfg_with_veths, pick, seeded_rng};
 
@@ -219,7 +221,9 @@ fn address_step(rng: &mut Rng, netcfg: &Netcfg, model: &mut Model) -> (bool, boo
     let list = wanted.iter().map(|text| address(text)).collect();
     let change = LinkChange::new(device.parse().unwrap(), Some(list), None, "addresses").unwrap();
     model.addresses.insert(device, wanted.into_iter().collect());
-    let updated = netcfg.update(&change).map_err(Failure::from);
+    let updated = netcfg
+        .update(&change, AddressDetail::Listed)
+        .map_err(Failure::from);
     (updated.is_ok(), true)
 }
 

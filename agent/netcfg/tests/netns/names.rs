@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec, Mtu, PciAddress, PciPath};
+use patchbay_types::{
+    AddressDetail, Arp, LinkChange, LinkFields, LinkSpec, Mtu, PciAddress, PciPath,
+};
 use tempfile::TempDir;
 
 use crate::harness::{address, ip, ip_json, netcfg_in_new_netns};
@@ -64,7 +66,9 @@ impl Guest {
     fn update(&self, name: &str, slot: u8) -> Result<(), Failure> {
         let mtu = Mtu::try_from(1400).ok();
         let change = LinkChange::new(name.parse().unwrap(), None, mtu, "addresses").unwrap();
-        let updated = self.netcfg.update(&change.with_card(Some(path(slot))));
+        let updated = self
+            .netcfg
+            .update(&change.with_card(Some(path(slot))), AddressDetail::Listed);
         updated.map(drop).map_err(Failure::from)
     }
 }

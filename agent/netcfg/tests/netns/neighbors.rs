@@ -2,7 +2,7 @@
 
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{LinkChange, Mtu, Neighbor, NeighborPattern};
+use patchbay_types::{AddressDetail, LinkChange, Mtu, Neighbor, NeighborPattern};
 
 use crate::harness::{address, ip, ip_json};
 use crate::routes::with_addresses;
@@ -177,6 +177,6 @@ fn update_keeps_static_neighbors() {
     let addresses = vec![address("172.16.0.4/16"), address("fd00::4/64")];
     let mtu = Mtu::try_from(1400).ok();
     let change = LinkChange::new("eth1".parse().unwrap(), Some(addresses), mtu, "ip").unwrap();
-    netcfg.update(&change).unwrap();
+    netcfg.update(&change, AddressDetail::Listed).unwrap();
     assert_eq!(shown(), before);
 }

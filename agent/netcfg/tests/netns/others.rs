@@ -11,7 +11,7 @@ use patchbay_netcfg::ops::Netcfg;
 use patchbay_netcfg::rtnl::address as rtnl;
 use patchbay_netlink::{Batch, RecvBuffer, Rtnetlink, Socket, Transport as _};
 use patchbay_types::failure::Kind;
-use patchbay_types::{LinkChange, Mtu, Owner};
+use patchbay_types::{AddressDetail, LinkChange, Mtu, Owner};
 
 /// Sets the addresses of `eth1` by an update, which tags them.
 fn with_own(addresses: &[&str]) -> Netcfg {
@@ -175,7 +175,7 @@ fn link_local_address_is_set_once_listed_and_removed() {
     let netcfg = netcfg_with_veths();
     let wanted = change("eth1", &["fe80::77/64"], None);
     let listed = || {
-        let interfaces = netcfg.list().unwrap();
+        let interfaces = netcfg.list(AddressDetail::Listed).unwrap();
         let eth1 = interfaces
             .into_iter()
             .find(|found| found.name.to_string() == "eth1");

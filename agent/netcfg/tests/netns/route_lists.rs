@@ -6,8 +6,8 @@ use std::process::Command;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    LinkName, Onlink, Route, RouteMtu, RoutePattern, RouteProtocol, RouteRequest, RouteSpec,
-    RouteTable,
+    AddressDetail, LinkName, Onlink, Route, RouteMtu, RoutePattern, RouteProtocol, RouteRequest,
+    RouteSpec, RouteTable,
 };
 
 use crate::harness::{ip, main_table};
@@ -135,7 +135,7 @@ fn routes_of_links_have_any_name() {
         ]);
         run_ip([b"link", b"set", name, b"up"]);
         let device = LinkName::try_from(name).unwrap();
-        let links = netcfg.list().unwrap();
+        let links = netcfg.list(AddressDetail::Omitted).unwrap();
         assert!(links.iter().any(|link| link.name == device), "{device}");
         let route = RouteRequest::open("10.7.0.0/16".parse().unwrap(), device.clone());
         add(&netcfg, &[RouteSpec::new(route).unwrap()]).unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Kind;
-use patchbay_types::{DadPolicy, LinkChange, Mtu};
+use patchbay_types::{AddressDetail, DadPolicy, LinkChange, Mtu};
 
 /// Sets up addresses of both families, and routes of every kind that depend on them.
 fn with_routes() -> Netcfg {
@@ -271,4 +271,27 @@ fn update_keeps_link_local_addresses() {
     update(&netcfg, &change("eth1", &["172.16.0.9/16"], None)).unwrap();
     assert_eq!(addresses_of("eth1"), ["172.16.0.9/16"]);
     assert!(link_local());
+}
+
+#[test]
+fn addresses_are_reported_on_request_only() {
+    let netcfg = with_routes();
+    let mtu = LinkChange::new("eth1".parse().unwrap(), None, Mtu::try_from(1400).ok(), "").unwrap();
+    let address = change("eth1", &["172.16.0.9/16"], None);
+    for change in [mtu, address] {
+        let listed = netcfg.update(&change, AddressDetail::Listed).unwrap();
+        assert!(!listed.addresses.is_empty());
+        let omitted = netcfg.update(&change, AddressDetail::Omitted).unwrap();
+        assert!(omitted.addresses.is_empty());
+    }
+    for (detail, has_some) in [
+        (AddressDetail::Listed, true),
+        (AddressDetail::Omitted, false),
+    ] {
+        let interfaces = netcfg.list(detail).unwrap();
+        let found = interfaces
+            .iter()
+            .find(|found| found.name.to_string() == "eth1");
+        assert_eq!(!found.unwrap().addresses.is_empty(), has_some);
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, FromArgMatches, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::CommandLine;
 use crate::config::Defaults;
@@ -17,17 +18,31 @@ impl CommandLine {
         line: &[OsString],
         defaults: &Defaults,
     ) -> Result<Self, clap::Error> {
-        let mut command = Self::command_with_examples();
-        if let Some(seconds) = defaults.timeout {
-            command = command.mut_arg("timeout", |option| {
-                option.default_value(seconds.to_string())
-            });
-        }
-        if let Some(format) = defaults.format {
-            command = with_format(command, format);
-        }
-        let mut matches = command.clone().try_get_matches_from(line)?;
+        let mut command = with_defaults(Self::command(), defaults);
+        let mut matches = command.try_get_matches_from_mut(line).map_err(|stop| {
+            match stop.kind() {
+                // The command that was parsed lacks examples, which take time to make.
+                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    let documented = with_defaults(Self::command_with_examples(), defaults);
+                    documented.try_get_matches_from(line).err().unwrap_or(stop)
+                }
+                _ => stop,
+            }
+        })?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+fn with_defaults(command: Command, defaults: &Defaults) -> Command {
+    let command = match defaults.timeout {
+        Some(seconds) => command.mut_arg("timeout", |option| {
+            option.default_value(seconds.to_string())
+        }),
+        None => command,
+    };
+    match defaults.format {
+        Some(format) => with_format(command, format),
+        None => command,
     }
 }
 

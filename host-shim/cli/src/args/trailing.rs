@@ -31,6 +31,9 @@ impl CommandLine {
             }
             _ => return parsed,
         };
+        if !words.iter().any(|word| word.starts_with("--")) {
+            return parsed;
+        }
         let head = &line[..line.len().saturating_sub(words.len())];
         let (own, words) = split(words, &own_options(path, &THEIRS));
         if own.is_empty() || head.last().is_some_and(|word| word == "--") {

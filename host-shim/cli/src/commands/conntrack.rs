@@ -25,7 +25,7 @@ pub(super) fn cleanup(global: &GlobalArgs, args: &CleanupArgs) -> Result<String,
 
 /// Deletes the matching flows and returns their number as a sentence. No match is not a failure.
 fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result<String, Failure> {
-    let filter = parse(&HostsAndServices::read(), words)?;
+    let filter = parse(&HostsAndServices::of_machine(), words)?;
     let agent = connect_in_netns(global, sandbox)?;
     let deleted = agent.conntrack_delete(&filter)?;
     let command = connections::ipvs_command(global, sandbox)?;
@@ -36,7 +36,7 @@ fn delete(global: &GlobalArgs, sandbox: &SandboxArg, words: &[String]) -> Result
 fn list(global: &GlobalArgs, args: &ConntrackListArgs) -> Result<String, Failure> {
     let filter = match args.words.as_slice() {
         [] => None,
-        words => Some(parse(&HostsAndServices::read(), words)?),
+        words => Some(parse(&HostsAndServices::of_machine(), words)?),
     };
     let flows = connect_in_netns(global, &args.sandbox)?.conntrack_list(filter.as_ref())?;
     let flows: Vec<_> = flows.iter().map(flows::flow).collect();

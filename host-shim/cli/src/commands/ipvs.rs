@@ -30,7 +30,7 @@ pub(super) fn ipvsadm(global: &GlobalArgs, args: &IpvsadmArgs) -> Result<String,
         options: &args.options,
         format: OutputFormat::Json,
         save: SaveFormat::Ipvsadm,
-        names: HostsAndServices::read(),
+        names: HostsAndServices::of_machine(),
     };
     let command = match (&args.restore, &args.parameters) {
         (Some(path), _) if path == "-" => IpvsCommand::Restore,
@@ -61,7 +61,7 @@ pub(super) fn native(global: &GlobalArgs, args: &IpvsArgs) -> Result<String, Fai
         options: &args.options,
         format: args.options.format.format(),
         save: SaveFormat::Whole,
-        names: HostsAndServices::read(),
+        names: HostsAndServices::of_machine(),
     };
     let command = parse(&invocation.grammar(Forward::Masquerade), &args.words)?;
     invocation.run(&command)

@@ -50,7 +50,7 @@ struct Planned {
 
 /// Plans all documents, so that an error in one of them changes no sandbox.
 fn plan(global: &GlobalArgs, args: &DocumentArgs) -> Result<Vec<Planned>, Failure> {
-    let names = HostsAndServices::read();
+    let names = HostsAndServices::of_machine();
     let documents = network::read(&args.file, &names, MaxRules(args.max_rules))?;
     let strangers = if args.prune {
         Strangers::Remove

@@ -106,7 +106,7 @@ mod tests {
     /// The rules as a kernel lists them.
     fn listed() -> Vec<ListedService> {
         let grammar = Grammar {
-            names: &HostsAndServices::default(),
+            names: &HostsAndServices::parse("", "", ""),
             forward: Forward::Route,
         };
         let mut table: Vec<ListedService> = Vec::new();
@@ -144,7 +144,7 @@ mod tests {
             names: Names::Numeric,
             digits: CounterFormat::Short,
         };
-        table::render(&rows(&view, listed(), &HostsAndServices::default()))
+        table::render(&rows(&view, listed(), &HostsAndServices::parse("", "", "")))
     }
 
     #[test]
@@ -203,7 +203,11 @@ FWM  7                 12     3000000000  4            5         6
             digits: CounterFormat::Short,
         };
         assert_eq!(
-            table::render(&rows(&view, Vec::new(), &HostsAndServices::default())),
+            table::render(&rows(
+                &view,
+                Vec::new(),
+                &HostsAndServices::parse("", "", "")
+            )),
             ""
         );
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
+    AddressDetail, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
     Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
@@ -51,13 +51,13 @@ pub trait GuestAgent: fmt::Debug + Send {
         wait: GuestWait,
     ) -> Result<Interface, Failure>;
 
-    /// Lists every interface of the guest.
-    fn interfaces(&self) -> Result<Vec<Interface>, Failure>;
+    /// Lists every interface of the guest. Not every agent can omit addresses.
+    fn interfaces(&self, detail: AddressDetail) -> Result<Vec<Interface>, Failure>;
 
     /// Locates cards in the guest.
     fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure>;
 
-    /// Changes an interface of the guest and returns its new state.
+    /// Changes an interface of the guest and returns its new state, without addresses if the agent can omit them.
     fn update(&self, change: &LinkChange) -> Result<Interface, Failure>;
 
     /// Waits until a card that is unplugged is gone in the guest.
@@ -152,8 +152,8 @@ impl GuestAgent for Agent {
         self.configure_as(path, spec, yielding, wait)
     }
 
-    fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
-        self.interfaces()
+    fn interfaces(&self, detail: AddressDetail) -> Result<Vec<Interface>, Failure> {
+        self.interfaces(detail)
     }
 
     fn places(&self, paths: &[PciPath]) -> Result<Vec<Place>, Failure> {

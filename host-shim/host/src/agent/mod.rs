@@ -30,8 +30,8 @@ use patchbay_codec::Bulk;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Place, Route, RoutePattern,
-    RouteSpec, SlotPower,
+    AddressDetail, DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Place, Route,
+    RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
@@ -210,12 +210,12 @@ impl Agent {
         Interface::try_from(interface).map_err(protocol_error)
     }
 
-    /// Lists every interface of the guest.
+    /// Lists every interface of the guest. An older agent lists addresses in any case.
     ///
     /// # Errors
     /// The agent's, or an invalid reply.
-    pub fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
-        let request = wire::ListInterfacesRequest::default();
+    pub fn interfaces(&self, detail: AddressDetail) -> Result<Vec<Interface>, Failure> {
+        let request = convert::interfaces_request(detail);
         let call = |context| self.client.list_interfaces(context, &request);
         let reply = self.call(INTERFACES.reading(), call)?;
         convert::interfaces(&reply).map_err(protocol_error)
@@ -232,7 +232,7 @@ impl Agent {
         convert::places(&reply, paths.len()).map_err(protocol_error)
     }
 
-    /// Changes an interface of the guest, a plugged card or not, and returns its new state.
+    /// Changes an interface of the guest, a plugged card or not, and returns its new state, without addresses.
     ///
     /// # Errors
     /// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] if the card that was
@@ -240,7 +240,10 @@ impl Agent {
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         let timeout = REPLY_TIMEOUT + dad_time(change.duplicates());
         let limits = INTERFACES.with_timeout(timeout);
-        let request = convert::update_request(change);
+        let request = wire::UpdateInterfaceRequest {
+            without_addresses: true,
+            ..convert::update_request(change)
+        };
         let call = |context| self.client.update_interface(context, &request);
         let reply = self.call(limits, call)?;
         Interface::try_from(&reply).map_err(protocol_error)

@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Reading, RuleLine, Setting, Table};
 use patchbay_types::{
-    IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu, Neighbor, Owner, Route,
+    AddressDetail, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu, Neighbor,
+    Owner, Route,
 };
 
 use super::{Section, Wanted, routes};
@@ -70,7 +71,7 @@ impl Present {
             let agent = ops::connect(sandbox)?.into_patchbay()?;
             if has(Section::Routes) || has(Section::Neighbors) {
                 let records = recorded(sandbox)?;
-                present.add_names(&agent.interfaces()?, &records);
+                present.add_names(&agent.interfaces(AddressDetail::Listed)?, &records);
             }
             agent
         };
@@ -104,7 +105,9 @@ impl Present {
         let mut qmp = Session::connect(sandbox.monitor())?;
         let agent = ops::connect_over(&mut qmp, sandbox)?;
         let (inventory, agent, interfaces) =
-            ops::query_host_and_guest(agent, move || Inventory::read(&mut qmp))?;
+            ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
+                Inventory::read(&mut qmp)
+            })?;
         let slots = hotplug::free_by_bus(&inventory);
         self.free_slots = slots.iter().map(|(_, free)| free).sum();
         let records = recorded(sandbox)?;

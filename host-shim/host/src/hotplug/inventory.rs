@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::qmp::command::{QomGet, QomList, QueryPci};
-use crate::qmp::{Error, Session};
+use crate::qmp::{Error, Replies, Session};
 use crate::sandbox::CardRecord;
 
 /// Folders of devices: with an id, named by it; without an id, numbered.
@@ -67,7 +67,9 @@ pub enum Mechanism {
 impl Mechanism {
     /// Reads the mechanism of ports and bridges.
     pub(super) fn read(qmp: &mut Session) -> Result<Self, Error> {
-        Ok(acpi_hotplug(qmp)?.0)
+        let acpi = acpi_path(qmp.run_all(&[ACPI_DEVICE])?)?;
+        let flags = qmp.run_all(&acpi_queries(acpi.as_deref()))?;
+        Ok(acpi_hotplug(acpi.as_deref(), flags)?.0)
     }
 }
 
@@ -86,15 +88,23 @@ impl Inventory {
     /// Reads all devices.
     pub(crate) fn read(qmp: &mut Session) -> Result<Self, Error> {
         let _phase = tracing::info_span!("inventory").entered();
-        let (mechanism, is_acpi_on_root) = acpi_hotplug(qmp)?;
-        let children = children(qmp)?;
+        let folders = [FOLDERS[0], FOLDERS[1], PC_ROOT].map(|path| QomList { path });
+        let (acpi, mut folders) = qmp.run_both(&[ACPI_DEVICE], &folders)?;
+        let root = folders.pop().map(absent_is_none).transpose()?.flatten();
+        let children = children(folders)?;
+        let acpi = acpi_path(acpi)?;
+        let flags = acpi_queries(acpi.as_deref());
+        let mut queries = flags.clone();
+        queries.extend(property_queries(&children));
+        let mut replies = qmp.run_all(&queries)?;
+        let of_devices = replies.split_off(flags.len());
+        let (mechanism, is_acpi_on_root) = acpi_hotplug(acpi.as_deref(), replies)?;
         let mut inventory = Self {
             mechanism,
-            devices: devices(qmp, &children, mechanism)?,
+            devices: devices(&children, (&queries[flags.len()..], of_devices), mechanism)?,
             root_slots: None,
         };
-        let has_root = absent_is_none(qmp.run(&QomList { path: PC_ROOT }))?.is_some();
-        if has_root && is_acpi_on_root {
+        if root.is_some() && is_acpi_on_root {
             let buses = qmp.run(&QueryPci {})?;
             let root = buses.into_iter().filter(|bus| bus.bus == 0);
             let slots = root.flat_map(|bus| bus.devices).map(|device| device.slot);
@@ -107,7 +117,7 @@ impl Inventory {
     /// them: each property takes a third of a millisecond.
     pub(crate) fn read_nics(qmp: &mut Session, prefix: &str) -> Result<Vec<InventoryNic>, Error> {
         let _phase = tracing::info_span!("inventory").entered();
-        let children = children(qmp)?;
+        let children = children(qmp.run_all(&FOLDERS.map(|path| QomList { path }))?)?;
         let some = |wanted: &dyn Fn(&str) -> bool| -> Vec<Child> {
             let wanted = children.iter().filter(|(path, _)| wanted(path));
             wanted.cloned().collect()
@@ -116,7 +126,9 @@ impl Inventory {
         let named = format!("{NAMED_DEVICES}{prefix}");
         let mut wave = some(&|path| path.starts_with(&named));
         while !wave.is_empty() {
-            let found = devices(qmp, &wave, inventory.mechanism)?;
+            let queries = property_queries(&wave);
+            let replies = qmp.run_all(&queries)?;
+            let found = devices(&wave, (&queries, replies), inventory.mechanism)?;
             inventory.devices.extend(found);
             // The next wave are the bridges that provide the buses of this one.
             wave = some(&|path| {
@@ -196,23 +208,49 @@ impl Inventory {
     }
 }
 
-/// Reads the mechanism of ports and bridges, and whether ACPI serves the root bus of a `pc`. QEMU's
+/// Device of ACPI. Machines of Arm have none, or one without PCI.
+const ACPI_DEVICE: QomGet<'static> = QomGet {
+    path: "/machine",
+    property: "acpi-device",
+};
+
+/// Returns the QOM path of the ACPI device.
+fn acpi_path(replies: Replies<QomGet<'_>>) -> Result<Option<String>, Error> {
+    let reply = replies.into_iter().next();
+    let device = reply.map(absent_is_none).transpose()?.flatten();
+    Ok(device.and_then(|device| device.as_str().map(str::to_owned)))
+}
+
+/// Returns the queries of [`acpi_hotplug`].
+fn acpi_queries(acpi: Option<&str>) -> Vec<QomGet<'_>> {
+    let flags = [
+        "acpi-pci-hotplug-with-bridge-support",
+        "acpi-root-pci-hotplug",
+    ];
+    let query = |path| flags.map(|property| QomGet { path, property });
+    acpi.into_iter().flat_map(query).collect()
+}
+
+/// Returns the mechanism of ports and bridges, and whether ACPI serves the root bus of a `pc`. QEMU's
 /// defaults depend on its version and on that of the machine.
-fn acpi_hotplug(qmp: &mut Session) -> Result<(Mechanism, bool), Error> {
-    // Machines of Arm have no such device, or one without PCI.
-    let device = get(qmp, "/machine", "acpi-device")?;
-    let Some(path) = device.as_ref().and_then(Value::as_str) else {
+fn acpi_hotplug(
+    acpi: Option<&str>,
+    flags: Replies<QomGet<'_>>,
+) -> Result<(Mechanism, bool), Error> {
+    if acpi.is_none() {
         return Ok((Mechanism::Native, true));
-    };
-    let mut flag = |property| -> Result<Option<bool>, Error> {
-        Ok(get(qmp, path, property)?.and_then(|value| value.as_bool()))
-    };
-    let on_bridges = match flag("acpi-pci-hotplug-with-bridge-support")? {
+    }
+    let mut flags = flags.into_iter().map(|reply| {
+        let value = absent_is_none(reply)?;
+        Ok::<_, Error>(value.and_then(|value| value.as_bool()))
+    });
+    let mut flag = || flags.next().transpose().map(Option::flatten);
+    let on_bridges = match flag()? {
         Some(true) => Mechanism::Acpi,
         _ => Mechanism::Native,
     };
     // QEMU before 5.2 doesn't have this property.
-    Ok((on_bridges, flag("acpi-root-pci-hotplug")?.unwrap_or(true)))
+    Ok((on_bridges, flag()?.unwrap_or(true)))
 }
 
 /// Returns the QOM path of the device that provides a bus.
@@ -223,11 +261,10 @@ pub(super) fn owner(bus: &str) -> Option<&str> {
 /// QOM path and type of a device.
 type Child = (String, String);
 
-/// Lists the devices of the machine.
-fn children(qmp: &mut Session) -> Result<Vec<Child>, Error> {
-    let folders = FOLDERS.map(|path| QomList { path });
+/// Returns the devices of the machine from the lists of [`FOLDERS`].
+fn children(folders: Replies<QomList<'_>>) -> Result<Vec<Child>, Error> {
     let mut children = Vec::new();
-    for (folder, listed) in FOLDERS.iter().zip(qmp.run_all(&folders)?) {
+    for (folder, listed) in FOLDERS.iter().zip(folders) {
         for property in listed? {
             let kind = property.kind.strip_prefix("child<");
             if let Some(kind) = kind.and_then(|kind| kind.strip_suffix('>')) {
@@ -238,20 +275,22 @@ fn children(qmp: &mut Session) -> Result<Vec<Child>, Error> {
     Ok(children)
 }
 
-/// Reads devices.
+/// Returns the queries of [`devices`].
+fn property_queries(children: &[Child]) -> Vec<QomGet<'_>> {
+    let of_children = children.iter().flat_map(|(path, kind)| {
+        let properties = properties(kind).into_iter();
+        properties.map(move |property| QomGet { path, property })
+    });
+    of_children.collect()
+}
+
+/// Builds the devices from the replies to the queries of their properties.
 fn devices(
-    qmp: &mut Session,
     children: &[Child],
+    (queries, replies): (&[QomGet<'_>], Replies<QomGet<'_>>),
     mechanism: Mechanism,
 ) -> Result<HashMap<String, QomDevice>, Error> {
-    let queries: Vec<QomGet<'_>> = children
-        .iter()
-        .flat_map(|(path, kind)| {
-            let properties = properties(kind, mechanism).into_iter();
-            properties.map(move |property| QomGet { path, property })
-        })
-        .collect();
-    let mut replies = queries.iter().zip(qmp.run_all(&queries)?).peekable();
+    let mut replies = queries.iter().zip(replies).peekable();
     let mut devices = HashMap::new();
     for (path, kind) in children {
         let mut device = Properties::new();
@@ -259,19 +298,18 @@ fn devices(
             let value = absent_is_none(reply)?;
             device.extend(value.map(|value| (query.property, value)));
         }
-        let device = QomDevice::new(kind, &device);
+        let device = QomDevice::new(kind, &device, mechanism);
         devices.extend(device.map(|device| (path.clone(), device)));
     }
     Ok(devices)
 }
 
 /// Lists the needed properties of a device type.
-fn properties(kind: &str, mechanism: Mechanism) -> Vec<&'static str> {
+fn properties(kind: &str) -> Vec<&'static str> {
     let mut properties = vec!["parent_bus", "addr"];
-    properties.extend(match (kind, mechanism) {
-        ("pcie-root-port" | "ioh3420", _) => Some(HOTPLUG_PROPERTIES[0]),
-        // Without ACPI, hot-plug needs the bridge's own controller.
-        ("pci-bridge" | "pcie-pci-bridge", Mechanism::Native) => Some(HOTPLUG_PROPERTIES[1]),
+    properties.extend(match kind {
+        "pcie-root-port" | "ioh3420" => Some(PORT_HOTPLUG),
+        "pci-bridge" | "pcie-pci-bridge" => Some(BRIDGE_HOTPLUG),
         _ => None,
     });
     if kind.contains("net") {
@@ -280,21 +318,26 @@ fn properties(kind: &str, mechanism: Mechanism) -> Vec<&'static str> {
     properties
 }
 
-/// Properties of ports and of bridges that enable hot-plug on their bus.
-const HOTPLUG_PROPERTIES: [&str; 2] = ["hotplug", "shpc"];
+/// Property of a port that enables hot-plug on its bus.
+const PORT_HOTPLUG: &str = "hotplug";
+/// Property of a bridge that gives it its own controller, which hot-plug needs without ACPI.
+const BRIDGE_HOTPLUG: &str = "shpc";
 
 /// Properties of one device, without absent ones.
 type Properties<'a> = HashMap<&'a str, Value>;
 
 impl QomDevice {
     /// `None` for a device without a bus.
-    fn new(kind: &str, properties: &Properties<'_>) -> Option<Self> {
+    fn new(kind: &str, properties: &Properties<'_>, mechanism: Mechanism) -> Option<Self> {
         let text = |name| Some(properties.get(name)?.as_str()?.to_owned());
         let address = properties.get("addr").and_then(Value::as_i64);
         let address = address.and_then(|devfn| u8::try_from(devfn).ok());
-        let hotplug = HOTPLUG_PROPERTIES
-            .iter()
-            .find_map(|name| properties.get(name));
+        let hotplug = match mechanism {
+            Mechanism::Acpi => properties.get(PORT_HOTPLUG),
+            Mechanism::Native => [PORT_HOTPLUG, BRIDGE_HOTPLUG]
+                .iter()
+                .find_map(|name| properties.get(name)),
+        };
         Some(Self {
             kind: kind.to_owned(),
             bus: text("parent_bus")?,
@@ -306,11 +349,7 @@ impl QomDevice {
     }
 }
 
-/// Reads a property; `None` if the object or the property does not exist.
-fn get(qmp: &mut Session, path: &str, property: &str) -> Result<Option<Value>, Error> {
-    absent_is_none(qmp.run(&QomGet { path, property }))
-}
-
+/// Returns `None` if the object or the property does not exist.
 fn absent_is_none<T>(reply: Result<T, Error>) -> Result<Option<T>, Error> {
     match reply {
         Ok(value) => Ok(Some(value)),

@@ -2,7 +2,7 @@
 
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
-use patchbay_types::{CardTreatment, NetworkManager};
+use patchbay_types::{AddressDetail, CardTreatment, NetworkManager};
 use serde::Serialize;
 
 use super::cards::{self, Card};
@@ -80,7 +80,7 @@ pub(super) fn query(
         cards: if cards.is_empty() {
             cards
         } else {
-            let interfaces = agent.interfaces()?;
+            let interfaces = agent.interfaces(AddressDetail::Listed)?;
             cards::with_guest(cards, &interfaces, agent, records)?.0
         },
     })

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use patchbay_types::AddressDetail;
 use patchbay_types::failure::{Failure, Kind};
 
 use super::{connect_over, mirror, query_host_and_guest, repeat};
@@ -122,7 +123,7 @@ pub fn check_attached(sandbox: &Sandbox, wanted: &Attachment) -> Result<(), Fail
     };
     let mut qmp = Session::connect(sandbox.monitor())?;
     let agent = connect_over(&mut qmp, sandbox)?;
-    let (nics, _, interfaces) = query_host_and_guest(agent, move || {
+    let (nics, _, interfaces) = query_host_and_guest(agent, AddressDetail::Listed, move || {
         Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)
     })?;
     let gone = |part: &str| {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec};
+use patchbay_types::{
+    AddressDetail, Interface, LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec,
+};
 
 use super::change_guest;
 use crate::agent::GuestAgent;
@@ -85,7 +87,7 @@ fn renamed_cards(
         return Ok(HashMap::new());
     };
     let records = Journal::at(state.path()).cards()?;
-    let interfaces = agent.interfaces()?;
+    let interfaces = agent.interfaces(AddressDetail::Omitted)?;
     Ok(renamed(&interfaces, &records).into_iter().collect())
 }
 

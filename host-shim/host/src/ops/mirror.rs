@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{LinkSpec, MacAddr, PciPath};
+use patchbay_types::{AddressDetail, LinkSpec, MacAddr, PciPath};
 
 use super::{connect_over, plug_queried, query_host_and_guest};
 use crate::card::{CardRequest, PlugRequest};
@@ -43,7 +43,8 @@ pub fn mirror(
     let namespace = Netns::open_or_current(sandbox.netns.as_deref())?;
     let card = mirror::read(&namespace, request, &present)?;
     let mac = card.link.parts().mac;
-    let queried = query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
+    let all = AddressDetail::Listed;
+    let queried = query_host_and_guest(agent, all, || Inventory::read(locked.qmp()?))?;
     // Kata's cards have no id.
     let mut nics = queried.0.nics().into_iter();
     if nics.any(|nic| nic.mac == mac && nic.name().is_none()) {

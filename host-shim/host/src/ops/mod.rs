@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, PciPath};
+use patchbay_types::{AddressDetail, Interface, PciPath};
 
 use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
 use crate::card::CardRequest;
@@ -63,7 +63,8 @@ pub use update::update;
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
-    let queried = query_host_and_guest(agent, || Inventory::read(locked.qmp()?))?;
+    let all = AddressDetail::Listed;
+    let queried = query_host_and_guest(agent, all, || Inventory::read(locked.qmp()?))?;
     plug_queried(locked, queried, request, wait)
 }
 
@@ -148,7 +149,8 @@ fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<()
 pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
-    let (nics, agent, interfaces) = query_host_and_guest(agent, || {
+    let all = AddressDetail::Listed;
+    let (nics, agent, interfaces) = query_host_and_guest(agent, all, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
     let records = locked.records(&nics)?;
@@ -223,7 +225,7 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let records = locked.records(&nics)?;
     let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
         let agent = connect_over(locked.qmp()?, sandbox)?;
-        let interfaces = agent.interfaces()?;
+        let interfaces = agent.interfaces(AddressDetail::Listed)?;
         Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
     })?;
     let Some(Card { name, .. }) = found else {
@@ -244,7 +246,8 @@ pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
 pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
     let mut qmp = Session::connect(sandbox.monitor())?;
     let agent = connect_over(&mut qmp, sandbox)?;
-    let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, move || {
+    let all = AddressDetail::Listed;
+    let ((nics, taps), agent, interfaces) = query_host_and_guest(agent, all, move || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((nics, TapBackends::read(&mut qmp)?))
     })?;
@@ -297,11 +300,12 @@ fn lock_for_change(state: &StateDir) -> Result<Lock, Failure> {
 /// Queries the machine and the guest in parallel.
 pub(crate) fn query_host_and_guest<T>(
     agent: AnyAgent,
+    detail: AddressDetail,
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, AnyAgent, Vec<Interface>), Failure> {
     let (machine, guest) = thread::scope(|scope| {
         let guest = scope.spawn(move || {
-            let interfaces = agent.interfaces()?;
+            let interfaces = agent.interfaces(detail)?;
             Ok::<_, Failure>((agent, interfaces))
         });
         (machine(), guest.join())

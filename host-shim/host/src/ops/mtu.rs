@@ -5,7 +5,7 @@
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{Interface, LinkChange, Mtu, Owner};
+use patchbay_types::{AddressDetail, Interface, LinkChange, Mtu, Owner};
 
 use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
@@ -22,7 +22,11 @@ pub(super) fn update_with_tap(
 ) -> Result<(), Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
-    let (nics, agent, interfaces) = query_host_and_guest(agent, || {
+    // A reverse change needs the addresses if they change.
+    let detail = change
+        .addresses()
+        .map_or(AddressDetail::Omitted, |_| AddressDetail::Listed);
+    let (nics, agent, interfaces) = query_host_and_guest(agent, detail, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
     finish(&mut locked, &nics, &interfaces)?;
@@ -220,7 +224,7 @@ impl Card<'_> {
 
     /// Returns the MTU in the guest, if the agent answers.
     fn actual_mtu(&self, agent: &dyn GuestAgent) -> Option<u32> {
-        let interfaces = agent.interfaces().ok()?;
+        let interfaces = agent.interfaces(AddressDetail::Omitted).ok()?;
         let mut interfaces = interfaces.iter();
         let interface = interfaces.find(|interface| interface.index == self.before.index)?;
         Some(interface.mtu)

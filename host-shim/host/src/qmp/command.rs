@@ -18,7 +18,7 @@ macro_rules! commands {
         $($(#[$attribute:meta])* $field:ident: $kind:ty),* $(,)?
     } -> $return:ty;)*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Serialize)]
+        #[derive(Debug, Clone, Serialize)]
         pub(crate) struct $type $(<$life>)? {
             $($(#[$attribute])* pub(crate) $field: $kind,)*
         }
@@ -102,7 +102,7 @@ commands! {
 }
 
 /// vhost-net of a TAP. For a bad descriptor, QEMU 7.2 fails with `vhostforce` and aborts without it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Vhost {
     pub(crate) vhost: bool,
     pub(crate) vhostforce: bool,
@@ -111,7 +111,7 @@ pub(crate) struct Vhost {
 
 /// Multi-queue of a device. Without `mq` the guest has one queue pair; older QEMUs don't derive the
 /// number of vectors.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct MultiQueue {
     pub(crate) mq: bool,
     /// Two per pair, one for configuration, one for the control queue.

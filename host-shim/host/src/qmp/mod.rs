@@ -7,4 +7,4 @@ mod session;
 
 pub(crate) use error::Error;
 pub use session::VSOCK_DEVICE;
-pub(crate) use session::{Monitor, Session};
+pub(crate) use session::{Monitor, Replies, Session};

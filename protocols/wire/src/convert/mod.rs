@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use patchbay_types::{FieldError, InvalidValue};
 
-pub use link::{configure_request, interfaces, update_request};
+pub use link::{configure_request, interfaces, interfaces_request, update_request};
 pub use manager::{managers, mark_card_request};
 pub use neighbor::{
     delete_neighbors_request, neighbor_patterns, neighbors, neighbors_reply, neighbors_request,

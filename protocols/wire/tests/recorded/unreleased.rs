@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use patchbay_types::ipvs::RestoreProgress;
 use patchbay_types::{
-    CardTreatment, GuestNetns, LinkChange, Neighbor, NeighborPattern, NetworkManager, Owner,
-    PciPath, Place, RouteMtu, RouteRequest, RouteSpec, SlotPower,
+    AddressDetail, GuestNetns, LinkChange, Neighbor, NeighborPattern, Owner, PciPath, RouteMtu,
+    RouteRequest, RouteSpec, SlotPower,
 };
 use patchbay_wire::convert;
 use patchbay_wire::proto::{agent, ipvs};
 use protobuf::Message;
 
-use super::values::{interface, link, path};
+use super::values::{interface, link, managers, path, places};
 use super::{message, methods, recorded, replay};
 
 const RECORDED: &str = include_str!("../../../../tests/fixtures/wire/unreleased.txt");
@@ -44,29 +44,6 @@ fn patterns() -> Vec<NeighborPattern> {
     vec![full, open]
 }
 
-fn places() -> Vec<Place> {
-    vec![
-        Place::Unknown,
-        Place::NotOnBus,
-        Place::NoDriver,
-        Place::OtherDriver("vfio-pci".to_owned()),
-        Place::OtherNamespace,
-        Place::AgentNamespace,
-    ]
-}
-
-fn managers() -> Vec<NetworkManager> {
-    let manager = |name: &str, pid, cards| NetworkManager {
-        name: name.to_owned(),
-        pid,
-        cards,
-    };
-    vec![
-        manager("systemd-networkd", 300, CardTreatment::Excluded),
-        manager("dhcpcd", 301, CardTreatment::Managed),
-    ]
-}
-
 fn routes() -> Vec<RouteSpec> {
     let request = RouteRequest {
         gateway: "172.16.0.1".parse().ok(),
@@ -74,6 +51,13 @@ fn routes() -> Vec<RouteSpec> {
         ..RouteRequest::open("10.9.0.0/16".parse().unwrap(), "eth-test".parse().unwrap())
     };
     vec![RouteSpec::new(request).unwrap()]
+}
+
+fn update_request(change: &LinkChange) -> agent::UpdateInterfaceRequest {
+    agent::UpdateInterfaceRequest {
+        without_addresses: true,
+        ..convert::update_request(change)
+    }
 }
 
 fn bytes(message: &impl Message) -> Vec<u8> {
@@ -123,8 +107,12 @@ fn extended() -> Vec<(&'static str, Vec<u8>)> {
             bytes(&configure(entries.collect())),
         ),
         (
+            "ListInterfaces.request",
+            bytes(&convert::interfaces_request(AddressDetail::Omitted)),
+        ),
+        (
             "UpdateInterface.request",
-            bytes(&convert::update_request(&change.with_card(Some(path())))),
+            bytes(&update_request(&change.with_card(Some(path())))),
         ),
         (
             "UpdateInterface.reply",
@@ -306,12 +294,12 @@ fn agent_decodes_recorded_requests() {
     assert_eq!(spec.neighbors().len(), 2);
     assert_eq!(convert::yielding(&configure).unwrap(), [path()]);
     let change = |wire: &agent::UpdateInterfaceRequest| LinkChange::try_from(wire);
-    replay(
-        RECORDED,
-        "UpdateInterface.request",
-        change,
-        convert::update_request,
-    );
+    replay(RECORDED, "UpdateInterface.request", change, update_request);
+    let update: agent::UpdateInterfaceRequest = message(RECORDED, "UpdateInterface.request");
+    let list: agent::ListInterfacesRequest = message(RECORDED, "ListInterfaces.request");
+    for detail in [AddressDetail::from(&update), AddressDetail::from(&list)] {
+        assert_eq!(detail, AddressDetail::Omitted);
+    }
     replay(RECORDED, "LocateCards.request", convert::paths, |paths| {
         convert::locate_request(paths)
     });

@@ -9,8 +9,9 @@ use patchbay_types::ipvs::{
     self, Change, Connection, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
 };
 use patchbay_types::{
-    Arp, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec, ListedAddress,
-    Mtu, Owner, PciAddress, PciPath, QueuePairs, RoutePattern, RouteRequest, RouteSpec, Scope,
+    Arp, CardTreatment, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec,
+    ListedAddress, Mtu, NetworkManager, Owner, PciAddress, PciPath, Place, QueuePairs,
+    RoutePattern, RouteRequest, RouteSpec, Scope,
 };
 use patchbay_wire::proto::conntrack::ListRequest;
 
@@ -291,4 +292,27 @@ pub(super) fn settings() -> (Vec<Reading>, Setting) {
     let conntrack = reading("conntrack".parse().unwrap(), SysctlValue::One(1));
     let odd = reading("am_droprate".parse().unwrap(), SysctlValue::One(-1));
     (vec![conntrack, odd], Setting::new(conntrack).unwrap())
+}
+
+pub(super) fn places() -> Vec<Place> {
+    vec![
+        Place::Unknown,
+        Place::NotOnBus,
+        Place::NoDriver,
+        Place::OtherDriver("vfio-pci".to_owned()),
+        Place::OtherNamespace,
+        Place::AgentNamespace,
+    ]
+}
+
+pub(super) fn managers() -> Vec<NetworkManager> {
+    let manager = |name: &str, pid, cards| NetworkManager {
+        name: name.to_owned(),
+        pid,
+        cards,
+    };
+    vec![
+        manager("systemd-networkd", 300, CardTreatment::Excluded),
+        manager("dhcpcd", 301, CardTreatment::Managed),
+    ]
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, Interface, InterfaceAddress, LinkFields, LinkSpec, ListedAddress, Mtu, Neighbor, Owner,
-    PciAddress, PciPath, QueuePairs,
+    AddressDetail, Arp, Interface, InterfaceAddress, LinkFields, LinkSpec, ListedAddress, Mtu,
+    Neighbor, Owner, PciAddress, PciPath, QueuePairs,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -199,7 +199,7 @@ fn update_of_card_without_own_addresses_keeps_plain_ones() {
     ip("addr add 172.16.0.50/16 dev eth-test");
     let update = |addresses: &[&str]| {
         let change = change("eth-test", addresses, None).with_card(Some(path()));
-        guest.netcfg.update(&change).unwrap();
+        guest.netcfg.update(&change, AddressDetail::Listed).unwrap();
         addresses_of("eth-test")
     };
     let both = ["172.16.0.50/16", "172.16.0.9/16"];
@@ -298,7 +298,7 @@ fn list_has_every_interface() {
     guest.configure(&spec(fields()), NOW).unwrap();
     let mut names: Vec<String> = guest
         .netcfg
-        .list()
+        .list(AddressDetail::Listed)
         .unwrap()
         .into_iter()
         .map(|interface| interface.name.to_string())

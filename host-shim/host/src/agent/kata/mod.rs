@@ -18,7 +18,7 @@ use std::time::Duration;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Interface, LinkChange, LinkName, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager,
+    AddressDetail, Interface, LinkChange, LinkName, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager,
     PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
@@ -147,7 +147,7 @@ impl GuestAgent for KataAgent {
         Ok(interface)
     }
 
-    fn interfaces(&self) -> Result<Vec<Interface>, Failure> {
+    fn interfaces(&self, _: AddressDetail) -> Result<Vec<Interface>, Failure> {
         self.list_interfaces()
     }
 

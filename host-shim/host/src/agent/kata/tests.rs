@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use async_trait::async_trait;
+use patchbay_types::AddressDetail;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::kata as wire;
@@ -176,7 +177,7 @@ fn connect_with_another_server_at_the_port_of_kata_names_the_missing_agent() {
 #[test]
 fn list_of_hostile_agent_is_checked() {
     let (agent, _) = connected(Service::Kata, 1024);
-    let failure = agent.unwrap().interfaces().unwrap_err();
+    let failure = agent.unwrap().interfaces(AddressDetail::Listed).unwrap_err();
     assert_eq!(failure.kind(), Kind::Other);
     assert!(
         failure.line().contains("invalid response from the agent"),

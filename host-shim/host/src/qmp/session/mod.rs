@@ -1,16 +1,15 @@
 //! Session with a monitor, connected and with negotiated capabilities.
 
-use std::fs;
+mod listener;
+
 use std::io::{self, IoSlice, Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::sockopt::PeerCredentials;
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg};
-use nix::unistd::geteuid;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
 
 use super::command::{
@@ -29,7 +28,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of a line; those of `qom-list` have some kB.
 const MAX_LINE_BYTES: usize = 4 << 20;
 /// Maximum number of commands without a reply, so that no socket buffer fills.
-const MAX_PIPELINED: usize = 64;
+const MAX_PIPELINED: usize = 256;
 
 /// QEMU's monitor.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +38,9 @@ pub(crate) struct Monitor<'a> {
     /// Process id of QEMU, if it is known without a connection.
     pub(crate) qemu: Option<u32>,
 }
+
+/// Replies to commands of one kind.
+pub(crate) type Replies<C> = Vec<Result<<C as QmpCommand>::Return, Error>>;
 
 /// Session with a monitor.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ impl Session {
         let _phase = tracing::info_span!("qmp").entered();
         // Each connection stays in the queue of a QEMU that is stopped, even once it is closed. The queue
         // is short, and a full one looks like a monitor with another client.
-        qemu.map_or(Ok(()), check_scheduled)?;
+        qemu.map_or(Ok(()), listener::check_scheduled)?;
         let stream = vsock_stream::unix(path, timeout);
         let stream = stream.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => busy(path, timeout),
@@ -95,8 +97,8 @@ impl Session {
                 source,
             },
         })?;
-        check_listener(&stream, path)?;
-        listener(&stream).map_or(Ok(()), check_scheduled)?;
+        listener::check_user(&stream, path)?;
+        listener::process(&stream).map_or(Ok(()), listener::check_scheduled)?;
         Self::over(stream, path, timeout)
     }
 
@@ -110,6 +112,8 @@ impl Session {
             vsock: None,
             overdue: false,
         };
+        let vsock = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
+        let sent = session.send_first(vsock, &["oob"]);
         let deadline = Instant::now() + timeout;
         let greeting = loop {
             match session.message(deadline)? {
@@ -118,18 +122,12 @@ impl Session {
                 None => return Err(busy(path, timeout)),
             }
         };
-        let oob: &[_] = if greeting.capabilities.iter().any(|offered| offered == "oob") {
-            &["oob"]
-        } else {
-            &[]
-        };
-        let mut lines = session.request(&QmpCapabilities { enable: oob })?;
-        let negotiation = session.last_id;
-        // Each pass of QEMU's main loop costs a third of a millisecond, so all queries are sent at once.
-        lines.extend(session.request(&QueryStatus {})?);
-        let path = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
-        lines.extend(session.request(&QueryVirtioStatus { path })?);
-        session.stream.write_all(&lines)?;
+        sent?;
+        if !greeting.capabilities.iter().any(|offered| offered == "oob") {
+            // A monitor without it has refused the negotiation, and with it the queries.
+            session.send_first(vsock, &[])?;
+        }
+        let negotiation = session.last_id - 2;
         session.reply::<QmpCapabilities<'_>>(negotiation, REPLY_TIMEOUT)?;
         session.status = session.reply::<QueryStatus>(negotiation + 1, REPLY_TIMEOUT)?;
         session.vsock = match session.reply::<QueryVirtioStatus<'_>>(session.last_id, REPLY_TIMEOUT)
@@ -138,6 +136,15 @@ impl Session {
             vsock => Some(vsock?),
         };
         Ok(session)
+    }
+
+    /// Sends the negotiation and the first queries, without waiting: each pass of QEMU's main loop costs a third
+    /// of a millisecond. QEMU sends its greeting before it reads them.
+    fn send_first(&mut self, vsock: &str, enable: &[&'static str]) -> Result<(), Error> {
+        let mut lines = self.request(&QmpCapabilities { enable })?;
+        lines.extend(self.request(&QueryStatus {})?);
+        lines.extend(self.request(&QueryVirtioStatus { path: vsock })?);
+        Ok(self.stream.write_all(&lines)?)
     }
 
     /// Returns the state of the vsock device when the session began; `None` if the device has another
@@ -171,7 +178,7 @@ impl Session {
     /// Identifies QEMU by the credentials of its socket; `None` if it runs in a PID namespace that is
     /// not visible here. Another program can have bound the socket for QEMU.
     pub(crate) fn qemu(&self) -> Option<Process> {
-        Process::of(listener(&self.stream)?)
+        Process::of(listener::process(&self.stream)?)
     }
 
     /// Runs a command.
@@ -183,26 +190,45 @@ impl Session {
 
     /// Runs independent commands, sent ahead of their replies, which saves a pass of QEMU's main loop
     /// for each.
-    pub(crate) fn run_all<C: QmpCommand>(
-        &mut self,
-        commands: &[C],
-    ) -> Result<Vec<Result<C::Return, Error>>, Error> {
+    pub(crate) fn run_all<C: QmpCommand>(&mut self, commands: &[C]) -> Result<Replies<C>, Error> {
         let mut replies = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(MAX_PIPELINED) {
-            let first = self.last_id + 1;
-            let mut lines = Vec::new();
-            for command in chunk {
-                lines.extend(self.request(command)?);
-            }
+            let (lines, ids) = self.requests(chunk)?;
             self.stream.write_all(&lines)?;
-            for id in first..=self.last_id {
-                replies.push(match self.reply::<C>(id, REPLY_TIMEOUT) {
-                    Err(error @ Error::Refused { .. }) => Err(error),
-                    reply => Ok(reply?),
-                });
-            }
+            replies.extend(self.replies::<C>(ids)?);
         }
         Ok(replies)
+    }
+
+    /// The same for a few commands of two kinds.
+    pub(crate) fn run_both<A: QmpCommand, B: QmpCommand>(
+        &mut self,
+        first: &[A],
+        second: &[B],
+    ) -> Result<(Replies<A>, Replies<B>), Error> {
+        let (mut lines, first) = self.requests(first)?;
+        let (others, second) = self.requests(second)?;
+        lines.extend(others);
+        self.stream.write_all(&lines)?;
+        Ok((self.replies::<A>(first)?, self.replies::<B>(second)?))
+    }
+
+    /// Encodes commands and returns their ids.
+    fn requests<C: QmpCommand>(&mut self, commands: &[C]) -> Result<(Vec<u8>, Range<u64>), Error> {
+        let first = self.last_id + 1;
+        let mut lines = Vec::new();
+        for command in commands {
+            lines.extend(self.request(command)?);
+        }
+        Ok((lines, first..self.last_id + 1))
+    }
+
+    fn replies<C: QmpCommand>(&mut self, ids: Range<u64>) -> Result<Replies<C>, Error> {
+        let reply = |id| match self.reply::<C>(id, REPLY_TIMEOUT) {
+            Err(error @ Error::Refused { .. }) => Ok(Err(error)),
+            reply => Ok(Ok(reply?)),
+        };
+        ids.map(reply).collect()
     }
 
     /// Runs a command that can block QEMU's main loop, and with it the guest. After the timeout,
@@ -230,7 +256,8 @@ impl Session {
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
-    /// Runs a command with a descriptor in the same message.
+    /// Runs a command with a descriptor in the same message. It is awaited, because QEMU closes a descriptor that
+    /// no command has taken when it receives the next one.
     pub(crate) fn run_with_fd<C: QmpCommand>(
         &mut self,
         command: &C,
@@ -322,6 +349,10 @@ impl Session {
                 Ok(length) => self.received.extend_from_slice(&chunk[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It has not read all commands.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(Error::Closed);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -333,39 +364,6 @@ fn busy(path: &Path, waited: Duration) -> Error {
         path: path.to_owned(),
         waited,
     }
-}
-
-/// Checks that another user than the one of the machine hasn't bound the socket: its process would get the
-/// descriptors of TAP devices.
-fn check_listener(stream: &UnixStream, path: &Path) -> Result<(), Error> {
-    let user = getsockopt(stream, PeerCredentials)
-        .map_err(io::Error::from)?
-        .uid();
-    let folder = path.canonicalize()?;
-    let owner = fs::metadata(folder.parent().unwrap_or(&folder))?.uid();
-    if [0, geteuid().as_raw(), owner].contains(&user) {
-        return Ok(());
-    }
-    let path = path.to_owned();
-    Err(Error::Foreign { path, user })
-}
-
-fn listener(stream: &UnixStream) -> Option<u32> {
-    let credentials = getsockopt(stream, PeerCredentials).ok()?;
-    let pid = u32::try_from(credentials.pid()).ok()?;
-    (pid > 0).then_some(pid)
-}
-
-/// # Errors
-/// [`Error::Stopped`] for a process that is stopped by a signal or a debugger.
-fn check_scheduled(pid: u32) -> Result<(), Error> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, can contain parentheses and spaces.
-    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
-    if state.is_some_and(|state| state.starts_with(['T', 't'])) {
-        return Err(Error::Stopped { pid });
-    }
-    Ok(())
 }
 
 fn encode(request: &impl Serialize) -> Result<Vec<u8>, Error> {

@@ -38,7 +38,7 @@ fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session
 #[test]
 fn run_accepts_events_anywhere_and_split_lines() {
     let (_dir, session) = monitor(&[
-        "{\"event\":\"RESUME\"}\n{\"QMP\":{}}\n",
+        "{\"event\":\"RESUME\"}\n{\"QMP\":{\"capabilities\":[\"oob\"]}}\n",
         "{\"event\":\"STOP\"}\n{\"return\":{},\"id\":1}\n",
         "{\"return\":{\"status\":\"paused\",\"running\":false},\"id\":2}\n{\"event\":\"DEVICE_DELETED\",",
         "\"data\":{\"device\":\"d\"}}\n{\"return\":{\"vhost-started\":true},\"id\":3}\n",
@@ -57,7 +57,7 @@ fn run_accepts_events_anywhere_and_split_lines() {
 #[test]
 fn run_ignores_reply_to_earlier_command() {
     let (_dir, session) = monitor(&[
-        "{\"QMP\":{}}\n",
+        "{\"QMP\":{\"capabilities\":[\"oob\"]}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
         VSOCK,
@@ -69,7 +69,7 @@ fn run_ignores_reply_to_earlier_command() {
 #[test]
 fn run_all_returns_each_reply() {
     let (_dir, session) = monitor(&[
-        "{\"QMP\":{}}\n",
+        "{\"QMP\":{\"capabilities\":[\"oob\"]}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
         VSOCK,
@@ -85,7 +85,7 @@ fn run_all_returns_each_reply() {
 #[test]
 fn error_reply_keeps_class_and_text() {
     let (_dir, session) = monitor(&[
-        "{\"QMP\":{}}\n",
+        "{\"QMP\":{\"capabilities\":[\"oob\"]}}\n",
         "{\"return\":{},\"id\":1}\n",
         STATUS,
         VSOCK,
@@ -144,4 +144,58 @@ fn connect_listener_of_another_user_fails() {
         failure.to_string().contains("belongs to user 65534"),
         "{failure}"
     );
+}
+
+/// Serves one session: reads as many requests as each number, then sends the text.
+fn serve(steps: &'static [(usize, &'static str)]) -> Result<Session, Error> {
+    let (own, other) = UnixStream::pair().unwrap();
+    thread::spawn(move || {
+        let mut requests = BufReader::new(other.try_clone().unwrap()).lines();
+        for (count, text) in steps {
+            requests.by_ref().take(*count).for_each(drop);
+            (&other).write_all(text.as_bytes()).unwrap();
+        }
+    });
+    Session::over(own, Path::new("/qmp"), Duration::from_secs(5))
+}
+
+#[test]
+fn connect_sends_the_first_queries_before_the_greeting() {
+    let session = serve(&[
+        (
+            3,
+            "{\"QMP\":{\"capabilities\":[\"oob\"]}}\n{\"return\":{},\"id\":1}\n",
+        ),
+        (0, STATUS),
+        (0, VSOCK),
+    ]);
+    assert_eq!(session.unwrap().status().status, "running");
+}
+
+#[test]
+fn connect_without_out_of_band_commands_negotiates_again() {
+    let session = serve(&[
+        (0, "{\"QMP\":{\"capabilities\":[]}}\n"),
+        (
+            3,
+            "{\"error\":{\"class\":\"GenericError\",\"desc\":\"oob\"},\"id\":1}\n",
+        ),
+        (
+            0,
+            "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no\"},\"id\":2}\n",
+        ),
+        (
+            0,
+            "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no\"},\"id\":3}\n",
+        ),
+        (3, "{\"return\":{},\"id\":4}\n"),
+        (
+            0,
+            "{\"return\":{\"status\":\"paused\",\"running\":false},\"id\":5}\n",
+        ),
+        (0, "{\"return\":{\"vhost-started\":true},\"id\":6}\n"),
+    ]);
+    let session = session.unwrap();
+    assert_eq!(session.status().status, "paused");
+    assert!(session.vsock().unwrap().vhost_started);
 }

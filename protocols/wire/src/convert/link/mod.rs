@@ -6,8 +6,9 @@ use std::str::FromStr;
 use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
-    Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue, LinkChange, LinkFields,
-    LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath, PrefixRoute, QueuePairs,
+    AddressDetail, Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue,
+    LinkChange, LinkFields, LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath,
+    PrefixRoute, QueuePairs,
 };
 
 /// Maximum number of interfaces, and of addresses of one, in a message.
@@ -244,7 +245,36 @@ pub fn interfaces(reply: &wire::ListInterfacesReply) -> Result<Vec<Interface>, F
     reply.interfaces.iter().map(Interface::try_from).collect()
 }
 
-/// Builds the request that changes an interface.
+impl From<&wire::ListInterfacesRequest> for AddressDetail {
+    fn from(request: &wire::ListInterfacesRequest) -> Self {
+        if request.without_addresses {
+            Self::Omitted
+        } else {
+            Self::Listed
+        }
+    }
+}
+
+impl From<&wire::UpdateInterfaceRequest> for AddressDetail {
+    fn from(request: &wire::UpdateInterfaceRequest) -> Self {
+        if request.without_addresses {
+            Self::Omitted
+        } else {
+            Self::Listed
+        }
+    }
+}
+
+/// Builds the request that lists interfaces.
+#[must_use]
+pub fn interfaces_request(detail: AddressDetail) -> wire::ListInterfacesRequest {
+    wire::ListInterfacesRequest {
+        without_addresses: detail == AddressDetail::Omitted,
+        ..wire::ListInterfacesRequest::default()
+    }
+}
+
+/// Builds the request that changes an interface. The caller sets `without_addresses`.
 #[must_use]
 pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
     let addresses = change.addresses();
@@ -270,6 +300,7 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             mtu: mtu_bytes,
             detect_duplicates,
             pci_path,
+            without_addresses: _,
             special_fields: _,
         } = request;
         let addresses = set_addresses
