@@ -1,6 +1,7 @@
 //! Requests to plug a card.
 
 use crate::mirror::{MirrorRequest, MirroredLink};
+use crate::sandbox::name_as_text;
 use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +41,20 @@ impl PlugRequest {
 pub enum Backend {
     /// TAP with the name of the device.
     Tap,
+    /// TAP with the name of the device, as a port of a bridge.
+    Bridge(BridgePort),
     /// TAP that is wired to a link.
     Link(MirroredLink),
     /// vhost-user socket.
     VhostUser(SocketPath, Listener),
+}
+
+/// Port of a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// Bridge of the sandbox's network namespace or, if that has no link of this name, of the host's.
+    #[serde(with = "name_as_text")]
+    pub bridge: LinkName,
 }
 
 /// Side of a vhost-user socket that listens.

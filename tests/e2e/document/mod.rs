@@ -1,5 +1,6 @@
 //! `export`, `apply` and `diff`, judged by iproute2 and ipvsadm in the guest.
 
+mod cards;
 mod interrupted;
 mod random;
 

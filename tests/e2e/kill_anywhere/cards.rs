@@ -15,7 +15,7 @@ pub(crate) struct Outside {
     backends: usize,
     chardevs: usize,
     descriptors: usize,
-    links: Vec<(String, u64, bool)>,
+    links: Vec<Link>,
     /// Filters of the link net1.
     filters: String,
     journal: Vec<String>,
@@ -38,13 +38,16 @@ impl Outside {
     }
 }
 
-/// Returns name, MTU and administrative state of each link; the carrier changes asynchronously.
-fn links(guest: &Guest) -> Vec<(String, u64, bool)> {
+/// Name, MTU, administrative state and bridge of a link; the carrier changes asynchronously.
+type Link = (String, u64, bool, Option<String>);
+
+fn links(guest: &Guest) -> Vec<Link> {
     let links = guest.netns().ip("-j link show").json();
     let links = links.as_array().unwrap().iter().map(|link| {
         let name = link["ifname"].as_str().unwrap().to_owned();
         let up = link["flags"].as_array().unwrap().contains(&"UP".into());
-        (name, link["mtu"].as_u64().unwrap(), up)
+        let bridge = link["master"].as_str().map(str::to_owned);
+        (name, link["mtu"].as_u64().unwrap(), up, bridge)
     });
     links.collect()
 }
@@ -128,6 +131,25 @@ fn plug_own_tap_killed_is_done_or_undone() {
 #[test]
 fn unplug_own_tap_killed_is_done_or_undone() {
     sweep_card(&Guest::start(Machine::Pc), "del-iface", &card());
+}
+
+/// Sweeps over a card whose TAP existed before it and is put into a bridge.
+fn sweep_bridge(command: &'static str) {
+    let guest = with_tap(Machine::Q35);
+    // Otherwise its MTU follows that of its ports.
+    guest.netns().ip("link add br0 type bridge").ok();
+    guest.netns().ip("link set br0 mtu 1300").ok();
+    sweep_card(&guest, command, &card().set("bridge", "br0"));
+}
+
+#[test]
+fn plug_bridged_tap_killed_is_done_or_undone() {
+    sweep_bridge("add-iface");
+}
+
+#[test]
+fn unplug_bridged_tap_killed_is_done_or_undone() {
+    sweep_bridge("del-iface");
 }
 
 /// Sweeps over a card that mirrors a link.

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal};
 use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use patchbay_host::card::{Backend, Listener};
+use patchbay_host::card::{Backend, BridgePort, Listener};
 use patchbay_host::mirror::DefaultRoute;
-use patchbay_host::ops::CardKey;
+use patchbay_host::ops::{CardKey, Generated};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     IfName, InterfaceAddress, InvalidValue, LinkLayerAddr, LinkName, MacAddr, Mtu, NeighborAddress,
@@ -67,18 +67,21 @@ impl FormatArg {
     }
 }
 
-/// Backend of a card on the host, exactly one of these.
+/// Backend of a card on the host: one of these, or a TAP with a bridge.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 pub(crate) struct BackendArgs {
-    /// TAP device on the host, created if it doesn't exist
-    #[arg(long, value_name = "DEVICE")]
+    /// TAP device on the host, created if it doesn't exist [default with --bridge: a generated name]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["vhost_user", "vhost_user_server", "link"])]
     tap: Option<LinkName>,
+    /// Bridge of the sandbox's network namespace, or of the host's, that the TAP device is put into while the card is plugged
+    #[arg(long, value_name = "BRIDGE", conflicts_with_all = ["vhost_user", "vhost_user_server", "link"])]
+    bridge: Option<LinkName>,
     /// Socket of a vhost-user backend that QEMU connects to
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["vhost_user_server", "link"])]
     vhost_user: Option<SocketPath>,
     /// Socket on which QEMU listens for a vhost-user backend
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", conflicts_with = "link")]
     vhost_user_server: Option<SocketPath>,
     /// Link of the sandbox's network namespace that the card replaces; it determines everything but name and queues
     #[arg(long, value_name = "LINK", conflicts_with_all = ["mac", "mtu", "ip", "dad"])]
@@ -86,15 +89,17 @@ pub(crate) struct BackendArgs {
 }
 
 impl BackendArgs {
-    /// Returns the device on the host and its backend. A vhost-user socket has no device name, so
-    /// the name of the card is used.
-    pub(crate) fn backend(&self, name: &IfName) -> (LinkName, Backend) {
-        let (socket, listener) = match (&self.tap, &self.vhost_user, &self.vhost_user_server) {
-            (_, Some(socket), _) => (socket, Listener::Backend),
-            (_, None, Some(socket)) => (socket, Listener::Qemu),
-            (tap, None, None) => {
-                let device = tap.clone().unwrap_or_else(|| name.into());
-                return (device, Backend::Tap);
+    /// Returns the device on the host and its backend. A TAP without a name has the generated one. A
+    /// vhost-user socket has no device name, so the name of the card is used.
+    pub(crate) fn backend(&self, name: &IfName, generated: &Generated) -> (LinkName, Backend) {
+        let (socket, listener) = match (&self.vhost_user, &self.vhost_user_server) {
+            (Some(socket), _) => (socket, Listener::Backend),
+            (None, Some(socket)) => (socket, Listener::Qemu),
+            (None, None) => {
+                let device = self.tap.as_ref().unwrap_or(&generated.device);
+                let bridge = self.bridge.clone();
+                let port = bridge.map(|bridge| Backend::Bridge(BridgePort { bridge }));
+                return (device.clone(), port.unwrap_or(Backend::Tap));
             }
         };
         (name.into(), Backend::VhostUser(socket.clone(), listener))
@@ -107,15 +112,23 @@ pub(crate) struct NicAddArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
     /// Name of the interface in the guest [default with --link: that of the link]
-    #[arg(long, required_unless_present = "link")]
-    pub(crate) name: Option<IfName>,
+    #[arg(value_name = "NAME", required_unless_present_any = ["link", "name_option"])]
+    name: Option<IfName>,
+    /// The same as NAME
+    #[arg(
+        id = "name_option",
+        long = "name",
+        value_name = "NAME",
+        conflicts_with = "name"
+    )]
+    name_option: Option<IfName>,
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
     /// With --link: whether a default route of the link gives way to that of another card, or is preferred to it [default: keep]
     #[arg(long, value_name = "POLICY", requires = "link")]
     pub(crate) default_route: Option<DefaultRouteArg>,
-    /// MAC address
-    #[arg(long, required_unless_present = "link")]
+    /// MAC address [default: a generated one, which stays the same for the sandbox and NAME]
+    #[arg(long)]
     pub(crate) mac: Option<MacAddr>,
     /// MTU in bytes, 68 to 9600
     #[arg(long, value_name = "BYTES", default_value = "1500", value_parser = mtu)]
@@ -134,10 +147,9 @@ pub(crate) struct NicAddArgs {
 }
 
 impl NicAddArgs {
-    /// Returns the name and the MAC address; clap has checked that both are given.
-    pub(crate) fn name_and_mac(&self) -> Result<(IfName, MacAddr), Failure> {
-        let both = self.name.clone().zip(self.mac);
-        both.ok_or_else(|| Failure::new(Kind::Invalid, "--name and --mac are needed"))
+    /// Returns the name, which is optional only with `--link`.
+    pub(crate) fn name(&self) -> Option<&IfName> {
+        self.name.as_ref().or(self.name_option.as_ref())
     }
 }
 

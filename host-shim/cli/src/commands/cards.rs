@@ -3,8 +3,9 @@
 use patchbay_host::card::{CardRequest, PlugRequest};
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_host::ops::{self, CardKey, Unplugged};
+use patchbay_host::sandbox::Sandbox;
 use patchbay_types::failure::Failure;
-use patchbay_types::{Arp, LinkChange, LinkFields, LinkSpec};
+use patchbay_types::{Arp, FieldError, LinkChange, LinkFields, LinkSpec};
 use serde_json::Value;
 
 use crate::args::{
@@ -16,7 +17,7 @@ use crate::output::{Outcome, cards, json_line, json_line_or_null};
 /// `kata-network add-iface`.
 pub(super) fn add(global: &GlobalArgs, args: &FileArgs) -> Result<String, Failure> {
     let request = input::interface(&args.file)?.request()?;
-    json_line(&plug(global, &args.sandbox, &request)?)
+    json_line(&plug(global, &global.find(&args.sandbox)?, &request)?)
 }
 
 /// `kata-network del-iface`, which uses only the `name` of the document. A card that does not exist
@@ -57,7 +58,8 @@ pub(super) fn update(global: &GlobalArgs, args: &FileArgs) -> Result<String, Fai
 pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String, Failure> {
     match command {
         NicCommand::Add(args) => {
-            let added = plug(global, &args.sandbox, &request(args)?)?;
+            let sandbox = global.find(&args.sandbox)?;
+            let added = plug(global, &sandbox, &request(&sandbox, args)?)?;
             args.format.format().render(cards::ADDED, &added)
         }
         NicCommand::Del(args) => {
@@ -86,28 +88,28 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
     }
 }
 
-fn request(args: &NicAddArgs) -> Result<PlugRequest, Failure> {
+fn request(sandbox: &Sandbox, args: &NicAddArgs) -> Result<PlugRequest, Failure> {
     if let Some(link) = &args.backend.link {
-        let name = args
-            .name
-            .clone()
-            .map_or_else(|| mirror::default_name(link), Ok);
+        let name = args.name().cloned();
+        let name = name.map_or_else(|| mirror::default_name(link), Ok);
         return Ok(PlugRequest::Mirror(MirrorRequest {
             queues: args.queues,
             default_route: args.default_route.unwrap_or(DefaultRouteArg::Keep).into(),
             ..MirrorRequest::new(link.clone(), name?)
         }));
     }
-    let (name, mac) = args.name_and_mac()?;
+    let missing = || Failure::from(FieldError::missing("name"));
+    let name = args.name().ok_or_else(missing)?;
+    let generated = ops::generate(sandbox, name)?;
     let link = LinkFields {
         name: name.clone(),
-        mac,
+        mac: args.mac.unwrap_or(generated.mac),
         mtu: args.mtu,
         addresses: args.ip.clone(),
         queues: args.queues,
         arp: Arp::On,
     };
-    let (device, backend) = args.backend.backend(&name);
+    let (device, backend) = args.backend.backend(name, &generated);
     Ok(PlugRequest::Card(CardRequest {
         device,
         backend,
@@ -121,12 +123,8 @@ fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
     Ok(change.with_dad(args.dad.into()))
 }
 
-fn plug(
-    global: &GlobalArgs,
-    sandbox: &SandboxArg,
-    request: &PlugRequest,
-) -> Result<Value, Failure> {
-    let (path, card) = ops::plug_any(&global.find(sandbox)?, request, global.timeout)?;
+fn plug(global: &GlobalArgs, sandbox: &Sandbox, request: &PlugRequest) -> Result<Value, Failure> {
+    let (path, card) = ops::plug_any(sandbox, request, global.timeout)?;
     Ok(cards::added(&card, &path))
 }
 

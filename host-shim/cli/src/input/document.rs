@@ -32,7 +32,7 @@ const LIMITS: SizeLimits = SizeLimits {
 };
 
 /// Known keys in the spelling of kata's user guide.
-pub(super) const KEYS: [&str; 31] = [
+pub(super) const KEYS: [&str; 32] = [
     "device",
     "name",
     "IPAddresses",
@@ -63,6 +63,7 @@ pub(super) const KEYS: [&str; 31] = [
     "lladdr",
     "state",
     "link",
+    "bridge",
     "noPrefixRoute",
 ];
 

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
-use patchbay_host::card::{Backend, CardRequest, Listener, PlugRequest};
+use patchbay_host::card::{Backend, BridgePort, CardRequest, Listener, PlugRequest};
 use patchbay_host::json::Object;
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_types::failure::{Failure, Kind};
@@ -69,6 +69,8 @@ pub(crate) struct InterfaceDocument {
     neighbors: Vec<Object<NeighborDocument>>,
     /// Link of the sandbox's network namespace that the card replaces. Not in kata.
     link: String,
+    /// Bridge of the sandbox's network namespace or of the host's that the TAP is put into. Not in kata.
+    bridge: String,
 }
 
 /// Member of `IPAddresses`.
@@ -128,6 +130,7 @@ impl InterfaceDocument {
             ("neighbors", !self.neighbors.is_empty()),
             ("rawFlags", self.raw_flags != 0),
             ("dad", self.dad),
+            ("bridge", !self.bridge.is_empty()),
         ];
         if let Some((field, _)) = determined.iter().find(|(_, is_given)| *is_given) {
             let message = format!("{field} can't be given with link, which determines it");
@@ -142,6 +145,35 @@ impl InterfaceDocument {
             queues: queues(self.queues)?,
             ..MirrorRequest::new(link, name)
         }))
+    }
+
+    /// Returns the backend: a TAP device, or a vhost-user socket if there is one. As in kata, QEMU is
+    /// the client unless the mode changes that.
+    fn backend(&self) -> Result<Backend, FieldError> {
+        let (socket, mode) = (
+            self.vhost_user_socket.as_str(),
+            self.vhost_user_mode.as_str(),
+        );
+        let invalid_mode = |rule| Err(InvalidValue::new(mode, rule).in_field("vhostUserMode"));
+        let listener = match mode {
+            "" if socket.is_empty() && self.bridge.is_empty() => return Ok(Backend::Tap),
+            "" if socket.is_empty() => {
+                let bridge = self.bridge.parse();
+                let bridge = bridge.map_err(|invalid: InvalidValue| invalid.in_field("bridge"))?;
+                return Ok(Backend::Bridge(BridgePort { bridge }));
+            }
+            _ if socket.is_empty() => return invalid_mode("it needs a vhostUserSocket"),
+            "" | "client" => Listener::Backend,
+            "server" => Listener::Qemu,
+            _ => return invalid_mode("it must be client or server"),
+        };
+        if !self.bridge.is_empty() {
+            let rule = "a card with a vhostUserSocket has no TAP device";
+            return Err(InvalidValue::new(&self.bridge, rule).in_field("bridge"));
+        }
+        let socket = socket.parse();
+        let socket = socket.map_err(|invalid: InvalidValue| invalid.in_field("vhostUserSocket"))?;
+        Ok(Backend::VhostUser(socket, listener))
     }
 
     /// Returns the echo that kata prints when `del-iface` fails: without empty members and with a
@@ -194,7 +226,7 @@ impl TryFrom<InterfaceDocument> for CardRequest {
             let invalid = InvalidValue::new(&document.link_type, rule);
             return Err(invalid.in_field("linkType").into());
         }
-        let backend = backend(&document.vhost_user_socket, &document.vhost_user_mode)?;
+        let backend = document.backend()?;
         let no_arp = document.raw_flags & IFF_NOARP != 0;
         let link = LinkFields {
             name: document.name()?,
@@ -237,22 +269,6 @@ fn mtu(bytes: u64) -> Result<Option<Mtu>, FieldError> {
     }
 }
 
-/// Returns the backend: a TAP device, or a vhost-user socket if there is one. As in kata, QEMU is
-/// the client unless `mode` changes that.
-fn backend(socket: &str, mode: &str) -> Result<Backend, FieldError> {
-    let invalid_mode = |rule| Err(InvalidValue::new(mode, rule).in_field("vhostUserMode"));
-    let listener = match mode {
-        "" if socket.is_empty() => return Ok(Backend::Tap),
-        _ if socket.is_empty() => return invalid_mode("it needs a vhostUserSocket"),
-        "" | "client" => Listener::Backend,
-        "server" => Listener::Qemu,
-        _ => return invalid_mode("it must be client or server"),
-    };
-    let socket = socket.parse();
-    let socket = socket.map_err(|invalid: InvalidValue| invalid.in_field("vhostUserSocket"))?;
-    Ok(Backend::VhostUser(socket, listener))
-}
-
 impl TryFrom<InterfaceDocument> for LinkChange {
     type Error = Failure;
 
@@ -277,6 +293,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             pci_addr: _,
             neighbors,
             link,
+            bridge,
         } = document;
         let unless_zero = |number: String| match number.as_str() {
             "0" => String::new(),
@@ -291,6 +308,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             ("queues", unless_zero(queues.to_string())),
             ("neighbors", unless_zero(neighbors.len().to_string())),
             ("link", link),
+            ("bridge", bridge),
         ];
         if let Some((field, value)) = fixed.iter().find(|(_, value)| !value.is_empty()) {
             return Err(InvalidValue::new(value, FIXED_FIELD)

@@ -20,6 +20,7 @@ pub(crate) const ADDED: &[Column] = &[
     Column::new("IPAddresses"),
     Column::new("pciAddr"),
     Column::new("queues"),
+    Column::new("bridge"),
 ];
 
 /// Columns of `nic list` and `nic apply`.
@@ -57,6 +58,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
         "link": mirrored_link(&request.backend),
+        "bridge": bridge(&request.backend),
         "neighbors": neighbors_of(&request.link),
     }))
 }
@@ -64,7 +66,7 @@ pub(crate) fn added(request: &CardRequest, path: &PciPath) -> Value {
 /// Returns `vhostUserSocket` and `vhostUserMode` of a card.
 pub(super) fn vhost_user(backend: &Backend) -> (Option<&SocketPath>, Option<&'static str>) {
     match backend {
-        Backend::Tap | Backend::Link(_) => (None, None),
+        Backend::Tap | Backend::Bridge(_) | Backend::Link(_) => (None, None),
         Backend::VhostUser(socket, Listener::Backend) => (Some(socket), None),
         Backend::VhostUser(socket, Listener::Qemu) => (Some(socket), Some("server")),
     }
@@ -120,7 +122,15 @@ fn mac(card: &Card) -> Option<String> {
 fn mirrored_link(backend: &Backend) -> Option<String> {
     match backend {
         Backend::Link(link) => Some(link.name().to_string()),
-        Backend::Tap | Backend::VhostUser(..) => None,
+        Backend::Tap | Backend::Bridge(_) | Backend::VhostUser(..) => None,
+    }
+}
+
+/// Returns the name of the bridge that the card's TAP is a port of.
+pub(super) fn bridge(backend: &Backend) -> Option<String> {
+    match backend {
+        Backend::Bridge(port) => Some(port.bridge.to_string()),
+        Backend::Tap | Backend::Link(_) | Backend::VhostUser(..) => None,
     }
 }
 

@@ -114,6 +114,7 @@ fn card(request: &CardRequest) -> Value {
         "rawFlags": (link.arp == Arp::Off).then_some(crate::input::IFF_NOARP),
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
+        "bridge": cards::bridge(&request.backend),
         "dad": (request.link.duplicates() == DadPolicy::Detect).then_some(true),
         "neighbors": cards::neighbors_of(&request.link),
     }))

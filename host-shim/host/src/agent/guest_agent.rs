@@ -5,8 +5,8 @@ use std::fmt;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    AddressDetail, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager, PciPath,
-    Place, Route, RoutePattern, RouteSpec, SlotPower,
+    AddressDetail, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern,
+    NetworkManager, PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
 

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Interface, InterfaceAddress, LinkChange, LinkSpec, Mtu};
 
-use super::present::{GuestState, PresentCard, own_addresses};
+use super::present::{GuestState, PortState, PresentCard, own_addresses};
 use super::{Configure, Unplug, Update};
-use crate::card::{CardRequest, PlugRequest};
+use crate::card::{Backend, CardRequest, PlugRequest};
 
 /// Treatment of a card that the document has.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,11 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
         }
         GuestState::Configured(interface) => interface,
     };
-    if let Some(difference) = drift(interface, latest) {
+    let host_drift = match card.port {
+        PortState::AsRequested => None,
+        PortState::LeftBridge => Some("its TAP is not in the bridge any more"),
+    };
+    if let Some(difference) = host_drift.or_else(|| drift(interface, latest)) {
         let again = configure(difference);
         return Ok(Treatment::Keep(
             Some(again),
@@ -102,7 +106,10 @@ fn differs(latest: &CardRequest, wanted: &CardRequest) -> Option<&'static str> {
     let prefix_route = |link: &LinkSpec, address| link.prefix_route(address);
     match latest {
         _ if latest.device != wanted.device => Some("device"),
-        _ if latest.backend != wanted.backend => Some("vhostUserSocket or mode"),
+        _ if latest.backend != wanted.backend => Some(match (&latest.backend, &wanted.backend) {
+            (Backend::Bridge(_), _) | (_, Backend::Bridge(_)) => "bridge",
+            _ => "vhostUserSocket or mode",
+        }),
         _ if old.mac != new.mac => Some("hwAddr"),
         _ if old.queues != new.queues => Some("queues"),
         _ if old.arp != new.arp => Some("rawFlags"),

@@ -13,7 +13,7 @@ use patchbay_types::{
 use super::{Section, Wanted, routes};
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest, PlugRequest};
-use crate::hotplug::{self, Inventory};
+use crate::hotplug::{self, Inventory, TapBackends};
 use crate::ops::{self, Card, CardState};
 use crate::qmp::Session;
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Sandbox};
@@ -44,6 +44,16 @@ pub(super) struct PresentCard {
     /// The latest request for it; `None` if the journal has lost the card.
     pub(super) request: Option<PlugRequest>,
     pub(super) state: GuestState,
+    pub(super) port: PortState,
+}
+
+/// Host's side of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortState {
+    /// Its TAP is where it was requested.
+    AsRequested,
+    /// Another program has taken its TAP out of the bridge, or removed that.
+    LeftBridge,
 }
 
 /// Guest's side of a card.
@@ -104,22 +114,34 @@ impl Present {
     fn read_cards(&mut self, sandbox: &Sandbox) -> Result<Agent, Failure> {
         let mut qmp = Session::connect(sandbox.monitor())?;
         let agent = ops::connect_over(&mut qmp, sandbox)?;
-        let (inventory, agent, interfaces) =
-            ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
-                Inventory::read(&mut qmp)
-            })?;
+        let records = recorded(sandbox)?;
+        let has_port = records.iter().any(|record| record.port.is_some());
+        let ((inventory, taps), agent, interfaces) = ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
+            let inventory = Inventory::read(&mut qmp)?;
+            let taps = has_port.then(|| TapBackends::read(&mut qmp)).transpose()?;
+            Ok((inventory, taps))
+        })?;
         let slots = hotplug::free_by_bus(&inventory);
         self.free_slots = slots.iter().map(|(_, free)| free).sum();
-        let records = recorded(sandbox)?;
-        let machine = ops::cards::of_machine(&inventory.nics());
+        let nics = inventory.nics();
+        let machine = ops::cards::of_machine(&nics);
         let (cards, guest) = ops::cards::with_guest(machine, &interfaces, agent, &records)?;
         self.add_names(&interfaces, &records);
         let cards = cards.into_iter().filter_map(|card| {
             let record = records.iter().find(|record| record.name == card.name);
             PresentCard::new(card, record)
         });
-        let cards: Vec<PresentCard> = cards.collect();
-        for card in &cards {
+        let mut cards: Vec<PresentCard> = cards.collect();
+        for card in &mut cards {
+            let record = records.iter().find(|record| record.name == card.name);
+            let nic = nics
+                .iter()
+                .find(|nic| nic.name() == Some(card.name.as_str()));
+            if let Some((taps, of_card)) = taps.as_ref().zip(nic.zip(record))
+                && hotplug::has_left_bridge(sandbox, taps, of_card)?
+            {
+                card.port = PortState::LeftBridge;
+            }
             // Until it is configured, its name is one of the guest's kernel.
             if let GuestState::Lost(_) = card.state {
                 self.renamed.remove(&LinkName::from(&card.name));
@@ -230,6 +252,7 @@ impl PresentCard {
             mac: card.mac,
             request: record.and_then(request),
             state,
+            port: PortState::AsRequested,
         })
     }
 
@@ -265,7 +288,10 @@ fn request(record: &CardRecord) -> Option<PlugRequest> {
         return Some(PlugRequest::Mirror(mirror.request(&link)));
     }
     let backend = match &record.backend {
-        BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => Backend::Tap,
+        BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => {
+            let port = record.port.as_ref();
+            port.map_or(Backend::Tap, |port| Backend::Bridge(port.wanted.clone()))
+        }
         BackendRecord::VhostUser(socket, listener) => {
             Backend::VhostUser(socket.to_str()?.parse().ok()?, *listener)
         }

@@ -74,6 +74,7 @@ mod tests {
             link: None,
             mtu: MtuState::Settled,
             mirror: None,
+            port: None,
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

@@ -95,6 +95,7 @@ impl<'a> LockedSandbox<'a> {
                 link: None,
                 mtu: MtuState::Settled,
                 mirror: None,
+                port: None,
             })
         }))
     }

@@ -1,5 +1,6 @@
 //! Plugs a card: host device, backend, PCI device, configuration in the guest.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use patchbay_types::failure::{Failure, Kind};
@@ -10,7 +11,7 @@ use super::descriptors::Descriptors;
 use super::inventory::Inventory;
 use super::removal::remove;
 use super::slot::{self, Slot};
-use super::tap::Tap;
+use super::tap::{Tap, netns_of_bridge};
 use super::vhost_user::VhostUserBackend;
 use crate::agent::{Effect, GuestWait};
 use crate::card::{Backend, CardRequest};
@@ -20,7 +21,7 @@ use crate::netns::{HostLinkState, Netns};
 use crate::process::Process;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
-use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase};
+use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, PortRecord};
 
 /// Backend that passed its checks; nothing has been changed for it yet.
 enum PreparedBackend<'a> {
@@ -42,12 +43,12 @@ pub(crate) fn plug(
     let slot = slot::first_free(inventory)?;
     locked.sandbox.interrupt.begin_change()?;
     let suffix = new_suffix();
-    let (prepared, backend) = prepare(&mut locked, request, &suffix, wait)?;
+    let (prepared, host) = prepare(&mut locked, request, &suffix, wait)?;
     let card = CardRecord {
         phase: Phase::Adding,
         name: request.link.parts().name.clone(),
         device: request.device.clone(),
-        netns: locked.sandbox.netns.clone(),
+        netns: host.netns,
         netns_id: match &prepared {
             PreparedBackend::Tap(tap, _) | PreparedBackend::Link(tap, ..) => Some(tap.netns()),
             PreparedBackend::VhostUser(_) => None,
@@ -60,16 +61,12 @@ pub(crate) fn plug(
             }
             PreparedBackend::VhostUser(_) => Vec::new(),
         },
-        backend,
+        backend: host.backend,
         path: Some(slot.path.clone()),
         link: Some(guest.record(&request.link)),
         mtu: MtuState::Settled,
-        mirror: match (&request.backend, &prepared) {
-            (Backend::Link(link), PreparedBackend::Link(_, _, wire)) => {
-                Some(MirrorRecord::new(link, wire.clone()))
-            }
-            _ => None,
-        },
+        mirror: host.mirror,
+        port: host.port,
     };
     locked.journal.create(&card)?;
     let plugged = add_backend(&mut locked, request, &card, prepared, wait)
@@ -106,32 +103,63 @@ fn queue_pairs(request: &CardRequest) -> QueuePairs {
     request.link.parts().queues.unwrap_or(QueuePairs::ONE)
 }
 
+/// Parts of a card's record that belong to its host device.
+struct HostPart {
+    netns: Option<PathBuf>,
+    backend: BackendRecord,
+    mirror: Option<MirrorRecord>,
+    port: Option<PortRecord>,
+}
+
 fn prepare<'a>(
     locked: &mut LockedSandbox<'_>,
     request: &'a CardRequest,
     suffix: &str,
     wait: Duration,
-) -> Result<(PreparedBackend<'a>, BackendRecord), Failure> {
+) -> Result<(PreparedBackend<'a>, HostPart), Failure> {
     let pairs = queue_pairs(request);
+    let netns = locked.sandbox.netns.clone();
+    let without_bridge = |backend| HostPart {
+        netns: netns.clone(),
+        backend,
+        mirror: None,
+        port: None,
+    };
     match &request.backend {
         Backend::Tap => {
-            let netns = Netns::open_or_current(locked.sandbox.netns.as_deref())?;
-            let tap = Tap::new(netns, &request.device)?;
-            let (queues, before) = tap
-                .open(pairs)
-                .map_err(|failure| name_user(locked, &tap, failure))?;
-            let descriptors = Descriptors::new(suffix, queues);
-            let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
-            Ok((PreparedBackend::Tap(tap, descriptors), record))
+            let namespace = Netns::open_or_current(netns.as_deref())?;
+            let tap = Tap::new(namespace, &request.device)?;
+            let (descriptors, backend) = open_tap(locked, &tap, suffix, pairs)?;
+            Ok((
+                PreparedBackend::Tap(tap, descriptors),
+                without_bridge(backend),
+            ))
+        }
+        Backend::Bridge(port) => {
+            let namespace = netns_of_bridge(locked.sandbox, port)?;
+            let path = netns.as_ref().map(|_| namespace.path().to_owned());
+            let tap = Tap::new(namespace, &request.device)?;
+            let membership = tap.membership(port)?;
+            let (descriptors, backend) = open_tap(locked, &tap, suffix, pairs)?;
+            let wanted = port.clone();
+            let host = HostPart {
+                netns: path,
+                port: Some(PortRecord { wanted, membership }),
+                ..without_bridge(backend)
+            };
+            Ok((PreparedBackend::Tap(tap, descriptors), host))
         }
         Backend::Link(link) => {
-            let netns = Netns::open_or_current(locked.sandbox.netns.as_deref())?;
-            link.check_netns(&netns)?;
-            let tap = Tap::new(netns, &request.device)?;
+            let namespace = Netns::open_or_current(netns.as_deref())?;
+            link.check_netns(&namespace)?;
+            let tap = Tap::new(namespace, &request.device)?;
             let wire = WireRecord::plan(&tap.rtnetlink()?, link.index)?;
             let descriptors = Descriptors::new(suffix, tap.create(pairs)?);
-            let prepared = PreparedBackend::Link(tap, descriptors, wire);
-            Ok((prepared, BackendRecord::OwnTap))
+            let host = HostPart {
+                mirror: Some(MirrorRecord::new(link, wire.clone())),
+                ..without_bridge(BackendRecord::OwnTap)
+            };
+            Ok((PreparedBackend::Link(tap, descriptors, wire), host))
         }
         Backend::VhostUser(socket, listener) => {
             let backend = VhostUserBackend {
@@ -142,9 +170,23 @@ fn prepare<'a>(
             };
             backend.check(locked.qmp()?, wait)?;
             let record = BackendRecord::VhostUser(socket.as_path().to_owned(), *listener);
-            Ok((PreparedBackend::VhostUser(backend), record))
+            Ok((PreparedBackend::VhostUser(backend), without_bridge(record)))
         }
     }
+}
+
+/// Opens the queues of a TAP, which is created if it is missing.
+fn open_tap(
+    locked: &LockedSandbox<'_>,
+    tap: &Tap,
+    suffix: &str,
+    pairs: QueuePairs,
+) -> Result<(Descriptors, BackendRecord), Failure> {
+    let (queues, before) = tap
+        .open(pairs)
+        .map_err(|failure| name_user(locked, tap, failure))?;
+    let record = before.map_or(BackendRecord::OwnTap, BackendRecord::ExistingTap);
+    Ok((Descriptors::new(suffix, queues), record))
 }
 
 /// Names the card of this sandbox that uses a TAP, if there is one.
@@ -179,6 +221,9 @@ fn add_backend(
         // Closes the descriptors, of which QEMU has copies: open ones would keep a TAP that was
         // created for the card alive while it is cleaned up.
         PreparedBackend::Tap(tap, descriptors) => {
+            if let Some(port) = &card.port {
+                tap.join(&port.wanted)?;
+            }
             tap.set(HostLinkState { mtu, up: true })?;
             descriptors.add_backend(locked.qmp()?, card)
         }

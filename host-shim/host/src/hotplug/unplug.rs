@@ -73,7 +73,7 @@ pub(super) fn restore_host(card: &CardRecord, sandbox_netns: Option<&Path>) -> R
     if let Some(mirror) = &card.mirror {
         mirror.wire.cut(&tap.rtnetlink()?)?;
     }
-    before.map_or(Ok(()), |before| tap.restore(before))
+    before.map_or(Ok(()), |before| tap.restore(before, card.port.as_ref()))
 }
 
 fn ignore_absent<T>(reply: Result<T, Error>) -> Result<(), Error> {

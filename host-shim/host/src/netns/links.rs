@@ -38,13 +38,32 @@ pub(crate) struct HostLinkState {
 pub(crate) struct HostLink {
     pub(crate) index: u32,
     pub(crate) state: HostLinkState,
-    pub(crate) is_tap: bool,
+    pub(crate) kind: HostLinkKind,
+    /// Index of the bridge, or of the bond and so on, that the link is a port of.
+    pub(crate) controller: Option<u32>,
     /// Whether a process has the TAP open. Only rtnetlink reports that of a TAP that is down:
     /// `ETHTOOL_GLINK` always denies it, and `IFF_RUNNING` lags up to a second.
     pub(crate) has_carrier: bool,
     /// Number of open queues of a multi-queue TAP; `None` for other links. The kernel lets a
     /// single-queue TAP be opened once.
     pub(crate) queues: Option<u32>,
+}
+
+impl HostLink {
+    /// Returns whether it is a TAP, the only kind that QEMU can use.
+    pub(crate) fn is_tap(&self) -> bool {
+        self.kind == HostLinkKind::Tap
+    }
+}
+
+/// Kind of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostLinkKind {
+    /// TAP device.
+    Tap,
+    /// Bridge of the kernel.
+    Bridge,
+    Other,
 }
 
 /// Network namespace with an rtnetlink socket inside.
@@ -69,6 +88,11 @@ impl Links {
     /// Returns the namespace.
     pub(crate) fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// Closes the socket.
+    pub(crate) fn into_netns(self) -> Netns {
+        self.netns
     }
 
     /// Reads the link with this index; `None` if there is none.
@@ -142,6 +166,23 @@ impl Links {
         }
     }
 
+    /// Makes a link a port of the bridge with this index, or of none, and reads that back.
+    pub(crate) fn set_controller(&self, link: HostLink, bridge: Option<u32>) -> io::Result<()> {
+        if link.controller == bridge {
+            return Ok(());
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        let index = bridge.unwrap_or_default();
+        message.attributes.push(LinkAttribute::Controller(index));
+        self.rtnl
+            .change(&RouteNetlinkMessage::SetLink(message), 0)?;
+        match self.link_at(link.index)? {
+            Some(link) if link.controller == bridge => Ok(()),
+            _ => Err(io::Error::other("another process has changed the link")),
+        }
+    }
+
     /// Sets the generation of IPv6 link-local addresses to `IN6_ADDR_GEN_MODE_NONE`.
     pub(crate) fn without_ipv6_addresses(&self, link: HostLink) -> io::Result<()> {
         let mut message = LinkMessage::default();
@@ -175,13 +216,15 @@ impl NetlinkDeserializable for HostLink {
         let short = || DecodeError::from("a link is shorter than its header");
         let (header, attributes) = payload.split_first_chunk().ok_or_else(short)?;
         let [_, _, t0, t1, i0, i1, i2, i3, flags @ .., _, _, _, _]: &[u8; IFINFOMSG] = header;
-        let (mut mtu, mut tun, mut has_carrier) = (0, None, false);
+        let (mut mtu, mut kind, mut has_carrier) = (0, InfoKind::default(), false);
+        let mut controller = None;
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             match (attribute.kind(), attribute.value()) {
                 (libc::IFLA_MTU, value) => mtu = number(value).ok_or_else(short)?,
                 (libc::IFLA_CARRIER, value) => has_carrier = value == [1],
-                (libc::IFLA_LINKINFO, value) => tun = TunInfo::read(value),
+                (libc::IFLA_MASTER, value) => controller = number(value),
+                (libc::IFLA_LINKINFO, value) => kind = InfoKind::read(value),
                 _ => {}
             }
         }
@@ -192,33 +235,49 @@ impl NetlinkDeserializable for HostLink {
                 mtu,
                 up: LinkFlags::from_bits_retain(u32::from_ne_bytes(*flags)).contains(LinkFlags::Up),
             },
-            // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
-            is_tap: tun.is_some() && is_ether,
+            kind: match kind {
+                // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
+                InfoKind::Tun(_) if is_ether => HostLinkKind::Tap,
+                InfoKind::Bridge => HostLinkKind::Bridge,
+                InfoKind::Tun(_) | InfoKind::Other => HostLinkKind::Other,
+            },
+            controller,
             has_carrier,
-            queues: tun.and_then(|tun| tun.queues),
+            queues: match kind {
+                InfoKind::Tun(queues) => queues,
+                InfoKind::Bridge | InfoKind::Other => None,
+            },
         })
     }
 }
 
-/// `IFLA_LINKINFO` of a TUN or TAP device.
-#[derive(Debug, Clone, Copy)]
-struct TunInfo {
-    queues: Option<u32>,
+/// `IFLA_LINKINFO` of a link.
+#[derive(Debug, Clone, Copy, Default)]
+enum InfoKind {
+    /// TUN or TAP device, with the number of its queues.
+    Tun(Option<u32>),
+    Bridge,
+    #[default]
+    Other,
 }
 
-impl TunInfo {
-    /// Reads the attributes; `None` for a link of another kind.
-    fn read(info: &[u8]) -> Option<Self> {
+impl InfoKind {
+    fn read(info: &[u8]) -> Self {
         let find = |nested, kind| {
             let mut attributes = NlasIterator::new(nested).filter_map(Result::ok);
             attributes.find(|attribute| attribute.kind() == kind)
         };
-        find(info, libc::IFLA_INFO_KIND).filter(|kind| kind.value().starts_with(b"tun\0"))?;
+        let kind = find(info, libc::IFLA_INFO_KIND);
+        match kind.as_ref().map_or(&[][..], |kind| kind.value()) {
+            b"tun\0" => {}
+            b"bridge\0" => return Self::Bridge,
+            _ => return Self::Other,
+        }
         let data = find(info, libc::IFLA_INFO_DATA);
         let count = |kind| number(find(data.as_ref()?.value(), kind)?.value());
         let disabled = count(IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
         let queues = count(IFLA_TUN_NUM_QUEUES).map(|enabled| enabled.saturating_add(disabled));
-        Some(Self { queues })
+        Self::Tun(queues)
     }
 }
 

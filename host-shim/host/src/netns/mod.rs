@@ -37,13 +37,16 @@ use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use links::{HostLink, HostLinkState, Links, link_request};
+pub(crate) use links::{HostLink, HostLinkKind, HostLinkState, Links, link_request};
 pub(crate) use rtnl::Rtnetlink;
 
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 /// Namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Namespace of the first process, which is that of the host.
+const FIRST: &str = "/proc/1/ns/net";
 
 /// Identity of a network namespace until the host restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +111,22 @@ impl Netns {
     /// Those of [`Netns::open`].
     pub fn open_or_current(path: Option<&Path>) -> Result<Self, Failure> {
         path.map_or_else(Self::current, Self::open)
+    }
+
+    /// Opens that of the host, or the caller's if it is another one, with the path at which other
+    /// commands find it.
+    pub(crate) fn of_host() -> Result<Self, Failure> {
+        let own = Self::open(Path::new(OWN))?;
+        // Another namespace of processes can hide the host's first one.
+        match Self::open(Path::new(FIRST)) {
+            Ok(first) if first.id == own.id => Ok(first),
+            _ => Ok(own),
+        }
+    }
+
+    /// Returns the path at which it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the identity.

@@ -11,6 +11,7 @@ mod connection;
 mod device_names;
 mod examine;
 mod gc;
+mod generate;
 mod mirror;
 mod mtu;
 mod nat_status;
@@ -47,6 +48,7 @@ pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
 pub use gc::gc;
+pub use generate::{Generated, generate};
 pub use mirror::{Mirrored, mirror, plug_any};
 pub use overview::{Overview, RunState, overview, run_state};
 pub use update::update;
@@ -91,7 +93,11 @@ fn plug_queried(
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
         check_tap(locked.qmp()?, &nics, card)?;
         let record = records.into_iter().find(|record| record.name == link.name);
-        let path = match repeat::compare(card, record.as_ref(), request)? {
+        let repeated = repeat::compare(card, record.as_ref(), request)?;
+        if let Some(record) = &record {
+            hotplug::rejoin_bridge(&mut locked, &nics, record)?;
+        }
+        let path = match repeated {
             Repeated::Satisfied(path) => {
                 repeat::check_neighbors(&*guest.agent, &request.link)?;
                 path
@@ -171,6 +177,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     };
     let spec = link.spec.clone();
     if let Some(record) = &record {
+        hotplug::rejoin_bridge(&mut locked, &nics, record)?;
         mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;
     }
     let (limit, effect) = (wait, Effect::Changes);

@@ -59,12 +59,17 @@ fn host_difference(
     request: &CardRequest,
 ) -> Option<&'static str> {
     let socket = match &request.backend {
-        Backend::Tap | Backend::Link(_) => None,
+        Backend::Tap | Backend::Bridge(_) | Backend::Link(_) => None,
         Backend::VhostUser(socket, listener) => Some((socket.as_path(), *listener)),
+    };
+    let port = match &request.backend {
+        Backend::Bridge(port) => Some(port),
+        Backend::Tap | Backend::Link(_) | Backend::VhostUser(..) => None,
     };
     match record {
         Some(record) if record.device != request.device => Some("device"),
         Some(record) if record.socket() != socket => Some("vhostUserSocket or mode"),
+        Some(record) if record.port.as_ref().map(|port| &port.wanted) != port => Some("bridge"),
         _ if card.mac != request.link.parts().mac => Some("hwAddr"),
         _ => None,
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::link_record::LinkRecord;
 use super::tap_record::{MtuState, SavedTap};
-use crate::card::Listener;
+use crate::card::{BridgePort, Listener};
 use crate::mirror::MirrorRecord;
 use crate::netns::NetnsId;
 use crate::process::Process;
@@ -67,6 +67,27 @@ pub(crate) struct CardRecord {
     /// Link that the card mirrors. Its TAP is of the kind [`BackendRecord::OwnTap`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) mirror: Option<MirrorRecord>,
+    /// Bridge of which the TAP is a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<PortRecord>,
+}
+
+/// Port of a bridge in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortRecord {
+    #[serde(flatten)]
+    pub(crate) wanted: BridgePort,
+    pub(crate) membership: Membership,
+}
+
+/// Program that made a TAP a port of its bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Membership {
+    /// patchbay, which takes the TAP out again.
+    Own,
+    /// Another program, before the card was plugged.
+    Foreign,
 }
 
 /// Host side of a card.

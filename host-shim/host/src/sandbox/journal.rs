@@ -196,6 +196,7 @@ pub(crate) mod tests {
             link: None,
             mtu: MtuState::Settled,
             mirror: None,
+            port: None,
         }
     }
 

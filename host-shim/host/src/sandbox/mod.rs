@@ -26,7 +26,7 @@ use crate::interrupt::Interrupt;
 use crate::qmp::Monitor;
 pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
-pub(crate) use card_record::{BackendRecord, CardRecord, name_as_text};
+pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, name_as_text};
 pub use files::{bytes_if_exists, check_trusted, ids, invalid as invalid_file, json_if_exists};
 pub use find::{all, find, find_whole};
 pub use id::SandboxId;

@@ -18,8 +18,8 @@ use std::time::Duration;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    AddressDetail, Interface, LinkChange, LinkName, LinkSpec, MacAddr, Neighbor, NeighborPattern, NetworkManager,
-    PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
+    AddressDetail, Interface, LinkChange, LinkName, LinkSpec, MacAddr, Neighbor, NeighborPattern,
+    NetworkManager, PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
 use patchbay_wire::proto::kata as wire;

@@ -177,7 +177,10 @@ fn connect_with_another_server_at_the_port_of_kata_names_the_missing_agent() {
 #[test]
 fn list_of_hostile_agent_is_checked() {
     let (agent, _) = connected(Service::Kata, 1024);
-    let failure = agent.unwrap().interfaces(AddressDetail::Listed).unwrap_err();
+    let failure = agent
+        .unwrap()
+        .interfaces(AddressDetail::Listed)
+        .unwrap_err();
     assert_eq!(failure.kind(), Kind::Other);
     assert!(
         failure.line().contains("invalid response from the agent"),

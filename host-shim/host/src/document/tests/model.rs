@@ -13,7 +13,7 @@ use patchbay_types::{
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
-use super::super::present::{GuestState, Present, PresentCard, rule_file};
+use super::super::present::{GuestState, PortState, Present, PresentCard, rule_file};
 use super::super::routes::is_managed;
 use super::super::{IpvsStep, Step, Strangers, Wanted, plan};
 use crate::card::{Backend, CardRequest, PlugRequest};
@@ -79,6 +79,7 @@ pub(super) fn present_card(request: &PlugRequest) -> PresentCard {
         mac: spec_of(request).parts().mac,
         request: Some(request.clone()),
         state: GuestState::Configured(interface(request)),
+        port: PortState::AsRequested,
     }
 }
 

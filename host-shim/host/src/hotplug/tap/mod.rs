@@ -3,6 +3,7 @@
 //! A TAP created here is not persistent: it ends with its last descriptor, even if this process or
 //! QEMU dies.
 
+mod port;
 pub(super) mod tun;
 
 use std::fs::File;
@@ -15,7 +16,8 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
 use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId, Rtnetlink};
-use crate::sandbox::SavedTap;
+use crate::sandbox::{PortRecord, SavedTap};
+pub(super) use port::netns_of_bridge;
 use tun::TAP;
 
 /// Time for the kernel to close a TAP. It reports the carrier within a second.
@@ -124,22 +126,25 @@ impl Tap {
         set.map_err(|error| self.failure(&error))
     }
 
-    /// Restores the state of an existing device after QEMU has closed it, also under a new name. A
-    /// device that is gone needs nothing, and one that stays open serves another process. The kernel can
+    /// Restores the state of an existing device after QEMU has closed it, also under a new name, and takes
+    /// it out of its bridge. A device that is gone needs nothing, and one that stays open serves another process. The kernel can
     /// close the last reference of a QEMU that was killed, by `vhost` or `io_uring`, after its end.
-    pub(super) fn restore(&self, to: SavedTap) -> Result<(), Failure> {
+    pub(super) fn restore(&self, to: SavedTap, port: Option<&PortRecord>) -> Result<(), Failure> {
         let link = match to.index {
             Some(index) => self.links.link_at(index),
             None => self.links.link(&self.device),
         };
         let closed = link.and_then(|link| match link {
-            Some(link) if link.is_tap && link.has_carrier => {
+            Some(link) if link.is_tap() && link.has_carrier => {
                 self.links.wait_until_closed(link.index, CLOSE_TIMEOUT)
             }
             link => Ok(link),
         });
         match closed.map_err(|error| self.failure(&error))? {
-            Some(link) if link.is_tap && !link.has_carrier => self.set_link(link, to.state),
+            Some(link) if link.is_tap() && !link.has_carrier => {
+                let link = port.map_or(Ok(link), |port| self.leave(link, port))?;
+                self.set_link(link, to.state)
+            }
             _ => Ok(()),
         }
     }
@@ -163,7 +168,7 @@ impl Tap {
 
     /// Returns whether a TAP of this name exists.
     pub(super) fn exists(&self) -> Result<bool, Failure> {
-        Ok(self.link()?.is_some_and(|link| link.is_tap))
+        Ok(self.link()?.is_some_and(|link| link.is_tap()))
     }
 
     fn link(&self) -> Result<Option<HostLink>, Failure> {
@@ -182,7 +187,7 @@ impl Tap {
 
     /// Rejects a device before `TUNSETIFF` changes its flags.
     fn check_usable(&self, link: HostLink) -> Result<(), Failure> {
-        if !link.is_tap {
+        if !link.is_tap() {
             let message = format!("device '{}' exists and is not a TAP device", self.device);
             return Err(Failure::new(Kind::Invalid, message).with_field("device"));
         }

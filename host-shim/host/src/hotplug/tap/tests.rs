@@ -51,11 +51,11 @@ fn open_creates_a_tap_that_ends_with_its_queues() {
             mtu: 1500,
             up: false,
         };
-        tap.restore(SavedTap { state: down, index }).unwrap();
+        tap.restore(SavedTap { state: down, index }, None).unwrap();
         assert_eq!(tap.link().unwrap().unwrap().state, up);
         drop(queues);
         assert!(tap.link().unwrap().is_none());
-        tap.restore(SavedTap { state: up, index }).unwrap();
+        tap.restore(SavedTap { state: up, index }, None).unwrap();
     });
 }
 
@@ -81,7 +81,7 @@ fn open_reports_and_restore_resets_existing_state() {
         ip(&["link", "set", device, "name", "tap-new"]);
         ip(&["tuntap", "add", device, "mode", "tap"]);
         ip(&["link", "set", device, "mtu", "1300"]);
-        tap.restore(before).unwrap();
+        tap.restore(before, None).unwrap();
         let renamed = tap.links.link_at(before.index.unwrap()).unwrap();
         assert_eq!(renamed.unwrap().state, down);
         let later = tap.link().unwrap().unwrap();
