@@ -64,6 +64,7 @@ mod route_lists;
 mod routes;
 mod sandboxes;
 mod signals;
+mod traffic;
 mod two_cards;
 mod undo;
 mod update_iface;

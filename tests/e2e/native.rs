@@ -3,8 +3,10 @@
 use patchbay_tests::{Done, Guest, Machine, patchbay, run};
 use serde_json::json;
 
+use super::traffic;
+
 /// Runs `patchbay`; `ID` is replaced by the sandbox ID.
-fn native(guest: &Guest, words: &str) -> Done {
+pub(crate) fn native(guest: &Guest, words: &str) -> Done {
     let words = words.split_whitespace();
     let words: Vec<&str> = words
         .map(|word| if word == "ID" { guest.id() } else { word })
@@ -13,7 +15,7 @@ fn native(guest: &Guest, words: &str) -> Done {
 }
 
 /// The same on a terminal, by util-linux's `script`.
-fn on_a_terminal(guest: &Guest, words: &str) -> String {
+pub(crate) fn on_a_terminal(guest: &Guest, words: &str) -> String {
     let line = format!("{} {}", patchbay_tests::bin("patchbay").display(), words);
     let line = line.replace(" ID", &format!(" {}", guest.id()));
     let mut script = std::process::Command::new("script");
@@ -28,6 +30,7 @@ fn native_commands_work_on_live_guest() {
     let guest = Guest::start(Machine::Q35);
     nic_add_and_list(&guest);
     crate::completion::assert_words_of_host(&guest);
+    traffic::assert_traffic_of_eth1(&guest);
     route_add_and_list(&guest);
     nic_set_and_deletions(&guest);
     ipvs_list_is_table_on_terminal_only(&guest);

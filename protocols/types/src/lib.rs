@@ -8,6 +8,7 @@ pub mod endpoint;
 mod error;
 pub mod failure;
 mod guest_netns;
+mod interface;
 pub mod ipvs;
 mod link;
 mod mac;
@@ -25,8 +26,9 @@ pub use address::{AddressDetail, InterfaceAddress};
 pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
 pub use guest_netns::GuestNetns;
+pub use interface::{Carrier, Interface};
 pub use link::{
-    Arp, DadPolicy, Interface, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute,
+    Arp, DadPolicy, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute,
 };
 pub use mac::{LinkLayerAddr, MacAddr};
 pub use manager::{CardTreatment, NetworkManager};

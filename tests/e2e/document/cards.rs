@@ -86,23 +86,16 @@ fn document_of_links_and_ports_for_two_sandboxes_is_applied() {
     }
     let cards = ["net1", "eth2", "eth3"].map(|name| index(first, name));
     assert_eq!(apply(first, &exported).ok(), "");
-    assert_eq!(["net1", "eth2", "eth3"].map(|name| index(first, name)), cards);
+    assert_eq!(
+        ["net1", "eth2", "eth3"].map(|name| index(first, name)),
+        cards
+    );
     // Only the second sandbox changes.
-    let changed = both.replace("mtu: 1400", "mtu: 1450");
+    let larger = both.replace("mtu: 1400", "mtu: 1450");
     let line = format!("{b}: ~ interface eth1: mtu 1450\n");
-    assert_eq!(file(first, &["apply", "-"], &changed).ok(), line);
+    assert_eq!(file(first, &["apply", "-"], &larger).ok(), line);
     assert_eq!(export(first), exported);
-    // Each key that is fixed replaces its card alone.
-    for (from, to, change) in [
-        ("- link: net1", "- queues: 2\n    link: net1", "net1 (another queues)"),
-        ("    bridge: br0\n", "", "eth3 (another bridge)"),
-    ] {
-        let moved = exported.replace(from, to);
-        let shown = diff(first, &moved);
-        let removed = format!("- interface {change}\n");
-        assert!(shown.out.starts_with(&removed), "{shown}\n{moved}");
-        assert_eq!(shown.out.lines().filter(|line| line.contains("interface")).count(), 2);
-    }
+    fixed_keys_replace_their_card(first, &exported);
     first.reset();
     apply(first, &exported).ok();
     assert_eq!(export(first), exported);
@@ -111,4 +104,29 @@ fn document_of_links_and_ports_for_two_sandboxes_is_applied() {
     assert_eq!(export(first), empty);
     let bridge = first.netns().exec("bridge link show").ok();
     assert_eq!(bridge, "");
+}
+
+/// Each key that is fixed replaces its card alone.
+fn fixed_keys_replace_their_card(first: &Guest, exported: &str) {
+    for (from, to, change) in [
+        (
+            "link: net1",
+            "link: net1\n    queues: 2",
+            "net1 (another queues)",
+        ),
+        ("    bridge: br0\n", "", "eth3 (another bridge)"),
+    ] {
+        let moved = exported.replace(from, to);
+        let shown = diff(first, &moved);
+        let removed = format!("- interface {change}\n");
+        assert!(shown.out.starts_with(&removed), "{shown}\n{moved}");
+        assert_eq!(
+            shown
+                .out
+                .lines()
+                .filter(|line| line.contains("interface"))
+                .count(),
+            2
+        );
+    }
 }

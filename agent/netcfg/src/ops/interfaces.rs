@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use patchbay_types::{AddressDetail, Interface, ListedAddress, Owner, PciPath, Place};
+use patchbay_types::{AddressDetail, Carrier, Interface, ListedAddress, Owner, PciPath, Place};
 
 use super::addresses::Untagged;
 use super::{Error, Netcfg, Sockets};
@@ -67,6 +67,11 @@ impl Netcfg {
             queues: channels.map(|channels| channels.count),
             up: link.up,
             arp: link.arp,
+            carrier: Some(if link.carrier {
+                Carrier::On
+            } else {
+                Carrier::Off
+            }),
         }
     }
 

@@ -119,6 +119,6 @@ mod tests {
         let super::super::KataIpvsCommand::Ipvsadm(args) = command else {
             panic!();
         };
-        assert!(!args.options.format.wants_json());
+        assert!(args.options.format.data().is_none());
     }
 }

@@ -65,12 +65,20 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "nic add",
         &[
             "patchbay nic add vm1 --name eth1 --tap tap1 --mac 02:00:00:00:00:01 --ip fd00::2/64",
+            "patchbay nic add vm1 eth1 --bridge br0 --ip 10.0.0.2/24",
             "patchbay nic add vm1 --link net1 --default-route take",
         ],
     ),
     ("nic del", &["patchbay nic del vm1 --name eth1"]),
     ("nic apply", &["patchbay nic apply vm1 --name eth1"]),
-    ("nic list", &["patchbay nic list vm1 --format table"]),
+    (
+        "nic list",
+        &[
+            "patchbay nic list vm1 --format table",
+            "patchbay nic list --all --watch 1",
+        ],
+    ),
+    ("nic show", &["patchbay nic show vm1 eth1"]),
     (
         "nic set",
         &[

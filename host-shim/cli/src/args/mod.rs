@@ -5,6 +5,7 @@ mod completions;
 mod connections;
 mod defaults;
 pub(crate) mod examples;
+mod format;
 mod log;
 mod native;
 mod network;
@@ -28,9 +29,10 @@ use crate::timings::TimingsFormat;
 pub(crate) use cni::{CniCommand, InstallArgs};
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
+pub(crate) use format::FormatArg;
 pub(crate) use native::{
-    DefaultRouteArg, FormatArg, NeighborCommand, NicAddArgs, NicCommand, NicSetArgs, RouteCommand,
-    SysctlCommand, SysctlSetArgs,
+    DefaultRouteArg, NeighborCommand, NicAddArgs, NicCommand, NicListArgs, NicSetArgs,
+    RouteCommand, SysctlCommand, SysctlSetArgs,
 };
 pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
 

@@ -1,7 +1,7 @@
 //! Arguments of the native commands, which take flags instead of JSON documents.
 
-use std::io::{self, IsTerminal};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use patchbay_host::card::{Backend, BridgePort, Listener};
@@ -13,9 +13,8 @@ use patchbay_types::{
     QueuePairs, SocketPath,
 };
 
-use super::SandboxArg;
+use super::{FormatArg, SandboxArg};
 use crate::input::route::RouteText;
-use crate::output::OutputFormat;
 
 /// Sub-commands of `nic`.
 #[derive(Debug, Subcommand)]
@@ -26,45 +25,12 @@ pub(crate) enum NicCommand {
     Del(CardArgs),
     /// Configure a card anew as it was requested last, for example after a restart of the guest
     Apply(NicApplyArgs),
-    /// List plugged cards with their present configuration in the guest
-    List(NativeListArgs),
+    /// List plugged cards with their present configuration in the guest, or with their traffic
+    List(NicListArgs),
+    /// Show a card: its configuration in the guest, its device on the host, its traffic
+    Show(NicShowArgs),
     /// Replace the addresses or set the MTU of an interface in the guest
     Set(NicSetArgs),
-}
-
-/// Choice of the output format.
-#[derive(Debug, Args)]
-pub(crate) struct FormatArg {
-    /// Print JSON even on a terminal, the same as --format json
-    #[arg(long, conflicts_with = "format")]
-    json: bool,
-    /// Format of the output [default: table on a terminal, else json]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<OutputFormat>,
-}
-
-impl FormatArg {
-    /// Returns the format that was asked for.
-    fn requested(&self) -> Option<OutputFormat> {
-        self.json.then_some(OutputFormat::Json).or(self.format)
-    }
-
-    /// Returns whether JSON was asked for.
-    pub(crate) fn wants_json(&self) -> bool {
-        self.requested() == Some(OutputFormat::Json)
-    }
-
-    /// Returns the format: by default a table on a terminal and JSON elsewhere.
-    pub(crate) fn format(&self) -> OutputFormat {
-        let by_default = || {
-            if io::stdout().is_terminal() {
-                OutputFormat::Table
-            } else {
-                OutputFormat::Json
-            }
-        };
-        self.requested().unwrap_or_else(by_default)
-    }
 }
 
 /// Backend of a card on the host: one of these, or a TAP with a bridge.
@@ -196,6 +162,40 @@ impl CardArgs {
     }
 }
 
+/// Arguments of `nic list`.
+#[derive(Debug, Args)]
+pub(crate) struct NicListArgs {
+    /// Sandbox or container ID, or a unique prefix [default with --all: all sandboxes]
+    #[arg(required_unless_present = "all")]
+    id: Option<String>,
+    /// List the device on the host, carrier, state of the cable, and traffic since the TAP device was made, from the side of the guest
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Repeat the list, with the rates since the last one, until interrupted
+    #[arg(long, value_name = "SECONDS", requires = "all", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+}
+
+impl NicListArgs {
+    /// Returns the sandbox, which is optional only with `--all`.
+    pub(crate) fn sandbox(&self) -> Option<SandboxArg> {
+        self.id.clone().map(|id| SandboxArg { id })
+    }
+}
+
+/// Arguments of `nic show`.
+#[derive(Debug, Args)]
+pub(crate) struct NicShowArgs {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxArg,
+    /// Name under which the card was plugged, or its present name in the guest
+    pub(crate) name: LinkName,
+    #[command(flatten)]
+    pub(crate) format: FormatArg,
+}
+
 /// Arguments of `nic apply`.
 #[derive(Debug, Args)]
 pub(crate) struct NicApplyArgs {
@@ -325,6 +325,14 @@ pub(crate) struct SysctlSetArgs {
     /// A number, or two: THRESHOLD PERIOD
     #[arg(required = true, num_args = 1..=2, allow_negative_numbers = true)]
     pub(crate) value: Vec<String>,
+}
+
+fn interval(text: &str) -> Result<Duration, InvalidValue> {
+    let rule = "an interval is 1 to 3600 seconds";
+    match number(text, rule)? {
+        seconds @ 1..=3600 => Ok(Duration::from_secs(seconds)),
+        _ => Err(InvalidValue::new(text, rule)),
+    }
 }
 
 fn number(text: &str, rule: &'static str) -> Result<u64, InvalidValue> {

@@ -59,4 +59,6 @@ pub(crate) enum ChangesFormat {
     Text,
     /// An array of objects
     Json,
+    /// The same as YAML
+    Yaml,
 }

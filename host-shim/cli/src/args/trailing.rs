@@ -165,7 +165,7 @@ mod tests {
             };
             let options = &args.options;
             assert_eq!(
-                (options.format.wants_json(), options.max_rules),
+                (options.format.data().is_some(), options.max_rules),
                 (json, max_rules),
                 "{line}"
             );
@@ -176,7 +176,7 @@ mod tests {
         let PatchbayCommand::Conntrack(ConntrackCommand::List(args)) = listed.command else {
             panic!();
         };
-        assert!(args.format.wants_json());
+        assert!(args.format.data().is_some());
         assert_eq!(args.words.join(" "), "-p tcp --dport 80");
     }
 

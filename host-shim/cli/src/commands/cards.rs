@@ -4,14 +4,16 @@ use patchbay_host::card::{CardRequest, PlugRequest};
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_host::ops::{self, CardKey, Unplugged};
 use patchbay_host::sandbox::Sandbox;
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Arp, FieldError, LinkChange, LinkFields, LinkSpec};
 use serde_json::Value;
 
+use super::traffic;
 use crate::args::{
     DefaultRouteArg, FileArgs, GlobalArgs, NicAddArgs, NicCommand, NicSetArgs, SandboxArg,
 };
 use crate::input;
+use crate::output::traffic::{SHOWN, shown};
 use crate::output::{Outcome, cards, json_line, json_line_or_null};
 
 /// `kata-network add-iface`.
@@ -77,9 +79,20 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
                 .render(cards::CARDS, &cards::card(&applied))
         }
         NicCommand::List(args) => {
-            let listed = ops::list(&global.find(&args.sandbox)?)?;
+            let sandbox = args.sandbox().map(|arg| global.find(&arg)).transpose()?;
+            let sandbox = match sandbox {
+                Some(sandbox) if !args.all => sandbox,
+                sandbox => return traffic::list(global, sandbox.as_ref(), args),
+            };
+            let listed = ops::list(&sandbox)?;
             let cards: Vec<_> = listed.iter().map(cards::card).collect();
             args.format.format().render(cards::CARDS, &cards)
+        }
+        NicCommand::Show(args) => {
+            let key = CardKey::Name(args.name.clone());
+            let found = ops::show_on_host(&global.find(&args.sandbox)?, &key)?;
+            let shown = shown(&found).map_err(|error| Failure::of(Kind::Other, &error))?;
+            args.format.format().render_one(SHOWN, &shown)
         }
         NicCommand::Set(args) => {
             let updated = set(global, &args.sandbox, &change(args)?)?;

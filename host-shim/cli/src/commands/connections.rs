@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::connect_in_netns;
 use crate::args::{ConnectionsCommand, GlobalArgs, IpvsArgs, SandboxArg, ServersArgs};
-use crate::output::{DrainProgressBar, json_line};
+use crate::output::DrainProgressBar;
 
 /// Runs `drain` or `end-connections`.
 pub(super) fn run(
@@ -29,8 +29,8 @@ pub(super) fn run(
     let ended = agent.end_connections(&servers.filters(), drain, &mut |state| {
         bar.set(state, end.saturating_duration_since(Instant::now()));
     })?;
-    if args.options.format.wants_json() {
-        return json_line(&json!({ "ended": ended }));
+    if let Some(format) = args.options.format.data() {
+        return format.render(&json!({ "ended": ended }));
     }
     Ok(format!("{ended} connections have been ended.\n"))
 }

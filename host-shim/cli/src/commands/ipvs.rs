@@ -13,8 +13,9 @@ use super::{connect_in_netns, connections};
 use crate::args::{ConnectionsCommand, GlobalArgs, IpvsArgs, IpvsOptions, IpvsadmArgs, SandboxArg};
 use crate::input;
 use crate::name_service::HostsAndServices;
-use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, json_line, table};
+use crate::output::{OutputFormat, RestoreProgress, ipvs, ipvs_json, ipvs_table, table};
 use patchbay_host::agent::Agent;
+use serde_json::Value;
 
 /// Output of `ipvsadm --version`, which scripts parse.
 const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n";
@@ -93,10 +94,12 @@ impl Invocation<'_> {
         match command {
             IpvsCommand::Help => return Ok(help()),
             IpvsCommand::Version => return Ok(VERSION.to_owned()),
-            IpvsCommand::View(view) if self.options.format.wants_json() => {
-                return json(&connect()?, view);
+            IpvsCommand::View(view) => {
+                return match self.options.format.data() {
+                    Some(format) => format.render(&data(&connect()?, view)?),
+                    None => self.text(&connect()?, view),
+                };
             }
-            IpvsCommand::View(view) => return self.text(&connect()?, view),
             IpvsCommand::Change(change) => {
                 let agent = connect()?;
                 agent.ipvs_change(change, self.options.max_rules)?;
@@ -197,13 +200,13 @@ fn read_rule_file() -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn json(agent: &Agent, view: &View) -> Result<String, Failure> {
+fn data(agent: &Agent, view: &View) -> Result<Value, Failure> {
     let sorted = |service| {
         let mut table = agent.ipvs_table(service, Detail::Full)?;
         ipvs::sort(&mut table);
         Ok::<_, Failure>(ipvs_json::table(&table))
     };
-    json_line(&match view {
+    Ok(match view {
         View::Table(view) => sorted(view.service)?,
         View::Save(_) => sorted(None)?,
         View::Connections(..) => ipvs_json::connections(&agent.ipvs_connections()?),

@@ -11,6 +11,7 @@ mod neighbors;
 mod network;
 mod routes;
 mod sysctl;
+mod traffic;
 
 use patchbay_types::failure::Failure;
 

@@ -5,18 +5,19 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 
 use super::connect_in_netns;
-use crate::args::{GlobalArgs, SysctlCommand, SysctlSetArgs};
-use crate::output::{OutputFormat, json_line, sysctls};
+use crate::args::{DocumentFormat, GlobalArgs, SysctlCommand, SysctlSetArgs};
+use crate::output::{OutputFormat, sysctls};
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
     match command {
         SysctlCommand::List(args) => {
             let readings = connect_in_netns(global, &args.sandbox)?.sysctls()?;
+            let settings = readings.iter().map(sysctls::setting);
+            let settings: Vec<_> = settings.collect();
             match args.format.format() {
                 OutputFormat::Table => Ok(sysctls::text(&readings)),
-                OutputFormat::Json => {
-                    json_line(&readings.iter().map(sysctls::setting).collect::<Vec<_>>())
-                }
+                OutputFormat::Json => DocumentFormat::Json.render(&settings),
+                OutputFormat::Yaml => DocumentFormat::Yaml.render(&settings),
             }
         }
         SysctlCommand::Set(args) => set(global, args),

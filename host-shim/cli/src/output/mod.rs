@@ -1,6 +1,7 @@
 //! Everything that is printed: JSON, tables, progress, timings and errors.
 
 pub(crate) mod cards;
+mod data;
 pub(crate) mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
@@ -13,6 +14,7 @@ pub(crate) mod routes;
 pub(crate) mod sandboxes;
 pub(crate) mod sysctls;
 pub(crate) mod table;
+pub(crate) mod traffic;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -23,6 +25,7 @@ use patchbay_types::text::is_terminal_control;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::args::DocumentFormat;
 use crate::signals::ReceivedSignal;
 use table::Column;
 
@@ -35,6 +38,8 @@ pub(crate) enum OutputFormat {
     Json,
     /// Columns for people.
     Table,
+    /// YAML.
+    Yaml,
 }
 
 impl OutputFormat {
@@ -45,10 +50,20 @@ impl OutputFormat {
         value: &impl Serialize,
     ) -> Result<String, Failure> {
         match self {
-            Self::Json => json_line(value),
+            Self::Json => DocumentFormat::Json.render(value),
+            Self::Yaml => DocumentFormat::Yaml.render(value),
             Self::Table => serde_json::to_value(value)
-                .map(|value| table::of_objects(columns, &value))
+                .map(|value| table::of_objects(columns, &value, table::terminal_width()))
                 .map_err(|error| Failure::of(Kind::Other, &error)),
+        }
+    }
+
+    /// Renders one object with many keys in this format.
+    pub(crate) fn render_one(self, columns: &[Column], value: &Value) -> Result<String, Failure> {
+        match self {
+            Self::Json => DocumentFormat::Json.render(value),
+            Self::Yaml => DocumentFormat::Yaml.render(value),
+            Self::Table => Ok(table::of_members(columns, value)),
         }
     }
 }

@@ -8,11 +8,10 @@ use patchbay_host::document::{
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, RuleLine, Setting};
 use patchbay_types::{Arp, DadPolicy, LinkSpec, PrefixRoute, QueuePairs, Route};
-use saphyr::{Scalar, Yaml, YamlEmitter};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{cards, json_line, neighbors, without_nulls};
+use super::{cards, neighbors, without_nulls};
 use crate::args::{ChangesFormat, DocumentFormat};
 use crate::input::route::RouteText;
 
@@ -52,41 +51,7 @@ pub(crate) fn document(wanted: &Wanted, format: DocumentFormat) -> Result<String
         .into_iter()
         .filter_map(|(section, value)| Some((section.key().to_owned(), value?)));
     let document = Value::Object(given.collect());
-    match format {
-        DocumentFormat::Json => json_line(&document),
-        DocumentFormat::Yaml => yaml(&document),
-    }
-}
-
-fn yaml(document: &Value) -> Result<String, Failure> {
-    let mut text = String::new();
-    let mut emitter = YamlEmitter::new(&mut text);
-    emitter.multiline(true);
-    let result = emitter.dump(&as_yaml(document));
-    result.map_err(|error| Failure::of(Kind::Other, &error))?;
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-fn as_yaml(value: &Value) -> Yaml<'_> {
-    let scalar = |scalar| Yaml::Value(scalar);
-    match value {
-        Value::Null => scalar(Scalar::Null),
-        Value::Bool(flag) => scalar(Scalar::Boolean(*flag)),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => scalar(Scalar::Integer(number)),
-            None => scalar(Scalar::String(number.to_string().into())),
-        },
-        Value::String(text) => scalar(Scalar::String(text.as_str().into())),
-        Value::Array(values) => Yaml::Sequence(values.iter().map(as_yaml).collect()),
-        Value::Object(members) => {
-            let members = members.iter();
-            let members = members.map(|(key, value)| (Yaml::value_from_str(key), as_yaml(value)));
-            Yaml::Mapping(members.collect())
-        }
-    }
+    format.render(&document)
 }
 
 /// Formats a card as the document of add-iface.
@@ -205,8 +170,10 @@ impl Action {
 
 /// Renders changes.
 pub(crate) fn render(rows: &[ChangeRow], format: ChangesFormat) -> Result<String, Failure> {
-    if format == ChangesFormat::Json {
-        return json_line(&rows);
+    match format {
+        ChangesFormat::Json => return DocumentFormat::Json.render(&rows),
+        ChangesFormat::Yaml => return DocumentFormat::Yaml.render(&rows),
+        ChangesFormat::Text => {}
     }
     let line = |row: &ChangeRow| {
         let sandbox = row.sandbox.iter().map(|id| format!("{id}: "));

@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use std::io;
 use std::slice;
 
 use patchbay_types::text::escape_controls;
@@ -64,8 +65,34 @@ impl Column {
     }
 }
 
-/// Renders a table with a row for each object of JSON. The columns do not depend on the rows.
-pub(crate) fn of_objects(columns: &[Column], value: &Value) -> String {
+/// Returns the width of standard output, if that is a terminal.
+pub(crate) fn terminal_width() -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(width.0.into())
+}
+
+/// Renders an object with a line for each column.
+pub(crate) fn of_members(columns: &[Column], object: &Value) -> String {
+    let line = |column: &Column| vec![column.title(), column.cell(object)];
+    aligned(&columns.iter().map(line).collect::<Vec<_>>())
+}
+
+/// Renders a table with a row for each object of JSON. The columns do not depend on the rows. A table that is
+/// wider than the terminal has the cells of an object below each other, and nothing is cut off.
+pub(crate) fn of_objects(columns: &[Column], value: &Value, width: Option<usize>) -> String {
+    let table = rows_of_objects(columns, value);
+    let widest = table.lines().map(|line| line.chars().count()).max();
+    let objects = value
+        .as_array()
+        .map_or(slice::from_ref(value), Vec::as_slice);
+    if objects.is_empty() || width.is_none_or(|width| widest <= Some(width)) {
+        return table;
+    }
+    let blocks = objects.iter().map(|object| of_members(columns, object));
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+fn rows_of_objects(columns: &[Column], value: &Value) -> String {
     let objects = value
         .as_array()
         .map_or(slice::from_ref(value), Vec::as_slice);
@@ -155,6 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn objects_wider_than_the_terminal_are_blocks() {
+        let columns = [Column::new("name"), Column::new("state")];
+        let cards =
+            serde_json::json!([{"name": "eth1"}, {"name": "eth2", "state": "being removed"}]);
+        let table = "NAME  STATE\neth1  -\neth2  being removed\n";
+        assert_eq!(of_objects(&columns, &cards, Some(19)), table);
+        let blocks = "NAME   eth1\nSTATE  -\n\nNAME   eth2\nSTATE  being removed\n";
+        assert_eq!(of_objects(&columns, &cards, Some(18)), blocks);
+        assert_eq!(
+            of_objects(&columns, &serde_json::json!([]), Some(3)),
+            "NAME  STATE\n"
+        );
+    }
+
+    #[test]
     fn columns_do_not_depend_on_the_objects() {
         let columns = [
             Column::new("name"),
@@ -165,14 +207,17 @@ mod tests {
         let card =
             serde_json::json!({"name": "eth1", "up": true, "IPAddresses": [address, address]});
         let lines = "NAME  UP   IPADDRESSES\neth1  yes  10.0.0.1/8 10.0.0.1/8\n";
-        assert_eq!(of_objects(&columns, &card), lines);
-        assert_eq!(of_objects(&columns, &serde_json::json!([card])), lines);
+        assert_eq!(of_objects(&columns, &card, None), lines);
+        assert_eq!(
+            of_objects(&columns, &serde_json::json!([card]), None),
+            lines
+        );
         let header = "NAME  UP  IPADDRESSES\n";
-        assert_eq!(of_objects(&columns, &serde_json::json!([])), header);
+        assert_eq!(of_objects(&columns, &serde_json::json!([]), None), header);
         let bare = serde_json::json!([{"name": "\u{1b}'", "IPAddresses": [], "other": 1}]);
         let row = "\\u{1b}'  -   -\n";
         assert_eq!(
-            of_objects(&columns, &bare),
+            of_objects(&columns, &bare, None),
             format!("NAME     UP  IPADDRESSES\n{row}")
         );
     }

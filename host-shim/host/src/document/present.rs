@@ -116,11 +116,12 @@ impl Present {
         let agent = ops::connect_over(&mut qmp, sandbox)?;
         let records = recorded(sandbox)?;
         let has_port = records.iter().any(|record| record.port.is_some());
-        let ((inventory, taps), agent, interfaces) = ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
-            let inventory = Inventory::read(&mut qmp)?;
-            let taps = has_port.then(|| TapBackends::read(&mut qmp)).transpose()?;
-            Ok((inventory, taps))
-        })?;
+        let ((inventory, taps), agent, interfaces) =
+            ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
+                let inventory = Inventory::read(&mut qmp)?;
+                let taps = has_port.then(|| TapBackends::read(&mut qmp)).transpose()?;
+                Ok((inventory, taps))
+            })?;
         let slots = hotplug::free_by_bus(&inventory);
         self.free_slots = slots.iter().map(|(_, free)| free).sum();
         let nics = inventory.nics();

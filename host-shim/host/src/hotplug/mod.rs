@@ -25,7 +25,7 @@ pub use inventory::Mechanism;
 pub(crate) use inventory::{Inventory, InventoryNic};
 pub(crate) use locked::LockedSandbox;
 pub(crate) use plug::plug;
-pub(crate) use port::{has_left_bridge, rejoin_bridge};
+pub(crate) use port::{has_left_bridge, rejoin_bridge, tap_status};
 pub(crate) use removal::{in_the_way, remove};
 pub(crate) use slot::{free_by_bus, no_free_slot};
 pub(crate) use tap::Tap;

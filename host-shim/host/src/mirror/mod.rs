@@ -13,7 +13,7 @@ mod source;
 mod strays;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{

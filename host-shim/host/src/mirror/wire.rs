@@ -117,15 +117,7 @@ impl WireRecord {
 
     /// Returns whether each of the two passes its frames to the other.
     pub(crate) fn is_connected(&self, rtnl: &Rtnetlink, tap: u32) -> io::Result<bool> {
-        let passes = |from, to| {
-            let filters = Filter::of(rtnl, from)?;
-            Ok::<_, io::Error>(
-                filters
-                    .iter()
-                    .any(|filter| filter.owner == Owner::Patchbay { to }),
-            )
-        };
-        Ok(passes(self.index, tap)? && passes(tap, self.index)?)
+        Ok(passes(rtnl, self.index, tap)? && passes(rtnl, tap, self.index)?)
     }
 
     /// Removes the filter from the link, and its qdisc if it was made for the wire and has no other
@@ -141,9 +133,7 @@ impl WireRecord {
             }
             if self.qdisc == Qdisc::Own && others.is_empty() && has_ingress_qdisc(rtnl, self.index)?
             {
-                let mut message = message(self.index, TcHandle::INGRESS);
-                message.header.handle = QDISC;
-                change(rtnl, &RouteNetlinkMessage::DelQueueDiscipline(message), 0)?;
+                remove_qdisc(rtnl, self.index)?;
             }
             Ok(())
         };
@@ -187,7 +177,11 @@ fn message(link: u32, parent: TcHandle) -> TcMessage {
 }
 
 /// Sends a change, again if the kernel is busy with another one of the link.
-fn change(rtnl: &Rtnetlink, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+pub(crate) fn change(
+    rtnl: &Rtnetlink,
+    request: &RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<()> {
     let mut attempts = 1;
     loop {
         match rtnl.change(request, flags) {
@@ -204,7 +198,8 @@ fn is_busy(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN))
 }
 
-fn add_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<()> {
+/// Adds an `ingress` qdisc, which holds filters of frames that the link receives.
+pub(crate) fn add_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<()> {
     let mut message = message(link, TcHandle::INGRESS);
     message.header.handle = QDISC;
     message
@@ -214,8 +209,22 @@ fn add_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<()> {
     change(rtnl, &request, NLM_F_CREATE | NLM_F_EXCL)
 }
 
+/// Removes the `ingress` qdisc with its filters.
+pub(crate) fn remove_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<()> {
+    let mut message = message(link, TcHandle::INGRESS);
+    message.header.handle = QDISC;
+    change(rtnl, &RouteNetlinkMessage::DelQueueDiscipline(message), 0)
+}
+
+/// Returns whether a filter of patchbay passes the frames of a link to another one.
+pub(crate) fn passes(rtnl: &Rtnetlink, from: u32, to: u32) -> io::Result<bool> {
+    let filters = Filter::of(rtnl, from)?;
+    let owner = Owner::Patchbay { to };
+    Ok(filters.iter().any(|filter| filter.owner == owner))
+}
+
 /// Returns whether the link has an `ingress` or a `clsact` qdisc, which exclude each other.
-fn has_ingress_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<bool> {
+pub(crate) fn has_ingress_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<bool> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(message(link, TcHandle::UNSPEC));
     let qdiscs: Vec<Header> = rtnl.dump(&request)?;
     Ok(qdiscs.iter().any(|Header(qdisc)| {
@@ -223,7 +232,8 @@ fn has_ingress_qdisc(rtnl: &Rtnetlink, link: u32) -> io::Result<bool> {
     }))
 }
 
-fn add_filter(rtnl: &Rtnetlink, from: u32, to: u32) -> io::Result<()> {
+/// Adds a filter that passes all frames that a link receives to another one.
+pub(crate) fn add_filter(rtnl: &Rtnetlink, from: u32, to: u32) -> io::Result<()> {
     let mut mirror = TcMirror::default();
     mirror.generic.action = TcActionType::Stolen;
     mirror.eaction = TcMirrorActionType::EgressRedir;

@@ -47,6 +47,42 @@ pub(crate) struct HostLink {
     /// Number of open queues of a multi-queue TAP; `None` for other links. The kernel lets a
     /// single-queue TAP be opened once.
     pub(crate) queues: Option<u32>,
+    pub(crate) counters: LinkCounters,
+}
+
+/// Traffic of a link since it was made, from the host's side (`rtnl_link_stats64` of `linux/if_link.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LinkCounters {
+    pub(crate) received: Counters,
+    pub(crate) sent: Counters,
+}
+
+/// Traffic in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of these frames.
+    pub bytes: u64,
+    /// Frames with an error.
+    pub errors: u64,
+    /// Frames that were dropped.
+    pub drops: u64,
+}
+
+impl LinkCounters {
+    fn read(value: &[u8]) -> Self {
+        let mut numbers = value.as_chunks().0.iter().copied().map(u64::from_ne_bytes);
+        let mut both = || [(); 2].map(|()| numbers.next().unwrap_or_default());
+        let (packets, bytes, errors, drops) = (both(), both(), both(), both());
+        let [received, sent] = [0, 1].map(|side: usize| Counters {
+            packets: packets[side],
+            bytes: bytes[side],
+            errors: errors[side],
+            drops: drops[side],
+        });
+        Self { received, sent }
+    }
 }
 
 impl HostLink {
@@ -217,12 +253,13 @@ impl NetlinkDeserializable for HostLink {
         let (header, attributes) = payload.split_first_chunk().ok_or_else(short)?;
         let [_, _, t0, t1, i0, i1, i2, i3, flags @ .., _, _, _, _]: &[u8; IFINFOMSG] = header;
         let (mut mtu, mut kind, mut has_carrier) = (0, InfoKind::default(), false);
-        let mut controller = None;
+        let (mut controller, mut counters) = (None, LinkCounters::default());
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             match (attribute.kind(), attribute.value()) {
                 (libc::IFLA_MTU, value) => mtu = number(value).ok_or_else(short)?,
                 (libc::IFLA_CARRIER, value) => has_carrier = value == [1],
+                (libc::IFLA_STATS64, value) => counters = LinkCounters::read(value),
                 (libc::IFLA_MASTER, value) => controller = number(value),
                 (libc::IFLA_LINKINFO, value) => kind = InfoKind::read(value),
                 _ => {}
@@ -247,6 +284,7 @@ impl NetlinkDeserializable for HostLink {
                 InfoKind::Tun(queues) => queues,
                 InfoKind::Bridge | InfoKind::Other => None,
             },
+            counters,
         })
     }
 }

@@ -37,7 +37,8 @@ use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use links::{HostLink, HostLinkKind, HostLinkState, Links, link_request};
+pub use links::Counters;
+pub(crate) use links::{HostLink, HostLinkKind, HostLinkState, LinkCounters, Links, link_request};
 pub(crate) use rtnl::Rtnetlink;
 
 /// `NSFS_MAGIC` of `linux/magic.h`.

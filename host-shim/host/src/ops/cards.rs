@@ -277,6 +277,7 @@ mod tests {
                 queues: None,
                 up: true,
                 arp: Arp::On,
+                carrier: None,
             }),
             state: None,
         }

@@ -12,6 +12,7 @@ mod device_names;
 mod examine;
 mod gc;
 mod generate;
+mod host_side;
 mod mirror;
 mod mtu;
 mod nat_status;
@@ -49,6 +50,7 @@ pub use examine::{
 };
 pub use gc::gc;
 pub use generate::{Generated, generate};
+pub use host_side::{CardOnHost, TapStatus, list_all_on_host, list_on_host, show_on_host};
 pub use mirror::{Mirrored, mirror, plug_any};
 pub use overview::{Overview, RunState, overview, run_state};
 pub use update::update;

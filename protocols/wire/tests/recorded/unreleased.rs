@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use patchbay_types::ipvs::RestoreProgress;
 use patchbay_types::{
-    AddressDetail, GuestNetns, LinkChange, Neighbor, NeighborPattern, Owner, PciPath, RouteMtu,
-    RouteRequest, RouteSpec, SlotPower,
+    AddressDetail, Carrier, GuestNetns, LinkChange, Neighbor, NeighborPattern, Owner, PciPath,
+    RouteMtu, RouteRequest, RouteSpec, SlotPower,
 };
 use patchbay_wire::convert;
 use patchbay_wire::proto::{agent, ipvs};
@@ -79,6 +79,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
 fn extended() -> Vec<(&'static str, Vec<u8>)> {
     let mut foreign = interface();
     foreign.addresses[0].owner = Owner::Other;
+    foreign.carrier = Some(Carrier::On);
     let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
     let hello = agent::HelloReply {
         api_version: 1,

@@ -89,6 +89,7 @@ pub(super) fn interface() -> Interface {
         queues: fields.queues,
         up: true,
         arp: fields.arp,
+        carrier: None,
     }
 }
 
@@ -103,6 +104,7 @@ pub(super) fn loopback() -> Interface {
         queues: None,
         up: false,
         arp: Arp::On,
+        carrier: None,
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) fn interfaces(reply: &wire::Interfaces) -> Result<Vec<Interface>, Fai
             queues: None,
             up: true,
             arp: Arp::On,
+            carrier: None,
         })
     };
     let all = reply.Interfaces.iter().enumerate().map(interface);

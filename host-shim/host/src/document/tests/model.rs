@@ -70,6 +70,7 @@ pub(super) fn interface(request: &PlugRequest) -> Interface {
         queues: None,
         up: true,
         arp: Arp::On,
+        carrier: None,
     }
 }
 

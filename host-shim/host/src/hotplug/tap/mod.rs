@@ -171,7 +171,7 @@ impl Tap {
         Ok(self.link()?.is_some_and(|link| link.is_tap()))
     }
 
-    fn link(&self) -> Result<Option<HostLink>, Failure> {
+    pub(super) fn link(&self) -> Result<Option<HostLink>, Failure> {
         let link = self.links.link(&self.device);
         link.map_err(|error| self.failure(&error))
     }

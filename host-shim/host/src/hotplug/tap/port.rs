@@ -188,9 +188,9 @@ mod tests {
             for bridge in ["br0", "br1"] {
                 ip(&["link", "add", bridge, "type", "bridge"]);
             }
-            ip(&["link", "add", "dummy0", "type", "dummy"]);
+            ip(&["link", "add", "ifb9", "type", "ifb"]);
             let kind = |bridge: &str| tap.join(&port(bridge)).unwrap_err().kind();
-            assert_eq!(kind("dummy0"), Kind::Invalid);
+            assert_eq!(kind("ifb9"), Kind::Invalid);
             assert_eq!(kind("br9"), Kind::NotFound);
             ip(&["link", "set", device, "master", "br1"]);
             assert_eq!(kind("br0"), Kind::Exists);

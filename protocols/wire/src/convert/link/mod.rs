@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
-    AddressDetail, Arp, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue,
+    AddressDetail, Arp, Carrier, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue,
     LinkChange, LinkFields, LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath,
     PrefixRoute, QueuePairs,
 };
@@ -190,6 +190,7 @@ impl From<&Interface> for wire::Interface {
             queues,
             up,
             arp,
+            carrier,
         } = interface;
         Self {
             index: *index,
@@ -201,6 +202,7 @@ impl From<&Interface> for wire::Interface {
             queues: queues_number(*queues),
             up: *up,
             no_arp: *arp == Arp::Off,
+            carrier: carrier_number(*carrier),
             ..Self::default()
         }
     }
@@ -220,6 +222,7 @@ impl TryFrom<&wire::Interface> for Interface {
             queues: pairs,
             up,
             no_arp,
+            carrier: carrier_field,
             special_fields: _,
         } = wire;
         Ok(Self {
@@ -232,7 +235,25 @@ impl TryFrom<&wire::Interface> for Interface {
             queues: queues(*pairs)?,
             up: *up,
             arp: if *no_arp { Arp::Off } else { Arp::On },
+            carrier: carrier(*carrier_field),
         })
+    }
+}
+
+fn carrier_number(carrier: Option<Carrier>) -> u32 {
+    match carrier {
+        None => 0,
+        Some(Carrier::On) => 1,
+        Some(Carrier::Off) => 2,
+    }
+}
+
+/// Decodes a carrier; one of a later agent is unknown.
+fn carrier(number: u32) -> Option<Carrier> {
+    match number {
+        1 => Some(Carrier::On),
+        2 => Some(Carrier::Off),
+        _ => None,
     }
 }
 

@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn interface_round_trips(
-        spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32,
+        spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32, carrier in 0u32..3,
     ) {
         let Some(spec) = spec else { return Ok(()) };
         let parts = spec.parts();
@@ -67,6 +67,7 @@ proptest! {
             queues: parts.queues,
             up,
             arp: parts.arp,
+            carrier: super::carrier(carrier),
         };
         let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
         let read = wire::Interface::parse_from_bytes(&bytes).unwrap();
