@@ -99,8 +99,8 @@ impl Handlers {
     }
 }
 
-/// Runs work on a thread of its own. Unlike the pool of the runtime, which panics and so ends the agent, it
-/// fails if the guest has no thread left: a container can use up all of them.
+/// Runs work on a new thread, and fails if the guest has no thread left: a container can use up all of
+/// them. The pool of the runtime panics in this case, which ends the agent.
 async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
