@@ -66,7 +66,7 @@ fn explain(session: Result<Session, Error>, failure: Failure) -> Failure {
 /// can't be queried, and doesn't prevent the connection. `qemu` is the process id of QEMU.
 ///
 /// # Errors
-/// [`Kind::NotYet`] as for [`connect`].
+/// [`Kind::NotYet`] if the machine does not run, its monitor gives no answer or its guest is starting.
 pub fn check_port(qmp: &Path, qemu: u32, port: &Endpoint) -> Result<(), Failure> {
     let monitor = Monitor {
         path: qmp,
