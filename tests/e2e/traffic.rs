@@ -44,8 +44,9 @@ fn assert_counters(guest: &Guest) {
     }
 }
 
-/// Asserts that the card receives as many packets as the guest counts. The card also counts those that came
-/// before the interface was up; the guest counts what it has sent only when QEMU returns the buffers.
+/// Asserts that the card receives no fewer packets than the guest counts. The card also counts those that came
+/// before the interface was up, and those of multicast groups that QEMU filters for the guest; the guest
+/// counts what it has sent only when QEMU returns the buffers.
 fn assert_guest_counts_the_same(guest: &Guest) {
     let inside = || {
         guest.ip("-s link show eth1")[0]["stats64"]["rx"]["packets"]
@@ -59,9 +60,8 @@ fn assert_guest_counts_the_same(guest: &Guest) {
     let first = sample();
     guest.netns().exec("ping -c 9 -i 0.05 -W 5 172.16.0.3").ok();
     let second = sample();
-    let range = second.0 - first.2..=second.2 - first.0;
-    let shown = second.1 - first.1;
-    assert!(shown >= 9 && range.contains(&shown), "{first:?} {second:?}");
+    let (counted, shown) = (second.0 - first.2, second.1 - first.1);
+    assert!(counted >= 9 && shown >= counted, "{first:?} {second:?}");
 }
 
 /// Sets the cable, and waits until the guest sees it.

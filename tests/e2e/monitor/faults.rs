@@ -76,8 +76,6 @@ impl Fault {
     /// Returns kind and message of the plug's error after this fault of this command.
     fn expected_error(self, command: &str) -> (Kind, &'static str) {
         let (kind, why) = match self {
-            // Older versions of QEMU lack some properties.
-            Self::Refused if command == "qom-get" => return (Kind::Kernel, "the agent says no"),
             Self::Refused => (Kind::Kernel, "as the script says"),
             Self::Late | Self::OldAnswersFirst | Self::EventsFirst => {
                 return (Kind::Kernel, "the agent says no");
