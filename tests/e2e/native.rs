@@ -14,9 +14,13 @@ pub(crate) fn native(guest: &Guest, words: &str) -> Done {
     run(&mut patchbay(guest.run_dir(), &words), "")
 }
 
-/// The same on a terminal, by util-linux's `script`.
-pub(crate) fn on_a_terminal(guest: &Guest, words: &str) -> String {
-    let line = format!("{} {}", patchbay_tests::bin("patchbay").display(), words);
+/// The same on a terminal of this width, by util-linux's `script`.
+pub(crate) fn on_a_terminal(guest: &Guest, columns: u16, words: &str) -> String {
+    let program = patchbay_tests::bin("patchbay");
+    let line = format!(
+        "stty cols {columns} rows 24 && {} {words}",
+        program.display()
+    );
     let line = line.replace(" ID", &format!(" {}", guest.id()));
     let mut script = std::process::Command::new("script");
     script
@@ -59,7 +63,7 @@ fn nic_add_and_list(guest: &Guest) {
         (&cards[0]["hwAddr"], &cards[0]["up"]),
         (&json!(mac), &json!(true))
     );
-    let table = on_a_terminal(guest, "nic list ID");
+    let table = on_a_terminal(guest, 200, "nic list ID");
     let lines: Vec<&str> = table.lines().collect();
     assert!(
         lines[0].starts_with("NAME  HWADDR             MTU   UP   IPADDRESSES"),
@@ -87,7 +91,7 @@ fn route_add_and_list(guest: &Guest) {
     let whole = json!({"dest":"10.0.0.0/8","gateway":"172.16.0.1","device":"eth1","scope":0,"metric":5,"protocol":3});
     let listed = native(guest, "route list ID").json();
     assert!(listed.as_array().unwrap().contains(&whole), "{listed}");
-    let table = on_a_terminal(guest, "route list ID");
+    let table = on_a_terminal(guest, 200, "route list ID");
     assert!(
         table.contains("\n10.0.0.0/8     172.16.0.1  eth1"),
         "{table}"
@@ -150,7 +154,7 @@ fn nic_set_and_deletions(guest: &Guest) {
     assert_eq!(native(guest, "nic del ID --name eth1").ok(), "");
     assert_eq!(native(guest, "nic list ID").ok(), "[]\n");
     let header = "NAME  HWADDR  MTU  UP  IPADDRESSES  PCIADDR  QUEUES  GUESTNAME  STATE\n";
-    assert_eq!(on_a_terminal(guest, "nic list ID"), header);
+    assert_eq!(on_a_terminal(guest, 200, "nic list ID"), header);
     let settings = native(guest, "sysctl list ID --format table").ok();
     let setting = "\ndrop_entry = 0\n    random drop of half-open connections: 0 never, 1 and 2 short of memory, 3\n    \
                    always (0 to 3)\n";
@@ -167,25 +171,25 @@ fn ipvs_list_is_table_on_terminal_only(guest: &Guest) {
                  TCP  10.0.0.1:80  rr\n\
                  \x20 10.0.0.20:8080             nat      7       0       0\n";
     for words in ["ipvs ID -L -n", "ipvs ID -ln"] {
-        assert_eq!(on_a_terminal(guest, words), table, "{words}");
+        assert_eq!(on_a_terminal(guest, 200, words), table, "{words}");
     }
     // With names of hosts and services.
-    let named = on_a_terminal(guest, "ipvs ID");
+    let named = on_a_terminal(guest, 200, "ipvs ID");
     assert!(named.starts_with("SERVICE  "), "{named}");
     let expected = guest.exec("ipvsadm -L -n").ok();
     assert_eq!(native(guest, "ipvs ID -L -n").ok(), expected);
     assert_eq!(
-        on_a_terminal(guest, "ipvs ID -S -n"),
+        on_a_terminal(guest, 200, "ipvs ID -S -n"),
         guest.exec("ipvsadm -Sn").ok()
     );
     let json = native(guest, "ipvs --json ID").json();
     assert_eq!(json[0]["servers"][0]["weight"], 7);
     assert!(
-        on_a_terminal(guest, "sysctl list ID").contains("\nconntrack "),
+        on_a_terminal(guest, 200, "sysctl list ID").contains("\nconntrack "),
         "settings"
     );
     assert!(
-        on_a_terminal(guest, "ipvs --json ID").starts_with("[{"),
+        on_a_terminal(guest, 200, "ipvs --json ID").starts_with("[{"),
         "json"
     );
 }

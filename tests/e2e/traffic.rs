@@ -116,8 +116,7 @@ pub(crate) fn assert_traffic_of_eth1(guest: &Guest) {
     native(guest, "nic list").assert_error(Kind::Invalid, "<ID>");
     native(guest, "nic list ID --watch 1").assert_error(Kind::Invalid, "--all");
     native(guest, "nic list ID --all --watch 0").assert_error(Kind::Invalid, "1 to 3600 seconds");
-    // Wider than a terminal of 80 columns.
-    let blocks = on_a_terminal(guest, "nic list --all");
+    let blocks = on_a_terminal(guest, 80, "nic list --all");
     assert!(blocks.contains("\nDEVICE      tap1\n"), "{blocks}");
     let yaml = native(guest, "nic list ID --all --format yaml").ok();
     assert!(yaml.contains("\n  device: tap1\n"), "{yaml}");
