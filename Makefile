@@ -33,6 +33,7 @@ test: setup-test lint image-6.12 image-debian cni-driver ## Lint, unit, network 
 	cargo nextest run --workspace --locked
 
 test-full: export PATCHBAY_FULL := 1
+test-full: export NEXTEST_PROFILE := full
 test-full: test ## The same with whole sweeps and long random runs, before a release
 
 cni-driver: target/cni-driver ## The program that runs CNI plugins through libcni, for the tests
