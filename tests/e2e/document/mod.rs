@@ -263,9 +263,17 @@ neighbors:
 "#;
     let scheduler = "ipvs: [\"-A -t 10.0.0.7:80 -s rr\", \"-A -t 10.0.0.8:80 -s nosuch\"]\n";
     let gateway = changed.replace("172.20.1.1", "172.30.1.1");
+    // The document doesn't concern the routes.
+    let neighbors = r#"neighbors: [{address: 172.16.1.9, device: eth1, lladdr: "02:00:00:00:01:0b"}]
+"#;
     for (document, kind, message) in [
         (format!("{changed}{scheduler}"), Kind::Unsupported, "nosuch"),
         (gateway, Kind::Kernel, "172.30.1.1"),
+        (
+            format!("{neighbors}{scheduler}"),
+            Kind::Unsupported,
+            "nosuch",
+        ),
     ] {
         let done = apply(&guest, &document);
         assert_ne!(done.status, 0, "{done}");

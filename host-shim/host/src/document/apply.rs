@@ -181,7 +181,9 @@ impl Executor<'_> {
 /// Restores the routes. Those that were added to a table without other routes are deleted first, since the
 /// list of the former ones doesn't manage it.
 fn restore_routes(agent: &Agent, plan: &Plan, added: &HashSet<&Route>) -> Result<(), Failure> {
-    let before = &plan.routes_before;
+    let Some(before) = &plan.routes_before else {
+        return Ok(());
+    };
     let tables: HashSet<RouteTable> = before.iter().map(|spec| spec.fields().table).collect();
     let is_left = |route: &&Route| {
         let is_covered = route.table == RouteTable::MAIN || tables.contains(&route.table);

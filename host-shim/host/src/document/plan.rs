@@ -20,8 +20,8 @@ use crate::card::PlugRequest;
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     pub(super) steps: Vec<Step>,
-    /// Routes before the first step, to be restored after a failure.
-    pub(super) routes_before: Vec<RouteSpec>,
+    /// Routes before the first step, to be restored after a failure; `None` if no step concerns them.
+    pub(super) routes_before: Option<Vec<RouteSpec>>,
     /// Static neighbors before the first step.
     pub(super) neighbors_before: Vec<Neighbor>,
 }
@@ -87,10 +87,12 @@ pub fn plan(
         let step = sysctls_step(settings, present.sysctls.as_deref().unwrap_or_default());
         steps.extend((!step.is_empty()).then_some(Step::Sysctls(step)));
     }
-    let routes = present.routes.iter().flatten();
     Ok(Plan {
         steps: cards.into_steps(steps),
-        routes_before: routes.filter_map(routes::request).collect(),
+        routes_before: present
+            .routes
+            .as_ref()
+            .map(|routes| routes.iter().filter_map(routes::request).collect()),
         neighbors_before: present.neighbors.clone().unwrap_or_default(),
     })
 }
