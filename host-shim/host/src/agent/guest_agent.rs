@@ -1,6 +1,7 @@
 //! Agent of a guest that configures its network: patchbay's, or Kata's in an image without patchbay's.
 
 use std::fmt;
+use std::time::Duration;
 
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
@@ -61,12 +62,7 @@ pub trait GuestAgent: fmt::Debug + Send {
     fn update(&self, change: &LinkChange) -> Result<Interface, Failure>;
 
     /// Waits until a card that is unplugged is gone in the guest.
-    fn release(
-        &self,
-        path: &PciPath,
-        power: SlotPower,
-        wait: std::time::Duration,
-    ) -> Result<(), Failure>;
+    fn release(&self, path: &PciPath, power: SlotPower, wait: Duration) -> Result<(), Failure>;
 
     /// Adds routes.
     fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure>;
@@ -164,12 +160,7 @@ impl GuestAgent for Agent {
         self.update(change)
     }
 
-    fn release(
-        &self,
-        path: &PciPath,
-        power: SlotPower,
-        wait: std::time::Duration,
-    ) -> Result<(), Failure> {
+    fn release(&self, path: &PciPath, power: SlotPower, wait: Duration) -> Result<(), Failure> {
         self.release(path, power, wait)
     }
 

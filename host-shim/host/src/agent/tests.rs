@@ -124,8 +124,19 @@ pub(super) fn serve_agent(
     agent: impl agent_ttrpc::Agent + Send + 'static,
     interrupt: &Interrupt,
 ) -> Agent {
-    let socket = dir.join("agent.sock");
-    let address = format!("unix://{}", socket.display());
+    let address = serve_unix(&dir.join("agent.sock"), |server| {
+        let server = server.register_service(create_agent(Arc::new(agent)));
+        server.register_service(create_ipvs(Arc::new(FakeIpvs)))
+    });
+    Agent::connect(&address.parse().unwrap(), interrupt).unwrap()
+}
+
+/// Serves on a Unix socket until the process ends; returns the address.
+pub(super) fn serve_unix(
+    path: &Path,
+    register: impl FnOnce(Server) -> Server + Send + 'static,
+) -> String {
+    let address = format!("unix://{}", path.display());
     let (ready, bound) = mpsc::channel();
     let server_address = address.clone();
     thread::spawn(move || {
@@ -134,17 +145,14 @@ pub(super) fn serve_agent(
             .build()
             .unwrap();
         runtime.block_on(async {
-            let service = create_agent(Arc::new(agent));
-            let server = Server::new().bind(&server_address).unwrap();
-            let server = server.register_service(service);
-            let mut server = server.register_service(create_ipvs(Arc::new(FakeIpvs)));
+            let mut server = register(Server::new().bind(&server_address).unwrap());
             server.start().await.unwrap();
             ready.send(()).unwrap();
             std::future::pending::<()>().await;
         });
     });
     bound.recv().unwrap();
-    Agent::connect(&address.parse().unwrap(), interrupt).unwrap()
+    address
 }
 
 #[test]

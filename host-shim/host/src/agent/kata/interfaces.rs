@@ -29,7 +29,7 @@ pub(super) fn unsupported(spec: &LinkSpec) -> Option<&'static str> {
         arp,
         ..
     } = spec.parts();
-    let is_link_local = |address: &InterfaceAddress| matches!(address.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let is_link_local = |address: &InterfaceAddress| convert::is_link_local(address.ip());
     match () {
         () if queues.is_some_and(|queues| queues != QueuePairs::ONE) => Some("queues"),
         () if *arp == Arp::Off => Some("rawFlags"),
@@ -111,7 +111,7 @@ impl KataAgent {
             .map(|listed| listed.address)
             .collect();
         let addresses = change.addresses().unwrap_or(&old);
-        self.check_change(change, &old, addresses)?;
+        self.check_change(change, &interfaces, &old, addresses)?;
         let name = before.name.to_string();
         let as_it_was = Wanted {
             name: name.clone(),
@@ -143,6 +143,7 @@ impl KataAgent {
     fn check_change(
         &self,
         change: &LinkChange,
+        interfaces: &[Interface],
         old: &[InterfaceAddress],
         new: &[InterfaceAddress],
     ) -> Result<(), Failure> {
@@ -154,7 +155,7 @@ impl KataAgent {
             return Err(self.lacks("duplicate address detection"));
         }
         let name = change.name().to_string();
-        let routes = self.other_routes()?;
+        let routes = self.other_routes(interfaces)?;
         if routes.iter().any(|route| route.device() == name) {
             let missing = format!("changes of an interface that keep its routes ({name} has some)");
             return Err(self.lacks(&missing));

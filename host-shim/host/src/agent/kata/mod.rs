@@ -38,6 +38,9 @@ use version::{Updates, Version};
 /// Features of patchbay's agent that Kata's has too.
 const FEATURES: [Feature; 3] = [Feature::Interfaces, Feature::Routes, Feature::Neighbors];
 
+/// Parts of patchbay that need its own client.
+const PATCHBAY_ONLY: &str = "IPVS, conntrack, settings and other network namespaces";
+
 /// Connection to Kata's agent.
 pub(super) struct KataAgent {
     channel: Channel,
@@ -164,18 +167,18 @@ impl GuestAgent for KataAgent {
     }
 
     fn add_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
-        let present = self.other_routes()?;
-        match self.version.updates {
-            Updates::Replace if !present.is_empty() => {
-                Err(self.lacks("adding routes to present ones"))
+        if self.version.updates == Updates::Replace {
+            let present = self.other_routes(&self.list_interfaces()?)?;
+            if !present.is_empty() {
+                return Err(self.lacks("adding routes to present ones"));
             }
-            _ => self.send_routes(specs),
         }
+        self.send_routes(specs)
     }
 
     fn replace_routes(&self, specs: &[RouteSpec]) -> Result<(), Failure> {
         if self.version.updates == Updates::Add {
-            let present = self.other_routes()?;
+            let present = self.other_routes(&self.list_interfaces()?)?;
             if let Some(unwanted) = present.iter().find(|route| !route.is_among(specs)) {
                 let device = unwanted.device();
                 return Err(self.lacks(&format!("deleting routes (one through {device} is left)")));
@@ -221,11 +224,11 @@ impl GuestAgent for KataAgent {
     }
 
     fn patchbay(&self) -> Result<&Agent, Failure> {
-        Err(self.lacks("IPVS, conntrack, settings and other network namespaces"))
+        Err(self.lacks(PATCHBAY_ONLY))
     }
 
     fn into_patchbay(self: Box<Self>) -> Result<Agent, Failure> {
-        Err(self.lacks("IPVS, conntrack, settings and other network namespaces"))
+        Err(self.lacks(PATCHBAY_ONLY))
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    InvalidValue, LinkName, Onlink, Route, RouteFields, RouteProtocol, RouteSpec, RouteTable, Scope,
+    Interface, InvalidValue, LinkName, Onlink, Route, RouteFields, RouteProtocol, RouteSpec,
+    RouteTable, Scope,
 };
 use patchbay_wire::proto::kata as wire;
 use protobuf::MessageField;
@@ -89,8 +90,7 @@ impl KataAgent {
     }
 
     /// Lists the routes that the kernel doesn't make for addresses.
-    pub(super) fn other_routes(&self) -> Result<Vec<Listed>, Failure> {
-        let interfaces = self.list_interfaces()?;
+    pub(super) fn other_routes(&self, interfaces: &[Interface]) -> Result<Vec<Listed>, Failure> {
         let is_connected = |route: &Listed| {
             let on_device = interfaces.iter().filter(|found| found.name == route.device);
             let mut networks = on_device.flat_map(|found| &found.addresses);

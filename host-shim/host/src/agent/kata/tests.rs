@@ -1,7 +1,6 @@
 use std::io::{BufRead as _, BufReader, Write as _, copy};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -11,8 +10,9 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::kata as wire;
 use patchbay_wire::proto::kata_ttrpc::{AgentService, Health, create_agent_service, create_health};
-use ttrpc::r#async::{Server, TtrpcContext};
+use ttrpc::r#async::TtrpcContext;
 
+use super::super::tests::serve_unix;
 use super::super::{AgentKind, AnyAgent, connect};
 use crate::interrupt::Interrupt;
 
@@ -74,26 +74,14 @@ enum Service {
 
 /// Serves a service on a Unix socket.
 fn serve(path: &Path, service: Service) {
-    let (ready, bound) = mpsc::channel();
-    let address = format!("unix://{}", path.display());
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let server = Server::new().bind(&address).unwrap();
-            let kata = Arc::new(Kata);
-            let mut server = server.register_service(create_agent_service(Arc::clone(&kata) as _));
-            if let Service::Kata = service {
-                server = server.register_service(create_health(kata as _));
-            }
-            server.start().await.unwrap();
-            ready.send(()).unwrap();
-            std::future::pending::<()>().await;
-        });
+    serve_unix(path, move |server| {
+        let kata = Arc::new(Kata);
+        let server = server.register_service(create_agent_service(Arc::clone(&kata) as _));
+        match service {
+            Service::Kata => server.register_service(create_health(kata as _)),
+            Service::Other => server,
+        }
     });
-    bound.recv().unwrap();
 }
 
 /// Serves hybrid vsock for a guest that listens on Kata's port alone; returns the ports of the attempts.
