@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const SIGTERM: u32 = 15;
 /// Makes a list of YAML documents a JSON document.
 const TO_JSON: &str =
     "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
@@ -156,6 +157,14 @@ fn image_has_program_and_nothing_else() {
     }
 }
 
+/// Returns whether `/proc/PID/status` is that of the program, and it has blocked the signal.
+fn waits_for(status: &str, signal: u32) -> bool {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let blocked = field("SigBlk:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    field("Name:").map(str::trim) == Some("patchbay")
+        && blocked.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
 #[test]
 fn daemon_sets_install_and_uninstall() {
     let image = Image::build("patchbay:test");
@@ -195,8 +204,9 @@ fn daemon_sets_install_and_uninstall() {
         let outer = waiting.id();
         let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
         let pid = children.unwrap().trim().to_owned();
-        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-        if name.is_ok_and(|name| name == "patchbay\n") {
+        // Until the program has blocked the signal, the kernel discards it for the first process of a namespace.
+        let status = fs::read_to_string(format!("/proc/{pid}/status"));
+        if status.is_ok_and(|status| waits_for(&status, SIGTERM)) {
             break pid;
         }
         assert_eq!(waiting.try_wait().unwrap(), None);

@@ -51,6 +51,8 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     }
     // Needs CAP_NET_BIND_SERVICE.
     let listeners = Listeners::open(config.listen.as_ref())?;
+    let lacking = |error: &privileges::Error| report_lacking(log, error);
+    privileges::give_files(&config.folders()).unwrap_or_else(|error| lacking(&error));
     let namespaces = match &config.netns {
         Some(netns) => {
             namespaces::enter(netns, listeners.port())?;
@@ -59,7 +61,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
         None => other_namespaces(&args, log),
     };
     let modules = module_loader(log);
-    confine(&config, log)?;
+    privileges::confine(Profile::Agent, &config.folders(), lacking)?;
     let lifetime = match config.netns {
         Some(_) => {
             namespaces::end_with_supervisor()?;
@@ -89,12 +91,9 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Gives up all privileges and files that requests don't need.
-fn confine(config: &Config, log: &Logger) -> Result<(), privileges::Error> {
-    privileges::confine(Profile::Agent, &config.folders(), |error| {
-        warn!(log, "the agent runs with fewer limits"; "error" => error.to_string(),
-            "cause" => cause(error));
-    })
+/// Reports a limit that the kernel or the service manager does not let the agent set.
+fn report_lacking(log: &Logger, error: &privileges::Error) {
+    warn!(log, "the agent runs with fewer limits"; "error" => error.to_string(), "cause" => cause(error));
 }
 
 /// Starts the supervisor of agents in other namespaces. Without it, the rest works.

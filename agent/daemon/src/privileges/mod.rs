@@ -69,6 +69,9 @@ pub enum Error {
     /// `PR_SET_NO_NEW_PRIVS` failed.
     #[error("could not set no_new_privs")]
     NewPrivileges(#[from] nix::Error),
+    /// The agent's files stay root's.
+    #[error("could not give the user of the agent its files")]
+    Ownership(#[source] std::io::Error),
     /// The process stays root.
     #[error("could not become the user of the agent")]
     User(#[source] std::io::Error),
@@ -105,6 +108,15 @@ pub fn exempt_from_oom_killer() -> std::io::Result<()> {
 
 /// `OOM_SCORE_ADJ_MIN` (`linux/oom.h`).
 const OOM_SCORE_MIN: &str = "-1000";
+
+/// Gives the agent's user the files of `folders`, the outer one of two first. The agent calls it before it
+/// starts its helpers and confines itself.
+///
+/// # Errors
+/// The files stay root's.
+pub fn give_files(folders: &[(PathBuf, Access)]) -> Result<(), Error> {
+    user::give_files(folders).map_err(Error::Ownership)
+}
 
 /// Gives up all privileges but those of the profile, in this thread and its children. `folders` are the files
 /// that it needs, the outer one of two first. `lacking` gets the error of each limit that the kernel can't set: such a kernel must not

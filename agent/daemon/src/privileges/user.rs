@@ -18,11 +18,12 @@ pub const AGENT_ID: u32 = 96_100;
 /// Access of group and others.
 const SHARED: u32 = 0o077;
 
-/// Becomes the agent's user, with all permitted capabilities. A process of another user than root stays.
+/// Gives the agent the files of `folders` that it writes, the outer one of two folders first. Done once, before
+/// the agent starts its helpers: two processes that did so at the same time would take folders from each other.
 ///
 /// # Errors
-/// `CAP_SETUID`, `CAP_SETGID` or `CAP_CHOWN` is missing, or a folder for own files is open to others.
-pub(super) fn leave_root(folders: &[(PathBuf, Access)]) -> io::Result<()> {
+/// `CAP_CHOWN` is missing, or a folder for own files is open to others.
+pub(super) fn give_files(folders: &[(PathBuf, Access)]) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
@@ -34,11 +35,41 @@ pub(super) fn leave_root(folders: &[(PathBuf, Access)]) -> io::Result<()> {
             Access::Create => give_folder(folder)?,
         }
     }
+    Ok(())
+}
+
+/// Becomes the agent's user, with all permitted capabilities. A process of another user than root stays.
+///
+/// # Errors
+/// `CAP_SETUID` or `CAP_SETGID` is missing, or a folder for own files was not given to the agent.
+pub(super) fn leave_root(folders: &[(PathBuf, Access)]) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    for (folder, access) in folders {
+        if *access == Access::Create && !is_of_agent(folder)? {
+            let text = format!(
+                "{} does not belong to the user of the agent",
+                folder.display()
+            );
+            return Err(io::Error::other(text));
+        }
+    }
     let (user, group) = (Uid::from_raw(AGENT_ID), Gid::from_raw(AGENT_ID));
     prctl::set_keepcaps(true)?;
     setgroups(&[])?;
     setresgid(group, group, group)?;
     Ok(setresuid(user, user, user)?)
+}
+
+/// Returns whether a folder is the agent's or does not exist.
+fn is_of_agent(folder: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(folder) {
+        // It is in a folder of the agent, which root without CAP_DAC_OVERRIDE can't enter.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        found => Ok(found?.uid() == AGENT_ID),
+    }
 }
 
 /// Gives the agent the power switches of the slots that the machine has now.
@@ -54,15 +85,10 @@ fn give_power_files(slots: &Path) -> io::Result<()> {
 
 /// Gives the agent a folder that root alone uses, with the files in it.
 fn give_folder(folder: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(folder) {
-        // It is in a folder that an earlier agent got.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    if found.uid() == AGENT_ID {
+    if is_of_agent(folder)? {
         return Ok(());
     }
+    let found = fs::symlink_metadata(folder)?;
     if !found.is_dir() || found.mode() & SHARED != 0 {
         let text = format!("{} is not a folder of mode 0700", folder.display());
         return Err(io::Error::other(text));
@@ -119,6 +145,19 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let error = give_folder(dir.path()).unwrap_err().to_string();
         assert!(error.ends_with("is not a folder of mode 0700"), "{error}");
+        assert_eq!(owner(dir.path()), 0);
+    }
+
+    #[test]
+    fn leave_root_before_folders_are_given_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = [(dir.path().to_owned(), Access::Create)];
+        let error = leave_root(&folders).unwrap_err().to_string();
+        assert!(
+            error.ends_with("does not belong to the user of the agent"),
+            "{error}"
+        );
+        assert!(geteuid().is_root());
         assert_eq!(owner(dir.path()), 0);
     }
 
