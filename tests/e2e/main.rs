@@ -5,6 +5,7 @@
 mod agent;
 mod agent_calls;
 mod agent_killed;
+mod agent_log;
 mod agent_place;
 mod batch;
 mod bridge;

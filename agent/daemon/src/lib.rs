@@ -4,6 +4,7 @@
 pub mod config;
 pub mod listeners;
 pub mod loader;
+pub mod log;
 pub mod namespaces;
 pub mod privileges;
 pub mod server;

@@ -1,12 +1,13 @@
 //! `patchbay-agent`: reads its command line, drops privileges, undoes an interrupted change of IPVS, serves.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
-use patchbay_agent::config::Config;
+use patchbay_agent::config::{Config, HELP, Invocation};
 use patchbay_agent::listeners::Listeners;
 use patchbay_agent::loader;
+use patchbay_agent::log::{self, LogLevel};
 use patchbay_agent::namespaces::{self, Namespaces};
 use patchbay_agent::privileges::{self, Profile};
 use patchbay_agent::server::{AgentServer, Lifetime};
@@ -14,22 +15,20 @@ use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::managers::CardMarks;
 use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
-use slog::{Drain as _, Logger, crit, o, warn};
+use slog::{Logger, crit, o, warn};
 
 fn main() -> ExitCode {
-    // JSON lines on standard output, which in a guest is the console.
-    let json = slog_json::Json::default(std::io::stdout());
-    let log = Logger::root(Mutex::new(json).fuse(), o!());
-    match run(&log) {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let log = log::on_standard_output(LogLevel::default());
             crit!(log, "the agent ends"; "error" => error.to_string(), "cause" => cause(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
+fn run() -> Result<(), Box<dyn Error>> {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     let first = args.first().map(String::as_str);
     if first == Some(loader::OPTION) {
@@ -39,12 +38,24 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
     if supervises {
         args.remove(0);
     }
-    let config = Config::parse(args.iter().cloned())?;
+    let config = match Invocation::parse(args.iter().cloned())? {
+        Invocation::Help => return Ok(std::io::stdout().write_all(HELP.as_bytes())?),
+        Invocation::Version => return Ok(writeln!(std::io::stdout(), "{VERSION}")?),
+        Invocation::Serve(config) => config,
+    };
     if supervises {
         // The agent reports the limits that the kernel lacks.
         privileges::confine(Profile::Supervisor, &config.folders(), |_| {})?;
-        return Ok(namespaces::supervise(config.undo_log)?);
+        return Ok(namespaces::supervise(config.into())?);
     }
+    let log = log::on_standard_output(config.log_level);
+    serve(config, &args, &log)
+}
+
+/// Text of `--version`.
+const VERSION: &str = concat!("patchbay-agent ", env!("CARGO_PKG_VERSION"));
+
+fn serve(config: Config, args: &[String], log: &Logger) -> Result<(), Box<dyn Error>> {
     privileges::raise_priority();
     if let Err(error) = privileges::exempt_from_oom_killer() {
         warn!(log, "the agent can be killed when memory runs out"; "error" => error.to_string());
@@ -58,7 +69,7 @@ fn run(log: &Logger) -> Result<(), Box<dyn Error>> {
             namespaces::enter(netns, listeners.port())?;
             None
         }
-        None => other_namespaces(&args, log),
+        None => other_namespaces(args, log),
     };
     let modules = module_loader(log);
     privileges::confine(Profile::Agent, &config.folders(), lacking)?;

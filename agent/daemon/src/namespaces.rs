@@ -27,6 +27,9 @@ use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::GuestNetns;
 use patchbay_types::failure::{Failure, Kind};
 
+use crate::config::Config;
+use crate::log::LogLevel;
+
 /// First argument of the supervisor, before those of the agent.
 pub const OPTION: &str = "--namespaces";
 
@@ -159,7 +162,7 @@ struct NetnsAgent {
 }
 
 impl NetnsAgent {
-    fn start(netns: File, undo_log: Option<&Path>) -> Result<Self, Errno> {
+    fn start(netns: File, settings: &Settings) -> Result<Self, Errno> {
         let io = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
         let inode = netns.metadata().map_err(io)?.ino();
         let (stream, its) = UnixStream::pair().map_err(io)?;
@@ -168,8 +171,9 @@ impl NetnsAgent {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0("patchbay-netns")
-            .args(["--listen", "vsock:any", "--netns", &path]);
-        if let Some(log) = undo_log {
+            .args(["--listen", "vsock:any", "--netns", &path])
+            .args(["--log-level", &settings.log_level.to_string()]);
+        if let Some(log) = &settings.undo_log {
             command.arg("--undo-log").arg(log_of(log, inode));
         }
         let mut child = command.stdin(OwnedFd::from(its)).spawn().map_err(io)?;
@@ -197,9 +201,27 @@ fn log_of(log: &Path, inode: u64) -> PathBuf {
     path.into()
 }
 
+/// Settings of the agents of namespaces.
+#[derive(Debug)]
+pub struct Settings {
+    /// Path of the undo log of the first agent, from which theirs derive.
+    pub undo_log: Option<PathBuf>,
+    /// Level of their logs.
+    pub log_level: LogLevel,
+}
+
+impl From<Config> for Settings {
+    fn from(config: Config) -> Self {
+        Self {
+            undo_log: config.undo_log,
+            log_level: config.log_level,
+        }
+    }
+}
+
 /// Starts and watches the agents of namespaces.
 struct Supervisor {
-    undo_log: Option<PathBuf>,
+    settings: Settings,
     agents: Vec<NetnsAgent>,
 }
 
@@ -207,11 +229,12 @@ struct Supervisor {
 ///
 /// # Errors
 /// The socket fails.
-pub fn supervise(undo_log: Option<PathBuf>) -> io::Result<()> {
+pub fn supervise(settings: Settings) -> io::Result<()> {
     prctl::set_name(NAME)?;
-    undo_log.as_deref().map(wait_for_former).transpose()?;
+    let undo_log = settings.undo_log.as_deref();
+    undo_log.map(wait_for_former).transpose()?;
     let mut supervisor = Supervisor {
-        undo_log,
+        settings,
         agents: Vec::new(),
     };
     supervisor.recover();
@@ -270,7 +293,7 @@ impl Supervisor {
         if self.agents.len() >= MAX_AGENTS {
             return Err(Errno::EAGAIN);
         }
-        let agent = NetnsAgent::start(file, self.undo_log.as_deref())?;
+        let agent = NetnsAgent::start(file, &self.settings)?;
         let port = agent.port;
         self.agents.push(agent);
         Ok(port)
@@ -288,16 +311,15 @@ impl Supervisor {
     }
 
     fn restart(&mut self, netns: File, inode: u64) {
-        let left = logs(self.undo_log.as_deref());
+        let left = logs(self.settings.undo_log.as_deref());
         if left.iter().any(|(_, of)| *of == inode) {
-            self.agents
-                .extend(NetnsAgent::start(netns, self.undo_log.as_deref()));
+            self.agents.extend(NetnsAgent::start(netns, &self.settings));
         }
     }
 
     /// Starts an agent in each namespace in which a killed one has left an undo log.
     fn recover(&mut self) {
-        let mut logs = logs(self.undo_log.as_deref());
+        let mut logs = logs(self.settings.undo_log.as_deref());
         logs.sort_by_key(|(_, inode)| *inode);
         for group in logs.chunk_by(|(_, a), (_, b)| a == b) {
             let Some((_, inode)) = group.first() else {

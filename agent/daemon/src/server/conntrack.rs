@@ -14,8 +14,11 @@ use super::handlers::{Handlers, unary};
 #[async_trait]
 impl Conntrack for Handlers {
     unary! {
-        "conntrack_delete": delete(netcfg, request: wire::DeleteRequest) -> wire::DeleteReply {
+        "conntrack_delete": delete(
+            netcfg, request: wire::DeleteRequest, changes
+        ) -> wire::DeleteReply {
             let deleted = netcfg.conntrack.delete(&Filter::try_from(&request)?)?;
+            changes.count("flows", deleted);
             Ok(wire::DeleteReply {
                 deleted: u32::try_from(deleted).unwrap_or(u32::MAX),
                 ..wire::DeleteReply::default()
@@ -31,7 +34,7 @@ impl Conntrack for Handlers {
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = RowStream::channel();
         let layout = request.max_layout.min(Bulk::Flows.layout());
-        let read = self.run(("conntrack_list", context), move |netcfg| {
+        let read = self.run(("conntrack_list", context), move |netcfg, _| {
             let only = convert::list_filter(&request)?;
             let mut each = |flow: &Flow| {
                 // After the host has disconnected, the rest of the dump is read and discarded.

@@ -18,11 +18,12 @@ use patchbay_wire::proto::agent::{
 };
 use patchbay_wire::proto::agent_ttrpc::Agent;
 use patchbay_wire::{API_VERSION, Feature, Token, layouts, status};
-use slog::{Logger, info, warn};
+use slog::{Logger, debug, info, warn};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use ttrpc::r#async::TtrpcContext;
 
 use super::cancellations::Cancellations;
+use super::changes::Changes;
 use crate::namespaces::Namespaces;
 use patchbay_netcfg::cancellation::Cancellation;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
@@ -71,11 +72,12 @@ impl Handlers {
         permit.await.map_err(|_| busy())?.map_err(|_| busy())
     }
 
-    /// Runs one request on a separate thread, since netlink blocks, and logs how it ended.
+    /// Runs one request on a separate thread, since netlink blocks, and logs how it ended: at level debug if it
+    /// changed nothing.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         (request, context): (&'static str, &TtrpcContext),
-        work: impl FnOnce(&Netcfg) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Netcfg, &mut Changes) -> Result<T, Failure> + Send + 'static,
     ) -> ttrpc::Result<T> {
         let busy = |_| Failure::new(Kind::NotYet, "the agent has too many requests");
         let permit = Arc::clone(&self.in_flight).try_acquire_owned();
@@ -85,15 +87,23 @@ impl Handlers {
         let token = Token::of_metadata(&context.metadata);
         let _in_progress = token.map(|token| self.cancellations.register(token, &cancellation));
         let netcfg = self.netcfg.clone().with_cancellation(&cancellation);
-        let outcome = on_thread(move || work(&netcfg)).await;
+        let done = on_thread(move || {
+            let mut changes = Changes::default();
+            let outcome = work(&netcfg, &mut changes);
+            Ok((outcome, changes))
+        });
+        let unknown = |failure| (Err(failure), Changes::default());
+        let (outcome, changes) = done.await.unwrap_or_else(unknown);
         let micros = begun.elapsed().as_micros();
         match &outcome {
+            Ok(_) if changes.is_empty() => debug!(self.log, "request"; "request" => request,
+                "outcome" => "done", "duration_us" => micros),
             Ok(_) => info!(self.log, "request"; "request" => request, "outcome" => "done",
-                "duration_us" => micros),
+                changes, "duration_us" => micros),
             Err(failure) => warn!(self.log, "request"; "request" => request,
                 "outcome" => format!("{:?}", failure.kind()), "error" => failure.to_string(),
                 "chain" => failure.chain().collect::<Vec<_>>().join(": "),
-                "duration_us" => micros),
+                changes, "duration_us" => micros),
         }
         outcome.map_err(|failure| status::from_failure(&failure))
     }
@@ -118,10 +128,13 @@ async fn on_thread<T: Send + 'static>(
 
 /// Implements the RPCs of a service that have one request and one reply, inside of its
 /// `#[async_trait]` block: the work runs on a thread and is logged under the given name. The signature
-/// is the one that `async_trait` makes of an `async fn`, since it doesn't look into macros.
+/// is the one that `async_trait` makes of an `async fn`, since it doesn't look into macros. A request that
+/// changes something names the record of its changes last.
 macro_rules! unary {
     ($(
-        $name:literal: $rpc:ident($netcfg:ident, $request:ident: $Request:ty) -> $Reply:ty
+        $name:literal: $rpc:ident(
+            $netcfg:ident, $request:ident: $Request:ty $(, $changes:ident)?
+        ) -> $Reply:ty
         $work:block
     )*) => {$(
         fn $rpc<'a, 'b, 'async_trait>(
@@ -133,7 +146,10 @@ macro_rules! unary {
             'a: 'async_trait,
             'b: 'async_trait,
         {
-            Box::pin(self.run(($name, context), move |$netcfg| $work))
+            Box::pin(self.run(($name, context), move |$netcfg, _changes| {
+                $(let $changes = _changes;)?
+                $work
+            }))
         }
     )*};
 }
@@ -173,9 +189,10 @@ impl Agent for Handlers {
         request: EnterNetnsRequest,
     ) -> ttrpc::Result<EnterNetnsReply> {
         let namespaces = self.namespaces.clone();
-        let enter = move |_: &Netcfg| {
+        let enter = move |_: &Netcfg, changes: &mut Changes| {
             let lacks = || Failure::new(Kind::Unsupported, "this agent serves no other namespace");
             let netns = GuestNetns::try_from(&request)?;
+            changes.name("netns", &netns);
             Ok(EnterNetnsReply {
                 port: namespaces.ok_or_else(lacks)?.enter(&netns)?,
                 ..EnterNetnsReply::default()
@@ -186,9 +203,12 @@ impl Agent for Handlers {
 
     unary! {
         "configure_interface": configure_interface(
-            netcfg, request: ConfigureInterfaceRequest
+            netcfg, request: ConfigureInterfaceRequest, changes
         ) -> Configured {
             let (path, spec): (PciPath, LinkSpec) = (&request).try_into()?;
+            changes.name("interface", &spec.parts().name);
+            changes.name("mac", spec.parts().mac);
+            changes.name("pci", &path);
             let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
             let yielding = convert::yielding(&request)?;
             let done = netcfg.configure(&path, &spec, &yielding, Instant::now() + wait)?;
@@ -202,9 +222,11 @@ impl Agent for Handlers {
         }
 
         "mark_card": mark_card(
-            netcfg, request: MarkCardRequest
+            netcfg, request: MarkCardRequest, changes
         ) -> MarkCardReply {
-            netcfg.mark_card((&request).try_into()?)?;
+            let mac = (&request).try_into()?;
+            changes.name("mac", mac);
+            netcfg.mark_card(mac)?;
             Ok(MarkCardReply::default())
         }
 
@@ -240,31 +262,46 @@ impl Agent for Handlers {
         }
 
         "update_interface": update_interface(
-            netcfg, request: UpdateInterfaceRequest
+            netcfg, request: UpdateInterfaceRequest, changes
         ) -> Interface {
             let detail = AddressDetail::from(&request);
-            Ok((&netcfg.update(&LinkChange::try_from(&request)?, detail)?).into())
+            let change = LinkChange::try_from(&request)?;
+            changes.name("interface", change.name());
+            Ok((&netcfg.update(&change, detail)?).into())
         }
 
-        "release_card": release_card(netcfg, request: ReleaseCardRequest) -> ReleaseCardReply {
+        "release_card": release_card(
+            netcfg, request: ReleaseCardRequest, changes
+        ) -> ReleaseCardReply {
             let (path, power): (PciPath, SlotPower) = (&request).try_into()?;
+            changes.name("pci", &path);
             let wait = Duration::from_millis(request.wait_ms.into()).min(MAX_WAIT);
             netcfg.release(&path, power, Instant::now() + wait)?;
             Ok(ReleaseCardReply::default())
         }
 
-        "add_routes": add_routes(netcfg, request: RoutesRequest) -> RoutesReply {
-            netcfg.add_routes(&convert::specs(&request)?)?;
+        "add_routes": add_routes(netcfg, request: RoutesRequest, changes) -> RoutesReply {
+            let specs = convert::specs(&request)?;
+            changes.count("routes", specs.len());
+            netcfg.add_routes(&specs)?;
             Ok(RoutesReply::default())
         }
 
-        "replace_routes": replace_routes(netcfg, request: RoutesRequest) -> RoutesReply {
-            netcfg.replace_routes(&convert::specs(&request)?)?;
+        "replace_routes": replace_routes(
+            netcfg, request: RoutesRequest, changes
+        ) -> RoutesReply {
+            let specs = convert::specs(&request)?;
+            changes.count("routes", specs.len());
+            netcfg.replace_routes(&specs)?;
             Ok(RoutesReply::default())
         }
 
-        "delete_routes": delete_routes(netcfg, request: DeleteRoutesRequest) -> RoutesReply {
-            netcfg.delete_routes(&convert::patterns(&request)?)?;
+        "delete_routes": delete_routes(
+            netcfg, request: DeleteRoutesRequest, changes
+        ) -> RoutesReply {
+            let patterns = convert::patterns(&request)?;
+            changes.count("routes", patterns.len());
+            netcfg.delete_routes(&patterns)?;
             Ok(RoutesReply::default())
         }
 
@@ -272,15 +309,21 @@ impl Agent for Handlers {
             Ok(convert::routes_reply(&netcfg.routes()?, request.max_layout))
         }
 
-        "add_neighbors": add_neighbors(netcfg, request: NeighborsRequest) -> NeighborsReply {
-            netcfg.add_neighbors(&convert::new_neighbors(&request)?)?;
+        "add_neighbors": add_neighbors(
+            netcfg, request: NeighborsRequest, changes
+        ) -> NeighborsReply {
+            let neighbors = convert::new_neighbors(&request)?;
+            changes.count("neighbors", neighbors.len());
+            netcfg.add_neighbors(&neighbors)?;
             Ok(NeighborsReply::default())
         }
 
         "delete_neighbors": delete_neighbors(
-            netcfg, request: NeighborsRequest
+            netcfg, request: NeighborsRequest, changes
         ) -> NeighborsReply {
-            netcfg.delete_neighbors(&convert::neighbor_patterns(&request)?)?;
+            let patterns = convert::neighbor_patterns(&request)?;
+            changes.count("neighbors", patterns.len());
+            netcfg.delete_neighbors(&patterns)?;
             Ok(NeighborsReply::default())
         }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use patchbay_codec::{Bulk, Layered as _, Packed as _, TableRowRef, unpack};
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Connection, MaxRules, RestoreMode, RestoreProgress, Setting};
+use patchbay_types::ipvs::{
+    Change, Connection, MaxRules, RestoreMode, RestoreProgress, Restored, Setting,
+};
 use patchbay_wire::convert::{ipvs as convert, ipvs_servers as servers};
 use patchbay_wire::proto::ipvs as wire;
 use patchbay_wire::proto::ipvs_ttrpc::Ipvs;
@@ -16,9 +18,11 @@ use ttrpc::r#async::{
     SSReceiver, ServerStream, ServerStreamReceiver, ServerStreamSender, TtrpcContext,
 };
 
+use super::changes::Changes;
 use super::chunks::{RowStream, relay};
 use super::handlers::{Handlers, unary};
 use super::ipvs_servers;
+use patchbay_netcfg::ops::Netcfg;
 use patchbay_netcfg::ops::ipvs::{Loading, RuleFile};
 
 /// Maximum number of connections in one message.
@@ -33,6 +37,28 @@ struct Received {
     file: RuleFile,
     bytes: usize,
     whole: bool,
+}
+
+impl Received {
+    /// Restores the file, and records the changes that it made.
+    fn restore(
+        &self,
+        netcfg: &Netcfg,
+        changes: &mut Changes,
+        watch: Option<&mut dyn FnMut(RestoreProgress)>,
+    ) -> Result<Restored, Failure> {
+        changes.name("change", "--restore");
+        let (mode, max) = (self.mode, self.max);
+        let restored = netcfg.ipvs.restore(&self.file, mode, max, watch)?;
+        for (field, count) in [
+            ("added", restored.added),
+            ("edited", restored.edited),
+            ("deleted", restored.deleted),
+        ] {
+            changes.count(field, count as usize);
+        }
+        Ok(restored)
+    }
 }
 
 fn take(chunk: wire::RestoreChunk, received: &mut Option<Received>) -> Result<(), Failure> {
@@ -116,9 +142,12 @@ async fn receive_file(
 #[async_trait]
 impl Ipvs for Handlers {
     unary! {
-        "ipvs_change": change(netcfg, request: wire::ChangeRequest) -> wire::ChangeReply {
+        "ipvs_change": change(
+            netcfg, request: wire::ChangeRequest, changes
+        ) -> wire::ChangeReply {
             Bulk::Rules.check(request.layout)?;
             let change: Change = unpack(&request.change)?;
+            changes.ipvs(&change);
             netcfg.ipvs.change(&change, MaxRules(request.max_rules))?;
             Ok(wire::ChangeReply::default())
         }
@@ -145,10 +174,12 @@ impl Ipvs for Handlers {
         }
 
         "ipvs_set_sysctl": set_sysctl(
-            netcfg, request: wire::SetSysctlRequest
+            netcfg, request: wire::SetSysctlRequest, changes
         ) -> wire::SetSysctlReply {
             Bulk::Settings.check(request.layout)?;
             let setting: Setting = unpack(&request.setting)?;
+            changes.name("setting", setting.get().sysctl.name());
+            changes.name("value", setting.get().value);
             netcfg.ipvs.set_sysctl(&setting)?;
             Ok(wire::SetSysctlReply::default())
         }
@@ -160,9 +191,8 @@ impl Ipvs for Handlers {
         stream: ServerStreamReceiver<wire::RestoreChunk>,
     ) -> ttrpc::Result<wire::RestoreReply> {
         let (received, _place) = receive_file(self, stream).await?;
-        self.run(("ipvs_restore", context), move |netcfg| {
-            let (mode, max) = (received.mode, received.max);
-            Ok(netcfg.ipvs.restore(&received.file, mode, max, None)?.into())
+        self.run(("ipvs_restore", context), move |netcfg, changes| {
+            Ok(received.restore(netcfg, changes, None)?.into())
         })
         .await
     }
@@ -176,13 +206,12 @@ impl Ipvs for Handlers {
         let (received, _place) = receive_file(self, chunks).await?;
         // A host that reads slowly misses progress.
         let (sender, mut states) = mpsc::channel::<RestoreProgress>(1);
-        let restore = self.run(("ipvs_restore", context), move |netcfg| {
-            let (mode, max) = (received.mode, received.max);
+        let restore = self.run(("ipvs_restore", context), move |netcfg, changes| {
             let mut watch = |state| {
                 let _ = sender.try_send(state);
             };
             let watch = Some(&mut watch as &mut dyn FnMut(RestoreProgress));
-            Ok(netcfg.ipvs.restore(&received.file, mode, max, watch)?)
+            received.restore(netcfg, changes, watch)
         });
         // A file is applied to its end, whether or not the host is there.
         let relay = async {
@@ -205,7 +234,7 @@ impl Ipvs for Handlers {
         stream: ServerStreamSender<wire::TableChunk>,
     ) -> ttrpc::Result<()> {
         let (mut packed, chunks) = RowStream::channel();
-        let read = self.run(("ipvs_table", context), move |netcfg| {
+        let read = self.run(("ipvs_table", context), move |netcfg, _| {
             let (only, detail) = convert::table_filter(&request)?;
             let mut each = |row: TableRowRef<'_>| packed.push(|rows| row.pack(rows));
             netcfg.ipvs.table(only, detail, &mut each)?;
@@ -235,7 +264,7 @@ impl Ipvs for Handlers {
         _: wire::ConnectionsRequest,
         stream: ServerStreamSender<wire::ConnectionsChunk>,
     ) -> ttrpc::Result<()> {
-        let rows = self.run(("ipvs_connections", context), |netcfg| {
+        let rows = self.run(("ipvs_connections", context), |netcfg, _| {
             let mut rows: Vec<Connection> = Vec::new();
             netcfg.ipvs.connections(&mut |row| rows.push(row))?;
             Ok(rows)

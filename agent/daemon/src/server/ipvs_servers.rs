@@ -19,16 +19,19 @@ pub(super) async fn end_connections(
 ) -> ttrpc::Result<()> {
     // A host that reads slowly misses progress, but can't keep a drain from ending.
     let (sender, mut states) = mpsc::channel(1);
-    let end = handlers.run(("ipvs_end_connections", context), move |netcfg| {
+    let end = handlers.run(("ipvs_end_connections", context), move |netcfg, changes| {
         let (servers, drain) = convert::ended(&request)?;
         let mut progress = |state: DrainProgress| match sender.try_send(state) {
             Err(TrySendError::Closed(_)) => ControlFlow::Break(()),
             Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
         };
-        Ok(match drain {
+        changes.count("servers", servers.len());
+        let ended = match drain {
             None => netcfg.ipvs.end_connections(&servers)?,
             Some(wait) => netcfg.ipvs.drain(&servers, wait, &mut progress)?,
-        })
+        };
+        changes.count("connections", ended);
+        Ok(ended)
     });
     // Fails if the host has disconnected, and drops the receiver.
     let relay = async {

@@ -1,6 +1,7 @@
 //! The ttrpc server: connections and request handlers.
 
 mod cancellations;
+mod changes;
 mod chunks;
 mod connection;
 mod conntrack;

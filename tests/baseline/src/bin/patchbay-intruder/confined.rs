@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, sendto, socket};
-use patchbay_agent::config::Config;
+use patchbay_agent::config::Invocation;
 use patchbay_agent::privileges::{self, Profile};
 
 /// Gives up the agent's privileges, and prints the name and the errno of each attempt, 0 for success.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
-    let config = Config::parse(arguments.iter().cloned())?;
+    let Invocation::Serve(config) = Invocation::parse(arguments.iter().cloned())? else {
+        return Err("the agent does not serve".into());
+    };
     let own = config.undo_log.as_deref().and_then(Path::parent);
     let own = own.map(|folder| folder.join("intruder"));
     // The attempts must not fail because of a missing file.
