@@ -111,9 +111,10 @@ install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
 	done
 	install -D -m 644 deploy/config.toml $(SHARE)/doc/patchbay/config.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system \
-	  guest-image/overlay/patchbay-agent.service guest-image/overlay/patchbay-agent.socket
+	  guest-image/overlay/*.service guest-image/overlay/*.socket
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset guest-image/overlay/90-patchbay.preset
 	sed -i 's,/usr/bin/patchbay-agent,$(PREFIX)/bin/patchbay-agent,' \
-	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-agent.service
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-*.service
 
 setup-run:
 	@scripts/setup.sh run

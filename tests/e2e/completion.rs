@@ -158,6 +158,8 @@ fn install_into_a_tree_has_programs_pages_and_completions() {
         ("share/fish/vendor_completions.d/patchbay.fish", 0o644),
         ("share/doc/patchbay/config.toml", 0o644),
         ("lib/systemd/system/patchbay-agent.socket", 0o644),
+        ("lib/systemd/system/patchbay-netns.socket", 0o644),
+        ("lib/systemd/system-preset/90-patchbay.preset", 0o644),
     ] {
         let found = file(path)
             .metadata()
@@ -170,9 +172,13 @@ fn install_into_a_tree_has_programs_pages_and_completions() {
         file("bin/patchbay-cni").read_link().unwrap(),
         Path::new("patchbay")
     );
-    let unit = std::fs::read_to_string(file("lib/systemd/system/patchbay-agent.service")).unwrap();
-    assert!(
-        unit.contains("ExecStart=/usr/bin/patchbay-agent "),
-        "{unit}"
-    );
+    for (unit, start) in [
+        ("patchbay-agent", "ExecStart=/usr/bin/patchbay-agent "),
+        ("patchbay-modules@", "ExecStart=@/usr/bin/patchbay-agent "),
+        ("patchbay-netns@", "ExecStart=@/usr/bin/patchbay-agent "),
+    ] {
+        let path = file(&format!("lib/systemd/system/{unit}.service"));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(start), "{text}");
+    }
 }

@@ -65,6 +65,7 @@ mod route_lists;
 mod routes;
 mod sandboxes;
 mod signals;
+mod systemd;
 mod traffic;
 mod two_cards;
 mod undo;

@@ -33,6 +33,8 @@ pub struct Config {
     pub undo_log: Option<PathBuf>,
     /// Folder of the marks of cards for udev.
     pub card_marks: Option<PathBuf>,
+    /// Folder with the sockets of the helpers, which the service manager starts; `None`: the agent starts them.
+    pub helpers: Option<PathBuf>,
     /// Network namespace of an agent that a supervisor has started.
     pub netns: Option<PathBuf>,
     /// Lowest level of the log.
@@ -63,6 +65,9 @@ Options:
       File on a tmpfs by which the next agent undoes a change of IPVS during which this one is killed
   --card-marks /PATH
       Folder for the marks by which udev recognizes the cards of patchbay
+  --helpers /PATH
+      Folder with the sockets of the processes that load modules and enter other network namespaces, which the
+      service manager starts; without it, the agent starts them
   --sysfs /PATH
       Mount point of sysfs, by default /sys
   --ethtool auto | ioctl
@@ -76,7 +81,7 @@ Options:
 ";
 
 const RULE: &str = "the options are --listen vsock:PORT | unix:/PATH, --sysfs /PATH, \
-                    --ethtool auto | ioctl, --undo-log /PATH, --card-marks /PATH, \
+                    --ethtool auto | ioctl, --undo-log /PATH, --card-marks /PATH, --helpers /PATH, \
                     --log-level error | warn | info | debug, --help and --version";
 
 impl fmt::Display for Listen {
@@ -100,6 +105,7 @@ impl Invocation {
             ethtool: EthtoolBackend::Auto,
             undo_log: None,
             card_marks: None,
+            helpers: None,
             netns: None,
             log_level: LogLevel::default(),
         };
@@ -127,6 +133,7 @@ impl Invocation {
                 ("--undo-log", _) => config.undo_log = Some(value.into()),
                 ("--card-marks", _) => config.card_marks = Some(value.into()),
                 ("--log-level", _) => config.log_level = value.parse()?,
+                ("--helpers", _) => config.helpers = Some(value.into()),
                 ("--netns", _) => config.netns = Some(value.into()),
                 ("--ethtool", None) if value == "auto" => config.ethtool = EthtoolBackend::Auto,
                 ("--ethtool", None) if value == "ioctl" => config.ethtool = EthtoolBackend::Ioctl,
@@ -190,6 +197,8 @@ mod tests {
             "/run/marks",
             "--log-level",
             "debug",
+            "--helpers",
+            "/run/helpers",
         ])
         .unwrap();
         assert_eq!(unix.ethtool, EthtoolBackend::Ioctl);
@@ -197,6 +206,7 @@ mod tests {
         assert_eq!(unix.sysfs, PathBuf::from("/tmp/s"));
         assert_eq!(unix.undo_log, Some(PathBuf::from("/run/a.undo")));
         assert_eq!(unix.card_marks, Some(PathBuf::from("/run/marks")));
+        assert_eq!(unix.helpers, Some(PathBuf::from("/run/helpers")));
         assert_eq!(unix.log_level.to_string(), "debug");
     }
 
@@ -231,7 +241,7 @@ mod tests {
         let in_page = options(in_page.iter().map(String::as_str));
         let in_help = options(HELP.lines().map(str::trim_start));
         assert_eq!(in_page, in_help);
-        assert_eq!(in_help.len(), 8);
+        assert_eq!(in_help.len(), 9);
         for option in in_help {
             assert!(RULE.contains(&format!("--{option}")), "{option}");
         }

@@ -7,4 +7,5 @@ pub mod loader;
 pub mod log;
 pub mod namespaces;
 pub mod privileges;
+pub mod readiness;
 pub mod server;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::prctl;
@@ -34,11 +35,17 @@ pub enum Error {
     Privileges(#[from] privileges::Error),
 }
 
-/// Starts the process.
+/// Socket of the process in the folder of helpers.
+const SOCKET: &str = "modules";
+
+/// Starts the process. `helpers` is the folder of the sockets on which the service manager does so.
 ///
 /// # Errors
 /// `/proc` is not mounted, or the process can't be started.
-pub fn start() -> io::Result<Loader> {
+pub fn start(helpers: Option<&Path>) -> io::Result<Loader> {
+    if let Some(folder) = helpers {
+        return Loader::process(UnixStream::connect(folder.join(SOCKET))?);
+    }
     let (agent, loader) = UnixStream::pair()?;
     Command::new("/proc/self/exe")
         .arg0("patchbay-modules")

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use patchbay_agent::config::{Config, HELP, Invocation};
@@ -10,6 +11,7 @@ use patchbay_agent::loader;
 use patchbay_agent::log::{self, LogLevel};
 use patchbay_agent::namespaces::{self, Namespaces};
 use patchbay_agent::privileges::{self, Profile};
+use patchbay_agent::readiness::Readiness;
 use patchbay_agent::server::{AgentServer, Lifetime};
 use patchbay_netcfg::device::Sysfs;
 use patchbay_netcfg::managers::CardMarks;
@@ -69,9 +71,10 @@ fn serve(config: Config, args: &[String], log: &Logger) -> Result<(), Box<dyn Er
             namespaces::enter(netns, listeners.port())?;
             None
         }
-        None => other_namespaces(args, log),
+        None => other_namespaces(args, config.helpers.as_deref(), log),
     };
-    let modules = module_loader(log);
+    let modules = module_loader(config.helpers.as_deref(), log);
+    let readiness = readiness(&config, log);
     privileges::confine(Profile::Agent, &config.folders(), lacking)?;
     let lifetime = match config.netns {
         Some(_) => {
@@ -96,6 +99,7 @@ fn serve(config: Config, args: &[String], log: &Logger) -> Result<(), Box<dyn Er
         netcfg,
         namespaces,
         lifetime,
+        readiness,
         log: log.new(o!()),
     };
     runtime.block_on(server.serve(listeners))?;
@@ -108,8 +112,11 @@ fn report_lacking(log: &Logger, error: &privileges::Error) {
 }
 
 /// Starts the supervisor of agents in other namespaces. Without it, the rest works.
-fn other_namespaces(args: &[String], log: &Logger) -> Option<Namespaces> {
-    let started = Namespaces::start(args);
+fn other_namespaces(args: &[String], helpers: Option<&Path>, log: &Logger) -> Option<Namespaces> {
+    let started = match helpers {
+        Some(folder) => Namespaces::connect(folder),
+        None => Namespaces::start(args),
+    };
     let failed = |error: &std::io::Error| {
         warn!(log, "other network namespaces can't be served"; "error" => error.to_string());
     };
@@ -117,11 +124,23 @@ fn other_namespaces(args: &[String], log: &Logger) -> Option<Namespaces> {
 }
 
 /// Starts the process that loads modules. Without it, those that are loaded or built in can be used.
-fn module_loader(log: &Logger) -> Loader {
-    loader::start().unwrap_or_else(|error| {
+fn module_loader(helpers: Option<&Path>, log: &Logger) -> Loader {
+    loader::start(helpers).unwrap_or_else(|error| {
         warn!(log, "kernel modules can't be loaded"; "error" => error.to_string());
         Loader::default()
     })
+}
+
+/// Connects to the service manager of the first agent. Without it, a manager that waits ends the agent.
+fn readiness(config: &Config, log: &Logger) -> Option<Readiness> {
+    if config.netns.is_some() {
+        return None;
+    }
+    let connected = Readiness::of_environment();
+    let failed = |error: &std::io::Error| {
+        warn!(log, "the service manager can't be notified"; "error" => error.to_string());
+    };
+    connected.inspect_err(failed).ok().flatten()
 }
 
 fn cause(error: &dyn Error) -> String {

@@ -33,6 +33,8 @@ use crate::log::LogLevel;
 /// First argument of the supervisor, before those of the agent.
 pub const OPTION: &str = "--namespaces";
 
+/// Socket of the supervisor in the folder of helpers.
+const SOCKET: &str = "namespaces";
 /// Name of the supervisor in lists of processes.
 const NAME: &std::ffi::CStr = c"patchbay-netns";
 /// `NSFS_MAGIC` of `linux/magic.h`.
@@ -57,15 +59,27 @@ impl Namespaces {
     /// `/proc` is not mounted, or the process can't be started.
     pub fn start(args: &[String]) -> io::Result<Self> {
         let (agent, supervisor) = UnixStream::pair()?;
-        agent.set_read_timeout(Some(REPLY_TIMEOUT))?;
-        agent.set_write_timeout(Some(REPLY_TIMEOUT))?;
         Command::new("/proc/self/exe")
             .arg0("patchbay-namespaces")
             .arg(OPTION)
             .args(args)
             .stdin(OwnedFd::from(supervisor))
             .spawn()?;
-        Ok(Self(Mutex::new(agent)))
+        Self::of(agent)
+    }
+
+    /// Connects to the socket in this folder on which the service manager starts the supervisor.
+    ///
+    /// # Errors
+    /// There is no such socket, or nothing listens on it.
+    pub fn connect(helpers: &Path) -> io::Result<Self> {
+        Self::of(UnixStream::connect(helpers.join(SOCKET))?)
+    }
+
+    fn of(supervisor: UnixStream) -> io::Result<Self> {
+        supervisor.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        supervisor.set_write_timeout(Some(REPLY_TIMEOUT))?;
+        Ok(Self(Mutex::new(supervisor)))
     }
 
     /// Starts an agent in a namespace, unless it has one, and returns its vsock port.

@@ -31,7 +31,7 @@ struct LauncherArgs {
 enum LauncherCommand {
     /// Build the image that sandboxes boot
     Build(BuildOptions),
-    /// Write the agent and its systemd unit for a Kata guest, as a tree and as an archive
+    /// Write the agent and its systemd units for a Kata guest, as a tree and as an archive
     Overlay(overlay::OverlayOptions),
     /// Start a sandbox and wait until its agent answers
     Start(StartOptions),

@@ -18,11 +18,12 @@ use std::time::Duration;
 use host_port::HostPort;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
 use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
-use slog::{Logger, info};
+use slog::{Logger, info, warn};
 use ttrpc::r#async::Server;
 
 use crate::listeners::Listeners;
 use crate::namespaces::Namespaces;
+use crate::readiness::Readiness;
 
 /// Error that keeps the agent from serving.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub struct AgentServer {
     pub namespaces: Option<Namespaces>,
     /// Time for which it serves.
     pub lifetime: Lifetime,
+    /// Service manager that waits until the agent serves.
+    pub readiness: Option<Readiness>,
     /// Log.
     pub log: Logger,
 }
@@ -78,6 +81,7 @@ async fn serve(agent: AgentServer, listeners: Listeners) -> Result<(), Error> {
         netcfg,
         namespaces,
         lifetime,
+        readiness,
         log,
     } = agent;
     let addresses = listeners.to_string();
@@ -94,6 +98,9 @@ async fn serve(agent: AgentServer, listeners: Listeners) -> Result<(), Error> {
     // The sandbox launcher waits for this message on the console.
     info!(log, "the agent serves"; "version" => env!("CARGO_PKG_VERSION"),
         "listen" => addresses, "kernel" => kernel);
+    if let Some(Err(error)) = readiness.map(Readiness::announce) {
+        warn!(log, "the service manager was not notified"; "error" => error.to_string());
+    }
     match lifetime {
         Lifetime::Unlimited => std::future::pending().await,
         Lifetime::UntilIdle => {

@@ -1,4 +1,4 @@
-//! The agent, its systemd unit and configuration of network managers, for guests that were not built
+//! The agent, its systemd units and configuration of network managers, for guests that were not built
 //! here: as a tree to copy into a root file system and as an archive to append to an initrd.
 
 use std::fs;
@@ -10,8 +10,10 @@ use super::programs::BinDir;
 use crate::error::{Error, at};
 
 const UNITS: &str = "/usr/lib/systemd/system";
+/// Folder of the administrator's units and links.
+const ENABLED: &str = "/etc/systemd/system";
 /// Files by their path in the guest.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 10] = [
     (
         "/usr/lib/systemd/system/patchbay-agent.service",
         include_str!("../../../overlay/patchbay-agent.service"),
@@ -19,6 +21,26 @@ const FILES: [(&str, &str); 5] = [
     (
         "/usr/lib/systemd/system/patchbay-agent.socket",
         include_str!("../../../overlay/patchbay-agent.socket"),
+    ),
+    (
+        "/usr/lib/systemd/system/patchbay-modules.socket",
+        include_str!("../../../overlay/patchbay-modules.socket"),
+    ),
+    (
+        "/usr/lib/systemd/system/patchbay-modules@.service",
+        include_str!("../../../overlay/patchbay-modules@.service"),
+    ),
+    (
+        "/usr/lib/systemd/system/patchbay-netns.socket",
+        include_str!("../../../overlay/patchbay-netns.socket"),
+    ),
+    (
+        "/usr/lib/systemd/system/patchbay-netns@.service",
+        include_str!("../../../overlay/patchbay-netns@.service"),
+    ),
+    (
+        "/usr/lib/systemd/system-preset/90-patchbay.preset",
+        include_str!("../../../overlay/90-patchbay.preset"),
     ),
     (
         "/usr/lib/udev/rules.d/70-patchbay.rules",
@@ -33,8 +55,8 @@ const FILES: [(&str, &str); 5] = [
         include_str!("../../../overlay/00-0-patchbay.link"),
     ),
 ];
-/// Units by the boot targets that want them, of Kata's and of other guests; linked as by
-/// `systemctl enable`.
+/// Units by the boot targets that want them, of Kata's and of other guests. The links are those of `systemctl
+/// enable`, so that `systemctl disable` removes them; the preset keeps them at a first boot.
 const WANTED: [(&str, &str); 3] = [
     ("kata-containers.target", "patchbay-agent.service"),
     ("multi-user.target", "patchbay-agent.service"),
@@ -62,8 +84,8 @@ pub(crate) fn write(options: &OverlayOptions) -> Result<(), Error> {
         archive.file(path, content.as_bytes().to_vec());
     }
     for (target, unit) in WANTED {
-        let link = format!("{UNITS}/{target}.wants/{unit}");
-        archive.link_if_free(&link, &format!("../{unit}"));
+        let link = format!("{ENABLED}/{target}.wants/{unit}");
+        archive.link_if_free(&link, &format!("{UNITS}/{unit}"));
     }
     let tree = options.folder.join(TREE);
     fs::create_dir_all(&tree).map_err(at(&tree))?;
