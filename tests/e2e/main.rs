@@ -73,3 +73,4 @@ mod update_iface;
 mod vectors;
 mod vhost_user;
 mod vm_faults;
+mod watch;

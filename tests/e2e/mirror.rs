@@ -5,15 +5,15 @@ use patchbay_tests::{Card, Guest, Machine, Netns};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
-const MAC: &str = "02:00:00:00:00:11";
+pub(crate) const MAC: &str = "02:00:00:00:00:11";
 
 /// Network beyond the sandbox's namespace, with a link to it.
-struct Outside(Netns);
+pub(crate) struct Outside(pub(crate) Netns);
 
 impl Outside {
     /// Adds the link net1 to the guest's namespace, configured by the commands of `ip`; the other end is
     /// `10.1.0.1` and `fd01::1`.
-    fn of(guest: &Guest, commands: &[&str]) -> Self {
+    pub(crate) fn of(guest: &Guest, commands: &[&str]) -> Self {
         let outside = Netns::new();
         let netns = guest.netns();
         // The kernel deletes links with an earlier namespace only after a while.
@@ -40,7 +40,7 @@ impl Outside {
 }
 
 /// Settings that a `bridge` plugin with IPAM makes.
-const BRIDGED: [&str; 4] = [
+pub(crate) const BRIDGED: [&str; 4] = [
     "addr add 10.1.0.2/24 dev net1",
     "addr add fd01::2/64 dev net1 nodad",
     "route add 10.2.0.0/16 via 10.1.0.1",
@@ -59,7 +59,7 @@ fn del(guest: &Guest, name: &str) {
 }
 
 /// Returns the qdiscs and filters of each link of the namespace.
-fn redirections(guest: &Guest) -> Vec<[String; 3]> {
+pub(crate) fn redirections(guest: &Guest) -> Vec<[String; 3]> {
     let tc = |words: String| guest.netns().exec(&format!("tc {words}")).out;
     let of_link = |link: String| {
         let qdiscs = tc(format!("qdisc show dev {link}"));

@@ -17,6 +17,21 @@ pub(crate) struct Signals {
     pub(crate) interrupt: Interrupt,
     received: Arc<OnceLock<ReceivedSignal>>,
     stdout: Arc<Mutex<String>>,
+    redirection: Arc<OnceLock<Redirection>>,
+}
+
+/// Functions of a command that handles the signals by itself.
+pub(crate) struct Redirection {
+    /// Handles the first SIGINT or SIGTERM.
+    pub(crate) stop: Box<dyn Fn() + Send + Sync>,
+    /// Handles SIGHUP; without it, SIGHUP stops the command too.
+    pub(crate) reload: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Redirection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redirection").finish_non_exhaustive()
+    }
 }
 
 /// Signal that interrupts a command.
@@ -63,12 +78,27 @@ impl Signals {
         *stdout = text.into();
     }
 
+    /// Leaves the signals to a command, except for the second one that stops it.
+    pub(crate) fn redirect(&self, to: Redirection) {
+        // A command does that once.
+        let _ = self.redirection.set(to);
+    }
+
     fn handle(&self, signal: ReceivedSignal) {
+        let redirection = self.redirection.get();
+        if let Some(reload) = redirection.and_then(|to| to.reload.as_ref())
+            && signal.0 == Signal::SIGHUP
+        {
+            return reload();
+        }
         if self.received.set(signal).is_err() {
             print_error(&format!(
                 "patchbay: ended by {signal}: the next command undoes what is unfinished\n"
             ));
             process::exit(signal.exit_code().into());
+        }
+        if let Some(redirection) = redirection {
+            return (redirection.stop)();
         }
         let stdout = Arc::clone(&self.stdout);
         self.interrupt.request(move || {

@@ -44,7 +44,7 @@ pub enum Backend {
     /// TAP with the name of the device, as a port of a bridge.
     Bridge(BridgePort),
     /// TAP that is wired to a link.
-    Link(MirroredLink),
+    Link(Box<MirroredLink>),
     /// vhost-user socket.
     VhostUser(SocketPath, Listener),
 }

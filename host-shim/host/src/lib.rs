@@ -60,3 +60,4 @@ mod qmp;
 mod reach;
 pub mod sandbox;
 pub mod vsock_stream;
+pub mod watch;

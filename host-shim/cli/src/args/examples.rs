@@ -141,6 +141,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("diff", &["patchbay diff vm1 network.yaml"]),
+    (
+        "watch",
+        &[
+            "patchbay watch --once",
+            "patchbay watch --once --dry-run vm1",
+        ],
+    ),
     ("doctor", &["patchbay doctor vm1 --json"]),
     ("gc", &["patchbay gc"]),
     (

@@ -9,7 +9,9 @@ mod format;
 mod log;
 mod native;
 mod network;
+mod overview;
 pub(crate) mod trailing;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub(crate) use native::{
     RouteCommand, SysctlCommand, SysctlSetArgs,
 };
 pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
+pub(crate) use overview::{DoctorArgs, ListArgs};
+pub(crate) use watch::WatchArgs;
 
 /// Heading of the options that every command has.
 pub(crate) const GLOBAL_HEADING: &str = "Global options";
@@ -191,6 +195,8 @@ pub(crate) enum PatchbayCommand {
     Apply(ApplyArgs),
     /// Print the changes that apply would make; exit code 1 if there are any
     Diff(DocumentArgs),
+    /// Plug cards for the links that are in the network namespaces of sandboxes, and unplug those of links that are gone
+    Watch(WatchArgs),
     /// Check whether hot-plug works for a sandbox and explain what is missing
     Doctor(DoctorArgs),
     /// Remove what ended machines and killed commands have left on this host
@@ -308,22 +314,6 @@ pub(crate) struct IpvsOptions {
     /// Maximum number of services and servers
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) max_rules: u32,
-    #[command(flatten)]
-    pub(crate) format: FormatArg,
-}
-
-/// Arguments of `list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    #[command(flatten)]
-    pub(crate) format: FormatArg,
-}
-
-/// Arguments of `doctor`.
-#[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {
-    #[command(flatten)]
-    pub(crate) sandbox: SandboxArg,
     #[command(flatten)]
     pub(crate) format: FormatArg,
 }

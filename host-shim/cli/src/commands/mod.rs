@@ -12,6 +12,7 @@ mod network;
 mod routes;
 mod sysctl;
 mod traffic;
+mod watch;
 
 use patchbay_types::failure::Failure;
 
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Export(args) => silent_or(network::export(global, args)),
         PatchbayCommand::Apply(args) => silent_or(network::apply(global, args)),
         PatchbayCommand::Diff(args) => network::diff(global, args),
+        PatchbayCommand::Watch(args) => watch::run(global, args),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
         PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),

@@ -15,6 +15,7 @@ pub(crate) mod sandboxes;
 pub(crate) mod sysctls;
 pub(crate) mod table;
 pub(crate) mod traffic;
+pub(crate) mod watch;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

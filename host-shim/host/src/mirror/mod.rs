@@ -7,10 +7,12 @@
 mod addresses;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod route_record;
 mod routes;
 mod rules;
 mod source;
 mod strays;
+mod survey;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
@@ -25,9 +27,11 @@ use serde::{Deserialize, Serialize};
 use crate::card::{Backend, CardRequest};
 use crate::netns::{Netns, NetnsId, Rtnetlink};
 use crate::sandbox::name_as_text;
+pub(crate) use route_record::RouteRecord;
 use source::SourceLink;
 pub(crate) use source::index as link_index;
 pub(crate) use strays::cut_strays;
+pub(crate) use survey::{Survey, SurveyedLink};
 pub(crate) use wire::WireRecord;
 
 /// Maximum number of routes of a card.
@@ -50,6 +54,8 @@ pub struct MirrorRequest {
     pub default_route: DefaultRoute,
     /// CNI attachment that the card belongs to.
     pub attachment: Option<Attachment>,
+    /// Program that changes and unplugs the card.
+    pub keeper: Keeper,
 }
 
 impl MirrorRequest {
@@ -63,7 +69,29 @@ impl MirrorRequest {
             routes: RoutePolicy::Mirror,
             default_route: DefaultRoute::Keep,
             attachment: None,
+            keeper: Keeper::Operator,
         }
+    }
+}
+
+/// Program that changes and unplugs the card of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keeper {
+    /// The one that plugged it, on request.
+    #[default]
+    Operator,
+    /// `patchbay watch`, as the link changes.
+    Watch,
+}
+
+impl Keeper {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde needs"
+    )]
+    fn is_operator(&self) -> bool {
+        *self == Self::Operator
     }
 }
 
@@ -109,6 +137,8 @@ pub struct MirroredLink {
     pub(crate) index: u32,
     /// Routes through the card.
     pub(crate) routes: Vec<RouteSpec>,
+    /// Routes through the link, also those that the guest has by another card.
+    pub(crate) of_link: Vec<RouteSpec>,
 }
 
 impl MirroredLink {
@@ -149,6 +179,15 @@ pub(crate) struct MirrorRecord {
     default_route: DefaultRoute,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attachment: Option<Attachment>,
+    #[serde(default, skip_serializing_if = "Keeper::is_operator")]
+    pub(crate) keeper: Keeper,
+    /// Routes of the link that [`Keeper::Watch`] has mirrored, or has begun to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) link_routes: Vec<RouteRecord>,
+    /// Whether routes and neighbors of the guest can be others than those of the record, because a change
+    /// of them has begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_changing: bool,
 }
 
 impl MirrorRecord {
@@ -159,15 +198,33 @@ impl MirrorRecord {
             routes,
             default_route,
             attachment,
+            keeper,
             ..
         } = mirrored.request.clone();
+        let link_routes = match keeper {
+            Keeper::Operator => Vec::new(),
+            Keeper::Watch => RouteRecord::list(&mirrored.of_link),
+        };
         Self {
             link,
             wire,
             routes,
             default_route,
             attachment,
+            keeper,
+            link_routes,
+            is_changing: false,
         }
+    }
+
+    /// Makes the card that of another request for the same link.
+    pub(crate) fn take_over(&mut self, request: &MirrorRequest) {
+        self.routes = request.routes;
+        self.default_route = request.default_route;
+        self.attachment.clone_from(&request.attachment);
+        self.keeper = request.keeper;
+        self.link_routes.clear();
+        self.is_changing = false;
     }
 
     /// Returns the request for a card with the same configuration.
@@ -179,6 +236,7 @@ impl MirrorRecord {
             routes: self.routes,
             default_route: self.default_route,
             attachment: self.attachment.clone(),
+            keeper: self.keeper,
         }
     }
 }
@@ -228,17 +286,20 @@ pub(crate) fn read(
         RoutePolicy::Mirror => routes.without_connected(is_to_peer),
         RoutePolicy::Skip => Vec::new(),
     };
-    let routes = routes
+    let requests = routes
         .into_iter()
-        .map(|route| routes::request(route, &request.name));
+        .map(|route| RouteSpec::new(routes::request(route, &request.name)));
+    let of_link: Result<Vec<_>, _> = requests.collect();
+    let of_link = of_link.map_err(|error| error.nested_in("routes"))?;
     Ok(CardRequest {
         device: tap_name(link.index)?,
-        backend: Backend::Link(MirroredLink {
+        backend: Backend::Link(Box::new(MirroredLink {
             request: request.clone(),
             netns: namespace.id(),
             index: link.index,
-            routes: compatible(routes, present, request.default_route)?,
-        }),
+            routes: compatible(&of_link, present, request.default_route)?,
+            of_link,
+        })),
         link: spec,
     })
 }
@@ -249,15 +310,14 @@ fn tap_name(link: u32) -> Result<LinkName, Failure> {
     Ok(name.map_err(|invalid: InvalidValue| invalid.in_field("device"))?)
 }
 
-/// Checks the routes, and leaves out those that the guest has by another card.
-fn compatible(
-    routes: impl Iterator<Item = RouteRequest>,
+/// Leaves out the routes that the guest has by another card.
+pub(crate) fn compatible(
+    routes: &[RouteSpec],
     present: &[Route],
     policy: DefaultRoute,
 ) -> Result<Vec<RouteSpec>, Failure> {
     let mut specs = Vec::new();
-    for route in routes {
-        let spec = RouteSpec::new(route.clone()).map_err(|error| error.nested_in("routes"))?;
+    for spec in routes {
         if present.iter().any(|route| spec.matches(route)) {
             continue;
         }
@@ -268,8 +328,8 @@ fn compatible(
             other.dest == wanted.dest && (is_default || other.metric == wanted.metric)
         });
         match (other, policy) {
-            (None, _) => specs.push(spec),
-            (Some(_), DefaultRoute::Take) if is_default => specs.extend(preferred(route)?),
+            (None, _) => specs.push(spec.clone()),
+            (Some(_), DefaultRoute::Take) if is_default => specs.extend(preferred(spec.fields())?),
             (Some(other), _) => tracing::warn!(
                 "the guest has the route {other}: that of the link to {} is not added",
                 wanted.dest
@@ -288,7 +348,7 @@ fn compatible(
 
 /// Returns the routes that are preferred to another default route, and end with the card. IPv4 has no
 /// metric below that of most default routes, 0, so two routes cover the halves of the address space.
-fn preferred(default: RouteRequest) -> Result<Vec<RouteSpec>, Failure> {
+fn preferred(default: &RouteRequest) -> Result<Vec<RouteSpec>, Failure> {
     let requests = if default.dest.addr().is_ipv4() {
         let halves = ["0.0.0.0/1", "128.0.0.0/1"].map(str::parse);
         let halves = halves.into_iter().flatten();
@@ -300,7 +360,10 @@ fn preferred(default: RouteRequest) -> Result<Vec<RouteSpec>, Failure> {
             .collect()
     } else {
         let metric = Some(PREFERRED_METRIC);
-        vec![RouteRequest { metric, ..default }]
+        vec![RouteRequest {
+            metric,
+            ..default.clone()
+        }]
     };
     let specs = requests.into_iter().map(RouteSpec::new);
     let specs: Result<Vec<_>, _> = specs.collect();

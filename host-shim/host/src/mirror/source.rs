@@ -29,13 +29,18 @@ pub(crate) struct SourceLink {
 /// Attributes of any link.
 #[derive(Debug, Default)]
 pub(super) struct AnyLink {
-    index: u32,
+    pub(super) index: u32,
+    pub(super) name: Vec<u8>,
     device_type: u16,
-    up: bool,
+    pub(super) up: bool,
     mac: Vec<u8>,
     mtu: u32,
-    kind: String,
+    pub(super) kind: String,
     has_parent: bool,
+    /// Index of the bridge, or of the bond and so on, that the link is a port of.
+    pub(super) controller: Option<u32>,
+    /// Index of the link below it in the same namespace.
+    pub(super) lower: Option<u32>,
 }
 
 impl SourceLink {
@@ -64,7 +69,14 @@ impl AnyLink {
         rtnl.get_if_exists(&link_request(name))
     }
 
-    fn check(self, name: &LinkName) -> Result<SourceLink, Failure> {
+    /// Returns the MAC address if a card can have it.
+    pub(super) fn mac(&self) -> Option<MacAddr> {
+        let mac = <[u8; 6]>::try_from(self.mac.as_slice()).ok()?;
+        MacAddr::try_from(mac).ok()
+    }
+
+    /// Checks that a card can replace the link.
+    pub(super) fn check(&self, name: &LinkName) -> Result<SourceLink, Failure> {
         let refuse = |kind, rule: &str| {
             let message = format!("link '{name}' can't be mirrored: {rule}");
             Err(Failure::new(kind, message).with_field("link"))
@@ -86,8 +98,7 @@ impl AnyLink {
         if !self.up {
             return refuse(Kind::NotYet, "it is down");
         }
-        let mac = <[u8; 6]>::try_from(self.mac.as_slice());
-        let Some(mac) = mac.ok().and_then(|mac| MacAddr::try_from(mac).ok()) else {
+        let Some(mac) = self.mac() else {
             return refuse(Kind::Unsupported, "a card can't have its MAC address");
         };
         Ok(SourceLink {
@@ -118,13 +129,20 @@ impl NetlinkDeserializable for AnyLink {
             up: flags.contains(LinkFlags::Up),
             ..Self::default()
         };
+        let number = |value: &[u8]| value.first_chunk().copied().map(u32::from_ne_bytes);
+        let mut is_lower_elsewhere = false;
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             let value = attribute.value();
             match attribute.kind() {
-                libc::IFLA_MTU => {
-                    link.mtu = u32::from_ne_bytes(*value.first_chunk().ok_or_else(short)?);
+                libc::IFLA_MTU => link.mtu = number(value).ok_or_else(short)?,
+                libc::IFLA_IFNAME => {
+                    let name = value.split(|byte| *byte == 0).next();
+                    link.name = name.unwrap_or_default().to_vec();
                 }
+                libc::IFLA_MASTER => link.controller = number(value),
+                libc::IFLA_LINK => link.lower = number(value),
+                libc::IFLA_LINK_NETNSID => is_lower_elsewhere = true,
                 libc::IFLA_ADDRESS => link.mac = value.to_vec(),
                 libc::IFLA_LINKINFO => {
                     let mut infos = NlasIterator::new(value).filter_map(Result::ok);
@@ -139,6 +157,7 @@ impl NetlinkDeserializable for AnyLink {
                 _ => {}
             }
         }
+        link.lower.take_if(|_| is_lower_elsewhere);
         Ok(link)
     }
 }

@@ -221,9 +221,11 @@ fn guest_route(text: &str) -> Route {
 
 fn compatible_routes(present: &[Route], policy: DefaultRoute) -> Vec<String> {
     let dests = ["0.0.0.0/0", "10.0.0.0/8", "::/0"];
-    let routes =
-        dests.map(|dest| RouteRequest::open(dest.parse().unwrap(), "eth1".parse().unwrap()));
-    let specs = compatible(routes.into_iter(), present, policy).unwrap();
+    let routes = dests.map(|dest| {
+        let request = RouteRequest::open(dest.parse().unwrap(), "eth1".parse().unwrap());
+        RouteSpec::new(request).unwrap()
+    });
+    let specs = compatible(&routes, present, policy).unwrap();
     specs.iter().map(shown).collect()
 }
 

@@ -156,6 +156,11 @@ pub(super) fn cut_stray(rtnl: &Rtnetlink, link: u32, links: &HashSet<u32>) -> io
     remove_filters(rtnl, link).map(|()| true)
 }
 
+/// Returns whether the frames of a link are filtered or redirected.
+pub(super) fn has_filters(rtnl: &Rtnetlink, link: u32) -> io::Result<bool> {
+    Ok(!Filter::of(rtnl, link)?.is_empty())
+}
+
 fn wire_failure(error: &io::Error) -> Failure {
     Failure::of_io(
         "could not change the redirection of the link's frames",
@@ -165,7 +170,7 @@ fn wire_failure(error: &io::Error) -> Failure {
 }
 
 /// Returns whether the link or the filter is gone.
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT))
 }
 

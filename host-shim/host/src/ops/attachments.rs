@@ -8,11 +8,11 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::{connect_over, mirror, query_host_and_guest, repeat};
 use crate::hotplug::{self, Inventory, LockedSandbox};
-use crate::mirror::{Attachment, MirrorRequest};
+use crate::mirror::{Attachment, Keeper, MirrorRequest};
 use crate::netns::Netns;
 use crate::ops::Mirrored;
 use crate::qmp::Session;
-use crate::sandbox::{CardRecord, Journal, Lock, Sandbox};
+use crate::sandbox::{CardRecord, Journal, Lock, Phase, Sandbox};
 use crate::{kata_messages, vsock_stream};
 
 /// Limit for a connection to the monitor of a machine that may have ended.
@@ -29,7 +29,8 @@ pub enum Detached {
     Ended,
 }
 
-/// Plugs the card of an attachment, as [`mirror()`](super::mirror()).
+/// Plugs the card of an attachment, as [`mirror()`](super::mirror()). The card that `patchbay watch` has
+/// plugged for the link becomes that of the attachment.
 ///
 /// # Errors
 /// Those of [`mirror()`](super::mirror()), and [`Kind::Exists`] if the name belongs to the card of
@@ -40,13 +41,38 @@ pub fn attach(
     wait: Duration,
 ) -> Result<Mirrored, Failure> {
     let cards = recorded(sandbox)?;
-    let other = cards.iter().find(|card| card.name == request.name);
+    let mut other = cards.iter().find(|card| card.name == request.name);
+    if other.is_some_and(|card| is_of_watch(card, request)) {
+        take_over(sandbox, request)?;
+        other = None;
+    }
     if other.is_some_and(|card| attachment(card) != request.attachment.as_ref()) {
         let phrase = kata_messages::interface_exists(&request.name);
         let message = format!("{phrase}, of another attachment or plugged by hand");
         return Err(Failure::new(Kind::Exists, message).with_field("name"));
     }
     mirror(sandbox, request, wait)
+}
+
+/// Returns whether `patchbay watch` has plugged a card for the link of a request.
+fn is_of_watch(card: &CardRecord, request: &MirrorRequest) -> bool {
+    let mirror = card.mirror.as_ref();
+    card.phase == Phase::Plugged
+        && mirror
+            .is_some_and(|mirror| mirror.keeper == Keeper::Watch && mirror.link == request.link)
+}
+
+/// Makes the card that `patchbay watch` has plugged for a link that of an attachment.
+fn take_over(sandbox: &Sandbox, request: &MirrorRequest) -> Result<(), Failure> {
+    let locked = LockedSandbox::begin(sandbox)?;
+    let record = locked.journal.card(&request.name)?;
+    let Some(mut record) = record.filter(|card| is_of_watch(card, request)) else {
+        return Ok(());
+    };
+    if let Some(mirror) = &mut record.mirror {
+        mirror.take_over(request);
+    }
+    locked.journal.write(&record)
 }
 
 /// Unplugs the card of an attachment. A card of the same name that was plugged otherwise stays.
@@ -176,7 +202,7 @@ pub fn card_names(sandbox: &Sandbox) -> Result<Vec<String>, Failure> {
 }
 
 /// Reads the journal; one without a machine has no cards.
-pub(super) fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
+pub(crate) fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
     match sandbox.state() {
         Ok(state) => Journal::at(state.path()).cards(),
         Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),

@@ -25,7 +25,7 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 }
 
 /// Finishes what killed commands have begun. The monitor of other machines is not needed.
-fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
+pub(crate) fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
     let mut left = recorded(sandbox)?;
     left.retain(CardRecord::is_left);
     if left.is_empty() && !has_unfinished(sandbox)? {

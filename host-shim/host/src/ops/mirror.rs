@@ -114,7 +114,7 @@ fn check_wire(namespace: &Netns, record: &CardRecord) -> Result<(), Failure> {
 }
 
 /// Returns whether the link and the TAP of a card pass their frames to each other.
-pub(super) fn is_wired(
+pub(crate) fn is_wired(
     namespace: &Netns,
     record: &CardRecord,
     mirror: &MirrorRecord,

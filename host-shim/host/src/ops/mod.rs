@@ -38,6 +38,7 @@ pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
 pub use crate::reach::check_port;
 pub use agent_status::{AgentStatus, ManagerStatus};
+pub(crate) use attachments::recorded;
 pub use attachments::{Detached, attach, attachments, card_names, check_attached, detach};
 pub use card_status::CardStatus;
 pub use cards::{Card, CardKey, CardState};
@@ -48,10 +49,13 @@ pub use device_names::{OnDevice, change_on_devices};
 pub use examine::{
     BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
 };
+pub(crate) use gc::finish_left;
 pub use gc::gc;
 pub use generate::{Generated, generate};
 pub use host_side::{CardOnHost, TapStatus, list_all_on_host, list_on_host, show_on_host};
+pub(crate) use mirror::is_wired;
 pub use mirror::{Mirrored, mirror, plug_any};
+pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
 pub use update::update;
 

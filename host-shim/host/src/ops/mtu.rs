@@ -11,16 +11,16 @@ use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
 use crate::interrupt::Interrupt;
-use crate::sandbox::{CardRecord, Journal, MtuState, Sandbox};
+use crate::sandbox::{CardRecord, Journal, MtuState};
 
 /// Changes an interface and its MTU; if it is a card with a TAP, the TAP gets the same MTU. A failure
 /// of either leaves both as they were.
-pub(super) fn update_with_tap(
-    sandbox: &Sandbox,
+pub(crate) fn update_with_tap(
+    locked: &mut LockedSandbox<'_>,
     change: &LinkChange,
     mtu: Mtu,
 ) -> Result<(), Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let sandbox = locked.sandbox;
     let agent = connect_over(locked.qmp()?, sandbox)?;
     // A reverse change needs the addresses if they change.
     let detail = change
@@ -29,7 +29,7 @@ pub(super) fn update_with_tap(
     let (nics, agent, interfaces) = query_host_and_guest(agent, detail, || {
         Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)
     })?;
-    finish(&mut locked, &nics, &interfaces)?;
+    finish(locked, &nics, &interfaces)?;
     let records = locked.records(&nics)?;
     let change = &update::with_card(change, &records);
     let before = target(change, &interfaces);
@@ -37,7 +37,7 @@ pub(super) fn update_with_tap(
     if let Some((nic, before)) = card {
         let id = |record: &&CardRecord| CardRecord::device_id(&record.name) == nic.id;
         let record = records.iter().find(id);
-        if let Some(tap) = hotplug::card_tap(&mut locked, nic, record)? {
+        if let Some(tap) = hotplug::card_tap(locked, nic, record)? {
             let card = Card {
                 tap,
                 record,

@@ -8,6 +8,7 @@ use patchbay_types::{Interface, LinkChange};
 
 use super::{change_guest, mtu};
 use crate::agent::GuestAgent;
+use crate::hotplug::LockedSandbox;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
 
 /// Changes an interface of the guest. The TAP of a card gets the same MTU.
@@ -32,7 +33,7 @@ pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    mtu::update_with_tap(sandbox, change, mtu)
+    mtu::update_with_tap(&mut LockedSandbox::begin(sandbox)?, change, mtu)
 }
 
 /// Changes an interface of the guest without the TAP of a card.

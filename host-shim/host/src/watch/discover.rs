@@ -1,0 +1,117 @@
+//! Sandboxes whose links can be mirrored.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use patchbay_types::failure::{Failure, Kind};
+
+use crate::netns::{Netns, NetnsId};
+use crate::sandbox::{self, Lookup, Sandbox};
+
+/// Sandbox that shares its network namespace with no other one.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    pub(crate) netns: Arc<Netns>,
+    /// Folder of its lock and journal, by which a sandbox with several names is recognized.
+    machine: PathBuf,
+}
+
+impl Watched {
+    /// Returns whether two are the same machine in the same namespace.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.machine, self.netns.id()) == (&other.machine, other.netns.id())
+    }
+
+    fn open(sandbox: &Sandbox) -> Result<Option<Self>, Failure> {
+        let Some(path) = &sandbox.netns else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            netns: Arc::new(Netns::open(path)?),
+            machine: sandbox.state()?.path().to_owned(),
+            sandbox: sandbox.clone(),
+        }))
+    }
+}
+
+/// Result of [`discover`].
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Sandboxes to watch.
+    pub watched: Vec<Watched>,
+    /// Reasons why selected sandboxes can't be watched.
+    pub failures: Vec<Failure>,
+}
+
+/// Finds the sandboxes among `selected`, or all, that are alone in their network namespace: the links of
+/// the host's are not for a machine, and those of one that several machines share are for no particular one.
+///
+/// # Errors
+/// Folders that can't be read.
+pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discovered, Failure> {
+    let own = [Netns::current()?.id(), Netns::of_host()?.id()];
+    let is_hosts = |netns: NetnsId| own.contains(&netns);
+    let mut everybody: Vec<Watched> = Vec::new();
+    // One that is starting or ending has no monitor or no namespace.
+    let opened = sandbox::all(lookup)?.into_iter();
+    for watched in opened.filter_map(|sandbox| Watched::open(&sandbox).ok().flatten()) {
+        if !everybody.iter().any(|other| other.is_same(&watched)) {
+            everybody.push(watched);
+        }
+    }
+    let others = |watched: &Watched| {
+        let netns = watched.netns.id();
+        let is_other = |other: &&Watched| other.netns.id() == netns && !other.is_same(watched);
+        everybody.iter().filter(is_other).count()
+    };
+    let mut found = Discovered::default();
+    let candidates = match selected {
+        None => everybody.clone(),
+        Some(sandboxes) => {
+            let opened = sandboxes
+                .iter()
+                .map(|sandbox| match Watched::open(sandbox) {
+                    Ok(Some(watched)) => Ok(watched),
+                    Ok(None) => Err(refused(sandbox, "it has no network namespace of its own")),
+                    Err(failure) => Err(failure.context(context(sandbox))),
+                });
+            let (opened, failed): (Vec<_>, Vec<_>) = opened.partition(Result::is_ok);
+            found.failures = failed.into_iter().filter_map(Result::err).collect();
+            opened.into_iter().flatten().collect()
+        }
+    };
+    for watched in candidates {
+        let failure = match others(&watched) {
+            _ if is_hosts(watched.netns.id()) => refused(
+                &watched.sandbox,
+                "it is in the network namespace of the host",
+            ),
+            0 => {
+                found.watched.push(watched);
+                continue;
+            }
+            _ => refused(
+                &watched.sandbox,
+                "several sandboxes are in its network namespace",
+            ),
+        };
+        if selected.is_some() {
+            found.failures.push(failure);
+        } else {
+            tracing::debug!("{}", failure.line());
+        }
+    }
+    Ok(found)
+}
+
+fn context(sandbox: &Sandbox) -> String {
+    format!("the links of sandbox {} can't be watched", sandbox.id)
+}
+
+fn refused(sandbox: &Sandbox, rule: &str) -> Failure {
+    let message = format!("{}: {rule}", context(sandbox));
+    Failure::new(Kind::Unsupported, message).with_field("id")
+}

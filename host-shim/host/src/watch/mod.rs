@@ -1,0 +1,189 @@
+//! Links of sandboxes' network namespaces that are mirrored as they appear, change and vanish.
+//!
+//! The state is compared as a whole: the links that the kernel lists, and the cards in the journal. A
+//! card that was plugged this way is marked there, so that a process which starts after one that was
+//! killed continues with its cards. Everything else is left alone: cards of other programs and of other
+//! commands, and links whose frames another program takes.
+
+mod card;
+mod discover;
+mod follow;
+mod pattern;
+mod plan;
+mod stop;
+
+use std::fmt;
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{IfName, LinkName};
+
+use crate::mirror::{Keeper, MirrorRequest};
+use crate::ops::{self, Mirrored};
+use crate::sandbox::Sandbox;
+pub use discover::{Discovered, Watched, discover};
+pub use pattern::LinkPattern;
+use plan::Step;
+pub use stop::Stop;
+
+/// Settings of [`reconcile`].
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Links that are left alone.
+    pub exclude: Vec<LinkPattern>,
+    /// Time for the guest to detect and configure a card.
+    pub wait: Duration,
+}
+
+/// Change of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Link in the sandbox's network namespace.
+    pub link: LinkName,
+    /// Name of its card in the guest.
+    pub card: IfName,
+    /// Kind of the change.
+    pub action: Action,
+}
+
+/// Kind of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A card is plugged for a link that has appeared.
+    Plug,
+    /// The card of a link that is gone is unplugged.
+    Unplug,
+    /// The card is unplugged and plugged again, because a card can't change so far.
+    Replug,
+    /// The card gets the addresses, MTU, routes and static neighbors of its link.
+    Update,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plug => "plug",
+            Self::Unplug => "unplug",
+            Self::Replug => "replug",
+            Self::Update => "update",
+        })
+    }
+}
+
+/// Outcome of [`reconcile`] and [`preview`].
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Changes that were made, or are to be made.
+    pub changes: Vec<Change>,
+    /// Failures of single links, and of the sandbox as a whole.
+    pub failures: Vec<Failure>,
+}
+
+impl Report {
+    /// Returns whether a later attempt can succeed although neither links nor cards change until then.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        let is_lasting = |failure: &Failure| {
+            let kind = failure.kind();
+            matches!(
+                kind,
+                Kind::Invalid | Kind::Unsupported | Kind::Exists | Kind::Denied
+            )
+        };
+        !self.failures.iter().all(is_lasting)
+    }
+}
+
+/// Makes the cards of a sandbox those of its links. Goes on after a failure, and stops between two
+/// changes on request.
+#[must_use]
+pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
+    let mut report = Report::default();
+    if let Err(failure) = ops::finish_left(&watched.sandbox) {
+        report.failures.push(failure);
+    }
+    // A link that was renamed is served by its earlier card until that is unplugged.
+    for _ in 0..2 {
+        let begun = report.changes.len();
+        carry_out_all(watched, policy, stop, &mut report);
+        let mut new = report.changes[begun..].iter();
+        if !new.any(|change| change.action == Action::Unplug) {
+            break;
+        }
+    }
+    report
+}
+
+/// Plans and carries out the steps that are due.
+fn carry_out_all(watched: &Watched, policy: &Policy, stop: &Stop, report: &mut Report) {
+    let plan = plan::plan(watched, policy);
+    report.failures.extend(plan.failures);
+    for step in plan.steps {
+        let Some(run) = stop.begin() else {
+            return;
+        };
+        let sandbox = Sandbox {
+            interrupt: run.interrupt().clone(),
+            ..watched.sandbox.clone()
+        };
+        match carry_out(&sandbox, watched, &step, policy.wait) {
+            Ok(change) => report.changes.extend(change),
+            Err(failure) => {
+                let context = format!("could not {} the link {}", step.verb(), step.link());
+                report.failures.push(failure.context(context));
+            }
+        }
+    }
+}
+
+/// Returns the changes that [`reconcile`] would make, and makes none.
+#[must_use]
+pub fn preview(watched: &Watched, policy: &Policy) -> Report {
+    let plan = plan::plan(watched, policy);
+    Report {
+        changes: plan.steps.iter().map(Step::change).collect(),
+        failures: plan.failures,
+    }
+}
+
+/// Carries out a step. Returns `None` if it is not needed any more.
+fn carry_out(
+    sandbox: &Sandbox,
+    watched: &Watched,
+    step: &Step,
+    wait: Duration,
+) -> Result<Option<Change>, Failure> {
+    match step {
+        Step::Plug(link, name) => plug(sandbox, link, name, wait),
+        Step::Card(change) => {
+            let action = card::carry_out(sandbox, watched, &change.card)?;
+            if action == Some(Action::Replug) {
+                plug(sandbox, &change.link, &change.card, wait)?;
+            }
+            Ok(action.map(|action| Change {
+                action,
+                ..change.clone()
+            }))
+        }
+    }
+}
+
+fn plug(
+    sandbox: &Sandbox,
+    link: &LinkName,
+    name: &IfName,
+    wait: Duration,
+) -> Result<Option<Change>, Failure> {
+    let request = MirrorRequest {
+        keeper: Keeper::Watch,
+        ..MirrorRequest::new(link.clone(), name.clone())
+    };
+    Ok(match ops::mirror(sandbox, &request, wait)? {
+        Mirrored::Card(..) => Some(Change {
+            link: link.clone(),
+            card: name.clone(),
+            action: Action::Plug,
+        }),
+        Mirrored::Adopted(_) => None,
+    })
+}

@@ -1,0 +1,123 @@
+//! Difference between the links of a namespace and the cards of its machine.
+
+use patchbay_types::failure::Failure;
+use patchbay_types::{IfName, LinkName};
+
+use super::card::Examiner;
+use super::{Action, Change, Policy, Watched};
+use crate::hotplug::Inventory;
+use crate::mirror::{self, Keeper, Survey};
+use crate::ops;
+use crate::qmp::Session;
+use crate::sandbox::{CardRecord, Phase};
+
+/// Steps to the state of the links.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    pub(super) failures: Vec<Failure>,
+}
+
+/// Step for one link.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Plugs a card of this name for the link.
+    Plug(LinkName, IfName),
+    /// Changes a card. The change is looked up again under the lock.
+    Card(Change),
+}
+
+impl Step {
+    pub(super) fn link(&self) -> &LinkName {
+        match self {
+            Self::Plug(link, _) => link,
+            Self::Card(change) => &change.link,
+        }
+    }
+
+    /// Returns the verb of a message.
+    pub(super) fn verb(&self) -> &'static str {
+        match self.change().action {
+            Action::Plug => "plug a card for",
+            Action::Unplug => "unplug the card of",
+            Action::Replug => "plug anew the card of",
+            Action::Update => "update the card of",
+        }
+    }
+
+    pub(super) fn change(&self) -> Change {
+        match self {
+            Self::Plug(link, card) => Change {
+                link: link.clone(),
+                card: card.clone(),
+                action: Action::Plug,
+            },
+            Self::Card(change) => change.clone(),
+        }
+    }
+}
+
+/// Plans the steps, without the lock. The monitor is used only if a link lacks a card.
+pub(super) fn plan(watched: &Watched, policy: &Policy) -> Plan {
+    let mut plan = Plan::default();
+    if let Err(failure) = plan.fill(watched, policy) {
+        plan.failures.push(failure);
+    }
+    plan
+}
+
+impl Plan {
+    fn fill(&mut self, watched: &Watched, policy: &Policy) -> Result<(), Failure> {
+        let examiner = Examiner::new(&watched.netns)?;
+        let records = ops::recorded(&watched.sandbox)?;
+        let is_kept = |record: &&CardRecord| record.phase == Phase::Plugged && is_watched(record);
+        let is_excluded = |link: &LinkName| policy.exclude.iter().any(|own| own.matches(link));
+        for record in records.iter().filter(is_kept) {
+            let Some(mirror) = &record.mirror else {
+                continue;
+            };
+            match examiner.examine(record) {
+                // The card of a link that is gone serves nobody.
+                Ok(Some(action)) if action == Action::Unplug || !is_excluded(&mirror.link) => {
+                    self.steps.push(Step::Card(Change {
+                        link: mirror.link.clone(),
+                        card: record.name.clone(),
+                        action,
+                    }));
+                }
+                Ok(_) => {}
+                Err(failure) => self.failures.push(failure),
+            }
+        }
+        let is_replaced = |link: &LinkName| self.steps.iter().any(|step| step.link() == link);
+        let mut unserved = unserved(&examiner.survey)?;
+        unserved.retain(|link| !is_excluded(&link.name) && !is_replaced(&link.name));
+        if unserved.is_empty() {
+            return Ok(());
+        }
+        let mut qmp = Session::connect(watched.sandbox.monitor())?;
+        let nics = Inventory::read(&mut qmp)?.nics();
+        // Kata's cards have no id.
+        let others = nics.iter().filter(|nic| nic.name().is_none());
+        let others: Vec<_> = others.map(|nic| nic.mac).collect();
+        for link in unserved.iter().filter(|link| !others.contains(&link.mac)) {
+            match mirror::default_name(&link.name) {
+                Ok(name) => self.steps.push(Step::Plug(link.name.clone(), name)),
+                Err(failure) => self.failures.push(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unserved(survey: &Survey) -> Result<Vec<mirror::SurveyedLink>, Failure> {
+    let message = "could not list the links of the sandbox's network namespace";
+    let unserved = survey.unserved();
+    unserved.map_err(|error| Failure::of_io(message, &error))
+}
+
+/// Returns whether a card was plugged by [`reconcile`](super::reconcile).
+pub(super) fn is_watched(record: &CardRecord) -> bool {
+    let mirror = record.mirror.as_ref();
+    mirror.is_some_and(|mirror| mirror.keeper == Keeper::Watch)
+}
