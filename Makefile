@@ -1,8 +1,18 @@
 # All entry points. On a fresh machine `make demo` and `make test` install their tools.
 
 SHELL := /bin/bash
-TARGET := x86_64-unknown-linux-gnu
-BIN := target/$(TARGET)/release
+# Architecture of `make build`: amd64 or arm64, by default that of this machine.
+TARGET_amd64 := x86_64-unknown-linux-gnu
+TARGET_arm64 := aarch64-unknown-linux-gnu
+HOST_ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+ARCH ?= $(HOST_ARCH)
+TARGET := $(or $(TARGET_$(ARCH)),$(error ARCH=$(ARCH) is not amd64 or arm64))
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
+# Host and guest use the same static build. The flag needs --target, since proc-macros can't be static.
+STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target
+# Programs that run here.
+BIN := target/$(TARGET_$(HOST_ARCH))/release
 # Hash of the sources of a build, which tests compare with the present ones.
 STAMP := $(BIN)/source-stamp
 IMAGE := target/image
@@ -10,6 +20,8 @@ IMAGE := target/image
 IMAGE_6_12 := target/image-6.12
 # For tests beside systemd, udev and network managers.
 IMAGE_DEBIAN := target/image-debian
+# For tests on the machine `virt`.
+IMAGE_ARM64 := target/image-arm64
 KERNEL_6_12 := linux-image-6.12.117+deb12-cloud-amd64
 FUZZ_SECONDS ?= 60
 SEED ?= 0
@@ -19,9 +31,10 @@ export PATCHBAY_BIN_DIR := $(CURDIR)/$(BIN)
 export PATCHBAY_IMAGE_DIR := $(CURDIR)/$(IMAGE)
 export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
+export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man install help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian cni-driver clean \
-  audit setup-run setup-lint setup-test setup-debian setup-fuzz
+.PHONY: man install help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -29,7 +42,7 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 image-debian cni-driver ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
+test: setup-test lint image-6.12 image-debian image-arm64 cni-driver ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
 	cargo nextest run --workspace --locked
 
 test-full: export PATCHBAY_FULL := 1
@@ -71,13 +84,11 @@ lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file size
 audit: setup-lint ## Check Cargo.lock for known vulnerabilities (ADVISORY_DB=folder or archive, for use offline)
 	scripts/audit.sh $(ADVISORY_DB)
 
-# Host and guest use the same static build. The flag needs --target, since proc-macros can't be
-# static.
-build: setup-run ## The programs, statically linked
-	@mkdir -p $(BIN) && rm -f $(STAMP) && scripts/source-stamp.sh >$(STAMP).new
-	RUSTFLAGS="-C target-feature=+crt-static" \
-	  cargo build --release --locked --target $(TARGET) --workspace --exclude patchbay-fuzz --bins
-	@mv $(STAMP).new $(STAMP)
+build: setup-run setup-target ## The programs, statically linked (ARCH=amd64 or arm64)
+	@mkdir -p target/$(TARGET)/release && cd target/$(TARGET)/release && rm -f source-stamp && \
+	  $(CURDIR)/scripts/source-stamp.sh >source-stamp.new
+	$(STATIC) $(TARGET) --workspace --exclude patchbay-fuzz --bins
+	@cd target/$(TARGET)/release && mv source-stamp.new source-stamp
 
 image: build ## Kernel and initramfs for sandboxes, with the reference tools of the tests
 	$(BIN)/patchbay-sandbox build --tools
@@ -90,6 +101,14 @@ image-6.12: image ## A second image with Linux 6.12
 image-debian: setup-debian image ## A third image with Debian, systemd and network managers
 	tests/debian/build.sh $(IMAGE) $(IMAGE_DEBIAN)
 	@cp $(STAMP) $(IMAGE_DEBIAN)
+
+# Only the programs of guests, which take a third of the time.
+image-arm64: image ## A fourth image, for arm64
+	scripts/setup.sh target $(TARGET_arm64)
+	$(STATIC) $(TARGET_arm64) -p patchbay-agent -p patchbay-init -p patchbay-baseline --bins
+	$(BIN)/patchbay-sandbox build --arch arm64 --image $(IMAGE_ARM64) --tools \
+	  --bin-dir target/$(TARGET_arm64)/release
+	@cp $(STAMP) $(IMAGE_ARM64)
 
 man: ## Write the manual pages of the commands to docs/man
 	cargo run --quiet --locked -p patchbay -- man docs/man
@@ -127,6 +146,9 @@ setup-test: setup-run setup-lint
 
 setup-debian:
 	@scripts/setup.sh debian
+
+setup-target:
+	@scripts/setup.sh target $(TARGET)
 
 setup-fuzz:
 	@scripts/setup.sh fuzz

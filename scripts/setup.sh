@@ -5,6 +5,7 @@
 #   test   the tests, beside the two above
 #   debian the image with Debian, beside the first one
 #   fuzz   fuzzing
+#   target building for the Rust target in the second argument
 set -euo pipefail
 
 # QEMU before this one crashes under TCG when a vhost-user card is hot-plugged.
@@ -137,10 +138,30 @@ setup_fuzz() {
   have cargo-fuzz || cargo_install cargo-fuzz
 }
 
+# Takes a target of `make build`. That of this machine needs nothing.
+setup_target() {
+  local target=$1 arch libraries
+  [ "${target%%-*}" != "$(uname -m)" ] || return 0
+  case $target in
+    aarch64-*) arch=aarch64-linux-gnu libraries=libc6-dev-arm64-cross ;;
+    x86_64-*) arch=x86_64-linux-gnu libraries=libc6-dev-amd64-cross ;;
+    *) say "no C compiler for $target is known"; exit 2 ;;
+  esac
+  have "$arch-gcc" || apt_install "gcc-${arch//_/-}" "$libraries"
+  [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ] || return 0
+  say "installing the Rust target $target"
+  rustup -q target add "$target" || {
+    say "the Rust target $target can't be had: install rustup, or the package of your distribution" \
+      "with the standard library for $target"
+    exit 1
+  }
+}
+
 case ${1:-} in
   run | lint | test | debian | fuzz) "setup_$1" ;;
+  target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|debian|fuzz"
+    say "usage: $0 run|lint|test|debian|fuzz, or $0 target TARGET"
     exit 2
     ;;
 esac

@@ -79,7 +79,7 @@ fn sorted(rules: &str) -> Vec<&str> {
     rules
 }
 
-fn plug_and_restore_work(guest: &Guest) {
+pub(crate) fn plug_and_restore_work(guest: &Guest) {
     guest.plug(&card()).ok();
     guest.netns().ip("addr add 172.31.2.1/24 dev tap0").ok();
     guest.netns().exec("ping -c 3 -W 5 172.31.2.3").ok();

@@ -7,6 +7,7 @@ mod agent_calls;
 mod agent_killed;
 mod agent_log;
 mod agent_place;
+mod arm64;
 mod batch;
 mod bridge;
 mod cancel;

@@ -8,7 +8,7 @@ use patchbay_tests::{Card, Guest, Machine, bin, guide_card, run, traffic};
 use serde_json::json;
 
 /// The guide's examples with their printed output. `pci_path` is that of the first card.
-fn guide_examples(guest: &Guest, pci_path: &str) {
+pub(crate) fn guide_examples(guest: &Guest, pci_path: &str) {
     // The incumbent's scripts call the program by this name.
     let kata_runtime = guest.file("kata-runtime");
     symlink(bin("patchbay"), &kata_runtime).unwrap();

@@ -26,6 +26,8 @@ pub enum Built {
     Image6_12,
     /// Kernel and initramfs of the guest with Debian.
     ImageDebian,
+    /// Kernel and initramfs of the guest for arm64.
+    ImageArm64,
 }
 
 impl Built {
@@ -40,6 +42,7 @@ impl Built {
             ),
             Self::Image => ("PATCHBAY_IMAGE_DIR", "image", "image"),
             Self::Image6_12 => ("PATCHBAY_IMAGE_6_12_DIR", "image-6.12", "image-6.12"),
+            Self::ImageArm64 => ("PATCHBAY_IMAGE_ARM64_DIR", "image-arm64", "image-arm64"),
             Self::ImageDebian => ("PATCHBAY_IMAGE_DEBIAN_DIR", "image-debian", "image-debian"),
         };
         let dir = std::env::var_os(variable).map_or_else(

@@ -20,6 +20,8 @@ pub enum Machine {
     Q35,
     /// Conventional PCI, cards in a bridge.
     Pc,
+    /// arm64's machine, cards in root ports.
+    Virt,
 }
 
 /// Returns the arguments of [`Guest::start_with`] for a guest with Linux 6.12.
@@ -64,12 +66,17 @@ impl Guest {
 
     /// The same, with more arguments for `patchbay-sandbox start`.
     pub fn start_with(machine: Machine, words: &[&str]) -> Self {
+        let arm64;
         let machine = match machine {
-            Machine::Q35 => "q35",
-            Machine::Pc => "pc",
+            Machine::Q35 => &["--machine", "q35"][..],
+            Machine::Pc => &["--machine", "pc"],
+            Machine::Virt => {
+                arm64 = Built::ImageArm64.dir().display().to_string();
+                &["--image", &arm64]
+            }
         };
         let id = format!("6ec7a98-{}", std::process::id());
-        let words = [&["--machine", machine], words].concat();
+        let words = [machine, words].concat();
         Self::launch(Arc::new(temp_dir()), id, Netns::new(), &words)
     }
 

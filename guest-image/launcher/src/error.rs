@@ -27,6 +27,20 @@ pub(crate) enum Error {
     },
     #[error("no program {}: build it statically, or name its folder with --bin-dir", .0.display())]
     NoGuestProgram(PathBuf),
+    #[error("{} is not a program for {wanted}: build it for {wanted}, and name its folder with --bin-dir", .path.display())]
+    OtherArchitecture { path: PathBuf, wanted: &'static str },
+    #[error(
+        "--machine {machine} needs an image for {wanted}, that in {} is for {found}: build one with \
+         `patchbay-sandbox build --arch {wanted}`, or choose another machine", .folder.display()
+    )]
+    OtherMachine {
+        machine: &'static str,
+        wanted: &'static str,
+        found: &'static str,
+        folder: PathBuf,
+    },
+    #[error("{} is neither an ELF kernel nor an arm64 image", .0.display())]
+    UnknownKernel(PathBuf),
     #[error("the kernel package does not have exactly one kernel with modules")]
     NoKernel,
     #[error("could not extract the kernel from the bzImage")]
@@ -131,7 +145,11 @@ impl Error {
     /// Returns the kind, which determines the exit code as for `patchbay`.
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Ambiguous { .. } | Self::PathTooLong(_) | Self::Netns(_) => Kind::Invalid,
+            Self::Ambiguous { .. }
+            | Self::PathTooLong(_)
+            | Self::Netns(_)
+            | Self::OtherArchitecture { .. }
+            | Self::OtherMachine { .. } => Kind::Invalid,
             Self::NotFound(_) | Self::NotRunning(_) => Kind::NotFound,
             Self::Exists { .. } => Kind::Exists,
             Self::Foreign { .. } => Kind::Denied,

@@ -1,6 +1,7 @@
 //! Sandboxes for development and tests: `image` builds their images, `launch` starts, finds and
 //! stops them, `exec` runs commands in them, `console` shows their output.
 
+mod architecture;
 mod bzimage;
 mod cli;
 mod completion;

@@ -3,6 +3,7 @@
 //!
 //! They bound the damage of a bug that a container exploits (docs/decisions/0005).
 
+mod by_architecture;
 mod landlock;
 mod seccomp;
 mod user;

@@ -4,25 +4,24 @@
 //! conditions: long waits, large tables, an abort, a clock source without vDSO.
 
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
+    SeccompFilter, SeccompRule,
 };
 
-use super::{Error, Profile};
+use super::{Error, Profile, by_architecture};
 
 /// System calls of the agent that are allowed with all arguments.
-const AGENT: [libc::c_long; 45] = [
+const AGENT: [libc::c_long; 41] = [
     // Files below /proc, /sys and the folders of the undo log and the marks; standard output.
     libc::SYS_close,
     libc::SYS_getdents64,
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_read,
-    libc::SYS_readlink,
     libc::SYS_statx,
-    libc::SYS_unlink,
     libc::SYS_write,
     // Netlink sockets, and the host's connections.
     libc::SYS_accept4,
@@ -36,10 +35,8 @@ const AGENT: [libc::c_long; 45] = [
     libc::SYS_clock_nanosleep,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
-    libc::SYS_epoll_wait,
     libc::SYS_eventfd2,
     libc::SYS_futex,
-    libc::SYS_poll,
     libc::SYS_restart_syscall,
     libc::SYS_sched_yield,
     // Memory.
@@ -174,10 +171,8 @@ const fn netlink(protocol: libc::c_int) -> [Condition; 3] {
 
 /// System calls of the supervisor, which starts agents, and with them those that an agent makes before it gives
 /// up its privileges.
-const SUPERVISOR: [libc::c_long; 20] = [
+const SUPERVISOR: [libc::c_long; 17] = [
     // Start and end of a process.
-    libc::SYS_arch_prctl,
-    libc::SYS_dup2,
     libc::SYS_execve,
     libc::SYS_geteuid,
     libc::SYS_kill,
@@ -197,7 +192,6 @@ const SUPERVISOR: [libc::c_long; 20] = [
     libc::SYS_landlock_create_ruleset,
     libc::SYS_landlock_restrict_self,
     libc::SYS_seccomp,
-    libc::SYS_vfork,
 ];
 
 /// All flags of `clone` that make a namespace.
@@ -241,9 +235,16 @@ pub(super) fn install(profile: Profile) -> Result<(), Error> {
 /// Returns the calls that are allowed with all arguments.
 pub(super) fn calls(profile: Profile) -> Vec<libc::c_long> {
     match profile {
-        Profile::Agent => AGENT.to_vec(),
+        Profile::Agent => [&AGENT[..], &by_architecture::AGENT].concat(),
         Profile::Loader => LOADER.to_vec(),
-        Profile::Supervisor => [&AGENT[..], &LOADER, &SUPERVISOR].concat(),
+        Profile::Supervisor => [
+            &AGENT[..],
+            &by_architecture::AGENT,
+            &LOADER,
+            &SUPERVISOR,
+            &by_architecture::SUPERVISOR,
+        ]
+        .concat(),
     }
 }
 
@@ -297,6 +298,6 @@ fn compile(
     otherwise: SeccompAction,
     matching: SeccompAction,
 ) -> Result<BpfProgram, Error> {
-    let filter = SeccompFilter::new(rules, otherwise, matching, TargetArch::x86_64)?;
+    let filter = SeccompFilter::new(rules, otherwise, matching, ARCH.try_into()?)?;
     Ok(filter.try_into()?)
 }

@@ -65,7 +65,8 @@ fn call(control: &OwnedFd, name: &LinkName, channels: &mut EthtoolChannels) -> R
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // A name has at most 15 bytes, so the terminating NUL stays.
     for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
-        *to = from.cast_signed();
+        // `c_char` is signed on some architectures only.
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(channels).cast();
     // SAFETY: `request` and the structure that it points to outlive the call, and for these two

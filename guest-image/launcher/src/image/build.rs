@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::kernel_package::KernelPackage;
-use super::packages::{self, PackageName};
+use super::packages::{self, Apt, PackageName};
 use super::programs::{self, BinDir};
-use super::{Image, KERNEL_PACKAGE, VMLINUX, existing, initrd, tools};
+use super::{Image, VMLINUX, existing, initrd, tools};
 use crate::error::{Error, at};
 use crate::paths::absolute_path;
 
@@ -19,9 +19,9 @@ use crate::paths::absolute_path;
 pub(crate) struct BuildOptions {
     #[command(flatten)]
     pub(crate) image: Image,
-    /// Debian package of the kernel
-    #[arg(long, value_name = "PACKAGE", default_value = KERNEL_PACKAGE)]
-    pub(crate) kernel: PackageName,
+    /// Debian package of the kernel [default: linux-image-6.1.0-56-cloud-ARCH]
+    #[arg(long, value_name = "PACKAGE")]
+    pub(crate) kernel: Option<PackageName>,
     /// Take the tools from the image in this folder instead of downloading them
     #[arg(long, value_name = "DIR", conflicts_with = "tools", value_parser = absolute_path())]
     pub(crate) tools_of: Option<PathBuf>,
@@ -34,10 +34,14 @@ pub(crate) fn build(options: &BuildOptions) -> Result<(), Error> {
     let folder = &options.image.folder;
     fs::create_dir_all(folder).map_err(at(folder))?;
     // Local files come first: their errors must not cost a download.
+    let arch = options.bin_dir.architecture();
     let base_programs = options.bin_dir.read_all(&programs::BASE)?;
     let read_tools = || options.bin_dir.read_all(&programs::FOR_TOOLS);
     let tool_programs = options.image.tools.then(read_tools).transpose()?;
-    let kernel = KernelPackage::open(folder, &options.kernel)?;
+    let apt = Apt::new(arch, folder);
+    let package = options.kernel.clone();
+    let package = package.unwrap_or_else(|| PackageName::default_kernel(arch));
+    let kernel = KernelPackage::open(folder, &package, &apt)?;
     let modules = kernel.modules()?;
     let base = initrd::base(&base_programs, &modules)?;
     write(folder, initrd::BASE, &base)?;
@@ -46,7 +50,11 @@ pub(crate) fn build(options: &BuildOptions) -> Result<(), Error> {
             let path = existing(other, initrd::TOOLS, "build --tools")?;
             Some(fs::read(&path).map_err(at(&path))?)
         }
-        (None, Some(programs)) => Some(initrd::tools(&programs, tools_tree(folder)?.path())?),
+        (None, Some(programs)) => Some(initrd::tools(
+            &programs,
+            tools_tree(folder, &apt)?.path(),
+            arch,
+        )?),
         (None, None) => None,
     };
     if let Some(tools) = tools {
@@ -57,9 +65,9 @@ pub(crate) fn build(options: &BuildOptions) -> Result<(), Error> {
     write(folder, VMLINUX, &kernel.vmlinux()?)
 }
 
-fn tools_tree(folder: &Path) -> Result<TempDir, Error> {
+fn tools_tree(folder: &Path, apt: &Apt) -> Result<TempDir, Error> {
     let downloads = TempDir::new_in(folder).map_err(at(folder))?;
-    packages::download_with_dependencies(&tools::PACKAGES, downloads.path())?;
+    apt.download_with_dependencies(&tools::PACKAGES, downloads.path())?;
     let tree = TempDir::new_in(folder).map_err(at(folder))?;
     packages::unpack_all(downloads.path(), tree.path())?;
     Ok(tree)

@@ -6,6 +6,7 @@ use super::archive::Archive;
 use super::modules::KernelModules;
 use super::programs::GuestProgram;
 use super::tools;
+use crate::architecture::Architecture;
 use crate::error::{Error, at};
 
 pub(super) const BASE: &str = "initrd.cpio";
@@ -33,10 +34,14 @@ pub(super) fn modules_for_tools(modules: &KernelModules) -> Result<Vec<u8>, Erro
 }
 
 /// Returns the last archive of a sandbox with tools. It does not depend on the kernel.
-pub(super) fn tools(programs: &[GuestProgram], tree: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn tools(
+    programs: &[GuestProgram],
+    tree: &Path,
+    architecture: Architecture,
+) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     add_programs(&mut archive, programs);
-    tools::add_programs(&mut archive, tree)?;
+    tools::add_programs(&mut archive, tree, architecture)?;
     encode(&archive, TOOLS)
 }
 

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::kernel;
 use super::modules::KernelModules;
-use super::packages::{self, PackageName};
-use crate::bzimage;
+use super::packages::{self, Apt, PackageName};
 use crate::error::{Error, at};
 
 /// Folder of unpacked packages. Another name than that of earlier layouts, which lack depmod's index.
@@ -16,19 +16,19 @@ const CACHE: &str = "kernels";
 const VMLINUX: &str = "vmlinux";
 const MODULES: &str = "lib/modules";
 
-/// An unpacked kernel package with its ELF kernel and an index of its modules.
+/// An unpacked kernel package with a kernel that QEMU boots and an index of its modules.
 pub(super) struct KernelPackage {
     folder: PathBuf,
 }
 
 impl KernelPackage {
     /// Opens the package in the cache below `folder`, and downloads it first if it is not there.
-    pub(super) fn open(folder: &Path, package: &PackageName) -> Result<Self, Error> {
+    pub(super) fn open(folder: &Path, package: &PackageName, apt: &Apt) -> Result<Self, Error> {
         let cache = folder.join(CACHE);
         let folder = cache.join(package.as_str());
         if !folder.is_dir() {
             fs::create_dir_all(&cache).map_err(at(&cache))?;
-            let fresh = download(&cache, package)?;
+            let fresh = download(&cache, package, apt)?;
             match fs::rename(fresh.path(), &folder) {
                 Ok(()) => drop(fresh.keep()),
                 // A concurrent build has stored the same files.
@@ -49,13 +49,13 @@ impl KernelPackage {
     }
 }
 
-fn download(cache: &Path, package: &PackageName) -> Result<TempDir, Error> {
+fn download(cache: &Path, package: &PackageName, apt: &Apt) -> Result<TempDir, Error> {
     let archives = TempDir::new_in(cache).map_err(at(cache))?;
-    packages::download(package, archives.path())?;
+    apt.download(package, archives.path())?;
     let tree = TempDir::new_in(cache).map_err(at(cache))?;
     packages::unpack_all(archives.path(), tree.path())?;
-    let bzimage = only_entry(&tree.path().join("boot"), "vmlinuz-")?;
-    let vmlinux = bzimage::vmlinux_of(&fs::read(&bzimage).map_err(at(&bzimage))?)?;
+    let packaged = only_entry(&tree.path().join("boot"), "vmlinuz-")?;
+    let vmlinux = kernel::bootable(fs::read(&packaged).map_err(at(&packaged))?)?;
     let target = tree.path().join(VMLINUX);
     fs::write(&target, vmlinux).map_err(at(&target))?;
     let release = only_entry(&tree.path().join(MODULES), "")?;

@@ -4,6 +4,7 @@ pub(crate) mod archive;
 mod build;
 pub(crate) mod elf;
 mod initrd;
+mod kernel;
 mod kernel_package;
 mod modules;
 pub(crate) mod overlay;
@@ -11,17 +12,17 @@ mod packages;
 mod programs;
 mod tools;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::{BuildOptions, build};
 
-use crate::error::Error;
+use crate::architecture::Architecture;
+use crate::error::{Error, at};
 use crate::paths::absolute_path;
-
-/// Default kernel package. The name contains the version, so it pins the whole image.
-const KERNEL_PACKAGE: &str = "linux-image-6.1.0-56-cloud-amd64";
 
 const DEFAULT_FOLDER: &str = "/var/lib/patchbay/image";
 
@@ -60,6 +61,19 @@ impl Image {
 
     pub(crate) fn vmlinux(&self) -> Result<PathBuf, Error> {
         existing(&self.folder, VMLINUX, "build")
+    }
+
+    /// Returns the architecture of the kernel.
+    pub(crate) fn architecture(&self) -> Result<Architecture, Error> {
+        let path = self.vmlinux()?;
+        let mut header = [0; 64];
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut header));
+        read.map_err(at(&path))?;
+        kernel::architecture_of(&header).ok_or(Error::UnknownKernel(path))
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn initrd(&self) -> Result<PathBuf, Error> {

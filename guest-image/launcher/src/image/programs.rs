@@ -9,6 +9,7 @@ use patchbay_init::{
 };
 
 use super::elf;
+use crate::architecture::Architecture;
 use crate::error::{Error, at};
 
 /// Programs of every sandbox: file name and path in the guest.
@@ -28,15 +29,22 @@ pub(super) const FOR_TOOLS: [(&str, &str); 6] = [
 /// A program in memory, with its path in the guest.
 pub(super) type GuestProgram = (&'static str, Vec<u8>);
 
-/// Folder of the static programs.
+/// Folder of the static programs, and their architecture.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BinDir {
     /// Folder of the guest's static programs [default: the folder of this program]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
+    /// Architecture of the guests [default: that of this program]
+    #[arg(long, value_enum)]
+    arch: Option<Architecture>,
 }
 
 impl BinDir {
+    pub(super) fn architecture(&self) -> Architecture {
+        self.arch.unwrap_or_else(Architecture::of_host)
+    }
+
     pub(super) fn read_all(
         &self,
         programs: &[(&str, &'static str)],
@@ -57,7 +65,7 @@ impl BinDir {
             io::ErrorKind::NotFound => Error::NoGuestProgram(path.clone()),
             _ => at(&path)(error),
         })?;
-        elf::require_static(&path, &content)?;
+        elf::require_static(&path, &content, self.architecture())?;
         Ok(content)
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::archive::Archive;
 use super::elf;
+use crate::architecture::Architecture;
 use crate::error::{Error, at};
 
 /// Packages of the programs.
@@ -41,12 +42,13 @@ const APPLETS: &str = "\
     wget which whoami xargs xxd yes zcat";
 
 const PROGRAM_FOLDERS: [&str; 4] = ["bin", "sbin", "usr/bin", "usr/sbin"];
-const LIBRARY_FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
-/// Folder in the default search path of Debian's loader.
-const LIBRARY_TARGET: &str = "/lib/x86_64-linux-gnu";
 
 /// Adds the programs from a tree of unpacked packages, their libraries, and links to busybox.
-pub(super) fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), Error> {
+pub(super) fn add_programs(
+    archive: &mut Archive,
+    tree: &Path,
+    architecture: Architecture,
+) -> Result<(), Error> {
     let mut wanted = BTreeSet::new();
     for program in PROGRAMS {
         let content = find(tree, &PROGRAM_FOLDERS, program)?;
@@ -57,7 +59,7 @@ pub(super) fn add_programs(archive: &mut Archive, tree: &Path) -> Result<(), Err
         }
         archive.program(&format!("/bin/{program}"), content);
     }
-    add_libraries(archive, tree, wanted)?;
+    add_libraries(archive, tree, wanted, architecture.library_folder())?;
     for applet in APPLETS.split_whitespace() {
         archive.link_if_free(&format!("/bin/{applet}"), "busybox");
     }
@@ -68,15 +70,19 @@ fn add_libraries(
     archive: &mut Archive,
     tree: &Path,
     mut wanted: BTreeSet<String>,
+    name: &str,
 ) -> Result<(), Error> {
+    let folders = [format!("lib/{name}"), format!("usr/lib/{name}")];
+    let folders = folders.each_ref().map(String::as_str);
     let mut added = BTreeSet::new();
     while let Some(library) = wanted.pop_first() {
         if !added.insert(library.clone()) {
             continue;
         }
-        let content = find(tree, &LIBRARY_FOLDERS, &library)?;
+        let content = find(tree, &folders, &library)?;
         wanted.extend(elf::needs_of(Path::new(&library), &content)?.libraries);
-        archive.program(&format!("{LIBRARY_TARGET}/{library}"), content);
+        // In the default search path of Debian's loader.
+        archive.program(&format!("/lib/{name}/{library}"), content);
     }
     Ok(())
 }

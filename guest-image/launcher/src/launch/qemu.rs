@@ -11,14 +11,13 @@ use patchbay_types::endpoint::Endpoint;
 use super::accel::Accel;
 use super::folder::{CONSOLE, Folder, QMP, VHOST};
 use super::options::{MachineType, StartOptions};
-
-/// Name of the program.
-pub(super) const QEMU: &str = "qemu-system-x86_64";
+use crate::architecture::Architecture;
 
 /// Inputs of QEMU's command line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QemuCommand<'a> {
     pub(super) options: &'a StartOptions,
+    pub(super) machine: MachineType,
     pub(super) accel: Accel,
     pub(super) kernel: &'a Path,
     pub(super) initrd: &'a Path,
@@ -35,45 +34,56 @@ const BRIDGE: &str = "pci-bridge,id=pci-bridge-0,bus=pci.0,addr=0x2,chassis_nr=1
 
 /// Expedited RCU grace periods cut the time to rename and to remove a card to a tenth.
 const KERNEL_CMDLINE: &str =
-    "console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on rcupdate.rcu_expedited=1";
+    "quiet loglevel=4 panic=-1 random.trust_cpu=on rcupdate.rcu_expedited=1";
 
 /// Under emulation randomization, mitigations and self-tests only cost time, and the timer checks fail
 /// on a busy host.
-const KERNEL_CMDLINE_EMULATED: &str =
-    " nokaslr mitigations=off cryptomgr.notests tsc=reliable no_timer_check";
+const KERNEL_CMDLINE_EMULATED: &str = " nokaslr mitigations=off cryptomgr.notests";
+const KERNEL_CMDLINE_EMULATED_AMD64: &str = " tsc=reliable no_timer_check";
 
 /// The proxy of hybrid vsock chooses the host's ports, and the folder of its socket is the user's alone.
 const ANY_HOST_PORT: &str = " patchbay.host_port=any";
 
 const MACHINE_PROPERTIES: &str = "memory-backend=mem,usb=off";
+/// The version that QEMU emulates by default has too few MSI vectors for cards with queues.
+const VIRT_PROPERTIES: &str = ",gic-version=3";
 
 /// One thread for all vCPUs, which boots as fast. With one thread each, in about one of sixty guests on
 /// a busy host QEMU 10.0 stopped to wake a vCPU by its timer interrupts.
 const TCG: &str = "tcg,thread=single";
 
 /// Boots faster than `max`: the kernel sets up every feature, and emulated ones gain nothing.
-const EMULATED_CPU: &str = "Nehalem";
+const EMULATED_CPU_AMD64: &str = "Nehalem";
+const EMULATED_CPU_ARM64: &str = "cortex-a57";
 
 impl QemuCommand<'_> {
     /// Returns QEMU's arguments.
     pub(super) fn arguments(&self) -> Vec<OsString> {
+        let machine = self.machine;
+        let architecture = machine.architecture();
         let StartOptions {
-            machine,
             cpus,
             memory_mib,
-            ports,
             extra,
             ..
         } = self.options;
-        let (accel, cpu, emulated_cmdline) = match self.accel {
-            Accel::Kvm => ("kvm", "host", ""),
-            Accel::Tcg => (TCG, EMULATED_CPU, KERNEL_CMDLINE_EMULATED),
+        let (accel, cpu) = match (self.accel, architecture) {
+            (Accel::Kvm, _) => ("kvm", "host"),
+            (Accel::Tcg, Architecture::Amd64) => (TCG, EMULATED_CPU_AMD64),
+            (Accel::Tcg, Architecture::Arm64) => (TCG, EMULATED_CPU_ARM64),
         };
         let flags = ["-nodefaults", "-no-user-config", "-no-reboot"];
         let mut list = Arguments(flags.map(OsString::from).into());
         list.option("-display", "none");
-        let machine_name = machine.name();
-        list.option("-machine", format!("{machine_name},{MACHINE_PROPERTIES}"));
+        let name = machine.name();
+        let properties = match machine {
+            MachineType::Q35 | MachineType::Pc => "",
+            MachineType::Virt => VIRT_PROPERTIES,
+        };
+        list.option(
+            "-machine",
+            format!("{name},{MACHINE_PROPERTIES}{properties}"),
+        );
         list.option("-accel", accel);
         list.option("-cpu", cpu);
         list.option("-smp", cpus.to_string());
@@ -83,30 +93,13 @@ impl QemuCommand<'_> {
         list.option("-object", memory);
         list.option("-kernel", self.kernel);
         list.option("-initrd", self.initrd);
-        let host_port = match self.agent {
-            Endpoint::Vsock { .. } => "",
-            _ => ANY_HOST_PORT,
-        };
-        let append = format!("{KERNEL_CMDLINE}{emulated_cmdline}{host_port}");
-        list.option("-append", append);
+        list.option("-append", self.kernel_command_line());
         list.option("-chardev", self.with_file("file,id=console,path=", CONSOLE));
         list.option("-serial", "chardev:console");
         let mut qmp = self.with_file("unix:", QMP);
         qmp.push(",server=on,wait=off");
         list.option("-qmp", qmp);
-        let bus = match machine {
-            MachineType::Pc => {
-                list.option("-device", BRIDGE);
-                "pci.0"
-            }
-            MachineType::Q35 => {
-                for port in 1..=*ports {
-                    let slot = format!("bus=pcie.0,addr={port:#x},chassis={port}");
-                    list.option("-device", format!("pcie-root-port,id=rp{port},{slot}"));
-                }
-                "pcie.0"
-            }
-        };
+        let bus = self.add_slots(&mut list);
         let device = if let Endpoint::Vsock { cid, .. } = self.agent {
             format!("vhost-vsock-pci,guest-cid={cid}")
         } else {
@@ -117,6 +110,43 @@ impl QemuCommand<'_> {
         list.option("-device", device);
         list.0.extend(extra.iter().cloned());
         list.0
+    }
+
+    /// Adds the devices that cards are plugged into, and returns the name of the root bus.
+    fn add_slots(&self, list: &mut Arguments) -> &'static str {
+        match self.machine {
+            MachineType::Pc => {
+                list.option("-device", BRIDGE);
+                "pci.0"
+            }
+            MachineType::Q35 | MachineType::Virt => {
+                for port in 1..=self.options.ports {
+                    let slot = format!("bus=pcie.0,addr={port:#x},chassis={port}");
+                    list.option("-device", format!("pcie-root-port,id=rp{port},{slot}"));
+                }
+                "pcie.0"
+            }
+        }
+    }
+
+    fn kernel_command_line(&self) -> String {
+        let architecture = self.machine.architecture();
+        let console = match architecture {
+            Architecture::Amd64 => "ttyS0",
+            Architecture::Arm64 => "ttyAMA0",
+        };
+        let emulated = match (self.accel, architecture) {
+            (Accel::Kvm, _) => String::new(),
+            (Accel::Tcg, Architecture::Amd64) => {
+                format!("{KERNEL_CMDLINE_EMULATED}{KERNEL_CMDLINE_EMULATED_AMD64}")
+            }
+            (Accel::Tcg, Architecture::Arm64) => KERNEL_CMDLINE_EMULATED.to_owned(),
+        };
+        let host_port = match self.agent {
+            Endpoint::Vsock { .. } => "",
+            _ => ANY_HOST_PORT,
+        };
+        format!("console={console} {KERNEL_CMDLINE}{emulated}{host_port}")
     }
 
     /// Appends the path of a file with doubled commas, since a single comma ends the value.
@@ -175,24 +205,17 @@ mod tests {
 
     use super::*;
 
-    fn options(machine: &str) -> StartOptions {
-        let arguments = [
-            "a",
-            "--machine",
-            machine,
-            "--ports",
-            "2",
-            "--extra-qemu-arg",
-            "-S",
-        ];
+    fn options() -> StartOptions {
+        let arguments = ["a", "--ports", "2", "--extra-qemu-arg", "-S"];
         let command = StartOptions::augment_args(clap::Command::new("start"));
         let matches = command.no_binary_name(true).get_matches_from(arguments);
         StartOptions::from_arg_matches(&matches).unwrap()
     }
 
-    fn line(machine: &str, accel: Accel, agent: &str) -> String {
+    fn line(machine: MachineType, accel: Accel, agent: &str) -> String {
         let command = QemuCommand {
-            options: &options(machine),
+            options: &options(),
+            machine,
             accel,
             kernel: Path::new("/image/vmlinux"),
             initrd: Path::new("/image/initrd.cpio"),
@@ -207,7 +230,7 @@ mod tests {
 
     #[test]
     fn q35_has_root_ports_and_later_vsock() {
-        let line = line("q35", Accel::Tcg, HYBRID);
+        let line = line(MachineType::Q35, Accel::Tcg, HYBRID);
         for part in [
             "-machine q35,memory-backend=mem",
             "-accel tcg,thread=single -cpu Nehalem -smp 2 -m 256M",
@@ -225,8 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn virt_has_root_ports_and_its_console() {
+        let line = line(MachineType::Virt, Accel::Tcg, HYBRID);
+        for part in [
+            "-machine virt,memory-backend=mem,usb=off,gic-version=3",
+            "-cpu cortex-a57",
+            "-device pcie-root-port,id=rp2,bus=pcie.0,addr=0x2,chassis=2",
+            "console=ttyAMA0 quiet",
+        ] {
+            assert!(line.contains(part), "{part} is missing in {line}");
+        }
+        assert!(!line.contains("tsc="), "{line}");
+    }
+
+    #[test]
     fn pc_has_one_bridge_and_no_root_ports() {
-        let line = line("pc", Accel::Kvm, HYBRID);
+        let line = line(MachineType::Pc, Accel::Kvm, HYBRID);
         for part in [
             "-machine pc,memory-backend=mem",
             "-accel kvm -cpu host",
@@ -241,7 +278,7 @@ mod tests {
 
     #[test]
     fn kernel_vsock_gets_its_cid() {
-        let line = line("q35", Accel::Kvm, "vsock://77:1061");
+        let line = line(MachineType::Q35, Accel::Kvm, "vsock://77:1061");
         assert!(line.contains("-device vhost-vsock-pci,guest-cid=77,"));
         assert!(!line.contains("chardev=vsock"), "{line}");
         assert!(!line.contains("host_port"), "{line}");
@@ -249,7 +286,7 @@ mod tests {
 
     #[test]
     fn commas_in_paths_are_doubled() {
-        let line = line("q35", Accel::Tcg, HYBRID);
+        let line = line(MachineType::Q35, Accel::Tcg, HYBRID);
         assert!(line.contains("path=/run/a,,b/console.log"), "{line}");
         assert!(
             line.contains("unix:/run/a,,b/qmp.sock,server=on,wait=off"),

@@ -10,9 +10,9 @@ use super::accel;
 use super::attempt::{Attempt, StartPlan};
 use super::folder::{Folder, VSOCK};
 use super::interrupt::Interrupts;
-use super::options::StartOptions;
+use super::options::{MachineType, StartOptions};
 use super::processes::{ProcessRecord, ProcessRole, Record};
-use super::qemu::{self, QEMU, QemuCommand};
+use super::qemu::{self, QemuCommand};
 use super::registry::RunDir;
 use super::spawn::find_program;
 use super::vsock::{self, DAEMON, INSTALL_DAEMON};
@@ -24,11 +24,12 @@ pub(crate) fn start(
     options: &StartOptions,
     note: &mut dyn FnMut(&str),
 ) -> Result<(), Error> {
-    let plan = plan(options, &run_dir.folder(&options.id), note)?;
+    let machine = options.machine()?;
+    let plan = plan(options, machine, &run_dir.folder(&options.id), note)?;
     let interrupts = Interrupts::hold().map_err(Error::Signals)?;
     let launcher = ProcessRecord::of(ProcessRole::Launcher, std::process::id());
     let record = Record {
-        machine: options.machine,
+        machine,
         tools: options.image.tools(),
         netns: options.netns.clone(),
         processes: launcher.into_iter().collect(),
@@ -54,24 +55,27 @@ pub(crate) fn start(
 /// Finds everything that the start needs, so that most errors occur before it has any effect.
 fn plan(
     options: &StartOptions,
+    machine: MachineType,
     folder: &Folder,
     note: &mut dyn FnMut(&str),
 ) -> Result<StartPlan, Error> {
     folder.check_socket_paths()?;
     let netns = options.netns.as_deref().map(Netns::open).transpose();
     let netns = netns.map_err(Error::Netns)?;
-    let qemu = find_program(QEMU, "Debian package qemu-system-x86")?;
+    let (program, package) = machine.architecture().qemu();
+    let qemu = find_program(program, package)?;
     let agent = vsock::choose(&folder.file(VSOCK));
     let daemon = match agent {
         Endpoint::Vsock { .. } => None,
         _ => Some(find_program(DAEMON, INSTALL_DAEMON)?),
     };
-    let decision = accel::decide_here(options.accel);
+    let decision = accel::decide_here(options.accel, machine.architecture());
     for line in decision.note.iter().chain(&qemu::version_warning(&qemu)) {
         note(line);
     }
     let command = QemuCommand {
         options,
+        machine,
         accel: decision.accel,
         kernel: &options.image.vmlinux()?,
         initrd: &options.image.initrd()?,
