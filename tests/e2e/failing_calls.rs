@@ -36,7 +36,7 @@ fn errors(label: &str) -> &'static [Errno] {
 }
 
 /// Returns the error of a request about a link that another process is changing.
-fn busy(label: &str) -> &'static [Errno] {
+pub(crate) fn busy(label: &str) -> &'static [Errno] {
     match label {
         "send" => &[Errno::EBUSY],
         _ => errors(label),
@@ -44,10 +44,10 @@ fn busy(label: &str) -> &'static [Errno] {
 }
 
 /// Command with its standard input, and the errors of its calls.
-type Failing<'a> = (&'a Command, &'a str, fn(&str) -> &'static [Errno]);
+pub(crate) type Failing<'a> = (&'a Command, &'a str, fn(&str) -> &'static [Errno]);
 
 /// Lets each step of a command fail once. `before` prepares each run; `kept` asserts the old state.
-fn sweep(
+pub(crate) fn sweep(
     (command, input, errors): Failing<'_>,
     before: impl Fn(),
     kept: impl Fn(&str),

@@ -30,6 +30,7 @@ mod floods;
 mod hints;
 mod host_devices;
 mod host_files;
+mod host_settings;
 mod hostile_container;
 mod hostile_guest;
 mod identity;

@@ -1,5 +1,6 @@
-//! Requests to plug a card.
+//! Requests to plug a card, and its settings on the host.
 
+use crate::limit::Limit;
 use crate::mirror::{MirrorRequest, MirroredLink};
 use crate::sandbox::name_as_text;
 use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
@@ -65,4 +66,52 @@ pub enum Listener {
     Backend,
     /// QEMU; the backend is the client and may restart at any time.
     Qemu,
+}
+
+/// State of a card's cable, as QEMU shows it to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cable {
+    /// The guest's link has a carrier.
+    #[default]
+    Up,
+    /// Unplugged.
+    Down,
+}
+
+/// Settings of a card on the host; a new card has the defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostSettings {
+    /// State of the cable.
+    #[serde(default)]
+    pub cable: Cable,
+    /// Limit of the traffic that the card receives.
+    #[serde(default, skip_serializing_if = "Limit::is_none")]
+    pub receive: Limit,
+    /// Limit of the traffic that the card sends.
+    #[serde(default, skip_serializing_if = "Limit::is_none")]
+    pub send: Limit,
+}
+
+/// Change of a card's settings on the host; `None` keeps a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostChange {
+    /// State of the cable.
+    pub cable: Option<Cable>,
+    /// Limit of the traffic that the card receives.
+    pub receive: Option<Limit>,
+    /// Limit of the traffic that the card sends.
+    pub send: Option<Limit>,
+}
+
+impl HostChange {
+    /// Returns the settings after the change.
+    #[must_use]
+    pub fn applied_to(self, settings: HostSettings) -> HostSettings {
+        HostSettings {
+            cable: self.cable.unwrap_or(settings.cable),
+            receive: self.receive.unwrap_or(settings.receive),
+            send: self.send.unwrap_or(settings.send),
+        }
+    }
 }

@@ -84,6 +84,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "patchbay nic set vm1 --name eth1 --mtu 9000",
             "patchbay nic set vm1 --name eth1 --no-ip",
+            "patchbay nic set vm1 --name eth1 --rx-limit 100mbit --tx-limit 20mbit",
+            "patchbay nic set vm1 --name eth1 --cable down",
         ],
     ),
     (

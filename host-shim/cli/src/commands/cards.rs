@@ -1,6 +1,6 @@
 //! `nic` and the interface commands of `kata-network`.
 
-use patchbay_host::card::{CardRequest, PlugRequest};
+use patchbay_host::card::{CardRequest, HostChange, PlugRequest};
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_host::ops::{self, CardKey, Unplugged};
 use patchbay_host::sandbox::Sandbox;
@@ -95,8 +95,11 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
             args.format.format().render_one(SHOWN, &shown)
         }
         NicCommand::Set(args) => {
-            let updated = set(global, &args.sandbox, &change(args)?)?;
-            args.format.format().render(cards::UPDATED, &updated)
+            let (columns, updated) = match args.on_host()? {
+                Some(change) => (cards::ON_HOST, set_on_host(global, args, change)?),
+                None => (cards::UPDATED, set(global, &args.sandbox, &change(args)?)?),
+            };
+            args.format.format().render(columns, &updated)
         }
     }
 }
@@ -134,6 +137,16 @@ fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
     let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
     let change = LinkChange::new(args.name.clone(), addresses, args.mtu, "ip")?;
     Ok(change.with_dad(args.dad.into()))
+}
+
+fn set_on_host(
+    global: &GlobalArgs,
+    args: &NicSetArgs,
+    change: HostChange,
+) -> Result<Value, Failure> {
+    let key = CardKey::Name(args.name.clone());
+    let settings = ops::set_on_host(&global.find(&args.sandbox)?, &key, change)?;
+    Ok(cards::updated_on_host(&args.name, settings))
 }
 
 fn plug(global: &GlobalArgs, sandbox: &Sandbox, request: &PlugRequest) -> Result<Value, Failure> {

@@ -1,10 +1,11 @@
 //! Network cards as JSON. Keys and their order are those of kata, except in `nic list`.
 
-use patchbay_host::card::{Backend, CardRequest, Listener};
+use patchbay_host::card::{Backend, Cable, CardRequest, HostSettings, Listener};
+use patchbay_host::limit::Limit;
 use patchbay_host::ops::Card;
 use patchbay_types::{
-    InterfaceAddress, LinkChange, LinkSpec, ListedAddress, Mtu, PciPath, PrefixRoute, QueuePairs,
-    SocketPath,
+    InterfaceAddress, LinkChange, LinkName, LinkSpec, ListedAddress, Mtu, PciPath, PrefixRoute,
+    QueuePairs, SocketPath,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +42,16 @@ pub(crate) const UPDATED: &[Column] = &[
     Column::new("name"),
     Column::new("IPAddresses"),
     Column::new("mtu"),
+];
+
+/// Columns of `nic set` with options of the host.
+pub(crate) const ON_HOST: &[Column] = &[
+    Column::new("name"),
+    Column::new("cable"),
+    Column::new("rxLimit"),
+    Column::new("rxBurst"),
+    Column::new("txLimit"),
+    Column::new("txBurst"),
 ];
 
 /// Formats the card that `add-iface` or `nic add` plugged.
@@ -162,6 +173,25 @@ pub(crate) fn updated(change: &LinkChange) -> Value {
         "name": change.name().to_string(),
         "IPAddresses": change.addresses().map_or(Value::Null, addresses_or_null),
         "mtu": change.mtu().map(Mtu::get),
+    }))
+}
+
+/// Formats the settings on the host after a change by `nic set`.
+pub(crate) fn updated_on_host(name: &LinkName, settings: HostSettings) -> Value {
+    let HostSettings {
+        cable,
+        receive,
+        send,
+    } = settings;
+    let limit = |limit: Limit| limit.rate().map(|limit| limit.rate().get());
+    let burst = |limit: Limit| limit.rate().map(|limit| limit.burst().get());
+    without_nulls(json!({
+        "name": name.to_string(),
+        "cable": if cable == Cable::Up { "up" } else { "down" },
+        "rxLimit": limit(receive),
+        "rxBurst": burst(receive),
+        "txLimit": limit(send),
+        "txBurst": burst(send),
     }))
 }
 

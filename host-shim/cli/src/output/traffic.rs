@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use patchbay_host::card::{Cable, HostSettings};
+use patchbay_host::limit::Limit;
 use patchbay_host::netns::Counters;
 use patchbay_host::ops::{CardOnHost, TapStatus};
 use patchbay_types::Carrier;
@@ -48,6 +50,10 @@ pub(crate) const SHOWN: &[Column] = &[
     Column::new("bridge"),
     Column::new("carrier"),
     Column::new("cable"),
+    Column::new("rxLimit"),
+    Column::new("rxBurst"),
+    Column::new("txLimit"),
+    Column::new("txBurst"),
     Column::new("rxPackets"),
     Column::new("rxBytes"),
     Column::new("rxErrors"),
@@ -76,9 +82,11 @@ pub(crate) struct TrafficRow {
     /// Whether QEMU has the TAP open; absent for other backends.
     #[serde(skip_serializing_if = "Option::is_none")]
     carrier: Option<bool>,
-    /// State of the cable, as the guest sees it: up or down. Absent without a reply of the guest.
+    /// State of the cable: down if nic set has unplugged it, otherwise as the guest sees it. Absent without a reply of the guest.
     #[serde(skip_serializing_if = "Option::is_none")]
     cable: Option<&'static str>,
+    #[serde(flatten)]
+    limits: Limits,
     #[serde(flatten)]
     traffic: Option<Traffic>,
     #[serde(flatten)]
@@ -86,6 +94,43 @@ pub(crate) struct TrafficRow {
     /// State that a working card doesn't have.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
+}
+
+/// Bandwidth limits of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Limits {
+    /// Most that the card receives, in bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rx_limit: Option<u64>,
+    /// Bytes above that limit that can come at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rx_burst: Option<u32>,
+    /// Most that the card sends, in bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tx_limit: Option<u64>,
+    /// Bytes above that limit that can go at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tx_burst: Option<u32>,
+}
+
+impl From<HostSettings> for Limits {
+    fn from(settings: HostSettings) -> Self {
+        let of = |limit: Limit| {
+            let limit = limit.rate();
+            let rate = limit.map(|limit| limit.rate().get());
+            (rate, limit.map(|limit| limit.burst().get()))
+        };
+        let ((rx_limit, rx_burst), (tx_limit, tx_burst)) =
+            (of(settings.receive), of(settings.send));
+        Self {
+            rx_limit,
+            rx_burst,
+            tx_limit,
+            tx_burst,
+        }
+    }
 }
 
 /// Traffic of a card since its TAP was made, from the side of the guest.
@@ -133,6 +178,7 @@ impl TrafficRow {
             bridge: found.bridge.as_ref().map(ToString::to_string),
             carrier: found.tap.map(|tap| tap.carrier),
             cable: cable(found),
+            limits: Limits::from(found.settings),
             traffic: found.tap.map(Traffic::from),
             rates: found
                 .tap
@@ -145,6 +191,9 @@ impl TrafficRow {
 
 /// Returns the state of the cable, which only an interface that is up shows.
 fn cable(found: &CardOnHost) -> Option<&'static str> {
+    if found.settings.cable == Cable::Down {
+        return Some("down");
+    }
     let interface = found.card.interface.as_ref()?;
     match interface.carrier? {
         Carrier::On => Some("up"),

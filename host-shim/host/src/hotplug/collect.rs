@@ -44,7 +44,7 @@ mod tests {
     use super::super::tap::tun::{TAP, attach};
     use super::*;
     use crate::netns::{HostLinkState, Links, Netns};
-    use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, SavedTap};
+    use crate::sandbox::{BackendRecord, CardRecord, HostRecord, MtuState, Phase, SavedTap};
 
     const BEFORE: HostLinkState = HostLinkState {
         mtu: 1500,
@@ -75,6 +75,7 @@ mod tests {
             mtu: MtuState::Settled,
             mirror: None,
             port: None,
+            host: HostRecord::default(),
         };
         Journal::at(state.path()).write(&card).unwrap();
         ip(&["tuntap", "add", tap, "mode", "tap"]);

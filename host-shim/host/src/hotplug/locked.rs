@@ -7,7 +7,9 @@ use super::inventory::{InventoryNic, NAMED_DEVICES};
 use super::{collect, recover};
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Session};
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Lock, MtuState, Phase, Sandbox};
+use crate::sandbox::{
+    BackendRecord, CardRecord, HostRecord, Journal, Lock, MtuState, Phase, Sandbox,
+};
 
 /// Sandbox that is locked.
 pub(crate) struct LockedSandbox<'a> {
@@ -96,6 +98,7 @@ impl<'a> LockedSandbox<'a> {
                 mtu: MtuState::Settled,
                 mirror: None,
                 port: None,
+                host: HostRecord::default(),
             })
         }))
     }

@@ -8,6 +8,7 @@ mod card_netns;
 mod collect;
 mod descriptors;
 mod detached;
+mod host_settings;
 mod inventory;
 mod locked;
 mod plug;
@@ -21,6 +22,7 @@ mod vhost_user;
 
 pub use collect::collect;
 pub(crate) use detached::{TapBackends, TapState, card_tap};
+pub(crate) use host_settings::{change_host, restore_settings};
 pub use inventory::Mechanism;
 pub(crate) use inventory::{Inventory, InventoryNic};
 pub(crate) use locked::LockedSandbox;

@@ -21,7 +21,7 @@ use crate::netns::{HostLinkState, Netns};
 use crate::process::Process;
 use crate::qmp::Session;
 use crate::qmp::command::{AnnounceSelf, DeviceAdd, MultiQueue};
-use crate::sandbox::{BackendRecord, CardRecord, MtuState, Phase, PortRecord};
+use crate::sandbox::{BackendRecord, CardRecord, HostRecord, MtuState, Phase, PortRecord};
 
 /// Backend that passed its checks; nothing has been changed for it yet.
 enum PreparedBackend<'a> {
@@ -67,6 +67,7 @@ pub(crate) fn plug(
         mtu: MtuState::Settled,
         mirror: host.mirror,
         port: host.port,
+        host: HostRecord::default(),
     };
     locked.journal.create(&card)?;
     let plugged = add_backend(&mut locked, request, &card, prepared, wait)

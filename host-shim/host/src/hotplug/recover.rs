@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use patchbay_types::failure::Failure;
 
 use super::LockedSandbox;
+use super::host_settings;
 use super::removal::Removal;
 use super::unplug::{Presence, device_ids};
 use crate::sandbox::{CardRecord, Phase, Sandbox};
@@ -41,6 +42,7 @@ pub(super) fn start(locked: &mut LockedSandbox<'_>) -> Result<Vec<Removal>, Fail
             }
         }
     }
+    host_settings::undo_left(locked)?;
     Ok(started)
 }
 

@@ -7,6 +7,7 @@ use patchbay_types::failure::Failure;
 
 use super::LockedSandbox;
 use super::card_netns;
+use super::host_settings::remove_limits;
 use super::tap::Tap;
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
 use crate::qmp::{Error, Session};
@@ -49,12 +50,13 @@ pub(super) fn remove_backend(
     locked.journal.remove(&card.name)
 }
 
-/// Restores a TAP that existed before its card, and the frames of a link that the card mirrored, unless they
-/// were deleted with their namespace.
+/// Restores a TAP that existed before its card, the frames of a link that the card mirrored, and removes
+/// limits, unless they were deleted with their namespace.
 pub(super) fn restore_host(card: &CardRecord, sandbox_netns: Option<&Path>) -> Result<(), Failure> {
     let before = match (&card.backend, &card.mirror) {
         (BackendRecord::ExistingTap(before), _) => Some(*before),
         (_, Some(_)) => None,
+        (_, None) if card.host.shaper.is_some() => None,
         (_, None) => return Ok(()),
     };
     let Some(netns) = card_netns::open(Some(card), sandbox_netns)? else {
@@ -73,6 +75,7 @@ pub(super) fn restore_host(card: &CardRecord, sandbox_netns: Option<&Path>) -> R
     if let Some(mirror) = &card.mirror {
         mirror.wire.cut(&tap.rtnetlink()?)?;
     }
+    remove_limits(card, tap.links())?;
     before.map_or(Ok(()), |before| tap.restore(before, card.port.as_ref()))
 }
 

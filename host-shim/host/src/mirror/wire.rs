@@ -115,6 +115,26 @@ impl WireRecord {
         }
     }
 
+    /// Passes the frames of the link to another one, if it does not yet, and reads that back. A filter of
+    /// patchbay to a link that is gone drops them, and is replaced.
+    pub(crate) fn redirect(&self, rtnl: &Rtnetlink, to: u32) -> io::Result<()> {
+        if passes(rtnl, self.index, to)? {
+            return Ok(());
+        }
+        let filters = Filter::of(rtnl, self.index)?;
+        if filters.iter().any(|filter| filter.owner != Owner::Other) {
+            remove_filters(rtnl, self.index)?;
+        }
+        if !has_ingress_qdisc(rtnl, self.index)? {
+            add_qdisc(rtnl, self.index)?;
+        }
+        add_filter(rtnl, self.index, to)?;
+        if passes(rtnl, self.index, to)? {
+            return Ok(());
+        }
+        Err(io::Error::other("another process has changed the filters"))
+    }
+
     /// Returns whether each of the two passes its frames to the other.
     pub(crate) fn is_connected(&self, rtnl: &Rtnetlink, tap: u32) -> io::Result<bool> {
         Ok(passes(rtnl, self.index, tap)? && passes(rtnl, tap, self.index)?)

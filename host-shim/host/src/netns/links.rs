@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, NetlinkDeserializable, NetlinkHeader, NlasIterator,
+    DecodeError, DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NetlinkDeserializable, NetlinkHeader,
+    NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind as NewKind, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -99,6 +101,8 @@ pub(crate) enum HostLinkKind {
     Tap,
     /// Bridge of the kernel.
     Bridge,
+    /// Device that gives the frames it sends back to the link that received them.
+    Ifb,
     Other,
 }
 
@@ -129,6 +133,29 @@ impl Links {
     /// Closes the socket.
     pub(crate) fn into_netns(self) -> Netns {
         self.netns
+    }
+
+    /// Returns the socket.
+    pub(crate) fn rtnetlink(&self) -> &Rtnetlink {
+        &self.rtnl
+    }
+
+    /// Adds a device of the kind `ifb`.
+    pub(crate) fn add_ifb(&self, name: &LinkName) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            name_attribute(name),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(NewKind::Ifb)]),
+        ];
+        let request = RouteNetlinkMessage::NewLink(message);
+        self.rtnl.change(&request, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Removes a link.
+    pub(crate) fn remove(&self, link: HostLink) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        self.rtnl.change(&RouteNetlinkMessage::DelLink(message), 0)
     }
 
     /// Reads the link with this index; `None` if there is none.
@@ -235,9 +262,13 @@ impl Links {
 /// Returns the request that reads a link. `LinkAttribute::IfName` allows only UTF-8.
 pub(crate) fn link_request(name: &LinkName) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
-    let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
-    message.attributes.push(LinkAttribute::Other(name));
+    message.attributes.push(name_attribute(name));
     RouteNetlinkMessage::GetLink(message)
+}
+
+fn name_attribute(name: &LinkName) -> LinkAttribute {
+    let name = DefaultNla::new(libc::IFLA_IFNAME, [name.as_bytes(), &[0]].concat());
+    LinkAttribute::Other(name)
 }
 
 /// Size of `ifinfomsg`: family u8, padding, device type u16, index u32, flags u32, change mask u32.
@@ -276,13 +307,14 @@ impl NetlinkDeserializable for HostLink {
                 // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
                 InfoKind::Tun(_) if is_ether => HostLinkKind::Tap,
                 InfoKind::Bridge => HostLinkKind::Bridge,
+                InfoKind::Ifb => HostLinkKind::Ifb,
                 InfoKind::Tun(_) | InfoKind::Other => HostLinkKind::Other,
             },
             controller,
             has_carrier,
             queues: match kind {
                 InfoKind::Tun(queues) => queues,
-                InfoKind::Bridge | InfoKind::Other => None,
+                InfoKind::Bridge | InfoKind::Ifb | InfoKind::Other => None,
             },
             counters,
         })
@@ -295,6 +327,7 @@ enum InfoKind {
     /// TUN or TAP device, with the number of its queues.
     Tun(Option<u32>),
     Bridge,
+    Ifb,
     #[default]
     Other,
 }
@@ -309,6 +342,7 @@ impl InfoKind {
         match kind.as_ref().map_or(&[][..], |kind| kind.value()) {
             b"tun\0" => {}
             b"bridge\0" => return Self::Bridge,
+            b"ifb\0" => return Self::Ifb,
             _ => return Self::Other,
         }
         let data = find(info, libc::IFLA_INFO_DATA);

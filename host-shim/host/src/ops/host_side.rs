@@ -9,6 +9,7 @@ use super::attachments::recorded;
 use super::cards::{self, Card, CardKey};
 use super::{connect_over, query_host_and_guest};
 use crate::agent::AnyAgent;
+use crate::card::HostSettings;
 use crate::hotplug::{self, Inventory, InventoryNic, TapBackends};
 use crate::netns::{Counters, HostLink, LinkCounters};
 use crate::qmp::Session;
@@ -30,6 +31,8 @@ pub struct CardOnHost {
     pub bridge: Option<LinkName>,
     /// State of the TAP; `None` for other backends, and for one that was deleted.
     pub tap: Option<TapStatus>,
+    /// Cable and bandwidth limits.
+    pub settings: HostSettings,
 }
 
 /// State of a card's TAP.
@@ -82,6 +85,7 @@ pub fn list_on_host(sandbox: &Sandbox) -> Result<Vec<CardOnHost>, Failure> {
                 .and_then(|record| record.port.as_ref())
                 .map(|port| port.wanted.bridge.clone()),
             tap: tap.map(TapStatus::from),
+            settings: record.map(|record| record.host.now).unwrap_or_default(),
             card,
         })
     });

@@ -12,6 +12,7 @@ mod device_names;
 mod examine;
 mod gc;
 mod generate;
+mod host_settings;
 mod host_side;
 mod mirror;
 mod mtu;
@@ -52,6 +53,7 @@ pub use examine::{
 pub(crate) use gc::finish_left;
 pub use gc::gc;
 pub use generate::{Generated, generate};
+pub use host_settings::set_on_host;
 pub use host_side::{CardOnHost, TapStatus, list_all_on_host, list_on_host, show_on_host};
 pub(crate) use mirror::is_wired;
 pub use mirror::{Mirrored, mirror, plug_any};
@@ -102,6 +104,7 @@ fn plug_queried(
         let repeated = repeat::compare(card, record.as_ref(), request)?;
         if let Some(record) = &record {
             hotplug::rejoin_bridge(&mut locked, &nics, record)?;
+            hotplug::restore_settings(&mut locked, &nics, record)?;
         }
         let path = match repeated {
             Repeated::Satisfied(path) => {
@@ -184,6 +187,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     let spec = link.spec.clone();
     if let Some(record) = &record {
         hotplug::rejoin_bridge(&mut locked, &nics, record)?;
+        hotplug::restore_settings(&mut locked, &nics, record)?;
         mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;
     }
     let (limit, effect) = (wait, Effect::Changes);

@@ -83,6 +83,8 @@ commands! {
         rounds: u16,
         interfaces: [&'a str; 1],
     } -> IgnoredAny;
+    /// State of the cable of a network device.
+    "set_link" SetLink<'a> { name: &'a str, up: bool } -> IgnoredAny;
     "device_del" DeviceDel<'a> { id: &'a str } -> IgnoredAny;
 
     "qom-list" QomList<'a> { path: &'a str } -> Vec<ObjectPropertyInfo>;

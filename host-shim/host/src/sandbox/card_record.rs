@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::{IfName, LinkName, PciPath};
 use serde::{Deserialize, Serialize};
 
+use super::host_record::HostRecord;
 use super::link_record::LinkRecord;
 use super::tap_record::{MtuState, SavedTap};
 use crate::card::{BridgePort, Listener};
@@ -70,6 +71,9 @@ pub(crate) struct CardRecord {
     /// Bridge of which the TAP is a port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<PortRecord>,
+    /// Settings on the host.
+    #[serde(default, skip_serializing_if = "HostRecord::is_default")]
+    pub(crate) host: HostRecord,
 }
 
 /// Port of a bridge in the journal.

@@ -170,6 +170,7 @@ pub(crate) mod tests {
     use patchbay_types::{PciAddress, PciPath};
 
     use super::super::card_record::{BackendRecord, Phase};
+    use super::super::host_record::HostRecord;
     use super::super::tap_record::{MtuState, SavedTap};
     use super::*;
     use crate::card::Listener;
@@ -197,6 +198,7 @@ pub(crate) mod tests {
             mtu: MtuState::Settled,
             mirror: None,
             port: None,
+            host: HostRecord::default(),
         }
     }
 

@@ -5,6 +5,7 @@ mod card_record;
 mod earlier;
 mod files;
 mod find;
+mod host_record;
 mod id;
 mod journal;
 mod kata;
@@ -29,6 +30,7 @@ pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, name_as_text};
 pub use files::{bytes_if_exists, check_trusted, ids, invalid as invalid_file, json_if_exists};
 pub use find::{all, find, find_whole};
+pub(crate) use host_record::{HostRecord, ShaperRecord};
 pub use id::SandboxId;
 pub(crate) use journal::Journal;
 #[cfg(test)]

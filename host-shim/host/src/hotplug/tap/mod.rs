@@ -17,6 +17,7 @@ use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 
 use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId, Rtnetlink};
 use crate::sandbox::{PortRecord, SavedTap};
+use crate::shaper::Shaper;
 pub(super) use port::netns_of_bridge;
 use tun::TAP;
 
@@ -109,6 +110,19 @@ impl Tap {
         let link = self.present()?;
         let silenced = self.links.without_ipv6_addresses(link);
         silenced.map_err(|error| self.failure(&error))
+    }
+
+    /// Returns the links of its network namespace.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Returns its bandwidth limits.
+    pub(super) fn shaper(&self) -> Result<Shaper<'_>, Failure> {
+        Ok(Shaper {
+            links: &self.links,
+            tap: self.index()?,
+        })
     }
 
     /// Opens an rtnetlink socket in its network namespace.

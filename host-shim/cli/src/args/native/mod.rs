@@ -1,5 +1,7 @@
 //! Arguments of the native commands, which take flags instead of JSON documents.
 
+mod nic_set;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use patchbay_types::{
 
 use super::{FormatArg, SandboxArg};
 use crate::input::route::RouteText;
+pub(crate) use nic_set::NicSetArgs;
 
 /// Sub-commands of `nic`.
 #[derive(Debug, Subcommand)]
@@ -29,7 +32,7 @@ pub(crate) enum NicCommand {
     List(NicListArgs),
     /// Show a card: its configuration in the guest, its device on the host, its traffic
     Show(NicShowArgs),
-    /// Replace the addresses or set the MTU of an interface in the guest
+    /// Change an interface in the guest, or cable and bandwidth limits of a card on the host
     Set(NicSetArgs),
 }
 
@@ -201,31 +204,6 @@ pub(crate) struct NicShowArgs {
 pub(crate) struct NicApplyArgs {
     #[command(flatten)]
     pub(crate) card: CardArgs,
-    #[command(flatten)]
-    pub(crate) format: FormatArg,
-}
-
-/// Arguments of `nic set`.
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
-pub(crate) struct NicSetArgs {
-    #[command(flatten)]
-    pub(crate) sandbox: SandboxArg,
-    /// Name of the interface in the guest
-    #[arg(long)]
-    pub(crate) name: LinkName,
-    /// Address with its prefix length, can be repeated; replaces all addresses
-    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = address, group = "change")]
-    pub(crate) ip: Vec<InterfaceAddress>,
-    /// Remove all addresses from the interface
-    #[arg(long, conflicts_with = "ip", group = "change")]
-    pub(crate) no_ip: bool,
-    /// MTU in bytes, 68 to 9600
-    #[arg(long, value_name = "BYTES", value_parser = mtu, group = "change")]
-    pub(crate) mtu: Option<Mtu>,
-    /// Perform duplicate address detection for the new IPv6 addresses
-    #[arg(long)]
-    pub(crate) dad: bool,
     #[command(flatten)]
     pub(crate) format: FormatArg,
 }
