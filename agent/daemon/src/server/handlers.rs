@@ -94,18 +94,29 @@ impl Handlers {
         });
         let unknown = |failure| (Err(failure), Changes::default());
         let (outcome, changes) = done.await.unwrap_or_else(unknown);
-        let micros = begun.elapsed().as_micros();
-        match &outcome {
-            Ok(_) if changes.is_empty() => debug!(self.log, "request"; "request" => request,
+        self.record(request, outcome.as_ref().err(), changes, begun.elapsed());
+        outcome.map_err(|failure| status::from_failure(&failure))
+    }
+
+    /// Logs how a request ended. Not part of `run`, which the program contains once for each kind of reply.
+    fn record(
+        &self,
+        request: &'static str,
+        failure: Option<&Failure>,
+        changes: Changes,
+        took: Duration,
+    ) {
+        let micros = took.as_micros();
+        match failure {
+            None if changes.is_empty() => debug!(self.log, "request"; "request" => request,
                 "outcome" => "done", "duration_us" => micros),
-            Ok(_) => info!(self.log, "request"; "request" => request, "outcome" => "done",
+            None => info!(self.log, "request"; "request" => request, "outcome" => "done",
                 changes, "duration_us" => micros),
-            Err(failure) => warn!(self.log, "request"; "request" => request,
+            Some(failure) => warn!(self.log, "request"; "request" => request,
                 "outcome" => format!("{:?}", failure.kind()), "error" => failure.to_string(),
                 "chain" => failure.chain().collect::<Vec<_>>().join(": "),
                 changes, "duration_us" => micros),
         }
-        outcome.map_err(|failure| status::from_failure(&failure))
     }
 }
 
