@@ -126,7 +126,7 @@ setup_test() {
 }
 
 setup_debian() {
-  apt_install_missing mmdebstrap:mmdebstrap cpio:cpio
+  apt_install_missing mmdebstrap:mmdebstrap cpio:cpio mke2fs:e2fsprogs
 }
 
 setup_fuzz() {

@@ -57,6 +57,7 @@ mod native;
 mod neighbors;
 mod net_vectors;
 mod others;
+mod own_vm;
 mod pages;
 mod plug;
 mod progress;
