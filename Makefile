@@ -130,9 +130,9 @@ install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
 	done
 	install -D -m 644 deploy/config.toml $(SHARE)/doc/patchbay/config.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system \
-	  guest-image/overlay/*.service guest-image/overlay/*.socket
+	  guest-image/overlay/*.service guest-image/overlay/*.socket deploy/patchbay-watch.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset guest-image/overlay/90-patchbay.preset
-	sed -i 's,/usr/bin/patchbay-agent,$(PREFIX)/bin/patchbay-agent,' \
+	sed -i 's,/usr/bin/patchbay,$(PREFIX)/bin/patchbay,' \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-*.service
 
 setup-run:

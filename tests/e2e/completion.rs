@@ -159,6 +159,7 @@ fn install_into_a_tree_has_programs_pages_and_completions() {
         ("share/doc/patchbay/config.toml", 0o644),
         ("lib/systemd/system/patchbay-agent.socket", 0o644),
         ("lib/systemd/system/patchbay-netns.socket", 0o644),
+        ("lib/systemd/system/patchbay-watch.service", 0o644),
         ("lib/systemd/system-preset/90-patchbay.preset", 0o644),
     ] {
         let found = file(path)
@@ -174,6 +175,7 @@ fn install_into_a_tree_has_programs_pages_and_completions() {
     );
     for (unit, start) in [
         ("patchbay-agent", "ExecStart=/usr/bin/patchbay-agent "),
+        ("patchbay-watch", "ExecStart=/usr/bin/patchbay watch\n"),
         ("patchbay-modules@", "ExecStart=@/usr/bin/patchbay-agent "),
         ("patchbay-netns@", "ExecStart=@/usr/bin/patchbay-agent "),
     ] {

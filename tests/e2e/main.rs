@@ -77,3 +77,4 @@ mod vectors;
 mod vhost_user;
 mod vm_faults;
 mod watch;
+mod watch_service;

@@ -111,6 +111,13 @@ fn changed_link_is_followed(guest: &Guest, outside: &Outside) {
     listed.sort();
     let of = |number| format!("10.1.0.{number} dev net1 lladdr 02:00:00:00:00:{number} PERMANENT");
     assert_eq!(listed, [of(66), of(78), of(79)]);
+    in_netns(
+        guest,
+        &["neigh replace 10.1.0.79 lladdr 02:00:00:00:00:66 dev net1 nud permanent"],
+    );
+    assert_eq!(changes(once(guest, &[])), ["update net1"]);
+    let replaced = "10.1.0.79 dev net1 lladdr 02:00:00:00:00:66 PERMANENT";
+    assert!(neighbors(guest).contains(&replaced.to_owned()));
     outside.0.exec("ping -c 2 -W 5 10.1.0.5").ok();
     assert_eq!(changes(once(guest, &[])), [""; 0]);
 }

@@ -18,6 +18,7 @@ mod name_service;
 mod output;
 mod qemu_wrapper;
 mod signals;
+mod systemd;
 mod timings;
 
 use std::ffi::{OsStr, OsString};

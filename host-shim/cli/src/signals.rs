@@ -67,9 +67,10 @@ impl Signals {
         thread::Builder::new().spawn(receive).map(drop)
     }
 
-    /// Returns the signal that interrupted the command.
+    /// Returns the signal that interrupted the command. One that ends a service doesn't.
     pub(crate) fn received(&self) -> Option<ReceivedSignal> {
-        self.received.get().copied()
+        let is_service = self.redirection.get().is_some_and(|to| to.reload.is_some());
+        self.received.get().copied().filter(|_| !is_service)
     }
 
     /// Sets the text for standard output of a command that ends before it has changed anything.

@@ -146,6 +146,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "watch",
         &[
+            "patchbay watch --exclude 'cni*'",
             "patchbay watch --once",
             "patchbay watch --once --dry-run vm1",
         ],

@@ -12,7 +12,7 @@ pub(crate) struct WatchArgs {
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,
     /// Make the changes that are due now, print them, and exit
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(crate) once: bool,
     /// Leave links alone whose name matches, a pattern with * and ?; can be repeated
     #[arg(long, value_name = "GLOB")]

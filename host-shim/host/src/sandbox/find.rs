@@ -1,7 +1,7 @@
 //! Finds a sandbox by an id or a prefix.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
@@ -61,6 +61,17 @@ pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
     Ok(named
         .chain(candidates.into_iter().filter_map(read))
         .collect())
+}
+
+/// Lists the folders that have one folder per sandbox, which need not exist.
+pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
+    let run_dir = lookup.run_dir.clone();
+    let second_monitors = run_dir.join(second_monitor::FOLDER);
+    let of_kata = kata::folders(&lookup.kata_roots);
+    [run_dir, second_monitors]
+        .into_iter()
+        .chain(of_kata)
+        .collect()
 }
 
 /// Reads the files of a sandbox.

@@ -44,6 +44,8 @@ pub struct Discovered {
     pub watched: Vec<Watched>,
     /// Reasons why selected sandboxes can't be watched.
     pub failures: Vec<Failure>,
+    /// Whether a sandbox has no monitor, or no namespace, as one that is starting.
+    pub(crate) is_incomplete: bool,
 }
 
 /// Finds the sandboxes among `selected`, or all, that are alone in their network namespace: the links of
@@ -54,12 +56,16 @@ pub struct Discovered {
 pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discovered, Failure> {
     let own = [Netns::current()?.id(), Netns::of_host()?.id()];
     let is_hosts = |netns: NetnsId| own.contains(&netns);
+    let mut found = Discovered::default();
     let mut everybody: Vec<Watched> = Vec::new();
-    // One that is starting or ending has no monitor or no namespace.
-    let opened = sandbox::all(lookup)?.into_iter();
-    for watched in opened.filter_map(|sandbox| Watched::open(&sandbox).ok().flatten()) {
-        if !everybody.iter().any(|other| other.is_same(&watched)) {
-            everybody.push(watched);
+    for sandbox in sandbox::all(lookup)? {
+        match Watched::open(&sandbox) {
+            Ok(Some(watched)) if !everybody.iter().any(|other| other.is_same(&watched)) => {
+                everybody.push(watched);
+            }
+            Ok(_) => {}
+            // It is starting or ending.
+            Err(_) => found.is_incomplete = true,
         }
     }
     let others = |watched: &Watched| {
@@ -67,7 +73,6 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
         let is_other = |other: &&Watched| other.netns.id() == netns && !other.is_same(watched);
         everybody.iter().filter(is_other).count()
     };
-    let mut found = Discovered::default();
     let candidates = match selected {
         None => everybody.clone(),
         Some(sandboxes) => {

@@ -6,11 +6,17 @@
 //! commands, and links whose frames another program takes.
 
 mod card;
+mod control;
 mod discover;
+mod entry;
+mod events;
+mod folders;
 mod follow;
 mod pattern;
 mod plan;
+mod service;
 mod stop;
+mod timing;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,9 +27,11 @@ use patchbay_types::{IfName, LinkName};
 use crate::mirror::{Keeper, MirrorRequest};
 use crate::ops::{self, Mirrored};
 use crate::sandbox::Sandbox;
+pub use control::Control;
 pub use discover::{Discovered, Watched, discover};
 pub use pattern::LinkPattern;
 use plan::Step;
+pub use service::{Observer, Select, Service};
 pub use stop::Stop;
 
 /// Settings of [`reconcile`].

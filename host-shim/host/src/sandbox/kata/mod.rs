@@ -48,6 +48,15 @@ pub(super) fn matching(
     Ok(found)
 }
 
+/// Lists the folders that have one folder per sandbox, which need not exist.
+pub(super) fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
+    let folders = ["run/vc/sbs", "var/lib/vc/sbs", "run/kata"];
+    let roots = roots_or_default(roots).into_iter();
+    roots
+        .flat_map(|root| folders.map(|folder| root.join(folder)))
+        .collect()
+}
+
 fn roots_or_default(roots: &[PathBuf]) -> Vec<PathBuf> {
     if !roots.is_empty() {
         return roots.to_owned();

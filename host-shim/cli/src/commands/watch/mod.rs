@@ -1,5 +1,7 @@
 //! `watch`.
 
+mod service;
+
 use patchbay_host::sandbox::Sandbox;
 use patchbay_host::watch::{self, Policy, Report, Stop, Watched};
 use patchbay_types::failure::{Failure, Kind};
@@ -11,6 +13,14 @@ use crate::signals::Redirection;
 
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Outcome {
+    let is_unnamed = args.ids.is_empty() && global.lookup().machine.is_some();
+    if is_unnamed {
+        let rule = "--qmp needs an ID, by which the machine is named in messages";
+        return Outcome::silent_or(Err(Failure::new(Kind::Invalid, rule)));
+    }
+    if !args.once {
+        return Outcome::silent_or(service::run(global, args).map(|()| String::new()));
+    }
     let stop = Stop::default();
     let requested = stop.clone();
     global.signals.redirect(Redirection {
@@ -71,16 +81,12 @@ fn policy(global: &GlobalArgs, args: &WatchArgs) -> Policy {
 /// Finds the sandboxes of the command line; `None` without any.
 fn selected(global: &GlobalArgs, args: &WatchArgs) -> Result<Option<Vec<Sandbox>>, Failure> {
     if args.ids.is_empty() {
-        if global.lookup().machine.is_some() {
-            let rule = "--qmp needs an ID, by which the machine is named in messages";
-            return Err(Failure::new(Kind::Invalid, rule));
-        }
         return Ok(None);
     }
-    let find = |id: &String| global.find(&SandboxArg { id: id.clone() });
-    args.ids
-        .iter()
-        .map(find)
-        .collect::<Result<_, _>>()
-        .map(Some)
+    let found = args.ids.iter().map(|id| find(global, id));
+    found.collect::<Result<_, _>>().map(Some)
+}
+
+fn find(global: &GlobalArgs, id: &str) -> Result<Sandbox, Failure> {
+    global.find(&SandboxArg { id: id.to_owned() })
 }

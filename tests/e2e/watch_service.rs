@@ -1,0 +1,217 @@
+//! `patchbay watch` as a service: links and sandboxes that appear and vanish while it runs, judged by
+//! iproute2 in the guest.
+
+use std::fmt::Debug;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use patchbay_tests::{Guest, Machine, Netns, patchbay, temp_dir};
+use tempfile::TempDir;
+
+use super::mirror::{BRIDGED, Outside};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until a value is the expected one.
+#[track_caller]
+fn await_value<T: PartialEq + Debug>(expected: &T, mut read: impl FnMut() -> T) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = read();
+        if found == *expected {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{found:?} instead of {expected:?}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Running service, with its service manager.
+struct Service {
+    child: Child,
+    manager: UnixDatagram,
+    _dir: TempDir,
+}
+
+impl Service {
+    /// Starts the service, and waits until it is ready.
+    fn start(run_dir: &Path, words: &[&str]) -> Self {
+        let dir = temp_dir();
+        let socket = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = patchbay(run_dir, &[&["watch"], words].concat());
+        command
+            .env("NOTIFY_SOCKET", socket)
+            .env("WATCHDOG_USEC", "1000000")
+            .env("PATCHBAY_KATA_ROOTS", dir.path())
+            .stdout(Stdio::null());
+        let service = Self {
+            child: command.spawn().unwrap(),
+            manager,
+            _dir: dir,
+        };
+        service.await_state("READY=1");
+        service
+    }
+
+    /// Waits for a notification.
+    #[track_caller]
+    fn await_state(&self, state: &str) {
+        let mut buffer = [0; 256];
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let length = self.manager.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.lines().any(|line| line == state) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{text} instead of {state}");
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id().try_into().unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Ends the service by SIGTERM; it succeeds.
+    fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        self.await_state("STOPPING=1");
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Returns the addresses of global scope of the links of the guest whose names begin with `net`, with
+/// the names.
+fn inside(guest: &Guest) -> Vec<String> {
+    let shown = guest.exec("ip -o addr show scope global").ok();
+    let mut found: Vec<_> = shown
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let name = words.next().filter(|name| name.starts_with("net"))?;
+            Some(format!("{name} {}", words.nth(1)?))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+const NET1: [&str; 2] = ["net1 10.1.0.2/24", "net1 fd01::2/64"];
+
+fn in_netns(netns: &Netns, commands: &[&str]) {
+    for words in commands {
+        netns.ip(words).ok();
+    }
+}
+
+#[test]
+fn watch_follows_links_and_continues_after_kill() {
+    let guest = Guest::start(Machine::Q35);
+    let mut service = Service::start(guest.run_dir(), &[guest.id(), "--exclude", "x*"]);
+    let outside = Outside::of(&guest, &BRIDGED);
+    await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guest));
+    guest.exec("ping -c 2 -W 5 10.2.0.1").ok();
+
+    // As docker network connect does.
+    let to = format!("link set moved netns {}", guest.netns().name());
+    in_netns(&outside.0, &["link add moved type veth peer peer5", &to]);
+    in_netns(
+        guest.netns(),
+        &[
+            "link set moved name net5",
+            "addr add 10.5.0.2/24 dev net5",
+            "link set net5 up",
+            "link add x1 type veth peer p1",
+            "link set x1 up",
+        ],
+    );
+    let both = ["net1 10.1.0.2/24", "net1 fd01::2/64", "net5 10.5.0.2/24"];
+    await_value(&both.map(str::to_owned).to_vec(), || inside(&guest));
+    in_netns(guest.netns(), &["addr del fd01::2/64 dev net1"]);
+    let less = ["net1 10.1.0.2/24", "net5 10.5.0.2/24"];
+    await_value(&less.map(str::to_owned).to_vec(), || inside(&guest));
+
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    in_netns(
+        guest.netns(),
+        &[
+            "link del net5",
+            "addr add 10.1.0.6/24 dev net1",
+            "link add net6 type veth peer p6",
+            "addr add 10.6.0.2/24 dev net6",
+            "link set net6 up",
+        ],
+    );
+    let service = Service::start(guest.run_dir(), &[guest.id(), "--exclude", "x*"]);
+    let after = ["net1 10.1.0.2/24", "net1 10.1.0.6/24", "net6 10.6.0.2/24"];
+    await_value(&after.map(str::to_owned).to_vec(), || inside(&guest));
+
+    // No notification reports a static neighbor.
+    in_netns(
+        guest.netns(),
+        &["neigh replace 10.1.0.77 lladdr 02:00:00:00:00:79 dev net1 nud permanent"],
+    );
+    service.signal(Signal::SIGHUP);
+    await_value(&true, || {
+        let shown = guest.exec("ip neigh show nud permanent").ok();
+        shown.contains("10.1.0.77 dev net1 lladdr 02:00:00:00:00:79")
+    });
+    service.await_state("WATCHDOG=1");
+    in_netns(guest.netns(), &["link del net1", "link del net6"]);
+    await_value(&Vec::<String>::new(), || inside(&guest));
+    await_value(&Vec::<String>::new(), || guest.journal());
+    assert_ne!(guest.exec("ip link show x1").status, 0);
+    service.stop();
+}
+
+/// A sandbox is watched from its start to its end; then the service lets its namespace go.
+#[test]
+fn watch_finds_sandboxes_that_start_and_end() {
+    let node = Arc::new(temp_dir());
+    let service = Service::start(node.path(), &[]);
+    let guest = Guest::start_on(&node, Netns::new(), &[]);
+    service.await_state("STATUS=Sandboxes: 1");
+    let outside = Outside::of(&guest, &BRIDGED);
+    await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guest));
+    drop(guest);
+    service.await_state("STATUS=Sandboxes: 0");
+    // The other end of a link ends with the namespace.
+    await_value(&false, || outside.0.links().contains(&"peer1".to_owned()));
+    service.stop();
+}
+
+/// The monitor of one machine is held; the other one gets its card meanwhile.
+#[test]
+fn watch_of_one_sandbox_does_not_wait_for_another() {
+    let node = Arc::new(temp_dir());
+    let guests = [(); 2].map(|()| Guest::start_on(&node, Netns::new(), &[]));
+    let held = guests[0].monitor();
+    let service = Service::start(node.path(), &[]);
+    let _outsides = guests.each_ref().map(|guest| Outside::of(guest, &BRIDGED));
+    await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guests[1]));
+    assert_eq!(inside(&guests[0]), [""; 0]);
+    drop(held);
+    await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guests[0]));
+    service.stop();
+}
