@@ -49,6 +49,7 @@ mod kata_link;
 mod kill_anywhere;
 mod linux_6_12;
 mod machines;
+mod metrics;
 mod mirror;
 mod monitor;
 mod mtu;

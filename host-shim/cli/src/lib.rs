@@ -8,6 +8,7 @@ mod commands;
 mod completion;
 mod config;
 mod events;
+mod exporter;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod host_file;

@@ -78,6 +78,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "patchbay nic list --all --watch 1",
         ],
     ),
+    (
+        "metrics",
+        &[
+            "patchbay metrics --format prometheus",
+            "patchbay metrics vm1 --top 100",
+        ],
+    ),
+    ("exporter", &["patchbay exporter --listen 127.0.0.1:9961"]),
     ("nic show", &["patchbay nic show vm1 eth1"]),
     (
         "nic set",

@@ -6,7 +6,9 @@ mod connections;
 mod defaults;
 pub(crate) mod examples;
 mod format;
+mod kata_ipvs;
 mod log;
+mod metrics;
 mod native;
 mod network;
 mod overview;
@@ -32,6 +34,8 @@ pub(crate) use cni::{CniCommand, InstallArgs};
 pub(crate) use completions::CompletionsArgs;
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use format::FormatArg;
+pub(crate) use kata_ipvs::{CleanupArgs, IpvsadmArgs, KataIpvsCommand};
+pub(crate) use metrics::{ExporterArgs, MetricsArgs, ScopeArgs};
 pub(crate) use native::{
     DefaultRouteArg, NeighborCommand, NicAddArgs, NicCommand, NicListArgs, NicSetArgs,
     RouteCommand, SysctlCommand, SysctlSetArgs,
@@ -197,6 +201,10 @@ pub(crate) enum PatchbayCommand {
     Diff(DocumentArgs),
     /// Plug cards for the links that are in the network namespaces of sandboxes, and unplug those of links that are gone
     Watch(WatchArgs),
+    /// Print metrics of sandboxes, cards and IPVS for Prometheus
+    Metrics(MetricsArgs),
+    /// Serve these metrics over HTTP
+    Exporter(ExporterArgs),
     /// Check whether hot-plug works for a sandbox and explain what is missing
     Doctor(DoctorArgs),
     /// Remove what ended machines and killed commands have left on this host
@@ -264,42 +272,6 @@ pub(crate) struct ConntrackListArgs {
     /// Filter options of conntrack -D
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) words: Vec<String>,
-}
-
-/// Sub-commands of `kata-ipvs`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KataIpvsCommand {
-    /// Change or show virtual services with ipvsadm options
-    Ipvsadm(IpvsadmArgs),
-    /// Delete tracked connections with the filter options of conntrack -D
-    Cleanup(CleanupArgs),
-}
-
-/// Arguments of `kata-ipvs cleanup`.
-#[derive(Debug, Args)]
-#[command(after_help = format!("Filter options:\n{}", conntrack::help()))]
-pub(crate) struct CleanupArgs {
-    /// Filter options of conntrack -D in one argument, such as "--orig-dst ADDRESS --protonum PROTOCOL"
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub(crate) parameters: String,
-    #[command(flatten)]
-    pub(crate) sandbox: SandboxArg,
-}
-
-/// Arguments of `kata-ipvs ipvsadm`.
-#[derive(Debug, Args)]
-#[command(after_help = format!("ipvsadm options:\n{}", ipvsadm::help()))]
-pub(crate) struct IpvsadmArgs {
-    /// ipvsadm options in one argument
-    #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
-    pub(crate) parameters: Option<String>,
-    /// Restore a rule file; - reads standard input
-    #[arg(long, value_name = "-", allow_hyphen_values = true)]
-    pub(crate) restore: Option<String>,
-    #[command(flatten)]
-    pub(crate) options: IpvsOptions,
-    #[command(flatten)]
-    pub(crate) sandbox: SandboxArg,
 }
 
 /// Options of `ipvs` and `kata-ipvs ipvsadm` that ipvsadm does not have.

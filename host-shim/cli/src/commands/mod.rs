@@ -7,6 +7,7 @@ mod conntrack;
 mod doctor;
 mod ipvs;
 mod manual;
+mod metrics;
 mod neighbors;
 mod network;
 mod routes;
@@ -48,6 +49,8 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Apply(args) => silent_or(network::apply(global, args)),
         PatchbayCommand::Diff(args) => network::diff(global, args),
         PatchbayCommand::Watch(args) => watch::run(global, args),
+        PatchbayCommand::Metrics(args) => silent_or(metrics::print(global, args)),
+        PatchbayCommand::Exporter(args) => silent_or(metrics::serve(global, args)),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
         PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),

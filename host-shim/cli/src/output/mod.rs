@@ -6,6 +6,7 @@ pub(crate) mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;
 pub(crate) mod ipvs_table;
+pub(crate) mod metrics;
 pub(crate) mod neighbors;
 pub(crate) mod network;
 mod progress;

@@ -19,6 +19,7 @@ mod mtu;
 mod nat_status;
 mod overview;
 mod repeat;
+mod scrape;
 mod update;
 
 use std::thread;
@@ -59,6 +60,7 @@ pub(crate) use mirror::is_wired;
 pub use mirror::{Mirrored, mirror, plug_any};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
+pub use scrape::{Scrape, scrape};
 pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of

@@ -17,7 +17,7 @@ use crate::sandbox::{self, Lookup, Phase, Sandbox};
 const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Number of sandboxes that are queried at once.
-const CONCURRENT: usize = 16;
+pub(super) const CONCURRENT: usize = 16;
 
 /// State of a sandbox in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,7 +103,7 @@ pub fn run_state(monitor: &Path, qemu: Option<u32>) -> RunState {
     }
 }
 
-fn query(sandbox: &Sandbox) -> Overview {
+pub(super) fn query(sandbox: &Sandbox) -> Overview {
     let (state, machine, agent) = match Session::connect_within(sandbox.monitor(), GREETING_TIMEOUT)
     {
         Ok(mut qmp) => {
