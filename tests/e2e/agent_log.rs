@@ -9,7 +9,8 @@ use serde_json::Value;
 /// Restarts the service's agent with level debug.
 const DEBUG: &str = "mkdir -p /run/systemd/system/patchbay-agent.service.d && \
     { echo [Service]; echo ExecStart=; \
-      sed -n 's/^ExecStart=.*/& --log-level debug/p' /usr/lib/systemd/system/patchbay-agent.service; \
+      sed -n '/^ExecStart=/,/[^\\\\]$/p' /usr/lib/systemd/system/patchbay-agent.service | \
+      sed '$ s/$/ --log-level debug/'; \
     } >/run/systemd/system/patchbay-agent.service.d/level.conf && \
     systemctl daemon-reload && systemctl restart patchbay-agent.service";
 
