@@ -33,8 +33,8 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man install help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
-  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target
+.PHONY: man install packages check-packages help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target setup-packages
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -117,7 +117,8 @@ PREFIX ?= /usr/local
 SHARE := $(DESTDIR)$(PREFIX)/share
 
 install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
-	install -D -t $(DESTDIR)$(PREFIX)/bin $(BIN)/patchbay $(BIN)/patchbay-sandbox $(BIN)/patchbay-agent
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(addprefix target/$(TARGET)/release/,patchbay patchbay-sandbox patchbay-agent)
+	install -D -t $(DESTDIR)$(PREFIX)/lib/patchbay/guest $(addprefix target/$(TARGET)/release/,patchbay-init patchbay-agent)
 	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-cni
 	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-qemu
 	install -D -m 644 -t $(SHARE)/man/man1 docs/man/*.1
@@ -131,9 +132,25 @@ install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
 	install -D -m 644 deploy/config.toml $(SHARE)/doc/patchbay/config.toml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system \
 	  guest-image/overlay/*.service guest-image/overlay/*.socket deploy/patchbay-watch.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/network guest-image/overlay/00-0-patchbay.*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d guest-image/overlay/70-patchbay.rules
+	install -d $(SHARE)/patchbay/kubernetes && cp -R deploy/kubernetes/. $(SHARE)/patchbay/kubernetes
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset guest-image/overlay/90-patchbay.preset
 	sed -i 's,/usr/bin/patchbay,$(PREFIX)/bin/patchbay,' \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-*.service
+
+# The completions are printed by the programs that run here.
+packages: build setup-packages ## .deb, .rpm and archives of ARCH in target/packages
+	@[ $(ARCH) = $(HOST_ARCH) ] || $(MAKE) build ARCH=$(HOST_ARCH)
+	rm -rf target/stage
+	$(MAKE) --no-print-directory install ARCH=$(ARCH) PREFIX=/usr DESTDIR=$(CURDIR)/target/stage
+	scripts/packages.sh $(ARCH) target/stage target/packages
+
+check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root
+	scripts/check-packages.sh target/packages
+
+setup-packages:
+	@scripts/setup.sh packages
 
 setup-run:
 	@scripts/setup.sh run

@@ -5,6 +5,7 @@
 #   test   the tests, beside the two above
 #   debian the image with Debian, beside the first one
 #   fuzz   fuzzing
+#   packages making packages
 #   target building for the Rust target in the second argument
 set -euo pipefail
 
@@ -129,6 +130,10 @@ setup_debian() {
   apt_install_missing mmdebstrap:mmdebstrap cpio:cpio mke2fs:e2fsprogs
 }
 
+setup_packages() {
+  apt_install_missing rpmbuild:rpm lintian:lintian rpmlint:rpmlint mmdebstrap:mmdebstrap python3:python3
+}
+
 setup_fuzz() {
   if ! cargo +nightly --version >/dev/null 2>&1; then
     say "fuzzing needs a nightly toolchain (rustup toolchain install nightly)"
@@ -158,10 +163,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | debian | fuzz) "setup_$1" ;;
+  run | lint | test | debian | fuzz | packages) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|debian|fuzz, or $0 target TARGET"
+    say "usage: $0 run|lint|test|debian|fuzz|packages, or $0 target TARGET"
     exit 2
     ;;
 esac
