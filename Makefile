@@ -9,8 +9,11 @@ ARCH ?= $(HOST_ARCH)
 TARGET := $(or $(TARGET_$(ARCH)),$(error ARCH=$(ARCH) is not amd64 or arm64))
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
-# Host and guest use the same static build. The flag needs --target, since proc-macros can't be static.
-STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target
+# Host and guest use the same static build. The flag needs --target, since proc-macros can't be static. Without the
+# other flags the programs have the builder's folders in their messages, and differ from one folder to another.
+CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)
+STATIC := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CRATES)=cargo" \
+  cargo build --release --locked --target
 # Programs that run here.
 BIN := target/$(TARGET_$(HOST_ARCH))/release
 # Hash of the sources of a build, which tests compare with the present ones.
@@ -33,7 +36,7 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man install packages check-packages help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+.PHONY: man install packages check-packages reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
   audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target setup-packages
 
 help: ## This list
@@ -145,6 +148,22 @@ packages: build setup-packages ## .deb, .rpm and archives of ARCH in target/pack
 	rm -rf target/stage
 	$(MAKE) --no-print-directory install ARCH=$(ARCH) PREFIX=/usr DESTDIR=$(CURDIR)/target/stage
 	scripts/packages.sh $(ARCH) target/stage target/packages
+
+sbom: ## Bill of materials of the programs, in target/packages (CycloneDX)
+	@scripts/setup.sh release
+	@mkdir -p target/packages
+	cargo cyclonedx --quiet --format json --target $(TARGET) --override-filename bom
+	set -e; for package in host-shim/cli agent/daemon guest-image/launcher guest-image/init; do \
+	  name=$$(sed -n 's/^name = "\(.*\)"/\1/p' $$package/Cargo.toml | head -1); \
+	  mv $$package/bom.json target/packages/$$name.cdx.json; \
+	done
+	@find . -path ./target -prune -o -name bom.json -exec rm {} +
+
+release: ## Prepare the release VERSION: commit, tests, packages, tag (docs/releasing.md)
+	scripts/release.sh $(VERSION)
+
+reproducible: ## Build the packages in two new folders and compare them, before a release
+	scripts/reproducible.sh
 
 check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root
 	scripts/check-packages.sh target/packages

@@ -6,6 +6,7 @@
 #   debian the image with Debian, beside the first one
 #   fuzz   fuzzing
 #   packages making packages
+#   release releasing
 #   target building for the Rust target in the second argument
 set -euo pipefail
 
@@ -134,6 +135,10 @@ setup_packages() {
   apt_install_missing rpmbuild:rpm lintian:lintian rpmlint:rpmlint mmdebstrap:mmdebstrap python3:python3
 }
 
+setup_release() {
+  have cargo-cyclonedx || cargo_install cargo-cyclonedx@0.5.9
+}
+
 setup_fuzz() {
   if ! cargo +nightly --version >/dev/null 2>&1; then
     say "fuzzing needs a nightly toolchain (rustup toolchain install nightly)"
@@ -163,10 +168,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | debian | fuzz | packages) "setup_$1" ;;
+  run | lint | test | debian | fuzz | packages | release) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|debian|fuzz|packages, or $0 target TARGET"
+    say "usage: $0 run|lint|test|debian|fuzz|packages|release, or $0 target TARGET"
     exit 2
     ;;
 esac
