@@ -350,7 +350,7 @@ fn nic_set_on_host_killed_is_done_or_undone() {
         },
         || {
             // Finds what the killed one has left.
-            native(&guest, "nic apply ID --name eth1").ok();
+            native(&guest, "gc").ok();
             assert_old_or_new(&guest, old);
         },
     );

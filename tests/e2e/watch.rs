@@ -188,6 +188,8 @@ fn watch_once_leaves_others_alone() {
             "link set l-down down",
             "link add above link l-lower type macvlan mode bridge",
             "link add br0 type bridge",
+            "link add shaper type ifb",
+            "link set shaper up",
             "link set l-port master br0",
             "link set l-mac address 02:00:00:00:00:21",
         ],

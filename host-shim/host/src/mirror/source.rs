@@ -14,8 +14,9 @@ use crate::netns::{Rtnetlink, link_request};
 const IFINFOMSG: usize = 16;
 /// Missing in `libc`: `IFLA_PARENT_DEV_NAME` of `linux/if_link.h`, since Linux 5.14.
 const IFLA_PARENT_DEV_NAME: u16 = 56;
-/// Kinds (`IFLA_INFO_KIND`) that other programs attach to the machine, or that have ports of their own.
-const REFUSED_KINDS: [&str; 4] = ["tun", "bridge", "macvtap", "openvswitch"];
+/// Kinds (`IFLA_INFO_KIND`) that other programs attach to the machine, that have ports of their own, or that only
+/// delay the frames of another link, such as that of a card's bandwidth limit.
+const REFUSED_KINDS: [&str; 5] = ["tun", "bridge", "macvtap", "openvswitch", "ifb"];
 
 /// Link as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

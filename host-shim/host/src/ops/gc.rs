@@ -27,7 +27,7 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 /// Finishes what killed commands have begun. The monitor of other machines is not needed.
 pub(crate) fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
     let mut left = recorded(sandbox)?;
-    left.retain(CardRecord::is_left);
+    left.retain(|record| record.is_left() || record.host.before.is_some());
     if left.is_empty() && !has_unfinished(sandbox)? {
         return Ok(());
     }

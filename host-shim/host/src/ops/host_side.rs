@@ -54,20 +54,36 @@ pub struct TapStatus {
 /// # Errors
 /// Failures of QEMU and of the host's kernel.
 pub fn list_on_host(sandbox: &Sandbox) -> Result<Vec<CardOnHost>, Failure> {
+    list(sandbox, GuestPart::Listed)
+}
+
+/// Presence of the guest's interfaces in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GuestPart {
+    Listed,
+    Omitted,
+}
+
+/// The same, with or without the guest.
+pub(super) fn list(sandbox: &Sandbox, part: GuestPart) -> Result<Vec<CardOnHost>, Failure> {
     let mut qmp = Session::connect(sandbox.monitor())?;
-    let agent = connect_over(&mut qmp, sandbox);
+    let agent = match part {
+        GuestPart::Listed => Some(connect_over(&mut qmp, sandbox)),
+        GuestPart::Omitted => None,
+    };
     let mut machine = || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((nics, TapBackends::read(&mut qmp)?))
     };
-    let queried =
-        agent.and_then(|agent| query_host_and_guest(agent, AddressDetail::Listed, &mut machine));
+    let query = |agent| query_host_and_guest(agent, AddressDetail::Listed, &mut machine);
+    let queried = agent.map(|agent| agent.and_then(query));
     let ((nics, taps), guest) = match queried {
-        Ok((machine, agent, interfaces)) => (machine, Some((agent, interfaces))),
-        Err(failure) => {
+        Some(Ok((machine, agent, interfaces))) => (machine, Some((agent, interfaces))),
+        Some(Err(failure)) => {
             warn(sandbox, &failure);
             (machine().map_err(Failure::from)?, None)
         }
+        None => (machine().map_err(Failure::from)?, None),
     };
     let records = recorded(sandbox)?;
     let cards = with_guest(sandbox, &nics, guest, &records);

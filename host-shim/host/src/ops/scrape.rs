@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Detail, ListedService};
 
-use super::host_side::{CardOnHost, list_on_host};
+use super::host_side::{self, CardOnHost, GuestPart};
 use super::overview::{self, CONCURRENT, Overview};
 use crate::sandbox::{self, Lookup, Sandbox};
 
@@ -57,8 +57,14 @@ fn read(sandbox: &Sandbox) -> Scrape {
     let or_warn = |failure: Failure| {
         tracing::warn!("{} is left out: {}", sandbox.id, failure.line());
     };
+    let guest = match &overview.agent {
+        Some(_) => GuestPart::Listed,
+        // A guest that doesn't reply must not delay the others' values again.
+        None => GuestPart::Omitted,
+    };
     let cards = if overview.machine.is_some() {
-        list_on_host(sandbox).map_err(or_warn).unwrap_or_default()
+        let listed = host_side::list(sandbox, guest);
+        listed.map_err(or_warn).unwrap_or_default()
     } else {
         Vec::new()
     };

@@ -74,6 +74,12 @@ pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Lists the monitors of machines that no folder registers, which need not exist.
+pub(crate) fn sockets(lookup: &Lookup) -> Vec<PathBuf> {
+    let machines = lookup.named.values().chain(&lookup.machine);
+    machines.map(|machine| machine.qmp.clone()).collect()
+}
+
 /// Reads the files of a sandbox.
 fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
     let Candidate { id, folder, .. } = found;

@@ -175,6 +175,7 @@ impl<'a> Service<'a> {
         let selected = (self.select)()?;
         let found = discover(self.lookup, selected.as_deref())?;
         let mut failures = found.failures;
+        let mut is_incomplete = found.is_incomplete;
         for entry in &mut self.entries {
             entry.is_gone = true;
         }
@@ -188,7 +189,10 @@ impl<'a> Service<'a> {
             }
             match Entry::new(self.next_number, watched, now) {
                 Ok(entry) => self.entries.push(entry),
-                Err(failure) => failures.push(failure),
+                Err(failure) => {
+                    failures.push(failure);
+                    is_incomplete = true;
+                }
             }
             self.next_number += 1;
         }
@@ -198,7 +202,7 @@ impl<'a> Service<'a> {
         let is_lost = |entry: &Entry| !entry.is_gone && !entry.is_in_place();
         if self.entries.iter().any(is_lost) {
             self.search.notify(now);
-        } else if found.is_incomplete {
+        } else if is_incomplete {
             self.search.retry(now);
         } else {
             self.search.succeed();
@@ -208,10 +212,9 @@ impl<'a> Service<'a> {
 
     fn watch_folders(&mut self) -> Result<(), Failure> {
         let namespaces = self.entries.iter().filter_map(Entry::netns_file);
-        let namespaces: Vec<PathBuf> = namespaces.collect();
-        let set = self
-            .folders
-            .set(&sandbox::folders(self.lookup), &namespaces);
+        let files = namespaces.chain(sandbox::sockets(self.lookup));
+        let files: Vec<PathBuf> = files.collect();
+        let set = self.folders.set(&sandbox::folders(self.lookup), &files);
         set.map_err(|error| Failure::of_io("could not watch the folders of sandboxes", &error))
     }
 
