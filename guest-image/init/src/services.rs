@@ -1,6 +1,7 @@
 //! Supervises the agent and, in an image with tools, the command server and the TCP echo server.
 
 use std::fs::DirBuilder;
+use std::io::{self, PipeWriter};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +35,8 @@ struct Supervised {
     args: &'static [&'static str],
     /// Sockets that the program gets.
     sockets: AgentSockets,
+    /// Its standard output; `None` for the console.
+    log: Option<PipeWriter>,
     /// Process id and time of the start; `None` while it has to be started.
     running: Option<(Pid, Instant)>,
     restarts: u32,
@@ -55,7 +58,13 @@ impl Supervisor {
         // The agent is last: once it answers, the others have been started.
         let programs =
             optional.map(|program| Supervised::new(program, &[], AgentSockets::default()));
-        let agent = Supervised::new(AGENT_PATH, AGENT_ARGS, sockets);
+        let log = copy_to_console().inspect_err(|error| {
+            print(&format!("the agent waits for the console: {error}"));
+        });
+        let agent = Supervised {
+            log: log.ok(),
+            ..Supervised::new(AGENT_PATH, AGENT_ARGS, sockets)
+        };
         Self(programs.chain([agent]).collect())
     }
 
@@ -80,12 +89,26 @@ impl Supervisor {
     }
 }
 
+/// Returns a pipe that is copied to the console. A serial line takes more than a millisecond for each line of the
+/// agent's log, and a request must not wait for it.
+fn copy_to_console() -> io::Result<PipeWriter> {
+    let (mut log, writer) = io::pipe()?;
+    thread::Builder::new().spawn(move || {
+        // Without a reader the agent could not write.
+        if io::copy(&mut log, &mut io::stdout()).is_err() {
+            let _ = io::copy(&mut log, &mut io::sink());
+        }
+    })?;
+    Ok(writer)
+}
+
 impl Supervised {
     fn new(program: &'static str, args: &'static [&'static str], sockets: AgentSockets) -> Self {
         Self {
             program,
             args,
             sockets,
+            log: None,
             running: None,
             restarts: 0,
         }
@@ -97,6 +120,9 @@ impl Supervised {
         }
         let mut command = Command::new(self.program);
         command.args(self.args).envs(ENVIRONMENT);
+        if let Some(Ok(log)) = self.log.as_ref().map(PipeWriter::try_clone) {
+            command.stdout(log);
+        }
         match self.sockets.spawn(&mut command) {
             Ok(child) => {
                 let pid = Pid::from_raw(child.id().cast_signed());
