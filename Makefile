@@ -14,7 +14,8 @@ export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER := x86_64-linux-gnu-gcc
 CRATES := $(or $(CARGO_HOME),$(HOME)/.cargo)
 STATIC := RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CRATES)=cargo" \
   cargo build --release --locked --target
-# Programs that run here.
+# Programs of `make build`, and programs that run here.
+BUILT := target/$(TARGET)/release
 BIN := target/$(TARGET_$(HOST_ARCH))/release
 # Hash of the sources of a build, which tests compare with the present ones.
 STAMP := $(BIN)/source-stamp
@@ -120,14 +121,14 @@ PREFIX ?= /usr/local
 SHARE := $(DESTDIR)$(PREFIX)/share
 
 install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
-	install -D -t $(DESTDIR)$(PREFIX)/bin $(addprefix target/$(TARGET)/release/,patchbay patchbay-sandbox patchbay-agent)
-	install -D -t $(DESTDIR)$(PREFIX)/lib/patchbay/guest $(addprefix target/$(TARGET)/release/,patchbay-init patchbay-agent)
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(addprefix $(BUILT)/,patchbay patchbay-sandbox patchbay-agent)
+	install -D -t $(DESTDIR)$(PREFIX)/lib/patchbay/guest $(addprefix $(BUILT)/,patchbay-init patchbay-agent)
 	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-cni
 	ln -sf patchbay $(DESTDIR)$(PREFIX)/bin/patchbay-qemu
 	install -D -m 644 -t $(SHARE)/man/man1 docs/man/*.1
 	install -D -m 644 -t $(SHARE)/man/man8 docs/man/*.8
 	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	set -e; for program in patchbay patchbay-sandbox; do \
+	set -e; umask 022; for program in patchbay patchbay-sandbox; do \
 	  $(BIN)/$$program completions bash >$(SHARE)/bash-completion/completions/$$program; \
 	  $(BIN)/$$program completions zsh >$(SHARE)/zsh/site-functions/_$$program; \
 	  $(BIN)/$$program completions fish >$(SHARE)/fish/vendor_completions.d/$$program.fish; \
@@ -138,6 +139,7 @@ install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/network guest-image/overlay/00-0-patchbay.*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/udev/rules.d guest-image/overlay/70-patchbay.rules
 	install -d $(SHARE)/patchbay/kubernetes && cp -R deploy/kubernetes/. $(SHARE)/patchbay/kubernetes
+	chmod -R u=rwX,go=rX $(SHARE)/patchbay/kubernetes
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset guest-image/overlay/90-patchbay.preset
 	sed -i 's,/usr/bin/patchbay,$(PREFIX)/bin/patchbay,' \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-*.service

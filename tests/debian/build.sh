@@ -4,6 +4,7 @@
 # The kernel and the tests' programs are those of IMAGE and PATCHBAY_BIN_DIR. The root file system takes
 # two minutes, so it is kept until this script or the list of packages changes.
 set -euo pipefail
+umask 022
 
 : "${PATCHBAY_BIN_DIR:?run me by 'make image-debian'}"
 here=$(dirname "$(realpath "$0")")
@@ -83,6 +84,9 @@ build_ours() {
     install -t "$tree/usr/bin" "$PATCHBAY_BIN_DIR/$program"
   done
   cp -a "$here/rootfs/." "$tree"
+  # Of a checkout by another user or with another umask.
+  chmod -R u=rwX,go=rX "$tree"
+  chown -R 0:0 "$tree"
   add_modules "$tree"
   pack "$tree" "$work/ours.cpio"
 }

@@ -76,7 +76,7 @@ impl Archive {
         for (path, node) in &self.nodes {
             let path = folder.join(path);
             match node {
-                Node::Directory => fs::create_dir_all(&path)?,
+                Node::Directory => create_folder(&path)?,
                 Node::File { mode, content } => {
                     remove_if_present(&path)?;
                     fs::write(&path, content)?;
@@ -99,6 +99,15 @@ impl Archive {
             parent.or_insert(Node::Directory);
         }
         self.nodes.insert(path, node);
+    }
+}
+
+/// Creates a folder that everybody can enter, whatever the umask. Keeps one that exists.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -165,6 +174,8 @@ mod tests {
         archive.program("/usr/bin/a", b"a".to_vec());
         archive.link_if_free("/usr/lib/wants/a", "../a");
         let folder = tempfile::tempdir().unwrap();
+        // Of this process alone, as each test has one.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
         // The second pass replaces existing entries.
         for _ in 0..2 {
             archive.unpack(folder.path()).unwrap();
@@ -172,6 +183,8 @@ mod tests {
             assert_eq!(fs::read(&program).unwrap(), b"a");
             let mode = program.metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o755);
+            let mode = folder.path().join("usr/bin").metadata().unwrap();
+            assert_eq!(mode.permissions().mode() & 0o777, 0o755);
             let link = fs::read_link(folder.path().join("usr/lib/wants/a")).unwrap();
             assert_eq!(link, Path::new("../a"));
         }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::Archive;
+use super::archive::{Archive, create_folder};
 use super::build;
 use super::programs::BinDir;
 use crate::error::{Error, at};
@@ -88,7 +88,9 @@ pub(crate) fn write(options: &OverlayOptions) -> Result<(), Error> {
         archive.link_if_free(&link, &format!("{UNITS}/{unit}"));
     }
     let tree = options.folder.join(TREE);
-    fs::create_dir_all(&tree).map_err(at(&tree))?;
+    fs::create_dir_all(&options.folder).map_err(at(&options.folder))?;
+    // A copy gives the guest's root its mode.
+    create_folder(&tree).map_err(at(&tree))?;
     archive.unpack(&tree).map_err(at(&tree))?;
     let bytes = archive.encode().map_err(at(Path::new(ARCHIVE)))?;
     build::write(&options.folder, ARCHIVE, &bytes)
