@@ -44,6 +44,7 @@ debian() {
   [ "$(enabled | sort -u)" = enabled ] || fail "the agent's units are not enabled"
   # An administrator's decision survives an upgrade.
   chroot "$root" systemctl --quiet disable patchbay-agent.service
+  chroot "$root" systemctl --quiet enable patchbay-watch.service
   chroot "$root" sh -c "dpkg -i /packages/*.deb" >/dev/null
   [ "$(enabled | head -1)" = disabled ] || fail "an upgrade enables the unit again"
   chroot "$root" dpkg --remove "${names[@]}" >/dev/null

@@ -36,6 +36,11 @@ fill() {
   gzip -9n "$tree/usr/share/doc/$name/third-party-licenses"
 }
 
+# Prints KiB by the rule of Debian's policy, which doesn't depend on the file system.
+installed_size() {
+  find "$1" -printf '%y %s\n' | awk '$1 == "f" {n += int(($2 + 1023) / 1024); next} {n++} END {print n}'
+}
+
 deb() {
   local name=$1 tree=$work/deb/$1 doc script of
   of=$(arch_of "$name")
@@ -54,7 +59,7 @@ deb() {
     install -m 644 "packaging/$name/lintian-overrides" "$tree/usr/share/lintian/overrides/$name"
   {
     printf 'Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: %s\n' "$name" "$version" "$of" "$MAINTAINER"
-    printf 'Installed-Size: %s\n' "$(du -k -s --apparent-size "$tree" | cut -f 1)"
+    printf 'Installed-Size: %s\n' "$(installed_size "$tree")"
     sed -e '/^Summary: /d' -e '/^Architecture: /d' -e '/^Description: /,$d' -e "s/VERSION/$version/" "packaging/$name/control"
     printf 'Priority: optional\nDescription: %s\n' "$(field "$name" Summary)"
     description "$name" | sed 's/^/ /'
@@ -102,7 +107,7 @@ archive() {
   local name=patchbay-$version-linux-$arch
   mkdir -p "$work/$name"
   cp -a "$stage/usr/." "$work/$name"
-  cp LICENSE README.md CHANGELOG.md "$work/licenses.txt" "$work/$name"
+  install -m 644 -t "$work/$name" LICENSE README.md CHANGELOG.md "$work/licenses.txt"
   tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -c "$name" |
     xz -T1 >"$into/$name.tar.xz"
 }

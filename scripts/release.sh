@@ -24,7 +24,8 @@ trap 'echo "release: not finished; restore the checkout by: git reset --hard $be
 sed -i "/^\[workspace.package\]/,/^\[/s/^version = .*/version = \"$version\"/" Cargo.toml
 sed -i "s/^## Unreleased$/## Unreleased\n\n## $version - $(date -u +%F)/" CHANGELOG.md
 sed -i "s/newTag: .*/newTag: $version/" deploy/kubernetes/install/kustomization.yaml
-sed -i "s/patchbay:$current/patchbay:$version/" deploy/Containerfile
+sed -i "s/patchbay:$current/patchbay:$version/" deploy/Containerfile docs/kubernetes.md
+sed -i "1s/\"patchbay $current\"/\"patchbay $version\"/" docs/man/*.8
 sed -i "s/_${current}_amd64/_${version}_amd64/" README.md
 cargo update --workspace --quiet
 make man
@@ -32,6 +33,7 @@ git commit -qam "release: $version"
 
 make audit ${ADVISORY_DB:+ADVISORY_DB=$ADVISORY_DB}
 make test-full
+rm -rf target/packages
 for arch in amd64 arm64; do make packages ARCH=$arch; done
 make check-packages sbom
 printf '%s\n' "$notes" >target/packages/NOTES.md

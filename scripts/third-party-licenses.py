@@ -10,7 +10,7 @@ NAMES = ("license", "licence", "copying", "notice", "unlicense")
 
 
 def metadata():
-    command = ["cargo", "metadata", "--format-version", "1", "--locked", "--offline"]
+    command = ["cargo", "metadata", "--format-version", "1", "--locked"]
     command += ["--filter-platform", "x86_64-unknown-linux-gnu"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
