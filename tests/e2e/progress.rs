@@ -32,6 +32,8 @@ fn restore(guest: &Guest, agent: Option<&str>, options: &str, rules: &str) -> Do
     );
     let mut terminal = Command::new("script");
     terminal.env("PATCHBAY_RUN_DIR", guest.run_dir());
+    // Without it the terminal is taken for one that can't move its cursor.
+    terminal.env("TERM", "xterm");
     run(terminal.args(["-q", "-e", "-c", &line, "/dev/null"]), "")
 }
 
