@@ -92,7 +92,7 @@ impl Guest {
         leftovers::claim(guest.run_dir());
         let netns = guest.netns.name();
         let start = ["start", &guest.id, "--netns", netns, "--tools"];
-        guest.sandbox(&[&start, words].concat()).ok();
+        guest.sandbox(&[&start[..], words].concat()).ok();
         guest
     }
 
@@ -100,8 +100,10 @@ impl Guest {
     /// is complete. `NetworkManager`, ifupdown, dhcpcd, dhclient and udhcpc are installed, not started.
     pub fn start_debian(words: &[&str]) -> Self {
         let image = Built::ImageDebian.dir().display().to_string();
-        let start = ["--image", &image, "--memory", DEBIAN_MEMORY];
-        let guest = Self::start_with(Machine::Q35, &[&start, words].concat());
+        // It boots in twenty seconds, and in a minute on a busy machine.
+        let boot = ["--image", &image, "--timeout", "180"];
+        let start = [&boot[..], &["--memory", DEBIAN_MEMORY]].concat();
+        let guest = Self::start_with(Machine::Q35, &[&start[..], words].concat());
         let booted = guest.exec("systemctl is-system-running --wait");
         let failed = || guest.exec("systemctl --failed --no-legend").out;
         assert_eq!(booted.out, "running\n", "{booted}\n{}", failed());
