@@ -55,7 +55,7 @@ debian() {
 
 # In the same root, whose files are not in rpm's database: the packages need /bin/sh, and systemctl if it exists.
 rpms() {
-  local rpm=(rpm --force-debian --root "$root" --dbpath /var/lib/rpm)
+  local rpm=(rpm --root "$root" --dbpath /var/lib/rpm)
   "${rpm[@]}" --initdb
   "${rpm[@]}" --nosignature --nodeps -i "$packages"/*.{"$(uname -m)",noarch}.rpm
   programs_run
