@@ -110,14 +110,9 @@ impl CardRecord {
     /// Prefix of QEMU's device ids of all cards.
     pub(crate) const DEVICE_PREFIX: &str = "pbd.";
 
-    /// Returns whether a command has begun to work on the card and no other process does now. A process that
-    /// looks for such cards works on none: a removal of a service that failed must not stay its own for ever.
+    /// Returns whether a command has begun to work on the card and no process does now.
     pub(crate) fn is_left(&self) -> bool {
-        let is_other = |owner: &Process| Some(*owner) != Process::current();
-        let is_owned = self
-            .owner
-            .filter(is_other)
-            .is_some_and(|owner| owner.is_alive());
+        let is_owned = self.owner.is_some_and(|owner| owner.is_alive());
         self.phase != Phase::Plugged && !is_owned
     }
 

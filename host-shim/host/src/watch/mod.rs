@@ -24,7 +24,6 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, LinkName};
 
-use crate::hotplug::collect;
 use crate::mirror::{Keeper, MirrorRequest};
 use crate::ops::{self, Mirrored};
 use crate::sandbox::Sandbox;
@@ -108,8 +107,6 @@ impl Report {
 #[must_use]
 pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
     let mut report = Report::default();
-    // A machine that has ended has left redirections, by which its links would seem to be served.
-    collect(&watched.sandbox.run_dir);
     if let Err(failure) = ops::finish_left(&watched.sandbox) {
         report.failures.push(failure);
     }
@@ -169,8 +166,6 @@ fn carry_out(
         Step::Card(change) => {
             let action = card::carry_out(sandbox, watched, &change.card)?;
             if action == Some(Action::Replug) {
-                // Without the card nothing is as it was: a stop comes after the plug.
-                sandbox.interrupt.complete();
                 plug(sandbox, &change.link, &change.card, wait)?;
             }
             Ok(action.map(|action| Change {
