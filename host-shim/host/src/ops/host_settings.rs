@@ -1,13 +1,12 @@
 //! Settings of a card on the host.
 
-use patchbay_types::AddressDetail;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::cards::{self, Card, CardKey};
-use super::connect_over;
+use super::cards::{Card, CardKey};
+use super::{FoundCard, find_locked};
 use crate::card::{HostChange, HostSettings};
-use crate::hotplug::{self, Inventory, LockedSandbox};
-use crate::sandbox::{CardRecord, Sandbox};
+use crate::hotplug::{self, LockedSandbox};
+use crate::sandbox::Sandbox;
 
 /// Changes cable and bandwidth limits of a card, without its guest. Returns its settings.
 ///
@@ -20,14 +19,12 @@ pub fn set_on_host(
     change: HostChange,
 ) -> Result<HostSettings, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
-    let records = locked.records(&nics)?;
-    let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
-        let agent = connect_over(locked.qmp()?, sandbox)?;
-        let interfaces = agent.interfaces(AddressDetail::Listed)?;
-        Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
-    })?;
-    let Card { name, .. } = found.ok_or_else(|| key.not_found())?;
+    let FoundCard {
+        nics,
+        records,
+        card,
+    } = find_locked(&mut locked, key)?;
+    let Card { name, .. } = card.ok_or_else(|| key.not_found())?;
     let nic = nics.iter().find(|nic| nic.name() == Some(name.as_str()));
     let record = records.iter().find(|record| record.name == name);
     let Some((nic, record)) = nic.zip(record) else {

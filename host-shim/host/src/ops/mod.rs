@@ -232,6 +232,30 @@ pub enum Unplugged {
     Absent,
 }
 
+/// Cards of a locked sandbox, and the one that a key names.
+struct FoundCard {
+    nics: Vec<InventoryNic>,
+    records: Vec<CardRecord>,
+    card: Option<Card>,
+}
+
+/// Finds a card, by the guest's names too if the machine's don't suffice.
+fn find_locked(locked: &mut LockedSandbox<'_>, key: &CardKey) -> Result<FoundCard, Failure> {
+    let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
+    let records = locked.records(&nics)?;
+    let card = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
+        let sandbox = locked.sandbox;
+        let agent = connect_over(locked.qmp()?, sandbox)?;
+        let interfaces = agent.interfaces(AddressDetail::Listed)?;
+        Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
+    })?;
+    Ok(FoundCard {
+        nics,
+        records,
+        card,
+    })
+}
+
 /// Unplugs a card, wherever it is in the guest.
 ///
 /// # Errors
@@ -240,14 +264,7 @@ pub enum Unplugged {
 /// agent that is needed for the names in the guest.
 pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let mut locked = LockedSandbox::begin(sandbox)?;
-    let nics = Inventory::read_nics(locked.qmp()?, CardRecord::DEVICE_PREFIX)?;
-    let records = locked.records(&nics)?;
-    let found = cards::find_to_unplug(cards::of_machine(&nics), key, |cards| {
-        let agent = connect_over(locked.qmp()?, sandbox)?;
-        let interfaces = agent.interfaces(AddressDetail::Listed)?;
-        Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
-    })?;
-    let Some(Card { name, .. }) = found else {
+    let Some(Card { name, .. }) = find_locked(&mut locked, key)?.card else {
         return Ok(Unplugged::Absent);
     };
     if let Some(record) = locked.card(&name)? {

@@ -80,7 +80,7 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
                 .iter()
                 .map(|sandbox| match Watched::open(sandbox) {
                     Ok(Some(watched)) => Ok(watched),
-                    Ok(None) => Err(refused(sandbox, "it has no network namespace of its own")),
+                    Ok(None) => Err(refused(sandbox, "no network namespace belongs to it alone")),
                     Err(failure) => Err(failure.context(context(sandbox))),
                 });
             let (opened, failed): (Vec<_>, Vec<_>) = opened.partition(Result::is_ok);
