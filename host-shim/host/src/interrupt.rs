@@ -20,6 +20,8 @@ struct State {
     progress: Progress,
     /// Number of moments in which the process must not end.
     holds: u32,
+    /// Number of changes that are being completed.
+    completions: u32,
     request: Request,
     /// Ends the process.
     end: Option<Box<dyn FnOnce() + Send + Sync>>,
@@ -31,8 +33,6 @@ enum Progress {
     Unchanged,
     /// A change has begun.
     Changing,
-    /// Requests have no effect any more.
-    Completing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +55,7 @@ impl fmt::Debug for State {
 
 impl State {
     fn is_pending(&self) -> bool {
-        matches!(self.request, Request::Pending(_)) && self.progress != Progress::Completing
+        matches!(self.request, Request::Pending(_)) && self.completions == 0
     }
 
     /// Takes a pending request.
@@ -101,10 +101,22 @@ impl Interrupt {
         self.check()
     }
 
-    /// Marks that the rest of the change is completed, because nothing undoes what was changed.
-    pub(crate) fn complete(&self) {
-        self.0
-            .send_modify(|state| state.progress = Progress::Completing);
+    /// Defers requests until the value is dropped: the rest of a change that nothing undoes is completed.
+    pub(crate) fn complete(&self) -> Completion<'_> {
+        self.0.send_modify(|state| state.completions += 1);
+        Completion(self)
+    }
+
+    /// Takes note that the change that a request was taken for is complete nevertheless: the next check
+    /// fails instead.
+    pub(crate) fn postpone(&self) {
+        self.0.send_if_modified(|state| {
+            let is_taken = state.request == Request::Taken;
+            if is_taken {
+                state.request = Request::Pending(Instant::now());
+            }
+            is_taken
+        });
     }
 
     /// Keeps the process alive until the value is dropped.
@@ -162,6 +174,17 @@ impl Drop for Hold<'_> {
     }
 }
 
+/// Change that is completed in spite of requests.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Completion<'a>(&'a Interrupt);
+
+impl Drop for Completion<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|state| state.completions -= 1);
+    }
+}
+
 fn stopped() -> Failure {
     Failure::new(Kind::Other, "the command was stopped")
 }
@@ -212,14 +235,30 @@ mod tests {
     }
 
     #[test]
-    fn request_after_complete_has_no_effect() {
+    fn request_during_completion_is_deferred() {
         let interrupt = Interrupt::default();
         interrupt.begin_change().unwrap();
-        interrupt.complete();
+        let outer = interrupt.complete();
+        let inner = interrupt.complete();
         let has_ended = request(&interrupt);
         assert_eq!(interrupt.begin_change(), Ok(()));
+        drop(inner);
         assert_eq!(interrupt.check(), Ok(()));
         assert!(!has_ended.load(Ordering::SeqCst));
         assert!(!interrupt.is_taken());
+        drop(outer);
+        assert_eq!(interrupt.check(), Err(stopped()));
+    }
+
+    #[test]
+    fn request_postponed_fails_the_next_check() {
+        let interrupt = Interrupt::default();
+        interrupt.postpone();
+        assert_eq!(interrupt.begin_change(), Ok(()));
+        request(&interrupt);
+        assert_eq!(interrupt.check(), Err(stopped()));
+        interrupt.postpone();
+        assert_eq!(interrupt.check(), Err(stopped()));
+        assert_eq!(interrupt.check(), Ok(()));
     }
 }

@@ -93,3 +93,28 @@ fn apply_interrupted_is_undone_or_complete() {
     }
     assert!(undone > 0, "{undone}");
 }
+
+#[test]
+fn apply_interrupted_after_mtu_change_is_undone() {
+    let guest = Guest::start(Machine::Q35);
+    apply(&guest, WHOLE).ok();
+    let (labels, done) = steps(&apply_command(&guest, &[]), OTHER);
+    done.ok();
+    let changed = labels
+        .iter()
+        .position(|label| label == "rpc UpdateInterface");
+    apply(&guest, WHOLE).ok();
+    let old = state(&guest);
+    // The next step is on the journal, which has the new MTU.
+    let point = Point {
+        step: changed.unwrap() + 1,
+        stop: Stop::Before,
+    };
+    let (_, done) = signal_at(&apply_command(&guest, &[]), OTHER, point, Signal::SIGINT);
+    assert_eq!(done.status, 130, "{done}");
+    assert!(
+        done.err.contains("the changes before it were undone"),
+        "{done}"
+    );
+    assert_eq!(state(&guest), old);
+}

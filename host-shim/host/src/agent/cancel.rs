@@ -22,8 +22,8 @@ pub(super) fn token() -> Token {
 }
 
 impl Agent {
-    /// Waits for the reply to a change. If the command is interrupted, the agent cancels the change; one
-    /// without the feature completes it.
+    /// Waits for the reply to a change. If the command is interrupted, the agent cancels the change. One
+    /// without the feature completes it, as does one that gets the request too late.
     pub(super) async fn completed_or_cancelled<T>(
         &self,
         token: Token,
@@ -43,6 +43,9 @@ impl Agent {
             reply = call => reply,
             never = self.cancel(token) => match never {},
         };
+        if reply.is_ok() {
+            self.interrupt.postpone();
+        }
         reply.map_err(outcome)
     }
 
@@ -149,6 +152,15 @@ mod tests {
         features: &'static [&'static str],
         reply: Result<(), Failure>,
     ) -> (Result<(), Failure>, Vec<Token>) {
+        let (result, tokens, _) = interrupted_before_check(features, reply);
+        (result, tokens)
+    }
+
+    /// As [`interrupted`]; returns the result of the next check, too.
+    fn interrupted_before_check(
+        features: &'static [&'static str],
+        reply: Result<(), Failure>,
+    ) -> (Result<(), Failure>, Vec<Token>, Result<(), Failure>) {
         let dir = tempfile::tempdir().unwrap();
         let (interrupt, tokens) = (Interrupt::default(), Arc::default());
         let fake = FakeAgent {
@@ -161,7 +173,7 @@ mod tests {
         let agent = serve_agent(dir.path(), fake, &interrupt);
         let result = agent.replace_routes(&[]);
         let tokens = tokens.lock().unwrap().clone();
-        (result, tokens)
+        (result, tokens, interrupt.check())
     }
 
     fn cancelled() -> Failure {
@@ -192,6 +204,16 @@ mod tests {
         let lost = Failure::new(Kind::Timeout, "no answer in 60 s");
         let lost = outcome(CallError::NoAnswer(lost)).line();
         assert!(lost.contains("it is unknown whether"), "{lost}");
+    }
+
+    #[test]
+    fn change_complete_in_spite_of_cancellation_leaves_the_request() {
+        let features = &["routes", "cancel"];
+        let (result, _, check) = interrupted_before_check(features, Ok(()));
+        assert_eq!(result, Ok(()));
+        assert_eq!(check.unwrap_err().line(), "the command was stopped");
+        let (_, _, check) = interrupted_before_check(features, Err(cancelled()));
+        assert_eq!(check, Ok(()));
     }
 
     #[test]

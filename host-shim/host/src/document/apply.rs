@@ -129,6 +129,7 @@ impl Executor<'_> {
     /// Undoes steps in reverse order, then restores routes and neighbors, which need the cards and their
     /// addresses. Returns the failure with the causes why something could not be undone.
     fn undo(&self, plan: &Plan, done: &[Step], mut failure: Failure) -> Failure {
+        let _completion = self.sandbox.interrupt.complete();
         let undone = done.iter().rev().map(|step| self.undo_step(step));
         let mut failures: Vec<_> = undone.filter_map(Result::err).collect();
         failures.extend(self.restore_network(plan, done).err());

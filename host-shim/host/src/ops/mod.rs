@@ -119,7 +119,7 @@ fn plug_queried(
                 }
                 let (limit, effect) = (wait, Effect::Changes);
                 guest.configure(&path, &request.link, GuestWait { limit, effect })?;
-                sandbox.interrupt.complete();
+                let _completion = sandbox.interrupt.complete();
                 guest.add_routes(request)?;
                 write_link(&locked.journal, record, &path, guest.record(&request.link))?;
                 path
@@ -194,7 +194,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     }
     let (limit, effect) = (wait, Effect::Changes);
     let interface = guest.configure(path, &spec, GuestWait { limit, effect })?;
-    sandbox.interrupt.complete();
+    let _completion = sandbox.interrupt.complete();
     if let Some(mirror) = record.as_ref().and_then(|record| record.mirror.as_ref()) {
         mirror::add_routes(sandbox, &guest, mirror, &spec)?;
     }

@@ -200,12 +200,10 @@ impl Card<'_> {
             return Ok(Err(failure));
         }
         let updated = agent.update(change);
+        // The reverse change must not fail for a request.
+        let _completion = self.interrupt.complete();
         let actual = match &updated {
-            Ok(interface) => {
-                // The reverse change must not fail for a request.
-                self.interrupt.complete();
-                interface.mtu
-            }
+            Ok(interface) => interface.mtu,
             Err(failure) => match self.actual_mtu(agent) {
                 Some(mtu) if mtu == self.before.mtu => tap_before,
                 Some(mtu) => mtu,
