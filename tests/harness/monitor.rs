@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub struct Monitor {
     reader: BufReader<UnixStream>,
+    /// Number of requests, which is the id of the last one.
+    requests: u32,
 }
 
 impl Monitor {
@@ -22,6 +24,7 @@ impl Monitor {
         let stream = UnixStream::connect(path).unwrap();
         let mut monitor = Self {
             reader: BufReader::new(stream),
+            requests: 0,
         };
         monitor.line();
         monitor.run("qmp_capabilities", json!({}));
@@ -37,11 +40,14 @@ impl Monitor {
     /// Runs a command; returns the complete reply, with `return` or `error`.
     #[expect(clippy::needless_pass_by_value, reason = "callers build it with json!")]
     pub fn execute(&mut self, command: &str, arguments: Value) -> Value {
-        let request = json!({"execute": command, "arguments": arguments});
+        self.requests += 1;
+        let id = json!(self.requests);
+        let request = json!({"execute": command, "arguments": arguments, "id": id});
         writeln!(self.reader.get_mut(), "{request}").unwrap();
         loop {
             let line = self.line();
-            if line.get("event").is_none() {
+            // QEMU sends a client the reply that its predecessor did not wait for.
+            if line.get("id") == Some(&id) {
                 return line;
             }
         }
