@@ -4,10 +4,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_tests::balance::{Balancer, VIP};
-use patchbay_tests::{Guest, bin, run, temp_dir};
+use patchbay_tests::{Guest, await_value, bin, run, temp_dir};
 use patchbay_types::failure::Kind;
 use serde_json::Value;
 
@@ -142,12 +143,20 @@ fn values_are_those_of_the_kernels(guest: &Guest) {
         let found = value(&metrics, &sample);
         assert!((before..=count()).contains(&found), "{name}: {found}");
     }
-    counters_are_those_of_ipvsadm(guest, &metrics);
+    counters_are_those_of_ipvsadm(guest);
 }
 
 /// `ipvsadm` has a line for the service and one for each server: connections, packets, bytes.
-fn counters_are_those_of_ipvsadm(guest: &Guest, metrics: &str) {
-    let shown = guest.exec("ipvsadm -Ln --stats --exact").ok();
+fn counters_are_those_of_ipvsadm(guest: &Guest) {
+    let stats = || guest.exec("ipvsadm -Ln --stats --exact").ok();
+    // The kernel adds up its counters every two seconds.
+    await_value(&true, || {
+        let before = stats();
+        thread::sleep(Duration::from_millis(2500));
+        stats() == before
+    });
+    let shown = stats();
+    let metrics = &native(guest, "metrics --format prometheus").ok();
     let id = guest.id();
     let names = [
         "connections",

@@ -1,6 +1,6 @@
 //! Programs in the guest that change the same card.
 
-use patchbay_tests::{Card, Done, Guest, Machine};
+use patchbay_tests::{Card, Done, Guest, Machine, await_value};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -54,6 +54,10 @@ fn addresses_of_other_programs_are_kept() {
         let add = format!("ip addr add {line} dev eth-test");
         guest.exec(&add).ok();
     }
+    // Until the end of duplicate address detection.
+    await_value(&String::new(), || {
+        guest.exec("ip -o addr show tentative").ok()
+    });
     let before = shown(&guest, "eth-test");
     assert_eq!(before.len(), 7, "{before:#?}");
     guest.plug(&card).ok();

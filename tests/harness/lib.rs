@@ -28,6 +28,7 @@ pub mod raw_agent;
 mod rng;
 pub mod tracer;
 pub mod traffic;
+mod wait;
 
 pub use agent::{Configure, FakeAgent};
 pub use built::{Built, bin};
@@ -43,3 +44,4 @@ pub use journal::journal;
 pub use monitor::{FakeQmp, Monitor, QmpReply, empty_machine, qmp_error};
 pub use netns::Netns;
 pub use rng::{rng, seeded_rng, seeds};
+pub use wait::{PATIENCE, await_value};
