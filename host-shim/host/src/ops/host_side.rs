@@ -54,29 +54,25 @@ pub struct TapStatus {
 /// # Errors
 /// Failures of QEMU and of the host's kernel.
 pub fn list_on_host(sandbox: &Sandbox) -> Result<Vec<CardOnHost>, Failure> {
-    list(sandbox, GuestPart::Listed)
-}
-
-/// Presence of the guest's interfaces in a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GuestPart {
-    Listed,
-    Omitted,
-}
-
-/// The same, with or without the guest.
-pub(super) fn list(sandbox: &Sandbox, part: GuestPart) -> Result<Vec<CardOnHost>, Failure> {
     let mut qmp = Session::connect(sandbox.monitor())?;
-    let agent = match part {
-        GuestPart::Listed => Some(connect_over(&mut qmp, sandbox)),
-        GuestPart::Omitted => None,
-    };
+    let agent = connect_over(&mut qmp, sandbox);
+    let agent = agent.inspect_err(|failure| warn(sandbox, failure)).ok();
+    list(sandbox, qmp, agent).map(|(cards, _)| cards)
+}
+
+/// The same over a session and a connection that are open. Returns the agent, unless it has stopped to
+/// reply.
+pub(super) fn list(
+    sandbox: &Sandbox,
+    mut qmp: Session,
+    agent: Option<AnyAgent>,
+) -> Result<(Vec<CardOnHost>, Option<AnyAgent>), Failure> {
     let mut machine = || {
         let nics = Inventory::read_nics(&mut qmp, CardRecord::DEVICE_PREFIX)?;
         Ok((nics, TapBackends::read(&mut qmp)?))
     };
-    let query = |agent| query_host_and_guest(agent, AddressDetail::Listed, &mut machine);
-    let queried = agent.map(|agent| agent.and_then(query));
+    let queried =
+        agent.map(|agent| query_host_and_guest(agent, AddressDetail::Listed, &mut machine));
     let ((nics, taps), guest) = match queried {
         Some(Ok((machine, agent, interfaces))) => (machine, Some((agent, interfaces))),
         Some(Err(failure)) => {
@@ -86,7 +82,7 @@ pub(super) fn list(sandbox: &Sandbox, part: GuestPart) -> Result<Vec<CardOnHost>
         None => (machine().map_err(Failure::from)?, None),
     };
     let records = recorded(sandbox)?;
-    let cards = with_guest(sandbox, &nics, guest, &records);
+    let (cards, agent) = with_guest(sandbox, &nics, guest, &records);
     let on_host = cards.into_iter().map(|card| {
         let record = records.iter().find(|record| record.name == card.name);
         let nic = nics
@@ -105,7 +101,7 @@ pub(super) fn list(sandbox: &Sandbox, part: GuestPart) -> Result<Vec<CardOnHost>
             card,
         })
     });
-    on_host.collect()
+    Ok((on_host.collect::<Result<_, Failure>>()?, agent))
 }
 
 fn warn(sandbox: &Sandbox, failure: &Failure) {
@@ -121,16 +117,16 @@ fn with_guest(
     nics: &[InventoryNic],
     guest: Option<(AnyAgent, Vec<Interface>)>,
     records: &[CardRecord],
-) -> Vec<Card> {
+) -> (Vec<Card>, Option<AnyAgent>) {
     let machine = cards::of_machine(nics);
     let Some((agent, interfaces)) = guest else {
-        return machine;
+        return (machine, None);
     };
     match cards::with_guest(machine, &interfaces, agent, records) {
-        Ok((cards, _)) => cards,
+        Ok((cards, guest)) => (cards, Some(guest.agent)),
         Err(failure) => {
             warn(sandbox, &failure);
-            cards::of_machine(nics)
+            (cards::of_machine(nics), None)
         }
     }
 }

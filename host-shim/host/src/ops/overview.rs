@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::attachments::recorded;
 use super::connect_over;
+use crate::agent::AnyAgent;
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{self, Lookup, Phase, Sandbox};
@@ -85,7 +86,7 @@ pub fn overview(lookup: &Lookup) -> Result<Vec<Overview>, Failure> {
         thread::scope(|scope| {
             let queries: Vec<_> = chunk
                 .iter()
-                .map(|sandbox| scope.spawn(move || query(sandbox)))
+                .map(|sandbox| scope.spawn(move || query(sandbox).overview))
                 .collect();
             rows.extend(queries.into_iter().filter_map(|query| query.join().ok()));
         });
@@ -103,17 +104,29 @@ pub fn run_state(monitor: &Path, qemu: Option<u32>) -> RunState {
     }
 }
 
-pub(super) fn query(sandbox: &Sandbox) -> Overview {
-    let (state, machine, agent) = match Session::connect_within(sandbox.monitor(), GREETING_TIMEOUT)
-    {
-        Ok(mut qmp) => {
-            let state = qmp.status().status.clone();
-            let agent = connect_over(&mut qmp, sandbox).and_then(|agent| agent.greeting());
-            let agent = agent.ok().map(|greeting| greeting.version);
-            (RunState::Qemu(state), machine_type(&mut qmp).ok(), agent)
-        }
-        Err(error) => (unreachable_state(&error), None, None),
-    };
+/// State of a sandbox, with what was opened for it.
+pub(super) struct Queried {
+    pub(super) overview: Overview,
+    /// Session with the monitor; `None` of a machine that does not reply.
+    pub(super) qmp: Option<Session>,
+    /// `None` of a guest that does not reply.
+    pub(super) agent: Option<AnyAgent>,
+}
+
+pub(super) fn query(sandbox: &Sandbox) -> Queried {
+    let (state, machine, mut qmp) =
+        match Session::connect_within(sandbox.monitor(), GREETING_TIMEOUT) {
+            Ok(mut qmp) => {
+                let state = RunState::Qemu(qmp.status().status.clone());
+                (state, machine_type(&mut qmp).ok(), Some(qmp))
+            }
+            Err(error) => (unreachable_state(&error), None, None),
+        };
+    let agent = qmp.as_mut().and_then(|qmp| {
+        let agent = connect_over(qmp, sandbox).ok()?;
+        Some((agent.greeting().ok()?.version, agent))
+    });
+    let (version, agent) = agent.unzip();
     let cards = recorded(sandbox).ok();
     let plugged = |cards: Vec<_>| {
         let plugged = cards
@@ -121,16 +134,19 @@ pub(super) fn query(sandbox: &Sandbox) -> Overview {
             .filter(|card: &&sandbox::CardRecord| card.phase == Phase::Plugged);
         plugged.count()
     };
-    Overview {
+    let netns = sandbox.netns.as_ref();
+    let overview = Overview {
         id: sandbox.id.to_string(),
         state,
         machine,
-        agent,
+        agent: version,
         cards: cards.map(plugged),
-        netns: sandbox
-            .netns
-            .as_ref()
-            .map(|netns| netns.display().to_string()),
+        netns: netns.map(|netns| netns.display().to_string()),
+    };
+    Queried {
+        overview,
+        qmp,
+        agent,
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Detail, ListedService};
 
-use super::host_side::{self, CardOnHost, GuestPart};
-use super::overview::{self, CONCURRENT, Overview};
+use super::host_side::{self, CardOnHost};
+use super::overview::{self, CONCURRENT, Overview, Queried};
+use crate::agent::AnyAgent;
 use crate::sandbox::{self, Lookup, Sandbox};
 
 /// State of a sandbox at one moment.
@@ -53,38 +54,34 @@ pub fn scrape(lookup: &Lookup, prefixes: &[String]) -> Result<Vec<Scrape>, Failu
 
 fn read(sandbox: &Sandbox) -> Scrape {
     let begun = Instant::now();
-    let overview = overview::query(sandbox);
     let or_warn = |failure: Failure| {
         tracing::warn!("{} is left out: {}", sandbox.id, failure.line());
     };
-    let guest = match &overview.agent {
-        Some(_) => GuestPart::Listed,
-        // A guest that doesn't reply must not delay the others' values again.
-        None => GuestPart::Omitted,
-    };
-    let cards = if overview.machine.is_some() {
-        let listed = host_side::list(sandbox, guest);
-        listed.map_err(or_warn).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    let services = if overview.agent.is_some() {
-        services(sandbox).map_err(or_warn).unwrap_or_default()
-    } else {
-        Vec::new()
-    };
+    let Queried {
+        overview,
+        qmp,
+        agent,
+    } = overview::query(sandbox);
+    // A guest that doesn't reply must not delay the others' values again.
+    let listed = qmp.map(|qmp| host_side::list(sandbox, qmp, agent));
+    let (cards, agent) = listed
+        .transpose()
+        .map_err(or_warn)
+        .unwrap_or_default()
+        .unwrap_or_default();
+    let services = agent.map(services).transpose().map_err(or_warn);
     Scrape {
         overview,
         cards,
-        services,
+        services: services.unwrap_or_default().unwrap_or_default(),
         duration: begun.elapsed(),
     }
 }
 
 /// Lists virtual services, without loading IPVS in the guest. Agents that can't do without have none, and
 /// Kata's neither.
-fn services(sandbox: &Sandbox) -> Result<Vec<ListedService>, Failure> {
-    let agent = match super::connect(sandbox)?.into_patchbay() {
+fn services(agent: AnyAgent) -> Result<Vec<ListedService>, Failure> {
+    let agent = match agent.into_patchbay() {
         Err(failure) if failure.kind() == Kind::Unsupported => return Ok(Vec::new()),
         agent => agent?,
     };
