@@ -2,8 +2,11 @@
 //! guest.
 
 use std::cell::RefCell;
+use std::path::Path;
 
-use patchbay_tests::{Cni, Done, Guest, Machine, Netns, Pod, patchbay, rng, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use patchbay_tests::{Cni, Done, Guest, Machine, Netns, Pod, await_value, patchbay, rng, run};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -324,4 +327,23 @@ fn watch_once_killed_is_completed_by_the_next() {
     };
     let command = patchbay(guest.run_dir(), &["watch", "--once", guest.id()]);
     sweep(&RefCell::new(rng()), &[(&command, "")], prepare, converge);
+}
+
+/// The namespace of a pod outlives its machine.
+#[test]
+fn watch_once_serves_links_of_a_machine_that_has_ended() {
+    let guest = Guest::start(Machine::Q35);
+    let _outside = Outside::of(&guest, &BRIDGED);
+    assert_eq!(changes(once(&guest, &[])), ["plug net1"]);
+    let pid = guest.registered()["pid"].as_i64().unwrap();
+    kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+    await_value(&false, || Path::new(&format!("/proc/{pid}/fd/0")).exists());
+    let next = "6ec7a98-next";
+    let start = ["start", next, "--netns", guest.netns().name(), "--tools"];
+    guest.sandbox(&start).ok();
+    let plugged = guest.patchbay(&["watch", "--once", next]);
+    assert_eq!(changes(plugged), ["plug net1"]);
+    let shown = guest.sandbox(&["exec", next, "--", "ip", "addr", "show", "net1"]);
+    guest.sandbox(&["stop", next]).ok();
+    assert!(shown.out.contains("inet 10.1.0.2/24"), "{shown}");
 }

@@ -1,39 +1,18 @@
 //! `patchbay watch` as a service: links and sandboxes that appear and vanish while it runs, judged by
 //! iproute2 in the guest.
 
-use std::fmt::Debug;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use patchbay_tests::{Guest, Machine, Netns, patchbay, temp_dir};
+use patchbay_tests::{Guest, Machine, Netns, PATIENCE, await_value, journal, patchbay, temp_dir};
 use tempfile::TempDir;
 
 use super::mirror::{BRIDGED, Outside};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until a value is the expected one.
-#[track_caller]
-fn await_value<T: PartialEq + Debug>(expected: &T, mut read: impl FnMut() -> T) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = read();
-        if found == *expected {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{found:?} instead of {expected:?}"
-        );
-        thread::sleep(Duration::from_millis(100));
-    }
-}
 
 /// Running service, with its service manager.
 struct Service {
@@ -214,4 +193,29 @@ fn watch_of_one_sandbox_does_not_wait_for_another() {
     drop(held);
     await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guests[0]));
     service.stop();
+}
+
+/// Without its card the link would have no network until the next start of the service.
+#[test]
+fn watch_terminated_in_replug_plugs_first() {
+    let guest = Guest::start(Machine::Q35);
+    let service = Service::start(guest.run_dir(), &[guest.id()]);
+    let _outside = Outside::of(&guest, &BRIDGED);
+    await_value(&NET1.map(str::to_owned).to_vec(), || inside(&guest));
+    in_netns(guest.netns(), &["link set net1 address 02:00:00:00:00:99"]);
+    let is_removing = || {
+        let records = journal(guest.run_dir()).into_iter();
+        let mut records = records.filter_map(|file| std::fs::read_to_string(file).ok());
+        records.any(|record| record.contains(r#""phase":"removing""#))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !is_removing() {
+        assert!(Instant::now() < deadline, "the card stays");
+    }
+    service.stop();
+    assert_eq!(inside(&guest), NET1);
+    assert_eq!(
+        guest.ip("link show net1")[0]["address"],
+        "02:00:00:00:00:99"
+    );
 }

@@ -110,9 +110,13 @@ impl CardRecord {
     /// Prefix of QEMU's device ids of all cards.
     pub(crate) const DEVICE_PREFIX: &str = "pbd.";
 
-    /// Returns whether a command has begun to work on the card and no process does now.
+    /// Returns whether a command has begun to work on the card and no other process does now. A process that
+    /// looks for such cards works on none: a removal that failed must not stay a service's for ever.
     pub(crate) fn is_left(&self) -> bool {
-        let is_owned = self.owner.is_some_and(|owner| owner.is_alive());
+        let own = Process::current();
+        let is_owned = self
+            .owner
+            .is_some_and(|owner| Some(owner) != own && owner.is_alive());
         self.phase != Phase::Plugged && !is_owned
     }
 

@@ -175,6 +175,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::card::Listener;
     use crate::netns::HostLinkState;
+    use crate::process::Process;
 
     pub(crate) fn card(name: &str) -> CardRecord {
         CardRecord {
@@ -219,6 +220,18 @@ pub(crate) mod tests {
         journal.remove(&"eth1".parse().unwrap()).unwrap();
         journal.remove(&"eth1".parse().unwrap()).unwrap();
         assert_eq!(journal.cards().unwrap(), []);
+    }
+
+    #[test]
+    fn card_of_own_or_ended_process_is_left() {
+        let with = |owner| CardRecord {
+            owner,
+            ..card("eth1")
+        };
+        let parent = Process::of(std::os::unix::process::parent_id());
+        assert!(!with(parent).is_left());
+        assert!(with(Process::current()).is_left());
+        assert!(with(None).is_left());
     }
 
     #[test]

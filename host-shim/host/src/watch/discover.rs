@@ -60,10 +60,14 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
     let mut everybody: Vec<Watched> = Vec::new();
     for sandbox in sandbox::all(lookup)? {
         match Watched::open(&sandbox) {
-            Ok(Some(watched)) if !everybody.iter().any(|other| other.is_same(&watched)) => {
-                everybody.push(watched);
+            Ok(Some(watched)) => {
+                let is_known = everybody.iter().any(|other| other.is_same(&watched));
+                // The socket of a machine can outlive it.
+                if !is_known && !sandbox.state().is_ok_and(|state| state.has_ended()) {
+                    everybody.push(watched);
+                }
             }
-            Ok(_) => {}
+            Ok(None) => {}
             // It is starting or ending.
             Err(_) => found.is_incomplete = true,
         }

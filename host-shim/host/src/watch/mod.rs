@@ -24,6 +24,7 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, LinkName};
 
+use crate::hotplug::collect;
 use crate::mirror::{Keeper, MirrorRequest};
 use crate::ops::{self, Mirrored};
 use crate::sandbox::Sandbox;
@@ -107,6 +108,8 @@ impl Report {
 #[must_use]
 pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
     let mut report = Report::default();
+    // The redirections of a machine that has ended make its links seem served.
+    collect(&watched.sandbox.run_dir);
     if let Err(failure) = ops::finish_left(&watched.sandbox) {
         report.failures.push(failure);
     }
@@ -166,6 +169,8 @@ fn carry_out(
         Step::Card(change) => {
             let action = card::carry_out(sandbox, watched, &change.card)?;
             if action == Some(Action::Replug) {
+                // The link must not stay without its card: a stop comes after the plug.
+                let _completion = sandbox.interrupt.complete();
                 plug(sandbox, &change.link, &change.card, wait)?;
             }
             Ok(action.map(|action| Change {
