@@ -7,10 +7,11 @@ use std::process::Command;
 use patchbay_tests::{Done, Guest, bin, run, temp_dir};
 
 /// Asks each shell for the words that can follow a line, and asserts that these are among them.
-const EXPECTED: [(&str, &[&str]); 7] = [
+const EXPECTED: [(&str, &[&str]); 8] = [
     ("patchbay nic l", &["list"]),
     ("patchbay nic list 6ec", &["ID"]),
     ("patchbay nic del ID --name ", &["eth1"]),
+    ("patchbay wait ID --card ", &["eth1"]),
     (
         "patchbay sysctl set ID net.netf",
         &["net.netfilter.nf_conntrack_max"],

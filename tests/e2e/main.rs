@@ -77,5 +77,6 @@ mod update_iface;
 mod vectors;
 mod vhost_user;
 mod vm_faults;
+mod wait;
 mod watch;
 mod watch_service;

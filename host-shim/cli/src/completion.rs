@@ -86,7 +86,7 @@ fn with_values(command: Command) -> Command {
         let candidates = match (arg.get_id().as_str(), name.as_str()) {
             ("id", _) => ArgValueCandidates::new(sandboxes),
             ("name", "set") if !has_cards => ArgValueCandidates::new(sysctls),
-            ("name", "del" | "set" | "apply" | "show") | ("device" | "dev", _) => {
+            ("name", "del" | "set" | "apply" | "show") | ("device" | "dev" | "card", _) => {
                 ArgValueCandidates::new(cards)
             }
             ("words", "ipvs") => ArgValueCandidates::new(schedulers),

@@ -159,6 +159,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "patchbay watch --once --dry-run vm1",
         ],
     ),
+    (
+        "wait",
+        &[
+            "patchbay wait vm1 --timeout 60",
+            "patchbay wait vm1 --card eth1 --for address",
+        ],
+    ),
     ("doctor", &["patchbay doctor vm1 --json"]),
     ("gc", &["patchbay gc"]),
     (

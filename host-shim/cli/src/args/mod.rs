@@ -13,6 +13,7 @@ mod native;
 mod network;
 mod overview;
 pub(crate) mod trailing;
+mod wait;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,7 @@ pub(crate) use native::{
 };
 pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
 pub(crate) use overview::{DoctorArgs, ListArgs};
+pub(crate) use wait::WaitArgs;
 pub(crate) use watch::WatchArgs;
 
 /// Heading of the options that every command has.
@@ -85,7 +87,7 @@ pub(crate) struct GlobalArgs {
     #[arg(long = "kata-root", global = true, value_name = "DIR", hide = true)]
     #[arg(env = "PATCHBAY_KATA_ROOTS", value_delimiter = ':')]
     kata_roots: Vec<PathBuf>,
-    /// Timeout for the guest to detect and configure a card, 1 to 300 seconds
+    /// Timeout for the guest to detect and configure a card, and of wait, 1 to 300 seconds
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -201,6 +203,8 @@ pub(crate) enum PatchbayCommand {
     Diff(DocumentArgs),
     /// Plug cards for the links that are in the network namespaces of sandboxes, and unplug those of links that are gone
     Watch(WatchArgs),
+    /// Wait until a sandbox runs and its agent answers, or until a card of it is up, has an address or is gone
+    Wait(WaitArgs),
     /// Print metrics of sandboxes, cards and IPVS for Prometheus
     Metrics(MetricsArgs),
     /// Serve these metrics over HTTP

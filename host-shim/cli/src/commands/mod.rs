@@ -13,6 +13,7 @@ mod network;
 mod routes;
 mod sysctl;
 mod traffic;
+mod wait;
 mod watch;
 
 use patchbay_types::failure::Failure;
@@ -49,6 +50,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Apply(args) => silent_or(network::apply(global, args)),
         PatchbayCommand::Diff(args) => network::diff(global, args),
         PatchbayCommand::Watch(args) => watch::run(global, args),
+        PatchbayCommand::Wait(args) => silent_or(wait::run(global, args)),
         PatchbayCommand::Metrics(args) => silent_or(metrics::print(global, args)),
         PatchbayCommand::Exporter(args) => silent_or(metrics::serve(global, args)),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
