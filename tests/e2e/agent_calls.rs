@@ -48,6 +48,7 @@ impl Place {
             "route add 20.2.0.0/16 via 172.16.0.1 dev eth1 src 172.16.0.3",
             "route add 21.2.0.0/16 via 172.16.0.1 dev eth1",
             "-6 route add fd02::/48 via fd00::1 dev eth1 src fd00::3",
+            "neigh add 172.16.0.7 lladdr 02:00:00:00:00:07 dev eth1",
         ] {
             netns.ip(line).ok();
         }
@@ -84,11 +85,10 @@ impl Place {
             if let Some(state) = words.iter().position(|word| *word == "state") {
                 words.drain(state..=state + 1);
             }
-            let is_state = |word: &&str| {
-                word.starts_with('<') || ["qdisc", "noqueue", "noop", "linkdown"].contains(word)
-            };
+            let is_state = |word: &&str| ["qdisc", "noqueue", "noop", "linkdown"].contains(word);
             words.retain(|word| !is_state(word));
-            words.join(" ")
+            let words = words.into_iter().map(without_state);
+            words.collect::<Vec<_>>().join(" ")
         };
         let lines: Vec<_> = shown.lines().filter(is_stable).map(words).collect();
         lines.join("\n")
@@ -101,6 +101,18 @@ impl Place {
         command.arg(name).arg(self.sysfs.path());
         command
     }
+}
+
+/// Removes the flags of a link that the kernel sets by itself.
+fn without_state(word: &str) -> String {
+    let Some(flags) = word.strip_prefix('<') else {
+        return word.to_owned();
+    };
+    let flags = flags.split([',', '>']);
+    let flags: Vec<_> = flags
+        .filter(|flag| ["UP", "NOARP", "PROMISC"].contains(flag))
+        .collect();
+    format!("<{}>", flags.join(","))
 }
 
 /// Makes the link with index 77 the card at PCI path 01.0/00, under both of its names.
@@ -175,6 +187,11 @@ fn change_of_neighbors_with_a_failing_call_is_undone() {
 #[test]
 fn update_with_a_failing_call_is_undone() {
     sweep("update");
+}
+
+#[test]
+fn update_of_flags_with_a_failing_call_is_undone() {
+    sweep("set-flags");
 }
 
 #[test]

@@ -14,8 +14,9 @@ use patchbay_netcfg::modules::Loader;
 use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    AddressDetail, Arp, Destination, InterfaceAddress, LinkChange, LinkFields, LinkSpec, Mtu,
-    Neighbor, PciAddress, PciPath, RoutePattern, RouteRequest, RouteSpec,
+    AddressDetail, AdminState, Arp, Destination, InterfaceAddress, LinkChange, LinkFields,
+    LinkFlags, LinkSpec, Mtu, Neighbor, PciAddress, PciPath, Promisc, RoutePattern, RouteRequest,
+    RouteSpec,
 };
 
 fn main() -> ExitCode {
@@ -50,6 +51,7 @@ fn carry_out(operation: &str, sysfs: &Path) -> Result<(), Failure> {
         "delete-routes" => netcfg.delete_routes(&[pattern(20), pattern(21)])?,
         "add-neighbors" => netcfg.add_neighbors(&[neighbor(8), neighbor(9)])?,
         "update" => drop(netcfg.update(&change(), AddressDetail::Omitted)?),
+        "set-flags" => drop(netcfg.update(&flags(), AddressDetail::Omitted)?),
         "configure" => {
             let path = [8, 0].map(PciAddress::from_devfn).to_vec();
             let deadline = Instant::now() + Duration::from_secs(1);
@@ -98,6 +100,16 @@ fn change() -> LinkChange {
     let addresses = vec![address("172.16.0.4", 16), address("fd00::3", 48)];
     let mtu = Mtu::try_from(1400).ok();
     LinkChange::new("eth1".parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
+}
+
+/// Sets the link down, which costs it routes, IPv6 addresses and neighbors.
+fn flags() -> LinkChange {
+    let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
+    change.with_flags(LinkFlags {
+        state: Some(AdminState::Down),
+        arp: Some(Arp::Off),
+        promisc: Some(Promisc::On),
+    })
 }
 
 fn card() -> LinkSpec {

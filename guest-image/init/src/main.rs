@@ -14,6 +14,7 @@ use patchbay_init::BOOT_MODULES;
 use patchbay_netcfg::modules::Modules;
 use patchbay_netcfg::rtnl::link::{self, SetLink};
 use patchbay_netlink::{Batch, Error, RecvBuffer, Socket, Transport as _};
+use patchbay_types::AdminState;
 
 /// Index of `lo` in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
@@ -36,7 +37,7 @@ fn main() {
 /// Sets `IFF_UP` on `lo`: IPVS accepts no server address while it is down.
 fn bring_loopback_up() -> Result<(), Error> {
     let mut batch = Batch::default();
-    link::change(&mut batch, LOOPBACK_INDEX, &SetLink::Up);
+    link::change(&mut batch, LOOPBACK_INDEX, &SetLink::State(AdminState::Up));
     let refused = Socket::open(RecvBuffer::Small)?.send(&batch)?;
     match refused.into_iter().next() {
         Some((_, error)) => Err(Error::Refused(error)),

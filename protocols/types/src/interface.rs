@@ -1,6 +1,6 @@
 //! Interfaces of a guest.
 
-use crate::{Arp, LinkName, ListedAddress, MacAddr, PciPath, QueuePairs};
+use crate::{AdminState, Arp, LinkName, ListedAddress, MacAddr, PciPath, Promisc, QueuePairs};
 
 /// Interface of the guest as its kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub struct Interface {
     pub arp: Arp,
     /// Carrier, which a link that is down does not have; `None` if the agent doesn't report it.
     pub carrier: Option<Carrier>,
+    /// Promiscuous mode; `None` if the agent doesn't report it.
+    pub promisc: Option<Promisc>,
+}
+
+impl Interface {
+    /// Returns the administrative state.
+    #[must_use]
+    pub fn state(&self) -> AdminState {
+        self.up.into()
+    }
 }
 
 /// Carrier of a link: whether its cable is connected.

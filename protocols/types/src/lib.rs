@@ -11,6 +11,8 @@ mod guest_netns;
 mod interface;
 pub mod ipvs;
 mod link;
+mod link_change;
+mod link_flags;
 mod mac;
 mod manager;
 mod name;
@@ -27,9 +29,9 @@ pub use boot::BootId;
 pub use error::{FieldError, InvalidValue};
 pub use guest_netns::GuestNetns;
 pub use interface::{Carrier, Interface};
-pub use link::{
-    Arp, DadPolicy, LinkChange, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute,
-};
+pub use link::{DadPolicy, LinkFields, LinkSpec, ListedAddress, Owner, PrefixRoute};
+pub use link_change::LinkChange;
+pub use link_flags::{AdminState, Arp, LinkFlags, Promisc};
 pub use mac::{LinkLayerAddr, MacAddr};
 pub use manager::{CardTreatment, NetworkManager};
 pub use name::{IfName, LinkName};

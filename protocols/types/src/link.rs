@@ -4,21 +4,12 @@ use std::collections::HashSet;
 use std::net::Ipv6Addr;
 
 use super::{
-    FieldError, IfName, InterfaceAddress, InvalidValue, LinkName, MAX_CARD_NEIGHBORS, MacAddr, Mtu,
-    Neighbor, PciPath, QueuePairs, check_neighbors,
+    AdminState, Arp, FieldError, IfName, InterfaceAddress, InvalidValue, MAX_CARD_NEIGHBORS,
+    MacAddr, Mtu, Neighbor, Promisc, QueuePairs, check_neighbors,
 };
 
 /// Maximum number of addresses of a card. Requests and replies for them fit one netlink batch.
 const MAX_ADDRESSES: usize = 128;
-
-/// ARP of an interface (`IFF_NOARP` inverted, `linux/if.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arp {
-    /// The kernel's default.
-    On,
-    /// `IFF_NOARP` is set.
-    Off,
-}
 
 /// Fields of a card's configuration in the guest, not yet checked against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +62,8 @@ pub struct LinkSpec {
     neighbors: Vec<Neighbor<()>>,
     /// Addresses without a prefix route, in the order of `parts`.
     without_prefix_route: Vec<InterfaceAddress>,
+    state: AdminState,
+    promisc: Option<Promisc>,
 }
 
 impl LinkSpec {
@@ -92,6 +85,8 @@ impl LinkSpec {
             duplicates: DadPolicy::Skip,
             neighbors: Vec::new(),
             without_prefix_route: Vec::new(),
+            state: AdminState::Up,
+            promisc: None,
         })
     }
 
@@ -121,10 +116,27 @@ impl LinkSpec {
         &self.without_prefix_route
     }
 
+    /// Replaces the fields by some that were checked.
+    pub(crate) fn with_parts(self, parts: LinkFields) -> Self {
+        Self { parts, ..self }
+    }
+
     /// Replaces the policy for duplicate addresses.
     #[must_use]
     pub fn with_dad(self, duplicates: DadPolicy) -> Self {
         Self { duplicates, ..self }
+    }
+
+    /// Sets the administrative state, which is up by default.
+    #[must_use]
+    pub fn with_state(self, state: AdminState) -> Self {
+        Self { state, ..self }
+    }
+
+    /// Sets promiscuous mode; `None`, the default, leaves it as it is.
+    #[must_use]
+    pub fn with_promisc(self, promisc: Option<Promisc>) -> Self {
+        Self { promisc, ..self }
     }
 
     /// Sets the static entries of the neighbor tables.
@@ -157,103 +169,26 @@ impl LinkSpec {
     pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
     }
-}
 
-/// Change of an interface; `None` leaves a field unchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkChange {
-    name: LinkName,
-    card: Option<PciPath>,
-    addresses: Option<Vec<InterfaceAddress>>,
-    mtu: Option<Mtu>,
-    duplicates: DadPolicy,
-}
-
-impl LinkChange {
-    /// Checks a change of the named interface.
-    ///
-    /// # Errors
-    /// As [`LinkSpec::new`]; `field` is the name of the addresses in the input.
-    pub fn new(
-        name: LinkName,
-        addresses: Option<Vec<InterfaceAddress>>,
-        mtu: Option<Mtu>,
-        field: &str,
-    ) -> Result<Self, FieldError> {
-        check(addresses.as_deref().unwrap_or_default(), mtu, field)?;
-        Ok(Self {
-            name,
-            card: None,
-            addresses,
-            mtu,
-            duplicates: DadPolicy::Skip,
-        })
+    /// Returns the administrative state.
+    #[must_use]
+    pub fn state(&self) -> AdminState {
+        self.state
     }
 
-    /// Replaces the policy for duplicate addresses.
+    /// Returns promiscuous mode; `None` if it is left as it is.
     #[must_use]
-    pub fn with_dad(self, duplicates: DadPolicy) -> Self {
-        Self { duplicates, ..self }
-    }
-
-    /// Returns a configuration with the fields that the change sets. It stays the same if they don't fit
-    /// its MTU, which the guest can have changed.
-    #[must_use]
-    pub fn applied_to(&self, spec: &LinkSpec) -> LinkSpec {
-        let mut parts = spec.parts().clone();
-        parts.mtu = self.mtu.unwrap_or(parts.mtu);
-        if let Some(addresses) = &self.addresses {
-            parts.addresses.clone_from(addresses);
-        }
-        if check(&parts.addresses, Some(parts.mtu), "addresses").is_err() {
-            return spec.clone();
-        }
-        let changed = LinkSpec {
-            parts,
-            ..spec.clone()
-        };
-        changed.without_prefix_routes(|address| spec.prefix_route(address) == PrefixRoute::Absent)
-    }
-
-    /// Sets the path of the card that was plugged under this name.
-    #[must_use]
-    pub fn with_card(self, card: Option<PciPath>) -> Self {
-        Self { card, ..self }
-    }
-
-    /// Returns the name of the interface: the current one, or that under which a card was plugged.
-    #[must_use]
-    pub fn name(&self) -> &LinkName {
-        &self.name
-    }
-
-    /// Returns the path of the card that was plugged under this name.
-    #[must_use]
-    pub fn card(&self) -> Option<&PciPath> {
-        self.card.as_ref()
-    }
-
-    /// Returns the complete list of new addresses.
-    #[must_use]
-    pub fn addresses(&self) -> Option<&[InterfaceAddress]> {
-        self.addresses.as_deref()
-    }
-
-    /// Returns the new MTU.
-    #[must_use]
-    pub fn mtu(&self) -> Option<Mtu> {
-        self.mtu
-    }
-
-    /// Returns the policy for duplicate addresses.
-    #[must_use]
-    pub fn duplicates(&self) -> DadPolicy {
-        self.duplicates
+    pub fn promisc(&self) -> Option<Promisc> {
+        self.promisc
     }
 }
 
 /// Checks the addresses of an interface against each other and against its MTU.
-fn check(addresses: &[InterfaceAddress], mtu: Option<Mtu>, field: &str) -> Result<(), FieldError> {
+pub(crate) fn check(
+    addresses: &[InterfaceAddress],
+    mtu: Option<Mtu>,
+    field: &str,
+) -> Result<(), FieldError> {
     let count = addresses.len();
     if count > MAX_ADDRESSES {
         let bad = InvalidValue::new(&format!("{count} addresses"), "a card has at most 128");
@@ -309,32 +244,6 @@ mod tests {
             arp: Arp::On,
         };
         LinkSpec::new(parts, "IPAddresses")
-    }
-
-    #[test]
-    fn change_keeps_what_it_does_not_set() {
-        let [kept, removed] = ["10.0.0.1/24", "10.1.0.1/24"].map(|text| {
-            let net: ipnet::IpNet = text.parse().unwrap();
-            InterfaceAddress::new(net.addr(), net.prefix_len()).unwrap()
-        });
-        let neighbor = Neighbor {
-            ip: "10.0.0.9"
-                .parse::<std::net::IpAddr>()
-                .unwrap()
-                .try_into()
-                .unwrap(),
-            lladdr: "02:00:00:00:00:09".parse().unwrap(),
-            device: (),
-        };
-        let spec = spec(1500, &[("10.0.0.1", 24), ("10.1.0.1", 24)]).unwrap();
-        let spec = spec.without_prefix_routes(|_| true);
-        let spec = spec.with_neighbors(vec![neighbor], "neighbors").unwrap();
-        assert_eq!(spec.addresses_without_prefix_route(), [kept, removed]);
-        let addresses = Some(vec![kept]);
-        let change = LinkChange::new("eth1".parse().unwrap(), addresses, None, "ip").unwrap();
-        let changed = change.applied_to(&spec);
-        assert_eq!(changed.neighbors(), spec.neighbors());
-        assert_eq!(changed.addresses_without_prefix_route(), [kept]);
     }
 
     #[test]

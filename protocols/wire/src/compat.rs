@@ -46,11 +46,13 @@ pub enum Feature {
     Cancel,
     /// Stream the progress of a rule file.
     RestoreProgress,
+    /// Set interfaces up and down, their promiscuous mode and ARP.
+    LinkFlags,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -66,6 +68,7 @@ impl Feature {
         Self::Netns,
         Self::Cancel,
         Self::RestoreProgress,
+        Self::LinkFlags,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -89,6 +92,7 @@ impl Feature {
             Self::Netns => "netns",
             Self::Cancel => "cancel",
             Self::RestoreProgress => "restore-progress",
+            Self::LinkFlags => "link-flags",
         }
     }
 

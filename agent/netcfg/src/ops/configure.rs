@@ -6,10 +6,11 @@
 use std::time::{Duration, Instant};
 
 use patchbay_types::{
-    AddressDetail, InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor,
+    AddressDetail, AdminState, InterfaceAddress, LinkChange, LinkName, LinkSpec, Mtu, Neighbor,
 };
 
 use super::addresses::{AddressChange, DadWait, Untagged};
+use super::down_losses::DownLosses;
 use super::link_settings::LinkSettings;
 use super::step::set_link;
 use super::{Error, Sockets, neighbors, queues, rename::rename};
@@ -21,10 +22,29 @@ use crate::rtnl::link::{self, Link, Reach, SetLink};
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Static neighbors of a link before a change, and new ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct NeighborChange {
     before: Vec<Neighbor<()>>,
     new: Vec<Neighbor<()>>,
+}
+
+impl NeighborChange {
+    /// Reads the present ones. Returns `None` for a change that neither adds neighbors nor makes the
+    /// kernel remove them, as setting a link down and ARP on or off does.
+    fn plan(
+        sockets: &mut Sockets,
+        index: u32,
+        (from, to): (&LinkSettings, &LinkSettings),
+        new: &[Neighbor<()>],
+    ) -> Result<Option<Self>, Error> {
+        let is_set_down = from.state == AdminState::Up && to.state == AdminState::Down;
+        if new.is_empty() && !is_set_down && from.arp == to.arp {
+            return Ok(None);
+        }
+        let before = neighbors::of_link(sockets, index)?;
+        let new = new.to_vec();
+        Ok(Some(Self { before, new }))
+    }
 }
 
 /// Change of a link, with all that undoes it.
@@ -39,7 +59,10 @@ pub(super) struct Change {
     addresses: Option<AddressChange>,
     /// Link that has the new name, with the one that it gets instead.
     holder: Option<(u32, LinkName)>,
-    neighbors: NeighborChange,
+    /// `None` if they stay.
+    neighbors: Option<NeighborChange>,
+    /// Parts that the link has lost because it was set down.
+    losses: Option<DownLosses>,
     /// Addresses in the result.
     reported: AddressDetail,
 }
@@ -75,17 +98,17 @@ impl Change {
         let addresses = AddressChange::plan(index, before, wanted, spec.duplicates(), untagged)?
             .without_prefix_routes(spec.addresses_without_prefix_route());
         check_mtu(mtu.get().into(), addresses.after())?;
+        let from = LinkSettings::from(&link).with_queues(sockets, &link)?;
+        let to = LinkSettings::from(spec);
         Ok(Self {
             index,
             name,
-            from: LinkSettings::from(&link).with_queues(sockets, &link)?,
-            to: LinkSettings::from(spec),
+            neighbors: NeighborChange::plan(sockets, index, (&from, &to), spec.neighbors())?,
+            from,
+            to,
             addresses: Some(addresses),
             holder,
-            neighbors: NeighborChange {
-                before: neighbors::of_link(sockets, index)?,
-                new: spec.neighbors().to_vec(),
-            },
+            losses: None,
             reported: AddressDetail::Listed,
         })
     }
@@ -119,17 +142,16 @@ impl Change {
             check_mtu(mtu, kept.map(|found| found.address))?;
             None
         };
+        let to = from.changed(request.mtu(), request.flags());
         Ok(Self {
             index: link.index,
             name: request.name().clone(),
-            to: LinkSettings {
-                mtu: request.mtu().or(from.mtu),
-                ..from.clone()
-            },
+            neighbors: NeighborChange::plan(sockets, link.index, (&from, &to), &[])?,
             from,
+            to,
             addresses,
             holder: None,
-            neighbors: NeighborChange::default(),
+            losses: None,
             reported: AddressDetail::Listed,
         })
     }
@@ -157,16 +179,19 @@ impl Change {
         }
         self.set(sockets, &self.from, &self.to, deadline)?;
         sockets.cancellation.check()?;
+        if self.from.state == AdminState::Up && self.to.state == AdminState::Down {
+            let losses = self.losses.insert(DownLosses::read(sockets, self.index)?);
+            set_down(sockets, self.index, losses)?;
+        }
         if let Some(addresses) = &mut self.addresses {
             addresses.add(sockets)?;
         }
-        if self.to.up && !self.from.up {
-            set_link(sockets, self.index, SetLink::Up)?;
+        if self.to.state == AdminState::Up && self.from.state == AdminState::Down {
+            set_link(sockets, self.index, SetLink::State(AdminState::Up))?;
         }
-        let NeighborChange { before, new } = &self.neighbors;
-        if new.is_empty() {
+        let Some(NeighborChange { before, new }) = &self.neighbors else {
             return Ok(());
-        }
+        };
         neighbors::set(sockets, self.index, &neighbors::with_new(before, new))
     }
 
@@ -189,6 +214,9 @@ impl Change {
         }
         if from.arp != to.arp {
             set_link(sockets, index, SetLink::Arp(to.arp))?;
+        }
+        if let Some(promisc) = to.promisc.filter(|_| from.promisc != to.promisc) {
+            set_link(sockets, index, SetLink::Promisc(promisc))?;
         }
         Ok(())
     }
@@ -228,9 +256,12 @@ impl Change {
         error.after_undo(undone)
     }
 
-    /// Returns the wait for duplicate address detection, if one is requested.
+    /// Returns the wait for duplicate address detection, if one is requested. The kernel performs none on a
+    /// link that is down, but when it is set up.
     pub(super) fn dad(&self) -> Option<DadWait> {
-        self.addresses.as_ref().and_then(AddressChange::dad)
+        let addresses = self.addresses.as_ref();
+        let addresses = addresses.filter(|_| self.to.state == AdminState::Up);
+        addresses.and_then(AddressChange::dad)
     }
 
     pub(super) fn undo(&self, sockets: &mut Sockets) -> Result<(), Error> {
@@ -250,22 +281,37 @@ impl Change {
     }
 
     fn undo_on(&self, sockets: &mut Sockets, link: &Link) -> Result<(), Error> {
-        let (now, before) = (LinkSettings::from(link), &self.from);
-        self.set(sockets, &now, before, Instant::now() + UNDO_TIMEOUT)?;
-        if before.up && !now.up {
-            set_link(sockets, self.index, SetLink::Up)?;
+        let index = self.index;
+        let now = LinkSettings::from(link);
+        let before = LinkSettings {
+            promisc: self.to.promisc.and(self.from.promisc),
+            ..self.from.clone()
+        };
+        self.set(sockets, &now, &before, Instant::now() + UNDO_TIMEOUT)?;
+        if before.state == AdminState::Up && now.state == AdminState::Down {
+            set_link(sockets, index, SetLink::State(AdminState::Up))?;
         }
         if let Some(addresses) = &self.addresses {
             addresses.undo(sockets)?;
         }
-        if now.up && !before.up {
-            set_link(sockets, self.index, SetLink::Down)?;
+        if let Some(losses) = &self.losses {
+            losses.restore(sockets)?;
         }
-        if self.neighbors.new.is_empty() {
-            return Ok(());
+        if now.state == AdminState::Up && before.state == AdminState::Down {
+            let losses = DownLosses::read(sockets, index)?;
+            set_down(sockets, index, &losses)?;
         }
-        neighbors::set(sockets, self.index, &self.neighbors.before)
+        match &self.neighbors {
+            Some(neighbors) => neighbors::set(sockets, index, &neighbors.before),
+            None => Ok(()),
+        }
     }
+}
+
+/// Sets link `index` down. It keeps the addresses that a link can have then.
+fn set_down(sockets: &mut Sockets, index: u32, losses: &DownLosses) -> Result<(), Error> {
+    set_link(sockets, index, SetLink::State(AdminState::Down))?;
+    losses.restore_addresses(sockets)
 }
 
 /// Checks that no IPv6 address would be lost: below an MTU of 1280 the kernel ends IPv6 on a link.

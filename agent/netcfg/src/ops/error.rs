@@ -5,8 +5,9 @@ use std::io;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, IfName, InterfaceAddress, LinkLayerAddr, LinkName, MAX_NEIGHBORS, MAX_ROUTES, MacAddr,
-    Neighbor, NeighborAddress, NeighborPattern, PciPath, QueuePairs, Route, RoutePattern,
+    AdminState, Arp, IfName, InterfaceAddress, LinkLayerAddr, LinkName, MAX_NEIGHBORS, MAX_ROUTES,
+    MacAddr, Neighbor, NeighborAddress, NeighborPattern, PciPath, Promisc, QueuePairs, Route,
+    RoutePattern,
 };
 
 use crate::cancellation::Cancelled;
@@ -42,8 +43,9 @@ impl fmt::Display for ConfigAction {
             Self::SetLink(SetLink::Name(name)) => write!(f, "rename the card to {name}"),
             Self::SetLink(SetLink::Mtu(mtu)) => write!(f, "set the card's mtu to {mtu}"),
             Self::SetLink(SetLink::Arp(_)) => write!(f, "set whether the card answers ARP"),
-            Self::SetLink(SetLink::Up) => write!(f, "set the card up"),
-            Self::SetLink(SetLink::Down) => write!(f, "set the card down"),
+            Self::SetLink(SetLink::Promisc(_)) => write!(f, "set the card's promiscuous mode"),
+            Self::SetLink(SetLink::State(AdminState::Up)) => write!(f, "set the card up"),
+            Self::SetLink(SetLink::State(AdminState::Down)) => write!(f, "set the card down"),
             Self::SetLink(SetLink::Secondaries(_)) => {
                 write!(f, "set whether the card keeps secondary addresses")
             }
@@ -70,10 +72,10 @@ pub enum Difference {
     Queues(QueuePairs),
     /// Whether it answers ARP.
     Arp(Arp),
-    /// It is administratively down.
-    Down,
-    /// It is administratively up.
-    Up,
+    /// Its promiscuous mode.
+    Promisc(Promisc),
+    /// Its administrative state.
+    State(AdminState),
     /// A requested address is missing.
     Missing(InterfaceAddress),
     /// An address that was removed is there again.
@@ -88,8 +90,10 @@ impl fmt::Display for Difference {
             Self::Queues(pairs) => write!(f, "it has {pairs} queues"),
             Self::Arp(Arp::On) => write!(f, "it answers ARP"),
             Self::Arp(Arp::Off) => write!(f, "it doesn't answer ARP"),
-            Self::Down => write!(f, "it is down"),
-            Self::Up => write!(f, "it is up"),
+            Self::Promisc(Promisc::On) => write!(f, "it is in promiscuous mode"),
+            Self::Promisc(Promisc::Off) => write!(f, "it is not in promiscuous mode"),
+            Self::State(AdminState::Down) => write!(f, "it is down"),
+            Self::State(AdminState::Up) => write!(f, "it is up"),
             Self::Missing(address) => write!(f, "it lacks the address {address}"),
             Self::Restored(address) => write!(f, "it has the address {address} again"),
         }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::io;
 
-use patchbay_types::{AddressDetail, Carrier, Interface, ListedAddress, Owner, PciPath, Place};
+use patchbay_types::{
+    AddressDetail, AdminState, Carrier, Interface, ListedAddress, Owner, PciPath, Place,
+};
 
 use super::addresses::Untagged;
 use super::{Error, Netcfg, Sockets};
@@ -65,8 +67,9 @@ impl Netcfg {
                 .collect(),
             path,
             queues: channels.map(|channels| channels.count),
-            up: link.up,
+            up: link.state == AdminState::Up,
             arp: link.arp,
+            promisc: Some(link.promisc),
             carrier: Some(if link.carrier {
                 Carrier::On
             } else {

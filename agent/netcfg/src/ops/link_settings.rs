@@ -1,6 +1,8 @@
 //! Settings of a link that a configuration can change, besides its addresses.
 
-use patchbay_types::{Arp, LinkFields, LinkName, LinkSpec, Mtu, QueuePairs};
+use patchbay_types::{
+    AdminState, Arp, LinkFields, LinkFlags, LinkName, LinkSpec, Mtu, Promisc, QueuePairs,
+};
 
 use super::error::Difference;
 use super::{Error, Sockets};
@@ -16,8 +18,9 @@ pub(super) struct LinkSettings {
     /// `None` if the device has no channels, or if the request doesn't change them.
     pub(super) queues: Option<QueuePairs>,
     pub(super) arp: Arp,
-    /// Administratively up.
-    pub(super) up: bool,
+    /// `None` if the request doesn't change it.
+    pub(super) promisc: Option<Promisc>,
+    pub(super) state: AdminState,
 }
 
 impl From<&LinkSpec> for LinkSettings {
@@ -35,7 +38,8 @@ impl From<&LinkSpec> for LinkSettings {
             mtu: Some(*mtu),
             queues: *queues,
             arp: *arp,
-            up: true,
+            promisc: spec.promisc(),
+            state: spec.state(),
         }
     }
 }
@@ -47,12 +51,24 @@ impl From<&Link> for LinkSettings {
             mtu: Mtu::try_from(u64::from(link.mtu)).ok(),
             queues: None,
             arp: link.arp,
-            up: link.up,
+            promisc: Some(link.promisc),
+            state: link.state,
         }
     }
 }
 
 impl LinkSettings {
+    /// Returns the settings after a change of MTU and flags.
+    pub(super) fn changed(&self, mtu: Option<Mtu>, flags: LinkFlags) -> Self {
+        Self {
+            mtu: mtu.or(self.mtu),
+            arp: flags.arp.unwrap_or(self.arp),
+            promisc: flags.promisc,
+            state: flags.state.unwrap_or(self.state),
+            ..self.clone()
+        }
+    }
+
     /// Reads the number of queues, which is not part of a link's message.
     pub(super) fn with_queues(self, sockets: &mut Sockets, link: &Link) -> Result<Self, Error> {
         let channels = sockets.ethtool.channels(EthtoolLink {
@@ -67,6 +83,8 @@ impl LinkSettings {
     pub(super) fn check(&self, found: &Self, link: &Link) -> Result<(), Error> {
         // A card with a single pair has no channels.
         let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
+        let is_other =
+            |wanted: Option<Promisc>, found| wanted.is_some_and(|wanted| wanted != found);
         let difference = if self.name != found.name {
             Difference::Name(link.name.clone())
         } else if self.mtu.is_some() && self.mtu != found.mtu {
@@ -75,12 +93,10 @@ impl LinkSettings {
             Difference::Queues(pairs(found.queues))
         } else if self.arp != found.arp {
             Difference::Arp(found.arp)
-        } else if self.up != found.up {
-            if found.up {
-                Difference::Up
-            } else {
-                Difference::Down
-            }
+        } else if let Some(promisc) = found.promisc.filter(|found| is_other(self.promisc, *found)) {
+            Difference::Promisc(promisc)
+        } else if self.state != found.state {
+            Difference::State(found.state)
         } else {
             return Ok(());
         };

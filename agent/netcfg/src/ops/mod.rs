@@ -6,6 +6,7 @@ mod addresses;
 mod claims;
 mod configure;
 pub mod conntrack;
+mod down_losses;
 mod error;
 mod interfaces;
 pub mod ipvs;

@@ -4,19 +4,17 @@
 //! requests of this one. Setting it down costs its routes, IPv6 addresses and static neighbors;
 //! setting it up brings back only the connected IPv4 routes. The rest is restored.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use patchbay_types::LinkName;
+use patchbay_types::{AdminState, LinkName};
 
-use super::lost_routes::{LostRoutes, OnFailure};
-use super::step::{Step, set_link};
-use super::{ConfigAction, Error, Sockets, neighbors};
+use super::down_losses::DownLosses;
+use super::step::set_link;
+use super::{Error, Sockets, neighbors};
 use crate::cancellation::Cancellation;
 use crate::device;
-use crate::rtnl::address;
 use crate::rtnl::link::SetLink;
 
 /// Renames link `index`; retries until `deadline` while another program keeps setting it up.
@@ -33,15 +31,13 @@ pub(super) fn rename(
     }
     let tables = Arc::clone(&sockets.tables);
     let _held = tables.share();
-    let addresses = address::list(&mut sockets.route, Some(index))?;
-    let sources: HashSet<_> = addresses.iter().map(|found| found.address.ip()).collect();
-    let routes = LostRoutes::read(sockets, None, Some(index), &sources)?;
+    let losses = DownLosses::read(sockets, index)?;
     let neighbors = neighbors::of_link(sockets, index)?;
     let mut last = None;
     // The link must not be left down.
     let never = Cancellation::default();
     let renamed = device::wait_until(deadline, &never, || {
-        set_link(sockets, index, SetLink::Down)?;
+        set_link(sockets, index, SetLink::State(AdminState::Down))?;
         match set_name(sockets) {
             Err(error) if is_busy(&error) => {
                 last = Some(error);
@@ -50,16 +46,9 @@ pub(super) fn rename(
             result => result.map(Some),
         }
     });
-    let up = set_link(sockets, index, SetLink::Up);
-    let mut step = Step::default();
-    for found in addresses.iter().filter(|found| !found.temporary) {
-        let action = ConfigAction::AddAddress(found.address);
-        step.push(action, |batch| address::restore(batch, found));
-    }
-    // IPv4 addresses stay.
-    let restored = step
-        .send(sockets, |error| error.is(Errno::EEXIST))
-        .and_then(|()| routes.restore(sockets, OnFailure::Fail))
+    let up = set_link(sockets, index, SetLink::State(AdminState::Up));
+    let restored = losses
+        .restore(sockets)
         .and_then(|()| neighbors::set(sockets, index, &neighbors));
     renamed
         .and_then(|renamed| match (renamed, last) {

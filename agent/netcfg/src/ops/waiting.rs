@@ -9,13 +9,13 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use patchbay_types::{Interface, LinkName};
+use patchbay_types::{AdminState, Interface, LinkName};
 
 use super::addresses::DadWait;
 use super::configure::Change;
 use super::{Error, Netcfg, Sockets};
 use crate::device;
-use crate::rtnl::link;
+use crate::rtnl::link::{self, Link};
 
 /// Maximum wait for the carrier of a card that was set up.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -105,13 +105,15 @@ impl Netcfg {
 }
 
 /// Waits for the carrier, because packets before it are dropped. The driver reports it a moment
-/// after its probe. A card that stays without one isn't an error: its other end can be unplugged.
+/// after its probe. A card that stays without one isn't an error: its other end can be unplugged. One that is down
+/// has none.
 /// `IFF_RUNNING` isn't needed, and the kernel delays it by up to a second.
 pub(super) fn wait_for_carrier(sockets: &mut Sockets, index: u32) -> Result<(), Error> {
     let deadline = Instant::now() + CARRIER_TIMEOUT;
     device::wait_until(deadline, &sockets.cancellation, || {
         let link = link::by_index(&mut sockets.route, index)?;
-        Ok::<_, Error>(link.is_none_or(|link| link.carrier).then_some(()))
+        let is_done = |link: Link| link.carrier || link.state == AdminState::Down;
+        Ok::<_, Error>(link.is_none_or(is_done).then_some(()))
     })?;
     Ok(())
 }

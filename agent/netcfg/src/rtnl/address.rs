@@ -198,6 +198,13 @@ impl LinkAddress {
         self.origin == Origin::Untagged || self.origin == Origin::Other && by_kernel
     }
 
+    /// Returns whether the address can be restored on a link that is down, and is there when it is set up
+    /// again. Others are made by the kernel, from what it then hears on the link.
+    #[must_use]
+    pub fn is_kept_while_down(&self) -> bool {
+        self.permanent && !(self.link_local && self.origin == Origin::Other)
+    }
+
     fn encode(&self, body: &mut Body<'_>, flags: u32, protocol: u8) {
         body.raw(&self.message);
         body.u32(IFA_FLAGS, flags);

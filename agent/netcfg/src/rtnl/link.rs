@@ -4,7 +4,7 @@ use libc::{
     IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK, IFLA_IFNAME, IFLA_MTU, RTM_GETLINK, RTM_SETLINK,
 };
 use nix::errno::Errno;
-use patchbay_types::{Arp, LinkName, MacAddr, Mtu};
+use patchbay_types::{AdminState, Arp, LinkName, MacAddr, Mtu, Promisc};
 
 use super::{AF_INET, header};
 use patchbay_netlink::{
@@ -28,6 +28,7 @@ mod iff {
     pub(super) const LOOPBACK: u32 = 1 << 3;
     pub(super) const POINTOPOINT: u32 = 1 << 4;
     pub(super) const NOARP: u32 = 1 << 7;
+    pub(super) const PROMISC: u32 = 1 << 8;
     pub(super) const LOWER_UP: u32 = 1 << 16;
 }
 
@@ -43,11 +44,13 @@ pub struct Link {
     /// MTU in bytes.
     pub mtu: u32,
     /// `IFF_UP`.
-    pub up: bool,
+    pub state: AdminState,
     /// `IFF_LOWER_UP`: the link is up and its device has a carrier.
     pub carrier: bool,
     /// `IFF_NOARP`.
     pub arp: Arp,
+    /// `IFF_PROMISC`.
+    pub promisc: Promisc,
     /// Hosts on the link.
     pub reach: Reach,
     /// Effect of removing an IPv4 address on its secondaries; `None` if the link has no IPv4.
@@ -86,12 +89,21 @@ impl Link {
             name: name.map_err(|_| Error::Malformed("a link has no valid name"))?,
             mac: None,
             mtu: 0,
-            up: flags & iff::UP != 0,
+            state: if flags & iff::UP != 0 {
+                AdminState::Up
+            } else {
+                AdminState::Down
+            },
             carrier: flags & iff::LOWER_UP != 0,
             arp: if flags & iff::NOARP != 0 {
                 Arp::Off
             } else {
                 Arp::On
+            },
+            promisc: if flags & iff::PROMISC != 0 {
+                Promisc::On
+            } else {
+                Promisc::Off
             },
             reach: match flags {
                 flags if flags & iff::LOOPBACK != 0 => Reach::Loopback,
@@ -185,10 +197,10 @@ pub enum SetLink {
     Mtu(Mtu),
     /// Whether the link answers ARP (`IFF_NOARP`).
     Arp(Arp),
-    /// Administratively up.
-    Up,
-    /// Administratively down.
-    Down,
+    /// Promiscuous mode.
+    Promisc(Promisc),
+    /// Administrative state.
+    State(AdminState),
     /// Effect of removing an IPv4 address on its secondaries.
     Secondaries(Secondaries),
 }
@@ -196,8 +208,10 @@ pub enum SetLink {
 /// Appends a request that changes a setting of link `index`.
 pub fn change(batch: &mut Batch<Rtnetlink>, index: u32, change: &SetLink) {
     let (flags, mask) = match change {
-        SetLink::Up => (iff::UP, iff::UP),
-        SetLink::Down => (0, iff::UP),
+        SetLink::State(AdminState::Up) => (iff::UP, iff::UP),
+        SetLink::State(AdminState::Down) => (0, iff::UP),
+        SetLink::Promisc(Promisc::On) => (iff::PROMISC, iff::PROMISC),
+        SetLink::Promisc(Promisc::Off) => (0, iff::PROMISC),
         SetLink::Arp(Arp::Off) => (iff::NOARP, iff::NOARP),
         SetLink::Arp(Arp::On) => (0, iff::NOARP),
         SetLink::Name(_) | SetLink::Mtu(_) | SetLink::Secondaries(_) => (0, 0),
@@ -240,7 +254,8 @@ mod tests {
             (2, "eth0".to_owned(), 1500)
         );
         assert_eq!(link.mac.unwrap().to_string(), "02:42:20:20:01:03");
-        assert!(link.up && link.carrier && link.arp == Arp::On);
+        assert!(link.carrier && link.state == AdminState::Up);
+        assert_eq!((link.arp, link.promisc), (Arp::On, Promisc::Off));
     }
 
     #[test]
@@ -251,13 +266,15 @@ mod tests {
             batch.bytes()[16..].to_vec()
         };
         let up = hex::decode("00000000020000000100000001000000").unwrap();
-        assert_eq!(encoded(&SetLink::Up), up);
+        assert_eq!(encoded(&SetLink::State(AdminState::Up)), up);
         let name =
             hex::decode("000000000200000000000000000000000a0003006574682d310000000000").unwrap();
         let eth_1 = "eth-1".parse().unwrap();
         assert_eq!(encoded(&SetLink::Name(eth_1)), name[..28]);
         let arp = hex::decode("00000000020000000000000080000000").unwrap();
         assert_eq!(encoded(&SetLink::Arp(Arp::On)), arp);
+        let promisc = hex::decode("00000000020000000001000000010000").unwrap();
+        assert_eq!(encoded(&SetLink::Promisc(Promisc::On)), promisc);
     }
 
     #[test]

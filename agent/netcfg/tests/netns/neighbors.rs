@@ -24,7 +24,7 @@ fn pattern(neighbor: &Neighbor) -> NeighborPattern {
 }
 
 /// Returns the entries that iproute2 shows, without those that the kernel makes for groups.
-fn shown() -> Vec<String> {
+pub(crate) fn shown() -> Vec<String> {
     let listed = ip_json("neigh show");
     let entries = listed.as_array().unwrap().iter();
     let mut entries: Vec<String> = entries

@@ -136,7 +136,7 @@ fn request(sandbox: &Sandbox, args: &NicAddArgs) -> Result<PlugRequest, Failure>
 fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
     let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
     let change = LinkChange::new(args.name.clone(), addresses, args.mtu, "ip")?;
-    Ok(change.with_dad(args.dad.into()))
+    Ok(change.with_flags(args.flags()).with_dad(args.dad.into()))
 }
 
 fn set_on_host(

@@ -32,7 +32,7 @@ const LIMITS: SizeLimits = SizeLimits {
 };
 
 /// Known keys in the spelling of kata's user guide.
-pub(super) const KEYS: [&str; 32] = [
+pub(super) const KEYS: [&str; 34] = [
     "device",
     "name",
     "IPAddresses",
@@ -65,6 +65,8 @@ pub(super) const KEYS: [&str; 32] = [
     "link",
     "bridge",
     "noPrefixRoute",
+    "up",
+    "promisc",
 ];
 
 /// JSON document with keys in canonical spelling.

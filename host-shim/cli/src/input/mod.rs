@@ -20,8 +20,8 @@ use patchbay_host::json::Object;
 use patchbay_host::mirror::{self, MirrorRequest};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, FieldError, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkSpec, Mtu,
-    QueuePairs,
+    AdminState, Arp, FieldError, InterfaceAddress, InvalidValue, LinkChange, LinkFields, LinkFlags,
+    LinkSpec, Mtu, Promisc, QueuePairs,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -71,6 +71,10 @@ pub(crate) struct InterfaceDocument {
     link: String,
     /// Bridge of the sandbox's network namespace or of the host's that the TAP is put into. Not in kata.
     bridge: String,
+    /// Whether the interface is up, as it is by default. Not in kata.
+    up: Option<bool>,
+    /// Promiscuous mode; it is left as it is if absent. Not in kata.
+    promisc: Option<bool>,
 }
 
 /// Member of `IPAddresses`.
@@ -131,6 +135,8 @@ impl InterfaceDocument {
             ("rawFlags", self.raw_flags != 0),
             ("dad", self.dad),
             ("bridge", !self.bridge.is_empty()),
+            ("up", self.up.is_some()),
+            ("promisc", self.promisc.is_some()),
         ];
         if let Some((field, _)) = determined.iter().find(|(_, is_given)| *is_given) {
             let message = format!("{field} can't be given with link, which determines it");
@@ -240,7 +246,9 @@ impl TryFrom<InterfaceDocument> for CardRequest {
         let absent = document.without_prefix_route();
         let link = LinkSpec::new(link, "IPAddresses")?
             .with_dad(document.dad.into())
-            .without_prefix_routes(|address| absent.contains(&address.ip()));
+            .without_prefix_routes(|address| absent.contains(&address.ip()))
+            .with_state(document.up.map_or(AdminState::Up, AdminState::from))
+            .with_promisc(document.promisc.map(Promisc::from));
         Ok(Self {
             device: required(&document.device, "device")?,
             backend,
@@ -278,6 +286,11 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             let invalid = InvalidValue::new("true", "only a new card can have it");
             return Err(invalid.in_field("noPrefixRoute").into());
         }
+        let flags = LinkFlags {
+            state: document.up.map(AdminState::from),
+            promisc: document.promisc.map(Promisc::from),
+            arp: None,
+        };
         let InterfaceDocument {
             device,
             name: _,
@@ -294,6 +307,8 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             neighbors,
             link,
             bridge,
+            up: _,
+            promisc: _,
         } = document;
         let unless_zero = |number: String| match number.as_str() {
             "0" => String::new(),
@@ -319,7 +334,7 @@ impl TryFrom<InterfaceDocument> for LinkChange {
             .map(|documents| read_addresses(&documents))
             .transpose()?;
         let change = LinkChange::new(name, addresses, mtu(bytes)?, "IPAddresses")?;
-        Ok(change.with_dad(dad.into()))
+        Ok(change.with_flags(flags).with_dad(dad.into()))
     }
 }
 

@@ -4,8 +4,8 @@ use patchbay_host::card::{Backend, Cable, CardRequest, HostSettings, Listener};
 use patchbay_host::limit::Limit;
 use patchbay_host::ops::Card;
 use patchbay_types::{
-    InterfaceAddress, LinkChange, LinkName, LinkSpec, ListedAddress, Mtu, PciPath, PrefixRoute,
-    QueuePairs, SocketPath,
+    AdminState, Arp, InterfaceAddress, LinkChange, LinkFlags, LinkName, LinkSpec, ListedAddress,
+    Mtu, PciPath, PrefixRoute, Promisc, QueuePairs, SocketPath,
 };
 use serde_json::{Value, json};
 
@@ -42,6 +42,9 @@ pub(crate) const UPDATED: &[Column] = &[
     Column::new("name"),
     Column::new("IPAddresses"),
     Column::new("mtu"),
+    Column::new("up"),
+    Column::new("arp"),
+    Column::new("promisc"),
 ];
 
 /// Columns of `nic set` with options of the host.
@@ -112,6 +115,8 @@ pub(crate) fn card(card: &Card) -> Value {
         "hwAddr": mac(card),
         "mtu": interface.map(|interface| interface.mtu),
         "up": interface.map(|interface| interface.up),
+        "arp": interface.map(|interface| interface.arp == Arp::On),
+        "promisc": interface.and_then(|interface| interface.promisc).map(is_on),
         "IPAddresses": addresses.map(|list| list.iter().map(|found| address(&found.address)).collect::<Value>()),
         "pciAddr": card.path.as_ref().map(ToString::to_string),
         "queues": interface.and_then(|interface| interface.queues.map(QueuePairs::get)),
@@ -169,11 +174,24 @@ fn addresses_of(link: &LinkSpec) -> Value {
 
 /// Formats the change that `update-iface` or `nic set` made.
 pub(crate) fn updated(change: &LinkChange) -> Value {
+    let LinkFlags {
+        state,
+        arp,
+        promisc,
+    } = change.flags();
     without_nulls(json!({
         "name": change.name().to_string(),
         "IPAddresses": change.addresses().map_or(Value::Null, addresses_or_null),
         "mtu": change.mtu().map(Mtu::get),
+        "up": state.map(|state| state == AdminState::Up),
+        "arp": arp.map(|arp| arp == Arp::On),
+        "promisc": promisc.map(is_on),
     }))
+}
+
+/// Formats promiscuous mode.
+pub(super) fn is_on(promisc: Promisc) -> bool {
+    promisc == Promisc::On
 }
 
 /// Formats the settings on the host after a change by `nic set`.

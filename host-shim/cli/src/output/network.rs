@@ -7,7 +7,9 @@ use patchbay_host::document::{
 };
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, RuleLine, Setting};
-use patchbay_types::{Arp, DadPolicy, LinkSpec, PrefixRoute, QueuePairs, Route};
+use patchbay_types::{
+    AdminState, Arp, DadPolicy, LinkFlags, LinkSpec, PrefixRoute, Promisc, QueuePairs, Route,
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -80,6 +82,8 @@ fn card(request: &CardRequest) -> Value {
         "vhostUserSocket": socket.map(ToString::to_string),
         "vhostUserMode": mode,
         "bridge": cards::bridge(&request.backend),
+        "up": (request.link.state() == AdminState::Down).then_some(false),
+        "promisc": request.link.promisc().map(cards::is_on),
         "dad": (request.link.duplicates() == DadPolicy::Detect).then_some(true),
         "neighbors": cards::neighbors_of(&request.link),
     }))
@@ -278,7 +282,17 @@ fn updated(update: &Update) -> ChangeRow {
             format!(" addresses {}", addresses.join(", "))
         }
     });
-    let parts: String = mtu.into_iter().chain(addresses).collect();
+    let LinkFlags { state, promisc, .. } = change.flags();
+    let state = state.map(|state| match state {
+        AdminState::Up => " up".to_owned(),
+        AdminState::Down => " down".to_owned(),
+    });
+    let promisc = promisc.map(|promisc| match promisc {
+        Promisc::On => " promisc on".to_owned(),
+        Promisc::Off => " promisc off".to_owned(),
+    });
+    let parts = mtu.into_iter().chain(addresses);
+    let parts: String = parts.chain(state).chain(promisc).collect();
     let text = format!("interface {}:{parts}", change.name());
     row(
         Section::Interfaces,

@@ -43,6 +43,8 @@ pub(crate) const SHOWN: &[Column] = &[
     Column::new("hwAddr"),
     Column::new("mtu"),
     Column::new("up"),
+    Column::new("arp"),
+    Column::new("promisc"),
     Column::new("IPAddresses"),
     Column::new("queues"),
     Column::new("pciAddr"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    AddressDetail, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern,
+    AddressDetail, AdminState, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern,
     NetworkManager, PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
@@ -134,6 +134,9 @@ impl GuestAgent for Agent {
         }
         if !spec.addresses_without_prefix_route().is_empty() {
             self.require(Feature::PrefixRoutes)?;
+        }
+        if spec.state() == AdminState::Down || spec.promisc().is_some() {
+            self.require(Feature::LinkFlags)?;
         }
         Ok(())
     }

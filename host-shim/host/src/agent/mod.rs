@@ -30,8 +30,8 @@ use patchbay_codec::Bulk;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    AddressDetail, DadPolicy, FieldError, Interface, LinkChange, LinkSpec, PciPath, Place, Route,
-    RoutePattern, RouteSpec, SlotPower,
+    AddressDetail, DadPolicy, FieldError, Interface, LinkChange, LinkFlags, LinkSpec, PciPath,
+    Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::proto::agent_ttrpc::AgentClient;
@@ -236,8 +236,11 @@ impl Agent {
     ///
     /// # Errors
     /// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] if the card that was
-    /// plugged under it is another one.
+    /// plugged under it is another one, [`Kind::Unsupported`] for flags that an older agent doesn't change.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
+        if change.flags() != LinkFlags::default() {
+            self.require(Feature::LinkFlags)?;
+        }
         let timeout = REPLY_TIMEOUT + dad_time(change.duplicates());
         let limits = INTERFACES.with_timeout(timeout);
         let request = wire::UpdateInterfaceRequest {

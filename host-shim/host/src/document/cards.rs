@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, InterfaceAddress, LinkChange, LinkSpec, Mtu};
+use patchbay_types::{
+    AdminState, Interface, InterfaceAddress, LinkChange, LinkFlags, LinkSpec, Mtu, Promisc,
+};
 
 use super::present::{GuestState, PortState, PresentCard, own_addresses};
 use super::{Configure, Unplug, Update};
@@ -50,7 +52,7 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
         PortState::AsRequested => None,
         PortState::LeftBridge => Some("its TAP is not in the bridge any more"),
     };
-    if let Some(difference) = host_drift.or_else(|| drift(interface, latest)) {
+    if let Some(difference) = host_drift.or_else(|| drift(card, interface)) {
         let again = configure(difference);
         return Ok(Treatment::Keep(
             Some(again),
@@ -63,7 +65,12 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
     let addresses = own_addresses(interface);
     let mtu = Mtu::try_from(u64::from(interface.mtu)).ok();
     let others = interface.addresses.iter().map(|found| found.address);
-    let present = State { addresses, mtu };
+    let present = State {
+        addresses,
+        mtu,
+        admin: interface.state(),
+        promisc: interface.promisc,
+    };
     let update = present.update_to(&wanted.link, &others.collect())?;
     Ok(Treatment::Keep(None, update))
 }
@@ -124,15 +131,20 @@ fn differs(latest: &CardRequest, wanted: &CardRequest) -> Option<&'static str> {
 }
 
 /// Names a change by the guest that configuring the card anew reverses.
-fn drift(interface: &Interface, latest: Option<&PlugRequest>) -> Option<&'static str> {
-    if !interface.up {
-        return Some("the guest has set it down");
+fn drift(card: &PresentCard, interface: &Interface) -> Option<&'static str> {
+    match (card.admin, interface.state()) {
+        (AdminState::Up, AdminState::Down) => return Some("the guest has set it down"),
+        (AdminState::Down, AdminState::Up) => return Some("the guest has set it up"),
+        _ => {}
     }
-    let Some(PlugRequest::Card(latest)) = latest else {
+    let Some(PlugRequest::Card(latest)) = &card.request else {
         return None;
     };
-    let parts = latest.link.parts();
+    let (parts, promisc) = (latest.link.parts(), latest.link.promisc());
     match parts {
+        _ if promisc.is_some_and(|wanted| interface.promisc != Some(wanted)) => {
+            Some("the guest has changed its promiscuous mode")
+        }
         _ if interface.arp != parts.arp => Some("the guest has changed rawFlags"),
         _ if parts.queues.is_some() && interface.queues != parts.queues => {
             Some("the guest has changed the number of queues")
@@ -151,6 +163,8 @@ fn update_of_latest(card: &PresentCard, wanted: &PlugRequest) -> Result<Option<U
     let latest = State {
         addresses: parts.addresses.clone(),
         mtu: Some(parts.mtu),
+        admin: latest.link.state(),
+        promisc: latest.link.promisc(),
     };
     latest.update_to(&wanted.link, &HashSet::new())
 }
@@ -160,6 +174,8 @@ struct State {
     addresses: Vec<InterfaceAddress>,
     /// `None` for one that can't be requested.
     mtu: Option<Mtu>,
+    admin: AdminState,
+    promisc: Option<Promisc>,
 }
 
 impl State {
@@ -179,7 +195,8 @@ impl State {
             Some(mtu) if mtu == parts.mtu => (None, None),
             mtu => (Some(parts.mtu), mtu),
         };
-        if same && new_mtu.is_none() {
+        let (new_flags, old_flags) = self.flags_to(link);
+        if same && new_mtu.is_none() && new_flags == LinkFlags::default() {
             return Ok(None);
         }
         let of = |addresses: &Vec<InterfaceAddress>| (!same).then(|| addresses.clone());
@@ -187,8 +204,23 @@ impl State {
             |addresses, mtu| LinkChange::new((&parts.name).into(), addresses, mtu, "addresses");
         let (new, old) = (of(&parts.addresses), of(&self.addresses));
         Ok(Some(Update {
-            change: change(new, new_mtu)?.with_dad(link.duplicates()),
-            undo: change(old, old_mtu)?,
+            change: change(new, new_mtu)?
+                .with_flags(new_flags)
+                .with_dad(link.duplicates()),
+            undo: change(old, old_mtu)?.with_flags(old_flags),
         }))
+    }
+
+    /// Returns the change of the flags, and its inverse.
+    fn flags_to(&self, link: &LinkSpec) -> (LinkFlags, LinkFlags) {
+        let is_other = link.state() != self.admin;
+        let promisc = link.promisc().filter(|new| Some(*new) != self.promisc);
+        let flags = |admin, promisc| LinkFlags {
+            state: is_other.then_some(admin),
+            promisc,
+            arp: None,
+        };
+        let old = promisc.and(self.promisc);
+        (flags(link.state(), promisc), flags(self.admin, old))
     }
 }

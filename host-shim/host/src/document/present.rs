@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Reading, RuleLine, Setting, Table};
 use patchbay_types::{
-    AddressDetail, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu, Neighbor,
-    Owner, Route,
+    AddressDetail, AdminState, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu,
+    Neighbor, Owner, Route,
 };
 
 use super::{Section, Wanted, routes};
@@ -44,6 +44,8 @@ pub(super) struct PresentCard {
     /// The latest request for it; `None` if the journal has lost the card.
     pub(super) request: Option<PlugRequest>,
     pub(super) state: GuestState,
+    /// Administrative state that was requested last.
+    pub(super) admin: AdminState,
     pub(super) port: PortState,
 }
 
@@ -253,6 +255,9 @@ impl PresentCard {
             mac: card.mac,
             request: record.and_then(request),
             state,
+            admin: record
+                .and_then(|record| record.link.as_ref())
+                .map_or(AdminState::Up, |link| link.spec.state()),
             port: PortState::AsRequested,
         })
     }
@@ -326,5 +331,8 @@ fn live(latest: &LinkSpec, interface: &Interface) -> Option<LinkSpec> {
     let absent = latest.addresses_without_prefix_route();
     let spec = LinkSpec::new(fields, "addresses").ok()?;
     let spec = spec.without_prefix_routes(|address| absent.contains(&address));
-    Some(spec.with_dad(latest.duplicates()))
+    // Another state than the requested one is a fault of the guest.
+    let spec = spec.with_state(latest.state());
+    let promisc = latest.promisc().and(interface.promisc);
+    Some(spec.with_promisc(promisc).with_dad(latest.duplicates()))
 }

@@ -278,6 +278,7 @@ mod tests {
                 up: true,
                 arp: Arp::On,
                 carrier: None,
+                promisc: None,
             }),
             state: None,
         }

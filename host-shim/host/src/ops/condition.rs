@@ -191,6 +191,7 @@ mod tests {
             up: true,
             arp: Arp::On,
             carrier: Some(Carrier::On),
+            promisc: None,
         };
         change(&mut interface);
         Card {

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{AddressDetail, Interface, PciPath};
+use patchbay_types::{AddressDetail, AdminState, Interface, PciPath};
 
 use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
 use crate::card::CardRequest;
@@ -189,6 +189,8 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
         return Err(failure.with_cause("repeat 'nic add' or add-iface with its document"));
     };
     let spec = link.spec.clone();
+    // The image of the guest can have an older agent since its restart.
+    guest.agent.check_link(&spec)?;
     if let Some(record) = &record {
         hotplug::rejoin_bridge(&mut locked, &nics, record)?;
         hotplug::restore_settings(&mut locked, &nics, record)?;
@@ -197,7 +199,9 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     let (limit, effect) = (wait, Effect::Changes);
     let interface = guest.configure(path, &spec, GuestWait { limit, effect })?;
     let _completion = sandbox.interrupt.complete();
-    if let Some(mirror) = record.as_ref().and_then(|record| record.mirror.as_ref()) {
+    let mirror = record.as_ref().and_then(|record| record.mirror.as_ref());
+    // A link that is down can't have routes.
+    if let Some(mirror) = mirror.filter(|_| spec.state() == AdminState::Up) {
         mirror::add_routes(sandbox, &guest, mirror, &spec)?;
     }
     write_link(&locked.journal, record, path, guest.record(&spec))?;

@@ -5,7 +5,7 @@
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{AddressDetail, Interface, LinkChange, Mtu, Owner};
+use patchbay_types::{AddressDetail, Interface, LinkChange, LinkFlags, Mtu, Owner};
 
 use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
@@ -236,7 +236,17 @@ impl Card<'_> {
         let addresses = change.addresses().map(|_| own);
         let mtu = Mtu::try_from(u64::from(self.before.mtu)).ok();
         let reverse = LinkChange::new(change.name().clone(), addresses, mtu, "addresses")?;
-        Ok(reverse.with_card(change.card().cloned()))
+        let LinkFlags {
+            state,
+            arp,
+            promisc,
+        } = change.flags();
+        let flags = LinkFlags {
+            state: state.map(|_| self.before.state()),
+            arp: arp.map(|_| self.before.arp),
+            promisc: promisc.and(self.before.promisc),
+        };
+        Ok(reverse.with_flags(flags).with_card(change.card().cloned()))
     }
 }
 

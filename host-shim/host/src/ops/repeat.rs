@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkSpec, Neighbor, Owner, PciPath, QueuePairs};
+use patchbay_types::{AdminState, Interface, LinkSpec, Neighbor, Owner, PciPath, QueuePairs};
 
 use super::cards::{Card, CardState};
 use crate::agent::GuestAgent;
@@ -76,8 +76,8 @@ fn host_difference(
 }
 
 /// Names the first part of an interface that differs from the requested configuration.
-pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Option<String> {
-    let link = wanted.parts();
+pub(super) fn guest_difference(interface: &Interface, spec: &LinkSpec) -> Option<String> {
+    let link = spec.parts();
     let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
     let wanted: HashSet<_> = link.addresses.iter().collect();
     let present = interface.addresses.iter();
@@ -90,7 +90,16 @@ pub(super) fn guest_difference(interface: &Interface, wanted: &LinkSpec) -> Opti
         _ if interface.name != link.name => {
             return Some(format!("name in the guest, '{}'", interface.name));
         }
-        _ if !interface.up => "state: the guest has set it down",
+        _ if interface.state() != spec.state() => match interface.state() {
+            AdminState::Down => "state: the guest has set it down",
+            AdminState::Up => "state: the guest has set it up",
+        },
+        _ if spec
+            .promisc()
+            .is_some_and(|wanted| interface.promisc != Some(wanted)) =>
+        {
+            "promiscuous mode"
+        }
         _ if interface.arp != link.arp => "rawFlags",
         _ if interface.mtu != u32::from(link.mtu.get()) => "mtu",
         _ if pairs(interface.queues) != pairs(link.queues) => "number of queues",

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use patchbay_types::{
-    Arp, BootId, DadPolicy, FieldError, InterfaceAddress, InvalidValue, LinkFields, LinkSpec, Mtu,
-    Neighbor, QueuePairs,
+    AdminState, Arp, BootId, DadPolicy, FieldError, InterfaceAddress, InvalidValue, LinkFields,
+    LinkSpec, Mtu, Neighbor, Promisc, QueuePairs,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,23 @@ struct LinkText {
     /// Addresses without a prefix route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     no_prefix_route: Vec<IpAddr>,
+    /// Absent in records of releases before 0.3.0.
+    #[serde(default = "up", skip_serializing_if = "is_up")]
+    up: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    promisc: Option<bool>,
+}
+
+fn up() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde needs"
+)]
+fn is_up(up: &bool) -> bool {
+    *up
 }
 
 impl From<LinkRecord> for LinkText {
@@ -71,6 +88,8 @@ impl From<LinkRecord> for LinkText {
                 .iter()
                 .map(|address| address.ip())
                 .collect(),
+            up: record.spec.state() == AdminState::Up,
+            promisc: record.spec.promisc().map(|promisc| promisc == Promisc::On),
         }
     }
 }
@@ -90,6 +109,8 @@ impl TryFrom<LinkText> for LinkRecord {
             boot,
             neighbors,
             no_prefix_route,
+            up,
+            promisc,
         } = text;
         let of = |field: &'static str| move |invalid: InvalidValue| invalid.in_field(field);
         let addresses = addresses.into_iter();
@@ -119,7 +140,9 @@ impl TryFrom<LinkText> for LinkRecord {
         let boot = boot.map(|boot| boot.parse());
         let spec = LinkSpec::new(fields, "addresses")?
             .with_dad(dad.into())
-            .without_prefix_routes(|address| no_prefix_route.contains(&address.ip()));
+            .without_prefix_routes(|address| no_prefix_route.contains(&address.ip()))
+            .with_state(up.into())
+            .with_promisc(promisc.map(Promisc::from));
         Ok(Self {
             spec: spec.with_neighbors(neighbors, "neighbors")?,
             boot: boot.transpose().map_err(of("boot"))?,
@@ -158,6 +181,15 @@ mod tests {
         let record: LinkRecord = serde_json::from_str(&recorded).unwrap();
         let marked = record.spec.addresses_without_prefix_route();
         assert_eq!(marked[0].to_string(), "172.16.0.3/16");
+        assert_eq!(serde_json::to_string(&record).unwrap(), recorded);
+    }
+
+    #[test]
+    fn flags_are_recorded() {
+        let recorded = RECORDED.replace('}', r#","up":false,"promisc":true}"#);
+        let record: LinkRecord = serde_json::from_str(&recorded).unwrap();
+        assert_eq!(record.spec.state(), AdminState::Down);
+        assert_eq!(record.spec.promisc(), Some(Promisc::On));
         assert_eq!(serde_json::to_string(&record).unwrap(), recorded);
     }
 

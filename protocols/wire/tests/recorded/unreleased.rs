@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use patchbay_types::ipvs::RestoreProgress;
 use patchbay_types::{
-    AddressDetail, Carrier, GuestNetns, LinkChange, Neighbor, NeighborPattern, Owner, PciPath,
-    RouteMtu, RouteRequest, RouteSpec, SlotPower,
+    AddressDetail, AdminState, Arp, Carrier, GuestNetns, LinkChange, LinkFlags, Neighbor,
+    NeighborPattern, Owner, PciPath, Promisc, RouteMtu, RouteRequest, RouteSpec, SlotPower,
 };
 use patchbay_wire::convert;
 use patchbay_wire::proto::{agent, ipvs};
@@ -66,6 +66,9 @@ fn bytes(message: &impl Message) -> Vec<u8> {
 
 fn configure(neighbors: Vec<Neighbor<()>>) -> agent::ConfigureInterfaceRequest {
     let link = link().with_neighbors(neighbors, "neighbors").unwrap();
+    let link = link
+        .with_state(AdminState::Down)
+        .with_promisc(Some(Promisc::On));
     let request = convert::configure_request(&path(), &link);
     convert::with_yielding(request, &[path()])
 }
@@ -80,7 +83,13 @@ fn extended() -> Vec<(&'static str, Vec<u8>)> {
     let mut foreign = interface();
     foreign.addresses[0].owner = Owner::Other;
     foreign.carrier = Some(Carrier::On);
+    foreign.promisc = Some(Promisc::On);
     let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
+    let change = change.with_flags(LinkFlags {
+        state: Some(AdminState::Down),
+        arp: Some(Arp::Off),
+        promisc: Some(Promisc::On),
+    });
     let hello = agent::HelloReply {
         api_version: 1,
         layouts: Some(agent::Layouts {
@@ -293,6 +302,8 @@ fn agent_decodes_recorded_requests() {
     let (_, spec) = <(PciPath, _)>::try_from(&configure).unwrap();
     let spec: patchbay_types::LinkSpec = spec;
     assert_eq!(spec.neighbors().len(), 2);
+    assert_eq!(spec.state(), AdminState::Down);
+    assert_eq!(spec.promisc(), Some(Promisc::On));
     assert_eq!(convert::yielding(&configure).unwrap(), [path()]);
     let change = |wire: &agent::UpdateInterfaceRequest| LinkChange::try_from(wire);
     replay(RECORDED, "UpdateInterface.request", change, update_request);
@@ -354,6 +365,7 @@ fn host_decodes_recorded_replies() {
     let updated: agent::Interface = message(RECORDED, "UpdateInterface.reply");
     let updated = patchbay_types::Interface::try_from(&updated).unwrap();
     assert_eq!(updated.addresses[0].owner, Owner::Other);
+    assert_eq!(updated.promisc, Some(Promisc::On));
     let listed: agent::ListManagersReply = message(RECORDED, "ListManagers.reply");
     assert_eq!(convert::managers(&listed).unwrap(), managers());
     let located: agent::LocateCardsReply = message(RECORDED, "LocateCards.reply");

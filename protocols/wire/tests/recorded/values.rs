@@ -90,6 +90,7 @@ pub(super) fn interface() -> Interface {
         up: true,
         arp: fields.arp,
         carrier: None,
+        promisc: None,
     }
 }
 
@@ -105,6 +106,7 @@ pub(super) fn loopback() -> Interface {
         up: false,
         arp: Arp::On,
         carrier: None,
+        promisc: None,
     }
 }
 

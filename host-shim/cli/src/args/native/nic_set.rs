@@ -6,7 +6,9 @@ use clap::{Args, ValueEnum};
 use patchbay_host::card::{Cable, HostChange};
 use patchbay_host::limit::{BitRate, Burst, Limit, RateLimit};
 use patchbay_types::failure::Failure;
-use patchbay_types::{InterfaceAddress, InvalidValue, LinkName, Mtu};
+use patchbay_types::{
+    AdminState, Arp, InterfaceAddress, InvalidValue, LinkFlags, LinkName, Mtu, Promisc,
+};
 
 use super::{address, mtu};
 use crate::args::{FormatArg, SandboxArg};
@@ -35,9 +37,39 @@ pub(crate) struct NicSetArgs {
     #[arg(long, group = "guest")]
     pub(crate) dad: bool,
     #[command(flatten)]
+    flags: FlagArgs,
+    #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
     pub(crate) format: FormatArg,
+}
+
+/// Flags of an interface in the guest.
+#[derive(Debug, Args)]
+struct FlagArgs {
+    /// Set the interface up or down; its routes end when it is set down
+    #[arg(long, value_name = "STATE", groups = ["change", "guest"])]
+    state: Option<StateArg>,
+    /// Answer and send ARP and neighbor discovery
+    #[arg(long, value_name = "STATE", groups = ["change", "guest"])]
+    arp: Option<SwitchArg>,
+    /// Receive frames for any MAC address
+    #[arg(long, value_name = "STATE", groups = ["change", "guest"])]
+    promisc: Option<SwitchArg>,
+}
+
+/// Words of `--state`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateArg {
+    Up,
+    Down,
+}
+
+/// Words of `--arp` and `--promisc`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SwitchArg {
+    On,
+    Off,
 }
 
 /// Settings of a card on the host, without its guest.
@@ -88,6 +120,29 @@ impl FromStr for LimitArg {
 }
 
 impl NicSetArgs {
+    /// Returns the flags in the guest.
+    pub(crate) fn flags(&self) -> LinkFlags {
+        let FlagArgs {
+            state,
+            arp,
+            promisc,
+        } = self.flags;
+        LinkFlags {
+            state: state.map(|state| match state {
+                StateArg::Up => AdminState::Up,
+                StateArg::Down => AdminState::Down,
+            }),
+            arp: arp.map(|arp| match arp {
+                SwitchArg::On => Arp::On,
+                SwitchArg::Off => Arp::Off,
+            }),
+            promisc: promisc.map(|promisc| match promisc {
+                SwitchArg::On => Promisc::On,
+                SwitchArg::Off => Promisc::Off,
+            }),
+        }
+    }
+
     /// Returns the change on the host; `None` for one of the guest.
     ///
     /// # Errors

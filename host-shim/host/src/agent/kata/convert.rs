@@ -69,6 +69,7 @@ pub(super) fn interfaces(reply: &wire::Interfaces) -> Result<Vec<Interface>, Fai
             up: true,
             arp: Arp::On,
             carrier: None,
+            promisc: None,
         })
     };
     let all = reply.Interfaces.iter().enumerate().map(interface);

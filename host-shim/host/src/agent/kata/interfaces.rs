@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, DadPolicy, Interface, InterfaceAddress, LinkChange, LinkFields, LinkSpec, MacAddr,
-    PciPath, QueuePairs,
+    AdminState, Arp, DadPolicy, Interface, InterfaceAddress, LinkChange, LinkFields, LinkFlags,
+    LinkSpec, MacAddr, PciPath, QueuePairs,
 };
 use patchbay_wire::proto::kata as wire;
 use protobuf::MessageField;
@@ -33,6 +33,8 @@ pub(super) fn unsupported(spec: &LinkSpec) -> Option<&'static str> {
     match () {
         () if queues.is_some_and(|queues| queues != QueuePairs::ONE) => Some("queues"),
         () if *arp == Arp::Off => Some("rawFlags"),
+        () if spec.state() == AdminState::Down => Some("setting interfaces down"),
+        () if spec.promisc().is_some() => Some("promiscuous mode"),
         () if !spec.addresses_without_prefix_route().is_empty() => Some("noPrefixRoute"),
         () if addresses.iter().any(is_link_local) => Some("link-local addresses"),
         () if spec.duplicates() == DadPolicy::Detect => Some("duplicate address detection"),
@@ -147,6 +149,9 @@ impl KataAgent {
         old: &[InterfaceAddress],
         new: &[InterfaceAddress],
     ) -> Result<(), Failure> {
+        if change.flags() != LinkFlags::default() {
+            return Err(self.lacks("changes of an interface's flags"));
+        }
         let new: HashSet<_> = new.iter().collect();
         if self.version.updates == Updates::Add && old.iter().any(|old| !new.contains(old)) {
             return Err(self.lacks("the removal of addresses"));

@@ -7,8 +7,8 @@ use patchbay_types::ipvs::{
     Scheduling, Server, ServerId, Service, ServiceId, Setting, Sysctl, SysctlValue, Table,
 };
 use patchbay_types::{
-    Arp, Interface, InterfaceAddress, LinkFields, LinkName, LinkSpec, ListedAddress, Mtu, Neighbor,
-    Owner, Route, RouteProtocol, RouteRequest, RouteSpec,
+    AdminState, Arp, Interface, InterfaceAddress, LinkFields, LinkName, LinkSpec, ListedAddress,
+    Mtu, Neighbor, Owner, Promisc, Route, RouteProtocol, RouteRequest, RouteSpec,
 };
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -44,6 +44,16 @@ pub(super) fn card(number: u8, device: u8, mtu: u64, addresses: &[u8]) -> PlugRe
     })
 }
 
+fn set_down(request: PlugRequest) -> PlugRequest {
+    let PlugRequest::Card(card) = request else {
+        unreachable!();
+    };
+    PlugRequest::Card(CardRequest {
+        link: card.link.with_state(AdminState::Down),
+        ..card
+    })
+}
+
 pub(super) fn spec_of(request: &PlugRequest) -> &LinkSpec {
     match request {
         PlugRequest::Card(card) => &card.link,
@@ -68,9 +78,10 @@ pub(super) fn interface(request: &PlugRequest) -> Interface {
             .collect(),
         path: None,
         queues: None,
-        up: true,
+        up: spec_of(request).state() == AdminState::Up,
         arp: Arp::On,
         carrier: None,
+        promisc: Some(spec_of(request).promisc().unwrap_or(Promisc::Off)),
     }
 }
 
@@ -80,6 +91,7 @@ pub(super) fn present_card(request: &PlugRequest) -> PresentCard {
         mac: spec_of(request).parts().mac,
         request: Some(request.clone()),
         state: GuestState::Configured(interface(request)),
+        admin: spec_of(request).state(),
         port: PortState::AsRequested,
     }
 }
@@ -231,6 +243,7 @@ fn run_in_guest(present: &mut Present, step: &Step) {
                 unreachable!();
             };
             latest.link = update.change.applied_to(&latest.link);
+            card.admin = latest.link.state();
             card.state = GuestState::Configured(interface(card.request.as_ref().unwrap()));
         }
         Step::Neighbors(step) => {
@@ -281,9 +294,11 @@ prop_compose! {
         lladdrs in prop::collection::vec(0u8..3, 3),
         services in subsequence(vec![80, 81, 82], 0..=3),
         forward in 0i64..2,
+        down in subsequence(vec![1, 2, 3, 4], 0..=4),
     ) -> Wanted {
         let cards = names.iter().enumerate().map(|(index, name)| {
-            card(*name, devices[index], mtus[index], &addresses[index])
+            let card = card(*name, devices[index], mtus[index], &addresses[index]);
+            if down.contains(name) { set_down(card) } else { card }
         });
         let device = |index: usize| names.get(at[index] % names.len().max(1)).copied().unwrap_or(0);
         let routes = dests.iter().enumerate();
@@ -324,7 +339,7 @@ pub(super) fn sorted(mut network: Wanted) -> String {
             .map(|card| {
                 let mut parts = spec_of(card).parts().clone();
                 parts.addresses.sort_by_key(|address| address.ip());
-                format!("{parts:?}")
+                format!("{parts:?} {:?}", spec_of(card).state())
             })
             .collect(),
     );

@@ -1,14 +1,16 @@
 //! Interfaces: requests and listed ones.
 
+mod flags;
+
 use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
-    AddressDetail, Arp, Carrier, DadPolicy, FieldError, Interface, InterfaceAddress, InvalidValue,
-    LinkChange, LinkFields, LinkSpec, ListedAddress, MacAddr, Mtu, Owner, PciAddress, PciPath,
-    PrefixRoute, QueuePairs,
+    AddressDetail, AdminState, Arp, Carrier, DadPolicy, FieldError, Interface, InterfaceAddress,
+    InvalidValue, LinkChange, LinkFields, LinkFlags, LinkSpec, ListedAddress, MacAddr, Mtu, Owner,
+    PciAddress, PciPath, PrefixRoute, QueuePairs,
 };
 
 /// Maximum number of interfaces, and of addresses of one, in a message.
@@ -136,6 +138,11 @@ pub fn configure_request(path: &PciPath, spec: &LinkSpec) -> wire::ConfigureInte
         no_arp: *arp == Arp::Off,
         detect_duplicates: spec.duplicates() == DadPolicy::Detect,
         neighbors: spec.neighbors().iter().map(neighbor::of_card).collect(),
+        state: match spec.state() {
+            AdminState::Up => 0,
+            down @ AdminState::Down => flags::number(Some(down)),
+        },
+        promisc: flags::number(spec.promisc()),
         ..wire::ConfigureInterfaceRequest::default()
     }
 }
@@ -156,6 +163,8 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
             detect_duplicates,
             yielding: _,
             neighbors,
+            state,
+            promisc,
             special_fields: _,
         } = request;
         let fields = LinkFields {
@@ -174,6 +183,10 @@ impl TryFrom<&wire::ConfigureInterfaceRequest> for (PciPath, LinkSpec) {
         let spec = LinkSpec::new(fields, "addresses")?
             .without_prefix_routes(|address| marked.contains(&address));
         let spec = spec.with_neighbors(neighbor::of_card_request(neighbors)?, "neighbors")?;
+        let state = flags::read(*state, "state")?.unwrap_or(AdminState::Up);
+        let spec = spec
+            .with_state(state)
+            .with_promisc(flags::read(*promisc, "promisc")?);
         Ok((path, spec.with_dad(DadPolicy::from(*detect_duplicates))))
     }
 }
@@ -191,6 +204,7 @@ impl From<&Interface> for wire::Interface {
             up,
             arp,
             carrier,
+            promisc,
         } = interface;
         Self {
             index: *index,
@@ -203,6 +217,7 @@ impl From<&Interface> for wire::Interface {
             up: *up,
             no_arp: *arp == Arp::Off,
             carrier: carrier_number(*carrier),
+            promisc: flags::number(*promisc),
             ..Self::default()
         }
     }
@@ -223,6 +238,7 @@ impl TryFrom<&wire::Interface> for Interface {
             up,
             no_arp,
             carrier: carrier_field,
+            promisc,
             special_fields: _,
         } = wire;
         Ok(Self {
@@ -236,6 +252,8 @@ impl TryFrom<&wire::Interface> for Interface {
             up: *up,
             arp: if *no_arp { Arp::Off } else { Arp::On },
             carrier: carrier(*carrier_field),
+            // A state of a later agent is unknown.
+            promisc: flags::read(*promisc, "promisc").unwrap_or(None),
         })
     }
 }
@@ -299,6 +317,11 @@ pub fn interfaces_request(detail: AddressDetail) -> wire::ListInterfacesRequest 
 #[must_use]
 pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
     let addresses = change.addresses();
+    let LinkFlags {
+        state,
+        arp,
+        promisc,
+    } = change.flags();
     wire::UpdateInterfaceRequest {
         name: change.name().to_string(),
         set_addresses: addresses.is_some(),
@@ -306,6 +329,9 @@ pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
         mtu: change.mtu().map_or(0, |mtu| u32::from(mtu.get())),
         detect_duplicates: change.duplicates() == DadPolicy::Detect,
         pci_path: change.card().map(path_bytes).unwrap_or_default(),
+        state: flags::number(state),
+        arp: flags::number(arp),
+        promisc: flags::number(promisc),
         ..wire::UpdateInterfaceRequest::default()
     }
 }
@@ -322,6 +348,9 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             detect_duplicates,
             pci_path,
             without_addresses: _,
+            state,
+            arp,
+            promisc,
             special_fields: _,
         } = request;
         let addresses = set_addresses
@@ -330,7 +359,13 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
         let mtu = unless_default(*mtu_bytes, mtu)?;
         let card = unless_default(pci_path.as_slice(), path)?;
         let change = LinkChange::new(name(name_text)?, addresses, mtu, "addresses")?;
-        Ok(change.with_dad((*detect_duplicates).into()).with_card(card))
+        let flags = LinkFlags {
+            state: flags::read(*state, "state")?,
+            arp: flags::read(*arp, "arp")?,
+            promisc: flags::read(*promisc, "promisc")?,
+        };
+        let change = change.with_flags(flags).with_card(card);
+        Ok(change.with_dad((*detect_duplicates).into()))
     }
 }
 

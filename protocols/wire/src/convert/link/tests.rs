@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use protobuf::Message;
 
 use super::*;
-use patchbay_types::LinkName;
+use patchbay_types::{LinkName, Promisc};
 
 prop_compose! {
     fn an_address()(ip: [u8; 16], short: bool, prefix in 0..=32u8) -> Option<InterfaceAddress> {
@@ -24,15 +24,19 @@ prop_compose! {
         addresses in vec(an_address(), 0..20),
         pairs in 0..=256u64,
         no_arp: bool,
+        numbers in [1..3u32, 0..3u32],
     ) -> Option<LinkSpec> {
-        LinkSpec::new(LinkFields {
+        let spec = LinkSpec::new(LinkFields {
             name: name.parse().unwrap(),
             mac: MacAddr::try_from([2, mac[0], mac[1], mac[2], mac[3], mac[4]]).unwrap(),
             mtu: Mtu::try_from(mtu).unwrap(),
             addresses: addresses.into_iter().flatten().collect(),
             queues: QueuePairs::try_from(pairs).ok(),
             arp: if no_arp { Arp::Off } else { Arp::On },
-        }, "addresses").ok()
+        }, "addresses").ok()?;
+        let [state, promisc] = numbers;
+        let spec = spec.with_state(flags::read(state, "state").unwrap()?);
+        Some(spec.with_promisc(flags::read(promisc, "promisc").unwrap()))
     }
 }
 
@@ -49,8 +53,10 @@ proptest! {
 
     #[test]
     fn interface_round_trips(
-        spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32, carrier in 0u32..3,
+        spec in a_spec(), devfns in vec(any::<u8>(), 0..=8), index: u32, up: bool, mtu: u32,
+        numbers in [0u32..3, 0u32..3],
     ) {
+        let [carrier, promisc] = numbers;
         let Some(spec) = spec else { return Ok(()) };
         let parts = spec.parts();
         let owners = [Owner::Patchbay, Owner::Other].into_iter().cycle();
@@ -68,6 +74,7 @@ proptest! {
             up,
             arp: parts.arp,
             carrier: super::carrier(carrier),
+            promisc: flags::read(promisc, "promisc").unwrap(),
         };
         let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
         let read = wire::Interface::parse_from_bytes(&bytes).unwrap();
@@ -98,12 +105,14 @@ fn request() -> wire::ConfigureInterfaceRequest {
 #[test]
 fn configure_request_invalid_field_is_named() {
     type Break = fn(&mut wire::ConfigureInterfaceRequest);
-    let cases: [(&str, Break); 7] = [
+    let cases: [(&str, Break); 9] = [
         ("pci_path", |r| r.pci_path.clear()),
         ("mac", |r| r.mac.truncate(5)),
         ("name", |r| r.name = "a b".to_owned()),
         ("mtu", |r| r.mtu = 67),
         ("queues", |r| r.queues = 257),
+        ("state", |r| r.state = 3),
+        ("promisc", |r| r.promisc = 3),
         ("addresses[0]", |r| {
             r.addresses.push(wire::Address::default());
         }),
@@ -133,14 +142,35 @@ fn update_request_empty_addresses_differ_from_none() {
 }
 
 #[test]
+fn update_request_keeps_flags_apart() {
+    let down = LinkFlags {
+        state: Some(AdminState::Down),
+        ..LinkFlags::default()
+    };
+    let others = LinkFlags {
+        arp: Some(Arp::On),
+        promisc: Some(Promisc::Off),
+        state: None,
+    };
+    for flags in [LinkFlags::default(), down, others] {
+        let sent = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
+        let sent = sent.with_flags(flags);
+        assert_eq!(LinkChange::try_from(&update_request(&sent)).unwrap(), sent);
+    }
+}
+
+#[test]
 fn update_request_invalid_field_is_named() {
     type Break = fn(&mut wire::UpdateInterfaceRequest);
-    let cases: [(&str, Break); 3] = [
+    let cases: [(&str, Break); 6] = [
         ("name", |r| r.name.clear()),
         ("mtu", |r| r.mtu = 67),
         ("addresses[0]", |r| {
             r.addresses.push(wire::Address::default());
         }),
+        ("state", |r| r.state = 3),
+        ("arp", |r| r.arp = 3),
+        ("promisc", |r| r.promisc = u32::MAX),
     ];
     for (field, break_it) in cases {
         let mut request = wire::UpdateInterfaceRequest {
