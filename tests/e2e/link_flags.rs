@@ -1,4 +1,4 @@
-//! Flags of an interface by `nic set` and by documents, judged by `ip` in the guest.
+//! Flags and name of an interface by `nic set` and by documents, judged by `ip` in the guest.
 
 use patchbay_tests::raw_agent::{reply, serve_raw};
 use patchbay_tests::{Done, FakeQmp, Guest, Machine, empty_machine, patchbay, run, temp_dir};
@@ -166,6 +166,85 @@ fn refusals_change_nothing(guest: &Guest) {
 }
 
 #[test]
+fn nic_set_renames_the_interface() {
+    let guest = Guest::start(Machine::Q35);
+    guest.netns().ip("tuntap add tap1 mode tap").ok();
+    guest.netns().ip("addr add 10.0.0.1/24 dev tap1").ok();
+    let [v4, v6] = ADDRESSES;
+    let add = format!("nic add ID eth1 --tap tap1 --ip {v4} --ip {v6}");
+    native(&guest, &add).ok();
+    native(&guest, "nic add ID eth2 --tap tap2").ok();
+    let gateway = "--via 10.0.0.1 --dev eth1";
+    native(
+        &guest,
+        &format!("route add ID --dest 10.9.0.0/16 {gateway}"),
+    )
+    .ok();
+    let changed = set(&guest, "--rename wan0 --mtu 1400").json();
+    assert_eq!(
+        changed,
+        json!({"name": "eth1", "mtu": 1400, "guestName": "wan0"})
+    );
+    let routes = guest.exec("ip route show dev wan0").ok();
+    assert!(routes.contains("10.9.0.0/16 via 10.0.0.1"), "{routes}");
+    assert_eq!(guest.ip("link show wan0")[0]["mtu"], 1400);
+    assert_eq!(guest.netns().ip("-j link show tap1").json()[0]["mtu"], 1400);
+    names_are_listed_and_found(&guest);
+    taken_names_are_refused(&guest);
+    guest.reset();
+    native(&guest, "nic apply ID --name eth1").ok();
+    assert_eq!(guest.addresses("wan0"), ADDRESSES);
+    // After a restart, too, a document has the plugged name.
+    let export = guest.patchbay(&["export", guest.id()]).ok();
+    assert!(!export.contains("wan0"), "{export}");
+    // The guest's kernel can have given the name to the other card.
+    native(&guest, "nic apply ID --name eth2").ok();
+    native(&guest, "nic set ID --name wan0 --rename eth1").ok();
+    assert_eq!(guest.addresses("eth1"), ADDRESSES);
+    let listed = native(&guest, "nic list ID").json();
+    assert_eq!(listed[0]["guestName"], serde_json::Value::Null, "{listed}");
+    native(&guest, "nic del ID --name eth1").ok();
+}
+
+fn names_are_listed_and_found(guest: &Guest) {
+    let shown = native(guest, "nic show ID wan0").json();
+    assert_eq!(
+        (&shown["name"], &shown["guestName"]),
+        (&json!("eth1"), &json!("wan0"))
+    );
+    native(
+        guest,
+        "route add ID --dest 10.8.0.0/16 --via 10.0.0.1 --dev eth1",
+    )
+    .ok();
+    let routes = guest.exec("ip route show dev wan0").ok();
+    assert!(routes.contains("10.8.0.0/16"), "{routes}");
+    let document = guest.patchbay(&["export", guest.id()]).ok();
+    let mut diff = patchbay(guest.run_dir(), &["diff", guest.id(), "-"]);
+    assert_eq!(run(&mut diff, &document).out, "");
+}
+
+fn taken_names_are_refused(guest: &Guest) {
+    for (name, new, message) in [
+        ("eth1", "lo", "the name lo is taken by another interface"),
+        ("wan0", "eth2", "'eth2' is that under which another card"),
+        ("eth2", "eth1", "'eth1' is that under which another card"),
+        ("eth2", "wan0", "the name wan0 is taken"),
+    ] {
+        native(guest, &format!("nic set ID --name {name} --rename {new}"))
+            .assert_error(Kind::Exists, message);
+    }
+    set(guest, "--rename 0wan").assert_error(Kind::Invalid, "'0wan'");
+    assert_eq!(guest.addresses("wan0"), ADDRESSES);
+    // The address is refused after the interface is renamed.
+    let refused = set(guest, "--rename lan0 --mtu 1300 --ip ::1/128");
+    let message = "could not add the address ::1/128";
+    assert!(refused.err.contains(message), "{refused}");
+    assert_eq!(guest.ip("link show wan0")[0]["mtu"], 1400);
+    assert_eq!(guest.netns().ip("-j link show tap1").json()[0]["mtu"], 1400);
+}
+
+#[test]
 fn nic_set_flags_of_an_older_agent_is_refused() {
     let dir = temp_dir();
     let socket = dir.path().join("agent.sock");
@@ -182,10 +261,16 @@ fn nic_set_flags_of_an_older_agent_is_refused() {
     let qmp = dir.path().join("qmp.sock");
     let _monitor = FakeQmp::serve(&qmp, |request| Some(empty_machine(request)));
     let agent = format!("unix://{}", socket.display());
-    for option in [["--state", "down"], ["--arp", "off"], ["--promisc", "on"]] {
+    for (option, feature) in [
+        (["--state", "down"], "link-flags"),
+        (["--arp", "off"], "link-flags"),
+        (["--promisc", "on"], "link-flags"),
+        (["--rename", "wan0"], "rename"),
+    ] {
         let mut command = patchbay(dir.path(), &["--agent", &agent, "--qmp"]);
         let set = ["nic", "set", "x", "--name", "eth1"];
         let done = run(command.arg(&qmp).args(set).args(option), "");
-        done.assert_error(Kind::Unsupported, "lacks the feature 'link-flags'");
+        let message = format!("lacks the feature '{feature}'");
+        done.assert_error(Kind::Unsupported, &message);
     }
 }

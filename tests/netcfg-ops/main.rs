@@ -102,9 +102,10 @@ fn change() -> LinkChange {
     LinkChange::new("eth1".parse().unwrap(), Some(addresses), mtu, "addresses").unwrap()
 }
 
-/// Sets the link down, which costs it routes, IPv6 addresses and neighbors.
+/// Renames the link, and sets it down, which costs it routes, IPv6 addresses and neighbors.
 fn flags() -> LinkChange {
     let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
+    let change = change.with_rename("wan0".parse().ok());
     change.with_flags(LinkFlags {
         state: Some(AdminState::Down),
         arp: Some(Arp::Off),

@@ -14,7 +14,7 @@ const MAX_ADDRESSES: usize = 128;
 /// Fields of a card's configuration in the guest, not yet checked against each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkFields {
-    /// New name.
+    /// Name in the guest.
     pub name: IfName,
     /// MAC address, which identifies the card.
     pub mac: MacAddr,
@@ -156,6 +156,13 @@ impl LinkSpec {
     #[must_use]
     pub fn neighbors(&self) -> &[Neighbor<()>] {
         &self.neighbors
+    }
+
+    /// Replaces the name in the guest.
+    #[must_use]
+    pub fn with_name(mut self, name: IfName) -> Self {
+        self.parts.name = name;
+        self
     }
 
     /// Returns the fields.

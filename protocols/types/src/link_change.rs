@@ -2,7 +2,7 @@
 
 use super::link::check;
 use super::{
-    DadPolicy, FieldError, InterfaceAddress, LinkFlags, LinkName, LinkSpec, Mtu, PciPath,
+    DadPolicy, FieldError, IfName, InterfaceAddress, LinkFlags, LinkName, LinkSpec, Mtu, PciPath,
     PrefixRoute,
 };
 
@@ -15,6 +15,7 @@ pub struct LinkChange {
     mtu: Option<Mtu>,
     duplicates: DadPolicy,
     flags: LinkFlags,
+    rename: Option<IfName>,
 }
 
 impl LinkChange {
@@ -36,6 +37,7 @@ impl LinkChange {
             mtu,
             duplicates: DadPolicy::Skip,
             flags: LinkFlags::default(),
+            rename: None,
         })
     }
 
@@ -51,12 +53,21 @@ impl LinkChange {
         Self { flags, ..self }
     }
 
+    /// Sets the new name of the interface.
+    #[must_use]
+    pub fn with_rename(self, rename: Option<IfName>) -> Self {
+        Self { rename, ..self }
+    }
+
     /// Returns a configuration with the fields that the change sets. It stays the same if they don't fit
     /// its MTU, which the guest can have changed.
     #[must_use]
     pub fn applied_to(&self, spec: &LinkSpec) -> LinkSpec {
         let mut parts = spec.parts().clone();
         parts.mtu = self.mtu.unwrap_or(parts.mtu);
+        if let Some(name) = &self.rename {
+            parts.name.clone_from(name);
+        }
         parts.arp = self.flags.arp.unwrap_or(parts.arp);
         if let Some(addresses) = &self.addresses {
             parts.addresses.clone_from(addresses);
@@ -105,6 +116,12 @@ impl LinkChange {
     #[must_use]
     pub fn duplicates(&self) -> DadPolicy {
         self.duplicates
+    }
+
+    /// Returns the new name of the interface.
+    #[must_use]
+    pub fn rename(&self) -> Option<&IfName> {
+        self.rename.as_ref()
     }
 
     /// Returns the flags.

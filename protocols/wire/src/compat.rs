@@ -48,11 +48,13 @@ pub enum Feature {
     RestoreProgress,
     /// Set interfaces up and down, their promiscuous mode and ARP.
     LinkFlags,
+    /// Rename interfaces.
+    Rename,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -69,6 +71,7 @@ impl Feature {
         Self::Cancel,
         Self::RestoreProgress,
         Self::LinkFlags,
+        Self::Rename,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -93,6 +96,7 @@ impl Feature {
             Self::Cancel => "cancel",
             Self::RestoreProgress => "restore-progress",
             Self::LinkFlags => "link-flags",
+            Self::Rename => "rename",
         }
     }
 

@@ -142,7 +142,13 @@ impl Change {
             check_mtu(mtu, kept.map(|found| found.address))?;
             None
         };
-        let to = from.changed(request.mtu(), request.flags());
+        if let Some(new) = request.rename() {
+            let holder = link::by_name(&mut sockets.route, &new.into())?;
+            if holder.is_some_and(|holder| holder.index != link.index) {
+                return Err(Error::NameTaken(new.clone()));
+            }
+        }
+        let to = from.changed(request);
         Ok(Self {
             index: link.index,
             name: request.name().clone(),

@@ -1,7 +1,8 @@
 //! Settings of a link that a configuration can change, besides its addresses.
 
 use patchbay_types::{
-    AdminState, Arp, LinkFields, LinkFlags, LinkName, LinkSpec, Mtu, Promisc, QueuePairs,
+    AdminState, Arp, LinkChange, LinkFields, LinkFlags, LinkName, LinkSpec, Mtu, Promisc,
+    QueuePairs,
 };
 
 use super::error::Difference;
@@ -58,14 +59,22 @@ impl From<&Link> for LinkSettings {
 }
 
 impl LinkSettings {
-    /// Returns the settings after a change of MTU and flags.
-    pub(super) fn changed(&self, mtu: Option<Mtu>, flags: LinkFlags) -> Self {
+    /// Returns the settings after a change.
+    pub(super) fn changed(&self, change: &LinkChange) -> Self {
+        let LinkFlags {
+            state,
+            arp,
+            promisc,
+        } = change.flags();
         Self {
-            mtu: mtu.or(self.mtu),
-            arp: flags.arp.unwrap_or(self.arp),
-            promisc: flags.promisc,
-            state: flags.state.unwrap_or(self.state),
-            ..self.clone()
+            name: change
+                .rename()
+                .map_or_else(|| self.name.clone(), LinkName::from),
+            mtu: change.mtu().or(self.mtu),
+            queues: self.queues,
+            arp: arp.unwrap_or(self.arp),
+            promisc,
+            state: state.unwrap_or(self.state),
         }
     }
 

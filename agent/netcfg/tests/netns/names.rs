@@ -129,6 +129,38 @@ fn update_by_plugged_name_changes_the_card() {
 }
 
 #[test]
+fn update_renames_a_card_and_refuses_a_name_that_is_taken() {
+    let guest = Guest::with_two_cards();
+    ip("link set eth0 up");
+    ip("addr add 172.16.0.3/16 dev eth0");
+    ip("route add default via 172.16.0.1");
+    let routes = ip("route show");
+    let rename = |name: &str, new: &str, mtu| {
+        let change = LinkChange::new(name.parse().unwrap(), None, mtu, "addresses").unwrap();
+        let change = change.with_rename(new.parse().ok());
+        let updated = guest.netcfg.update(&change, AddressDetail::Omitted);
+        updated.map_err(Failure::from)
+    };
+    let failure = rename("eth0", "eth1", None).unwrap_err();
+    assert_eq!(
+        (failure.kind(), failure.field()),
+        (Kind::Exists, Some("name"))
+    );
+    // The kernel has no IPv6 below that MTU.
+    ip("addr add fd00::3/64 dev eth0 nodad");
+    let small = Mtu::try_from(1000).ok();
+    assert_eq!(
+        rename("eth0", "wan0", small).unwrap_err().kind(),
+        Kind::Invalid
+    );
+    assert_eq!(names(), ["eth0", "eth1"]);
+    let renamed = rename("eth0", "wan0", Mtu::try_from(1400).ok()).unwrap();
+    assert_eq!(renamed.name.to_string(), "wan0");
+    assert_eq!((names()[0].as_str(), mtu("wan0")), ("wan0", 1400));
+    assert_eq!(ip("route show"), routes.replace("eth0", "wan0"));
+}
+
+#[test]
 fn update_ambiguous_name_changes_nothing() {
     let guest = Guest::with_two_cards();
     for (slot, words) in [(1, "is now 'eth0'"), (9, "not in this network namespace")] {

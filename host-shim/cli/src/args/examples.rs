@@ -93,6 +93,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "patchbay nic set vm1 --name eth1 --mtu 9000",
             "patchbay nic set vm1 --name eth1 --no-ip",
             "patchbay nic set vm1 --name eth1 --state down",
+            "patchbay nic set vm1 --name eth1 --rename wan0",
             "patchbay nic set vm1 --name eth1 --rx-limit 100mbit --tx-limit 20mbit",
             "patchbay nic set vm1 --name eth1 --cable down",
         ],

@@ -136,7 +136,9 @@ fn request(sandbox: &Sandbox, args: &NicAddArgs) -> Result<PlugRequest, Failure>
 fn change(args: &NicSetArgs) -> Result<LinkChange, Failure> {
     let addresses = (args.no_ip || !args.ip.is_empty()).then(|| args.ip.clone());
     let change = LinkChange::new(args.name.clone(), addresses, args.mtu, "ip")?;
-    Ok(change.with_flags(args.flags()).with_dad(args.dad.into()))
+    let change = change.with_flags(args.flags());
+    let change = change.with_rename(args.rename.clone());
+    Ok(change.with_dad(args.dad.into()))
 }
 
 fn set_on_host(

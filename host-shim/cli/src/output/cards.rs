@@ -45,6 +45,7 @@ pub(crate) const UPDATED: &[Column] = &[
     Column::new("up"),
     Column::new("arp"),
     Column::new("promisc"),
+    Column::new("guestName"),
 ];
 
 /// Columns of `nic set` with options of the host.
@@ -186,6 +187,7 @@ pub(crate) fn updated(change: &LinkChange) -> Value {
         "up": state.map(|state| state == AdminState::Up),
         "arp": arp.map(|arp| arp == Arp::On),
         "promisc": promisc.map(is_on),
+        "guestName": change.rename().map(ToString::to_string),
     }))
 }
 

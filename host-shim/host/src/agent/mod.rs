@@ -236,10 +236,13 @@ impl Agent {
     ///
     /// # Errors
     /// [`Kind::NotFound`] without an interface of this name, [`Kind::Invalid`] if the card that was
-    /// plugged under it is another one, [`Kind::Unsupported`] for flags that an older agent doesn't change.
+    /// plugged under it is another one, [`Kind::Unsupported`] for flags and a new name that an older agent ignores.
     pub fn update(&self, change: &LinkChange) -> Result<Interface, Failure> {
         if change.flags() != LinkFlags::default() {
             self.require(Feature::LinkFlags)?;
+        }
+        if change.rename().is_some() {
+            self.require(Feature::Rename)?;
         }
         let timeout = REPLY_TIMEOUT + dad_time(change.duplicates());
         let limits = INTERFACES.with_timeout(timeout);

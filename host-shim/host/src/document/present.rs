@@ -145,9 +145,15 @@ impl Present {
             {
                 card.port = PortState::LeftBridge;
             }
-            // Until it is configured, its name is one of the guest's kernel.
+            // Until it is configured again, its name is one of the guest's kernel.
             if let GuestState::Lost(_) = card.state {
-                self.renamed.remove(&LinkName::from(&card.name));
+                let plugged = LinkName::from(&card.name);
+                let link = record.and_then(|record| record.link.as_ref());
+                let own = link.map(|link| LinkName::from(&link.spec.parts().name));
+                match own.filter(|own| *own != plugged) {
+                    Some(own) => self.renamed.insert(plugged, own),
+                    None => self.renamed.remove(&plugged),
+                };
             }
         }
         self.cards = Some(cards);
@@ -289,7 +295,9 @@ impl PresentCard {
 
 /// Returns the latest request for a recorded card.
 fn request(record: &CardRecord) -> Option<PlugRequest> {
+    // Documents have the name under which the card was plugged.
     let link = record.link.as_ref()?.spec.clone();
+    let link = link.with_name(record.name.clone());
     if let Some(mirror) = &record.mirror {
         return Some(PlugRequest::Mirror(mirror.request(&link)));
     }

@@ -5,7 +5,7 @@
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{AddressDetail, Interface, LinkChange, LinkFlags, Mtu, Owner};
+use patchbay_types::{AddressDetail, Interface, LinkChange, LinkFlags, LinkName, Mtu, Owner};
 
 use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
@@ -32,6 +32,7 @@ pub(crate) fn update_with_tap(
     finish(locked, &nics, &interfaces)?;
     let records = locked.records(&nics)?;
     let change = &update::with_card(change, &records);
+    update::check_rename(change, &interfaces, &records)?;
     let before = target(change, &interfaces);
     let card = before.and_then(|before| Some((nic_of(before, &nics)?, before)));
     if let Some((nic, before)) = card {
@@ -52,7 +53,10 @@ pub(crate) fn update_with_tap(
 }
 
 /// Finds the interface of a change; the agent rejects one that fits two.
-fn target<'a>(change: &LinkChange, interfaces: &'a [Interface]) -> Option<&'a Interface> {
+pub(super) fn target<'a>(
+    change: &LinkChange,
+    interfaces: &'a [Interface],
+) -> Option<&'a Interface> {
     let is_card = |interface: &&Interface| {
         change.card().is_some() && interface.path.as_ref() == change.card()
     };
@@ -235,7 +239,10 @@ impl Card<'_> {
         let own = own.map(|found| found.address).collect();
         let addresses = change.addresses().map(|_| own);
         let mtu = Mtu::try_from(u64::from(self.before.mtu)).ok();
-        let reverse = LinkChange::new(change.name().clone(), addresses, mtu, "addresses")?;
+        let (new, old) = (change.rename(), self.before.name.to_string().parse().ok());
+        let name = new.map_or_else(|| change.name().clone(), LinkName::from);
+        let reverse = LinkChange::new(name, addresses, mtu, "addresses")?;
+        let reverse = reverse.with_rename(new.and(old));
         let LinkFlags {
             state,
             arp,

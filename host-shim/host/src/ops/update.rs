@@ -4,7 +4,8 @@ use std::path::Path;
 use std::slice;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{Interface, LinkChange};
+use patchbay_types::{AddressDetail, Interface, LinkChange};
+use patchbay_wire::Feature;
 
 use super::{change_guest, mtu};
 use crate::agent::GuestAgent;
@@ -52,7 +53,12 @@ fn update_in_guest(
     };
     let journal = Journal::at(state.path());
     let records = journal.cards()?;
-    let interface = send(agent, &with_card(change, &records))?;
+    let change = &with_card(change, &records);
+    if change.rename().is_some() {
+        agent.greeting()?.require(Feature::Rename)?;
+        check_rename(change, &agent.interfaces(AddressDetail::Omitted)?, &records)?;
+    }
+    let interface = send(agent, change)?;
     record(&journal, records, change, &interface)
 }
 
@@ -72,6 +78,25 @@ pub(super) fn with_card(change: &LinkChange, records: &[CardRecord]) -> LinkChan
     let plugged = records.iter().find(|record| *change.name() == record.name);
     let path = plugged.and_then(|record| record.path.clone());
     change.clone().with_card(path)
+}
+
+/// Checks that a new name isn't the one under which another card was plugged: both names are keys.
+pub(super) fn check_rename(
+    change: &LinkChange,
+    interfaces: &[Interface],
+    records: &[CardRecord],
+) -> Result<(), Failure> {
+    let path = mtu::target(change, interfaces).and_then(|interface| interface.path.as_ref());
+    let is_other = |record: &&CardRecord| path.is_none() || record.path.as_ref() != path;
+    let mut others = records.iter().filter(is_other);
+    let Some(new) = change
+        .rename()
+        .filter(|new| others.any(|other| other.name == **new))
+    else {
+        return Ok(());
+    };
+    let message = format!("the name '{new}' is that under which another card was plugged");
+    Err(Failure::new(Kind::Exists, message).with_field("rename"))
 }
 
 /// Sends a change. A failure to find a card's interface includes the place of the card, if the agent

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use patchbay_types::ipvs::RestoreProgress;
 use patchbay_types::{
-    AddressDetail, AdminState, Arp, Carrier, GuestNetns, LinkChange, LinkFlags, Neighbor,
-    NeighborPattern, Owner, PciPath, Promisc, RouteMtu, RouteRequest, RouteSpec, SlotPower,
+    AddressDetail, AdminState, Carrier, GuestNetns, LinkChange, Neighbor, NeighborPattern, Owner,
+    PciPath, Promisc, RouteMtu, RouteRequest, RouteSpec, SlotPower,
 };
 use patchbay_wire::convert;
 use patchbay_wire::proto::{agent, ipvs};
 use protobuf::Message;
 
-use super::values::{interface, link, managers, path, places};
+use super::values::{interface, link, link_change, managers, path, places};
 use super::{message, methods, recorded, replay};
 
 const RECORDED: &str = include_str!("../../../../tests/fixtures/wire/unreleased.txt");
@@ -84,12 +84,6 @@ fn extended() -> Vec<(&'static str, Vec<u8>)> {
     foreign.addresses[0].owner = Owner::Other;
     foreign.carrier = Some(Carrier::On);
     foreign.promisc = Some(Promisc::On);
-    let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
-    let change = change.with_flags(LinkFlags {
-        state: Some(AdminState::Down),
-        arp: Some(Arp::Off),
-        promisc: Some(Promisc::On),
-    });
     let hello = agent::HelloReply {
         api_version: 1,
         layouts: Some(agent::Layouts {
@@ -122,7 +116,7 @@ fn extended() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "UpdateInterface.request",
-            bytes(&update_request(&change.with_card(Some(path())))),
+            bytes(&update_request(&link_change())),
         ),
         (
             "UpdateInterface.reply",
@@ -305,8 +299,8 @@ fn agent_decodes_recorded_requests() {
     assert_eq!(spec.state(), AdminState::Down);
     assert_eq!(spec.promisc(), Some(Promisc::On));
     assert_eq!(convert::yielding(&configure).unwrap(), [path()]);
-    let change = |wire: &agent::UpdateInterfaceRequest| LinkChange::try_from(wire);
-    replay(RECORDED, "UpdateInterface.request", change, update_request);
+    let read = |wire: &agent::UpdateInterfaceRequest| LinkChange::try_from(wire);
+    replay(RECORDED, "UpdateInterface.request", read, update_request);
     let update: agent::UpdateInterfaceRequest = message(RECORDED, "UpdateInterface.request");
     let list: agent::ListInterfacesRequest = message(RECORDED, "ListInterfaces.request");
     for detail in [AddressDetail::from(&update), AddressDetail::from(&list)] {

@@ -9,9 +9,9 @@ use patchbay_types::ipvs::{
     self, Change, Connection, ListedServer, Peer, Reading, Setting, Stats, SysctlValue,
 };
 use patchbay_types::{
-    Arp, CardTreatment, DadPolicy, Destination, Interface, InterfaceAddress, LinkFields, LinkSpec,
-    ListedAddress, Mtu, NetworkManager, Owner, PciAddress, PciPath, Place, QueuePairs,
-    RoutePattern, RouteRequest, RouteSpec, Scope,
+    AdminState, Arp, CardTreatment, DadPolicy, Destination, Interface, InterfaceAddress,
+    LinkChange, LinkFields, LinkFlags, LinkSpec, ListedAddress, Mtu, NetworkManager, Owner,
+    PciAddress, PciPath, Place, Promisc, QueuePairs, RoutePattern, RouteRequest, RouteSpec, Scope,
 };
 use patchbay_wire::proto::conntrack::ListRequest;
 
@@ -92,6 +92,18 @@ pub(super) fn interface() -> Interface {
         carrier: None,
         promisc: None,
     }
+}
+
+/// Change of a card with every field since the first release.
+pub(super) fn link_change() -> LinkChange {
+    let change = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
+    let flags = LinkFlags {
+        state: Some(AdminState::Down),
+        arp: Some(Arp::Off),
+        promisc: Some(Promisc::On),
+    };
+    let change = change.with_flags(flags).with_card(Some(path()));
+    change.with_rename("wan0".parse().ok())
 }
 
 pub(super) fn loopback() -> Interface {

@@ -7,7 +7,7 @@ use patchbay_host::card::{Cable, HostChange};
 use patchbay_host::limit::{BitRate, Burst, Limit, RateLimit};
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    AdminState, Arp, InterfaceAddress, InvalidValue, LinkFlags, LinkName, Mtu, Promisc,
+    AdminState, Arp, IfName, InterfaceAddress, InvalidValue, LinkFlags, LinkName, Mtu, Promisc,
 };
 
 use super::{address, mtu};
@@ -36,6 +36,9 @@ pub(crate) struct NicSetArgs {
     /// Perform duplicate address detection for the new IPv6 addresses
     #[arg(long, group = "guest")]
     pub(crate) dad: bool,
+    /// New name of the interface in the guest; the card keeps the name under which it was plugged
+    #[arg(long, value_name = "NAME", groups = ["change", "guest"])]
+    pub(crate) rename: Option<IfName>,
     #[command(flatten)]
     flags: FlagArgs,
     #[command(flatten)]

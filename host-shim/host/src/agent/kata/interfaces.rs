@@ -152,6 +152,9 @@ impl KataAgent {
         if change.flags() != LinkFlags::default() {
             return Err(self.lacks("changes of an interface's flags"));
         }
+        if change.rename().is_some() {
+            return Err(self.lacks("new names of interfaces"));
+        }
         let new: HashSet<_> = new.iter().collect();
         if self.version.updates == Updates::Add && old.iter().any(|old| !new.contains(old)) {
             return Err(self.lacks("the removal of addresses"));

@@ -332,6 +332,7 @@ pub fn update_request(change: &LinkChange) -> wire::UpdateInterfaceRequest {
         state: flags::number(state),
         arp: flags::number(arp),
         promisc: flags::number(promisc),
+        rename: change.rename().map(ToString::to_string).unwrap_or_default(),
         ..wire::UpdateInterfaceRequest::default()
     }
 }
@@ -351,6 +352,7 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             state,
             arp,
             promisc,
+            rename,
             special_fields: _,
         } = request;
         let addresses = set_addresses
@@ -364,7 +366,11 @@ impl TryFrom<&wire::UpdateInterfaceRequest> for LinkChange {
             arp: flags::read(*arp, "arp")?,
             promisc: flags::read(*promisc, "promisc")?,
         };
-        let change = change.with_flags(flags).with_card(card);
+        let rename = unless_default(rename.as_str(), |text| {
+            text.parse()
+                .map_err(|invalid: InvalidValue| invalid.in_field("rename"))
+        })?;
+        let change = change.with_flags(flags).with_rename(rename).with_card(card);
         Ok(change.with_dad((*detect_duplicates).into()))
     }
 }

@@ -155,6 +155,7 @@ fn update_request_keeps_flags_apart() {
     for flags in [LinkFlags::default(), down, others] {
         let sent = LinkChange::new("eth1".parse().unwrap(), None, None, "addresses").unwrap();
         let sent = sent.with_flags(flags);
+        let sent = sent.with_rename("wan0".parse().ok());
         assert_eq!(LinkChange::try_from(&update_request(&sent)).unwrap(), sent);
     }
 }
@@ -162,7 +163,7 @@ fn update_request_keeps_flags_apart() {
 #[test]
 fn update_request_invalid_field_is_named() {
     type Break = fn(&mut wire::UpdateInterfaceRequest);
-    let cases: [(&str, Break); 6] = [
+    let cases: [(&str, Break); 7] = [
         ("name", |r| r.name.clear()),
         ("mtu", |r| r.mtu = 67),
         ("addresses[0]", |r| {
@@ -171,6 +172,7 @@ fn update_request_invalid_field_is_named() {
         ("state", |r| r.state = 3),
         ("arp", |r| r.arp = 3),
         ("promisc", |r| r.promisc = u32::MAX),
+        ("rename", |r| r.rename = "a b".to_owned()),
     ];
     for (field, break_it) in cases {
         let mut request = wire::UpdateInterfaceRequest {
