@@ -15,14 +15,14 @@ use serde_json::json;
 struct Waiting(Child);
 
 impl Waiting {
-    fn start(mut command: Command) -> Self {
+    fn start(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }
 
     fn of(guest: &Guest, words: &[&str]) -> Self {
         let words = [&["wait", guest.id(), "--timeout", "60"], words].concat();
-        Self::start(patchbay(guest.run_dir(), &words))
+        Self::start(&mut patchbay(guest.run_dir(), &words))
     }
 
     /// Asserts that it waits, after time for several checks.
@@ -140,7 +140,7 @@ fn wait_for_a_sandbox_begun_before_its_start_ends_after_it() {
         command.env("PATCHBAY_KATA_ROOTS", node.path());
         command
     };
-    let done = |words: &[&str]| Waiting::start(wait(words)).end();
+    let done = |words: &[&str]| Waiting::start(&mut wait(words)).end();
     let line = format!("the sandbox is not ready after 1 s: no such container ID ({id})");
     done(&[&id, "--timeout", "1"]).assert_error(Kind::Timeout, &line);
     // A mistyped id must not be a success.
@@ -149,10 +149,15 @@ fn wait_for_a_sandbox_begun_before_its_start_ends_after_it() {
     done(&["a/b"]).assert_error(Kind::Invalid, "'a/b' is not allowed");
     done(&[&id, "--for", "up"]).assert_error(Kind::Invalid, "--card <NAME>");
 
-    let mut waiting = Waiting::start(wait(&[&id, "--timeout", "120"]));
+    let mut waiting = Waiting::start(&mut wait(&[&id, "--timeout", "120"]));
+    let words = ["nic", "list", &id, "--wait", "--timeout", "120"];
+    let mut command = patchbay(node.path(), &words);
+    let mut list = Waiting::start(command.env("PATCHBAY_KATA_ROOTS", node.path()));
     waiting.assert_waits();
+    list.assert_waits();
     let guest = Guest::start_on(&node, netns, &[]);
     assert_silent(&waiting.end());
+    assert_eq!(list.end().ok(), "[]\n");
     let status = guest.monitor().run("query-status", json!({}));
     assert_eq!(status["status"], "running");
     guest.monitor().run("stop", json!({}));
@@ -162,7 +167,7 @@ fn wait_for_a_sandbox_begun_before_its_start_ends_after_it() {
     guest.resume();
     guest.plug(&Card::named("eth1")).ok();
     let words = [&[&*id, "--timeout", "60"][..], &gone].concat();
-    let mut waiting = Waiting::start(wait(&words));
+    let mut waiting = Waiting::start(&mut wait(&words));
     waiting.assert_waits();
     drop(guest);
     assert_silent(&waiting.end());

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use patchbay_grammar::{conntrack, ipvsadm};
+use patchbay_host::ops::{self, Condition};
 use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox, SandboxId};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
@@ -91,6 +92,9 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10")]
     #[arg(value_parser = seconds)]
     pub(crate) timeout: Duration,
+    /// Wait first until the sandbox runs and its agent answers, at most for --timeout
+    #[arg(long = "wait", global = true)]
+    is_awaited: bool,
     #[command(flatten)]
     pub(crate) log: LogArgs,
     #[arg(skip)]
@@ -143,8 +147,17 @@ impl GlobalArgs {
         }
     }
 
-    /// Finds the sandbox that `arg` names.
+    /// Finds the sandbox that `arg` names, and waits for it with `--wait`.
     pub(crate) fn find_any(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+        if self.is_awaited {
+            let find = || self.find_now(arg);
+            ops::await_condition(&find, &Condition::Ready, self.timeout)?;
+        }
+        self.find_now(arg)
+    }
+
+    /// Finds the sandbox that `arg` names.
+    pub(crate) fn find_now(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
         let mut sandbox = sandbox::find(&self.lookup(), &arg.id)?;
         if let Some(netns) = &self.netns {
             sandbox.netns = Some(sandbox::netns_path(netns));
