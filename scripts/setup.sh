@@ -117,7 +117,10 @@ setup_lint() {
 setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
   apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go strace:strace \
-    buildah:buildah containerd:containerd runc:runc mandoc:mandoc zsh:zsh fish:fish prometheus:prometheus
+    buildah:buildah containerd:containerd runc:runc mandoc:mandoc zsh:zsh fish:fish prometheus:prometheus \
+    libvirtd:libvirt-daemon virsh:libvirt-clients
+  compgen -G '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
+    apt_install libvirt-daemon-driver-qemu
   # GNU time, which a shell's keyword hides.
   [ -x /usr/bin/time ] || apt_install time
   # Have no program in PATH: CNI plugins, and the library that runs them.

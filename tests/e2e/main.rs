@@ -47,6 +47,7 @@ mod kata;
 mod kata_agent;
 mod kata_link;
 mod kill_anywhere;
+mod libvirt;
 mod link_flags;
 mod linux_6_12;
 mod machines;

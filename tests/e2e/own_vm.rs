@@ -13,8 +13,8 @@ const ALTERNATIVES: [(&str, bool); 2] = [
     ("# without /dev/vhost-vsock\n", false),
 ];
 
-/// Returns the blocks of the page that this machine runs.
-fn blocks() -> Vec<&'static str> {
+/// Returns the blocks of a page that this machine runs.
+pub(crate) fn blocks(page: &'static str) -> Vec<&'static str> {
     let has_vsock = Path::new("/dev/vhost-vsock").exists();
     let is_chosen = |block: &&str| {
         let needs = ALTERNATIVES
@@ -22,7 +22,7 @@ fn blocks() -> Vec<&'static str> {
             .find(|(start, _)| block.starts_with(start));
         needs.is_none_or(|(_, needed)| *needed == has_vsock)
     };
-    let blocks = PAGE.split("```sh\n").skip(1);
+    let blocks = page.split("```sh\n").skip(1);
     let blocks: Vec<_> = blocks
         .map(|rest| rest.split_once("```").unwrap().0)
         .collect();
@@ -34,7 +34,7 @@ fn blocks() -> Vec<&'static str> {
 }
 
 /// Runs blocks in a shell whose processes all end with it.
-fn shell(command: &mut Command, folder: &Path, blocks: &[&str]) -> Done {
+pub(crate) fn shell(command: &mut Command, folder: &Path, blocks: &[&str]) -> Done {
     let path = std::env::var("PATH").unwrap();
     let programs = bin("patchbay");
     let path = format!("{}:{path}", programs.parent().unwrap().display());
@@ -52,7 +52,7 @@ fn shell(command: &mut Command, folder: &Path, blocks: &[&str]) -> Done {
 
 #[test]
 fn page_leads_from_packages_to_a_ping() {
-    let blocks = blocks();
+    let blocks = blocks(PAGE);
     let (build, rest) = blocks.split_first().unwrap();
     let parent = temp_dir();
     // Packages come from outside; everything else is in a namespace.

@@ -329,6 +329,15 @@ fn watch_once_killed_is_completed_by_the_next() {
     sweep(&RefCell::new(rng()), &[(&command, "")], prepare, converge);
 }
 
+/// Second sandbox in the run directory of a guest, which is stopped when this is dropped.
+struct Stopped<'a>(&'a Guest, &'a str);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.sandbox(&["stop", self.1]);
+    }
+}
+
 /// The namespace of a pod outlives its machine.
 #[test]
 fn watch_once_serves_links_of_a_machine_that_has_ended() {
@@ -340,10 +349,10 @@ fn watch_once_serves_links_of_a_machine_that_has_ended() {
     await_value(&false, || Path::new(&format!("/proc/{pid}/fd/0")).exists());
     let next = "6ec7a98-next";
     let start = ["start", next, "--netns", guest.netns().name(), "--tools"];
+    let _next = Stopped(&guest, next);
     guest.sandbox(&start).ok();
     let plugged = guest.patchbay(&["watch", "--once", next]);
     assert_eq!(changes(plugged), ["plug net1"]);
     let shown = guest.sandbox(&["exec", next, "--", "ip", "addr", "show", "net1"]);
-    guest.sandbox(&["stop", next]).ok();
     assert!(shown.out.contains("inet 10.1.0.2/24"), "{shown}");
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use patchbay_types::failure::{Failure, Kind};
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,18 @@ use crate::json;
 /// Maximum size of a file. The OCI specification of a container with a long environment has some
 /// hundred kB.
 pub(super) const MAX_BYTES: u64 = 4 << 20;
+
+/// Returns the folders that contain the folders of other programs. Without any given, they are `/` and the
+/// runtime directory of the calling user. For root that is `/` alone: after `su` or `sudo -E` the variable
+/// has the folder of another user.
+pub(super) fn roots(given: &[PathBuf]) -> Vec<PathBuf> {
+    if !given.is_empty() {
+        return given.to_owned();
+    }
+    let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let rootless = rootless.filter(|folder| folder.is_absolute() && !geteuid().is_root());
+    [PathBuf::from("/")].into_iter().chain(rootless).collect()
+}
 
 /// Lists the entries of a folder whose names are ids, sorted; a missing folder has none.
 ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
-use super::id::{Candidate, MatchKind, SandboxId};
+use super::id::{Candidate, MatchKind, Origin, SandboxId};
 use super::machine::no_monitor;
 use super::registry::{self, SandboxFile, netns_path};
-use super::{Lookup, MachineAccess, Sandbox, files, kata, second_monitor};
+use super::{Lookup, MachineAccess, Sandbox, files, kata, libvirt, second_monitor};
 use crate::process::Process;
 use crate::{kata_messages, vsock_stream};
 
@@ -71,6 +71,7 @@ pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
     [run_dir, second_monitors]
         .into_iter()
         .chain(of_kata)
+        .chain(libvirt::folders(&lookup.kata_roots))
         .collect()
 }
 
@@ -83,8 +84,8 @@ pub(crate) fn sockets(lookup: &Lookup) -> Vec<PathBuf> {
 /// Reads the files of a sandbox.
 fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
     let Candidate { id, folder, .. } = found;
-    let (earlier_state, access, pid) = match found.runtime {
-        None => {
+    let (earlier_state, access, pid) = match found.origin {
+        Origin::Registered => {
             let file = SandboxFile::read(&folder)?;
             let agent = file.endpoint()?;
             let SandboxFile {
@@ -94,7 +95,13 @@ fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
             let access = MachineAccess { qmp, agent, netns };
             (folder, access, pid)
         }
-        Some(runtime) => {
+        Origin::Libvirt(status) => {
+            let domain = libvirt::read(&status, &id)?;
+            // No earlier release knows domains.
+            let state = lookup.run_dir.join(".libvirt").join(id.as_str());
+            (state, domain.access, Some(domain.pid))
+        }
+        Origin::Kata(runtime) => {
             let state = lookup.run_dir.join(second_monitor::FOLDER);
             let state = state.join(id.as_str());
             let mut access = runtime.read(&folder, &id)?;
@@ -131,18 +138,20 @@ fn warn_of_ended_qemu(sandbox: &Sandbox) {
     }
 }
 
-/// Lists the matches. A registration overrides Kata's files for the same id. A whole id of Kata is
-/// ambiguous if it is a prefix of a registered one: no folder of another program decides what an id of
-/// the operator means.
+/// Lists the matches. A registration overrides the files of Kata and libvirt for the same id. A whole id of
+/// theirs is ambiguous if it is a prefix of a registered one: no folder of another program decides what an
+/// id of the operator means.
 fn candidates(lookup: &Lookup, wanted: Option<&SandboxId>) -> Result<Vec<Candidate>, Failure> {
     let mut candidates = registry::matching(&lookup.run_dir, wanted)?;
-    // Reading Kata's folders can need root; an exact registered id doesn't depend on them.
+    // Reading these folders can need root; an exact registered id doesn't depend on them.
     let is_exact = |found: &Candidate| found.kind == MatchKind::Exact;
     if candidates.iter().any(is_exact) {
         return Ok(candidates);
     }
     let is_registered = !candidates.is_empty();
-    for mut found in kata::matching(&lookup.kata_roots, wanted)? {
+    let of_kata = kata::matching(&lookup.kata_roots, wanted)?;
+    let of_libvirt = libvirt::matching(&lookup.kata_roots, wanted)?;
+    for mut found in of_kata.into_iter().chain(of_libvirt) {
         if candidates.iter().any(|earlier| earlier.id == found.id) {
             continue;
         }
@@ -166,7 +175,10 @@ fn single(
         Ok([found]) => return Ok(found),
         Err(none) if none.is_empty() => {
             let phrase = kata_messages::no_such_container(wanted);
-            let places = format!("no sandbox in {} or of Kata matches", run_dir.display());
+            let places = format!(
+                "no sandbox in {} or of Kata or libvirt matches",
+                run_dir.display()
+            );
             (Kind::NotFound, format!("{phrase}: {places}"))
         }
         Err(many) => {

@@ -70,8 +70,18 @@ pub(super) struct Candidate {
     pub(super) id: SandboxId,
     /// Folder in which it was found.
     pub(super) folder: PathBuf,
-    /// `None` for a sandbox in the run directory.
-    pub(super) runtime: Option<KataRuntime>,
+    pub(super) origin: Origin,
+}
+
+/// Program that describes a sandbox.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// Any, in the run directory.
+    Registered,
+    /// Kata.
+    Kata(KataRuntime),
+    /// libvirt, with the status file of the domain.
+    Libvirt(PathBuf),
 }
 
 /// Runtime of a sandbox, with the folders that it has besides the sandbox's own.

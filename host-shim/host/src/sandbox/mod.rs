@@ -9,6 +9,7 @@ mod host_record;
 mod id;
 mod journal;
 mod kata;
+mod libvirt;
 mod link_record;
 mod lock;
 mod machine;
@@ -49,7 +50,8 @@ pub(crate) use tap_record::{MtuState, SavedTap};
 pub struct Lookup {
     /// Run directory, in which sandboxes are registered.
     pub run_dir: PathBuf,
-    /// Roots of Kata's run directories; empty: `/` and, except for root, `$XDG_RUNTIME_DIR`.
+    /// Roots of the run directories of Kata and of libvirt; empty: `/` and, except for root,
+    /// `$XDG_RUNTIME_DIR`.
     pub kata_roots: Vec<PathBuf>,
     /// Machine that is not registered; ids are not looked up then.
     pub machine: Option<MachineAccess>,

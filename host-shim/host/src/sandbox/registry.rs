@@ -8,7 +8,7 @@ use patchbay_types::failure::Failure;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use super::id::{Candidate, SandboxId};
+use super::id::{Candidate, Origin, SandboxId};
 
 /// Default run directory.
 pub const DEFAULT_RUN_DIR: &str = "/run/patchbay";
@@ -74,7 +74,7 @@ pub(super) fn matching(
                 kind,
                 id,
                 folder,
-                runtime: None,
+                origin: Origin::Registered,
             });
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::bundle::Bundles;
 use super::{KataRuntime, agent};
-use crate::sandbox::id::{Candidate, SandboxId};
+use crate::sandbox::id::{Candidate, Origin, SandboxId};
 use crate::sandbox::{MachineAccess, files};
 
 const PERSIST: &str = "persist.json";
@@ -61,7 +61,7 @@ pub(super) fn matching(vc: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candidate
                 kind,
                 id,
                 folder,
-                runtime: Some(KataRuntime::Go(machine)),
+                origin: Origin::Kata(KataRuntime::Go(machine)),
             });
         }
     }

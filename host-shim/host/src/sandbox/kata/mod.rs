@@ -11,11 +11,10 @@ mod rust;
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use patchbay_types::failure::Failure;
 
-use super::MachineAccess;
 use super::id::{Candidate, KataRuntime, SandboxId};
+use super::{MachineAccess, files};
 #[cfg(feature = "fuzzing")]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
@@ -30,15 +29,13 @@ impl KataRuntime {
     }
 }
 
-/// Lists the sandboxes that match, in the order of this module's description, below `roots`: folders
-/// that contain Kata's folders. Without any, they are `/` and the runtime directory of the calling user.
-/// For root that is `/` alone: after `su` or `sudo -E` the variable has the folder of another user.
+/// Lists the sandboxes that match, in the order of this module's description, below [`files::roots`].
 pub(super) fn matching(
     roots: &[PathBuf],
     wanted: Option<&SandboxId>,
 ) -> Result<Vec<Candidate>, Failure> {
     let mut found = Vec::new();
-    for root in roots_or_default(roots) {
+    for root in files::roots(roots) {
         let bundles = Bundles::below(&root, wanted)?;
         for vc in [root.join("run/vc"), root.join("var/lib/vc")] {
             found.extend(go::matching(&vc, &bundles)?);
@@ -51,19 +48,10 @@ pub(super) fn matching(
 /// Lists the folders that have one folder per sandbox, which need not exist.
 pub(super) fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
     let folders = ["run/vc/sbs", "var/lib/vc/sbs", "run/kata"];
-    let roots = roots_or_default(roots).into_iter();
+    let roots = files::roots(roots).into_iter();
     roots
         .flat_map(|root| folders.map(|folder| root.join(folder)))
         .collect()
-}
-
-fn roots_or_default(roots: &[PathBuf]) -> Vec<PathBuf> {
-    if !roots.is_empty() {
-        return roots.to_owned();
-    }
-    let rootless = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let rootless = rootless.filter(|folder| folder.is_absolute() && !geteuid().is_root());
-    [PathBuf::from("/")].into_iter().chain(rootless).collect()
 }
 
 #[cfg(test)]

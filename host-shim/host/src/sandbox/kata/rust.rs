@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::bundle::{self, Bundles};
 use super::{KataRuntime, agent};
-use crate::sandbox::id::{Candidate, SandboxId};
+use crate::sandbox::id::{Candidate, Origin, SandboxId};
 use crate::sandbox::{MachineAccess, files};
 
 const STATE: &str = "state.json";
@@ -38,7 +38,7 @@ pub(super) fn matching(root: &Path, bundles: &Bundles<'_>) -> Result<Vec<Candida
         if let Some(kind) = bundles.matches(&id, &[]).filter(|_| is_sandbox) {
             found.push(Candidate {
                 kind,
-                runtime: Some(KataRuntime::Rust(bundles.of(&id)?)),
+                origin: Origin::Kata(KataRuntime::Rust(bundles.of(&id)?)),
                 id,
                 folder,
             });
