@@ -329,6 +329,37 @@ fn watch_once_killed_is_completed_by_the_next() {
     sweep(&RefCell::new(rng()), &[(&command, "")], prepare, converge);
 }
 
+/// Its routes come back with `nic apply`.
+#[test]
+fn watch_once_follows_the_link_of_a_card_that_is_down() {
+    let guest = Guest::start(Machine::Q35);
+    let _outside = Outside::of(&guest, &BRIDGED);
+    assert_eq!(changes(once(&guest, &[])), ["plug net1"]);
+    let set = ["nic", "set", guest.id(), "--name", "net1", "--state"];
+    guest.patchbay(&[&set[..], &["down"]].concat()).ok();
+    in_netns(
+        &guest,
+        &[
+            "addr add 10.1.0.5/24 dev net1",
+            "route add 10.4.0.0/16 via 10.1.0.1",
+        ],
+    );
+    assert_eq!(changes(once(&guest, &[])), ["update net1"]);
+    assert_eq!(changes(once(&guest, &[])), [""; 0]);
+    assert_eq!(
+        guest.addresses("net1"),
+        ["10.1.0.2/24", "10.1.0.5/24", "fd01::2/64"]
+    );
+    guest.patchbay(&[&set[..], &["up"]].concat()).ok();
+    guest
+        .patchbay(&["nic", "apply", guest.id(), "--name", "net1"])
+        .ok();
+    let shown = guest.exec("ip route show").ok();
+    for route in ["10.2.0.0/16 via 10.1.0.1", "10.4.0.0/16 via 10.1.0.1"] {
+        assert!(shown.contains(route), "{shown}");
+    }
+}
+
 /// Second sandbox in the run directory of a guest, which is stopped when this is dropped.
 struct Stopped<'a>(&'a Guest, &'a str);
 

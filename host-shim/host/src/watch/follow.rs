@@ -6,7 +6,7 @@
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    AddressDetail, LinkChange, LinkName, LinkSpec, Neighbor, NeighborPattern, RouteSpec,
+    AddressDetail, AdminState, LinkChange, LinkName, LinkSpec, Neighbor, NeighborPattern, RouteSpec,
 };
 
 use super::card::{has_addresses, read_link, routes};
@@ -46,7 +46,11 @@ pub(super) fn follow(
         known,
     };
     card.follow_neighbors(wanted.link.neighbors())?;
-    card.follow_routes(routes(&wanted))?;
+    // A link that is down can't have routes.
+    card.follow_routes(match link.spec.state() {
+        AdminState::Up => routes(&wanted),
+        AdminState::Down => &[],
+    })?;
     // With the addresses that the card has now.
     let Some(record) = locked.journal.card(&record.name)? else {
         return Ok(());
