@@ -5,7 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -211,6 +212,7 @@ fn watch_terminated_in_replug_plugs_first() {
     let deadline = Instant::now() + PATIENCE;
     while !is_removing() {
         assert!(Instant::now() < deadline, "the card stays");
+        thread::sleep(Duration::from_millis(2));
     }
     service.stop();
     assert_eq!(inside(&guest), NET1);

@@ -147,11 +147,12 @@ impl Interrupt {
         stopped()
     }
 
-    /// Returns the deadline of a wait that continues for `grace` after a request.
+    /// Returns the deadline of a wait that continues for `grace` after a request, unless it is deferred.
     pub(crate) fn limit(&self, deadline: Instant, grace: Duration) -> Instant {
-        match self.0.borrow().request {
-            Request::Pending(since) => deadline.min(since + grace),
-            Request::None | Request::Taken => deadline,
+        let state = self.0.borrow();
+        match state.request {
+            Request::Pending(since) if state.completions == 0 => deadline.min(since + grace),
+            Request::None | Request::Pending(_) | Request::Taken => deadline,
         }
     }
 
@@ -244,6 +245,8 @@ mod tests {
         assert_eq!(interrupt.begin_change(), Ok(()));
         drop(inner);
         assert_eq!(interrupt.check(), Ok(()));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        assert_eq!(interrupt.limit(deadline, Duration::ZERO), deadline);
         assert!(!has_ended.load(Ordering::SeqCst));
         assert!(!interrupt.is_taken());
         drop(outer);

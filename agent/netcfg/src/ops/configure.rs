@@ -30,15 +30,14 @@ struct NeighborChange {
 
 impl NeighborChange {
     /// Reads the present ones. Returns `None` for a change that neither adds neighbors nor makes the
-    /// kernel remove them, as setting a link down and ARP on or off does.
+    /// kernel remove them, as setting a link down, also to undo the opposite, and ARP on or off do.
     fn plan(
         sockets: &mut Sockets,
         index: u32,
         (from, to): (&LinkSettings, &LinkSettings),
         new: &[Neighbor<()>],
     ) -> Result<Option<Self>, Error> {
-        let is_set_down = from.state == AdminState::Up && to.state == AdminState::Down;
-        if new.is_empty() && !is_set_down && from.arp == to.arp {
+        if new.is_empty() && from.state == to.state && from.arp == to.arp {
             return Ok(None);
         }
         let before = neighbors::of_link(sockets, index)?;

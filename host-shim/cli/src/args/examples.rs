@@ -204,7 +204,7 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     ),
     (
         "PATCHBAY_KATA_ROOTS",
-        "roots to search for Kata's directories, separated by colons",
+        "roots to search for the folders of Kata and libvirt, separated by colons",
     ),
     (
         "PATCHBAY_HOST_FILE",

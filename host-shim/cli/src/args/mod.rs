@@ -107,8 +107,19 @@ pub(crate) struct GlobalArgs {
 impl GlobalArgs {
     /// Finds the sandbox that `arg` names, for a command that has no namespace of the guest.
     pub(crate) fn find(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+        self.check_no_guest_netns()?;
+        self.find_any(arg)
+    }
+
+    /// The same for a command that looks for it repeatedly, and thus does not wait.
+    pub(crate) fn find_present(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
+        self.check_no_guest_netns()?;
+        self.find_now(arg)
+    }
+
+    fn check_no_guest_netns(&self) -> Result<(), Failure> {
         if self.guest_netns.is_none() {
-            return self.find_any(arg);
+            return Ok(());
         }
         let rule = "--guest-netns is for ipvs, conntrack and sysctl only";
         Err(Failure::new(Kind::Invalid, rule))

@@ -20,7 +20,7 @@ pub(super) fn neighbors_step(
     gone: &HashSet<LinkName>,
     strangers: Strangers,
 ) -> Result<Option<NeighborsStep>, Failure> {
-    let of_cards = of_cards(wanted);
+    let of_cards = of_cards(wanted, devices)?;
     let strangers = match &wanted.neighbors {
         Some(_) => strangers,
         None if of_cards.is_empty() => return Ok(None),
@@ -69,20 +69,24 @@ pub(super) fn exchange<'a>(
 }
 
 /// Returns the neighbors in the requests for cards.
-fn of_cards(wanted: &Wanted) -> Vec<Neighbor> {
+fn of_cards(wanted: &Wanted, devices: &Devices) -> Result<Vec<Neighbor>, Failure> {
     let mut list = Vec::new();
     for request in wanted.interfaces.iter().flatten() {
         let PlugRequest::Card(card) = request else {
             continue;
         };
-        let device = LinkName::from(request.name());
+        if card.link.neighbors().is_empty() {
+            continue;
+        }
+        let name = LinkName::from(request.name());
+        let device = devices.present_name(&name, "interfaces".to_owned())?;
         list.extend(card.link.neighbors().iter().map(|own| Neighbor {
             ip: own.ip,
             lladdr: own.lladdr,
             device: device.clone(),
         }));
     }
-    list
+    Ok(list)
 }
 
 /// Returns the change of the IPVS table.

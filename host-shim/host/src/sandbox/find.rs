@@ -63,7 +63,8 @@ pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
         .collect())
 }
 
-/// Lists the folders that have one folder per sandbox, which need not exist.
+/// Lists the folders that have one folder per sandbox, which need not exist. Those of libvirt's domains, which
+/// are in the network namespace of the host, don't count.
 pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
     let run_dir = lookup.run_dir.clone();
     let second_monitors = run_dir.join(second_monitor::FOLDER);
@@ -71,7 +72,6 @@ pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
     [run_dir, second_monitors]
         .into_iter()
         .chain(of_kata)
-        .chain(libvirt::folders(&lookup.kata_roots))
         .collect()
 }
 

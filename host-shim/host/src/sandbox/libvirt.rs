@@ -63,10 +63,16 @@ pub(super) fn matching(
 /// Reads how a domain is reached.
 ///
 /// # Errors
-/// [`Kind::NotFound`] for a domain without a second monitor or without a vsock; [`Kind::Invalid`] for another
+/// [`Kind::NotFound`] for a domain that has ended, or without a second monitor or a vsock; [`Kind::Invalid`] for another
 /// content than libvirt's.
 pub(super) fn read(status: &Path, id: &SandboxId) -> Result<Domain, Failure> {
-    let bytes = files::bytes_if_exists(status)?.unwrap_or_default();
+    let ended = || {
+        Failure::new(
+            Kind::NotFound,
+            format!("the domain {id} of libvirt has ended"),
+        )
+    };
+    let bytes = files::bytes_if_exists(status)?.ok_or_else(ended)?;
     let invalid = |cause: &str| files::invalid(status, cause);
     let text = std::str::from_utf8(&bytes).map_err(|_| invalid("it is not UTF-8"))?;
     let options = ParsingOptions {
@@ -126,7 +132,10 @@ fn monitor(domain: Node<'_, '_>) -> Option<PathBuf> {
         let mut devices = pairs().filter(|(option, _)| *option == "-chardev");
         devices.find_map(|(_, value)| {
             let is_wanted = property(value, "id").as_deref() == Some(&wanted);
-            is_wanted.then(|| property(value, "path")).flatten()
+            let is_socket = first(value).as_deref() == Some("socket");
+            (is_wanted && is_socket)
+                .then(|| property(value, "path"))
+                .flatten()
         })
     })?;
     Some(PathBuf::from(path)).filter(|path| path.is_absolute())
@@ -244,6 +253,12 @@ or other application using the libvirt API.
         for args in [
             &["-chardev", device, "-mon", "chardev=m2,mode=readline"][..],
             &["-chardev", device, "-mon", "chardev=m3,mode=control"],
+            &[
+                "-chardev",
+                "pipe,id=m2,path=/q/m2",
+                "-mon",
+                "m2,mode=control",
+            ],
             &["-qmp", "tcp:127.0.0.1:4444"],
             &["-qmp", "unix:relative.sock"],
             &["-qmp"],

@@ -167,10 +167,11 @@ fn carry_out(
     match step {
         Step::Plug(link, name) => plug(sandbox, link, name, wait),
         Step::Card(change) => {
+            // The link of a replug must not stay without its card: a stop comes after the plug.
+            let is_replug = change.action == Action::Replug;
+            let _completion = is_replug.then(|| sandbox.interrupt.complete());
             let action = card::carry_out(sandbox, watched, &change.card)?;
             if action == Some(Action::Replug) {
-                // The link must not stay without its card: a stop comes after the plug.
-                let _completion = sandbox.interrupt.complete();
                 plug(sandbox, &change.link, &change.card, wait)?;
             }
             Ok(action.map(|action| Change {

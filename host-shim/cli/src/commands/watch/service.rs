@@ -8,8 +8,8 @@ use patchbay_host::sandbox::Sandbox;
 use patchbay_host::watch::{Change, Observer, Service};
 use patchbay_types::failure::{Failure, Kind};
 
-use super::{find, policy};
-use crate::args::{GlobalArgs, WatchArgs};
+use super::policy;
+use crate::args::{GlobalArgs, SandboxArg, WatchArgs};
 use crate::output::OutputFormat;
 use crate::output::json_line;
 use crate::output::watch::ChangeRow;
@@ -41,7 +41,7 @@ fn present(global: &GlobalArgs, args: &WatchArgs) -> Result<Option<Vec<Sandbox>>
     }
     let mut found = Vec::new();
     for id in &args.ids {
-        match find(global, id) {
+        match global.find_present(&SandboxArg { id: id.clone() }) {
             Ok(sandbox) => found.push(sandbox),
             Err(absent) if absent.kind() == Kind::NotFound => {}
             Err(failure) => return Err(failure),
