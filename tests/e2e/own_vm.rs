@@ -47,7 +47,9 @@ pub(crate) fn shell(command: &mut Command, folder: &Path, blocks: &[&str]) -> Do
         "bash",
         "-ec",
     ]);
-    run(command.arg(blocks.join("\n")), "")
+    // A shell is replaced by its last command, which would not wait for the processes of the namespace that end.
+    let script = [blocks, &["true"]].concat();
+    run(command.arg(script.join("\n")), "")
 }
 
 #[test]
