@@ -24,17 +24,20 @@ fn ping(guest: &Guest) -> i32 {
 
 const ADDRESSES: [&str; 2] = ["10.0.0.2/24", "fd00::2/64"];
 
-#[test]
-fn nic_set_changes_flags_in_the_guest() {
+/// Starts a guest with the card `eth1`, whose TAP has the address 10.0.0.1.
+fn guest_with_card() -> Guest {
     let guest = Guest::start(Machine::Q35);
     guest.netns().ip("tuntap add tap1 mode tap").ok();
     guest.netns().ip("addr add 10.0.0.1/24 dev tap1").ok();
     let [v4, v6] = ADDRESSES;
-    native(
-        &guest,
-        &format!("nic add ID eth1 --tap tap1 --ip {v4} --ip {v6}"),
-    )
-    .ok();
+    let add = format!("nic add ID eth1 --tap tap1 --ip {v4} --ip {v6}");
+    native(&guest, &add).ok();
+    guest
+}
+
+#[test]
+fn nic_set_changes_flags_in_the_guest() {
+    let guest = guest_with_card();
     native(
         &guest,
         "route add ID --dest 10.9.0.0/16 --via 10.0.0.1 --dev eth1",
@@ -167,12 +170,7 @@ fn refusals_change_nothing(guest: &Guest) {
 
 #[test]
 fn nic_set_renames_the_interface() {
-    let guest = Guest::start(Machine::Q35);
-    guest.netns().ip("tuntap add tap1 mode tap").ok();
-    guest.netns().ip("addr add 10.0.0.1/24 dev tap1").ok();
-    let [v4, v6] = ADDRESSES;
-    let add = format!("nic add ID eth1 --tap tap1 --ip {v4} --ip {v6}");
-    native(&guest, &add).ok();
+    let guest = guest_with_card();
     native(&guest, "nic add ID eth2 --tap tap2").ok();
     let gateway = "--via 10.0.0.1 --dev eth1";
     native(

@@ -4,6 +4,8 @@ use patchbay_tests::{Card, Done, Guest, Machine, Netns, Side, Testpmd};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
+use super::native::native;
+
 fn card() -> Card {
     Card::named("eth-test").address("172.16.0.3/16")
 }
@@ -47,17 +49,7 @@ fn update_mtu_changes_tap_and_guest() {
             assert_eq!(mtus(&guest, "tap-test"), both(mtu));
             assert_carries(&guest, mtu);
         }
-        guest
-            .patchbay(&[
-                "nic",
-                "set",
-                guest.id(),
-                "--name",
-                "eth-test",
-                "--mtu",
-                "1400",
-            ])
-            .ok();
+        native(&guest, "nic set ID --name eth-test --mtu 1400").ok();
         assert_eq!(mtus(&guest, "tap-test"), both(1400));
         guest.unplug(&card()).assert_null();
     }

@@ -11,6 +11,8 @@ use patchbay_tests::{Card, Done, Guest, Machine, Netns, patchbay, temp_dir};
 use patchbay_types::failure::Kind;
 use serde_json::json;
 
+use super::native::native;
+
 /// Command in the background.
 struct Waiting(Child);
 
@@ -102,17 +104,7 @@ fn wait_for_a_card_begun_before_the_change_ends_after_it() {
         "is not up after 1 s: it is set down in the guest",
     );
     guest.exec("ip link set eth-test up").ok();
-    guest
-        .patchbay(&[
-            "nic",
-            "set",
-            guest.id(),
-            "--name",
-            "eth-test",
-            "--cable",
-            "down",
-        ])
-        .ok();
+    native(&guest, "nic set ID --name eth-test --cable down").ok();
     assert_late(&guest, "up", "is not up after 1 s: it has no carrier");
     assert_late(
         &guest,
