@@ -19,7 +19,7 @@ pub enum AdminState {
 }
 
 impl From<bool> for AdminState {
-    /// Converts the flag of JSON, which is `true` for up.
+    /// Converts the flag of JSON and the kernel, which is `true` for up.
     fn from(up: bool) -> Self {
         if up { Self::Up } else { Self::Down }
     }
@@ -36,7 +36,7 @@ pub enum Promisc {
 }
 
 impl From<bool> for Promisc {
-    /// Converts the flag of JSON, which is `true` for on.
+    /// Converts the flag of JSON and the kernel, which is `true` for on.
     fn from(on: bool) -> Self {
         if on { Self::On } else { Self::Off }
     }

@@ -92,8 +92,6 @@ impl LinkSettings {
     pub(super) fn check(&self, found: &Self, link: &Link) -> Result<(), Error> {
         // A card with a single pair has no channels.
         let pairs = |queues: Option<QueuePairs>| queues.unwrap_or(QueuePairs::ONE);
-        let is_other =
-            |wanted: Option<Promisc>, found| wanted.is_some_and(|wanted| wanted != found);
         let difference = if self.name != found.name {
             Difference::Name(link.name.clone())
         } else if self.mtu.is_some() && self.mtu != found.mtu {
@@ -102,8 +100,10 @@ impl LinkSettings {
             Difference::Queues(pairs(found.queues))
         } else if self.arp != found.arp {
             Difference::Arp(found.arp)
-        } else if let Some(promisc) = found.promisc.filter(|found| is_other(self.promisc, *found)) {
-            Difference::Promisc(promisc)
+        } else if let (Some(wanted), Some(now)) = (self.promisc, found.promisc)
+            && wanted != now
+        {
+            Difference::Promisc(now)
         } else if self.state != found.state {
             Difference::State(found.state)
         } else {

@@ -89,22 +89,14 @@ impl Link {
             name: name.map_err(|_| Error::Malformed("a link has no valid name"))?,
             mac: None,
             mtu: 0,
-            state: if flags & iff::UP != 0 {
-                AdminState::Up
-            } else {
-                AdminState::Down
-            },
+            state: (flags & iff::UP != 0).into(),
             carrier: flags & iff::LOWER_UP != 0,
             arp: if flags & iff::NOARP != 0 {
                 Arp::Off
             } else {
                 Arp::On
             },
-            promisc: if flags & iff::PROMISC != 0 {
-                Promisc::On
-            } else {
-                Promisc::Off
-            },
+            promisc: (flags & iff::PROMISC != 0).into(),
             reach: match flags {
                 flags if flags & iff::LOOPBACK != 0 => Reach::Loopback,
                 flags if flags & iff::POINTOPOINT != 0 => Reach::PointToPoint,

@@ -257,12 +257,13 @@ pub(super) fn find_to_unplug(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use patchbay_types::Arp;
 
     use super::*;
 
-    fn card(name: &str, number: u8, now: &str) -> Card {
+    /// Returns a card that was plugged under a name, and is an interface with the name that it has now.
+    pub(in super::super) fn card(name: &str, number: u8, now: &str) -> Card {
         Card {
             name: name.parse().unwrap(),
             mac: MacAddr::try_from([2, 0, 0, 0, 0, number]).unwrap(),

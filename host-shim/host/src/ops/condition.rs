@@ -175,36 +175,22 @@ fn check_card(card: Option<&Card>, goal: CardGoal) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use patchbay_types::{Arp, InterfaceAddress, ListedAddress, MacAddr, Owner};
+    use patchbay_types::{InterfaceAddress, ListedAddress, Owner};
 
     use super::super::cards::CardState;
+    use super::super::cards::tests::card as plugged;
     use super::*;
 
     fn card(change: impl FnOnce(&mut Interface)) -> Card {
-        let mut interface = Interface {
-            index: 2,
-            name: "eth1".parse().unwrap(),
-            mac: None,
-            mtu: 1500,
-            addresses: vec![ListedAddress {
-                address: InterfaceAddress::new("10.0.0.2".parse().unwrap(), 24).unwrap(),
-                owner: Owner::Other,
-            }],
-            path: None,
-            queues: None,
-            up: true,
-            arp: Arp::On,
-            carrier: Some(Carrier::On),
-            promisc: None,
-        };
-        change(&mut interface);
-        Card {
-            name: "eth1".parse().unwrap(),
-            mac: MacAddr::try_from([2, 0, 0, 0, 0, 1]).unwrap(),
-            path: None,
-            interface: Some(interface),
-            state: None,
-        }
+        let mut card = plugged("eth1", 1, "eth1");
+        let interface = card.interface.as_mut().unwrap();
+        interface.addresses.push(ListedAddress {
+            address: InterfaceAddress::new("10.0.0.2".parse().unwrap(), 24).unwrap(),
+            owner: Owner::Other,
+        });
+        interface.carrier = Some(Carrier::On);
+        change(interface);
+        card
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Sandboxes whose links can be mirrored.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::netns::{Netns, NetnsId};
-use crate::sandbox::{self, Lookup, Sandbox};
+use crate::sandbox::{self, Lookup, Sandbox, StateDir};
 
 /// Sandbox that shares its network namespace with no other one.
 #[derive(Debug, Clone)]
@@ -14,15 +13,15 @@ pub struct Watched {
     /// The sandbox.
     pub sandbox: Sandbox,
     pub(crate) netns: Arc<Netns>,
-    /// Folder of its lock and journal, by which a sandbox with several names is recognized.
-    machine: PathBuf,
+    /// Its lock and journal, by which a sandbox with several names is recognized.
+    state: StateDir,
 }
 
 impl Watched {
     /// Returns whether two are the same machine in the same namespace.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        (&self.machine, self.netns.id()) == (&other.machine, other.netns.id())
+        (self.state.path(), self.netns.id()) == (other.state.path(), other.netns.id())
     }
 
     fn open(sandbox: &Sandbox) -> Result<Option<Self>, Failure> {
@@ -31,7 +30,7 @@ impl Watched {
         };
         Ok(Some(Self {
             netns: Arc::new(Netns::open(path)?),
-            machine: sandbox.state()?.path().to_owned(),
+            state: sandbox.state()?,
             sandbox: sandbox.clone(),
         }))
     }
@@ -63,7 +62,7 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
             Ok(Some(watched)) => {
                 let is_known = everybody.iter().any(|other| other.is_same(&watched));
                 // The socket of a machine can outlive it.
-                if !is_known && !sandbox.state().is_ok_and(|state| state.has_ended()) {
+                if !is_known && !watched.state.has_ended() {
                     everybody.push(watched);
                 }
             }

@@ -1,6 +1,6 @@
 //! Flags of interfaces: 0 if there is none, 1 for on and up, 2 for off and down.
 
-use patchbay_types::{AdminState, Arp, FieldError, InvalidValue, Promisc};
+use patchbay_types::{AdminState, Arp, Carrier, FieldError, InvalidValue, Promisc};
 
 /// Flag with two states.
 pub(super) trait Flag: Copy + PartialEq {
@@ -16,6 +16,11 @@ impl Flag for AdminState {
 }
 
 impl Flag for Arp {
+    const SET: Self = Self::On;
+    const CLEAR: Self = Self::Off;
+}
+
+impl Flag for Carrier {
     const SET: Self = Self::On;
     const CLEAR: Self = Self::Off;
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::{ip, ip_bytes, narrow, neighbor};
 use crate::proto::agent as wire;
 use patchbay_types::{
-    AddressDetail, AdminState, Arp, Carrier, DadPolicy, FieldError, Interface, InterfaceAddress,
+    AddressDetail, AdminState, Arp, DadPolicy, FieldError, Interface, InterfaceAddress,
     InvalidValue, LinkChange, LinkFields, LinkFlags, LinkSpec, ListedAddress, MacAddr, Mtu, Owner,
     PciAddress, PciPath, PrefixRoute, QueuePairs,
 };
@@ -216,7 +216,7 @@ impl From<&Interface> for wire::Interface {
             queues: queues_number(*queues),
             up: *up,
             no_arp: *arp == Arp::Off,
-            carrier: carrier_number(*carrier),
+            carrier: flags::number(*carrier),
             promisc: flags::number(*promisc),
             ..Self::default()
         }
@@ -237,7 +237,7 @@ impl TryFrom<&wire::Interface> for Interface {
             queues: pairs,
             up,
             no_arp,
-            carrier: carrier_field,
+            carrier,
             promisc,
             special_fields: _,
         } = wire;
@@ -251,27 +251,10 @@ impl TryFrom<&wire::Interface> for Interface {
             queues: queues(*pairs)?,
             up: *up,
             arp: if *no_arp { Arp::Off } else { Arp::On },
-            carrier: carrier(*carrier_field),
             // A state of a later agent is unknown.
+            carrier: flags::read(*carrier, "carrier").unwrap_or(None),
             promisc: flags::read(*promisc, "promisc").unwrap_or(None),
         })
-    }
-}
-
-fn carrier_number(carrier: Option<Carrier>) -> u32 {
-    match carrier {
-        None => 0,
-        Some(Carrier::On) => 1,
-        Some(Carrier::Off) => 2,
-    }
-}
-
-/// Decodes a carrier; one of a later agent is unknown.
-fn carrier(number: u32) -> Option<Carrier> {
-    match number {
-        1 => Some(Carrier::On),
-        2 => Some(Carrier::Off),
-        _ => None,
     }
 }
 

@@ -73,7 +73,7 @@ proptest! {
             queues: parts.queues,
             up,
             arp: parts.arp,
-            carrier: super::carrier(carrier),
+            carrier: flags::read(carrier, "carrier").unwrap(),
             promisc: flags::read(promisc, "promisc").unwrap(),
         };
         let bytes = wire::Interface::from(&sent).write_to_bytes().unwrap();
