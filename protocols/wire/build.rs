@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .inputs([
             "proto/agent.proto",
             "proto/conntrack.proto",
+            "proto/events.proto",
             "proto/failure.proto",
             "proto/ipvs.proto",
             "proto/kata.proto",
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // modules; ttrpc-codegen's own mod.rs leaves the message modules out.
     fs::write(
         Path::new(&out).join("mod.rs"),
-        "pub mod agent;\npub mod agent_ttrpc;\npub mod conntrack;\npub mod conntrack_ttrpc;\npub mod failure;\npub mod ipvs;\npub mod ipvs_ttrpc;\npub mod kata;\npub mod kata_ttrpc;\n",
+        "pub mod agent;\npub mod agent_ttrpc;\npub mod conntrack;\npub mod conntrack_ttrpc;\npub mod events;\npub mod events_ttrpc;\npub mod failure;\npub mod ipvs;\npub mod ipvs_ttrpc;\npub mod kata;\npub mod kata_ttrpc;\n",
     )?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())

@@ -25,6 +25,7 @@ mod conntrack_vectors;
 mod debian;
 mod doctor;
 mod document;
+mod events;
 mod failing_calls;
 mod floods;
 mod hints;

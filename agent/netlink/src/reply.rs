@@ -24,6 +24,8 @@ const MAX_TEXT_BYTES: usize = 256;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reply<'a> {
     pub(super) sequence: u32,
+    /// `nlmsg_type`.
+    pub(super) number: u16,
     pub(super) interrupted: bool,
     pub(super) kind: ReplyKind<'a>,
 }
@@ -62,12 +64,12 @@ fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
         .ok_or(Error::Malformed("a message is shorter than its header"))?;
     let length = usize::try_from(read_u32(&header[0..4])?)
         .map_err(|_| Error::Malformed("a message is longer than its datagram"))?;
-    let kind = read_u16(&header[4..6])?;
+    let number = read_u16(&header[4..6])?;
     let flags = read_u16(&header[6..8])?;
     let payload = bytes
         .get(HEADER..length)
         .ok_or(Error::Malformed("a message is longer than its datagram"))?;
-    let kind = match kind {
+    let kind = match number {
         NLMSG_NOOP => ReplyKind::Noop,
         NLMSG_OVERRUN => return Err(Error::Overrun),
         NLMSG_ERROR => ReplyKind::End(outcome(payload, flags)?),
@@ -80,6 +82,7 @@ fn message(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Error> {
     };
     let reply = Reply {
         sequence: read_u32(&header[8..12])?,
+        number,
         interrupted: flags & DUMP_INTR != 0,
         kind,
     };

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::socket::{setsockopt, sockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
 use super::batch::ACK;
@@ -36,6 +36,9 @@ const GOODSIZE: usize = if cfg!(target_arch = "x86_64") {
 /// Receive timeout. The kernel queues its reply before `sendmsg` returns, so a timeout means that the
 /// reply is lost.
 const RECV_TIMEOUT: TimeVal = TimeVal::new(5, 0);
+
+/// Wanted size of the receive buffer for events.
+const EVENTS_BYTES: usize = 1 << 20;
 
 /// Maximum number of events that one drain discards. The rest makes the next poll return at once.
 const MAX_SKIPPED_EVENTS: usize = 4096;
@@ -74,6 +77,38 @@ impl<P: NetlinkProtocol> Socket<P> {
             socket.bind(&netlink_sys::SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)
         })
+    }
+
+    /// Opens a non-blocking socket that receives the events of multicast groups, for [`Socket::read_events`].
+    /// The kernel holds as many as its limit for a receive buffer allows (`net.core.rmem_max`).
+    pub fn subscribe(groups: u32) -> Result<Self, Error> {
+        Self::new(RecvBuffer::Small as usize, |socket| {
+            // Before the socket receives anything.
+            setsockopt(&borrow(socket), sockopt::RcvBuf, &EVENTS_BYTES)?;
+            socket.bind(&netlink_sys::SocketAddr::new(0, groups))?;
+            socket.set_non_blocking(true)
+        })
+    }
+
+    /// Reads the next datagram of events and passes on the type and the payload of each message. Returns whether
+    /// there was one.
+    ///
+    /// # Errors
+    /// [`Error::Overrun`] and [`Error::Truncated`] if events are lost, and [`Error::Malformed`].
+    pub fn read_events(&mut self, each: &mut dyn FnMut(u16, &[u8])) -> Result<bool, Error> {
+        match self.receive() {
+            Err(Error::Receive(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(false);
+            }
+            received => received?,
+        }
+        for reply in Replies(&self.buffer) {
+            let reply = reply?;
+            if let ReplyKind::Payload(payload) = reply.kind {
+                each(reply.number, payload);
+            }
+        }
+        Ok(true)
     }
 
     fn new(

@@ -84,7 +84,7 @@ fn with_values(command: Command) -> Command {
         .any(|arg| arg.get_id() == "mac" || arg.get_id() == "no_ip");
     let set = |arg: Arg| {
         let candidates = match (arg.get_id().as_str(), name.as_str()) {
-            ("id", _) => ArgValueCandidates::new(sandboxes),
+            ("id" | "ids", _) => ArgValueCandidates::new(sandboxes),
             ("name", "set") if !has_cards => ArgValueCandidates::new(sysctls),
             ("name", "del" | "set" | "apply" | "show") | ("device" | "dev" | "card", _) => {
                 ArgValueCandidates::new(cards)

@@ -44,6 +44,7 @@
 pub mod agent;
 pub mod card;
 pub mod document;
+pub mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod guest;

@@ -26,6 +26,8 @@ pub enum Bulk {
     Routes,
     /// Settings of IPVS, forwarding and conntrack.
     Settings,
+    /// Events of the network. The host sends none, so an agent announces no layout of them.
+    Events,
 }
 
 impl Bulk {
@@ -37,7 +39,7 @@ impl Bulk {
             Self::Routes => route::LAYOUT,
             Self::Rules => change::LAYOUT,
             Self::Settings => sysctl::LAYOUT,
-            Self::Rows => 0,
+            Self::Rows | Self::Events => 0,
         }
     }
 
@@ -47,7 +49,7 @@ impl Bulk {
         let of_kind: &[&str] = match self {
             Self::Rules => &change::ADDITIONS,
             Self::Settings => &sysctl::ADDITIONS,
-            Self::Rows => &[],
+            Self::Rows | Self::Events => &[],
             Self::Flows => &flow::ADDITIONS,
             Self::Routes => &route::ADDITIONS,
         };
@@ -76,6 +78,7 @@ impl std::fmt::Display for Bulk {
             Self::Flows => "flows",
             Self::Routes => "routes",
             Self::Settings => "settings",
+            Self::Events => "events",
         })
     }
 }

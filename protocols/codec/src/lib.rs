@@ -1,4 +1,4 @@
-//! Compact binary encoding of IPVS values, flows and routes, carried in the `bytes` fields of protobuf
+//! Compact binary encoding of IPVS values, flows, routes and events, carried in the `bytes` fields of protobuf
 //! messages. docs/decisions/0004 has the reason: in an emulated guest, a nested message per rule costs
 //! twice what the kernel needs for the rule itself.
 //!
@@ -8,6 +8,7 @@
 //! the rules for changes.
 
 mod change;
+mod event;
 mod flow;
 mod layout;
 mod reader;

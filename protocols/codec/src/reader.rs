@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         Err(InvalidValue::new(&self.0.len().to_string(), rule).in_field("value"))
     }
 
-    fn bytes<const N: usize>(&mut self, field: &str) -> Result<[u8; N], FieldError> {
+    pub(super) fn bytes<const N: usize>(&mut self, field: &str) -> Result<[u8; N], FieldError> {
         let (bytes, rest) = self.0.split_first_chunk().ok_or_else(|| short(field))?;
         self.0 = rest;
         Ok(*bytes)

@@ -50,11 +50,13 @@ pub enum Feature {
     LinkFlags,
     /// Rename interfaces.
     Rename,
+    /// Stream events of the network.
+    Events,
 }
 
 impl Feature {
     /// Every feature of this build.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Interfaces,
         Self::Routes,
         Self::Ipvs,
@@ -72,6 +74,7 @@ impl Feature {
         Self::RestoreProgress,
         Self::LinkFlags,
         Self::Rename,
+        Self::Events,
     ];
     /// Features of the first release.
     pub const FIRST: [Self; 4] = [Self::Interfaces, Self::Routes, Self::Ipvs, Self::Conntrack];
@@ -97,6 +100,7 @@ impl Feature {
             Self::RestoreProgress => "restore-progress",
             Self::LinkFlags => "link-flags",
             Self::Rename => "rename",
+            Self::Events => "events",
         }
     }
 
@@ -140,5 +144,6 @@ pub fn announced_layout(reply: &HelloReply, bulk: Bulk) -> u32 {
         Bulk::Flows => layouts.flows,
         Bulk::Routes => layouts.routes,
         Bulk::Settings => layouts.settings,
+        Bulk::Events => 0,
     }
 }

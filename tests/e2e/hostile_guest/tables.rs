@@ -160,7 +160,7 @@ fn connections_by_drops(request: &RawRequest) -> Option<RawReply> {
 
 fn flows_by_drops(request: &RawRequest) -> Option<RawReply> {
     let chunk = ListChunk {
-        flows: vec![0; 10_000],
+        rows: vec![0; 10_000],
         ..ListChunk::default()
     };
     to(request, "List", || {

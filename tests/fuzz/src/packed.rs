@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use patchbay_codec::{Packed, Reader, TableRow, TableRowRef, pack, pack_flow, unpack, unpack_flow};
 use patchbay_types::ipvs::{Change, Reading, RuleLine, Setting};
-use patchbay_types::{Route, RoutePattern, RouteSpec};
+use patchbay_types::{NetEvent, Route, RoutePattern, RouteSpec};
 
 use crate::{harmless, pick};
 
@@ -37,6 +37,7 @@ pub(crate) fn run(data: &[u8]) {
         b'6' => each::<Route>(&mut reader),
         b'7' => each::<RoutePattern>(&mut reader),
         b'8' => flows(&mut reader, 1),
+        b'9' => each::<NetEvent>(&mut reader),
         _ => {}
     }
 }

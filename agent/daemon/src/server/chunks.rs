@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use patchbay_wire::proto::conntrack::ListChunk;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::timeout;
 use ttrpc::r#async::ServerStreamSender;
@@ -40,6 +41,16 @@ impl RowStream {
         self.send()
     }
 
+    /// Returns whether no row waits for [`RowStream::send`].
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Returns whether the host has disconnected.
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Queues the remaining rows.
     pub(super) fn send(&mut self) -> ControlFlow<()> {
         match self.sender.blocking_send(std::mem::take(&mut self.rows)) {
@@ -47,6 +58,20 @@ impl RowStream {
             Err(_) => ControlFlow::Break(()),
         }
     }
+}
+
+/// Sends each chunk with its layout.
+pub(super) async fn relay_rows(
+    chunks: Receiver<Vec<u8>>,
+    stream: ServerStreamSender<ListChunk>,
+    layout: u32,
+) -> ttrpc::Result<()> {
+    let message = move |rows| ListChunk {
+        rows,
+        layout,
+        ..ListChunk::default()
+    };
+    relay(chunks, stream, message).await
 }
 
 /// Sends each chunk as a message.

@@ -8,7 +8,7 @@ use patchbay_wire::proto::conntrack as wire;
 use patchbay_wire::proto::conntrack_ttrpc::Conntrack;
 use ttrpc::r#async::{ServerStreamSender, TtrpcContext};
 
-use super::chunks::{RowStream, relay};
+use super::chunks::{RowStream, relay_rows};
 use super::handlers::{Handlers, unary};
 
 #[async_trait]
@@ -44,11 +44,7 @@ impl Conntrack for Handlers {
             let _ = packed.send();
             Ok(())
         });
-        let send = relay(chunks, stream, move |flows| wire::ListChunk {
-            flows,
-            layout,
-            ..wire::ListChunk::default()
-        });
+        let send = relay_rows(chunks, stream, layout);
         tokio::try_join!(read, send).map(|_| ())
     }
 }

@@ -5,6 +5,7 @@ mod changes;
 mod chunks;
 mod connection;
 mod conntrack;
+mod events;
 mod handlers;
 mod host_port;
 mod ipvs;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use host_port::HostPort;
 use patchbay_netcfg::ops::{Netcfg, kernel_release};
-use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, ipvs_ttrpc};
+use patchbay_wire::proto::{agent_ttrpc, conntrack_ttrpc, events_ttrpc, ipvs_ttrpc};
 use slog::{Logger, info, warn};
 use ttrpc::r#async::Server;
 
@@ -89,10 +90,12 @@ async fn serve(agent: AgentServer, listeners: Listeners) -> Result<(), Error> {
     let (listener, slots) = listen::listener(listeners, host, &log)?;
     let kernel = kernel_release();
     let handlers = Arc::new(handlers::Handlers::new(netcfg, namespaces, log.clone()));
+    let events = Arc::new(events::EventService::new(Arc::clone(&handlers)));
     let mut server = Server::new()
         .add_listener(listener)
         .register_service(agent_ttrpc::create_agent(handlers.clone()))
         .register_service(ipvs_ttrpc::create_ipvs(handlers.clone()))
+        .register_service(events_ttrpc::create_events(events))
         .register_service(conntrack_ttrpc::create_conntrack(handlers));
     server.start().await.map_err(Error::Start)?;
     // The sandbox launcher waits for this message on the console.

@@ -8,6 +8,7 @@ mod configure;
 pub mod conntrack;
 mod down_losses;
 mod error;
+mod events;
 mod interfaces;
 pub mod ipvs;
 mod link_settings;
@@ -46,6 +47,7 @@ use waiting::{WaitingChanges, wait_for_carrier, wait_for_dad};
 
 use conntrack::ConntrackOps;
 pub use error::{ConfigAction, Error};
+pub use events::NetEvents;
 use ipvs::IpvsOps;
 
 /// First version of Linux that keeps the tags of addresses (`IFA_PROTO`).

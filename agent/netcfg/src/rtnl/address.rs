@@ -113,7 +113,7 @@ pub fn list(
 }
 
 impl LinkAddress {
-    fn read(payload: &[u8]) -> Result<Option<Self>, Error> {
+    pub(super) fn read(payload: &[u8]) -> Result<Option<Self>, Error> {
         let [family, prefix, flags, scope, index @ ..] = *header::<HEADER>(payload)?;
         let [i0, i1, i2, i3] = index;
         let mut message = vec![family, prefix, 0, scope, i0, i1, i2, i3];

@@ -78,7 +78,7 @@ pub enum Secondaries {
 }
 
 impl Link {
-    fn read(payload: &[u8]) -> Result<Self, Error> {
+    pub(super) fn read(payload: &[u8]) -> Result<Self, Error> {
         let [_, _, _, _, index @ .., _, _, _, _, _, _, _, _] = header::<HEADER>(payload)?;
         let flags = read_u32(&payload[8..12])?;
         let attrs = Attrs::after(HEADER, payload)?;

@@ -1,6 +1,7 @@
 //! rtnetlink: links, addresses, routes and neighbors as domain types (see docs/decisions/0006).
 
 pub mod address;
+pub mod event;
 pub mod link;
 pub mod neighbor;
 pub mod route;

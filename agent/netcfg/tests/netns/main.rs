@@ -6,6 +6,7 @@ mod cancel;
 mod configure;
 mod costs;
 mod dumps;
+mod events;
 mod flags;
 mod harness;
 mod model;

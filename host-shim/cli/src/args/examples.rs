@@ -162,6 +162,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "monitor",
+        &["patchbay monitor", "patchbay monitor vm1 --format json"],
+    ),
+    (
         "wait",
         &[
             "patchbay wait vm1 --timeout 60",

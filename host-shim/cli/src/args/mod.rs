@@ -9,6 +9,7 @@ mod format;
 mod kata_ipvs;
 mod log;
 mod metrics;
+mod monitor;
 mod native;
 mod network;
 mod overview;
@@ -38,6 +39,7 @@ pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use format::FormatArg;
 pub(crate) use kata_ipvs::{CleanupArgs, IpvsadmArgs, KataIpvsCommand};
 pub(crate) use metrics::{ExporterArgs, MetricsArgs, ScopeArgs};
+pub(crate) use monitor::MonitorArgs;
 pub(crate) use native::{
     DefaultRouteArg, NeighborCommand, NicAddArgs, NicCommand, NicListArgs, NicSetArgs,
     RouteCommand, SysctlCommand, SysctlSetArgs,
@@ -227,6 +229,8 @@ pub(crate) enum PatchbayCommand {
     Diff(DocumentArgs),
     /// Plug cards for the links that are in the network namespaces of sandboxes, and unplug those of links that are gone
     Watch(WatchArgs),
+    /// Print the events of sandboxes as they happen: cards, links, addresses, routes, sandboxes
+    Monitor(MonitorArgs),
     /// Wait until a sandbox runs and its agent answers, or until a card of it is up, has an address or is gone
     Wait(WaitArgs),
     /// Print metrics of sandboxes, cards and IPVS for Prometheus

@@ -8,6 +8,7 @@ mod doctor;
 mod ipvs;
 mod manual;
 mod metrics;
+mod monitor;
 mod neighbors;
 mod network;
 mod routes;
@@ -50,6 +51,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Apply(args) => silent_or(network::apply(global, args)),
         PatchbayCommand::Diff(args) => network::diff(global, args),
         PatchbayCommand::Watch(args) => watch::run(global, args),
+        PatchbayCommand::Monitor(args) => silent_or(monitor::run(global, args)),
         PatchbayCommand::Wait(args) => silent_or(wait::run(global, args)),
         PatchbayCommand::Metrics(args) => silent_or(metrics::print(global, args)),
         PatchbayCommand::Exporter(args) => silent_or(metrics::serve(global, args)),

@@ -2,6 +2,7 @@
 
 pub(crate) mod cards;
 mod data;
+pub(crate) mod events;
 pub(crate) mod flows;
 pub(crate) mod ipvs;
 pub(crate) mod ipvs_json;

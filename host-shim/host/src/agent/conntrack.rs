@@ -40,7 +40,7 @@ impl Agent {
             let stream = client.list(context, &request).await?;
             collect(stream, MESSAGE_TIMEOUT, |list, chunk: &wire::ListChunk| {
                 Bulk::Flows.check(chunk.layout).map_err(protocol_error)?;
-                let mut reader = Reader::new(&chunk.flows);
+                let mut reader = Reader::new(&chunk.rows);
                 while !reader.is_empty() {
                     let flow = unpack_flow(&mut reader, chunk.layout);
                     let flow = flow.map_err(protocol_error)?;

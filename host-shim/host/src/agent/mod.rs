@@ -11,6 +11,7 @@ mod channel;
 mod connections;
 mod conntrack;
 mod dial;
+mod events;
 mod greeting;
 mod guest_agent;
 mod ipvs;

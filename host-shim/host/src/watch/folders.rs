@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 4096;
 
 /// inotify descriptor with its watches.
 #[derive(Debug)]
-pub(super) struct Folders {
+pub(crate) struct Folders {
     inotify: OwnedFd,
     watches: HashMap<i32, Interest>,
 }
@@ -27,30 +27,39 @@ pub(super) struct Folders {
 /// Entries of a folder whose changes matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Interest {
-    /// All but hidden ones.
-    All,
+    /// All but hidden ones, and hidden ones of these names.
+    All(HashSet<OsString>),
     /// Those of these names.
     Names(HashSet<OsString>),
 }
 
 impl Interest {
+    fn all() -> Self {
+        Self::All(HashSet::new())
+    }
+
     fn includes(&self, name: &OsStr) -> bool {
         match self {
-            Self::All => !name.as_bytes().starts_with(b"."),
+            Self::All(hidden) => !name.as_bytes().starts_with(b".") || hidden.contains(name),
             Self::Names(names) => names.contains(name),
         }
     }
 
     fn merge(&mut self, other: Self) {
-        match (self, other) {
-            (Self::Names(names), Self::Names(more)) => names.extend(more),
-            (own, _) => *own = Self::All,
+        let (is_all, more) = match other {
+            Self::All(hidden) => (true, hidden),
+            Self::Names(names) => (false, names),
+        };
+        let (Self::All(names) | Self::Names(names)) = &mut *self;
+        names.extend(more);
+        if let (true, Self::Names(names)) = (is_all, &mut *self) {
+            *self = Self::All(std::mem::take(names));
         }
     }
 }
 
 impl Folders {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
             watches: HashMap::new(),
@@ -59,12 +68,12 @@ impl Folders {
 
     /// Watches the folders, the folders in them, and single files. A missing folder is awaited in the
     /// nearest one that exists.
-    pub(super) fn set(&mut self, folders: &[PathBuf], files: &[PathBuf]) -> io::Result<()> {
+    pub(crate) fn set(&mut self, folders: &[PathBuf], files: &[PathBuf]) -> io::Result<()> {
         let mut wanted = HashMap::new();
         for folder in folders {
-            self.add(&mut wanted, folder, Interest::All)?;
+            self.add(&mut wanted, folder, Interest::all())?;
             for below in subfolders(folder) {
-                self.add(&mut wanted, &below, Interest::All)?;
+                self.add(&mut wanted, &below, Interest::all())?;
             }
         }
         for file in files {
@@ -118,7 +127,7 @@ impl Folders {
     }
 
     /// Reads the notifications that have come. Returns whether sandboxes can have appeared or ended.
-    pub(super) fn drain(&self) -> bool {
+    pub(crate) fn drain(&self) -> bool {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         let mut is_relevant = false;
@@ -153,7 +162,7 @@ fn subfolders(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        is_folder && Interest::All.includes(&entry.file_name())
+        is_folder && Interest::all().includes(&entry.file_name())
     });
     folders
         .map(|entry| entry.path())
@@ -201,6 +210,22 @@ mod tests {
             assert!(folders.drain(), "change {number}");
             set(&mut folders);
             assert!(!folders.drain(), "change {number}");
+        }
+    }
+
+    #[test]
+    fn folders_report_a_hidden_one_that_is_awaited() {
+        let dir = tempfile::tempdir().unwrap();
+        let hidden = dir.path().join(".machines/1-2");
+        let mut folders = Folders::new().unwrap();
+        let watched = [dir.path().to_owned(), hidden.clone()];
+        folders.set(&watched, &[]).unwrap();
+        fs::create_dir(dir.path().join(".other")).unwrap();
+        assert!(!folders.drain());
+        for change in [hidden.parent().unwrap(), &hidden, &hidden.join("card")] {
+            fs::create_dir(change).unwrap();
+            assert!(folders.drain(), "{}", change.display());
+            folders.set(&watched, &[]).unwrap();
         }
     }
 }

@@ -10,7 +10,7 @@ mod control;
 mod discover;
 mod entry;
 mod events;
-mod folders;
+pub(crate) mod folders;
 mod follow;
 mod pattern;
 mod plan;

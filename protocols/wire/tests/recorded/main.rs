@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod events;
 mod messages;
 mod unreleased;
 mod values;
@@ -33,9 +34,10 @@ fn recorded(fixture: &'static str) -> HashMap<&'static str, Vec<u8>> {
 
 /// Lists the methods by the names of their recordings.
 fn methods() -> Vec<String> {
-    const PROTO: [(&str, &str); 3] = [
+    const PROTO: [(&str, &str); 4] = [
         ("", include_str!("../../proto/agent.proto")),
         ("Conntrack.", include_str!("../../proto/conntrack.proto")),
+        ("Events.", include_str!("../../proto/events.proto")),
         ("Ipvs.", include_str!("../../proto/ipvs.proto")),
     ];
     let methods = PROTO.iter().flat_map(|(service, proto)| {
@@ -171,7 +173,7 @@ fn host_decodes_recorded_replies() {
         convert::routes_reply(routes, 0)
     });
     let flows: conntrack::ListChunk = message(RECORDED, "Conntrack.List.reply");
-    let mut reader = Reader::new(&flows.flows);
+    let mut reader = Reader::new(&flows.rows);
     for flow in values::flows() {
         assert_eq!(unpack_flow(&mut reader, 0), Ok(flow));
     }

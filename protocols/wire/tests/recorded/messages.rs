@@ -148,7 +148,7 @@ fn conntrack_messages(add: &mut impl FnMut(&str, Vec<u8>)) {
     add(
         "Conntrack.List.reply",
         bytes(&conntrack_wire::ListChunk {
-            flows: flows_in_layout_0(),
+            rows: flows_in_layout_0(),
             ..Default::default()
         }),
     );

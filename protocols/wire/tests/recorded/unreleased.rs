@@ -13,9 +13,9 @@ use patchbay_wire::proto::{agent, ipvs};
 use protobuf::Message;
 
 use super::values::{interface, link, link_change, managers, path, places};
-use super::{message, methods, recorded, replay};
+use super::{events::all as events, message, methods, recorded, replay};
 
-const RECORDED: &str = include_str!("../../../../tests/fixtures/wire/unreleased.txt");
+pub(super) const RECORDED: &str = include_str!("../../../../tests/fixtures/wire/unreleased.txt");
 
 fn neighbors() -> Vec<Neighbor> {
     let neighbor = |ip: &str, lladdr: &str| Neighbor {
@@ -60,7 +60,7 @@ fn update_request(change: &LinkChange) -> agent::UpdateInterfaceRequest {
     }
 }
 
-fn bytes(message: &impl Message) -> Vec<u8> {
+pub(super) fn bytes(message: &impl Message) -> Vec<u8> {
     message.write_to_bytes().unwrap()
 }
 
@@ -75,7 +75,7 @@ fn configure(neighbors: Vec<Neighbor<()>>) -> agent::ConfigureInterfaceRequest {
 
 /// The messages by name.
 fn all() -> Vec<(&'static str, Vec<u8>)> {
-    [extended(), added(), restore(), connections()].concat()
+    [extended(), added(), restore(), connections(), events()].concat()
 }
 
 /// Messages with new fields, by name.

@@ -167,7 +167,7 @@ impl RouteMsg {
     }
 
     /// Takes a route from a dump.
-    fn dumped(payload: &[u8]) -> Result<Self, Error> {
+    pub(super) fn dumped(payload: &[u8]) -> Result<Self, Error> {
         let mut bytes = header::<HEADER>(payload)?.to_vec();
         // All of DEAD_FLAGS are in the lowest byte.
         let flags = read_u32(&bytes[8..])? & !u32::from(DEAD_FLAGS);

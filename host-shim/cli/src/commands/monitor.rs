@@ -1,0 +1,44 @@
+//! `monitor`.
+
+use std::io::{self, Write};
+
+use patchbay_host::events::{self, Event, Scope};
+use patchbay_types::failure::{Failure, Kind};
+
+use crate::args::{GlobalArgs, MonitorArgs, SandboxArg};
+use crate::output::events::{EventRow, line};
+use crate::output::{OutputFormat, json_line, unprinted};
+
+/// Prints events until a signal comes.
+pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Failure> {
+    let lookup = global.lookup();
+    if args.ids.is_empty() && lookup.machine.is_some() {
+        let rule = "--qmp needs an ID, by which the machine is named in events";
+        return Err(Failure::new(Kind::Invalid, rule));
+    }
+    // A mistyped ID would never have an event.
+    for id in &args.ids {
+        global.find(&SandboxArg { id: id.clone() })?;
+    }
+    let scope = Scope {
+        lookup,
+        ids: args.ids.clone(),
+    };
+    let format = args.format.format();
+    events::follow(scope, &mut |event| print(event, args, format))?;
+    Ok(String::new())
+}
+
+fn print(event: &Event, args: &MonitorArgs, format: OutputFormat) -> Result<(), Failure> {
+    let row = EventRow::new(event);
+    let text = match format {
+        OutputFormat::Json => json_line(&row)?,
+        OutputFormat::Table | OutputFormat::Yaml if args.timestamp => {
+            format!("[{:.3}] {}", row.time(), line(event))
+        }
+        OutputFormat::Table | OutputFormat::Yaml => line(event),
+    };
+    let mut out = io::stdout();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| unprinted(&error))
+}

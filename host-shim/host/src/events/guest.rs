@@ -1,0 +1,86 @@
+//! Events of a guest.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use patchbay_types::failure::{Failure, Kind};
+
+use super::{Closed, EventKind, Sender};
+use crate::ops;
+use crate::sandbox::Sandbox;
+
+/// First pause between two attempts to reach the agent; each is twice as long as the one before, up to
+/// [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Number of attempts that fail without a warning: a guest that starts has no agent at first.
+const QUIET_ATTEMPTS: u32 = 5;
+
+/// Listener to the agent of a sandbox.
+pub(super) struct Listener {
+    pub(super) sandbox: Sandbox,
+    pub(super) sender: Sender,
+    /// The sandbox has ended.
+    pub(super) is_gone: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// Receives events until the sandbox has ended, or its agent can't send any.
+    pub(super) fn run(self) {
+        let mut pause = FIRST_PAUSE;
+        let mut attempts = 0;
+        while !self.is_gone.load(Ordering::Relaxed) {
+            let mut is_connected = false;
+            let failure = match self.listen(&mut is_connected) {
+                Ok(Ok(())) => Failure::new(Kind::Other, "the agent has ended the stream"),
+                Ok(Err(Closed)) => return,
+                Err(failure) => failure,
+            };
+            if self.is_gone.load(Ordering::Relaxed) {
+                return;
+            }
+            let is_lasting = matches!(failure.kind(), Kind::Unsupported | Kind::Denied);
+            if is_connected {
+                pause = FIRST_PAUSE;
+                attempts = 0;
+                let lost = EventKind::AgentDisconnected(failure.line());
+                if self.sender.send(lost).is_err() {
+                    return;
+                }
+            } else if is_lasting || attempts == QUIET_ATTEMPTS {
+                let id = &self.sandbox.id;
+                let line = failure.line();
+                tracing::warn!("events of the guest of {id} are left out: {line}");
+            }
+            if is_lasting {
+                return;
+            }
+            attempts += 1;
+            thread::sleep(pause);
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    fn listen(&self, is_connected: &mut bool) -> Result<Result<(), Closed>, Failure> {
+        let agent = ops::connect(&self.sandbox)?.into_patchbay()?;
+        let mut sent = Ok(());
+        agent.watch_events(&mut |events| {
+            let connected = (!*is_connected).then_some(EventKind::AgentConnected);
+            *is_connected = true;
+            let kinds = connected
+                .into_iter()
+                .chain(events.iter().cloned().map(EventKind::Guest));
+            for kind in kinds {
+                sent = self.sender.send(kind);
+                if sent.is_err() || self.is_gone.load(Ordering::Relaxed) {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sent)
+    }
+}
