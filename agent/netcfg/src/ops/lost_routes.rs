@@ -12,7 +12,7 @@ use patchbay_types::ipvs::Family;
 
 use super::step::send_ignoring;
 use super::{ConfigAction, Error, Sockets};
-use crate::rtnl::route::{self, RouteMsg};
+use crate::rtnl::route::{self, RouteMsg, RouteView};
 
 /// Handling of a route that can't be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +39,11 @@ impl LostRoutes {
         all_of: Option<u32>,
         sources: &HashSet<IpAddr>,
     ) -> Result<Self, Error> {
-        let mut routes = route::list_family(&mut sockets.route, family)?;
         let prefers = |source| sources.contains(&source);
-        let is_of_link = |route: &RouteMsg| all_of.is_some_and(|index| route.uses(index));
-        routes.retain(|route| {
+        let is_of_link = |route: RouteView<'_>| all_of.is_some_and(|index| route.uses(index));
+        let routes = route::list_selected(&mut sockets.route, family, |route| {
             !route.made_by_kernel() && (route.source().is_some_and(prefers) || is_of_link(route))
-        });
+        })?;
         Ok(Self { family, routes })
     }
 
@@ -57,15 +56,15 @@ impl LostRoutes {
         if self.routes.is_empty() {
             return Ok(());
         }
-        let present = route::list_family(&mut sockets.route, self.family)?;
+        let present = route::list_selected(&mut sockets.route, self.family, |_| true)?;
         let present: HashSet<&RouteMsg> = present.iter().collect();
         let missing = self.routes.iter().filter(|route| !present.contains(route));
-        let (far, near): (Vec<_>, Vec<_>) = missing.partition(|route| route.has_gateway());
+        let (far, near): (Vec<_>, Vec<_>) = missing.partition(|route| route.view().has_gateway());
         for group in [near, far] {
             let mut batch = Batch::default();
             for route in group {
                 // The kernel keeps an IPv6 route whose source is removed, without its source.
-                if route.source().is_some_and(|source| source.is_ipv6()) {
+                if route.view().source().is_some_and(|source| source.is_ipv6()) {
                     route::remove(&mut batch, route);
                 }
                 route::add(&mut batch, route);

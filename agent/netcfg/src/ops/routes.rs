@@ -28,7 +28,7 @@ impl Entry {
     /// Returns whether `update-routes` removes the route if it isn't wanted: not if the kernel made
     /// it, and not on the loopback.
     fn is_managed(&self) -> bool {
-        !self.message.made_by_kernel() && !self.is_on_loopback()
+        !self.message.view().made_by_kernel() && !self.is_on_loopback()
     }
 
     fn is_on_loopback(&self) -> bool {
@@ -91,7 +91,7 @@ impl Tables {
 /// (`fe80::/64`, `ff00::/8`, `::1`). Their addresses are left out of interface lists as well.
 pub(super) fn list(sockets: &mut Sockets) -> Result<Vec<Route>, Error> {
     let listed = |entry: &Entry| match entry.route.dest.addr() {
-        IpAddr::V6(v6) if entry.message.made_by_kernel() => {
+        IpAddr::V6(v6) if entry.message.view().made_by_kernel() => {
             !(v6.is_unicast_link_local() || v6.is_loopback() || v6.is_multicast())
         }
         _ => true,
@@ -281,7 +281,7 @@ fn exchange(
         })?;
     }
     let missing = additions.iter().filter(|new| !now.contains(&new.route));
-    let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.has_gateway());
+    let (far, near): (Vec<_>, Vec<_>) = missing.partition(|new| new.message.view().has_gateway());
     let pieces = [&near, &far].map(|group| group.chunks(Direction::PIECE));
     for piece in pieces.into_iter().flatten() {
         direction.check(sockets)?;

@@ -47,20 +47,22 @@ pub struct RouteMsg(Vec<u8>);
 
 /// Dumps the routes of every table. A malformed one is skipped, so it is never changed.
 pub fn list(socket: &mut impl Transport<Rtnetlink>) -> Result<Vec<RouteMsg>, Error> {
-    list_family(socket, None)
+    list_selected(socket, None, |_| true)
 }
 
-/// Like [`list`], of one family.
-pub fn list_family(
+/// Like [`list`], of one family and of those routes that `selects` accepts. The others cost no copy.
+pub fn list_selected(
     socket: &mut impl Transport<Rtnetlink>,
     family: Option<Family>,
+    selects: impl Fn(RouteView<'_>) -> bool,
 ) -> Result<Vec<RouteMsg>, Error> {
     let request = Batch::of(RTM_GETROUTE, Flags::Dump, |body| {
         body.raw(&[family.map_or(0, af)]);
         body.raw(&[0; HEADER - 4]);
     });
     dump(socket, &request, |payload| {
-        Ok(RouteMsg::dumped(payload).ok())
+        let selected = selects(RouteView(payload));
+        Ok(selected.then(|| RouteMsg::dumped(payload).ok()).flatten())
     })
 }
 
@@ -112,6 +114,57 @@ fn next_hop_links(mut hops: &[u8]) -> impl Iterator<Item = u32> {
         hops = hops.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(index)
     })
+}
+
+/// Route in a message that is not copied.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteView<'a>(&'a [u8]);
+
+impl<'a> RouteView<'a> {
+    fn header(self) -> [u8; HEADER] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
+    /// The attributes up to the first malformed one. A message that was built or dumped has none.
+    fn attributes(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        Attrs::after(HEADER, self.0)
+            .into_iter()
+            .flatten()
+            .map_while(Result::ok)
+    }
+
+    /// Returns whether the kernel made the route by itself, from an address, a redirect or a router
+    /// advertisement. It recreates such a route when needed.
+    #[must_use]
+    pub fn made_by_kernel(self) -> bool {
+        let [_, _, _, _, _, protocol, ..] = self.header();
+        [RTPROT_KERNEL, RTPROT_REDIRECT, RTPROT_RA].contains(&protocol)
+    }
+
+    /// Returns whether the route, or one of its next hops, uses link `index`.
+    #[must_use]
+    pub fn uses(self, index: u32) -> bool {
+        self.attributes().any(|(kind, value)| match kind {
+            RTA_OIF => read_u32(value).is_ok_and(|oif| oif == index),
+            RTA_MULTIPATH => next_hop_links(value).any(|link| link == index),
+            _ => false,
+        })
+    }
+
+    /// Returns whether the route has a gateway, which another route must reach first.
+    #[must_use]
+    pub fn has_gateway(self) -> bool {
+        let gateways = [RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH];
+        self.attributes().any(|(kind, _)| gateways.contains(&kind))
+    }
+
+    /// Returns the preferred source address.
+    #[must_use]
+    pub fn source(self) -> Option<IpAddr> {
+        let mut attributes = self.attributes();
+        let (_, value) = attributes.find(|(kind, _)| *kind == RTA_PREFSRC)?;
+        read_ip(value).ok()
+    }
 }
 
 impl RouteMsg {
@@ -168,7 +221,8 @@ impl RouteMsg {
 
     /// Takes a route from a dump.
     pub(super) fn dumped(payload: &[u8]) -> Result<Self, Error> {
-        let mut bytes = header::<HEADER>(payload)?.to_vec();
+        let mut bytes = Vec::with_capacity(payload.len() + ATTRIBUTE);
+        bytes.extend_from_slice(header::<HEADER>(payload)?);
         // All of DEAD_FLAGS are in the lowest byte.
         let flags = read_u32(&bytes[8..])? & !u32::from(DEAD_FLAGS);
         bytes[8..].copy_from_slice(&flags.to_ne_bytes());
@@ -201,10 +255,10 @@ impl RouteMsg {
     /// beside the number of the object.
     fn encode(&self, body: &mut Body<'_>) {
         let of_object = [RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH];
-        if self.attributes().all(|(kind, _)| kind != RTA_NH_ID) {
+        if self.view().attributes().all(|(kind, _)| kind != RTA_NH_ID) {
             return body.raw(&self.0);
         }
-        body.raw(&self.header());
+        body.raw(&self.view().header());
         let attributes = Attrs::after(HEADER, &self.0).into_iter();
         for attribute in attributes.flat_map(Attrs::raw_attrs).flatten() {
             if !of_object.contains(&attribute.kind) {
@@ -213,49 +267,10 @@ impl RouteMsg {
         }
     }
 
-    fn header(&self) -> [u8; HEADER] {
-        self.0.first_chunk().copied().unwrap_or_default()
-    }
-
-    /// The attributes, which were validated when the message was built or dumped.
-    fn attributes(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        Attrs::after(HEADER, &self.0)
-            .into_iter()
-            .flatten()
-            .flatten()
-    }
-
-    /// Returns whether the kernel made the route by itself, from an address, a redirect or a router
-    /// advertisement. It recreates such a route when needed.
+    /// Returns the message without a copy.
     #[must_use]
-    pub fn made_by_kernel(&self) -> bool {
-        let [_, _, _, _, _, protocol, ..] = self.header();
-        [RTPROT_KERNEL, RTPROT_REDIRECT, RTPROT_RA].contains(&protocol)
-    }
-
-    /// Returns whether the route, or one of its next hops, uses link `index`.
-    #[must_use]
-    pub fn uses(&self, index: u32) -> bool {
-        self.attributes().any(|(kind, value)| match kind {
-            RTA_OIF => read_u32(value).is_ok_and(|oif| oif == index),
-            RTA_MULTIPATH => next_hop_links(value).any(|link| link == index),
-            _ => false,
-        })
-    }
-
-    /// Returns whether the route has a gateway, which another route must reach first.
-    #[must_use]
-    pub fn has_gateway(&self) -> bool {
-        let gateways = [RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH];
-        self.attributes().any(|(kind, _)| gateways.contains(&kind))
-    }
-
-    /// Returns the preferred source address.
-    #[must_use]
-    pub fn source(&self) -> Option<IpAddr> {
-        let mut attributes = self.attributes();
-        let (_, value) = attributes.find(|(kind, _)| *kind == RTA_PREFSRC)?;
-        read_ip(value).ok()
+    pub fn view(&self) -> RouteView<'_> {
+        RouteView(&self.0)
     }
 
     /// Converts the message, given the names of the links by index. `None` if the shared type can't
@@ -273,7 +288,7 @@ impl RouteMsg {
             scope,
             kind,
             flags @ ..,
-        ] = self.header();
+        ] = self.view().header();
         if kind != RTN_UNICAST || tos != 0 || source_bits != 0 {
             return None;
         }
@@ -284,7 +299,7 @@ impl RouteMsg {
         };
         let (mut gateway, mut source, mut index, mut metric) = (None, None, None, 0);
         let (mut table, mut mtu) = (u32::from(table), None);
-        for (kind, value) in self.attributes() {
+        for (kind, value) in self.view().attributes() {
             match kind {
                 RTA_DST => dest = read_ip(value).ok()?,
                 RTA_GATEWAY => gateway = Some(read_ip(value).ok()?),

@@ -52,8 +52,8 @@ fn route_built_reads_back_the_same() {
         let dumped = dumped(&encoded(&built));
         assert_eq!(dumped, built);
         assert_eq!(dumped.to_route(&names), Some(route));
-        assert_eq!(built.has_gateway(), gateway.is_some());
-        assert!(built.uses(3) && !built.uses(4) && !built.made_by_kernel());
+        assert_eq!(built.view().has_gateway(), gateway.is_some());
+        assert!(built.view().uses(3) && !built.view().uses(4) && !built.view().made_by_kernel());
     }
 }
 
@@ -77,7 +77,12 @@ fn dumped_dead_flags_are_cleared() {
         payload.extend(several(4));
     });
     assert_eq!(encoded(&down), up);
-    assert!(down.uses(4) && down.uses(5) && !down.uses(6) && down.has_gateway());
+    assert!(
+        down.view().uses(4)
+            && down.view().uses(5)
+            && !down.view().uses(6)
+            && down.view().has_gateway()
+    );
 }
 
 #[test]
@@ -87,8 +92,9 @@ fn request_with_nexthop_object_omits_its_contents() {
     let gateway = attribute(RTA_GATEWAY, &[172, 16, 0, 1]);
     let payload = changed(|payload| payload.extend([&gateway[..], &object, &hops].concat()));
     let route = dumped(&payload);
-    assert!(route.uses(3) && route.uses(4) && route.has_gateway());
+    assert!(route.view().uses(3) && route.view().uses(4) && route.view().has_gateway());
     let mut kinds: Vec<u16> = dumped(&encoded(&route))
+        .view()
         .attributes()
         .map(|(kind, _)| kind)
         .collect();
