@@ -3,6 +3,7 @@
 //! Only differences are applied. The rollback is the same change from the current settings back to
 //! the earlier ones.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use patchbay_types::{
@@ -185,6 +186,8 @@ impl Change {
         self.set(sockets, &self.from, &self.to, deadline)?;
         sockets.cancellation.check()?;
         if self.from.state == AdminState::Up && self.to.state == AdminState::Down {
+            let tables = Arc::clone(&sockets.tables);
+            let _held = tables.share();
             let losses = self.losses.insert(DownLosses::read(sockets, self.index)?);
             set_down(sockets, self.index, losses)?;
         }
@@ -299,6 +302,8 @@ impl Change {
         if let Some(addresses) = &self.addresses {
             addresses.undo(sockets)?;
         }
+        let tables = Arc::clone(&sockets.tables);
+        let _held = tables.share();
         if let Some(losses) = &self.losses {
             losses.restore(sockets)?;
         }
