@@ -5,7 +5,9 @@
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{AddressDetail, Interface, LinkChange, LinkFlags, LinkName, Mtu, Owner};
+use patchbay_types::{
+    AddressDetail, AdminState, Interface, LinkChange, LinkFlags, LinkName, Mtu, Owner,
+};
 
 use super::{connect_over, query_host_and_guest, update};
 use crate::agent::GuestAgent;
@@ -198,7 +200,9 @@ impl Card<'_> {
             Ok(mtu) => mtu,
             Err(failure) => return Ok(Err(failure)),
         };
-        if wanted > tap_before
+        // A card that is set down sends no packets, and its reverse change would lose routes.
+        let is_set_down = change.flags().state == Some(AdminState::Down);
+        if (wanted > tap_before || is_set_down)
             && let Err(failure) = self.tap.set_mtu(wanted)
         {
             return Ok(Err(failure));
