@@ -3,7 +3,7 @@
 use crate::limit::Limit;
 use crate::mirror::{MirrorRequest, MirroredLink};
 use crate::sandbox::name_as_text;
-use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
+use patchbay_types::{AdminState, IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
 /// Request to plug a card.
@@ -33,6 +33,15 @@ impl PlugRequest {
         match self {
             Self::Card(card) => &card.link.parts().name,
             Self::Mirror(request) => &request.name,
+        }
+    }
+
+    /// Returns the administrative state that the card gets.
+    #[must_use]
+    pub fn state(&self) -> AdminState {
+        match self {
+            Self::Card(card) => card.link.state(),
+            Self::Mirror(_) => AdminState::Up,
         }
     }
 }

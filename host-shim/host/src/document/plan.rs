@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{MaxRules, Table};
-use patchbay_types::{IfName, LinkName, MacAddr, Neighbor, RouteSpec};
+use patchbay_types::{AdminState, IfName, LinkName, MacAddr, Neighbor, RouteSpec};
 
 use super::cards::{Treatment, compare};
 use super::guest_steps::{ipvs_step, neighbors_step, sysctls_step};
@@ -68,7 +68,13 @@ pub fn plan(
     if let Some(list) = &wanted.routes {
         let wanted = devices.routes(list)?;
         let known = present.routes.as_deref();
-        let step = routes::step(wanted, known.unwrap_or_default(), &gone, strangers);
+        let lost = gone.into_iter().chain(cards.set_down(&present.renamed));
+        let step = routes::step(
+            wanted,
+            known.unwrap_or_default(),
+            &lost.collect(),
+            strangers,
+        );
         if !step.difference.is_empty() || cards.changes_any() {
             steps.push(Step::Routes(step));
         }
@@ -162,9 +168,24 @@ impl Cards {
     fn gone_early(&self, renamed: &HashMap<LinkName, LinkName>) -> HashSet<LinkName> {
         let early = self.early.iter();
         let names = early.map(|unplug| LinkName::from(unplug.card.name()));
-        names
-            .map(|name| renamed.get(&name).cloned().unwrap_or(name))
-            .collect()
+        names.map(|name| present(name, renamed)).collect()
+    }
+
+    /// Returns the devices that are set down, which costs their routes but no static neighbors.
+    fn set_down<'a>(
+        &'a self,
+        renamed: &'a HashMap<LinkName, LinkName>,
+    ) -> impl Iterator<Item = LinkName> + 'a {
+        let configured = self.configured.iter().map(|configure| &configure.card);
+        let configured = configured
+            .filter(|card| card.state() == AdminState::Down)
+            .map(|card| LinkName::from(card.name()));
+        let updated = self.updated.iter().map(|update| &update.change);
+        let updated = updated
+            .filter(|change| change.flags().state == Some(AdminState::Down))
+            .map(|change| change.name().clone());
+        let names = configured.chain(updated);
+        names.map(|name| present(name, renamed))
     }
 
     fn changes_any(&self) -> bool {
@@ -183,6 +204,11 @@ impl Cards {
         let cards = early.chain(configured).chain(updated).chain(plugged);
         cards.chain(between).chain(late).collect()
     }
+}
+
+/// Returns the present name of a card.
+fn present(name: LinkName, renamed: &HashMap<LinkName, LinkName>) -> LinkName {
+    renamed.get(&name).cloned().unwrap_or(name)
 }
 
 /// Property that no two cards can have.

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use patchbay_types::failure::Kind;
 use proptest::prelude::*;
 
-use self::model::{MAX, card, neighbor, network, observe, route, rules, run, setting, sorted};
+use self::model::{
+    MAX, card, neighbor, network, observe, route, rules, run, set_down, setting, sorted,
+};
 use super::present::{GuestState, Present};
 use super::{Plan, Step, Strangers, Wanted, plan};
 
@@ -197,4 +199,23 @@ fn plan_repairs_a_card_that_the_guest_has_set_down() {
     };
     let plan = plan_all(&wanted, &present);
     assert!(matches!(plan.steps(), [Step::Configure(_)]), "{plan:#?}");
+}
+
+#[test]
+fn plan_lets_a_card_that_is_set_down_lose_the_routes_of_strangers() {
+    let up = small();
+    let present = observe(&up);
+    let mut interfaces = up.interfaces.clone().unwrap();
+    let first = interfaces.remove(0);
+    interfaces.insert(0, set_down(first));
+    let wanted = Wanted {
+        interfaces: Some(interfaces),
+        routes: Some(Vec::new()),
+        ..Wanted::default()
+    };
+    let plan = plan(&wanted, &present, Strangers::Keep, MAX).unwrap();
+    let [Step::Update(_), Step::Routes(routes)] = plan.steps() else {
+        panic!("{plan:#?}");
+    };
+    assert_eq!(routes.list, []);
 }

@@ -7,8 +7,8 @@ use patchbay_types::ipvs::{
     Scheduling, Server, ServerId, Service, ServiceId, Setting, Sysctl, SysctlValue, Table,
 };
 use patchbay_types::{
-    AdminState, Arp, Interface, InterfaceAddress, LinkFields, LinkName, LinkSpec, ListedAddress,
-    Mtu, Neighbor, Owner, Promisc, Route, RouteProtocol, RouteRequest, RouteSpec,
+    AdminState, Arp, IfName, Interface, InterfaceAddress, LinkFields, LinkName, LinkSpec,
+    ListedAddress, Mtu, Neighbor, Owner, Promisc, Route, RouteProtocol, RouteRequest, RouteSpec,
 };
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -44,7 +44,7 @@ pub(super) fn card(number: u8, device: u8, mtu: u64, addresses: &[u8]) -> PlugRe
     })
 }
 
-fn set_down(request: PlugRequest) -> PlugRequest {
+pub(super) fn set_down(request: PlugRequest) -> PlugRequest {
     let PlugRequest::Card(card) = request else {
         unreachable!();
     };
@@ -233,6 +233,7 @@ fn run_in_guest(present: &mut Present, step: &Step) {
             let card = cards.iter_mut().find(|card| card.name == *name).unwrap();
             card.state = GuestState::Configured(interface(&configure.card));
             present.names.insert(name.into());
+            lose_routes(routes, name, configure.card.state());
         }
         Step::Update(update) => {
             let card = cards
@@ -245,6 +246,7 @@ fn run_in_guest(present: &mut Present, step: &Step) {
             latest.link = update.change.applied_to(&latest.link);
             card.admin = latest.link.state();
             card.state = GuestState::Configured(interface(card.request.as_ref().unwrap()));
+            lose_routes(routes, &card.name, card.admin);
         }
         Step::Neighbors(step) => {
             neighbors.retain(|old| !step.difference.removed.contains(old));
@@ -252,7 +254,12 @@ fn run_in_guest(present: &mut Present, step: &Step) {
         }
         Step::Routes(step) => {
             for spec in &step.list {
-                assert!(present.names.contains(&spec.fields().device), "{spec:?}");
+                let device = &spec.fields().device;
+                assert!(present.names.contains(device), "{spec:?}");
+                let mut cards = cards.iter();
+                let is_down =
+                    |card: &PresentCard| *device == card.name && card.admin == AdminState::Down;
+                assert!(!cards.any(is_down), "{spec:?}");
             }
             routes.retain(|route| !is_managed(route));
             routes.extend(step.list.iter().map(RouteSpec::resolve));
@@ -266,6 +273,14 @@ fn run_in_guest(present: &mut Present, step: &Step) {
                 readings.push(new);
             }
         }
+    }
+}
+
+/// Removes the routes of a link that is down.
+fn lose_routes(routes: &mut Vec<Route>, name: &IfName, state: AdminState) {
+    let device = LinkName::from(name);
+    if state == AdminState::Down {
+        routes.retain(|route| route.device != device);
     }
 }
 
@@ -300,9 +315,11 @@ prop_compose! {
             let card = card(*name, devices[index], mtus[index], &addresses[index]);
             if down.contains(name) { set_down(card) } else { card }
         });
-        let device = |index: usize| names.get(at[index] % names.len().max(1)).copied().unwrap_or(0);
+        let of = |names: &[u8], index: usize| names.get(at[index] % names.len().max(1)).copied().unwrap_or(0);
+        let device = |index| of(&names, index);
+        let up: Vec<_> = names.iter().filter(|name| !down.contains(name)).copied().collect();
         let routes = dests.iter().enumerate();
-        let routes = routes.map(|(index, dest)| route(*dest, gateways[index], device(index)));
+        let routes = routes.map(|(index, dest)| route(*dest, gateways[index], of(&up, index)));
         let neighbors = ips.iter().enumerate();
         let neighbors = neighbors.map(|(index, ip)| neighbor(*ip, lladdrs[index], device(index + 4)));
         Wanted {
