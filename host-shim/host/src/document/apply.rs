@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Change, RestoreMode, RuleLine};
-use patchbay_types::{Neighbor, NeighborPattern, Route, RouteTable};
+use patchbay_types::{AddressDetail, Neighbor, NeighborPattern, Route, RouteTable};
 
 use super::guest_steps::exchange;
 use super::{Configure, Exchange, IpvsStep, Plan, Step, Strangers, SysctlChange};
@@ -195,7 +195,13 @@ fn restore_routes(agent: &Agent, plan: &Plan, added: &HashSet<&Route>) -> Result
     if !left.is_empty() {
         agent.delete_routes(&left)?;
     }
-    agent.replace_routes(before)
+    // A card that was configured anew stays so, and can be down: the kernel refuses routes through it.
+    let interfaces = agent.interfaces(AddressDetail::Omitted)?;
+    let down = interfaces.iter().filter(|found| !found.up);
+    let down: HashSet<_> = down.map(|found| &found.name).collect();
+    let possible = before.iter();
+    let possible = possible.filter(|spec| !down.contains(&spec.fields().device));
+    agent.replace_routes(&possible.cloned().collect::<Vec<_>>())
 }
 
 fn restore_neighbors(
