@@ -118,7 +118,7 @@ setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
   apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go strace:strace \
     buildah:buildah containerd:containerd runc:runc mandoc:mandoc zsh:zsh fish:fish prometheus:prometheus \
-    libvirtd:libvirt-daemon virsh:libvirt-clients
+    libvirtd:libvirt-daemon virsh:libvirt-clients jsonschema:python3-jsonschema
   compgen -G '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
     apt_install libvirt-daemon-driver-qemu
   # GNU time, which a shell's keyword hides.

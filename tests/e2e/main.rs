@@ -71,6 +71,7 @@ mod removal;
 mod route_lists;
 mod routes;
 mod sandboxes;
+mod schemas;
 mod signals;
 mod systemd;
 mod traffic;
