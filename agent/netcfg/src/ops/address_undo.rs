@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use patchbay_netlink::{Batch, Rtnetlink};
+use patchbay_types::InterfaceAddress;
 use patchbay_types::ipvs::Family;
 
 use super::ConfigAction;
-use super::addresses::{AddressChange, push_removals};
 use super::step::Step;
 use crate::rtnl::address::{self, Identity, LinkAddress};
 
@@ -25,24 +25,31 @@ pub(super) struct AddressUndo<'a> {
 }
 
 impl<'a> AddressUndo<'a> {
-    /// Compares the present addresses with the change.
-    pub(super) fn new(change: &'a AddressChange, now: &'a [LinkAddress]) -> Self {
-        let missing: HashSet<_> = change.missing.iter().map(|new| (*new, None)).collect();
+    /// Compares the present addresses, `now`, with those from before a change, of which it removed some,
+    /// tagged others and added new ones.
+    pub(super) fn new(
+        before: &'a [LinkAddress],
+        added: &[InterfaceAddress],
+        tagged: &[LinkAddress],
+        removed: impl Iterator<Item = &'a LinkAddress>,
+        now: &'a [LinkAddress],
+    ) -> Self {
+        let added: HashSet<_> = added.iter().map(|new| (*new, None)).collect();
         let (added, left): (Vec<_>, Vec<_>) = now
             .iter()
-            .partition(|address| missing.contains(&address.identity()));
+            .partition(|address| added.contains(&address.identity()));
         let left = left
             .into_iter()
             .map(|address| (address.identity(), address));
         let left: HashMap<_, _> = left.collect();
-        let lost = change.replaced().map(LinkAddress::identity);
+        let lost = removed.map(LinkAddress::identity);
         Self {
-            before: &change.before,
+            before,
             added,
             lost: lost
                 .filter(|identity| !left.contains_key(identity))
                 .collect(),
-            tagged: change.untagged.iter().map(LinkAddress::identity).collect(),
+            tagged: tagged.iter().map(LinkAddress::identity).collect(),
             left,
         }
     }
@@ -50,7 +57,7 @@ impl<'a> AddressUndo<'a> {
     /// Appends the requests. IPv6 addresses that were added can have another prefix length than one
     /// to restore, so they are removed first.
     pub(super) fn push(&self, step: &mut Step) {
-        push_removals(step, self.added(Family::V6));
+        step.remove_addresses(self.added(Family::V6));
         self.push_changes(step, self.before(Family::V6));
         self.push_v4(step);
     }
@@ -65,8 +72,8 @@ impl<'a> AddressUndo<'a> {
         let (same, later) = before.split_at(first.map_or(before.len(), |first| first + 1));
         self.push_changes(step, same.iter().copied());
         let left = |address: &&LinkAddress| self.left.get(&address.identity()).copied();
-        push_removals(step, later.iter().filter_map(left));
-        push_removals(step, self.added(Family::V4));
+        step.remove_addresses(later.iter().filter_map(left));
+        step.remove_addresses(self.added(Family::V4));
         for address in later
             .iter()
             .filter(|address| left(address).is_some() || is_lost(address))

@@ -45,11 +45,11 @@ pub(super) struct AddressChange {
     wanted: Vec<InterfaceAddress>,
     without_prefix_route: Vec<InterfaceAddress>,
     /// All addresses before the change.
-    pub(super) before: Vec<LinkAddress>,
+    before: Vec<LinkAddress>,
     /// Wanted addresses that the link lacks.
-    pub(super) missing: Vec<InterfaceAddress>,
+    missing: Vec<InterfaceAddress>,
     /// Wanted addresses that another program set and that become patchbay's.
-    pub(super) untagged: Vec<LinkAddress>,
+    untagged: Vec<LinkAddress>,
     /// IPv6 addresses of patchbay that are wanted with another prefix length.
     blocking: Vec<LinkAddress>,
     /// The other addresses of patchbay that are not wanted.
@@ -232,7 +232,8 @@ impl AddressChange {
         let tables = Arc::clone(&sockets.tables);
         let _held = tables.share();
         let now = address::list(&mut sockets.route, Some(self.index))?;
-        let undo = AddressUndo::new(self, &now);
+        let (added, tagged) = (&self.missing, &self.untagged);
+        let undo = AddressUndo::new(&self.before, added, tagged, self.replaced(), &now);
         promoting(sockets, self.index, |step| undo.push(step))?;
         self.restore_routes(sockets, OnFailure::Fail)
     }
@@ -245,7 +246,7 @@ impl AddressChange {
     }
 
     /// Returns the addresses that are removed.
-    pub(super) fn replaced(&self) -> impl Iterator<Item = &LinkAddress> {
+    fn replaced(&self) -> impl Iterator<Item = &LinkAddress> {
         self.blocking.iter().chain(&self.obsolete)
     }
 
@@ -288,19 +289,8 @@ impl DadWait {
     }
 }
 
-/// Appends the requests that remove addresses.
-pub(super) fn push_removals<'a>(
-    step: &mut Step,
-    addresses: impl IntoIterator<Item = &'a LinkAddress>,
-) {
-    for old in addresses {
-        let action = ConfigAction::RemoveAddress(old.address);
-        step.push(action, |batch| address::remove(batch, old));
-    }
-}
-
 fn remove(sockets: &mut Sockets, index: u32, addresses: &[LinkAddress]) -> Result<(), Error> {
-    promoting(sockets, index, |step| push_removals(step, addresses))
+    promoting(sockets, index, |step| step.remove_addresses(addresses))
 }
 
 /// Sends a step that removes addresses, and keeps their secondaries. The setting for that is reset in

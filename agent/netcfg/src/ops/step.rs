@@ -3,6 +3,7 @@
 use patchbay_netlink::{Batch, KernelError, Rtnetlink, Transport as _};
 
 use super::{ConfigAction, Error, Sockets};
+use crate::rtnl::address::{self, LinkAddress};
 use crate::rtnl::link::{self, SetLink};
 
 /// Direction of an exchange of entries of a table.
@@ -51,6 +52,17 @@ impl Step {
         link::change(&mut self.batch, index, &setting);
         self.actions.push(ConfigAction::SetLink(setting));
         self
+    }
+
+    /// Appends the removals of addresses.
+    pub(super) fn remove_addresses<'a>(
+        &mut self,
+        addresses: impl IntoIterator<Item = &'a LinkAddress>,
+    ) {
+        for old in addresses {
+            let action = ConfigAction::RemoveAddress(old.address);
+            self.push(action, |batch| address::remove(batch, old));
+        }
     }
 
     /// Sends the requests.
