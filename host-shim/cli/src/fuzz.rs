@@ -13,12 +13,12 @@ use patchbay_types::{
 };
 use serde_json::Value;
 
-use crate::args::DocumentFormat;
 use crate::input::network::NetworkDocument;
 use crate::input::route::{self, RouteText};
 use crate::input::{self, neighbor};
 use crate::name_service::HostsAndServices;
 use crate::output;
+use crate::output::DocumentFormat;
 use patchbay_host::card::CardRequest;
 use patchbay_host::document::Wanted;
 

@@ -4,8 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::DocumentFormat;
-use crate::output::OutputFormat;
+use crate::output::{DocumentFormat, OutputFormat};
 
 /// Choice of the output format.
 #[derive(Debug, Args)]

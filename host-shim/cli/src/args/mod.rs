@@ -44,7 +44,7 @@ pub(crate) use native::{
     DefaultRouteArg, NeighborCommand, NicAddArgs, NicCommand, NicListArgs, NicSetArgs,
     RouteCommand, SysctlCommand, SysctlSetArgs,
 };
-pub(crate) use network::{ApplyArgs, ChangesFormat, DocumentArgs, DocumentFormat, ExportArgs};
+pub(crate) use network::{ApplyArgs, DocumentArgs, ExportArgs};
 pub(crate) use overview::{DoctorArgs, ListArgs};
 pub(crate) use wait::WaitArgs;
 pub(crate) use watch::WatchArgs;

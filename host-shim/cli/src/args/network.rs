@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::SandboxArg;
+use crate::output::DocumentFormat;
+use crate::output::network::ChangesFormat;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
@@ -14,13 +16,6 @@ pub(crate) struct ExportArgs {
     /// Format of the document
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "yaml")]
     pub(crate) format: DocumentFormat,
-}
-
-/// Format of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DocumentFormat {
-    Yaml,
-    Json,
 }
 
 /// Arguments of `apply`.
@@ -50,15 +45,4 @@ pub(crate) struct DocumentArgs {
     /// Maximum number of IPVS services and servers
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub(crate) max_rules: u32,
-}
-
-/// Format of a list of changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ChangesFormat {
-    /// A line for each change
-    Text,
-    /// An array of objects
-    Json,
-    /// The same as YAML
-    Yaml,
 }

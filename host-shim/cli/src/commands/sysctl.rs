@@ -5,8 +5,8 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Reading, Setting, Sysctl};
 
 use super::connect_in_netns;
-use crate::args::{DocumentFormat, GlobalArgs, SysctlCommand, SysctlSetArgs};
-use crate::output::{OutputFormat, sysctls};
+use crate::args::{GlobalArgs, SysctlCommand, SysctlSetArgs};
+use crate::output::{DocumentFormat, OutputFormat, sysctls};
 
 pub(super) fn run(global: &GlobalArgs, command: &SysctlCommand) -> Result<String, Failure> {
     match command {

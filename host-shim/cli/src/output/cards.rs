@@ -9,8 +9,9 @@ use patchbay_types::{
 };
 use serde_json::{Value, json};
 
+use super::json::without_nulls;
+use super::neighbors;
 use super::table::Column;
-use super::{neighbors, without_nulls};
 
 /// Columns of `nic add`.
 pub(crate) const ADDED: &[Column] = &[

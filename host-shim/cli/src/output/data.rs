@@ -6,8 +6,14 @@ use saphyr::{Scalar, Yaml, YamlEmitter};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::json_line;
-use crate::args::DocumentFormat;
+use super::json::json_line;
+
+/// Format of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DocumentFormat {
+    Yaml,
+    Json,
+}
 
 impl DocumentFormat {
     /// Renders a value.

@@ -5,8 +5,8 @@ use patchbay_types::conntrack::{
 };
 use serde_json::{Value, json};
 
+use super::json::without_nulls;
 use super::table::Column;
-use super::without_nulls;
 
 /// Columns of `conntrack list`. JSON has the other keys too, which few flows have.
 pub(crate) const FLOWS: &[Column] = &[

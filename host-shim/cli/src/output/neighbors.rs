@@ -5,8 +5,8 @@ use std::fmt::Display;
 use patchbay_types::{IfName, LinkLayerAddr, Neighbor, NeighborAddress, NeighborPattern};
 use serde_json::{Value, json};
 
+use super::json::without_nulls;
 use super::table::Column;
-use super::without_nulls;
 use crate::input::neighbor::PERMANENT;
 
 /// Columns of `neighbor list`.

@@ -13,8 +13,9 @@ use patchbay_types::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{cards, neighbors, without_nulls};
-use crate::args::{ChangesFormat, DocumentFormat};
+use super::data::DocumentFormat;
+use super::json::without_nulls;
+use super::{cards, neighbors};
 use crate::input::route::RouteText;
 
 /// Formats the document of a network.
@@ -170,6 +171,17 @@ impl Action {
             Self::Remove => '-',
         }
     }
+}
+
+/// Format of a list of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ChangesFormat {
+    /// A line for each change
+    Text,
+    /// An array of objects
+    Json,
+    /// The same as YAML
+    Yaml,
 }
 
 /// Renders changes.

@@ -3,7 +3,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::MaxRules;
 
 use super::NetworkDocument;
-use crate::args::DocumentFormat;
+use crate::output::DocumentFormat;
 use crate::output::network::document;
 
 /// A document with every section and most keys.
