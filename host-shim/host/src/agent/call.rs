@@ -6,6 +6,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::{Feature, Token, status};
 use ttrpc::context::Context;
 
+use super::call_error::CallError;
 use super::{Agent, MARGIN, MAX_HANDSHAKE_BYTES, MAX_REPLY_BYTES, REPLY_TIMEOUT, cancel};
 
 /// Requirements and limits of a call.
@@ -55,22 +56,6 @@ impl Call {
 
     pub(super) const fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
-    }
-}
-
-/// Failure of a call.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// The agent has refused it, or has undone it.
-    Refused(Failure),
-    /// The agent gave no answer.
-    NoAnswer(Failure),
-}
-
-impl From<CallError> for Failure {
-    fn from(error: CallError) -> Self {
-        let (CallError::Refused(failure) | CallError::NoAnswer(failure)) = error;
-        failure
     }
 }
 

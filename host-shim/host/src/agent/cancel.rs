@@ -9,7 +9,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_wire::proto::agent as wire;
 use patchbay_wire::{Feature, Token};
 
-use super::call::CallError;
+use super::call_error::CallError;
 use super::{Agent, HANDSHAKE_TIMEOUT};
 
 /// Interval of requests to cancel: the agent ignores one that arrives before it carries out the change.

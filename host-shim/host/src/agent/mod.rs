@@ -6,6 +6,7 @@
 
 mod byte_budget;
 mod call;
+mod call_error;
 mod cancel;
 mod channel;
 mod connections;
