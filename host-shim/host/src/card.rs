@@ -1,7 +1,8 @@
 //! Requests to plug a card, and its settings on the host.
 
 use crate::limit::Limit;
-use crate::mirror::{MirrorRequest, MirroredLink};
+use crate::mirror::mirrored_link::MirroredLink;
+use crate::mirror::request::MirrorRequest;
 use crate::sandbox::name_as_text;
 use patchbay_types::{AdminState, IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,8 @@
 mod addresses;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+pub(crate) mod mirrored_link;
+pub(crate) mod request;
 mod route_record;
 mod routes;
 mod rules;
@@ -19,14 +21,16 @@ pub(crate) mod wire;
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, IfName, InvalidValue, LinkFields, LinkName, LinkSpec, Mtu, PrefixRoute, QueuePairs, Route,
+    Arp, IfName, InvalidValue, LinkFields, LinkName, LinkSpec, Mtu, PrefixRoute, Route,
     RouteRequest, RouteSpec,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Backend, CardRequest};
-use crate::netns::{Netns, NetnsId, Rtnetlink};
+use crate::netns::{Netns, Rtnetlink};
 use crate::sandbox::name_as_text;
+pub use mirrored_link::MirroredLink;
+pub use request::{Attachment, DefaultRoute, Keeper, MirrorRequest, RoutePolicy};
 pub(crate) use route_record::RouteRecord;
 use source::SourceLink;
 pub(crate) use source::index as link_index;
@@ -38,134 +42,6 @@ pub(crate) use wire::WireRecord;
 const MAX_CARD_ROUTES: usize = 4096;
 /// Metric of an IPv6 default route that is to be preferred: half of the kernel's default.
 const PREFERRED_METRIC: u32 = 512;
-
-/// Request to mirror a link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorRequest {
-    /// Link in the sandbox's network namespace.
-    pub link: LinkName,
-    /// Name of the card in the guest.
-    pub name: IfName,
-    /// Queue pairs; `None`: one.
-    pub queues: Option<QueuePairs>,
-    /// Routes and neighbors.
-    pub routes: RoutePolicy,
-    /// Default routes.
-    pub default_route: DefaultRoute,
-    /// CNI attachment that the card belongs to.
-    pub attachment: Option<Attachment>,
-    /// Program that changes and unplugs the card.
-    pub keeper: Keeper,
-}
-
-impl MirrorRequest {
-    /// Requests a card with all that the link has, which takes no default route over.
-    #[must_use]
-    pub fn new(link: LinkName, name: IfName) -> Self {
-        Self {
-            link,
-            name,
-            queues: None,
-            routes: RoutePolicy::Mirror,
-            default_route: DefaultRoute::Keep,
-            attachment: None,
-            keeper: Keeper::Operator,
-        }
-    }
-}
-
-/// Program that changes and unplugs the card of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keeper {
-    /// The one that plugged it, on request.
-    #[default]
-    Operator,
-    /// `patchbay watch`, as the link changes.
-    Watch,
-}
-
-impl Keeper {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature that serde needs"
-    )]
-    fn is_operator(&self) -> bool {
-        *self == Self::Operator
-    }
-}
-
-/// Policy for routes and static neighbors of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RoutePolicy {
-    /// The card gets them.
-    Mirror,
-    /// The card gets none.
-    Skip,
-}
-
-/// Policy for a default route of a link where the guest has one of that family by another card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DefaultRoute {
-    /// The guest's stays the only one.
-    Keep,
-    /// The link's is preferred as long as the card is plugged.
-    Take,
-}
-
-/// CNI attachment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attachment {
-    /// Name of the network.
-    pub network: String,
-    /// Id of the container.
-    pub container: String,
-    /// Name of the interface in the container's network namespace.
-    pub ifname: String,
-}
-
-/// Link that a card replaces.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirroredLink {
-    /// Request to mirror it.
-    pub(crate) request: MirrorRequest,
-    /// Namespace in which it was read.
-    netns: NetnsId,
-    /// Its index in the namespace.
-    pub(crate) index: u32,
-    /// Routes through the card.
-    pub(crate) routes: Vec<RouteSpec>,
-    /// Routes through the link, also those that the guest has by another card.
-    pub(crate) of_link: Vec<RouteSpec>,
-}
-
-impl MirroredLink {
-    /// Returns the name of the link.
-    #[must_use]
-    pub fn name(&self) -> &LinkName {
-        &self.request.link
-    }
-
-    /// Checks that a namespace is that of the link.
-    ///
-    /// # Errors
-    /// [`Kind::NotYet`] if the sandbox's namespace was replaced.
-    pub(crate) fn check_netns(&self, netns: &Netns) -> Result<(), Failure> {
-        if netns.id() == self.netns {
-            return Ok(());
-        }
-        let message = "the sandbox's network namespace was replaced while its link was read";
-        Err(Failure::new(Kind::NotYet, message).with_field("link"))
-    }
-
-    /// Returns the routes through the card.
-    #[must_use]
-    pub fn routes(&self) -> &[RouteSpec] {
-        &self.routes
-    }
-}
 
 /// Mirrored link in the journal of a card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
