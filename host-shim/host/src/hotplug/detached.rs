@@ -17,9 +17,9 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use super::LockedSandbox;
 use super::card_netns;
 use super::inventory::InventoryNic;
+use super::presence::device_ids;
 use super::tap::Tap;
 use super::tap::tun::{self, TAP};
-use super::unplug::device_ids;
 use crate::qmp::command::HumanMonitorCommand;
 use crate::qmp::{Error, Session};
 use crate::sandbox::{BackendRecord, CardRecord};

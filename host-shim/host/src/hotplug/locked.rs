@@ -4,7 +4,6 @@ use patchbay_types::IfName;
 use patchbay_types::failure::Failure;
 
 use super::inventory::{InventoryNic, NAMED_DEVICES};
-use super::{collect, recover};
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Session};
 use crate::sandbox::{
@@ -20,21 +19,6 @@ pub(crate) struct LockedSandbox<'a> {
 }
 
 impl<'a> LockedSandbox<'a> {
-    /// Takes the lock, checks that the machine runs, and undoes what commands that ended early have
-    /// left.
-    pub(crate) fn begin(sandbox: &'a Sandbox) -> Result<Self, Failure> {
-        let mut locked = Self::open(sandbox)?;
-        locked.journal.adopt(&sandbox.earlier_state)?;
-        collect(&sandbox.run_dir);
-        let left = recover::start(&mut locked)?;
-        if left.is_empty() {
-            return Ok(locked);
-        }
-        drop(locked);
-        recover::finish(sandbox, left);
-        Self::open(sandbox)
-    }
-
     /// Takes the lock and checks that the machine runs.
     pub(super) fn open(sandbox: &'a Sandbox) -> Result<Self, Failure> {
         let state = sandbox.state()?;

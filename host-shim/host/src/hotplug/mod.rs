@@ -13,6 +13,7 @@ mod inventory;
 mod locked;
 mod plug;
 mod port;
+mod presence;
 mod recover;
 mod removal;
 mod slot;

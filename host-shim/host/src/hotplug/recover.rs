@@ -5,18 +5,36 @@ use std::time::{Duration, Instant};
 use patchbay_types::failure::Failure;
 
 use super::LockedSandbox;
+use super::collect::collect;
 use super::host_settings;
+use super::presence::{Presence, device_ids};
 use super::removal::Removal;
-use super::unplug::{Presence, device_ids};
 use crate::sandbox::{CardRecord, Phase, Sandbox};
 
 /// Time for the guest to release the cards that commands which ended early have left.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+impl<'a> LockedSandbox<'a> {
+    /// Takes the lock, checks that the machine runs, and undoes what commands that ended early have
+    /// left.
+    pub(crate) fn begin(sandbox: &'a Sandbox) -> Result<Self, Failure> {
+        let mut locked = Self::open(sandbox)?;
+        locked.journal.adopt(&sandbox.earlier_state)?;
+        collect(&sandbox.run_dir);
+        let left = start(&mut locked)?;
+        if left.is_empty() {
+            return Ok(locked);
+        }
+        drop(locked);
+        finish(sandbox, left);
+        Self::open(sandbox)
+    }
+}
+
 /// Starts to remove the cards that commands which ended early have left, and finishes with those that
 /// the guest has released. A card that can't be removed now is left to a later command. Returns the
 /// cards for which to wait.
-pub(super) fn start(locked: &mut LockedSandbox<'_>) -> Result<Vec<Removal>, Failure> {
+fn start(locked: &mut LockedSandbox<'_>) -> Result<Vec<Removal>, Failure> {
     locked.journal.remove_unfinished()?;
     let cards = locked.journal.cards()?;
     if cards.is_empty() {
@@ -63,7 +81,7 @@ fn reason(card: &CardRecord, device: Presence) -> Option<&'static str> {
 }
 
 /// Waits without the lock for cards whose removal was started.
-pub(super) fn finish(sandbox: &Sandbox, removals: Vec<Removal>) {
+fn finish(sandbox: &Sandbox, removals: Vec<Removal>) {
     let deadline = Instant::now() + TIMEOUT;
     for removal in removals {
         if let Err(failure) = removal.finish(sandbox, deadline) {

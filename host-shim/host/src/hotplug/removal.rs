@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{PciPath, SlotPower};
 
-use super::unplug::{Presence, device_ids, remove_backend, request_removal};
+use super::presence::{Presence, device_ids};
+use super::unplug::{remove_backend, request_removal};
 use super::{Inventory, LockedSandbox, Mechanism, detached, slot};
 use crate::agent;
 use crate::card::CardRequest;

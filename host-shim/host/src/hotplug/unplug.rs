@@ -8,17 +8,11 @@ use patchbay_types::failure::Failure;
 use super::LockedSandbox;
 use super::card_netns;
 use super::host_settings::remove_limits;
+use super::presence::Presence;
 use super::tap::Tap;
-use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel, QomList};
+use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel};
 use crate::qmp::{Error, Session};
 use crate::sandbox::{BackendRecord, CardRecord};
-
-/// State of a device in the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
-    Present,
-    Absent,
-}
 
 /// Requests the removal of the device from the guest.
 pub(super) fn request_removal(qmp: &mut Session, name: &IfName) -> Result<Presence, Error> {
@@ -84,14 +78,6 @@ fn ignore_absent<T>(reply: Result<T, Error>) -> Result<(), Error> {
         Err(error) if !error.is_absent() => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Lists the ids of the machine's devices.
-pub(super) fn device_ids(qmp: &mut Session) -> Result<Vec<String>, Error> {
-    let devices = qmp.run(&QomList {
-        path: "/machine/peripheral",
-    })?;
-    Ok(devices.into_iter().map(|device| device.name).collect())
 }
 
 #[cfg(test)]
