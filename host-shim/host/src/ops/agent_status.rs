@@ -6,8 +6,8 @@ use patchbay_types::{AddressDetail, CardTreatment, NetworkManager};
 use serde::Serialize;
 
 use super::cards::{self, Card};
-use super::examine::Requirement;
 use super::nat_status;
+use super::requirement::Requirement;
 use crate::agent::{self, AgentKind, Greeting};
 use crate::sandbox::{CardRecord, Sandbox};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use patchbay_types::AddressDetail;
 use patchbay_types::failure::{Failure, Kind};
 
-use super::{connect_over, mirror, query_host_and_guest, repeat};
+use super::difference::guest_difference;
+use super::{connect_over, mirror, query_host_and_guest};
 use crate::hotplug::{self, Inventory, LockedSandbox};
 use crate::mirror::{Attachment, Keeper, MirrorRequest};
 use crate::netns::Netns;
@@ -174,7 +175,7 @@ pub fn check_attached(sandbox: &Sandbox, wanted: &Attachment) -> Result<(), Fail
         return gone("has no interface in the guest");
     };
     let difference = if interface.mac == Some(expected.parts().mac) {
-        repeat::guest_difference(interface, &expected)
+        guest_difference(interface, &expected)
     } else {
         Some("hwAddr".to_owned())
     };

@@ -9,7 +9,7 @@ use std::fmt;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{BootId, IfName, Interface, LinkName, MacAddr, PciPath, Place};
 
-use super::repeat::guest_difference;
+use super::difference::guest_difference;
 use crate::agent::{AnyAgent, GuestAgent};
 use crate::guest::Guest;
 use crate::hotplug::InventoryNic;

@@ -12,6 +12,7 @@ use super::agent_status::{self, AgentStatus};
 use super::card_status::CardStatus;
 use super::cards::{self, Card, CardState};
 use super::overview;
+use super::requirement::Requirement;
 use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
 use crate::netns::Netns;
 use crate::qmp::command::QueryVersion;
@@ -95,16 +96,6 @@ pub struct Missing {
 #[expect(clippy::ref_option, reason = "the signature that serde needs")]
 fn as_line<S: Serializer>(blocker: &Option<Failure>, to: S) -> Result<S::Ok, S::Error> {
     blocker.as_ref().map(Failure::line).serialize(to)
-}
-
-/// Requirement of plugging.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Requirement {
-    /// Name.
-    pub part: &'static str,
-    /// Impact of its absence.
-    #[serde(rename = "cost")]
-    pub impact: &'static str,
 }
 
 /// Declares requirements: `NAME = "part": "impact";`.

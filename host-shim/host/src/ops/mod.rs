@@ -10,6 +10,7 @@ pub(crate) mod cards;
 mod condition;
 mod connection;
 mod device_names;
+mod difference;
 mod examine;
 mod gc;
 mod generate;
@@ -20,6 +21,7 @@ mod mtu;
 mod nat_status;
 mod overview;
 mod repeat;
+mod requirement;
 mod scrape;
 mod update;
 
@@ -50,9 +52,7 @@ pub use connection::connect;
 pub(crate) use connection::connect_over;
 pub(crate) use device_names::renamed;
 pub use device_names::{OnDevice, change_on_devices};
-pub use examine::{
-    BusSlots, Examination, MachineStatus, Missing, MonitorStatus, Requirement, examine,
-};
+pub use examine::{BusSlots, Examination, MachineStatus, Missing, MonitorStatus, examine};
 pub(crate) use gc::finish_left;
 pub use gc::gc;
 pub use generate::{Generated, generate};
@@ -62,6 +62,7 @@ pub(crate) use mirror::is_wired;
 pub use mirror::{Mirrored, mirror, plug_any};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
+pub use requirement::Requirement;
 pub use scrape::{Scrape, scrape};
 pub use update::update;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Detail, Forward, Sysctl, SysctlValue};
 
-use super::examine::Requirement;
+use super::requirement::Requirement;
 use crate::agent::GuestAgent;
 
 const IP_FORWARD: Requirement = Requirement {
