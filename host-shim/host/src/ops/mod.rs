@@ -16,6 +16,7 @@ mod gc;
 mod generate;
 mod host_settings;
 mod host_side;
+mod link_change;
 mod mirror;
 mod mtu;
 mod nat_status;

@@ -9,7 +9,7 @@ use patchbay_types::{
     AddressDetail, AdminState, Interface, LinkChange, LinkFlags, LinkName, Mtu, Owner,
 };
 
-use super::{connect_over, query_host_and_guest, update};
+use super::{connect_over, link_change, query_host_and_guest};
 use crate::agent::GuestAgent;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, Tap};
 use crate::interrupt::Interrupt;
@@ -33,9 +33,9 @@ pub(crate) fn update_with_tap(
     })?;
     finish(locked, &nics, &interfaces)?;
     let records = locked.records(&nics)?;
-    let change = &update::with_card(change, &records);
-    update::check_rename(change, &interfaces, &records)?;
-    let before = target(change, &interfaces);
+    let change = &link_change::with_card(change, &records);
+    link_change::check_rename(change, &interfaces, &records)?;
+    let before = link_change::target(change, &interfaces);
     let card = before.and_then(|before| Some((nic_of(before, &nics)?, before)));
     if let Some((nic, before)) = card {
         let id = |record: &&CardRecord| CardRecord::device_id(&record.name) == nic.id;
@@ -50,21 +50,8 @@ pub(crate) fn update_with_tap(
             return card.update(&locked.journal, &*agent, change, mtu);
         }
     }
-    let interface = update::send(&*agent, change)?;
-    update::record(&locked.journal, records, change, &interface)
-}
-
-/// Finds the interface of a change; the agent rejects one that fits two.
-pub(super) fn target<'a>(
-    change: &LinkChange,
-    interfaces: &'a [Interface],
-) -> Option<&'a Interface> {
-    let is_card = |interface: &&Interface| {
-        change.card().is_some() && interface.path.as_ref() == change.card()
-    };
-    let is_named = |interface: &&Interface| interface.name == *change.name();
-    let named = || interfaces.iter().find(is_named);
-    interfaces.iter().find(is_card).or_else(named)
+    let interface = link_change::send(&*agent, change)?;
+    link_change::record(&locked.journal, records, change, &interface)
 }
 
 /// Gives the TAPs of cards whose change was interrupted the MTU of the guest. A TAP that can't get it
@@ -112,7 +99,7 @@ fn finish_card(
         mtu: MtuState::Settled,
         ..record.clone()
     };
-    update::write(&locked.journal, settled, &change)
+    link_change::write(&locked.journal, settled, &change)
 }
 
 /// Prepares the TAP of a card for a guest that is configured anew.
@@ -180,7 +167,7 @@ impl Card<'_> {
             return changed.map(drop);
         };
         match changed {
-            Ok(_) => update::write(journal, record.clone(), change),
+            Ok(_) => link_change::write(journal, record.clone(), change),
             Err(failure) => {
                 mark(journal, record, MtuState::Settled)?;
                 Err(failure)
