@@ -9,7 +9,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::de::DeserializeOwned;
 
 use super::id::SandboxId;
-use super::trusted::Node;
+use super::trusted::{Node, unreadable};
 use crate::json;
 
 /// Maximum size of a file. The OCI specification of a container with a long environment has some
@@ -72,16 +72,6 @@ pub fn check_trusted(folder: &Path) -> Result<(), Failure> {
 /// Those of [`exists`].
 pub(super) fn is_folder(path: &Path) -> Result<bool, Failure> {
     Ok(Node::find(path)?.is_some_and(|node| node.is_folder()))
-}
-
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Kind::Denied, format!("{path} is not readable: run as root"))
-        }
-        _ => Failure::of_io(format!("could not read {path}"), error),
-    }
 }
 
 /// Reads a JSON document.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use super::{files, trusted};
 use crate::private;
 use crate::process::Process;
 
@@ -125,7 +125,7 @@ fn folder_name(monitor: &Path) -> io::Result<String> {
 /// Returns the failure for a monitor without a socket.
 pub(super) fn no_monitor(path: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return files::unreadable(path, error);
+        return trusted::unreadable(path, error);
     }
     let message = format!("no QEMU answers at {}", path.display());
     Failure::new(Kind::NotFound, message).with_cause(error.to_string())

@@ -18,8 +18,6 @@ use nix::unistd::geteuid;
 use patchbay_types::failure::{Failure, Kind};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
-use super::files::unreadable;
-
 /// Maximum number of links in a path, as the kernel's.
 const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
@@ -88,6 +86,17 @@ impl From<rustix::io::Errno> for Untrusted {
 
 const OWNER: &str = "root or the caller must own it";
 const WRITABLE: &str = "no other user may have write access to it";
+
+/// Returns the failure to read a file or folder.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Kind::Denied, format!("{path} is not readable: run as root"))
+        }
+        _ => Failure::of_io(format!("could not read {path}"), error),
+    }
+}
 
 fn untrusted(part: &Path, rule: &str) -> Failure {
     let message = format!("{} is not trusted: {rule}", part.display());
