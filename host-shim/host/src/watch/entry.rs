@@ -6,7 +6,7 @@ use std::time::Instant;
 use patchbay_types::failure::Failure;
 
 use super::events::Events;
-use super::service::Observer;
+use super::observer::Observer;
 use super::timing::Timing;
 use super::{Report, Watched};
 

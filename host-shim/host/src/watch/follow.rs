@@ -9,7 +9,7 @@ use patchbay_types::{
     AddressDetail, AdminState, LinkChange, LinkName, LinkSpec, Neighbor, NeighborPattern, RouteSpec,
 };
 
-use super::card::{has_addresses, read_link, routes};
+use super::examiner::{has_addresses, read_link, routes};
 use crate::agent::GuestAgent;
 use crate::hotplug::LockedSandbox;
 use crate::mirror::{self, DefaultRoute, RouteRecord};

@@ -10,8 +10,10 @@ mod control;
 mod discover;
 mod entry;
 mod events;
+mod examiner;
 pub(crate) mod folders;
 mod follow;
+mod observer;
 mod pattern;
 mod plan;
 mod service;
@@ -30,9 +32,10 @@ use crate::ops::{self, Mirrored};
 use crate::sandbox::Sandbox;
 pub use control::Control;
 pub use discover::{Discovered, Watched, discover};
+pub use observer::Observer;
 pub use pattern::LinkPattern;
 use plan::Step;
-pub use service::{Observer, Select, Service};
+pub use service::{Select, Service};
 pub use stop::Stop;
 
 /// Settings of [`reconcile`].

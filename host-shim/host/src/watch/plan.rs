@@ -3,10 +3,10 @@
 use patchbay_types::failure::Failure;
 use patchbay_types::{IfName, LinkName};
 
-use super::card::Examiner;
+use super::examiner::{Examiner, is_watched};
 use super::{Action, Change, Policy, Watched};
 use crate::hotplug::Inventory;
-use crate::mirror::{self, Keeper, Survey};
+use crate::mirror::{self, Survey};
 use crate::ops;
 use crate::qmp::Session;
 use crate::sandbox::{CardRecord, Phase};
@@ -114,10 +114,4 @@ fn unserved(survey: &Survey) -> Result<Vec<mirror::SurveyedLink>, Failure> {
     let message = "could not list the links of the sandbox's network namespace";
     let unserved = survey.unserved();
     unserved.map_err(|error| Failure::of_io(message, &error))
-}
-
-/// Returns whether a card was plugged by [`reconcile`](super::reconcile).
-pub(super) fn is_watched(record: &CardRecord) -> bool {
-    let mirror = record.mirror.as_ref();
-    mirror.is_some_and(|mirror| mirror.keeper == Keeper::Watch)
 }

@@ -17,28 +17,13 @@ use patchbay_types::failure::Failure;
 use super::control::{Control, Inbox, Mailbox, Message, mailbox};
 use super::entry::{Entry, lines};
 use super::folders::Folders;
+use super::observer::Observer;
 use super::timing::Timing;
-use super::{Change, Policy, Report, Stop, discover, reconcile};
+use super::{Policy, Report, Stop, discover, reconcile};
 use crate::sandbox::{self, Lookup, Sandbox};
 
 /// Maximum number of sandboxes that are reconciled at the same time.
 const MAX_RUNNING: usize = 16;
-
-/// Receiver of events, on the thread of the service.
-pub trait Observer {
-    /// Called when the service is ready, and when the number of sandboxes changes.
-    fn watching(&mut self, sandboxes: usize);
-    /// Called at least once in each [`Observer::interval`].
-    fn alive(&mut self);
-    /// Returns the interval of [`Observer::alive`]; `None` if the call is not needed.
-    fn interval(&self) -> Option<Duration>;
-    /// Called after changes of a sandbox.
-    fn changed(&mut self, sandbox: &Sandbox, changes: &[Change]);
-    /// Called with new failures: of a sandbox, or of finding sandboxes.
-    fn failed(&mut self, sandbox: Option<&Sandbox>, failures: &[Failure]);
-    /// Called when the service begins to stop.
-    fn stopping(&mut self);
-}
 
 /// Function that finds the selected sandboxes, without those that are missing; `None`: all are selected.
 pub type Select<'a> = &'a dyn Fn() -> Result<Option<Vec<Sandbox>>, Failure>;
