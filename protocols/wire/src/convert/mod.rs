@@ -29,6 +29,9 @@ pub use route::{
     delete_request, list_request, patterns, routes, routes_reply, routes_request, specs,
 };
 
+/// Maximum number of interfaces, of addresses of one, of neighbors and of places in a message.
+const MAX_LISTED: usize = 4096;
+
 fn ip_bytes(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -48,4 +51,19 @@ fn ip(bytes: &[u8]) -> Result<IpAddr, InvalidValue> {
 fn narrow<T: TryFrom<u32>>(number: u32, field: &str) -> Result<T, FieldError> {
     let rule = "it is too large";
     T::try_from(number).map_err(|_| InvalidValue::new(&number, rule).in_field(field))
+}
+
+fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
+    if count > MAX_LISTED {
+        return Err(InvalidValue::new(&count, "at most 4096 are accepted").in_field(field));
+    }
+    Ok(())
+}
+
+/// Converts an optional value whose default means none.
+fn unless_default<W: PartialEq + Default, T>(
+    wire: W,
+    convert: impl FnOnce(W) -> Result<T, FieldError>,
+) -> Result<Option<T>, FieldError> {
+    (wire != W::default()).then(|| convert(wire)).transpose()
 }

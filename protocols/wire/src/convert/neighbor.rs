@@ -1,7 +1,6 @@
 //! Static entries of the neighbor tables, and patterns of them.
 
-use super::link::{check_count, unless_default};
-use super::{ip, ip_bytes};
+use super::{check_count, ip, ip_bytes, unless_default};
 use crate::proto::agent as wire;
 use patchbay_types::{
     FieldError, InvalidValue, LinkLayerAddr, LinkName, MAX_NEIGHBORS, Neighbor, NeighborAddress,

@@ -2,7 +2,8 @@
 
 use patchbay_types::{FieldError, InvalidValue, PciPath, Place};
 
-use super::link::{check_count, path, path_bytes};
+use super::check_count;
+use super::link::{path, path_bytes};
 use crate::proto::agent as wire;
 
 /// Builds the request that locates cards.

@@ -5,16 +5,13 @@ mod flags;
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::{ip, ip_bytes, narrow, neighbor};
+use super::{check_count, ip, ip_bytes, narrow, neighbor, unless_default};
 use crate::proto::agent as wire;
 use patchbay_types::{
     AddressDetail, AdminState, Arp, DadPolicy, FieldError, Interface, InterfaceAddress,
     InvalidValue, LinkChange, LinkFields, LinkFlags, LinkSpec, ListedAddress, MacAddr, Mtu, Owner,
     PciAddress, PciPath, PrefixRoute, QueuePairs,
 };
-
-/// Maximum number of interfaces, and of addresses of one, in a message.
-const MAX_LISTED: usize = 4096;
 
 impl From<&InterfaceAddress> for wire::Address {
     fn from(address: &InterfaceAddress) -> Self {
@@ -33,13 +30,6 @@ impl From<&ListedAddress> for wire::Address {
             ..(&listed.address).into()
         }
     }
-}
-
-pub(super) fn check_count(count: usize, field: &str) -> Result<(), FieldError> {
-    if count > MAX_LISTED {
-        return Err(InvalidValue::new(&count, "at most 4096 are accepted").in_field(field));
-    }
-    Ok(())
 }
 
 fn addresses(wire: &[wire::Address]) -> Result<Vec<InterfaceAddress>, FieldError> {
@@ -93,14 +83,6 @@ pub(super) fn path_bytes(path: &PciPath) -> Vec<u8> {
 pub(super) fn path(bytes: &[u8]) -> Result<PciPath, FieldError> {
     PciPath::new(bytes.iter().copied().map(PciAddress::from_devfn).collect())
         .map_err(|invalid| invalid.in_field("pci_path"))
-}
-
-/// Converts an optional value whose default means none.
-pub(super) fn unless_default<W: PartialEq + Default, T>(
-    wire: W,
-    convert: impl FnOnce(W) -> Result<T, FieldError>,
-) -> Result<Option<T>, FieldError> {
-    (wire != W::default()).then(|| convert(wire)).transpose()
 }
 
 fn queues(pairs: u32) -> Result<Option<QueuePairs>, FieldError> {
