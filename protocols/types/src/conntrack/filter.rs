@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Flow, Icmp, Masked, Tuple};
+use super::{Flow, Icmp, Masked, NoFilter, Tuple};
 use crate::ipvs::Family;
 
 /// Criteria for one direction of a flow.
@@ -104,17 +104,6 @@ pub struct FilterFields {
     pub id: Option<u32>,
     /// Address translation.
     pub nat: Nat,
-}
-
-/// Reason for which a filter is rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoFilter {
-    /// It has no criterion.
-    #[error("no filter is given; every flow would be deleted")]
-    Everything,
-    /// No flow could match it.
-    #[error("the addresses are not all of one family")]
-    Families,
 }
 
 /// Filter of flows with at least one criterion.
