@@ -7,7 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Scheduler, ServerRule, ServiceRule};
 use patchbay_types::{FieldError, InvalidValue};
 
-use crate::Spelling;
+use crate::spelling::Spelling;
 
 /// Reason for refusing a command line. Names the option and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

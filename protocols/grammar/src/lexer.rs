@@ -3,7 +3,8 @@
 use std::iter::Peekable;
 
 use crate::ParseError;
-use crate::option::{OptionSpec, OptionTable, Spelling, Value, ValueKind};
+use crate::option::{OptionSpec, OptionTable, Value, ValueKind};
+use crate::spelling::Spelling;
 
 /// Rules in which the option libraries of the two programs differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,8 +9,9 @@ pub mod ipvsadm;
 mod lexer;
 mod option;
 mod parse_num;
+mod spelling;
 
 pub use error::ParseError;
 pub use lexer::{UnclosedQuote, split};
-pub use option::Spelling;
 pub use parse_num::{NoNames, Resolver, inet_aton};
+pub use spelling::Spelling;

@@ -9,8 +9,9 @@ use patchbay_types::conntrack::{
 };
 use patchbay_types::ipvs::Family;
 
-use crate::option::{Spelling, Value};
+use crate::option::Value;
 use crate::parse_num::{self, base0};
+use crate::spelling::Spelling;
 use crate::{ParseError, Resolver, inet_aton};
 
 /// Values of the options so far.

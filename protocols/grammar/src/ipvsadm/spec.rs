@@ -9,7 +9,8 @@ use super::compat::{CommandName, Group};
 use super::saved_rule::SavedRule;
 use super::values::Values;
 use crate::ParseError;
-use crate::option::{OptionSpec, Spelling, Value, ValueKind};
+use crate::option::{OptionSpec, Value, ValueKind};
+use crate::spelling::Spelling;
 
 pub(super) type IpvsOption = OptionSpec<Action>;
 

@@ -8,7 +8,7 @@ use patchbay_types::ipvs::{
 };
 
 use super::command::{Format, TableView, View};
-use crate::option::Spelling;
+use crate::spelling::Spelling;
 use crate::{NoNames, ParseError, Resolver};
 
 /// Parameters of the grammar.

@@ -7,7 +7,8 @@ use crate::ParseError;
 use crate::ipvsadm::command::{IpvsCommand, TableView, View};
 use crate::ipvsadm::compat::CommandName;
 use crate::ipvsadm::spec::{Apply, Build, IpvsOption, flag};
-use crate::option::{Spelling, Value, ValueKind};
+use crate::option::{Value, ValueKind};
+use crate::spelling::Spelling;
 
 /// The command of an empty line.
 #[rustfmt::skip]

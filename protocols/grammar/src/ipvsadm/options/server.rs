@@ -10,7 +10,8 @@ use crate::ipvsadm::spec::{
     ADDRESS, ADDRESS_RULE, IpvsOption, NUMBER, Parse, flag, option, udp_port,
 };
 use crate::ipvsadm::values::{PortRule, ServerValues, TunnelKind, Values};
-use crate::option::{Spelling, Value, ValueKind};
+use crate::option::{Value, ValueKind};
+use crate::spelling::Spelling;
 use crate::{ParseError, parse_num};
 
 #[rustfmt::skip]

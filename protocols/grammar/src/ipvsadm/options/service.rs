@@ -10,7 +10,8 @@ use crate::ipvsadm::compat::{CommandName, Group};
 use crate::ipvsadm::saved_rule::{saved_flags, saved_netmask};
 use crate::ipvsadm::spec::{ADDRESS, ADDRESS_RULE, IpvsOption, NAME, NUMBER, flag, name, option};
 use crate::ipvsadm::values::{Values, default_name};
-use crate::option::{Spelling, Value, ValueKind};
+use crate::option::{Value, ValueKind};
+use crate::spelling::Spelling;
 use crate::{ParseError, parse_num};
 
 #[rustfmt::skip]
