@@ -1,19 +1,16 @@
-//! Agent of a guest that configures its network: patchbay's, or Kata's in an image without patchbay's.
+//! Agent of a guest that configures its network, patchbay's or Kata's.
 
 use std::fmt;
 use std::time::Duration;
 
-use patchbay_types::endpoint::Endpoint;
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 use patchbay_types::{
     AddressDetail, AdminState, Interface, LinkChange, LinkSpec, MacAddr, Neighbor, NeighborPattern,
     NetworkManager, PciPath, Place, Route, RoutePattern, RouteSpec, SlotPower,
 };
 use patchbay_wire::Feature;
 
-use super::kata::KataAgent;
 use super::{Agent, Greeting, GuestWait};
-use crate::interrupt::Interrupt;
 
 /// Either agent.
 pub type AnyAgent = Box<dyn GuestAgent>;
@@ -28,7 +25,8 @@ pub enum CardIdentity {
 }
 
 /// Network configuration of a guest. Each method fails with the agent's failure, and with
-/// [`Kind::Unsupported`] if the agent can't do it; nothing is changed then.
+/// [`Kind::Unsupported`](patchbay_types::failure::Kind::Unsupported) if the agent can't do it; nothing is
+/// changed then.
 pub trait GuestAgent: fmt::Debug + Send {
     /// Completes the handshake and returns the agent's reply.
     fn greeting(&self) -> Result<Greeting, Failure>;
@@ -97,24 +95,6 @@ pub trait GuestAgent: fmt::Debug + Send {
 
     /// Returns patchbay's agent itself.
     fn into_patchbay(self: Box<Self>) -> Result<Agent, Failure>;
-}
-
-/// Connects to patchbay's agent or, where nothing listens on its default ports, to Kata's.
-///
-/// # Errors
-/// Those of [`Agent::connect`].
-pub fn connect(endpoint: &Endpoint, interrupt: &Interrupt) -> Result<AnyAgent, Failure> {
-    if endpoint.is_kata() {
-        return Ok(Box::new(KataAgent::connect(endpoint, interrupt)?));
-    }
-    match (Agent::connect(endpoint, interrupt), endpoint.kata()) {
-        (Ok(agent), _) => Ok(Box::new(agent)),
-        (Err(failure), Some(kata)) if failure.kind() == Kind::NotFound => {
-            let agent = KataAgent::connect(&kata, interrupt);
-            Ok(Box::new(agent.map_err(|_| failure)?))
-        }
-        (Err(failure), _) => Err(failure),
-    }
 }
 
 impl GuestAgent for Agent {

@@ -9,6 +9,7 @@ mod call;
 mod call_error;
 mod cancel;
 mod channel;
+mod connect;
 mod connections;
 mod conntrack;
 mod dial;
@@ -46,8 +47,9 @@ use byte_budget::ByteBudget;
 use call::Call;
 pub use call::{Effect, GuestWait};
 use channel::Channel;
+pub use connect::connect;
 pub use greeting::{AgentKind, Greeting};
-pub use guest_agent::{AnyAgent, CardIdentity, GuestAgent, connect};
+pub use guest_agent::{AnyAgent, CardIdentity, GuestAgent};
 pub use ipvs::{RestoreState, RestoreWatch};
 
 /// Timeout for the connection and for the handshake on it.
