@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, CommandFactory, Parser, ValueEnum};
+use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::env::{CompleteEnv, Shells};
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use patchbay_host::ops;
@@ -10,7 +10,7 @@ use patchbay_host::sandbox::{self, Sandbox};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::Sysctl;
 
-use crate::args::{CommandLine, CompletionsArgs};
+use crate::args::{CommandLine, CompletionsArgs, Program};
 use crate::config::Config;
 use crate::kata_link;
 
@@ -22,38 +22,23 @@ const SCHEDULERS: [&str; 13] = [
     "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
 ];
 
-/// Program that has completions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Program {
-    /// All commands
-    Patchbay,
-    /// The link, for patchbay's commands
-    KataRuntime,
-}
-
-impl Program {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Patchbay => "patchbay",
-            Self::KataRuntime => kata_link::NAME,
-        }
-    }
-}
-
-/// Returns the names of the shells.
-pub(crate) fn shells() -> clap::builder::PossibleValuesParser {
-    Shells::builtins().names().collect::<Vec<_>>().into()
-}
-
 /// Returns the script for a shell.
 pub(crate) fn script(args: &CompletionsArgs) -> Result<String, Failure> {
     let shells = Shells::builtins();
     let known = shells.completer(&args.shell);
     let shell = known.ok_or_else(|| Failure::new(Kind::Invalid, "unknown shell"))?;
-    let (name, mut script) = (args.program.name(), Vec::new());
+    let (name, mut script) = (name(args.program), Vec::new());
     let written = shell.write_registration(VARIABLE, name, name, name, &mut script);
     written.map_err(|error| Failure::of_io("could not write the script", &error))?;
     Ok(String::from_utf8_lossy(&script).into_owned())
+}
+
+/// Returns the name of a program's command.
+fn name(program: Program) -> &'static str {
+    match program {
+        Program::Patchbay => "patchbay",
+        Program::KataRuntime => kata_link::NAME,
+    }
 }
 
 /// Prints candidates and exits if a script asks.

@@ -34,7 +34,7 @@ use log::LogArgs;
 use crate::signals::Signals;
 use crate::timings::TimingsFormat;
 pub(crate) use cni::{CniCommand, InstallArgs};
-pub(crate) use completions::CompletionsArgs;
+pub(crate) use completions::{CompletionsArgs, Program};
 pub(crate) use connections::{ConnectionsCommand, ServersArgs};
 pub(crate) use format::FormatArg;
 pub(crate) use kata_ipvs::{CleanupArgs, IpvsadmArgs, KataIpvsCommand};
