@@ -6,7 +6,7 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, MaxRules, Reading, RuleLine, Setting, Table};
 use patchbay_types::{LinkName, MAX_NEIGHBORS, Neighbor, check_neighbors};
 
-use super::plan::Devices;
+use super::devices::Devices;
 use super::present::{Present, rule_file};
 use super::{Exchange, IpvsStep, NeighborsStep, Strangers, SysctlChange, Wanted};
 use crate::card::PlugRequest;

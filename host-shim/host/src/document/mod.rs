@@ -6,6 +6,7 @@
 
 mod apply;
 mod cards;
+mod devices;
 mod guest_steps;
 mod plan;
 mod present;

@@ -6,11 +6,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{MaxRules, Table};
 use patchbay_types::{AdminState, IfName, LinkName, MacAddr, Neighbor, RouteSpec};
 
 use super::cards::{Treatment, compare};
+use super::devices::Devices;
 use super::guest_steps::{ipvs_step, neighbors_step, sysctls_step};
 use super::present::{Present, PresentCard};
 use super::{Configure, Step, Strangers, Unplug, Update, Wanted, routes};
@@ -43,9 +44,10 @@ impl Plan {
 /// Plans the steps from a snapshot to the wanted network.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for a document that contradicts itself, [`Kind::NotFound`] for a device that neither
-/// the guest nor the document has, [`Kind::Unsupported`] for a section that the agent doesn't have; the
-/// failure's field is the place in the document.
+/// [`Kind::Invalid`](patchbay_types::failure::Kind::Invalid) for a document that contradicts itself,
+/// [`Kind::NotFound`](patchbay_types::failure::Kind::NotFound) for a device that neither the guest nor the
+/// document has, [`Kind::Unsupported`](patchbay_types::failure::Kind::Unsupported) for a section that the
+/// agent doesn't have; the failure's field is the place in the document.
 pub fn plan(
     wanted: &Wanted,
     present: &Present,
@@ -56,7 +58,7 @@ pub fn plan(
         Some(interfaces) => Cards::plan(interfaces, present, strangers)?,
         None => Cards::default(),
     };
-    let devices = Devices::new(wanted, present, &cards);
+    let devices = Devices::new(wanted, present, cards.unplugged());
     let gone = cards.gone_early(&present.renamed);
     let mut steps = Vec::new();
     // A change of a card can add or remove neighbors and routes.
@@ -188,6 +190,10 @@ impl Cards {
         names.map(|name| present(name, renamed))
     }
 
+    fn unplugged(&self) -> impl Iterator<Item = &Unplug> {
+        self.early.iter().chain(&self.late)
+    }
+
     fn changes_any(&self) -> bool {
         !(self.early.is_empty()
             && self.plugged.is_empty()
@@ -228,63 +234,4 @@ fn identity(request: &PlugRequest) -> impl Iterator<Item = Identity> {
         PlugRequest::Mirror(mirror) => vec![Identity::Link(mirror.link.clone())],
     };
     ids.into_iter()
-}
-
-/// Devices that routes and neighbors can use when the cards are as wanted.
-pub(super) struct Devices {
-    names: HashSet<LinkName>,
-    /// Present names by plugged ones.
-    renamed: HashMap<LinkName, LinkName>,
-}
-
-impl Devices {
-    fn new(wanted: &Wanted, present: &Present, cards: &Cards) -> Self {
-        let mut names = present.names.clone();
-        let mut renamed = present.renamed.clone();
-        for unplug in cards.early.iter().chain(&cards.late) {
-            let name = LinkName::from(unplug.card.name());
-            names.remove(&renamed.remove(&name).unwrap_or(name));
-        }
-        let wanted = wanted.interfaces.iter().flatten();
-        names.extend(wanted.map(|request| LinkName::from(request.name())));
-        Self { names, renamed }
-    }
-
-    /// Returns the present name of a device.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] for a device that does not exist; `field` is its place in the document.
-    pub(super) fn present_name(
-        &self,
-        device: &LinkName,
-        field: String,
-    ) -> Result<LinkName, Failure> {
-        if let Some(now) = self.renamed.get(device) {
-            return Ok(now.clone());
-        }
-        if self.names.contains(device) {
-            return Ok(device.clone());
-        }
-        let message =
-            format!("device '{device}' is not an interface of the guest, nor of the document");
-        Err(Failure::new(Kind::NotFound, message).with_field(field))
-    }
-
-    fn routes(&self, wanted: &[RouteSpec]) -> Result<Vec<RouteSpec>, Failure> {
-        let mut seen = HashMap::new();
-        let mut list = wanted.to_vec();
-        for (index, spec) in list.iter_mut().enumerate() {
-            let route = spec.resolve();
-            if seen.insert(route.identity(), index).is_some() {
-                let rule =
-                    "table, destination and metric are those of another route of the document";
-                let message = format!("the route {route} can't be added: {rule}");
-                let failure = Failure::new(Kind::Invalid, message);
-                return Err(failure.with_field(format!("routes[{index}]")));
-            }
-            let device = spec.device_mut();
-            *device = self.present_name(device, format!("routes[{index}].device"))?;
-        }
-        Ok(list)
-    }
 }
