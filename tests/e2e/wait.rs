@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use patchbay_tests::{Card, Done, Guest, Machine, Netns, patchbay, temp_dir};
+use patchbay_tests::{Card, Done, Guest, Machine, Netns, patchbay, run, temp_dir};
 use patchbay_types::failure::Kind;
 use serde_json::json;
 
@@ -163,4 +163,25 @@ fn wait_for_a_sandbox_begun_before_its_start_ends_after_it() {
     waiting.assert_waits();
     drop(guest);
     assert_silent(&waiting.end());
+}
+
+#[test]
+fn wait_option_of_commands_without_a_sandbox_is_refused() {
+    let run_dir = temp_dir();
+    let commands: &[&[&str]] = &[
+        &["list"],
+        &["gc"],
+        &["nic", "list", "--all"],
+        &["metrics"],
+        &["exporter", "--listen", "127.0.0.1:0"],
+        &["watch", "--once"],
+        &["monitor"],
+    ];
+    for words in commands {
+        let done = run(
+            &mut patchbay(run_dir.path(), &[words, &["--wait"][..]].concat()),
+            "",
+        );
+        done.assert_error(Kind::Invalid, "--wait is for commands of one sandbox");
+    }
 }

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &CommandLine) -> Outcome {
         PatchbayCommand::Metrics(args) => silent_or(metrics::print(global, args)),
         PatchbayCommand::Exporter(args) => silent_or(metrics::serve(global, args)),
         PatchbayCommand::Doctor(args) => doctor::run(global, args),
-        PatchbayCommand::Gc => silent_or(ops::gc(&global.lookup()).map(|()| String::new())),
+        PatchbayCommand::Gc => silent_or(gc(global)),
         PatchbayCommand::Cni(command) => silent_or(cni::run(command)),
         PatchbayCommand::Completions(args) => silent_or(completion::script(args)),
         PatchbayCommand::Man { dir } => silent_or(manual::write_pages(dir)),
@@ -90,8 +90,14 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
 
 /// `list`.
 fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
-    let rows = ops::overview(&global.lookup())?;
+    let rows = ops::overview(&global.lookup_all()?)?;
     args.format.format().render(sandboxes::COLUMNS, &rows)
+}
+
+/// `gc`.
+fn gc(global: &GlobalArgs) -> Result<String, Failure> {
+    ops::gc(&global.lookup_all()?)?;
+    Ok(String::new())
 }
 
 /// Connects to the agent of a sandbox, or of the namespace in the guest that the command line names.

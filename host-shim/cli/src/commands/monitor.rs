@@ -11,7 +11,10 @@ use crate::output::{OutputFormat, json_line, unprinted};
 
 /// Prints events until a signal comes.
 pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Failure> {
-    let lookup = global.lookup();
+    let lookup = match args.ids[..] {
+        [] => global.lookup_all()?,
+        _ => global.lookup(),
+    };
     if args.ids.is_empty() && lookup.machine.is_some() {
         let rule = "--qmp needs an ID, by which the machine is named in events";
         return Err(Failure::new(Kind::Invalid, rule));

@@ -20,7 +20,7 @@ pub(super) fn list(
 ) -> Result<String, Failure> {
     let read = || match sandbox {
         Some(sandbox) => ops::list_on_host(sandbox),
-        None => ops::list_all_on_host(&global.lookup()),
+        None => ops::list_all_on_host(&global.lookup_all()?),
     };
     let format = args.format.format();
     let mut earlier: Option<(Vec<CardOnHost>, Instant)> = None;

@@ -13,10 +13,10 @@ use crate::signals::Redirection;
 
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Outcome {
-    let is_unnamed = args.ids.is_empty() && global.lookup().machine.is_some();
-    if is_unnamed {
-        let rule = "--qmp needs an ID, by which the machine is named in messages";
-        return Outcome::silent_or(Err(Failure::new(Kind::Invalid, rule)));
+    if args.ids.is_empty()
+        && let Err(failure) = check_unnamed(global)
+    {
+        return Outcome::silent_or(Err(failure));
     }
     if !args.once {
         return Outcome::silent_or(service::run(global, args).map(|()| String::new()));
@@ -28,6 +28,15 @@ pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Outcome {
         reload: None,
     });
     once(global, args, &stop).unwrap_or_else(|failure| Outcome::silent_or(Err(failure)))
+}
+
+/// Checks the options of a command that watches all sandboxes.
+fn check_unnamed(global: &GlobalArgs) -> Result<(), Failure> {
+    if global.lookup_all()?.machine.is_some() {
+        let rule = "--qmp needs an ID, by which the machine is named in messages";
+        return Err(Failure::new(Kind::Invalid, rule));
+    }
+    Ok(())
 }
 
 /// Makes, or previews, the changes of each sandbox; goes on after a failure.
