@@ -1,7 +1,7 @@
 //! `make bench`: speed and size of patchbay compared with its peers and with the floor, the least that
 //! kernel and transport need. docs/performance.md describes each row.
 //!
-//! Arguments choose parts: `rules large tables updates cards documents kubernetes wire agents sizes`; all by default.
+//! Arguments choose parts: `rules large tables updates cards documents kubernetes wire watch agents sizes`; all by default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -65,6 +65,9 @@ fn main() {
     }
     if wants("wire") {
         all.extend(rows::wire::measure(plan));
+    }
+    if wants("watch") {
+        all.push(rows::watch::measure(plan));
     }
     if wants("sizes") {
         sizes.extend(sizes::measure(plan, files.path()));

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use patchbay_tests::{Guest, Machine, Netns, PATIENCE, await_value, journal, patchbay, temp_dir};
+use patchbay_tests::{
+    Cases, Guest, Machine, Netns, PATIENCE, await_value, journal, patchbay, rng, temp_dir,
+};
 use tempfile::TempDir;
 
 use super::mirror::{BRIDGED, Outside};
@@ -220,4 +222,49 @@ fn watch_terminated_in_replug_plugs_first() {
         guest.ip("link show net1")[0]["address"],
         "02:00:00:00:00:99"
     );
+}
+
+/// Links that appear and vanish, some before they are seen, while the service is killed now and then.
+#[test]
+fn watch_killed_among_many_links_leaves_nothing() {
+    const LINKS: Cases = Cases {
+        sample: 24,
+        full: 1000,
+    };
+    let guest = Guest::start(Machine::Q35);
+    let before = guest.netns().links();
+    let (mut rng, mut present) = (rng(), Vec::new());
+    let mut service = Service::start(guest.run_dir(), &[guest.id()]);
+    for number in 0..LINKS.count() {
+        let link = format!("net{number}");
+        let ip = format!("10.{}.{}.2/24", number / 256, number % 256);
+        let commands = [
+            format!("link add {link} type veth peer peer{number}"),
+            format!("addr add {ip} dev {link}"),
+            format!("link set {link} up"),
+        ];
+        in_netns(guest.netns(), &commands.each_ref().map(String::as_str));
+        if rng.bool() {
+            let shown = format!("{link} {ip}");
+            await_value(&true, || inside(&guest).contains(&shown));
+        }
+        present.push(link);
+        if present.len() > 4 || rng.bool() {
+            let gone = present.swap_remove(rng.usize(..present.len()));
+            guest.netns().ip(&format!("link del {gone}")).ok();
+        }
+        if rng.usize(..5) == 0 {
+            service.child.kill().unwrap();
+            service.child.wait().unwrap();
+            service = Service::start(guest.run_dir(), &[guest.id()]);
+        }
+    }
+    for gone in present {
+        guest.netns().ip(&format!("link del {gone}")).ok();
+    }
+    await_value(&Vec::<String>::new(), || guest.journal());
+    await_value(&Vec::<String>::new(), || inside(&guest));
+    // The TAPs end with their descriptors.
+    await_value(&before, || guest.netns().links());
+    service.stop();
 }

@@ -8,4 +8,5 @@ pub(crate) mod large;
 pub(crate) mod rules;
 pub(crate) mod tables;
 pub(crate) mod updates;
+pub(crate) mod watch;
 pub(crate) mod wire;
