@@ -5,6 +5,7 @@
 
 mod client;
 mod conntrack;
+mod dump;
 mod error;
 mod ipvs;
 mod raw;
@@ -22,6 +23,7 @@ usage: patchbay-baseline time PROGRAM [ARG]...            run a program without 
        patchbay-baseline ipvs-read                        read the IPVS table
        patchbay-baseline packed FILE                      print the encoded size of rules and table
        patchbay-baseline routes-fill COUNT DEVICE GATEWAY create routes from 20.0.0.0/32 on
+       patchbay-baseline dump routes|addresses            read a table of all links
        patchbay-baseline conntrack-fill COUNT ADDRESS     create flows to an address
        patchbay-baseline serve PORT                       serve byte exchanges on vsock
        patchbay-baseline client SOCKET PORT echo|send|receive BYTES";
@@ -54,6 +56,7 @@ fn run(args: &[&str]) -> Result<Option<Duration>, Error> {
         ["routes-fill", count, device, gateway] => {
             routes::fill(parse(count)?, device, parse(gateway)?).map(Some)
         }
+        ["dump", table] => dump::read(table.parse()?).map(Some),
         ["conntrack-fill", count, address] => {
             conntrack::fill(parse(count)?, parse(address)?).map(Some)
         }

@@ -18,12 +18,18 @@ const ROUTES: u32 = 20_000;
 const ADDRESSES: u32 = 3_000;
 const MTUS: [u32; 2] = [1400, 1500];
 
-/// Times of patchbay and of its peer.
-type Times = [Vec<Duration>; 2];
+/// Times of changes of one card.
+#[derive(Default)]
+struct Measured {
+    /// By patchbay and by its peer.
+    mtu: [Vec<Duration>; 2],
+    /// The same, and the floor.
+    address: [Vec<Duration>; 3],
+}
 
 /// Measures the rows.
 pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
-    let (mut routed, mut addressed) = (<[Times; 2]>::default(), <[Times; 2]>::default());
+    let (mut routed, mut addressed) = (Measured::default(), Measured::default());
     let bed = Bed::start(Machine::Q35, &[]);
     bed.0.plug(&card(&two_addresses(0))).ok();
     let mut batch = String::new();
@@ -48,26 +54,43 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     bed.0.exec("ip -batch /tmp/addresses").ok();
     turns(&bed, plan, folder, &mut addressed);
     eprintln!("bench: updates, addresses");
-    let [mtu, address] = routed;
-    let [mtu_addressed, address_addressed] = addressed;
+    let [routed, addressed] = [routed, addressed].map(|Measured { mtu, address }| {
+        let [ours, peer, floor] = address;
+        (mtu, [ours, peer], floor)
+    });
     vec![
-        row("mtu of a card with 20,000 routes", mtu),
-        row("one address of a card with 20,000 routes", address),
-        row("mtu of a card with 3,000 addresses", mtu_addressed),
-        row("one address of a card with 3,000 others", address_addressed),
+        row("mtu of a card with 20,000 routes", routed.0, None),
+        row(
+            "one address of a card with 20,000 routes",
+            routed.1,
+            Some(routed.2),
+        ),
+        row("mtu of a card with 3,000 addresses", addressed.0, None),
+        row(
+            "one address of a card with 3,000 others",
+            addressed.1,
+            Some(addressed.2),
+        ),
     ]
 }
 
-fn row(work: &'static str, [ours, peer]: Times) -> Row {
+fn row(work: &'static str, [ours, peer]: [Vec<Duration>; 2], floor: Option<Vec<Duration>>) -> Row {
+    let compared = |with, took, bound| Comparison {
+        with,
+        took: Samples::new(took),
+        bound,
+    };
+    let peer = compared(
+        "ip -batch, and a vsock echo by a new process",
+        peer,
+        Bound::Within(2.0),
+    );
+    let dumps = "the kernel's dumps that undo and check need + transport";
     Row {
         work,
         ours: Samples::new(ours),
-        peer: Some(Comparison {
-            with: "ip -batch, and a vsock echo by a new process",
-            took: Samples::new(peer),
-            bound: Bound::Within(2.0),
-        }),
-        floor: None,
+        peer: Some(peer),
+        floor: floor.map(|took| compared(dumps, took, Bound::Open)),
     }
 }
 
@@ -98,7 +121,7 @@ fn card(addresses: &[String]) -> Card {
 }
 
 /// Changes the MTU and the last address again and again, first by patchbay, then by its peer.
-fn turns(bed: &Bed, plan: Plan, folder: &Path, [mtu, address]: &mut [Times; 2]) {
+fn turns(bed: &Bed, plan: Plan, folder: &Path, Measured { mtu, address }: &mut Measured) {
     let update = |document: &serde_json::Value| {
         let path = folder.join("update.json");
         std::fs::write(&path, document.to_string()).unwrap();
@@ -126,6 +149,10 @@ fn turns(bed: &Bed, plan: Plan, folder: &Path, [mtu, address]: &mut [Times; 2]) 
         let [new, old] = [other(turn + 1), other(turn)];
         let lines = format!("addr add {new} dev eth0\naddr del {old} dev eth0\n");
         address[1].push(ip(&lines));
+        // The addresses before and after the change, and the routes that an undo would restore.
+        let tables = ["addresses", "routes", "addresses"];
+        let dumps = tables.map(|table| bed.floor(&format!("dump {table}")));
+        address[2].push(dumps.into_iter().sum::<Duration>() + bed.echo());
     }
 }
 

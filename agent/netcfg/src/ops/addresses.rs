@@ -198,7 +198,7 @@ impl AddressChange {
         all_of: Option<u32>,
     ) -> Result<LostRoutes, Error> {
         let sources = self.before.iter().map(|address| address.address.ip());
-        LostRoutes::read(sockets, only, all_of, &sources.collect())
+        LostRoutes::read(sockets, only, all_of, sources)
     }
 
     fn removes_all_ipv4(&self) -> bool {

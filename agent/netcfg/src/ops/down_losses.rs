@@ -3,8 +3,6 @@
 //! IPv4 addresses stay. IPv6 addresses can be added again at once, and the kernel makes the routes to their
 //! networks when the link is set up. Other routes can't be added to a link that is down.
 
-use std::collections::HashSet;
-
 use nix::errno::Errno;
 
 use super::lost_routes::{LostRoutes, OnFailure};
@@ -23,8 +21,8 @@ impl DownLosses {
     /// Reads them from link `index`.
     pub(super) fn read(sockets: &mut Sockets, index: u32) -> Result<Self, Error> {
         let addresses = address::list(&mut sockets.route, Some(index))?;
-        let sources: HashSet<_> = addresses.iter().map(|found| found.address.ip()).collect();
-        let routes = LostRoutes::read(sockets, None, Some(index), &sources)?;
+        let sources = addresses.iter().map(|found| found.address.ip());
+        let routes = LostRoutes::read(sockets, None, Some(index), sources)?;
         Ok(Self { addresses, routes })
     }
 

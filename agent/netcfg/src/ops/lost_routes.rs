@@ -37,13 +37,20 @@ impl LostRoutes {
         sockets: &mut Sockets,
         family: Option<Family>,
         all_of: Option<u32>,
-        sources: &HashSet<IpAddr>,
+        sources: impl Iterator<Item = IpAddr>,
     ) -> Result<Self, Error> {
-        let prefers = |source| sources.contains(&source);
         let is_of_link = |route: RouteView<'_>| all_of.is_some_and(|index| route.uses(index));
-        let routes = route::list_selected(&mut sockets.route, family, |route| {
-            !route.made_by_kernel() && (route.source().is_some_and(prefers) || is_of_link(route))
+        let mut routes = route::list_selected(&mut sockets.route, family, |route| {
+            !route.made_by_kernel() && (route.source().is_some() || is_of_link(route))
         })?;
+        // Few routes have a source, and a link can have thousands of addresses.
+        if routes.iter().any(|route| route.view().source().is_some()) {
+            let sources: HashSet<_> = sources.collect();
+            routes.retain(|route| {
+                let source = route.view().source();
+                source.is_some_and(|source| sources.contains(&source)) || is_of_link(route.view())
+            });
+        }
         Ok(Self { family, routes })
     }
 

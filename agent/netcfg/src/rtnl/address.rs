@@ -17,6 +17,9 @@ use patchbay_netlink::{
 /// Size of `ifaddrmsg`: family u8, prefix length u8, flags u8, scope u8, interface index u32.
 const HEADER: usize = 8;
 
+/// Size of the attribute with `ifa_cacheinfo`: a header, and four u32.
+const CACHE_INFO: usize = 20;
+
 /// Missing in `libc`: `IFA_PROTO` of `linux/if_addr.h`.
 const IFA_PROTO: u16 = 11;
 
@@ -92,8 +95,8 @@ pub struct LinkAddress {
     message: Vec<u8>,
     flags: u32,
     protocol: u8,
-    /// `ifa_cacheinfo`: remaining preferred and valid lifetime, and two timestamps.
-    lifetime: Vec<u8>,
+    /// Attribute with `ifa_cacheinfo`: remaining preferred and valid lifetime, and two timestamps.
+    lifetime: Option<[u8; CACHE_INFO]>,
 }
 
 /// Lists the addresses of all links in the network namespace, or of one link. Skips those that
@@ -116,9 +119,11 @@ impl LinkAddress {
     pub(super) fn read(payload: &[u8]) -> Result<Option<Self>, Error> {
         let [family, prefix, flags, scope, index @ ..] = *header::<HEADER>(payload)?;
         let [i0, i1, i2, i3] = index;
-        let mut message = vec![family, prefix, 0, scope, i0, i1, i2, i3];
+        // A card can have thousands of addresses: one allocation for each.
+        let mut message = Vec::with_capacity(payload.len());
+        message.extend_from_slice(&[family, prefix, 0, scope, i0, i1, i2, i3]);
         let (mut own, mut other, mut protocol, mut labelled) = (None, None, 0, false);
-        let (mut flags, mut lifetime) = (u32::from(flags), Vec::new());
+        let (mut flags, mut lifetime) = (u32::from(flags), None);
         for attribute in Attrs::after(HEADER, payload)?.raw_attrs() {
             let Attribute {
                 kind,
@@ -128,7 +133,7 @@ impl LinkAddress {
             match kind {
                 // The header has only eight bits for them.
                 IFA_FLAGS => flags = read_u32(value)?,
-                IFA_CACHEINFO => lifetime = encoded.to_vec(),
+                IFA_CACHEINFO => lifetime = encoded.try_into().ok(),
                 IFA_PROTO => protocol = read_u8(value)?,
                 _ => message.extend_from_slice(encoded),
             }
@@ -211,7 +216,9 @@ impl LinkAddress {
         if protocol != 0 {
             body.u8(IFA_PROTO, protocol);
         }
-        body.raw(&self.lifetime);
+        if let Some(lifetime) = &self.lifetime {
+            body.raw(lifetime);
+        }
     }
 }
 
