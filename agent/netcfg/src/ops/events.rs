@@ -81,10 +81,12 @@ impl NetEvents {
                 Err(error) => return Err(error.into()),
             };
             if lost {
-                flow = each(&NetEvent::Lost);
+                let _ = each(&NetEvent::Lost);
                 // Those that are left are older than the list, and would bring back earlier names.
                 self.events.drain();
                 self.list_links()?;
+                // In a flood the next loss follows at once; the caller pauses before it.
+                return Ok(());
             }
             if flow.is_break() {
                 return Ok(());
