@@ -1,7 +1,7 @@
 //! The MTU of a card in the guest and of its TAP on the host.
 //!
 //! At each moment the TAP takes every packet of the guest: it grows before the guest and shrinks after
-//! it. In between the journal marks the card, and the next change that lists the guest's interfaces
+//! it; for a card that is set down it does both before. In between the journal marks the card, and the next change that lists the guest's interfaces
 //! gives the TAP the MTU that the guest has then.
 
 use patchbay_types::failure::Failure;
@@ -202,7 +202,15 @@ impl Card<'_> {
             Err(failure) => match self.actual_mtu(agent) {
                 Some(mtu) if mtu == self.before.mtu => tap_before,
                 Some(mtu) => mtu,
-                None => return Err(Unsettled(failure.clone())),
+                None => {
+                    // The card can be up, with the MTU of before.
+                    let restored = self.tap.set_mtu(tap_before.max(wanted));
+                    let failure = failure.clone();
+                    return Err(Unsettled(match restored {
+                        Ok(()) => failure,
+                        Err(undo) => failure.with_cause(undo.line()),
+                    }));
+                }
             },
         };
         let Err(failure) = self.tap.set_mtu(actual) else {
