@@ -4,7 +4,7 @@ use crate::limit::Limit;
 use crate::mirror::mirrored_link::MirroredLink;
 use crate::mirror::request::MirrorRequest;
 use crate::sandbox::name_as_text;
-use patchbay_types::{AdminState, IfName, LinkName, LinkSpec, SocketPath};
+use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
 /// Request to plug a card.
@@ -34,15 +34,6 @@ impl PlugRequest {
         match self {
             Self::Card(card) => &card.link.parts().name,
             Self::Mirror(request) => &request.name,
-        }
-    }
-
-    /// Returns the administrative state that the card gets.
-    #[must_use]
-    pub fn state(&self) -> AdminState {
-        match self {
-            Self::Card(card) => card.link.state(),
-            Self::Mirror(_) => AdminState::Up,
         }
     }
 }

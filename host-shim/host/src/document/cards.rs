@@ -15,7 +15,7 @@ use crate::card::{Backend, CardRequest, PlugRequest};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
     /// It is as wanted, after these changes.
-    Keep(Option<Configure>, Option<Update>),
+    Keep(Option<Configure>, Option<Box<Update>>),
     /// It is unplugged, and plugged as wanted.
     Replace(Unplug),
 }
@@ -32,6 +32,7 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
     let (name, latest) = (&card.name, card.request.as_ref());
     let configure = |difference: &str| Configure {
         card: Box::new(latest.unwrap_or(wanted).clone()),
+        state: card.admin,
         difference: difference.to_owned(),
     };
     let interface = match &card.state {
@@ -154,7 +155,10 @@ fn drift(card: &PresentCard, interface: &Interface) -> Option<&'static str> {
 }
 
 /// Returns the change of a card that is configured as requested last.
-fn update_of_latest(card: &PresentCard, wanted: &PlugRequest) -> Result<Option<Update>, Failure> {
+fn update_of_latest(
+    card: &PresentCard,
+    wanted: &PlugRequest,
+) -> Result<Option<Box<Update>>, Failure> {
     let (Some(PlugRequest::Card(latest)), PlugRequest::Card(wanted)) = (&card.request, wanted)
     else {
         return Ok(None);
@@ -185,7 +189,7 @@ impl State {
         self,
         link: &LinkSpec,
         present: &HashSet<InterfaceAddress>,
-    ) -> Result<Option<Update>, Failure> {
+    ) -> Result<Option<Box<Update>>, Failure> {
         let parts = link.parts();
         let wanted: HashSet<_> = parts.addresses.iter().collect();
         let own: HashSet<_> = self.addresses.iter().collect();
@@ -203,12 +207,12 @@ impl State {
         let change =
             |addresses, mtu| LinkChange::new((&parts.name).into(), addresses, mtu, "addresses");
         let (new, old) = (of(&parts.addresses), of(&self.addresses));
-        Ok(Some(Update {
+        Ok(Some(Box::new(Update {
             change: change(new, new_mtu)?
                 .with_flags(new_flags)
                 .with_dad(link.duplicates()),
             undo: change(old, old_mtu)?.with_flags(old_flags),
-        }))
+        })))
     }
 
     /// Returns the change of the flags, and its inverse.

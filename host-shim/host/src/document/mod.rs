@@ -17,7 +17,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use patchbay_types::ipvs::{RuleLine, Setting};
-use patchbay_types::{Neighbor, RouteSpec};
+use patchbay_types::{AdminState, Neighbor, RouteSpec};
 
 use crate::card::PlugRequest;
 
@@ -139,6 +139,8 @@ pub struct Unplug {
 pub struct Configure {
     /// The latest request for the card.
     pub card: Box<PlugRequest>,
+    /// Administrative state that the card gets.
+    pub state: AdminState,
     /// Difference of its present state.
     pub difference: String,
 }

@@ -139,7 +139,7 @@ impl Cards {
                 }
                 Treatment::Keep(configure, update) => {
                     cards.configured.extend(configure);
-                    cards.updated.extend(update);
+                    cards.updated.extend(update.map(|update| *update));
                 }
             }
         }
@@ -178,10 +178,10 @@ impl Cards {
         &'a self,
         renamed: &'a HashMap<LinkName, LinkName>,
     ) -> impl Iterator<Item = LinkName> + 'a {
-        let configured = self.configured.iter().map(|configure| &configure.card);
+        let configured = self.configured.iter();
         let configured = configured
-            .filter(|card| card.state() == AdminState::Down)
-            .map(|card| LinkName::from(card.name()));
+            .filter(|configure| configure.state == AdminState::Down)
+            .map(|configure| LinkName::from(configure.card.name()));
         let updated = self.updated.iter().map(|update| &update.change);
         let updated = updated
             .filter(|change| change.flags().state == Some(AdminState::Down))

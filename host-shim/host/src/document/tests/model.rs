@@ -233,7 +233,7 @@ fn run_in_guest(present: &mut Present, step: &Step) {
             let card = cards.iter_mut().find(|card| card.name == *name).unwrap();
             card.state = GuestState::Configured(interface(&configure.card));
             present.names.insert(name.into());
-            lose_routes(routes, name, configure.card.state());
+            lose_routes(routes, name, configure.state);
         }
         Step::Update(update) => {
             let card = cards
