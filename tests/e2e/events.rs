@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use patchbay_tests::{
-    AGENT_PID, Card, Configure, FakeAgent, Guest, Machine, Netns, patchbay, temp_dir,
+    AGENT_PID, Card, Configure, FakeAgent, Guest, Machine, Netns, await_value, patchbay, temp_dir,
 };
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
@@ -83,6 +84,18 @@ impl Monitoring {
             }
             others.push(line);
         }
+    }
+
+    /// Waits until it watches a folder, and has looked at the files after that.
+    fn await_watch(&self, folder: &Path) {
+        let inode = format!(" ino:{:x} ", fs::metadata(folder).unwrap().ino());
+        let folder = format!("/proc/{}/fdinfo", self.child.id());
+        await_value(&true, || {
+            let files = fs::read_dir(&folder).unwrap().flatten();
+            let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+            texts.any(|text| text.contains(&inode))
+        });
+        thread::sleep(Duration::from_millis(300));
     }
 
     fn signal(&self, signal: Signal) {
@@ -247,13 +260,10 @@ fn monitor_follows_sandboxes_that_start_and_end() {
 fn monitor_of_an_agent_without_events_warns_and_prints_those_of_the_host() {
     let dir = temp_dir();
     let folder = dir.path().join("old");
-    fs::create_dir(&folder).unwrap();
-    let [qmp, agent] = ["qmp.sock", "agent.sock"].map(|name| folder.join(name));
+    let qmp = folder.join("qmp.sock");
+    register(dir.path(), "old", &qmp);
     let _monitor = UnixListener::bind(&qmp).unwrap();
-    let _agent = FakeAgent::serve(&agent, Configure::Hang);
-    let url = format!("unix://{}", agent.display());
-    let file = json!({"qmp": qmp, "agent": url, "netns": null, "pid": null});
-    fs::write(folder.join("sandbox.json"), file.to_string()).unwrap();
+    let _agent = FakeAgent::serve(&folder.join("agent.sock"), Configure::Hang);
     let mut monitoring = Monitoring::start(dir.path(), &[]);
     let mut error = BufReader::new(monitoring.child.stderr.take().unwrap());
     let mut line = String::new();
@@ -265,4 +275,44 @@ fn monitor_of_an_agent_without_events_warns_and_prints_those_of_the_host() {
     );
     fs::remove_dir_all(&folder).unwrap();
     monitoring.expect(&json!({"sandbox": "old", "object": "sandbox", "change": "ended"}));
+}
+
+/// Registers a sandbox with its agent in its folder.
+fn register(run_dir: &Path, id: &str, qmp: &Path) {
+    let folder = run_dir.join(id);
+    fs::create_dir(&folder).unwrap();
+    let url = format!("unix://{}", folder.join("agent.sock").display());
+    let file = json!({"qmp": qmp, "agent": url, "netns": null, "pid": null});
+    fs::write(folder.join("sandbox.json"), file.to_string()).unwrap();
+}
+
+/// QEMU can make its monitor after the registration, in a folder of its own, and again after its end. Meanwhile
+/// the prefix becomes ambiguous, and a registration is being written.
+#[test]
+fn monitor_by_a_prefix_follows_a_machine_that_starts_again() {
+    let (dir, sockets) = (temp_dir(), temp_dir());
+    let qmp = sockets.path().join("qmp.sock");
+    register(dir.path(), "vm1", &qmp);
+    let monitoring = Monitoring::start(dir.path(), &["vm"]);
+    let of = |change: &str| json!({"sandbox": "vm1", "object": "sandbox", "change": change});
+    let registration = dir.path().join("vm1/sandbox.json");
+    monitoring.await_watch(sockets.path());
+    for _ in 0..2 {
+        let listener = UnixListener::bind(&qmp).unwrap();
+        monitoring.expect(&of("appeared"));
+        let other = dir.path().join("vm2");
+        if !other.exists() {
+            register(dir.path(), "vm2", &sockets.path().join("other.sock"));
+        }
+        let whole = fs::read_to_string(&registration).unwrap();
+        fs::write(&registration, "{").unwrap();
+        thread::sleep(Duration::from_millis(300));
+        fs::write(&registration, whole).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(monitoring.lines.try_recv().ok(), None);
+        drop(listener);
+        fs::remove_file(&qmp).unwrap();
+        monitoring.expect(&of("ended"));
+    }
+    assert_eq!(monitoring.end(Signal::SIGINT).0, 130);
 }

@@ -7,7 +7,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use crate::args::{GlobalArgs, MonitorArgs, SandboxArg};
 use crate::output::events::{EventRow, line};
-use crate::output::{OutputFormat, json_line, unprinted};
+use crate::output::{DocumentFormat, OutputFormat, json_line, unprinted};
 
 /// Prints events until a signal comes.
 pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Failure> {
@@ -20,12 +20,11 @@ pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Fai
         return Err(Failure::new(Kind::Invalid, rule));
     }
     // A mistyped ID would never have an event.
-    for id in &args.ids {
-        global.find(&SandboxArg { id: id.clone() })?;
-    }
+    let find = |id: &String| global.find(&SandboxArg { id: id.clone() });
+    let ids = args.ids.iter().map(|id| Ok(find(id)?.id.to_string()));
     let scope = Scope {
         lookup,
-        ids: args.ids.clone(),
+        ids: ids.collect::<Result<_, Failure>>()?,
     };
     let format = args.format.format();
     events::follow(scope, &mut |event| print(event, args, format))?;
@@ -36,10 +35,9 @@ fn print(event: &Event, args: &MonitorArgs, format: OutputFormat) -> Result<(), 
     let row = EventRow::new(event);
     let text = match format {
         OutputFormat::Json => json_line(&row)?,
-        OutputFormat::Table | OutputFormat::Yaml if args.timestamp => {
-            format!("[{:.3}] {}", row.time(), line(event))
-        }
-        OutputFormat::Table | OutputFormat::Yaml => line(event),
+        OutputFormat::Yaml => DocumentFormat::Yaml.render(&row)?,
+        OutputFormat::Table if args.timestamp => format!("[{:.3}] {}", row.time(), line(event)),
+        OutputFormat::Table => line(event),
     };
     let mut out = io::stdout();
     let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -27,14 +27,25 @@ pub(super) struct Listener {
     pub(super) is_gone: Arc<AtomicBool>,
 }
 
+/// State of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No agent of patchbay has answered; Kata's can be there before it.
+    Searching,
+    /// It has answered.
+    Found,
+    /// It sends events.
+    Connected,
+}
+
 impl Listener {
     /// Receives events until the sandbox has ended, or its agent can't send any.
     pub(super) fn run(self) {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
         while !self.is_gone.load(Ordering::Relaxed) {
-            let mut is_connected = false;
-            let failure = match self.listen(&mut is_connected) {
+            let mut stage = Stage::Searching;
+            let failure = match self.listen(&mut stage) {
                 Ok(Ok(())) => Failure::new(Kind::Other, "the agent has ended the stream"),
                 Ok(Err(Closed)) => return,
                 Err(failure) => failure,
@@ -42,8 +53,11 @@ impl Listener {
             if self.is_gone.load(Ordering::Relaxed) {
                 return;
             }
-            let is_lasting = matches!(failure.kind(), Kind::Unsupported | Kind::Denied);
-            if is_connected {
+            let is_lasting = match failure.kind() {
+                Kind::Unsupported => stage != Stage::Searching,
+                kind => kind == Kind::Denied,
+            };
+            if stage == Stage::Connected {
                 pause = FIRST_PAUSE;
                 attempts = 0;
                 let lost = EventKind::AgentDisconnected(failure.line());
@@ -64,20 +78,29 @@ impl Listener {
         }
     }
 
-    fn listen(&self, is_connected: &mut bool) -> Result<Result<(), Closed>, Failure> {
+    fn listen(&self, stage: &mut Stage) -> Result<Result<(), Closed>, Failure> {
         let agent = ops::connect(&self.sandbox)?.into_patchbay()?;
+        *stage = Stage::Found;
         let mut sent = Ok(());
         agent.watch_events(&mut |events| {
-            let connected = (!*is_connected).then_some(EventKind::AgentConnected);
-            *is_connected = true;
+            let is_new = *stage != Stage::Connected;
+            *stage = Stage::Connected;
+            let connected = is_new.then_some(EventKind::AgentConnected);
             let kinds = connected
                 .into_iter()
                 .chain(events.iter().cloned().map(EventKind::Guest));
             for kind in kinds {
-                sent = self.sender.send(kind);
-                if sent.is_err() || self.is_gone.load(Ordering::Relaxed) {
+                if self.is_gone.load(Ordering::Relaxed) {
                     return ControlFlow::Break(());
                 }
+                sent = self.sender.send(kind);
+                if sent.is_err() {
+                    return ControlFlow::Break(());
+                }
+            }
+            // Also after the empty messages of a guest without events.
+            if self.is_gone.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         })?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use patchbay_types::failure::Failure;
+use patchbay_types::failure::{Failure, Kind};
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::guest::Listener;
@@ -23,8 +23,9 @@ use crate::watch::folders::Folders;
 
 /// Time without a look at the files after a notification, as one change causes several.
 const QUIET: Duration = Duration::from_millis(30);
-/// Maximum number of guests that are listened to.
-const MAX_GUESTS: usize = 512;
+/// Maximum number of guests that are listened to. Each takes about four descriptors, of which a process has 1024
+/// by default, and one of the 512 ports that only root can connect from.
+const MAX_GUESTS: usize = 128;
 
 /// Follows sandboxes until the receiver has gone.
 pub(super) fn run(scope: &Scope, queue: &SyncSender<Message>) {
@@ -35,6 +36,7 @@ pub(super) fn run(scope: &Scope, queue: &SyncSender<Message>) {
         queue,
         folders,
         known: Vec::new(),
+        awaited: Vec::new(),
         added: 0,
         is_begun: false,
     });
@@ -52,6 +54,8 @@ struct Follower<'a> {
     queue: &'a SyncSender<Message>,
     folders: Folders,
     known: Vec<Known>,
+    /// Monitors of sandboxes that are registered before QEMU makes them.
+    awaited: Vec<PathBuf>,
     /// Number of sandboxes that have become known.
     added: u64,
     /// The sandboxes that were there at first are known.
@@ -61,12 +65,14 @@ struct Follower<'a> {
 /// Sandbox whose beginning is known.
 struct Known {
     machine: Machine,
-    cards: Vec<PluggedCard>,
+    /// `None` until the journal could be read.
+    cards: Option<Vec<PluggedCard>>,
     sender: Sender,
     is_gone: Arc<AtomicBool>,
 }
 
 /// Sandbox with the folder of its machine, by which one that began anew is recognized.
+#[derive(Clone)]
 struct Machine {
     sandbox: Sandbox,
     folder: PathBuf,
@@ -83,13 +89,13 @@ impl Follower<'_> {
         let failed = |error| Failure::of_io("could not watch the folders of sandboxes", &error);
         loop {
             self.watch_folders().map_err(failed)?;
-            let before = self.added;
-            match self.compare() {
-                // The journals of new ones are read again once their folders are watched.
-                Ok(Ok(())) if self.added != before => continue,
-                Ok(Ok(())) => {}
-                Ok(Err(Closed)) => return Ok(()),
-                Err(failure) => return Err(failure),
+            let before = (self.added, self.awaited.clone());
+            if let Err(Closed) = self.compare()? {
+                return Ok(());
+            }
+            // Journals of new ones, and monitors, are looked at again once their folders are watched.
+            if (self.added, &self.awaited) != (before.0, &before.1) {
+                continue;
             }
             self.is_begun = true;
             self.wait().map_err(failed)?;
@@ -101,6 +107,7 @@ impl Follower<'_> {
         let journals = self.known.iter().map(|known| known.machine.folder.clone());
         let folders: Vec<_> = sandbox::folders(lookup)
             .into_iter()
+            .chain(sandbox::libvirt_folders(lookup))
             .chain(journals)
             .collect();
         let monitors = self.known.iter();
@@ -108,6 +115,7 @@ impl Follower<'_> {
         let files: Vec<_> = sandbox::sockets(lookup)
             .into_iter()
             .chain(monitors)
+            .chain(self.awaited.iter().cloned())
             .collect();
         self.folders.set(&folders, &files)
     }
@@ -126,8 +134,8 @@ impl Follower<'_> {
         }
     }
 
-    /// Lists the sandboxes whose monitor exists.
-    fn present(&self) -> Result<Vec<Machine>, Failure> {
+    /// Lists the sandboxes whose monitor exists, and remembers the monitors of the others.
+    fn present(&mut self) -> Result<Vec<Machine>, Failure> {
         let Scope { lookup, ids } = self.scope;
         // Each look would print the warnings about a sandbox.
         let sandboxes = with_default(NoSubscriber::new(), || match &ids[..] {
@@ -138,8 +146,10 @@ impl Follower<'_> {
                 .collect()),
         })?;
         let mut machines: Vec<Machine> = Vec::new();
+        self.awaited.clear();
         for sandbox in sandboxes {
             let Ok(state) = sandbox.state() else {
+                self.awaited.push(sandbox.qmp);
                 continue;
             };
             let folder = state.path().to_owned();
@@ -151,8 +161,22 @@ impl Follower<'_> {
         Ok(machines)
     }
 
+    /// Returns whether files of a sandbox can't be read at the moment, as while they are written.
+    fn is_unreadable(&self, machine: &Machine) -> bool {
+        let find = || sandbox::find(&self.scope.lookup, machine.sandbox.id.as_str());
+        let found = with_default(NoSubscriber::new(), find);
+        found.is_err_and(|failure| failure.kind() != Kind::NotFound)
+    }
+
     fn compare(&mut self) -> Result<Result<(), Closed>, Failure> {
-        let present = self.present()?;
+        let mut present = self.present()?;
+        let absent = self.known.iter().map(|known| &known.machine);
+        let absent = absent.filter(|known| !present.iter().any(|found| found.is_same(known)));
+        let kept: Vec<_> = absent
+            .filter(|known| self.is_unreadable(known))
+            .cloned()
+            .collect();
+        present.extend(kept);
         Ok(self.report(present))
     }
 
@@ -180,7 +204,7 @@ impl Follower<'_> {
         };
         let mut known = Known {
             machine,
-            cards: Vec::new(),
+            cards: Some(Vec::new()),
             sender,
             is_gone: Arc::default(),
         };
@@ -188,7 +212,7 @@ impl Follower<'_> {
             known.sender.send(EventKind::SandboxAppeared)?;
             known.report_cards()?;
         } else {
-            known.cards = known.plugged().unwrap_or_default();
+            known.cards = known.plugged();
         }
         if self.known.len() < MAX_GUESTS {
             known.listen();
@@ -223,13 +247,15 @@ impl Known {
         let Some(now) = self.plugged() else {
             return Ok(());
         };
-        for card in self.cards.iter().filter(|card| !now.contains(card)) {
-            self.sender.send(EventKind::CardUnplugged(card.clone()))?;
+        if let Some(before) = &self.cards {
+            for card in before.iter().filter(|card| !now.contains(card)) {
+                self.sender.send(EventKind::CardUnplugged(card.clone()))?;
+            }
+            for card in now.iter().filter(|card| !before.contains(card)) {
+                self.sender.send(EventKind::CardPlugged(card.clone()))?;
+            }
         }
-        for card in now.iter().filter(|card| !self.cards.contains(card)) {
-            self.sender.send(EventKind::CardPlugged(card.clone()))?;
-        }
-        self.cards = now;
+        self.cards = Some(now);
         Ok(())
     }
 

@@ -64,7 +64,7 @@ pub struct PluggedCard {
 pub struct Scope {
     /// Places to look for sandboxes.
     pub lookup: Lookup,
-    /// Ids or prefixes; empty: all sandboxes.
+    /// Whole ids, since more sandboxes can get a prefix; empty: all sandboxes.
     pub ids: Vec<String>,
 }
 

@@ -75,6 +75,11 @@ pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Lists the folders with the domains of libvirt, which need not exist.
+pub(crate) fn libvirt_folders(lookup: &Lookup) -> Vec<PathBuf> {
+    libvirt::folders(&lookup.kata_roots)
+}
+
 /// Lists the monitors of machines that no folder registers, which need not exist.
 pub(crate) fn sockets(lookup: &Lookup) -> Vec<PathBuf> {
     let machines = lookup.named.values().chain(&lookup.machine);

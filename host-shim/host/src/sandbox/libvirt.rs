@@ -28,7 +28,7 @@ pub(super) struct Domain {
 
 /// Lists the folders that have the status files, which need not exist: of the system's libvirtd and of the
 /// user's.
-fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
     let roots = files::roots(roots).into_iter();
     let below =
         |root: PathBuf| ["run/libvirt/qemu", "libvirt/qemu/run"].map(|path| root.join(path));
