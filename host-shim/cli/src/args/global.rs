@@ -121,6 +121,20 @@ impl GlobalArgs {
         Ok(self.lookup())
     }
 
+    /// Waits for sandboxes with `--wait`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with `--wait` and without a sandbox.
+    pub(crate) fn await_each(&self, ids: &[String]) -> Result<(), Failure> {
+        if ids.is_empty() {
+            self.lookup_all()?;
+        }
+        for id in ids.iter().filter(|_| self.is_awaited) {
+            self.find(&SandboxArg { id: id.clone() })?;
+        }
+        Ok(())
+    }
+
     /// Finds the sandbox that `arg` names, and waits for it with `--wait`.
     pub(crate) fn find_any(&self, arg: &SandboxArg) -> Result<Sandbox, Failure> {
         if self.is_awaited {

@@ -9,12 +9,13 @@ use crate::output::metrics::{MetricsFormat, metrics};
 
 /// Prints the metrics once.
 pub(super) fn print(global: &GlobalArgs, args: &MetricsArgs) -> Result<String, Failure> {
+    global.await_each(&args.scope.ids)?;
     scrape(global, &args.scope, args.format)
 }
 
 /// Serves the metrics until a signal ends the process.
 pub(super) fn serve(global: &GlobalArgs, args: &ExporterArgs) -> Result<String, Failure> {
-    global.lookup_all()?;
+    global.await_each(&args.scope.ids)?;
     let address = args.listen;
     if !(address.ip().is_loopback() || args.public) {
         let rule = format!(
@@ -30,7 +31,7 @@ fn scrape(
     scope: &ScopeArgs,
     format: MetricsFormat,
 ) -> Result<String, Failure> {
-    let scrapes = ops::scrape(&global.lookup_all()?, &scope.ids)?;
+    let scrapes = ops::scrape(&global.lookup(), &scope.ids)?;
     let top = usize::try_from(scope.top).unwrap_or(usize::MAX);
     metrics(scrapes, top, format).map_err(|error| Failure::of(Kind::Other, &error))
 }
