@@ -39,7 +39,7 @@ fn yaml(document: &Value) -> Result<String, Failure> {
     }
     // The emitter leaves some controls of terminals as they are. JSON escapes them, and is YAML.
     if text.contains(|c| c != '\n' && is_terminal_control(c)) {
-        return json_line(document);
+        return Ok(format!("--- {}", json_line(document)?));
     }
     Ok(text)
 }
@@ -49,9 +49,10 @@ fn as_yaml(value: &Value) -> Yaml<'_> {
     match value {
         Value::Null => scalar(Scalar::Null),
         Value::Bool(flag) => scalar(Scalar::Boolean(*flag)),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => scalar(Scalar::Integer(number)),
-            None => scalar(Scalar::String(number.to_string().into())),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => scalar(Scalar::Integer(integer)),
+            (None, Some(float)) if number.is_f64() => scalar(Scalar::FloatingPoint(float.into())),
+            (None, _) => scalar(Scalar::String(number.to_string().into())),
         },
         Value::String(text) => scalar(Scalar::String(text.as_str().into())),
         Value::Array(values) => Yaml::Sequence(values.iter().map(as_yaml).collect()),
@@ -82,5 +83,7 @@ mod tests {
         }
         let plain = DocumentFormat::Yaml.render(&json!([{"name": "eth1", "up": true}]));
         assert_eq!(plain.unwrap(), "---\n- name: eth1\n  up: true\n");
+        let time = DocumentFormat::Yaml.render(&json!({"time": 1_795_795_953.143}));
+        assert_eq!(time.unwrap(), "---\ntime: 1795795953.143\n");
     }
 }

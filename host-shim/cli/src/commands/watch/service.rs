@@ -10,14 +10,15 @@ use patchbay_types::failure::{Failure, Kind};
 
 use super::policy;
 use crate::args::{GlobalArgs, SandboxArg, WatchArgs};
-use crate::output::OutputFormat;
 use crate::output::json_line;
 use crate::output::watch::ChangeRow;
+use crate::output::{DocumentFormat, OutputFormat};
 use crate::signals::Redirection;
 use crate::systemd::ServiceManager;
 
 /// Watches until a signal comes.
 pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Result<(), Failure> {
+    global.await_each(&args.ids)?;
     let lookup = global.lookup();
     let select = || present(global, args);
     let (service, control) = Service::new(&lookup, &select, policy(global, args))?;
@@ -77,7 +78,10 @@ impl Observer for Printer {
         for change in changes {
             let text = match self.format {
                 OutputFormat::Json => json_line(&ChangeRow::new(&sandbox.id, change)),
-                OutputFormat::Table | OutputFormat::Yaml => {
+                OutputFormat::Yaml => {
+                    DocumentFormat::Yaml.render(&ChangeRow::new(&sandbox.id, change))
+                }
+                OutputFormat::Table => {
                     let Change { link, card, action } = change;
                     Ok(format!(
                         "{}: {action} {card} for the link {link}\n",
