@@ -286,8 +286,8 @@ fn register(run_dir: &Path, id: &str, qmp: &Path) {
     fs::write(folder.join("sandbox.json"), file.to_string()).unwrap();
 }
 
-/// QEMU can make its monitor after the registration, in a folder of its own, and again after its end. Meanwhile
-/// the prefix becomes ambiguous, and a registration is being written.
+/// QEMU makes its monitor after the registration, in another folder, and again after its end, while the prefix
+/// is ambiguous and a registration is being written.
 #[test]
 fn monitor_by_a_prefix_follows_a_machine_that_starts_again() {
     let (dir, sockets) = (temp_dir(), temp_dir());
