@@ -24,6 +24,7 @@ mod encode;
 mod lists;
 mod proc;
 mod proc_lists;
+mod read_ahead;
 mod sockopt;
 pub mod sysctl;
 

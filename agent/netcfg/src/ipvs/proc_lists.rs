@@ -4,7 +4,7 @@
 //! rows lack thresholds, persistence templates, attributes of tunnels, and the family of a mark.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, Read as _};
 use std::net::IpAddr;
 
 use patchbay_types::ipvs::{
@@ -12,6 +12,7 @@ use patchbay_types::ipvs::{
 };
 
 use super::proc::{HEADER_LINES, MAX_ROW_BYTES, RULES};
+use super::read_ahead::ReadAhead;
 
 /// Beginning of a row of a server.
 const SERVER: &[u8] = b"  -> ";
@@ -21,7 +22,7 @@ const SERVER: &[u8] = b"  -> ";
 /// The kernel writes a service and its servers at once. If services come or go between two reads, it
 /// leaves some out or repeats some: then the next row isn't that of the expected service.
 #[derive(Debug)]
-pub struct ProcLists<R = BufReader<File>> {
+pub struct ProcLists<R = ReadAhead> {
     table: R,
     /// The row of the next service.
     row: Vec<u8>,
@@ -34,7 +35,7 @@ impl ProcLists {
     /// # Errors
     /// Fails if the kernel has no IPVS.
     pub fn open() -> io::Result<Self> {
-        Self::new(BufReader::new(File::open(RULES)?))
+        Self::new(ReadAhead::new(File::open(RULES)?)?)
     }
 }
 
