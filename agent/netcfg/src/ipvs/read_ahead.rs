@@ -1,4 +1,4 @@
-//! Reads a file in a thread of its own, while the caller parses what has been read.
+//! Reads a file in a thread while the caller parses the earlier blocks.
 //!
 //! The kernel takes longer to write a large table to `/proc` than a caller to parse it.
 
