@@ -121,6 +121,19 @@ impl GlobalArgs {
         Ok(self.lookup())
     }
 
+    /// The same for a command that follows all sandboxes. `output` has the names of the sandboxes.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with `--wait`, and with `--qmp`, whose machine has no name without an ID.
+    pub(crate) fn lookup_to_follow(&self, output: &str) -> Result<Lookup, Failure> {
+        let lookup = self.lookup_all()?;
+        if lookup.machine.is_some() {
+            let rule = format!("--qmp needs an ID, by which the machine is named in {output}");
+            return Err(Failure::new(Kind::Invalid, rule));
+        }
+        Ok(lookup)
+    }
+
     /// Waits for sandboxes with `--wait`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use patchbay_host::events::{self, Event, Scope};
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 
 use crate::args::{GlobalArgs, MonitorArgs, SandboxArg};
 use crate::output::events::{EventRow, line};
@@ -12,13 +12,9 @@ use crate::output::{DocumentFormat, OutputFormat, json_line, unprinted};
 /// Prints events until a signal comes.
 pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Failure> {
     let lookup = match args.ids[..] {
-        [] => global.lookup_all()?,
+        [] => global.lookup_to_follow("events")?,
         _ => global.lookup(),
     };
-    if args.ids.is_empty() && lookup.machine.is_some() {
-        let rule = "--qmp needs an ID, by which the machine is named in events";
-        return Err(Failure::new(Kind::Invalid, rule));
-    }
     // A mistyped ID would never have an event.
     let find = |id: &String| global.find(&SandboxArg { id: id.clone() });
     let ids = args.ids.iter().map(|id| Ok(find(id)?.id.to_string()));

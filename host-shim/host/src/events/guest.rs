@@ -43,14 +43,14 @@ impl Listener {
     pub(super) fn run(self) {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
-        while !self.is_gone.load(Ordering::Relaxed) {
+        while !self.is_gone() {
             let mut stage = Stage::Searching;
             let failure = match self.listen(&mut stage) {
                 Ok(Ok(())) => Failure::new(Kind::Other, "the agent has ended the stream"),
                 Ok(Err(Closed)) => return,
                 Err(failure) => failure,
             };
-            if self.is_gone.load(Ordering::Relaxed) {
+            if self.is_gone() {
                 return;
             }
             let is_lasting = match failure.kind() {
@@ -78,6 +78,10 @@ impl Listener {
         }
     }
 
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
     fn listen(&self, stage: &mut Stage) -> Result<Result<(), Closed>, Failure> {
         let agent = ops::connect(&self.sandbox)?.into_patchbay()?;
         *stage = Stage::Found;
@@ -89,17 +93,14 @@ impl Listener {
             let kinds = connected
                 .into_iter()
                 .chain(events.iter().cloned().map(EventKind::Guest));
-            for kind in kinds {
-                if self.is_gone.load(Ordering::Relaxed) {
-                    return ControlFlow::Break(());
-                }
+            for kind in kinds.take_while(|_| !self.is_gone()) {
                 sent = self.sender.send(kind);
                 if sent.is_err() {
                     return ControlFlow::Break(());
                 }
             }
             // Also after the empty messages of a guest without events.
-            if self.is_gone.load(Ordering::Relaxed) {
+            if self.is_gone() {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

@@ -14,7 +14,7 @@ use crate::signals::Redirection;
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Outcome {
     if args.ids.is_empty()
-        && let Err(failure) = check_unnamed(global)
+        && let Err(failure) = global.lookup_to_follow("messages")
     {
         return Outcome::silent_or(Err(failure));
     }
@@ -28,15 +28,6 @@ pub(super) fn run(global: &GlobalArgs, args: &WatchArgs) -> Outcome {
         reload: None,
     });
     once(global, args, &stop).unwrap_or_else(|failure| Outcome::silent_or(Err(failure)))
-}
-
-/// Checks the options of a command that watches all sandboxes.
-fn check_unnamed(global: &GlobalArgs) -> Result<(), Failure> {
-    if global.lookup_all()?.machine.is_some() {
-        let rule = "--qmp needs an ID, by which the machine is named in messages";
-        return Err(Failure::new(Kind::Invalid, rule));
-    }
-    Ok(())
 }
 
 /// Makes, or previews, the changes of each sandbox; goes on after a failure.
