@@ -67,9 +67,14 @@ impl State {
         is_pending
     }
 
+    /// Returns whether the process ends once nothing holds it.
+    fn is_ending(&self) -> bool {
+        self.progress == Progress::Unchanged && self.end.is_some()
+    }
+
     /// Ends the process if that is due. No change can begin meanwhile, since it needs the state.
     fn end_if_unchanged(&mut self) {
-        if self.progress == Progress::Unchanged
+        if self.is_ending()
             && self.holds == 0
             && let Some(end) = self.end.take()
         {
@@ -120,9 +125,21 @@ impl Interrupt {
     }
 
     /// Keeps the process alive until the value is dropped.
-    pub(crate) fn hold(&self) -> Hold<'_> {
-        self.0.send_modify(|state| state.holds += 1);
-        Hold(self)
+    ///
+    /// # Errors
+    /// The interruption, if the process ends once other holds are dropped: threads that hold it in turn would
+    /// keep it alive.
+    pub(crate) fn hold(&self) -> Result<Hold<'_>, Failure> {
+        let mut is_ending = false;
+        self.0.send_if_modified(|state| {
+            is_ending = state.is_ending();
+            state.holds += u32::from(!is_ending);
+            !is_ending
+        });
+        if is_ending {
+            return Err(stopped());
+        }
+        Ok(Hold(self))
     }
 
     /// # Errors
@@ -213,9 +230,10 @@ mod tests {
     #[test]
     fn request_during_hold_ends_the_process_after_it() {
         let interrupt = Interrupt::default();
-        let hold = interrupt.hold();
+        let hold = interrupt.hold().unwrap();
         let has_ended = request(&interrupt);
         assert!(!has_ended.load(Ordering::SeqCst));
+        assert_eq!(interrupt.hold().unwrap_err(), stopped());
         drop(hold);
         assert!(has_ended.load(Ordering::SeqCst));
     }
@@ -225,7 +243,7 @@ mod tests {
         let interrupt = Interrupt::default();
         interrupt.begin_change().unwrap();
         let has_ended = request(&interrupt);
-        drop(interrupt.hold());
+        drop(interrupt.hold().unwrap());
         assert!(!has_ended.load(Ordering::SeqCst));
         let now = Instant::now();
         assert!(interrupt.limit(now + Duration::from_secs(60), Duration::ZERO) <= now);

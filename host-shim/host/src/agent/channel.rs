@@ -20,7 +20,7 @@ impl Channel {
     /// Connects to the first port of an endpoint on which the guest listens.
     ///
     /// # Errors
-    /// [`Kind::Timeout`] and [`Kind::NotFound`] if nothing accepts the connection.
+    /// [`Kind::Timeout`] and [`Kind::NotFound`] if nothing accepts the connection, and an interruption.
     pub(super) fn open(endpoint: &Endpoint, interrupt: &Interrupt) -> Result<Self, Failure> {
         let _phase = tracing::info_span!("agent").entered();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -29,7 +29,7 @@ impl Channel {
         let runtime = runtime.map_err(|error| Failure::of(Kind::Other, &error))?;
         let unreachable = |error| dial::unreachable(endpoint, &error);
         // A vsock proxy can fail to survive a process that ends in the middle of the attempt.
-        let hold = interrupt.hold();
+        let hold = interrupt.hold()?;
         let stream = dial::connect(endpoint);
         drop(hold);
         let stream = stream.map_err(unreachable)?;
