@@ -2,55 +2,65 @@
 //!
 //! A supervisor process, started before the agent gives up its privileges, opens a namespace and starts
 //! another agent there, which serves the host on a separate port: its netlink sockets and its files
-//! below `/proc` are those of that namespace. The agent sends the supervisor a process id or a path, as a
-//! line, and gets an errno (0 for success) and a port, four bytes each. The supervisor ends with the
-//! agent, and the others with the supervisor.
+//! below `/proc` are those of that namespace. The agent sends the supervisor a line with a number and a process
+//! id or a path, and gets the number, an errno (0 for success) and a port, four bytes each. The supervisor ends
+//! with the agent, and the others with the supervisor.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+mod supervisor;
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::prctl;
-use nix::sys::statfs::{FsType, fstatfs};
 use patchbay_types::GuestNetns;
 use patchbay_types::failure::{Failure, Kind};
 
-use crate::config::Config;
-use crate::log::LogLevel;
+pub use supervisor::{Settings, supervise};
 
 /// First argument of the supervisor, before those of the agent.
 pub const OPTION: &str = "--namespaces";
 
 /// Socket of the supervisor in the folder of helpers.
 const SOCKET: &str = "namespaces";
-/// Name of the supervisor in lists of processes.
-const NAME: &std::ffi::CStr = c"patchbay-netns";
-/// `NSFS_MAGIC` of `linux/magic.h`.
-const NSFS: FsType = FsType(0x6e73_6673);
-/// Maximum number of namespaces with an agent.
-const MAX_AGENTS: usize = 16;
-/// Timeout for an agent to enter its namespace.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the supervisor, which starts one agent at a time.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Part of the names of undo logs before the inode of their namespace.
-const LOG_INFIX: &str = ".netns-";
 
 /// The agent's end of the supervisor.
 #[derive(Debug)]
-pub struct Namespaces(Mutex<UnixStream>);
+pub struct Namespaces(Mutex<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    stream: UnixStream,
+    /// Number of the last request.
+    number: u32,
+}
+
+impl Connection {
+    fn request(&mut self, netns: &GuestNetns) -> io::Result<Report> {
+        self.number = self.number.wrapping_add(1);
+        let line = format!("{} {netns}\n", self.number);
+        self.stream.write_all(line.as_bytes())?;
+        loop {
+            let mut number = [0; 4];
+            self.stream.read_exact(&mut number)?;
+            let report = Report::read(&self.stream)?;
+            // Others are late replies to requests that have timed out.
+            if u32::from_le_bytes(number) == self.number {
+                return Ok(report);
+            }
+        }
+    }
+}
 
 impl Namespaces {
     /// Starts the supervisor. `args` are those of the agent.
@@ -76,10 +86,10 @@ impl Namespaces {
         Self::of(UnixStream::connect(helpers.join(SOCKET))?)
     }
 
-    fn of(supervisor: UnixStream) -> io::Result<Self> {
-        supervisor.set_read_timeout(Some(REPLY_TIMEOUT))?;
-        supervisor.set_write_timeout(Some(REPLY_TIMEOUT))?;
-        Ok(Self(Mutex::new(supervisor)))
+    fn of(stream: UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+        Ok(Self(Mutex::new(Connection { stream, number: 0 })))
     }
 
     /// Starts an agent in a namespace, unless it has one, and returns its vsock port.
@@ -87,10 +97,8 @@ impl Namespaces {
     /// # Errors
     /// There is no such namespace, or the kernel refuses it.
     pub fn enter(&self, netns: &GuestNetns) -> Result<u32, Failure> {
-        let stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = (&*stream).write_all(format!("{netns}\n").as_bytes());
-        let reply = sent.and_then(|()| Report::read(&stream));
-        let report = reply.map_err(|error| {
+        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = connection.request(netns).map_err(|error| {
             Failure::of_io("the process that enters network namespaces failed", &error)
         })?;
         report.0.map_err(|errno| {
@@ -125,10 +133,10 @@ impl Report {
         }))
     }
 
-    fn write(&self, mut stream: &UnixStream) -> io::Result<()> {
+    fn bytes(&self) -> [[u8; 4]; 2] {
         let errno = self.0.err().map_or(0, |errno| errno as i32);
         let port = self.0.unwrap_or_default();
-        stream.write_all(&[errno.to_le_bytes(), port.to_le_bytes()].concat())
+        [errno.to_le_bytes(), port.to_le_bytes()]
     }
 }
 
@@ -142,7 +150,8 @@ pub fn enter(netns: &Path, port: io::Result<u32>) -> io::Result<()> {
         Ok(port)
     });
     let errno = |error: &io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-    Report(entered.as_ref().copied().map_err(errno)).write(&supervisor()?)?;
+    let report = Report(entered.as_ref().copied().map_err(errno));
+    supervisor_stream()?.write_all(report.bytes().as_flattened())?;
     entered.map(drop)
 }
 
@@ -152,7 +161,7 @@ pub fn enter(netns: &Path, port: io::Result<u32>) -> io::Result<()> {
 /// # Errors
 /// No thread can be started.
 pub fn end_with_supervisor() -> io::Result<()> {
-    let stream = supervisor()?;
+    let stream = supervisor_stream()?;
     stream.set_read_timeout(None)?;
     thread::Builder::new().spawn(move || {
         let _ = (&stream).read(&mut [0]);
@@ -162,230 +171,26 @@ pub fn end_with_supervisor() -> io::Result<()> {
 }
 
 /// Socket to the process that has started this one.
-fn supervisor() -> io::Result<UnixStream> {
+fn supervisor_stream() -> io::Result<UnixStream> {
     Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
-/// Agent in a namespace.
-struct NetnsAgent {
-    netns: File,
-    inode: u64,
-    port: u32,
-    child: Child,
-    stream: UnixStream,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl NetnsAgent {
-    fn start(netns: File, settings: &Settings) -> Result<Self, Errno> {
-        let io = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        let inode = netns.metadata().map_err(io)?.ino();
-        let (stream, its) = UnixStream::pair().map_err(io)?;
-        stream.set_read_timeout(Some(START_TIMEOUT)).map_err(io)?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd());
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .arg0("patchbay-netns")
-            .args(["--listen", "vsock:any", "--netns", &path])
-            .args(["--log-level", &settings.log_level.to_string()]);
-        if let Some(log) = &settings.undo_log {
-            command.arg("--undo-log").arg(log_of(log, inode));
+    #[test]
+    fn enter_skips_late_replies_to_other_requests() {
+        let (agent, mut supervisor) = UnixStream::pair().unwrap();
+        let namespaces = Namespaces::of(agent).unwrap();
+        for (number, port) in [(0_u32, 1060_u32), (77, 1070), (1, 1080)] {
+            let reply = [number, 0, port].map(u32::to_le_bytes);
+            supervisor.write_all(reply.as_flattened()).unwrap();
         }
-        let mut child = command.stdin(OwnedFd::from(its)).spawn().map_err(io)?;
-        let port = Report::read(&stream)
-            .map_err(io)
-            .and_then(|report| report.0);
-        let port = port.inspect_err(|_| {
-            // It has ended, or is of no use.
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
-        Ok(Self {
-            netns,
-            inode,
-            port,
-            child,
-            stream,
-        })
+        let netns = "/run/netns/b".parse().unwrap();
+        assert_eq!(namespaces.enter(&netns).unwrap(), 1080);
+        let mut line = [0; 15];
+        supervisor.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"1 /run/netns/b\n");
     }
-}
-
-fn log_of(log: &Path, inode: u64) -> PathBuf {
-    let mut path = log.as_os_str().to_owned();
-    path.push(format!("{LOG_INFIX}{inode}"));
-    path.into()
-}
-
-/// Settings of the agents of namespaces.
-#[derive(Debug)]
-pub struct Settings {
-    /// Path of the undo log of the first agent, from which theirs derive.
-    pub undo_log: Option<PathBuf>,
-    /// Level of their logs.
-    pub log_level: LogLevel,
-}
-
-impl From<Config> for Settings {
-    fn from(config: Config) -> Self {
-        Self {
-            undo_log: config.undo_log,
-            log_level: config.log_level,
-        }
-    }
-}
-
-/// Starts and watches the agents of namespaces.
-struct Supervisor {
-    settings: Settings,
-    agents: Vec<NetnsAgent>,
-}
-
-/// Serves the agent until it ends.
-///
-/// # Errors
-/// The socket fails.
-pub fn supervise(settings: Settings) -> io::Result<()> {
-    prctl::set_name(NAME)?;
-    let undo_log = settings.undo_log.as_deref();
-    undo_log.map(wait_for_former).transpose()?;
-    let mut supervisor = Supervisor {
-        settings,
-        agents: Vec::new(),
-    };
-    supervisor.recover();
-    let stream = self::supervisor()?;
-    let mut requests = BufReader::new(&stream).take(0);
-    loop {
-        if supervisor.wait(&stream)? {
-            requests.set_limit(GuestNetns::MAX_BYTES + 1);
-            let mut line = String::new();
-            if requests.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            Report(supervisor.enter(line.trim_end_matches('\n'))).write(&stream)?;
-        }
-        supervisor.reap();
-    }
-}
-
-/// Waits until the agents of a former supervisor have ended: each inherits the lock of its supervisor.
-fn wait_for_former(undo_log: &Path) -> io::Result<()> {
-    let mut path = undo_log.as_os_str().to_owned();
-    path.push(".namespaces");
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let lock = options.open(path)?;
-    fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-    // Dropped, it would be unlocked for the agents too.
-    std::mem::forget(lock);
-    Ok(())
-}
-
-impl Supervisor {
-    /// Waits for a request or the end of an agent; returns whether there is a request.
-    fn wait(&self, stream: &UnixStream) -> io::Result<bool> {
-        let streams = self.agents.iter().map(|agent| &agent.stream);
-        let all = std::iter::once(stream).chain(streams);
-        let mut fds: Vec<_> = all
-            .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN))
-            .collect();
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(errno.into()),
-            Ok(_) => Ok(fds.first().and_then(PollFd::any).unwrap_or_default()),
-        }
-    }
-
-    fn enter(&mut self, netns: &str) -> Result<u32, Errno> {
-        let netns: GuestNetns = netns.parse().map_err(|_| Errno::EINVAL)?;
-        let file = open(&netns.path())?;
-        let inode = file.metadata().map_err(|_| Errno::EIO)?.ino();
-        self.reap();
-        if let Some(agent) = self.agents.iter().find(|agent| agent.inode == inode) {
-            return Ok(agent.port);
-        }
-        if self.agents.len() >= MAX_AGENTS {
-            return Err(Errno::EAGAIN);
-        }
-        let agent = NetnsAgent::start(file, &self.settings)?;
-        let port = agent.port;
-        self.agents.push(agent);
-        Ok(port)
-    }
-
-    /// Removes agents that have ended. One that was killed is started again, to undo what it has begun.
-    fn reap(&mut self) {
-        for mut agent in std::mem::take(&mut self.agents) {
-            match agent.child.try_wait() {
-                Ok(None) => self.agents.push(agent),
-                Ok(Some(status)) if status.success() => {}
-                _ => self.restart(agent.netns, agent.inode),
-            }
-        }
-    }
-
-    fn restart(&mut self, netns: File, inode: u64) {
-        let left = logs(self.settings.undo_log.as_deref());
-        if left.iter().any(|(_, of)| *of == inode) {
-            self.agents.extend(NetnsAgent::start(netns, &self.settings));
-        }
-    }
-
-    /// Starts an agent in each namespace in which a killed one has left an undo log.
-    fn recover(&mut self) {
-        let mut logs = logs(self.settings.undo_log.as_deref());
-        logs.sort_by_key(|(_, inode)| *inode);
-        for group in logs.chunk_by(|(_, a), (_, b)| a == b) {
-            let Some((_, inode)) = group.first() else {
-                continue;
-            };
-            match find(*inode) {
-                Some(netns) => self.restart(netns, *inode),
-                // The namespace has ended, with all its rules.
-                None => group
-                    .iter()
-                    .for_each(|(path, _)| drop(fs::remove_file(path))),
-            }
-        }
-    }
-}
-
-/// Opens a network namespace. Without blocking: the file can be a pipe.
-fn open(path: &Path) -> Result<File, Errno> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    match fstatfs(&file) {
-        Ok(found) if found.filesystem_type() == NSFS => Ok(file),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// Returns the undo logs of namespaces with their inodes.
-fn logs(log: Option<&Path>) -> Vec<(PathBuf, u64)> {
-    let Some((folder, name)) = log.and_then(|log| log.parent().zip(log.file_name())) else {
-        return Vec::new();
-    };
-    let prefix = format!("{}{LOG_INFIX}", name.display());
-    let inode = |path: PathBuf| {
-        let name = path.file_name()?.to_str()?.strip_prefix(&prefix)?;
-        let inode = name.split('.').next()?.parse().ok()?;
-        Some((path, inode))
-    };
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| inode(entry.path())).collect()
-}
-
-/// Finds a namespace by its inode, among those of processes and the named ones.
-fn find(inode: u64) -> Option<File> {
-    let entries = |folder| fs::read_dir(folder).into_iter().flatten().flatten();
-    let processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
-    let named = entries("/run/netns").map(|entry| entry.path());
-    let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == inode);
-    processes
-        .chain(named)
-        .filter(is_it)
-        .find_map(|path| open(&path).ok())
 }
