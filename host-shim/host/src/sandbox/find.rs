@@ -2,12 +2,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{Candidate, MatchKind, Origin, SandboxId};
-use super::machine::no_monitor;
+use super::machine::{CONNECT_TIMEOUT, no_monitor};
 use super::registry::{self, SandboxFile, netns_path};
 use super::{Lookup, MachineAccess, Sandbox, files, kata, libvirt, second_monitor};
 use crate::process::Process;
@@ -15,9 +14,6 @@ use crate::{kata_messages, vsock_stream};
 
 /// Maximum number of sandboxes that an error message lists.
 const MAX_LISTED: usize = 8;
-
-/// Limit for a connection to the monitor of a process that can't be seen.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Finds the sandbox whose id, or that of a container in it, equals `id` or is the only one that
 /// starts with it. [`Lookup::machine`] takes precedence over any id, then [`Lookup::named`].

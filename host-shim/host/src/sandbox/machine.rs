@@ -7,18 +7,21 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::{files, trusted};
-use crate::private;
 use crate::process::Process;
+use crate::{private, vsock_stream};
 
 /// Folder in the run directory with one folder per machine. No id starts with a dot.
 const MACHINES: &str = ".machines";
 /// Description of the machine in its folder.
 const MACHINE: &str = "machine.json";
+/// Limit for a connection to the monitor of a process that can't be seen.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Contents of `machine.json`, by which a machine that has ended is recognized.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,18 @@ impl StateDir {
     /// is unknown: one of several paths can be removed while the machine runs.
     pub(crate) fn has_ended(&self) -> bool {
         let qemu = MachineFile::read(&self.path).and_then(|file| file.qemu);
-        !qemu.map_or_else(|| self.is_current(), |qemu| qemu.is_alive())
+        let runs = |qemu: Process| qemu.is_alive() || self.is_served();
+        !qemu.map_or_else(|| self.is_current(), runs)
+    }
+
+    /// Returns whether a process listens on the monitor's socket. One of another PID namespace is invisible.
+    fn is_served(&self) -> bool {
+        let is_refused = |error: io::Error| {
+            use io::ErrorKind::{ConnectionRefused, NotFound};
+            matches!(error.kind(), ConnectionRefused | NotFound)
+        };
+        let connect = || vsock_stream::unix(&self.monitor, CONNECT_TIMEOUT);
+        self.is_current() && !connect().is_err_and(is_refused)
     }
 
     /// Returns the machine's QEMU if that is known to run.
@@ -201,10 +215,16 @@ mod tests {
         let killed = state("killed", Some(ended_process()));
         let removed = state("removed", None);
         fs::rename(&removed.monitor, dir.path().join("old")).unwrap();
+        let socket = UnixListener::bind(dir.path().join("invisible")).unwrap();
+        let invisible = StateDir::of(dir.path(), &dir.path().join("invisible")).unwrap();
+        fs::create_dir_all(invisible.path()).unwrap();
+        invisible.describe(Some(ended_process())).unwrap();
         let mut ended = StateDir::all(dir.path());
         ended.retain(StateDir::has_ended);
         ended.sort_by_key(|state| state.monitor.clone());
         assert_eq!(ended, [killed, removed]);
+        drop(socket);
+        assert!(invisible.has_ended());
     }
 
     #[test]
