@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use patchbay_types::failure::Kind;
+use patchbay_types::failure::{Failure, Kind};
 
 use super::unplug::restore_host;
 use crate::sandbox::{Journal, Lock, StateDir, second_monitor};
@@ -16,20 +16,25 @@ pub fn collect(run_dir: &Path) {
         let Some(_lock) = Lock::take_ended(&state) else {
             continue;
         };
-        let cards = Journal::at(state.path()).cards();
-        if cards
-            .as_ref()
-            .is_err_and(|failure| failure.kind() == Kind::Unsupported)
-        {
+        match restore(&state) {
+            // A later command tries again if that fails.
+            Ok(()) => drop(fs::remove_dir_all(state.path())),
             // A later release wrote the journal, and can restore its TAPs.
-            continue;
+            Err(failure) if failure.kind() == Kind::Unsupported => {}
+            Err(failure) => tracing::warn!(
+                "a machine that has ended is left to the next command: {}",
+                failure.line()
+            ),
         }
-        for card in cards.unwrap_or_default() {
-            let _ = restore_host(&card, None);
-        }
-        // A later command tries again.
-        let _ = fs::remove_dir_all(state.path());
     }
+}
+
+/// Restores the host as before the cards of a machine. Without its journal nothing could be restored later.
+fn restore(state: &StateDir) -> Result<(), Failure> {
+    let cards = Journal::at(state.path()).cards()?;
+    let restored = cards.iter().map(|card| restore_host(card, None));
+    // Each is tried.
+    restored.fold(Ok(()), Result::and)
 }
 
 #[cfg(test)]
@@ -100,6 +105,25 @@ mod tests {
             let link = |name: &str| namespace.link(&name.parse().unwrap()).unwrap().unwrap();
             assert_eq!(link("ended").state, BEFORE);
             assert_eq!(link("running").state.mtu, 9000);
+        });
+    }
+
+    #[test]
+    fn collect_keeps_the_journal_of_a_host_that_is_not_restored() {
+        in_netns(|_, _| {
+            let run_dir = tempfile::tempdir().unwrap();
+            let monitor = run_dir.path().join("ended");
+            let _qemu = UnixListener::bind(&monitor).unwrap();
+            let state = machine(&monitor);
+            fs::remove_file(&monitor).unwrap();
+            let card = state.path().join("cards/eth1.json");
+            let journal = fs::read(&card).unwrap();
+            fs::write(&card, "torn").unwrap();
+            collect(run_dir.path());
+            assert!(state.path().exists());
+            fs::write(&card, journal).unwrap();
+            collect(run_dir.path());
+            assert!(!state.path().exists());
         });
     }
 
