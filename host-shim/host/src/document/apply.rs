@@ -73,7 +73,9 @@ impl Executor<'_> {
                 let exchange = exchange(&step.list, now.iter(), step.strangers);
                 exchange_neighbors(agent, &exchange)
             }),
-            Step::Routes(step) => self.change(|agent| agent.replace_routes(&step.list)),
+            Step::Routes(step) => {
+                self.change(|agent| agent.replace_routes(&step.list(&agent.routes()?)))
+            }
             Step::Ipvs(step) => self.restore(step, watch.take()),
             Step::Sysctls(changes) => self.change(|agent| set_sysctls(agent, changes)),
         }

@@ -185,10 +185,12 @@ pub struct NeighborsStep {
 /// Change of routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutesStep {
-    /// Complete list of the managed tables.
-    pub list: Vec<RouteSpec>,
-    /// Its difference from the routes that the guest has.
+    /// Routes of the document.
+    pub wanted: Vec<RouteSpec>,
+    /// Their difference from the routes that the guest has.
     pub difference: Exchange<patchbay_types::Route>,
+    /// Treatment of other routes.
+    pub strangers: Strangers,
 }
 
 /// Change of the IPVS table.

@@ -34,8 +34,29 @@ pub(super) fn step(
     gone: &HashSet<LinkName>,
     strangers: Strangers,
 ) -> RoutesStep {
-    let stays = |route: &&Route| !gone.contains(&route.device);
-    let present: Vec<&Route> = present.iter().filter(stays).collect();
+    let stays = present.iter().filter(|route| !gone.contains(&route.device));
+    let (_, difference) = compare(&wanted, stays.collect(), strangers);
+    RoutesStep {
+        wanted,
+        difference,
+        strangers,
+    }
+}
+
+impl RoutesStep {
+    /// Returns the complete list of the managed tables for a guest with these routes: those that a card has
+    /// brought with it, or the guest's programs have added, are strangers too.
+    pub(super) fn list(&self, present: &[Route]) -> Vec<RouteSpec> {
+        compare(&self.wanted, present.iter().collect(), self.strangers).0
+    }
+}
+
+/// Returns the complete list of the managed tables, and the difference to it.
+fn compare(
+    wanted: &[RouteSpec],
+    present: Vec<&Route>,
+    strangers: Strangers,
+) -> (Vec<RouteSpec>, Exchange<Route>) {
     let mut by_dest: HashMap<(RouteTable, IpNet), Vec<usize>> = HashMap::new();
     for (position, route) in present.iter().enumerate() {
         let key = (route.table, route.dest);
@@ -44,7 +65,7 @@ pub(super) fn step(
     let mut tables = HashSet::from([RouteTable::MAIN]);
     let (mut kept, mut replaced) = (HashSet::<usize>::new(), HashSet::<usize>::new());
     let mut added = Vec::new();
-    for spec in &wanted {
+    for spec in wanted {
         let fields = spec.fields();
         tables.insert(fields.table);
         let same_dest = by_dest.get(&(fields.table, fields.dest));
@@ -68,7 +89,7 @@ pub(super) fn step(
         replaced.extend(same_dest.iter().filter(gives_way));
         added.push(spec.resolve());
     }
-    let mut list = wanted;
+    let mut list = wanted.to_vec();
     let mut removed = Vec::new();
     for (position, route) in present.into_iter().enumerate() {
         if kept.contains(&position) {
@@ -82,8 +103,5 @@ pub(super) fn step(
             list.extend(request(route));
         }
     }
-    RoutesStep {
-        list,
-        difference: Exchange { removed, added },
-    }
+    (list, Exchange { removed, added })
 }

@@ -2,6 +2,7 @@ mod model;
 
 use std::collections::HashSet;
 
+use patchbay_types::RouteSpec;
 use patchbay_types::failure::Kind;
 use proptest::prelude::*;
 
@@ -9,7 +10,7 @@ use self::model::{
     MAX, card, neighbor, network, observe, route, rules, run, set_down, setting, sorted,
 };
 use super::present::{GuestState, Present};
-use super::{Plan, Step, Strangers, Wanted, plan};
+use super::{Plan, Step, Strangers, Wanted, plan, routes};
 
 fn plan_all(wanted: &Wanted, present: &Present) -> Plan {
     plan(wanted, present, Strangers::Remove, MAX).unwrap()
@@ -78,6 +79,17 @@ fn small() -> Wanted {
     }
 }
 
+/// The guest gets some while its cards are plugged.
+#[test]
+fn routes_step_keeps_strangers_that_came_after_the_plan() {
+    let present = observe(&small());
+    let routes = present.routes.clone().unwrap();
+    let step = routes::step(Vec::new(), &[], &HashSet::new(), Strangers::Keep);
+    let listed: Vec<_> = step.list(&routes).iter().map(RouteSpec::resolve).collect();
+    assert!(!listed.is_empty());
+    assert!(listed.iter().all(|route| routes.contains(route)));
+}
+
 #[test]
 fn plan_absent_sections_are_not_managed() {
     let present = observe(&small());
@@ -91,7 +103,7 @@ fn plan_absent_sections_are_not_managed() {
         panic!("{plan:#?}");
     };
     assert_eq!(step.difference.removed.len(), 1);
-    assert!(step.list.is_empty());
+    assert!(step.list(present.routes.as_deref().unwrap()).is_empty());
 }
 
 #[test]
@@ -217,5 +229,5 @@ fn plan_lets_a_card_that_is_set_down_lose_the_routes_of_strangers() {
     let [Step::Update(_), Step::Routes(routes)] = plan.steps() else {
         panic!("{plan:#?}");
     };
-    assert_eq!(routes.list, []);
+    assert_eq!(routes.list(&[]), []);
 }

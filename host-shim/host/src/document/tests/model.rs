@@ -253,7 +253,8 @@ fn run_in_guest(present: &mut Present, step: &Step) {
             neighbors.extend(step.difference.added.clone());
         }
         Step::Routes(step) => {
-            for spec in &step.list {
+            let list = step.list(routes);
+            for spec in &list {
                 let device = &spec.fields().device;
                 assert!(present.names.contains(device), "{spec:?}");
                 let mut cards = cards.iter();
@@ -262,7 +263,7 @@ fn run_in_guest(present: &mut Present, step: &Step) {
                 assert!(!cards.any(is_down), "{spec:?}");
             }
             routes.retain(|route| !is_managed(route));
-            routes.extend(step.list.iter().map(RouteSpec::resolve));
+            routes.extend(list.iter().map(RouteSpec::resolve));
         }
         Step::Ipvs(step) => present.ipvs = Some(restored(step, present.ipvs.clone())),
         Step::Sysctls(changes) => {
