@@ -21,16 +21,42 @@ pub(super) struct SourceAddress {
     pub(super) network: IpNet,
 }
 
-/// Lists the permanent addresses of global scope. Those with a lifetime come from router
-/// advertisements or DHCP, which reach the guest too.
-pub(super) fn addresses(rtnl: &Rtnetlink, link: u32) -> io::Result<Vec<SourceAddress>> {
+/// Addresses of a link.
+#[derive(Debug, Default)]
+pub(super) struct SourceAddresses {
+    /// Permanent ones of global scope.
+    pub(super) mirrored: Vec<SourceAddress>,
+    /// The others. Those with a lifetime come from router advertisements or DHCP, which reach the guest too.
+    pub(super) left_out: Vec<IpAddr>,
+}
+
+/// Lists the addresses of a link.
+pub(super) fn addresses(rtnl: &Rtnetlink, link: u32) -> io::Result<SourceAddresses> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let listed: Vec<RouteNetlinkMessage> = rtnl.dump(&request)?;
     let own = listed.into_iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewAddress(address) if address.header.index == link => Some(address),
         _ => None,
     });
-    Ok(own.filter_map(|message| address(&message)).collect())
+    let mut addresses = SourceAddresses::default();
+    for message in own {
+        match address(&message) {
+            Some(address) => addresses.mirrored.push(address),
+            None => addresses.left_out.extend(local(&message)),
+        }
+    }
+    Ok(addresses)
+}
+
+fn local(message: &AddressMessage) -> Option<IpAddr> {
+    let attributes = message.attributes.iter();
+    let ips = attributes.filter_map(|attribute| match attribute {
+        // Without a peer, IPv6 addresses have only the second one.
+        AddressAttribute::Local(ip) => Some((0, *ip)),
+        AddressAttribute::Address(ip) => Some((1, *ip)),
+        _ => None,
+    });
+    ips.min_by_key(|(rank, _)| *rank).map(|(_, ip)| ip)
 }
 
 pub(super) fn address(message: &AddressMessage) -> Option<SourceAddress> {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::card::{Backend, CardRequest};
 use crate::netns::{Netns, Rtnetlink};
 use crate::sandbox::name_as_text;
+use addresses::SourceAddresses;
 pub use mirrored_link::MirroredLink;
 pub use request::{Attachment, DefaultRoute, Keeper, MirrorRequest, RoutePolicy};
 pub(crate) use route_record::RouteRecord;
@@ -131,7 +132,10 @@ pub(crate) fn read(
     let failure = |error| source::failure(&request.link, &error);
     let rtnl = Rtnetlink::open(namespace).map_err(failure)?;
     let link = SourceLink::read(&rtnl, &request.link)?;
-    let addresses = addresses::addresses(&rtnl, link.index).map_err(failure)?;
+    let SourceAddresses {
+        mirrored: addresses,
+        left_out,
+    } = addresses::addresses(&rtnl, link.index).map_err(failure)?;
     let routes = routes::routes(&rtnl, link.index).map_err(failure)?;
     let neighbors = match request.routes {
         RoutePolicy::Mirror => {
@@ -158,8 +162,14 @@ pub(crate) fn read(
         .with_neighbors(neighbors, "neighbors of the link")?;
     // The guest's kernel makes the others.
     let is_to_peer = |network| addresses.iter().any(|found| found.has_peer_in(network));
+    let networks = addresses
+        .iter()
+        .filter(|found| !absent.contains(&found.address));
+    let networks: Vec<_> = networks.map(|found| found.network).collect();
     let routes = match request.routes {
-        RoutePolicy::Mirror => routes.without_connected(is_to_peer),
+        RoutePolicy::Mirror => {
+            routes::without_lost(routes.without_connected(is_to_peer), &networks, &left_out)
+        }
         RoutePolicy::Skip => Vec::new(),
     };
     let requests = routes

@@ -1,5 +1,6 @@
 //! Routes through a link, as the kernel has them.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -29,7 +30,8 @@ pub(super) struct SourceRoutes {
 pub(super) type SourceRoute = patchbay_types::RouteFields<IpNet, ()>;
 
 /// Lists the unicast routes of the main table through the link, also those that are one hop of a
-/// multipath route. Routes of router advertisements are left out: these reach the guest too.
+/// multipath route. Routes of router advertisements, and others with a lifetime, are left out: what renews them
+/// reaches the guest too.
 pub(super) fn routes(rtnl: &Rtnetlink, link: u32) -> io::Result<SourceRoutes> {
     let mut routes = SourceRoutes::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -43,6 +45,7 @@ pub(super) fn routes(rtnl: &Rtnetlink, link: u32) -> io::Result<SourceRoutes> {
             }
         }
     }
+    routes.keep_one_of_each();
     // The kernel accepts a gateway only if a route leads to it.
     routes.others.sort_by_key(|route| route.gateway.is_some());
     Ok(routes)
@@ -58,7 +61,12 @@ impl SourceRoutes {
             return;
         };
         let is_local = matches!(dest, IpNet::V6(net) if net.addr().is_unicast_link_local());
-        if is_local || matches!(protocol, RouteProtocol::Ra | RouteProtocol::IcmpRedirect) {
+        let is_learnt = matches!(protocol, RouteProtocol::Ra | RouteProtocol::IcmpRedirect);
+        if is_local || is_learnt || expires(message) {
+            return;
+        }
+        if message.header.tos != 0 {
+            tracing::warn!("the link's route to {dest} with a type of service is skipped");
             return;
         }
         for hop in hops(message).into_iter().filter(|hop| hop.link == link) {
@@ -77,6 +85,22 @@ impl SourceRoutes {
         }
     }
 
+    /// Keeps the first of the routes to the same destination with the same metric, as those of the hops of one
+    /// multipath route.
+    fn keep_one_of_each(&mut self) {
+        let mut known = HashSet::new();
+        self.others.retain(|route| {
+            let is_first = known.insert((route.dest, route.metric));
+            if !is_first {
+                tracing::warn!(
+                    "the link has several routes to {}: the first is mirrored",
+                    route.dest
+                );
+            }
+            is_first
+        });
+    }
+
     /// Removes the routes that the kernel makes, except those to networks that `keeps` selects.
     pub(super) fn without_connected(mut self, keeps: impl Fn(IpNet) -> bool) -> Vec<SourceRoute> {
         let kernel = Some(patchbay_types::RouteProtocol::KERNEL);
@@ -84,6 +108,46 @@ impl SourceRoutes {
             .retain(|route| route.protocol != kernel || keeps(route.dest));
         self.others
     }
+}
+
+/// Removes the routes that need an address which the card doesn't have: as their source, or since their gateway
+/// is in none of its `networks`.
+pub(super) fn without_lost(
+    mut routes: Vec<SourceRoute>,
+    networks: &[IpNet],
+    left_out: &[IpAddr],
+) -> Vec<SourceRoute> {
+    let direct = routes.iter().filter(|route| route.gateway.is_none());
+    let direct: Vec<IpNet> = direct
+        .map(|route| route.dest)
+        .chain(networks.iter().copied())
+        .collect();
+    let is_reachable = |gateway: IpAddr| {
+        let is_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        is_local || direct.iter().any(|network| network.contains(&gateway))
+    };
+    routes.retain(|route| {
+        let has_source = route
+            .source
+            .is_none_or(|source| !left_out.contains(&source));
+        let has_gateway = route.onlink == Onlink::On || route.gateway.is_none_or(is_reachable);
+        if !(has_source && has_gateway) {
+            tracing::warn!(
+                "the link's route to {} is skipped: it needs an address that is not mirrored",
+                route.dest
+            );
+        }
+        has_source && has_gateway
+    });
+    routes
+}
+
+/// Returns whether a route has a lifetime.
+fn expires(message: &RouteMessage) -> bool {
+    let mut attributes = message.attributes.iter();
+    attributes.any(
+        |attribute| matches!(attribute, RouteAttribute::CacheInfo(cache) if cache.expires != 0),
+    )
 }
 
 /// Next hop of a route.

@@ -1,7 +1,8 @@
-//! Mirrors and wires in network namespaces, judged by iproute2.
+//! Mirrors in network namespaces, judged by iproute2.
+
+mod wires;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
@@ -30,6 +31,14 @@ fn sh(script: &str) -> String {
 
 fn json(script: &str) -> Value {
     serde_json::from_str(&sh(script)).unwrap()
+}
+
+fn index(link: &str) -> u32 {
+    let text = sh(&format!(
+        "cat /sys/class/net/{link}/ifindex 2>/dev/null || ip -j link show {link}"
+    ));
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    shown[0]["ifindex"].as_u64().unwrap().try_into().unwrap()
 }
 
 const NET1: &str = "ip link add net1 address 02:00:00:00:00:11 mtu 1400 type veth peer peer1; \
@@ -150,6 +159,50 @@ fn mirror_has_its_hop_of_multipath_route() {
     assert_eq!(routes, ["::/0 via fd01::1 dev eth1 metric 1024"]);
 }
 
+/// The agent refuses a second route to the same destination.
+#[test]
+fn mirror_has_one_of_several_routes_to_a_destination() {
+    let (_, routes) = mirror(
+        "ip addr add 10.1.0.2/24 dev net1; ip addr add fd01::2/64 dev net1 nodad; \
+         ip route add 10.2.0.0/16 nexthop via 10.1.0.1 nexthop via 10.1.0.9; \
+         ip route add 10.2.0.0/16 tos 0x10 via 10.1.0.8; \
+         ip route add 10.3.0.0/16 tos 0x10 via 10.1.0.8; \
+         ip route add fd02::/64 nexthop via fd01::1 nexthop via fd01::9",
+    );
+    assert_eq!(
+        routes,
+        [
+            "10.2.0.0/16 via 10.1.0.1 dev eth1 scope 0",
+            "fd02::/64 via fd01::1 dev eth1 metric 1024",
+        ]
+    );
+}
+
+#[test]
+fn mirror_lacks_what_has_a_lifetime_and_what_needs_it() {
+    let (spec, routes) = mirror(
+        "ip addr add 10.1.0.2/24 dev net1; \
+         ip addr add 10.9.0.2/24 dev net1 valid_lft 100 preferred_lft 100; \
+         ip route add 10.2.0.0/16 via 10.1.0.1; ip route add 10.3.0.0/16 via 10.9.0.1; \
+         ip route add 10.4.0.0/16 via 10.1.0.1 src 10.9.0.2; \
+         ip route add 10.5.0.0/16 via 10.9.0.1 dev net1 onlink; \
+         ip route add 10.6.0.1 dev net1; ip route add 10.7.0.0/16 via 10.6.0.1; \
+         ip addr add fd01::2/64 dev net1 nodad; \
+         ip route add fd02::/64 via fd01::1 expires 100; ip route add fd03::/64 via fe80::1 dev net1",
+    );
+    assert_eq!(spec.parts().addresses.len(), 2);
+    assert_eq!(
+        routes,
+        [
+            "10.6.0.1/32 dev eth1 scope 253",
+            "10.2.0.0/16 via 10.1.0.1 dev eth1 scope 0",
+            "10.5.0.0/16 via 10.9.0.1 dev eth1 scope 0",
+            "10.7.0.0/16 via 10.6.0.1 dev eth1 scope 0",
+            "fd03::/64 via fe80::1 dev eth1 metric 1024",
+        ]
+    );
+}
+
 #[test]
 fn mirror_of_many_routes_is_read_whole() {
     let (_, routes) = mirror(
@@ -170,6 +223,7 @@ fn routing_rules_of_link_are_found() {
     in_netns(&format!("{NET1}{script}"), |namespace| {
         let rtnl = Rtnetlink::open(namespace).unwrap();
         let addresses = addresses::addresses(&rtnl, index("net1")).unwrap();
+        let addresses = addresses.mirrored;
         let selectors = |link: &str, addresses: &[_]| {
             let mut found = rules::selectors(&rtnl, &link.parse().unwrap(), addresses).unwrap();
             found.sort();
@@ -259,120 +313,3 @@ fn mirror_record_stays_readable() {
 
 /// TAP of the wire's tests.
 const TAP: &str = "ip tuntap add pbt9 mode tap;";
-
-fn index(link: &str) -> u32 {
-    let text = sh(&format!(
-        "cat /sys/class/net/{link}/ifindex 2>/dev/null || ip -j link show {link}"
-    ));
-    let shown: Value = serde_json::from_str(&text).unwrap();
-    shown[0]["ifindex"].as_u64().unwrap().try_into().unwrap()
-}
-
-fn ingress(link: &str) -> Value {
-    json(&format!("tc -j filter show dev {link} ingress"))
-}
-
-fn has_ingress_qdisc(link: &str) -> bool {
-    sh(&format!("tc qdisc show dev {link}")).contains("ingress")
-}
-
-#[test]
-fn wire_redirects_both_ways_until_it_is_cut() {
-    in_netns(&format!("{NET1}{TAP}"), |namespace| {
-        let rtnl = Rtnetlink::open(namespace).unwrap();
-        let (net1, tap) = (index("net1"), index("pbt9"));
-        let wire = WireRecord::plan(&rtnl, net1).unwrap();
-        wire.connect(&rtnl, tap).unwrap();
-        assert!(wire.is_connected(&rtnl, tap).unwrap());
-        for (from, to) in [("net1", "pbt9"), ("pbt9", "net1")] {
-            let filters = ingress(from);
-            let actions: Vec<_> = filters
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|f| &f["options"]["actions"][0])
-                .collect();
-            let action = actions.iter().find(|action| !action.is_null()).unwrap();
-            assert_eq!(action["mirred_action"], json!("redirect"), "{filters}");
-            assert_eq!(action["direction"], json!("egress"));
-            assert_eq!(action["to_dev"], json!(to));
-            assert_eq!(action["cookie"], json!("7061746368626179"));
-        }
-        let again = WireRecord::plan(&rtnl, net1).unwrap_err();
-        assert_eq!((again.kind(), again.field()), (Kind::Exists, Some("link")));
-        // The TAP ends first when a machine is killed.
-        sh("ip link del pbt9");
-        assert!(!wire.is_connected(&rtnl, tap).unwrap());
-        for _ in 0..2 {
-            wire.cut(&rtnl).unwrap();
-            assert_eq!(ingress("net1"), json!([]));
-            assert!(!has_ingress_qdisc("net1"));
-        }
-        sh("ip link del net1");
-        wire.cut(&rtnl).unwrap();
-    });
-}
-
-#[test]
-fn wire_of_macvlan_reaches_tap() {
-    let links = "ip link add up0 type veth peer up1; ip link set up0 up; ip link set up1 up; \
-                 ip link add net1 link up0 address 02:00:00:00:00:11 type macvlan mode bridge; \
-                 ip link set net1 up; ip addr add 10.1.0.2/24 dev net1;";
-    in_netns(&format!("{links}{TAP}"), |namespace| {
-        let card = super::read(namespace, &request("net1"), &[]).unwrap();
-        assert_eq!(card.link.parts().mac.to_string(), "02:00:00:00:00:11");
-        let rtnl = Rtnetlink::open(namespace).unwrap();
-        let wire = WireRecord::plan(&rtnl, index("net1")).unwrap();
-        wire.connect(&rtnl, index("pbt9")).unwrap();
-        sh("ip link set pbt9 up");
-        // The kernel looks for a neighbor by broadcasts, which macvlan passes on later.
-        sh("ip addr add 10.9.0.9/24 dev up1; ping -c 1 -W 1 10.9.0.1 || true");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let passed = || json("tc -s -j filter show dev net1 ingress").to_string();
-        while !passed().contains(r#""packets":"#) || passed().contains(r#""packets":0"#) {
-            assert!(Instant::now() < deadline, "{}", passed());
-        }
-        wire.cut(&rtnl).unwrap();
-        assert!(!has_ingress_qdisc("net1"));
-    });
-}
-
-#[test]
-fn wire_leaves_qdisc_of_others() {
-    in_netns(
-        &format!("{NET1}{TAP}tc qdisc add dev net1 clsact"),
-        |namespace| {
-            let rtnl = Rtnetlink::open(namespace).unwrap();
-            let wire = WireRecord::plan(&rtnl, index("net1")).unwrap();
-            wire.connect(&rtnl, index("pbt9")).unwrap();
-            wire.cut(&rtnl).unwrap();
-            assert_eq!(ingress("net1"), json!([]));
-            assert!(sh("tc qdisc show dev net1").contains("clsact"));
-        },
-    );
-}
-
-#[test]
-fn wire_leaves_filters_of_others() {
-    let foreign = "tc filter add dev net1 ingress protocol ip pref 5 u32 match u8 0 0 flowid 1:1";
-    in_netns(
-        &format!("{NET1}{TAP}tc qdisc add dev net1 ingress; {foreign}"),
-        |namespace| {
-            let rtnl = Rtnetlink::open(namespace).unwrap();
-            let refused = WireRecord::plan(&rtnl, index("net1")).unwrap_err();
-            assert_eq!(refused.kind(), Kind::Exists);
-            assert!(
-                refused.to_string().contains("by another program"),
-                "{refused}"
-            );
-            // As if the other program came later.
-            sh("tc qdisc del dev net1 ingress");
-            let wire = WireRecord::plan(&rtnl, index("net1")).unwrap();
-            wire.connect(&rtnl, index("pbt9")).unwrap();
-            sh(foreign);
-            wire.cut(&rtnl).unwrap();
-            assert!(has_ingress_qdisc("net1"));
-            assert_eq!(ingress("net1")[0]["pref"], json!(5));
-        },
-    );
-}
