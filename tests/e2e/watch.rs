@@ -6,7 +6,9 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use patchbay_tests::{Cni, Done, Guest, Machine, Netns, Pod, await_value, patchbay, rng, run};
+use patchbay_tests::{
+    Cni, Done, Guest, Machine, Netns, Pod, await_value, patchbay, rng, run, temp_dir,
+};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 
@@ -125,7 +127,14 @@ fn changed_link_is_followed(guest: &Guest, outside: &Outside) {
     assert_eq!(changes(once(guest, &[])), [""; 0]);
 }
 
+fn set(guest: &Guest, name: &str, words: &[&str]) {
+    let command = ["nic", "set", guest.id(), "--name", name];
+    guest.patchbay(&[&command[..], words].concat()).ok();
+}
+
 fn replaced_link_is_plugged_anew(guest: &Guest) {
+    set(guest, "net1", &["--rx-limit", "20mbit"]);
+    set(guest, "net1", &["--promisc", "on", "--arp", "off"]);
     in_netns(
         guest,
         &[
@@ -135,10 +144,15 @@ fn replaced_link_is_plugged_anew(guest: &Guest) {
         ],
     );
     assert_eq!(changes(once(guest, &[])), ["replug net1"]);
-    assert_eq!(
-        guest.ip("link show net1")[0]["address"],
-        json!("02:00:00:00:00:12")
-    );
+    let link = &guest.ip("link show net1")[0];
+    assert_eq!(link["address"], json!("02:00:00:00:00:12"));
+    // The card has what `nic set` has given to the one before.
+    let flags = link["flags"].as_array().unwrap();
+    for flag in ["PROMISC", "NOARP"] {
+        assert!(flags.contains(&json!(flag)), "{flags:?}");
+    }
+    let qdiscs = guest.netns().exec("tc qdisc").ok();
+    assert!(qdiscs.contains("rate 20Mbit"), "{qdiscs}");
     in_netns(
         guest,
         &[
@@ -150,15 +164,17 @@ fn replaced_link_is_plugged_anew(guest: &Guest) {
     assert_eq!(changes(once(guest, &[])), ["unplug net1", "plug net9"]);
     assert_eq!(guest.addresses("net9"), ["10.1.0.2/24", "10.1.0.5/24"]);
     assert_ne!(guest.exec("ip link show net1").status, 0);
+    set(guest, "net9", &["--rename", "wan0"]);
     // The filter is all that makes the card reach its link.
     guest.netns().exec("tc qdisc del dev net9 ingress").ok();
     assert_eq!(changes(once(guest, &[])), ["replug net9"]);
+    assert_eq!(guest.addresses("wan0"), ["10.1.0.2/24", "10.1.0.5/24"]);
     guest.exec("ping -c 2 -W 5 10.1.0.1").ok();
     in_netns(guest, &["link set net9 down"]);
     assert_eq!(changes(once(guest, &[])), [""; 0]);
     in_netns(guest, &["link del net9"]);
     assert_eq!(changes(once(guest, &[])), ["unplug net9"]);
-    assert_ne!(guest.exec("ip link show net9").status, 0);
+    assert_ne!(guest.exec("ip link show wan0").status, 0);
 }
 
 #[test]
@@ -226,6 +242,26 @@ fn watch_once_leaves_others_alone() {
     in_netns(&guest, &["link del net1"]);
     assert_eq!(changes(once(&guest, &["--exclude", "l-sk*"])), [""; 0]);
     guest.ip("link show net1");
+}
+
+#[test]
+fn watch_leaves_links_alone_that_an_annotation_names() {
+    let guest = Guest::start(Machine::Q35);
+    let _outside = Outside::of(&guest, &BRIDGED);
+    let roots = temp_dir();
+    let tasks = "run/containerd/io.containerd.runtime.v2.task/moby";
+    let bundle = roots.path().join(tasks).join(guest.id());
+    std::fs::create_dir_all(&bundle).unwrap();
+    let planned = |patterns: &str| {
+        let config = json!({"annotations": {"patchbay/watch-exclude": patterns}});
+        std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        let words = ["watch", "--once", "--dry-run", guest.id()];
+        let mut command = patchbay(guest.run_dir(), &words);
+        run(command.env("PATCHBAY_KATA_ROOTS", roots.path()), "")
+    };
+    assert_eq!(changes(planned("eth*, x1")), ["plug net1"]);
+    assert_eq!(changes(planned("eth*, net?")), [""; 0]);
+    planned("net1,").assert_error(Kind::Invalid, "patchbay/watch-exclude");
 }
 
 /// The host's own links are for no machine.

@@ -268,3 +268,61 @@ fn watch_restarted_among_many_links_leaves_nothing() {
     await_value(&before, || guest.netns().links());
     service.stop();
 }
+
+/// Counts the links that have been made in a namespace.
+struct LinkCount<'a> {
+    netns: &'a Netns,
+    first: u64,
+    own: u64,
+}
+
+impl<'a> LinkCount<'a> {
+    fn new(netns: &'a Netns) -> Self {
+        let first = Self::next(netns);
+        Self {
+            netns,
+            first,
+            own: 0,
+        }
+    }
+
+    /// Returns the index of a new link.
+    fn next(netns: &Netns) -> u64 {
+        netns.ip("link add probe type veth peer probe2").ok();
+        let shown = netns.exec("ip -j link show probe").json();
+        netns.ip("link del probe").ok();
+        shown[0]["ifindex"].as_u64().unwrap()
+    }
+
+    /// Returns the number of links that others have made.
+    fn of_others(&mut self) -> u64 {
+        self.own += 2;
+        Self::next(self.netns) - self.first - self.own
+    }
+}
+
+/// The TAP of an attempt must not cause the next one.
+#[test]
+fn watch_gives_up_a_link_until_it_changes() {
+    let guest = Guest::start(Machine::Q35);
+    // The guest has another interface of this name.
+    guest.exec("ip link add net1 type veth peer peer1").ok();
+    let service = Service::start(guest.run_dir(), &[guest.id(), "--exclude", "p*"]);
+    let mut links = LinkCount::new(guest.netns());
+    in_netns(
+        guest.netns(),
+        &["link add net1 type veth peer peer1", "link set net1 up"],
+    );
+    let begun = Instant::now();
+    while links.of_others() < 3 {
+        assert!(begun.elapsed() < PATIENCE, "no card was plugged");
+        thread::sleep(Duration::from_millis(100));
+    }
+    // A failure that can pass would be repeated after one second, two and four.
+    thread::sleep(Duration::from_secs(8));
+    assert_eq!(links.of_others(), 3);
+    guest.exec("ip link del net1").ok();
+    in_netns(guest.netns(), &["addr add 10.1.0.2/24 dev net1"]);
+    await_value(&vec!["net1 10.1.0.2/24".to_owned()], || inside(&guest));
+    service.stop();
+}

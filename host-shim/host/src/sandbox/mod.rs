@@ -37,6 +37,7 @@ pub use id::SandboxId;
 pub(crate) use journal::Journal;
 #[cfg(test)]
 pub(crate) use journal::tests;
+pub(crate) use kata::annotation;
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
 pub(crate) use link_record::LinkRecord;

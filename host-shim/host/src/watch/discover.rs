@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use patchbay_types::failure::{Failure, Kind};
 
+use super::LinkPattern;
 use crate::netns::{Netns, NetnsId};
 use crate::sandbox::{self, Lookup, Sandbox, StateDir};
+
+/// Annotation of a sandbox with patterns of links that are left alone.
+const EXCLUDE: &str = "patchbay/watch-exclude";
 
 /// Sandbox that shares its network namespace with no other one.
 #[derive(Debug, Clone)]
@@ -13,6 +17,8 @@ pub struct Watched {
     /// The sandbox.
     pub sandbox: Sandbox,
     pub(crate) netns: Arc<Netns>,
+    /// Links that its annotation names.
+    pub(super) exclude: Vec<LinkPattern>,
     /// Its lock and journal, by which a sandbox with several names is recognized.
     state: StateDir,
 }
@@ -30,6 +36,7 @@ impl Watched {
         };
         Ok(Some(Self {
             netns: Arc::new(Netns::open(path)?),
+            exclude: Vec::new(),
             state: sandbox.state()?,
             sandbox: sandbox.clone(),
         }))
@@ -78,18 +85,7 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
     };
     let candidates = match selected {
         None => everybody.clone(),
-        Some(sandboxes) => {
-            let opened = sandboxes
-                .iter()
-                .map(|sandbox| match Watched::open(sandbox) {
-                    Ok(Some(watched)) => Ok(watched),
-                    Ok(None) => Err(refused(sandbox, "no network namespace belongs to it alone")),
-                    Err(failure) => Err(failure.context(context(sandbox))),
-                });
-            let (opened, failed): (Vec<_>, Vec<_>) = opened.partition(Result::is_ok);
-            found.failures = failed.into_iter().filter_map(Result::err).collect();
-            opened.into_iter().flatten().collect()
-        }
+        Some(sandboxes) => open(sandboxes, &mut found.failures),
     };
     for watched in candidates {
         let failure = match others(&watched) {
@@ -98,7 +94,10 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
                 "it is in the network namespace of the host",
             ),
             0 => {
-                found.watched.push(watched);
+                match excluded(lookup, &watched.sandbox) {
+                    Ok(exclude) => found.watched.push(Watched { exclude, ..watched }),
+                    Err(failure) => found.failures.push(failure),
+                }
                 continue;
             }
             _ => refused(
@@ -113,6 +112,30 @@ pub fn discover(lookup: &Lookup, selected: Option<&[Sandbox]>) -> Result<Discove
         }
     }
     Ok(found)
+}
+
+/// Opens sandboxes, and adds the reasons why some can't be watched.
+fn open(sandboxes: &[Sandbox], failures: &mut Vec<Failure>) -> Vec<Watched> {
+    let opened = sandboxes
+        .iter()
+        .map(|sandbox| match Watched::open(sandbox) {
+            Ok(Some(watched)) => Ok(watched),
+            Ok(None) => Err(refused(sandbox, "no network namespace belongs to it alone")),
+            Err(failure) => Err(failure.context(context(sandbox))),
+        });
+    let (opened, failed): (Vec<_>, Vec<_>) = opened.partition(Result::is_ok);
+    failures.extend(failed.into_iter().filter_map(Result::err));
+    opened.into_iter().flatten().collect()
+}
+
+/// Reads the annotation. A sandbox with an invalid one is left alone as a whole.
+fn excluded(lookup: &Lookup, sandbox: &Sandbox) -> Result<Vec<LinkPattern>, Failure> {
+    let value = sandbox::annotation(lookup, &sandbox.id, EXCLUDE);
+    let value = value.map_err(|failure| failure.context(context(sandbox)))?;
+    let patterns = value.as_deref().map(LinkPattern::list).transpose();
+    let patterns = patterns
+        .map_err(|invalid| Failure::from(invalid.in_field(EXCLUDE)).context(context(sandbox)))?;
+    Ok(patterns.unwrap_or_default())
 }
 
 fn context(sandbox: &Sandbox) -> String {

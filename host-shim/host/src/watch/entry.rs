@@ -6,6 +6,7 @@ use std::time::Instant;
 use patchbay_types::failure::Failure;
 
 use super::events::Events;
+use super::given_up::GivenUp;
 use super::observer::Observer;
 use super::timing::Timing;
 use super::{Report, Watched};
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     pub(super) is_running: bool,
     /// It is forgotten once no thread reconciles it.
     pub(super) is_gone: bool,
+    /// Links that are left alone until they change.
+    pub(super) given_up: GivenUp,
     failures: Vec<String>,
 }
 
@@ -40,6 +43,7 @@ impl Entry {
             timing,
             is_running: false,
             is_gone: false,
+            given_up: GivenUp::default(),
             failures: Vec::new(),
         })
     }
@@ -57,6 +61,12 @@ impl Entry {
         path.is_none_or(|path| self.watched.netns.is_at(path).unwrap_or(false))
     }
 
+    /// Requests an attempt, also for links that were given up.
+    pub(super) fn reload(&mut self, now: Instant) {
+        self.given_up = GivenUp::default();
+        self.timing.request(now);
+    }
+
     /// Passes a report on, and sets the time of the next attempt if it can bring another result.
     pub(super) fn finish(&mut self, report: &Report, now: Instant, observer: &mut dyn Observer) {
         self.is_running = false;
@@ -69,6 +79,7 @@ impl Entry {
             observer.failed(Some(sandbox), &report.failures);
         }
         self.failures = shown;
+        self.given_up.clone_from(&report.given_up);
         if report.failures.is_empty() {
             self.timing.succeed();
         } else if report.is_temporary() {

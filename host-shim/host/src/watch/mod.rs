@@ -13,6 +13,7 @@ mod events;
 mod examiner;
 pub(crate) mod folders;
 mod follow;
+mod given_up;
 mod observer;
 mod pattern;
 mod plan;
@@ -23,15 +24,17 @@ mod timing;
 use std::fmt;
 use std::time::Duration;
 
-use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::failure::Failure;
 use patchbay_types::{IfName, LinkName};
 
 use crate::hotplug::collect;
 use crate::mirror::{Keeper, MirrorRequest};
 use crate::ops::{self, Mirrored};
 use crate::sandbox::Sandbox;
+use card::Done;
 pub use control::Control;
 pub use discover::{Discovered, Watched, discover};
+use given_up::{GivenUp, LinkState, is_lasting};
 pub use observer::Observer;
 pub use pattern::LinkPattern;
 use plan::Step;
@@ -89,19 +92,14 @@ pub struct Report {
     pub changes: Vec<Change>,
     /// Failures of single links, and of the sandbox as a whole.
     pub failures: Vec<Failure>,
+    /// Links that are left alone until they change.
+    given_up: GivenUp,
 }
 
 impl Report {
     /// Returns whether a later attempt can succeed although neither links nor cards change until then.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        let is_lasting = |failure: &Failure| {
-            let kind = failure.kind();
-            matches!(
-                kind,
-                Kind::Invalid | Kind::Unsupported | Kind::Exists | Kind::Denied
-            )
-        };
         !self.failures.iter().all(is_lasting)
     }
 }
@@ -110,6 +108,16 @@ impl Report {
 /// changes on request.
 #[must_use]
 pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
+    reconcile_others(watched, policy, stop, GivenUp::default())
+}
+
+/// The same, except for links that were given up and have not changed.
+fn reconcile_others(
+    watched: &Watched,
+    policy: &Policy,
+    stop: &Stop,
+    mut given_up: GivenUp,
+) -> Report {
     let mut report = Report::default();
     // The redirections of a machine that has ended make its links seem served.
     collect(&watched.sandbox.run_dir);
@@ -119,7 +127,9 @@ pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
     // A link that was renamed is served by its earlier card until that is unplugged.
     for _ in 0..2 {
         let begun = report.changes.len();
-        carry_out_all(watched, policy, stop, &mut report);
+        let before = std::mem::take(&mut given_up);
+        carry_out_all(watched, policy, stop, (&before, &mut report));
+        given_up = report.given_up.clone();
         let mut new = report.changes[begun..].iter();
         if !new.any(|change| change.action == Action::Unplug) {
             break;
@@ -129,9 +139,15 @@ pub fn reconcile(watched: &Watched, policy: &Policy, stop: &Stop) -> Report {
 }
 
 /// Plans and carries out the steps that are due.
-fn carry_out_all(watched: &Watched, policy: &Policy, stop: &Stop, report: &mut Report) {
-    let plan = plan::plan(watched, policy);
+fn carry_out_all(
+    watched: &Watched,
+    policy: &Policy,
+    stop: &Stop,
+    (given_up, report): (&GivenUp, &mut Report),
+) {
+    let plan = plan::plan(watched, policy, given_up);
     report.failures.extend(plan.failures);
+    report.given_up = plan.given_up;
     for step in plan.steps {
         let Some(run) = stop.begin() else {
             return;
@@ -140,9 +156,14 @@ fn carry_out_all(watched: &Watched, policy: &Policy, stop: &Stop, report: &mut R
             interrupt: run.interrupt().clone(),
             ..watched.sandbox.clone()
         };
+        let state = step.new_link();
+        let state = state.map(|(link, name)| LinkState::read(watched, link, name));
         match carry_out(&sandbox, watched, &step, policy.wait) {
             Ok(change) => report.changes.extend(change),
             Err(failure) => {
+                if let Some(state) = state.filter(|_| is_lasting(&failure)) {
+                    report.given_up.add(step.link().clone(), state);
+                }
                 let context = format!("could not {} the link {}", step.verb(), step.link());
                 report.failures.push(failure.context(context));
             }
@@ -153,10 +174,11 @@ fn carry_out_all(watched: &Watched, policy: &Policy, stop: &Stop, report: &mut R
 /// Returns the changes that [`reconcile`] would make, and makes none.
 #[must_use]
 pub fn preview(watched: &Watched, policy: &Policy) -> Report {
-    let plan = plan::plan(watched, policy);
+    let plan = plan::plan(watched, policy, &GivenUp::default());
     Report {
         changes: plan.steps.iter().map(Step::change).collect(),
         failures: plan.failures,
+        given_up: plan.given_up,
     }
 }
 
@@ -173,11 +195,17 @@ fn carry_out(
             // The link of a replug must not stay without its card: a stop comes after the plug.
             let is_replug = change.action == Action::Replug;
             let _completion = is_replug.then(|| sandbox.interrupt.complete());
-            let action = card::carry_out(sandbox, watched, &change.card)?;
-            if action == Some(Action::Replug) {
-                plug(sandbox, &change.link, &change.card, wait)?;
-            }
-            Ok(action.map(|action| Change {
+            let action = match card::carry_out(sandbox, watched, &change.card)? {
+                None => return Ok(None),
+                Some(Done::Changed(action)) => action,
+                Some(Done::UnpluggedForReplug(settings)) => {
+                    if plug(sandbox, &change.link, &change.card, wait)?.is_some() {
+                        settings.restore(sandbox)?;
+                    }
+                    Action::Replug
+                }
+            };
+            Ok(Some(Change {
                 action,
                 ..change.clone()
             }))
@@ -191,11 +219,7 @@ fn plug(
     name: &IfName,
     wait: Duration,
 ) -> Result<Option<Change>, Failure> {
-    let request = MirrorRequest {
-        keeper: Keeper::Watch,
-        ..MirrorRequest::new(link.clone(), name.clone())
-    };
-    Ok(match ops::mirror(sandbox, &request, wait)? {
+    Ok(match ops::mirror(sandbox, &request(link, name), wait)? {
         Mirrored::Card(..) => Some(Change {
             link: link.clone(),
             card: name.clone(),
@@ -203,4 +227,11 @@ fn plug(
         }),
         Mirrored::Adopted(_) => None,
     })
+}
+
+fn request(link: &LinkName, name: &IfName) -> MirrorRequest {
+    MirrorRequest {
+        keeper: Keeper::Watch,
+        ..MirrorRequest::new(link.clone(), name.clone())
+    }
 }

@@ -33,6 +33,16 @@ impl fmt::Display for LinkPattern {
 }
 
 impl LinkPattern {
+    /// Parses patterns with commas between them.
+    ///
+    /// # Errors
+    /// The first that is invalid.
+    pub(super) fn list(text: &str) -> Result<Vec<Self>, InvalidValue> {
+        text.split(',')
+            .map(|pattern| pattern.trim().parse())
+            .collect()
+    }
+
     /// Returns whether a name matches.
     #[must_use]
     pub fn matches(&self, name: &LinkName) -> bool {

@@ -4,6 +4,7 @@ use patchbay_types::failure::Failure;
 use patchbay_types::{IfName, LinkName};
 
 use super::examiner::{Examiner, is_watched};
+use super::given_up::GivenUp;
 use super::{Action, Change, Policy, Watched};
 use crate::hotplug::Inventory;
 use crate::mirror::{self, Survey};
@@ -16,6 +17,8 @@ use crate::sandbox::{CardRecord, Phase};
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) failures: Vec<Failure>,
+    /// Links that were given up and have not changed.
+    pub(super) given_up: GivenUp,
 }
 
 /// Step for one link.
@@ -32,6 +35,14 @@ impl Step {
         match self {
             Self::Plug(link, _) => link,
             Self::Card(change) => &change.link,
+        }
+    }
+
+    /// Returns a link without a card, and the name of its card.
+    pub(super) fn new_link(&self) -> Option<(&LinkName, &IfName)> {
+        match self {
+            Self::Plug(link, name) => Some((link, name)),
+            Self::Card(_) => None,
         }
     }
 
@@ -58,20 +69,26 @@ impl Step {
 }
 
 /// Plans the steps, without the lock. The monitor is used only if a link lacks a card.
-pub(super) fn plan(watched: &Watched, policy: &Policy) -> Plan {
+pub(super) fn plan(watched: &Watched, policy: &Policy, given_up: &GivenUp) -> Plan {
     let mut plan = Plan::default();
-    if let Err(failure) = plan.fill(watched, policy) {
+    if let Err(failure) = plan.fill(watched, policy, given_up) {
         plan.failures.push(failure);
     }
     plan
 }
 
 impl Plan {
-    fn fill(&mut self, watched: &Watched, policy: &Policy) -> Result<(), Failure> {
+    fn fill(
+        &mut self,
+        watched: &Watched,
+        policy: &Policy,
+        given_up: &GivenUp,
+    ) -> Result<(), Failure> {
         let examiner = Examiner::new(&watched.netns)?;
         let records = ops::recorded(&watched.sandbox)?;
         let is_kept = |record: &&CardRecord| record.phase == Phase::Plugged && is_watched(record);
-        let is_excluded = |link: &LinkName| policy.exclude.iter().any(|own| own.matches(link));
+        let excluded = || policy.exclude.iter().chain(&watched.exclude);
+        let is_excluded = |link: &LinkName| excluded().any(|pattern| pattern.matches(link));
         for record in records.iter().filter(is_kept) {
             let Some(mirror) = &record.mirror else {
                 continue;
@@ -102,7 +119,10 @@ impl Plan {
         let others: Vec<_> = others.map(|nic| nic.mac).collect();
         for link in unserved.iter().filter(|link| !others.contains(&link.mac)) {
             match mirror::default_name(&link.name) {
-                Ok(name) => self.steps.push(Step::Plug(link.name.clone(), name)),
+                Ok(name) => match given_up.unchanged(watched, &link.name, &name) {
+                    Some(state) => self.given_up.add(link.name.clone(), state),
+                    None => self.steps.push(Step::Plug(link.name.clone(), name)),
+                },
                 Err(failure) => self.failures.push(failure),
             }
         }

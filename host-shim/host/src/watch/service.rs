@@ -19,7 +19,7 @@ use super::entry::{Entry, lines};
 use super::folders::Folders;
 use super::observer::Observer;
 use super::timing::Timing;
-use super::{Policy, Report, Stop, discover, reconcile};
+use super::{Policy, Stop, discover, reconcile_others};
 use crate::sandbox::{self, Lookup, Sandbox};
 
 /// Maximum number of sandboxes that are reconciled at the same time.
@@ -275,7 +275,7 @@ impl<'a> Service<'a> {
             Message::Reload => {
                 self.search.request(now);
                 for entry in &mut self.entries {
-                    entry.timing.request(now);
+                    entry.reload(now);
                 }
             }
             Message::Done(number, report) => {
@@ -294,8 +294,9 @@ impl<'a> Service<'a> {
 fn start(entry: &Entry, policy: &Policy, stop: &Stop, mailbox: &Mailbox) -> io::Result<()> {
     let (number, mailbox) = (entry.number, mailbox.try_clone()?);
     let (watched, policy, stop) = (entry.watched.clone(), policy.clone(), stop.clone());
+    let given_up = entry.given_up.clone();
     let work = move || {
-        let report: Report = reconcile(&watched, &policy, &stop);
+        let report = reconcile_others(&watched, &policy, &stop, given_up);
         drop(watched);
         mailbox.send(Message::Done(number, report));
     };

@@ -14,6 +14,9 @@ use crate::sandbox::id::{MatchKind, SandboxId};
 /// bundle per container.
 const TASKS: &str = "run/containerd/io.containerd.runtime.v2.task";
 
+/// Folder with one folder per container of CRI-O.
+const CRIO_CONTAINERS: &str = "run/containers/storage/overlay-containers";
+
 /// Annotations that name the sandbox of a container: of containerd, of CRI-O, and of dockershim and
 /// iSulad.
 const SANDBOX_ID_KEYS: [&str; 3] = [
@@ -92,16 +95,40 @@ impl<'a> Bundles<'a> {
 
     /// Lists the bundles of the sandbox itself; several only if containerd's namespaces share an id.
     pub(super) fn of(&self, sandbox: &SandboxId) -> Result<Vec<PathBuf>, Failure> {
-        let namespaces = files::ids(&self.tasks)?.into_iter();
-        let mut bundles = Vec::new();
-        for namespace in namespaces {
-            let folder = self.tasks.join(namespace.as_str()).join(sandbox.as_str());
-            if files::is_folder(&folder)? {
-                bundles.push(folder);
-            }
-        }
-        Ok(bundles)
+        bundles(&self.tasks, sandbox)
     }
+}
+
+fn bundles(tasks: &Path, sandbox: &SandboxId) -> Result<Vec<PathBuf>, Failure> {
+    let namespaces = files::ids(tasks)?.into_iter();
+    let mut bundles = Vec::new();
+    for namespace in namespaces {
+        let folder = tasks.join(namespace.as_str()).join(sandbox.as_str());
+        if files::is_folder(&folder)? {
+            bundles.push(folder);
+        }
+    }
+    Ok(bundles)
+}
+
+/// Returns an annotation of a sandbox, which containerd and CRI-O pass on to its runtime.
+pub(super) fn annotation(
+    root: &Path,
+    sandbox: &SandboxId,
+    key: &str,
+) -> Result<Option<String>, Failure> {
+    let mut bundles = bundles(&root.join(TASKS), sandbox)?;
+    let of_crio = root.join(CRIO_CONTAINERS).join(sandbox.as_str());
+    bundles.push(of_crio.join("userdata"));
+    for bundle in bundles {
+        let config = bundle.join("config.json");
+        let specification = files::json_if_exists::<Specification>(&config)?;
+        let value = specification.and_then(|mut found| found.annotations.remove(key));
+        if value.is_some() {
+            return Ok(value);
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the sandbox that a container belongs to; `None` if the container is a sandbox itself or

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::Failure;
 
 use super::id::{Candidate, KataRuntime, SandboxId};
-use super::{MachineAccess, files};
+use super::{Lookup, MachineAccess, files};
 #[cfg(feature = "fuzzing")]
 pub(crate) use agent::qemu_cid;
 use bundle::Bundles;
@@ -52,6 +52,24 @@ pub(super) fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
     roots
         .flat_map(|root| folders.map(|folder| root.join(folder)))
         .collect()
+}
+
+/// Returns an annotation of a sandbox in the specification of its container.
+///
+/// # Errors
+/// A specification that can't be read.
+pub(crate) fn annotation(
+    lookup: &Lookup,
+    sandbox: &SandboxId,
+    key: &str,
+) -> Result<Option<String>, Failure> {
+    for root in files::roots(&lookup.kata_roots) {
+        let value = bundle::annotation(&root, sandbox, key)?;
+        if value.is_some() {
+            return Ok(value);
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
