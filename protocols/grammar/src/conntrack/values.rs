@@ -270,9 +270,10 @@ pub(super) fn statuses(args: &mut FilterArgs<'_>, value: Value<'_>) -> Result<()
             Some(name) => (name, &mut status.clear),
             None => (item.text(), &mut status.set),
         };
-        let known = STATUSES
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name));
+        // Every flow of the table is confirmed, and conntrack has no such word.
+        let words = STATUSES.iter().filter(|(word, _)| *word != "CONFIRMED");
+        let mut words = words.filter(|(word, _)| word.eq_ignore_ascii_case(name));
+        let known = words.next();
         match known {
             Some((_, bit)) => *bits |= bit,
             None if item.text() == UNREPLIED => status.clear |= SEEN_REPLY,

@@ -16,6 +16,12 @@ pub enum RuleFileError {
         /// Reason.
         error: ParseError,
     },
+    /// A file without any rule, but with `-L` or `-S`.
+    #[error("line {number}: -L and -S change nothing, and the rule file has no effective rule")]
+    OnlyLists {
+        /// First of these lines.
+        number: u32,
+    },
     /// A command that changes nothing.
     #[error("line {number}: -R, -h and -v are not allowed in a rule file")]
     NotAChange {
@@ -36,13 +42,14 @@ impl From<RuleFileError> for Failure {
 /// Separators of words. ipvsadm knows neither others nor quotes in a rule file.
 const BLANKS: [char; 3] = [' ', '\t', '\r'];
 
-/// Parses a whole rule file, or nothing of it. Ignores blank lines, comments, `-L` and `-S`. A NUL
-/// ends a word.
+/// Parses a whole rule file, or nothing of it. Ignores blank lines and comments, and `-L` and `-S` unless there is
+/// nothing else, or the file would clear the table. A NUL ends a word.
 ///
 /// # Errors
 /// The first bad line.
 pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<RuleLine>, RuleFileError> {
     let mut lines = Vec::new();
+    let mut first_list = None;
     for (index, line) in text.split('\n').enumerate() {
         let number = u32::try_from(index + 1).map_err(|_| RuleFileError::TooLong)?;
         let words: Vec<&str> = line
@@ -60,8 +67,11 @@ pub fn read_rules(grammar: &Grammar<'_>, text: &str) -> Result<Vec<RuleLine>, Ru
                 return Err(RuleFileError::NotAChange { number });
             }
             IpvsCommand::Change(change) => lines.push(RuleLine { number, change }),
-            IpvsCommand::View(_) => {}
+            IpvsCommand::View(_) => first_list = first_list.or(Some(number)),
         }
     }
-    Ok(lines)
+    match first_list {
+        Some(number) if lines.is_empty() => Err(RuleFileError::OnlyLists { number }),
+        _ => Ok(lines),
+    }
 }

@@ -111,11 +111,14 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Link of a sync daemon without a name.
+pub(super) const DEFAULT_LINK: &str = "eth0";
+
 /// The daemon of `--start-daemon` without options. The role is that command's value.
 fn default_daemon() -> Result<Daemon, ParseError> {
     Ok(Daemon {
         role: Role::Master,
-        link: default_name("--mcast-interface", "eth0")?,
+        link: default_name("--mcast-interface", DEFAULT_LINK)?,
         sync_id: 0,
         max_len: None,
         group: None,

@@ -135,6 +135,7 @@ fn parse_error_names_option_and_rule() {
         ("-l 128", "-l/--label '128' is not allowed"),
         ("-l 1,eth9", "-l/--label 'eth9' is not allowed"),
         ("-u !UNREPLIED", "-u/--status '!UNREPLIED' is not allowed"),
+        ("-u CONFIRMED", "-u/--status 'CONFIRMED' is not allowed"),
         ("-u ASSURED,", "-u/--status '' is not allowed"),
         ("--orig-zone 65536", "--orig-zone '65536' is not allowed"),
         ("-n -j", "-j/--any-nat can't be combined with -n/--src-nat"),

@@ -167,6 +167,42 @@ fn parse_error_names_option_and_rule() {
 }
 
 #[test]
+fn parse_empty_name_is_the_default() {
+    for (args, line) in [
+        ("-A -t 10.0.0.1:80 -s=", "-A -t 10.0.0.1:80 -s wlc"),
+        ("-A -t 10.0.0.1:80 --pe=", "-A -t 10.0.0.1:80 -s wlc"),
+        (
+            "-E -u 10.0.0.1:80 -p 5 --pe=",
+            "-A -u 10.0.0.1:80 -s wlc -p 5",
+        ),
+    ] {
+        let command = read(&ROUTE, args).unwrap();
+        assert_eq!(saved(&command).unwrap(), line, "{args}");
+    }
+    let read_daemon = |args: &str| match read(&ROUTE, args).unwrap() {
+        IpvsCommand::Change(Change::StartDaemon(daemon)) => daemon,
+        other => panic!("{other:?}"),
+    };
+    let daemon = read_daemon("--start-daemon master --mcast-interface=");
+    assert_eq!(daemon, read_daemon("--start-daemon master"));
+}
+
+/// Other addresses can have the forms of `inet_aton`.
+#[test]
+fn parse_mcast_group_is_a_dotted_quad() {
+    let line = |group: &str| format!("--start-daemon master --mcast-group {group}");
+    for group in ["224.1", "0xe0000001", "3758096385", "224.0.0.010"] {
+        let error = read(&ROUTE, &line(group)).unwrap_err();
+        assert!(
+            error.contains("a sync group is a multicast address"),
+            "{error}"
+        );
+    }
+    read(&ROUTE, &line("224.0.0.10")).unwrap();
+    read(&ROUTE, &line("ff05::4")).unwrap();
+}
+
+#[test]
 fn parse_bracketed_ipv4_keeps_port() {
     let command = read(&ROUTE, "-A -t [10.0.0.1]:80 -s rr").unwrap();
     assert_eq!(saved(&command).unwrap(), "-A -t 10.0.0.1:80 -s rr");
@@ -226,4 +262,15 @@ fn read_rules_other_command_fails_with_line() {
         let expected = "line 4: -R, -h and -v are not allowed in a rule file";
         assert_eq!(bad.to_string(), expected, "{line}");
     }
+}
+
+#[test]
+fn read_rules_only_lists_fail() {
+    let with_rule = read_rules(&ROUTE, "-L -n\n-C\n-S\n").unwrap();
+    assert_eq!(with_rule.len(), 1);
+    let error = read_rules(&ROUTE, "# a comment\n-L -n\n-S\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 2: -L and -S change nothing, and the rule file has no effective rule"
+    );
 }

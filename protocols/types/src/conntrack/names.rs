@@ -83,7 +83,7 @@ pub fn state_name(protocol: u8, state: u8) -> Option<&'static str> {
     states(protocol).get(usize::from(state)).copied()
 }
 
-/// Returns the names of status bits, as `--status` accepts them.
+/// Returns the names of status bits; `--status` accepts all but `CONFIRMED`.
 pub fn status_names(status: u32) -> impl Iterator<Item = &'static str> {
     let set = STATUSES.iter().filter(move |(_, bit)| status & bit != 0);
     let unreplied = (status & SEEN_REPLY == 0).then_some(UNREPLIED);

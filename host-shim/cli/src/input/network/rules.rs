@@ -44,7 +44,9 @@ pub(super) fn read(
     let grammar = Grammar { names, forward };
     let rules = read_rules(&grammar, &lines.text).map_err(|error| match error {
         RuleFileError::Line { number, error } => invalid(number, error.to_string()),
-        RuleFileError::NotAChange { number } => invalid(number, ONLY_ADDITIONS.to_owned()),
+        RuleFileError::NotAChange { number } | RuleFileError::OnlyLists { number } => {
+            invalid(number, ONLY_ADDITIONS.to_owned())
+        }
         RuleFileError::TooLong => invalid(1, error.to_string()),
     })?;
     let is_addition =

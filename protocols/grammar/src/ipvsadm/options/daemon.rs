@@ -1,13 +1,15 @@
 //! Options of `--start-daemon`.
 
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 
-use patchbay_types::ipvs::McastGroup;
+use patchbay_types::ipvs::{McastGroup, SyncLink};
 
+use crate::ParseError;
 use crate::ipvsadm::compat::CommandName;
 use crate::ipvsadm::spec::{IpvsOption, NAME, NUMBER, name, option, udp_port};
+use crate::ipvsadm::values::{DEFAULT_LINK, default_name};
 use crate::option::{Value, ValueKind};
-use crate::{ParseError, parse_num};
 
 const START: &[CommandName] = &[CommandName::StartDaemon];
 const SYNC_ID: &[CommandName] = &[
@@ -19,7 +21,7 @@ const SYNC_ID: &[CommandName] = &[
 #[rustfmt::skip]
 pub(super) static OPTIONS: &[IpvsOption] = &[
     option("", "mcast-interface", NAME, "link of the sync daemon [eth0]",
-        |a, v| name(v).map(|link| a.daemon.link = link)).on(START),
+        |a, v| link(v).map(|link| a.daemon.link = link)).on(START),
     option("", "syncid", NUMBER, "group of directors, 0 to 255 [0]",
         |a, v| v.number("a sync id is 0 to 255").map(|id| a.daemon.sync_id = id)).on(SYNC_ID),
     option("", "sync-maxlen", NUMBER, "bytes of a sync message, 1 to 65507", |a, v| {
@@ -34,9 +36,18 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
         |a, v| ttl(v).map(|ttl| a.daemon.ttl = Some(ttl))).on(START),
 ];
 
+/// An empty name means the default.
+fn link(value: Value<'_>) -> Result<SyncLink, ParseError> {
+    match value.text() {
+        "" => default_name("--mcast-interface", DEFAULT_LINK),
+        _ => name(value),
+    }
+}
+
+/// ipvsadm reads other addresses by `inet_aton`, and this one by `inet_pton`.
 fn group(value: Value<'_>) -> Result<McastGroup, ParseError> {
-    parse_num::ip(value.text())
-        .and_then(|ip| McastGroup::try_from(ip).ok())
+    let ip: Option<IpAddr> = value.text().parse().ok();
+    ip.and_then(|ip| McastGroup::try_from(ip).ok())
         .ok_or_else(|| value.invalid("a sync group is a multicast address"))
 }
 

@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
-    Family, Netmask, Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Service, ServiceId,
+    Engine, Family, Netmask, Persistence, Protocol, SchedFlags, Scheduler, Scheduling, Service,
+    ServiceId,
 };
 
 use crate::ipvsadm::compat::{CommandName, Group};
@@ -45,7 +46,7 @@ pub(super) static OPTIONS: &[IpvsOption] = &[
         |a, v| netmask(a, v).map(|mask| a.service.netmask = Some(mask)))
         .on(PUT_SERVICE)
         .print(saved_netmask),
-    option("", "pe", NAME, "persistence engine", |a, v| name(v).map(|engine| a.service.engine = Some(engine)))
+    option("", "pe", NAME, "persistence engine", |a, v| engine(v).map(|engine| a.service.engine = engine))
         .on(PUT_SERVICE).print(|rule| Some(rule.service?.engine?.to_string())),
     flag("o", "ops", "schedule each packet by itself (UDP and firewall marks)",
         |a| a.service.scheduling = Scheduling::Packets)
@@ -97,6 +98,14 @@ fn scheduler(values: &mut Values<'_>, value: Value<'_>) -> Result<(), ParseError
         values.service.scheduler = Some(name(value)?);
     }
     Ok(())
+}
+
+/// An empty name means none.
+fn engine(value: Value<'_>) -> Result<Option<Engine>, ParseError> {
+    match value.text() {
+        "" => Ok(None),
+        _ => name(value).map(Some),
+    }
 }
 
 fn persistence(value: Value<'_>) -> Result<Persistence, ParseError> {
