@@ -166,8 +166,10 @@ impl Inventory {
         let Some(nic) = self.nics().into_iter().find(|nic| nic.mac == mac) else {
             return Ok(());
         };
-        let id = nic.id;
-        let message = format!("hwAddr '{mac}' belongs to the card '{id}' of this sandbox");
+        let message = match nic.name() {
+            Some(name) => format!("hwAddr '{mac}' belongs to the card '{name}' of this sandbox"),
+            None => format!("hwAddr '{mac}' belongs to a card of another program in this sandbox"),
+        };
         Err(Failure::new(Kind::Exists, message).with_field("hwAddr"))
     }
 

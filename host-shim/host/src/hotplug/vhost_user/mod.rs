@@ -5,6 +5,7 @@ mod backend;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
@@ -178,7 +179,11 @@ fn connected(qmp: &mut Session, chardev: &str) -> Result<bool, Error> {
 /// Binds the socket; one without a listener was left by a process that died and is replaced.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
-        Err(in_use) if in_use.kind() == io::ErrorKind::AddrInUse => {
+        // A connection to any other file is refused, too.
+        Err(in_use)
+            if in_use.kind() == io::ErrorKind::AddrInUse
+                && fs::symlink_metadata(path)?.file_type().is_socket() =>
+        {
             match vsock_stream::unix(path, backend::REPLY_TIMEOUT) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     fs::remove_file(path)?;
@@ -188,5 +193,28 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
             }
         }
         bound => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bind_replaces_a_socket_without_listener_and_no_other_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(bind(&socket).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        bind(&socket).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            assert_eq!(bind(path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 }
