@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::exit;
 
+use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory};
 
 use crate::config::Defaults;
@@ -21,20 +22,27 @@ impl CommandLine {
     /// the options of patchbay among them are moved in front of them.
     pub(crate) fn parse_with_trailing_options(line: &[OsString], defaults: &Defaults) -> Self {
         let parsed = Self::parse_or_exit(line, defaults);
-        let (path, words): (&[&str], _) = match &parsed.command {
-            PatchbayCommand::Ipvs(args) => (&["ipvs"], &args.words),
+        let (path, sandbox, words): (&[&str], _, _) = match &parsed.command {
+            PatchbayCommand::Ipvs(args) => (&["ipvs"], &args.sandbox, &args.words),
             PatchbayCommand::Conntrack(ConntrackCommand::List(args)) => {
-                (&["conntrack", "list"], &args.words)
+                (&["conntrack", "list"], &args.sandbox, &args.words)
             }
             PatchbayCommand::Conntrack(ConntrackCommand::Delete(args)) => {
-                (&["conntrack", "delete"], &args.words)
+                (&["conntrack", "delete"], &args.sandbox, &args.words)
             }
             _ => return parsed,
         };
+        let head = &line[..line.len().saturating_sub(words.len())];
+        if has_theirs(head, &sandbox.id) {
+            // conntrack would take every flow for it.
+            let rule = "--timeout behind the ID is an option of ipvsadm or conntrack: give patchbay's before the ID";
+            Self::command()
+                .error(ErrorKind::ArgumentConflict, rule)
+                .exit();
+        }
         if !words.iter().any(|word| word.starts_with("--")) {
             return parsed;
         }
-        let head = &line[..line.len().saturating_sub(words.len())];
         let (own, words) = split(words, &own_options(path, &THEIRS));
         if own.is_empty() || head.last().is_some_and(|word| word == "--") {
             return parsed;
@@ -67,6 +75,13 @@ impl CommandLine {
             _ => exit(stop.exit_code()),
         }
     }
+}
+
+/// Returns whether a line has an option of the other program between the ID and the first word for that program.
+fn has_theirs(line: &[OsString], id: &str) -> bool {
+    let behind = line.iter().rev().take_while(|word| *word != id);
+    let mut options = behind.filter_map(|word| word.to_str()?.strip_prefix("--"));
+    options.any(|word| THEIRS.contains(&word.split('=').next().unwrap_or_default()))
 }
 
 /// Option without `--`, and whether the word behind it is its value.

@@ -1,6 +1,6 @@
 //! `metrics` and `exporter`.
 
-use patchbay_host::ops;
+use patchbay_host::{ops, sandbox};
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::args::{ExporterArgs, GlobalArgs, MetricsArgs, ScopeArgs};
@@ -10,6 +10,7 @@ use crate::output::metrics::{MetricsFormat, metrics};
 /// Prints the metrics once.
 pub(super) fn print(global: &GlobalArgs, args: &MetricsArgs) -> Result<String, Failure> {
     global.await_each(&args.scope.ids)?;
+    check_known(global, &args.scope)?;
     scrape(global, &args.scope, args.format)
 }
 
@@ -23,7 +24,24 @@ pub(super) fn serve(global: &GlobalArgs, args: &ExporterArgs) -> Result<String, 
         );
         return Err(Failure::new(Kind::Invalid, rule).with_field("--listen"));
     }
+    if let Err(unknown) = check_known(global, &args.scope) {
+        tracing::warn!("{}", unknown.line());
+    }
     exporter::serve(address, |format| scrape(global, &args.scope, format))
+}
+
+/// Checks that each ID is that of a sandbox, or a prefix. Later they can be gone.
+fn check_known(global: &GlobalArgs, scope: &ScopeArgs) -> Result<(), Failure> {
+    let sandboxes = sandbox::all(&global.lookup())?;
+    let is_unknown = |id: &&String| {
+        let mut known = sandboxes.iter().map(|sandbox| sandbox.id.as_str());
+        !known.any(|known| known.starts_with(id.as_str()))
+    };
+    let Some(unknown) = scope.ids.iter().find(is_unknown) else {
+        return Ok(());
+    };
+    let message = format!("no sandbox has the ID '{unknown}', or one that begins with it");
+    Err(Failure::new(Kind::NotFound, message).with_field("id"))
 }
 
 fn scrape(

@@ -1,13 +1,17 @@
 //! `monitor`.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::{process, thread};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use patchbay_host::events::{self, Event, Scope};
 use patchbay_types::failure::Failure;
 
 use crate::args::{GlobalArgs, MonitorArgs, SandboxArg};
 use crate::output::events::{EventRow, line};
-use crate::output::{DocumentFormat, OutputFormat, json_line, unprinted};
+use crate::output::{DocumentFormat, OutputFormat, json_line, print_error, unprinted};
 
 /// Prints events until a signal comes.
 pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Failure> {
@@ -23,8 +27,25 @@ pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Fai
         ids: ids.collect::<Result<_, Failure>>()?,
     };
     let format = args.format.format();
+    end_without_reader()?;
     events::follow(scope, &mut |event| print(event, args, format))?;
     Ok(String::new())
+}
+
+/// Ends the process when nobody reads its output any more, also while no event comes.
+fn end_without_reader() -> Result<(), Failure> {
+    let wait = || {
+        let out = io::stdout();
+        // Reports POLLERR and POLLHUP only, which regular files never have.
+        let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+        while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        let failure = unprinted(&Errno::EPIPE.into());
+        print_error(&format!("patchbay: {}\n", failure.line()));
+        process::exit(failure.kind().exit_code().into());
+    };
+    let started = thread::Builder::new().spawn(wait);
+    let started = started.map_err(|error| Failure::of_io("could not start a thread", &error));
+    started.map(drop)
 }
 
 fn print(event: &Event, args: &MonitorArgs, format: OutputFormat) -> Result<(), Failure> {

@@ -94,6 +94,10 @@ impl Document {
         let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
         let cause = match values.next() {
             Some(Ok(value)) => {
+                let rest = &bytes[values.byte_offset()..];
+                if !rest.trim_ascii().is_empty() {
+                    tracing::warn!("{name} has more than one JSON value: only the first is used");
+                }
                 return Ok(Self {
                     name,
                     value: canonical(value),

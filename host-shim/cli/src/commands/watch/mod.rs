@@ -45,6 +45,7 @@ fn once(global: &GlobalArgs, args: &WatchArgs, stop: &Stop) -> Result<Outcome, F
         let Report {
             changes,
             failures: failed,
+            ..
         } = report;
         let id = &watched.sandbox.id;
         rows.extend(changes.iter().map(|change| ChangeRow::new(id, change)));
