@@ -1,6 +1,8 @@
 //! Rtnetlink requests in a network namespace of the host.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
@@ -9,6 +11,8 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::TimeVal;
 
 use super::Netns;
 
@@ -17,9 +21,22 @@ const MAX_ATTEMPTS: u32 = 10;
 /// Maximum number of objects in one dump.
 const MAX_OBJECTS: usize = 65_536;
 
+/// Receive timeout. The kernel queues its reply before `sendmsg` returns, so a timeout means that the reply is lost.
+const RECEIVE_TIMEOUT: TimeVal = TimeVal::new(5, 0);
+
 /// Rtnetlink socket in a network namespace.
 #[derive(Debug)]
-pub(crate) struct Rtnetlink(Socket);
+pub(crate) struct Rtnetlink {
+    socket: Socket,
+    /// Sequence number of the last request.
+    sequence: Mutex<u32>,
+}
+
+/// Request whose replies are received.
+struct Exchange<'a> {
+    socket: &'a Socket,
+    sequence: MutexGuard<'a, u32>,
+}
 
 impl Rtnetlink {
     /// Opens a socket in the namespace.
@@ -27,7 +44,9 @@ impl Rtnetlink {
         namespace.run(|| {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind_auto()?;
-            Ok(Self(socket))
+            setsockopt(&socket.as_fd(), ReceiveTimeout, &RECEIVE_TIMEOUT)?;
+            let sequence = Mutex::new(0);
+            Ok(Self { socket, sequence })
         })
     }
 
@@ -36,9 +55,9 @@ impl Rtnetlink {
     where
         T: NetlinkDeserializable,
     {
-        self.send(request, 0)?;
+        let exchange = self.send(request, 0)?;
         let unknown = || io::Error::other("the kernel's reply is of an unknown type");
-        match payload(&self.receive()?)? {
+        match payload(&exchange.receive()?)? {
             Some(Reply::Object(object)) => Ok(object),
             _ => Err(unknown()),
         }
@@ -74,18 +93,17 @@ impl Rtnetlink {
         &self,
         request: &RouteNetlinkMessage,
     ) -> io::Result<Option<Vec<T>>> {
-        self.send(request, NLM_F_DUMP)?;
+        let exchange = self.send(request, NLM_F_DUMP)?;
         let mut dump = Dump::default();
         while !dump.is_done {
-            dump.add(&self.receive()?)?;
+            dump.add(&exchange.receive()?)?;
         }
         Ok(dump.is_consistent().then_some(dump.listed))
     }
 
     /// Changes an object.
     pub(crate) fn change(&self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.send(request, NLM_F_ACK | flags)?;
-        let reply = self.receive()?;
+        let reply = self.send(request, NLM_F_ACK | flags)?.receive()?;
         let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply);
         match reply.map_err(io::Error::other)?.payload {
             NetlinkPayload::Error(ack) if ack.code.is_none() => Ok(()),
@@ -94,24 +112,37 @@ impl Rtnetlink {
         }
     }
 
-    /// Receives a datagram of the kernel; any process can send to the socket.
-    fn receive(&self) -> io::Result<Vec<u8>> {
-        loop {
-            let (datagram, sender) = self.0.recv_from_full()?;
-            if sender.port_number() == 0 {
-                return Ok(datagram);
-            }
-        }
-    }
-
-    fn send(&self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&self, request: &RouteNetlinkMessage, flags: u16) -> io::Result<Exchange<'_>> {
+        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        *sequence = sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = *sequence;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request.clone()));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.0.send_to(&bytes, &SocketAddr::new(0, 0), 0).map(drop)
+        let socket = &self.socket;
+        socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
+        Ok(Exchange { socket, sequence })
+    }
+}
+
+impl Exchange<'_> {
+    /// Receives a datagram of the kernel's reply. Any process can send to the socket, and a request that failed
+    /// can leave a part of its reply.
+    fn receive(&self) -> io::Result<Vec<u8>> {
+        loop {
+            let received = self.socket.recv_from_full();
+            let (datagram, sender) = received.map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+                _ => error,
+            })?;
+            let message = NetlinkBuffer::new_checked(&datagram).map_err(io::Error::other)?;
+            if sender.port_number() == 0 && message.sequence_number() == *self.sequence {
+                return Ok(datagram);
+            }
+        }
     }
 }
 
@@ -183,5 +214,24 @@ fn payload<T: NetlinkDeserializable>(bytes: &[u8]) -> io::Result<Option<Reply<T>
         NetlinkPayload::Done(done) => Err(io::Error::from_raw_os_error(-done.code)),
         NetlinkPayload::Error(error) => Err(error.to_io()),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::LinkMessage;
+
+    use super::*;
+
+    #[test]
+    fn reply_to_an_earlier_request_is_skipped() {
+        let rtnl = Rtnetlink::open(&Netns::current().unwrap()).unwrap();
+        let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        drop(rtnl.send(&all, NLM_F_DUMP).unwrap());
+        let mut absent = LinkMessage::default();
+        absent.header.index = 1 << 30;
+        let absent = RouteNetlinkMessage::GetLink(absent);
+        let found = rtnl.get_if_exists::<RouteNetlinkMessage>(&absent);
+        assert!(found.unwrap().is_none());
     }
 }
