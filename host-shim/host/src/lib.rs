@@ -62,5 +62,6 @@ mod qmp;
 mod reach;
 pub mod sandbox;
 mod shaper;
+mod threads;
 pub mod vsock_stream;
 pub mod watch;

@@ -208,12 +208,13 @@ impl GuestPart {
     fn request(self, sandbox: &Sandbox, timeout: Duration) -> Option<PipeReader> {
         let agent = agent::connect(&sandbox.agent, &sandbox.interrupt).ok()?;
         let (reader, writer) = pipe().ok()?;
-        thread::spawn(move || {
+        let release = move || {
             if let Err(failure) = agent.release(&self.path, self.power, timeout) {
                 tracing::debug!("the agent could not release the card: {}", failure.line());
             }
             drop(writer);
-        });
+        };
+        thread::Builder::new().spawn(release).ok()?;
         Some(reader)
     }
 }

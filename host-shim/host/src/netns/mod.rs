@@ -224,8 +224,11 @@ fn run_in<T: Send>(
         setns(file, CloneFlags::CLONE_NEWNET)?;
         work()
     };
-    let done = thread::scope(|scope| scope.spawn(enter_and_work).join());
-    done.unwrap_or_else(|_| {
+    let done = thread::scope(|scope| {
+        let started = thread::Builder::new().spawn_scoped(scope, enter_and_work)?;
+        Ok::<_, io::Error>(started.join())
+    });
+    done?.unwrap_or_else(|_| {
         Err(io::Error::other(
             "internal error: the namespace thread panicked",
         ))

@@ -14,6 +14,7 @@ use crate::hotplug::{self, Inventory, InventoryNic, TapBackends};
 use crate::netns::{Counters, HostLink, LinkCounters};
 use crate::qmp::Session;
 use crate::sandbox::{self, CardRecord, Lookup, Sandbox, SandboxId};
+use crate::threads;
 
 /// Number of sandboxes that are queried at once.
 const CONCURRENT: usize = 16;
@@ -155,13 +156,13 @@ pub fn list_all_on_host(lookup: &Lookup) -> Result<Vec<CardOnHost>, Failure> {
     let mut rows = Vec::new();
     for chunk in sandboxes.chunks(CONCURRENT) {
         let lists = thread::scope(|scope| {
-            let queries: Vec<_> = chunk
+            let queries = chunk
                 .iter()
-                .map(|sandbox| scope.spawn(move || (sandbox, list_on_host(sandbox))))
-                .collect();
+                .map(|sandbox| threads::spawn(scope, move || (sandbox, list_on_host(sandbox))));
+            let queries: Vec<_> = queries.collect::<Result<_, _>>()?;
             let lists = queries.into_iter().filter_map(|query| query.join().ok());
-            lists.collect::<Vec<_>>()
-        });
+            Ok::<_, Failure>(lists.collect::<Vec<_>>())
+        })?;
         for (sandbox, list) in lists {
             match list {
                 Ok(cards) => rows.extend(cards),

@@ -35,9 +35,9 @@ use patchbay_types::{AddressDetail, AdminState, Interface, PciPath};
 use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
 use crate::card::CardRequest;
 use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
-use crate::kata_messages;
 use crate::qmp::{self, Session};
 use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
+use crate::{kata_messages, threads};
 use repeat::Repeated;
 
 pub use crate::hotplug::{Mechanism, collect};
@@ -348,12 +348,12 @@ pub(crate) fn query_host_and_guest<T>(
     machine: impl FnOnce() -> Result<T, qmp::Error>,
 ) -> Result<(T, AnyAgent, Vec<Interface>), Failure> {
     let (machine, guest) = thread::scope(|scope| {
-        let guest = scope.spawn(move || {
+        let guest = threads::spawn(scope, move || {
             let interfaces = agent.interfaces(detail)?;
             Ok::<_, Failure>((agent, interfaces))
-        });
-        (machine(), guest.join())
-    });
+        })?;
+        Ok::<_, Failure>((machine(), guest.join()))
+    })?;
     let machine = machine?;
     let message = "internal error: the agent query thread panicked";
     let (agent, interfaces) = guest.map_err(|_| Failure::new(Kind::Other, message))??;

@@ -13,6 +13,7 @@ use crate::agent::AnyAgent;
 use crate::qmp::command::QomGet;
 use crate::qmp::{Error, Monitor, Session};
 use crate::sandbox::{self, Lookup, Phase, Sandbox};
+use crate::threads;
 
 /// Limit for the greeting of a monitor, which another client can use.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -84,12 +85,13 @@ pub fn overview(lookup: &Lookup) -> Result<Vec<Overview>, Failure> {
     let mut rows = Vec::with_capacity(sandboxes.len());
     for chunk in sandboxes.chunks(CONCURRENT) {
         thread::scope(|scope| {
-            let queries: Vec<_> = chunk
+            let queries = chunk
                 .iter()
-                .map(|sandbox| scope.spawn(move || query(sandbox).overview))
-                .collect();
+                .map(|sandbox| threads::spawn(scope, move || query(sandbox).overview));
+            let queries: Vec<_> = queries.collect::<Result<_, _>>()?;
             rows.extend(queries.into_iter().filter_map(|query| query.join().ok()));
-        });
+            Ok::<_, Failure>(())
+        })?;
     }
     Ok(rows)
 }

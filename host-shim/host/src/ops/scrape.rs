@@ -10,6 +10,7 @@ use super::host_side::{self, CardOnHost};
 use super::overview::{self, CONCURRENT, Overview, Queried};
 use crate::agent::AnyAgent;
 use crate::sandbox::{self, Lookup, Sandbox};
+use crate::threads;
 
 /// State of a sandbox at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +43,13 @@ pub fn scrape(lookup: &Lookup, prefixes: &[String]) -> Result<Vec<Scrape>, Failu
     let mut scrapes = Vec::with_capacity(sandboxes.len());
     for chunk in sandboxes.chunks(CONCURRENT) {
         thread::scope(|scope| {
-            let queries: Vec<_> = chunk
+            let queries = chunk
                 .iter()
-                .map(|sandbox| scope.spawn(move || read(sandbox)))
-                .collect();
+                .map(|sandbox| threads::spawn(scope, move || read(sandbox)));
+            let queries: Vec<_> = queries.collect::<Result<_, _>>()?;
             scrapes.extend(queries.into_iter().filter_map(|query| query.join().ok()));
-        });
+            Ok::<_, Failure>(())
+        })?;
     }
     Ok(scrapes)
 }
