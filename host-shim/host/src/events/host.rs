@@ -69,6 +69,10 @@ struct Known {
     cards: Option<Vec<PluggedCard>>,
     sender: Sender,
     is_gone: Arc<AtomicBool>,
+    /// A thread listens to its guest, or has done so.
+    is_listened: bool,
+    /// A warning says that none does.
+    is_warned: bool,
 }
 
 /// Sandbox with the folder of its machine, by which one that began anew is recognized.
@@ -194,7 +198,26 @@ impl Follower<'_> {
                 None => self.add(machine)?,
             }
         }
+        self.listen();
         Ok(())
+    }
+
+    /// Listens to the guests, as far as their number allows it.
+    fn listen(&mut self) {
+        let listened = self.known.iter().filter(|known| known.is_listened).count();
+        let free = MAX_GUESTS.saturating_sub(listened);
+        let others = self.known.iter_mut().filter(|known| !known.is_listened);
+        for (index, known) in others.enumerate() {
+            if index < free {
+                known.listen();
+            } else if !known.is_warned {
+                known.is_warned = true;
+                let id = &known.machine.sandbox.id;
+                tracing::warn!(
+                    "events of the guest of {id} are left out as long as {MAX_GUESTS} others are watched"
+                );
+            }
+        }
     }
 
     fn add(&mut self, machine: Machine) -> Result<(), Closed> {
@@ -207,20 +230,14 @@ impl Follower<'_> {
             cards: Some(Vec::new()),
             sender,
             is_gone: Arc::default(),
+            is_listened: false,
+            is_warned: false,
         };
         if self.is_begun {
             known.sender.send(EventKind::SandboxAppeared)?;
             known.report_cards()?;
         } else {
             known.cards = known.plugged();
-        }
-        if self.known.len() < MAX_GUESTS {
-            known.listen();
-        } else {
-            let id = &known.machine.sandbox.id;
-            tracing::warn!(
-                "events of the guest of {id} are left out: {MAX_GUESTS} guests are watched already"
-            );
         }
         self.known.push(known);
         self.added += 1;
@@ -229,7 +246,8 @@ impl Follower<'_> {
 }
 
 impl Known {
-    fn listen(&self) {
+    fn listen(&mut self) {
+        self.is_listened = true;
         let listener = Listener {
             sandbox: self.machine.sandbox.clone(),
             sender: self.sender.clone(),
