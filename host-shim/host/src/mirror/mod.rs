@@ -104,6 +104,17 @@ impl MirrorRecord {
         self.is_changing = false;
     }
 
+    /// Names the first policy that differs from that of a request.
+    pub(crate) fn policy_difference(&self, request: &MirrorRequest) -> Option<&'static str> {
+        if self.routes != request.routes {
+            Some("routes")
+        } else if self.default_route != request.default_route {
+            Some("defaultRoute")
+        } else {
+            None
+        }
+    }
+
     /// Returns the request for a card with the same configuration.
     pub(crate) fn request(&self, spec: &LinkSpec) -> MirrorRequest {
         MirrorRequest {

@@ -67,12 +67,17 @@ fn host_difference(
         Backend::Bridge(port) => Some(port),
         Backend::Tap | Backend::Link(_) | Backend::VhostUser(..) => None,
     };
+    let mirror = record.and_then(|record| record.mirror.as_ref());
+    let policy = match &request.backend {
+        Backend::Link(link) => mirror.and_then(|mirror| mirror.policy_difference(&link.request)),
+        Backend::Tap | Backend::Bridge(_) | Backend::VhostUser(..) => None,
+    };
     match record {
         Some(record) if record.device != request.device => Some("device"),
         Some(record) if record.socket() != socket => Some("vhostUserSocket or mode"),
         Some(record) if record.port.as_ref().map(|port| &port.wanted) != port => Some("bridge"),
         _ if card.mac != request.link.parts().mac => Some("hwAddr"),
-        _ => None,
+        _ => policy,
     }
 }
 
