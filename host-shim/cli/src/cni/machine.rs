@@ -72,9 +72,14 @@ pub(super) fn with_attachment(
     if let Ok(Some(sandbox)) = sandbox::find_whole(lookup, id) {
         return Ok(Some(sandbox));
     }
-    let mut all = sandbox::all(lookup)?.into_iter();
-    Ok(all.find(|sandbox| {
-        let attachments = ops::attachments(sandbox).unwrap_or_default();
-        attachments.contains(attachment)
-    }))
+    let mut unreadable = Ok(None);
+    for sandbox in sandbox::all(lookup)? {
+        match ops::attachments(&sandbox) {
+            Ok(attachments) if attachments.contains(attachment) => return Ok(Some(sandbox)),
+            Ok(_) => {}
+            // The runtime repeats a DEL that has failed.
+            Err(failure) => unreadable = unreadable.and(Err(failure)),
+        }
+    }
+    unreadable
 }

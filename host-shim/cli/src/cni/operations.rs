@@ -109,7 +109,10 @@ pub(super) fn gc(
                 .any(|valid| (&valid.container, &valid.ifname) == (&found.container, &found.ifname))
         };
         for sandbox in sandbox::all(lookup)? {
-            let attachments = ops::attachments(&sandbox).unwrap_or_default();
+            let attachments = ops::attachments(&sandbox).unwrap_or_else(|failure| {
+                first = first.clone().and(Err(failure));
+                Vec::new()
+            });
             let left = attachments
                 .iter()
                 .filter(|found| found.network == network.name);

@@ -41,16 +41,25 @@ pub fn attach(
     request: &MirrorRequest,
     wait: Duration,
 ) -> Result<Mirrored, Failure> {
-    let cards = recorded(sandbox)?;
-    let mut other = cards.iter().find(|card| card.name == request.name);
-    if other.is_some_and(|card| is_of_watch(card, request)) {
-        take_over(sandbox, request)?;
-        other = None;
+    let mut mirrored = take_over_and_mirror(sandbox, request, wait);
+    // The watch can have plugged a card for the link in between.
+    if recorded(sandbox)?
+        .iter()
+        .any(|card| is_of_watch(card, request))
+    {
+        mirrored = take_over_and_mirror(sandbox, request, wait);
     }
-    if other.is_some_and(|card| attachment(card) != request.attachment.as_ref()) {
-        let phrase = kata_messages::interface_exists(&request.name);
-        let message = format!("{phrase}, of another attachment or plugged by hand");
-        return Err(Failure::new(Kind::Exists, message).with_field("name"));
+    mirrored
+}
+
+fn take_over_and_mirror(
+    sandbox: &Sandbox,
+    request: &MirrorRequest,
+    wait: Duration,
+) -> Result<Mirrored, Failure> {
+    let is_named = |card: &CardRecord| card.name == request.name;
+    if recorded(sandbox)?.iter().any(is_named) {
+        take_over(sandbox, request)?;
     }
     mirror(sandbox, request, wait)
 }
@@ -63,17 +72,28 @@ fn is_of_watch(card: &CardRecord, request: &MirrorRequest) -> bool {
             .is_some_and(|mirror| mirror.keeper == Keeper::Watch && mirror.link == request.link)
 }
 
-/// Makes the card that `patchbay watch` has plugged for a link that of an attachment.
+/// Makes the card that `patchbay watch` has plugged for a link that of an attachment. The lock waits until a plug
+/// of the watch is complete.
+///
+/// # Errors
+/// [`Kind::Exists`] for a card of another attachment or of none.
 fn take_over(sandbox: &Sandbox, request: &MirrorRequest) -> Result<(), Failure> {
     let locked = LockedSandbox::begin(sandbox)?;
-    let record = locked.journal.card(&request.name)?;
-    let Some(mut record) = record.filter(|card| is_of_watch(card, request)) else {
+    let Some(mut record) = locked.journal.card(&request.name)? else {
         return Ok(());
     };
-    if let Some(mirror) = &mut record.mirror {
-        mirror.take_over(request);
+    if is_of_watch(&record, request) {
+        if let Some(mirror) = &mut record.mirror {
+            mirror.take_over(request);
+        }
+        return locked.journal.write(&record);
     }
-    locked.journal.write(&record)
+    if attachment(&record) == request.attachment.as_ref() {
+        return Ok(());
+    }
+    let phrase = kata_messages::interface_exists(&request.name);
+    let message = format!("{phrase}, of another attachment or plugged by hand");
+    Err(Failure::new(Kind::Exists, message).with_field("name"))
 }
 
 /// Unplugs the card of an attachment. A card of the same name that was plugged otherwise stays.
