@@ -44,7 +44,8 @@ pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Fa
     found.map(|found| read(lookup, found)).transpose()
 }
 
-/// Lists all sandboxes, except those with files that can't be read, as of one that is starting.
+/// Lists all sandboxes, except those with files that can't be read, as of one that is starting. Among the registered
+/// ones these are warnings.
 ///
 /// # Errors
 /// Folders that can't be read.
@@ -53,7 +54,16 @@ pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
     let named = named.filter_map(|(id, machine)| from_flags(lookup, id.clone(), machine).ok());
     let mut candidates = candidates(lookup, None)?;
     candidates.retain(|found| !lookup.named.contains_key(&found.id));
-    let read = |found| read(lookup, found).ok();
+    let read = |found: Candidate| {
+        let is_registered = matches!(found.origin, Origin::Registered);
+        let id = found.id.clone();
+        let read = read(lookup, found).inspect_err(|failure| {
+            if is_registered {
+                tracing::warn!("sandbox {id} is left out: {}", failure.line());
+            }
+        });
+        read.ok()
+    };
     Ok(named
         .chain(candidates.into_iter().filter_map(read))
         .collect())
@@ -289,6 +299,19 @@ mod tests {
         assert!(failure.to_string().contains("6ec7a98 ("), "{failure}");
         let found = find(&lookup, "6ec7a98").unwrap();
         assert_eq!(found.qmp, Path::new("/q/6ec7a98"));
+    }
+
+    #[test]
+    fn all_leaves_out_registrations_that_are_broken_or_not_trusted() {
+        let (dir, lookup) = run_dir(&["broken", "good", "open"]);
+        let file = |id: &str| dir.path().join(id).join(SandboxFile::NAME);
+        fs::write(file("broken"), "{").unwrap();
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        fs::set_permissions(file("open"), everybody).unwrap();
+        let found = all(&lookup).unwrap();
+        let ids: Vec<_> = found.iter().map(|found| found.id.as_str()).collect();
+        assert_eq!(ids, ["good"]);
+        assert_eq!(find(&lookup, "open").unwrap_err().kind(), Kind::Denied);
     }
 
     #[test]

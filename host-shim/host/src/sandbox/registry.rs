@@ -59,7 +59,7 @@ pub fn netns_path(netns: &Path) -> PathBuf {
     }
 }
 
-/// Lists the registered sandboxes that match.
+/// Lists the registered sandboxes that match. Among all, those whose files another user can change are warnings.
 pub(super) fn matching(
     run_dir: &Path,
     wanted: Option<&SandboxId>,
@@ -67,9 +67,17 @@ pub(super) fn matching(
     let mut found = Vec::new();
     for id in files::ids(run_dir)? {
         let folder = run_dir.join(id.as_str());
-        if let Some(kind) = id.matches(wanted)
-            && files::exists(&folder.join(SandboxFile::NAME))?
-        {
+        let Some(kind) = id.matches(wanted) else {
+            continue;
+        };
+        let is_registered = match (files::exists(&folder.join(SandboxFile::NAME)), wanted) {
+            (Err(untrusted), None) => {
+                tracing::warn!("sandbox {id} is left out: {}", untrusted.line());
+                false
+            }
+            (exists, _) => exists?,
+        };
+        if is_registered {
             found.push(Candidate {
                 kind,
                 id,
