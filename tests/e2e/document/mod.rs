@@ -323,6 +323,16 @@ fn document_errors_change_nothing() {
             Kind::Invalid,
             "standard input:1:29: ",
         ),
+        (
+            "interfaces: [{device: t1, name: eth1, hwAddr: \"02:00:00:00:00:01\", mtu: 1500, bridge: br7}]",
+            Kind::NotFound,
+            "standard input:1:14: bridge 'br7' doesn't exist",
+        ),
+        (
+            "interfaces: [{link: net7}]",
+            Kind::NotFound,
+            "standard input:1:14: ",
+        ),
     ] {
         apply(&guest, document).assert_error(kind, message);
         diff(&guest, document).assert_error(kind, message);

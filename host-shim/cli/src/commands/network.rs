@@ -66,6 +66,10 @@ fn plan(global: &GlobalArgs, args: &DocumentArgs) -> Result<Vec<Planned>, Failur
         let present = Present::read(&sandbox, &document.wanted.sections())?;
         let max_rules = MaxRules(args.max_rules);
         let plan = document::plan(&document.wanted, &present, strangers, max_rules)
+            .and_then(|plan| {
+                document::check_host(&sandbox, &document.wanted, &plan)?;
+                Ok(plan)
+            })
             .map_err(|failure| document.locate(failure))?;
         planned.push(Planned {
             document,

@@ -8,6 +8,7 @@ mod apply;
 mod cards;
 mod devices;
 mod guest_steps;
+mod host_check;
 mod plan;
 mod present;
 mod routes;
@@ -22,6 +23,7 @@ use patchbay_types::{AdminState, Neighbor, RouteSpec};
 use crate::card::PlugRequest;
 
 pub use apply::{Limits, apply};
+pub use host_check::check_host;
 pub use plan::{Plan, plan};
 pub use present::Present;
 

@@ -31,5 +31,5 @@ pub(crate) use plug::plug;
 pub(crate) use port::{has_left_bridge, rejoin_bridge, tap_status};
 pub(crate) use removal::{in_the_way, remove};
 pub(crate) use slot::{free_by_bus, no_free_slot};
-pub(crate) use tap::Tap;
+pub(crate) use tap::{Tap, netns_of_bridge};
 pub(crate) use vhost_user::is_memory_shared;

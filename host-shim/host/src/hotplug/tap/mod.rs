@@ -18,7 +18,7 @@ use patchbay_types::{IfName, InvalidValue, LinkName, QueuePairs};
 use crate::netns::{HostLink, HostLinkState, Links, Netns, NetnsId, Rtnetlink};
 use crate::sandbox::{PortRecord, SavedTap};
 use crate::shaper::Shaper;
-pub(super) use port::netns_of_bridge;
+pub(crate) use port::netns_of_bridge;
 use tun::TAP;
 
 /// Time for the kernel to close a TAP. It reports the carrier within a second.

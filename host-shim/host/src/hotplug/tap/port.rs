@@ -12,10 +12,7 @@ use crate::sandbox::{Membership, PortRecord, Sandbox};
 ///
 /// # Errors
 /// [`Kind::NotFound`] if neither has it, [`Kind::Invalid`] for a link of another kind.
-pub(in crate::hotplug) fn netns_of_bridge(
-    sandbox: &Sandbox,
-    port: &BridgePort,
-) -> Result<Netns, Failure> {
+pub(crate) fn netns_of_bridge(sandbox: &Sandbox, port: &BridgePort) -> Result<Netns, Failure> {
     let own = Links::open(Netns::open_or_current(sandbox.netns.as_deref())?)?;
     if find(&own, &port.bridge)?.is_some() {
         return Ok(own.into_netns());
