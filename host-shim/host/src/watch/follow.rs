@@ -44,6 +44,7 @@ pub(super) fn follow(
         agent: &*agent,
         device: device(&*agent, record)?,
         known,
+        is_repeated: mirror.is_changing,
     };
     card.follow_neighbors(wanted.link.neighbors())?;
     // A link that is down can't have routes.
@@ -127,6 +128,8 @@ struct Card<'a> {
     device: LinkName,
     /// Record with the routes and neighbors that the guest can have.
     known: CardRecord,
+    /// An earlier change was killed. The guest can have another hardware address of a neighbor than the record.
+    is_repeated: bool,
 }
 
 impl Card<'_> {
@@ -140,7 +143,7 @@ impl Card<'_> {
         let lost = known.iter().filter(|old| !wanted.contains(old));
         let lost = lost.map(|old| NeighborPattern {
             ip: old.ip,
-            lladdr: Some(old.lladdr),
+            lladdr: (!self.is_repeated).then_some(old.lladdr),
             device: Some(self.device.clone()),
         });
         let is_present =
