@@ -1,12 +1,13 @@
 //! Requests that name a device by the name under which its card was plugged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
     AddressDetail, Interface, LinkName, Neighbor, NeighborPattern, RoutePattern, RouteSpec,
 };
 
+use super::attachments::recorded;
 use super::change_guest;
 use crate::agent::GuestAgent;
 use crate::sandbox::{CardRecord, Journal, Sandbox};
@@ -51,15 +52,64 @@ pub fn change_on_devices<T: OnDevice>(
     requests: &[T],
     send: impl Fn(&dyn GuestAgent, &[T]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    change_guest(sandbox, |agent| match send(agent, requests) {
-        Err(failure) if failure.kind() == Kind::NotFound => {
-            match with_present_names(requests, &renamed_cards(sandbox, agent)?) {
-                Some(renamed) => send(agent, &renamed),
-                None => Err(failure),
+    change_guest(sandbox, |agent| {
+        check_unambiguous(sandbox, agent, requests)?;
+        match send(agent, requests) {
+            Err(failure) if failure.kind() == Kind::NotFound => {
+                match with_present_names(requests, &renamed_cards(sandbox, agent)?) {
+                    Some(renamed) => send(agent, &renamed),
+                    None => Err(failure),
+                }
             }
+            result => result,
         }
-        result => result,
     })
+}
+
+/// Checks that no device has the name of one interface, and the plugged name of another one that was renamed
+/// (`nic set --rename`). The guest's kernel gives such a name to another card when the guest restarts.
+///
+/// # Errors
+/// [`Kind::Invalid`]; failures of the agent.
+fn check_unambiguous<T: OnDevice>(
+    sandbox: &Sandbox,
+    agent: &dyn GuestAgent,
+    requests: &[T],
+) -> Result<(), Failure> {
+    let mut requests = requests.to_vec();
+    let devices: HashSet<&LinkName> = requests
+        .iter_mut()
+        .filter_map(T::device_mut)
+        .map(|device| &*device)
+        .collect();
+    let is_renamed = |record: &CardRecord| {
+        let link = record.link.as_ref();
+        let has_other = link.is_some_and(|link| link.spec.parts().name != record.name);
+        has_other && devices.contains(&LinkName::from(&record.name))
+    };
+    let mut renamed = recorded(sandbox)?;
+    renamed.retain(is_renamed);
+    if renamed.is_empty() {
+        return Ok(());
+    }
+    let interfaces = agent.interfaces(AddressDetail::Omitted)?;
+    for record in &renamed {
+        let is_card =
+            |interface: &&Interface| interface.path.is_some() && interface.path == record.path;
+        let card = interfaces.iter().find(is_card);
+        let others = interfaces.iter().filter(|interface| !is_card(interface));
+        let mut named = others.filter(|interface| interface.name == record.name);
+        if let Some(card) = card
+            && named.next().is_some()
+        {
+            let (name, now) = (&record.name, &card.name);
+            let message = format!(
+                "device '{name}' is ambiguous: it fits an interface of the guest, and the card plugged as {name}, now '{now}'"
+            );
+            return Err(Failure::new(Kind::Invalid, message).with_field("device"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the requests with present names; `None` if they have no other ones.
