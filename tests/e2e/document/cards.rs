@@ -90,6 +90,7 @@ fn document_of_links_and_ports_for_two_sandboxes_is_applied() {
         ["net1", "eth2", "eth3"].map(|name| index(first, name)),
         cards
     );
+    card_follows_its_link(first);
     // Only the second sandbox changes.
     let larger = both.replace("mtu: 1400", "mtu: 1450");
     let line = format!("{b}: ~ interface eth1: mtu 1450\n");
@@ -104,6 +105,28 @@ fn document_of_links_and_ports_for_two_sandboxes_is_applied() {
     assert_eq!(export(first), empty);
     let bridge = first.netns().exec("bridge link show").ok();
     assert_eq!(bridge, "");
+}
+
+/// A document has no addresses and no MTU of a card with a link: they are the link's.
+fn card_follows_its_link(guest: &Guest) {
+    let link = "interfaces: [{link: net1}]\n";
+    let words = ["apply", "--prune=false", guest.id(), "-"];
+    let now = index(guest, "net1");
+    let set = ["nic", "set", guest.id(), "--name", "net1"];
+    guest
+        .patchbay(&[&set[..], &["--ip", "10.1.0.77/24", "--mtu", "1300"]].concat())
+        .ok();
+    let changes = file(guest, &words, link).ok();
+    assert!(changes.starts_with("~ interface net1: "), "{changes}");
+    assert_eq!(guest.addresses("net1"), ["10.1.0.2/24"]);
+    assert_eq!(guest.ip("link show net1")[0]["mtu"], 1400);
+    assert_eq!(index(guest, "net1"), now);
+    guest.netns().ip("addr add 10.1.0.4/24 dev net1").ok();
+    file(guest, &words, link).ok();
+    assert_eq!(guest.addresses("net1"), ["10.1.0.2/24", "10.1.0.4/24"]);
+    guest.netns().ip("addr del 10.1.0.4/24 dev net1").ok();
+    file(guest, &words, link).ok();
+    assert_eq!(file(guest, &words, link).ok(), "");
 }
 
 /// Each key that is fixed replaces its card alone.

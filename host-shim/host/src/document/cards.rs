@@ -60,8 +60,10 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
             update_of_latest(card, wanted)?,
         ));
     }
-    let PlugRequest::Card(wanted) = wanted else {
-        return Ok(Treatment::Keep(None, None));
+    let wanted = match (wanted, &card.of_link) {
+        (PlugRequest::Card(wanted), _) => &wanted.link,
+        (PlugRequest::Mirror(_), Some(link)) => link,
+        (PlugRequest::Mirror(_), None) => return Ok(Treatment::Keep(None, None)),
     };
     let addresses = own_addresses(interface);
     let mtu = Mtu::try_from(u64::from(interface.mtu)).ok();
@@ -72,7 +74,7 @@ pub(super) fn compare(card: &PresentCard, wanted: &PlugRequest) -> Result<Treatm
         admin: interface.state(),
         promisc: interface.promisc,
     };
-    let update = present.update_to(&wanted.link, &others.collect())?;
+    let update = present.update_to(wanted, &others.collect())?;
     Ok(Treatment::Keep(None, update))
 }
 
@@ -101,7 +103,11 @@ fn fixed_difference(card: &PresentCard, wanted: &PlugRequest) -> Option<&'static
         (Some(PlugRequest::Mirror(latest)), PlugRequest::Mirror(wanted)) => match latest {
             _ if latest.link != wanted.link => Some("link"),
             _ if latest.queues != wanted.queues => Some("queues"),
-            _ => None,
+            _ => {
+                let link = card.of_link.as_ref();
+                let is_other = link.is_some_and(|link| link.parts().mac != card.mac);
+                is_other.then_some("hwAddr of the link")
+            }
         },
         (Some(PlugRequest::Card(latest)), PlugRequest::Card(wanted)) => differs(latest, wanted),
         _ => Some("link"),

@@ -7,13 +7,16 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{Change, Detail, Reading, RuleLine, Setting, Table};
 use patchbay_types::{
     AddressDetail, AdminState, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu,
-    Neighbor, Owner, Route,
+    Neighbor, Owner, Route, RouteSpec,
 };
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::{Section, Wanted, routes};
 use crate::agent::Agent;
 use crate::card::{Backend, CardRequest, PlugRequest};
 use crate::hotplug::{self, Inventory, TapBackends};
+use crate::mirror;
+use crate::netns::Netns;
 use crate::ops::{self, Card, CardState};
 use crate::qmp::Session;
 use crate::sandbox::{BackendRecord, CardRecord, Journal, Sandbox};
@@ -47,6 +50,8 @@ pub(super) struct PresentCard {
     /// Administrative state that was requested last.
     pub(super) admin: AdminState,
     pub(super) port: PortState,
+    /// Configuration by the link that it mirrors; `None` if that is gone.
+    pub(super) of_link: Option<LinkSpec>,
 }
 
 /// Host's side of a card.
@@ -130,6 +135,17 @@ impl Present {
         let machine = ops::cards::of_machine(&nics);
         let (cards, guest) = ops::cards::with_guest(machine, &interfaces, agent, &records)?;
         self.add_names(&interfaces, &records);
+        // The names of cards that are not configured are those of the guest's kernel.
+        let is_lost = |interface: &Interface| {
+            let mut lost = cards.iter();
+            lost.any(|card| {
+                card.state == Some(CardState::NotConfigured)
+                    && card.interface.as_ref() == Some(interface)
+            })
+        };
+        let mut configured = interfaces.clone();
+        configured.retain(|interface| !is_lost(interface));
+        self.renamed = ops::renamed(&configured, &records).into_iter().collect();
         let cards = cards.into_iter().filter_map(|card| {
             let record = records.iter().find(|record| record.name == card.name);
             PresentCard::new(card, record)
@@ -145,6 +161,7 @@ impl Present {
             {
                 card.port = PortState::LeftBridge;
             }
+            card.of_link = card.of_link(sandbox);
             // Until it is configured again, its name is one of the guest's kernel.
             if let GuestState::Lost(_) = card.state {
                 let plugged = LinkName::from(&card.name);
@@ -166,6 +183,14 @@ impl Present {
         self.renamed = ops::renamed(interfaces, records).into_iter().collect();
     }
 
+    /// Replaces the present name of a card by the one under which it was plugged, which documents have.
+    fn name_as_plugged(&self, device: &mut LinkName) {
+        let mut renamed = self.renamed.iter();
+        if let Some((plugged, _)) = renamed.find(|(_, now)| *now == device) {
+            device.clone_from(plugged);
+        }
+    }
+
     /// Returns the document of the network, in an order that does not depend on the guest. A card whose configuration the guest has lost has that of its
     /// latest request.
     #[must_use]
@@ -182,9 +207,17 @@ impl Present {
             let managed = routes.iter().filter(|route| routes::is_managed(route));
             let mut managed: Vec<&Route> = managed.collect();
             managed.sort_by_key(|route| (route.table.get(), route.dest, route.metric));
-            managed.into_iter().filter_map(routes::request).collect()
+            let requests = managed.into_iter().filter_map(routes::request);
+            let as_plugged = |mut request: RouteSpec| {
+                self.name_as_plugged(request.device_mut());
+                request
+            };
+            requests.map(as_plugged).collect()
         };
         let neighbors = self.neighbors.clone().map(|mut neighbors| {
+            for neighbor in &mut neighbors {
+                self.name_as_plugged(&mut neighbor.device);
+            }
             neighbors.sort_by_key(|neighbor| (neighbor.device.clone(), neighbor.ip.get()));
             neighbors
         });
@@ -265,7 +298,20 @@ impl PresentCard {
                 .and_then(|record| record.link.as_ref())
                 .map_or(AdminState::Up, |link| link.spec.state()),
             port: PortState::AsRequested,
+            of_link: None,
         })
+    }
+
+    /// Reads the link of a card that mirrors one.
+    fn of_link(&self, sandbox: &Sandbox) -> Option<LinkSpec> {
+        let Some(PlugRequest::Mirror(request)) = &self.request else {
+            return None;
+        };
+        let namespace = Netns::open_or_current(sandbox.netns.as_deref()).ok()?;
+        // Warnings about the link are those of the plug.
+        let read = || mirror::read(&namespace, request, &[]);
+        let link = with_default(NoSubscriber::new(), read).ok()?.link;
+        Some(link.with_state(self.admin))
     }
 
     /// Returns the request for the card as it is; `None` if the journal has lost it.

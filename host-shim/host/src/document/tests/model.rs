@@ -93,6 +93,7 @@ pub(super) fn present_card(request: &PlugRequest) -> PresentCard {
         state: GuestState::Configured(interface(request)),
         admin: spec_of(request).state(),
         port: PortState::AsRequested,
+        of_link: None,
     }
 }
 
