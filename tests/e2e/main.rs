@@ -83,4 +83,5 @@ mod vhost_user;
 mod vm_faults;
 mod wait;
 mod watch;
+mod watch_scope;
 mod watch_service;

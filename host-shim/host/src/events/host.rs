@@ -71,7 +71,7 @@ struct Known {
     is_gone: Arc<AtomicBool>,
     /// A thread listens to its guest, or has done so.
     is_listened: bool,
-    /// A warning says that none does.
+    /// A warning was printed because none does.
     is_warned: bool,
 }
 

@@ -60,8 +60,9 @@ pub(crate) fn name_of(number: u64, names: &[(&'static str, u32)]) -> Option<&'st
 pub(super) fn number<T: TryFrom<u64, Error = InvalidValue>>(
     text: &str,
 ) -> Result<u32, InvalidValue> {
-    let number: u32 = text
-        .parse()
-        .map_err(|_| InvalidValue::new(text, "it must be an integer from 0 to 4294967295"))?;
-    T::try_from(number.into()).map(|_| number)
+    // A number that no field has names the range of the field.
+    let number = text.parse::<u32>().map_or(u64::MAX, u64::from);
+    let valid = T::try_from(number).map(|_| number);
+    let valid = valid.map_err(|invalid| invalid.shown_as(text))?;
+    u32::try_from(valid).map_err(|_| InvalidValue::new(text, "it must be a number"))
 }

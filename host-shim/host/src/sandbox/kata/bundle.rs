@@ -163,3 +163,30 @@ pub(super) fn netns(bundle: &Path) -> Result<Option<PathBuf>, Failure> {
     let path = network.and_then(|namespace| namespace.path);
     files::absolute(path, &config, "linux.namespaces")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn annotation_is_that_of_the_sandbox_by_containerd_or_crio() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |folder: String, key: &str, value: &str| {
+            let folder = root.path().join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            let text = format!(r#"{{"annotations":{{"{key}":"{value}"}}}}"#);
+            fs::write(folder.join("config.json"), text).unwrap();
+        };
+        let id: SandboxId = "6ec7a98b".parse().unwrap();
+        let value = |key: &str| annotation(root.path(), &id, key).unwrap();
+        assert_eq!(value("a/b"), None);
+        write(format!("{TASKS}/moby/77aa0c1d"), "a/b", "other");
+        write(format!("{TASKS}/moby/{id}"), "a/b", "one");
+        assert_eq!(value("a/b").as_deref(), Some("one"));
+        write(format!("{CRIO_CONTAINERS}/{id}/userdata"), "c/d", "two");
+        assert_eq!(value("c/d").as_deref(), Some("two"));
+        assert_eq!(value("e/f"), None);
+    }
+}

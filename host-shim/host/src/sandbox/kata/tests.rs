@@ -59,18 +59,15 @@ impl Host {
         self.write(&format!("{TASKS}/{container}/config.json"), config);
     }
 
-    fn lookup(&self) -> Lookup {
-        Lookup {
+    fn find(&self, id: &str) -> Result<Sandbox, Failure> {
+        let lookup = Lookup {
             interrupt: Interrupt::default(),
             machine: None,
             named: BTreeMap::new(),
             run_dir: self.path("patchbay"),
             kata_roots: vec![self.path(""), self.path("user")],
-        }
-    }
-
-    fn find(&self, id: &str) -> Result<Sandbox, Failure> {
-        find(&self.lookup(), id)
+        };
+        find(&lookup, id)
     }
 
     fn kind(&self, id: &str) -> Kind {
@@ -80,23 +77,6 @@ impl Host {
 
 fn in_sandbox(key: &str, sandbox: &str) -> String {
     format!(r#"{{"ociVersion":"1.1.0","annotations":{{"{key}":"{sandbox}"}}}}"#)
-}
-
-#[test]
-fn annotation_is_that_of_the_sandbox_by_containerd_or_crio() {
-    let host = Host::new();
-    let annotation = |key: &str| {
-        let id = GO.parse().unwrap();
-        super::annotation(&host.lookup(), &id, key).unwrap()
-    };
-    assert_eq!(annotation("a/b"), None);
-    host.bundle(CONTAINER, &in_sandbox("a/b", "other"));
-    host.bundle(GO, &in_sandbox("a/b", "one"));
-    assert_eq!(annotation("a/b").as_deref(), Some("one"));
-    let crio = format!("run/containers/storage/overlay-containers/{GO}/userdata/config.json");
-    host.write(&crio, &in_sandbox("c/d", "two"));
-    assert_eq!(annotation("c/d").as_deref(), Some("two"));
-    assert_eq!(annotation("e/f"), None);
 }
 
 #[test]
