@@ -183,13 +183,16 @@ impl Change {
         if let Some((holder, unique)) = &self.holder {
             rename(sockets, *holder, unique, deadline)?;
         }
+        let goes_down = self.from.state == AdminState::Up && self.to.state == AdminState::Down;
+        // A rename that sets the link down would set it up again, and fail for a route that can't be
+        // restored although none is wanted.
+        if goes_down && self.from.name != self.to.name {
+            self.set_down(sockets)?;
+        }
         self.set(sockets, &self.from, &self.to, deadline)?;
         sockets.cancellation.check()?;
-        if self.from.state == AdminState::Up && self.to.state == AdminState::Down {
-            let tables = Arc::clone(&sockets.tables);
-            let _held = tables.share();
-            let losses = self.losses.insert(DownLosses::read(sockets, self.index)?);
-            set_down(sockets, self.index, losses)?;
+        if goes_down && self.losses.is_none() {
+            self.set_down(sockets)?;
         }
         if let Some(addresses) = &mut self.addresses {
             addresses.add(sockets)?;
@@ -201,6 +204,13 @@ impl Change {
             return Ok(());
         };
         neighbors::set(sockets, self.index, &neighbors::with_new(before, new))
+    }
+
+    fn set_down(&mut self, sockets: &mut Sockets) -> Result<(), Error> {
+        let tables = Arc::clone(&sockets.tables);
+        let _held = tables.share();
+        let losses = self.losses.insert(DownLosses::read(sockets, self.index)?);
+        set_down(sockets, self.index, losses)
     }
 
     fn set(

@@ -7,10 +7,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
-use patchbay_netlink::{Batch, KernelError};
+use patchbay_netlink::{Batch, KernelError, Transport as _};
 use patchbay_types::ipvs::Family;
 
-use super::step::send_ignoring;
 use super::{ConfigAction, Error, Sockets};
 use crate::rtnl::route::{self, RouteMsg, RouteView};
 
@@ -54,7 +53,12 @@ impl LostRoutes {
         Ok(Self { family, routes })
     }
 
-    /// Adds the routes that are missing.
+    /// Adds the routes that are missing, as many as the kernel accepts. A gateway that another address had
+    /// made reachable is one no longer once that address is replaced, but the kernel keeps the route; it
+    /// accepts such a gateway again with the on-link flag only.
+    ///
+    /// # Errors
+    /// The first one of the kernel.
     pub(super) fn restore(
         &self,
         sockets: &mut Sockets,
@@ -67,20 +71,51 @@ impl LostRoutes {
         let present: HashSet<&RouteMsg> = present.iter().collect();
         let missing = self.routes.iter().filter(|route| !present.contains(route));
         let (far, near): (Vec<_>, Vec<_>) = missing.partition(|route| route.view().has_gateway());
-        for group in [near, far] {
-            let mut batch = Batch::default();
-            for route in group {
-                // The kernel keeps an IPv6 route whose source is removed, without its source.
-                if route.view().source().is_some_and(|source| source.is_ipv6()) {
-                    route::remove(&mut batch, route);
-                }
-                route::add(&mut batch, route);
-            }
-            let ignored = |error: &KernelError| is_acceptable(error, on_failure);
-            send_ignoring(sockets, &batch, ignored, |_| ConfigAction::RestoreRoute)?;
+        let near = add(sockets, &near, on_failure)?;
+        let far = add(sockets, &far, on_failure)?.into_iter();
+        let (unreachable, far): (Vec<_>, Vec<_>) =
+            far.partition(|(_, error)| is_unreachable(error));
+        let on_link: Vec<_> = unreachable
+            .iter()
+            .map(|(route, _)| route.on_link())
+            .collect();
+        let on_link: Vec<_> = on_link.iter().collect();
+        let on_link = add(sockets, &on_link, on_failure)?;
+        match near.into_iter().chain(far).chain(on_link).next() {
+            Some((_, error)) => Err(Error::Refused {
+                action: ConfigAction::RestoreRoute,
+                error,
+            }),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Adds routes. Returns those that the kernel refused, with its errors.
+fn add<'a>(
+    sockets: &mut Sockets,
+    routes: &[&'a RouteMsg],
+    on_failure: OnFailure,
+) -> Result<Vec<(&'a RouteMsg, KernelError)>, Error> {
+    let mut batch = Batch::default();
+    let mut requests = Vec::new();
+    for route in routes {
+        // The kernel keeps an IPv6 route whose source is removed, without its source.
+        if route.view().source().is_some_and(|source| source.is_ipv6()) {
+            route::remove(&mut batch, route);
+        }
+        route::add(&mut batch, route);
+        requests.resize(batch.len(), *route);
+    }
+    let errors = sockets.route.send(&batch)?.into_iter();
+    let refused = errors.filter(|(_, error)| !is_acceptable(error, on_failure));
+    Ok(refused
+        .map(|(position, error)| (requests[position], error))
+        .collect())
+}
+
+fn is_unreachable(error: &KernelError) -> bool {
+    error.is(Errno::ENETUNREACH) || error.is(Errno::EHOSTUNREACH)
 }
 
 fn is_acceptable(error: &KernelError, on_failure: OnFailure) -> bool {

@@ -1,7 +1,12 @@
 //! Administrative state, ARP and promiscuous mode of an interface.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use patchbay_netcfg::ops::Netcfg;
-use patchbay_types::{AdminState, Arp, DadPolicy, LinkChange, LinkFlags, Promisc};
+use patchbay_types::{
+    AdminState, Arp, DadPolicy, LinkChange, LinkFlags, NetEvent, NetObject, Promisc,
+};
 
 use crate::harness::{
     addresses_of, addresses_text, change, ip, ip_json, main_table, netcfg_with_veths, routes_text,
@@ -173,4 +178,40 @@ fn update_with_flags_that_fails_restores_everything() {
             assert_eq!(ip_json("link show eth1")[0]["mtu"], 1500);
         }
     }
+}
+
+#[test]
+fn update_down_that_fails_restores_routes_through_earlier_networks() {
+    let netcfg = with_everything();
+    ip("addr add 10.0.0.2/24 dev eth1");
+    ip("route add 10.88.0.0/16 via 10.0.0.1");
+    ip("addr del 10.0.0.2/24 dev eth1");
+    let before = snapshot();
+    let request = change("eth1", &["172.16.0.9/16", "::1/128"], None);
+    let failure = update(&netcfg, &request.with_flags(DOWN)).unwrap_err();
+    assert_eq!(failure.chain().count(), 1, "{failure:?}");
+    let gateway = "10.88.0.0/16 via 10.0.0.1 dev eth1 ";
+    let on_link = before.replace(gateway, &format!("{gateway}onlink "));
+    assert_ne!(on_link, before);
+    assert_eq!(snapshot(), on_link);
+}
+
+#[test]
+fn update_rename_and_down_renames_a_link_that_is_down() {
+    let netcfg = with_everything();
+    let mut events = netcfg.events().unwrap();
+    let request = set(DOWN).with_rename("wan0".parse().ok());
+    update(&netcfg, &request).unwrap();
+    let mut renamed = Vec::new();
+    let mut each = |event: &NetEvent| {
+        if let NetEvent::Changed(NetObject::Link(link)) = event
+            && link.name.to_string() == "wan0"
+        {
+            renamed.push(link.up);
+        }
+        ControlFlow::Continue(())
+    };
+    events.next(Duration::ZERO, &mut each).unwrap();
+    assert_eq!(renamed.first(), Some(&false), "{renamed:?}");
+    assert_eq!(flags("wan0"), [false, false, false]);
 }

@@ -94,10 +94,10 @@ fn next_hop(hops: &[u8]) -> Option<Result<usize, Error>> {
     Some(length.and_then(|length| fits(length).ok_or(torn)))
 }
 
-/// Clears [`DEAD_FLAGS`] in the next hops of a multipath route.
-fn clear_dead_flags(mut hops: &mut [u8]) -> Result<(), Error> {
+/// Changes the flags of the next hops of a multipath route; `change` gets the length of the hop, too.
+fn change_flags(mut hops: &mut [u8], change: fn(usize, u8) -> u8) -> Result<(), Error> {
     while let Some(length) = next_hop(hops).transpose()? {
-        hops[2] &= !DEAD_FLAGS;
+        hops[2] = change(length, hops[2]);
         let next = length.next_multiple_of(4).min(hops.len());
         hops = &mut hops[next..];
     }
@@ -239,7 +239,8 @@ impl RouteMsg {
                 RTA_MULTIPATH => {
                     let hops = bytes.len() + ATTRIBUTE;
                     bytes.extend_from_slice(encoded);
-                    clear_dead_flags(&mut bytes[hops..hops + value.len()])?;
+                    let hops = &mut bytes[hops..hops + value.len()];
+                    change_flags(hops, |_, flags| flags & !DEAD_FLAGS)?;
                 }
                 _ => bytes.extend_from_slice(encoded),
             }
@@ -249,6 +250,32 @@ impl RouteMsg {
             Body::new(&mut bytes).u32(RTA_EXPIRES, expires / TICKS_PER_SECOND);
         }
         Ok(Self(bytes))
+    }
+
+    /// Returns the same route with its gateways taken to be on the link, where the kernel doesn't look
+    /// for a route to them. Those of a multipath route all get the flag.
+    #[must_use]
+    pub fn on_link(&self) -> Self {
+        let mut bytes = self.view().header().to_vec();
+        let mut flags = u32::from(ONLINK_FLAG);
+        let attributes = Attrs::after(HEADER, &self.0).into_iter();
+        for attribute in attributes.flat_map(Attrs::raw_attrs).flatten() {
+            let value = bytes.len() + ATTRIBUTE;
+            bytes.extend_from_slice(attribute.encoded);
+            if attribute.kind == RTA_MULTIPATH {
+                flags = 0;
+                let hops = &mut bytes[value..value + attribute.value.len()];
+                // The kernel rejects the flag at a hop without a gateway, which has no attributes. A
+                // malformed route is rejected when it is dumped.
+                let _ = change_flags(hops, |length, flags| match length {
+                    NEXT_HOP => flags,
+                    _ => flags | ONLINK_FLAG,
+                });
+            }
+        }
+        let flags = flags | read_u32(&bytes[8..HEADER]).unwrap_or_default();
+        bytes[8..HEADER].copy_from_slice(&flags.to_ne_bytes());
+        Self(bytes)
     }
 
     /// Writes the message as a request. A dump shows what a nexthop object contains, and the kernel rejects that

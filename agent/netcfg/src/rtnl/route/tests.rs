@@ -86,6 +86,20 @@ fn dumped_dead_flags_are_cleared() {
 }
 
 #[test]
+fn on_link_sets_the_flag_at_gateways() {
+    let single = dumped(&changed(|payload| payload[8] = 16 << 1));
+    let flags = u32::from_ne_bytes(encoded(&single.on_link())[8..12].try_into().unwrap());
+    assert_eq!(flags, 16 << 1 | u32::from(ONLINK_FLAG));
+    let gateway = attribute(RTA_GATEWAY, &[172, 16, 0, 1]);
+    let hops = |flags| {
+        let near = [8, 0, 0, 0, 4, 0, 0, 0];
+        let far = [&[16, 0, flags, 0, 5, 0, 0, 0], &gateway[..]].concat();
+        changed(|payload| payload.extend(attribute(RTA_MULTIPATH, &[&near[..], &far].concat())))
+    };
+    assert_eq!(encoded(&dumped(&hops(0)).on_link()), hops(ONLINK_FLAG));
+}
+
+#[test]
 fn request_with_nexthop_object_omits_its_contents() {
     let object = attribute(RTA_NH_ID, &7u32.to_ne_bytes());
     let hops = attribute(RTA_MULTIPATH, &[8, 0, 0, 0, 4, 0, 0, 0]);
