@@ -3,8 +3,8 @@
 //! New addresses are added first. The old ones are removed when everything else has succeeded, so that
 //! a change which fails costs no traffic. Three kernel behaviours matter. Removing an IPv4 address
 //! also removes the later ones of its network (its secondaries, unless `promote_secondaries` is on).
-//! Removing an address removes routes (see [`LostRoutes`]). And an IPv6 address can't have two prefix
-//! lengths at once.
+//! Removing an address removes routes (see [`LostRoutes`]), and the last IPv4 address of a link the
+//! static IPv4 neighbors too. And an IPv6 address can't have two prefix lengths at once.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use patchbay_types::ipvs::Family;
-use patchbay_types::{DadPolicy, InterfaceAddress, PrefixRoute};
+use patchbay_types::{DadPolicy, InterfaceAddress, Neighbor, PrefixRoute};
 
 use super::address_undo::AddressUndo;
 use super::error::Difference;
 use super::lost_routes::{LostRoutes, OnFailure};
 use super::step::Step;
-use super::{ConfigAction, Error, Sockets};
+use super::{ConfigAction, Error, Sockets, neighbors};
 use crate::device;
 use crate::rtnl::address::{self, DadState, Identity, LinkAddress, Origin};
 use crate::rtnl::link::{self, Secondaries, SetLink};
@@ -56,6 +56,8 @@ pub(super) struct AddressChange {
     obsolete: Vec<LinkAddress>,
     /// Routes that the removal of addresses can cost, once they are read.
     routes: Option<LostRoutes>,
+    /// Static neighbors that the removal of the last IPv4 address can cost, once they are read.
+    neighbors: Vec<Neighbor<()>>,
 }
 
 impl AddressChange {
@@ -84,6 +86,7 @@ impl AddressChange {
             blocking: Vec::new(),
             obsolete: Vec::new(),
             routes: None,
+            neighbors: Vec::new(),
         };
         let mut present = HashSet::new();
         for found in &change.before {
@@ -181,9 +184,13 @@ impl AddressChange {
                 let all_of = self.removes_all_ipv4().then_some(self.index);
                 self.routes = Some(self.routes(sockets, only, all_of)?);
             }
+            if self.removes_all_ipv4() {
+                self.neighbors = neighbors::of_link(sockets, self.index)?;
+            }
             remove(sockets, self.index, &self.obsolete)?;
             if self.removes_all_ipv4() {
                 self.restore_routes(sockets, OnFailure::Drop)?;
+                neighbors::restore(sockets, self.index, &self.neighbors)?;
             }
         }
         let after = address::list(&mut sockets.route, Some(self.index))?;
@@ -232,10 +239,14 @@ impl AddressChange {
         let tables = Arc::clone(&sockets.tables);
         let _held = tables.share();
         let now = address::list(&mut sockets.route, Some(self.index))?;
+        // A link that had no IPv4 address loses the last one.
+        let present = neighbors::of_link(sockets, self.index)?;
         let (added, tagged) = (&self.missing, &self.untagged);
         let undo = AddressUndo::new(&self.before, added, tagged, self.replaced(), &now);
         promoting(sockets, self.index, |step| undo.push(step))?;
-        self.restore_routes(sockets, OnFailure::Fail)
+        let routes = self.restore_routes(sockets, OnFailure::Fail);
+        let before = neighbors::with_new(&self.neighbors, &present);
+        routes.and(neighbors::restore(sockets, self.index, &before))
     }
 
     fn restore_routes(&self, sockets: &mut Sockets, on_failure: OnFailure) -> Result<(), Error> {

@@ -117,6 +117,16 @@ pub(super) fn set(sockets: &mut Sockets, index: u32, wanted: &[Neighbor<()>]) ->
     )
 }
 
+/// Adds those of the entries that link `index` has lost.
+pub(super) fn restore(
+    sockets: &mut Sockets,
+    index: u32,
+    before: &[Neighbor<()>],
+) -> Result<(), Error> {
+    let present = of_link(sockets, index)?;
+    set(sockets, index, &with_new(before, &present))
+}
+
 fn with_device<Old, New>(neighbor: &Neighbor<Old>, device: New) -> Neighbor<New> {
     Neighbor {
         ip: neighbor.ip,

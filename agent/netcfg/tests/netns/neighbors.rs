@@ -4,7 +4,7 @@ use patchbay_netcfg::ops::Netcfg;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{AddressDetail, LinkChange, Mtu, Neighbor, NeighborPattern};
 
-use crate::harness::{address, ip, ip_json};
+use crate::harness::{address, addresses_of, change, ip, ip_json, update};
 use crate::routes::with_addresses;
 
 fn neighbor(ip: &str, last: u8, device: &str) -> Neighbor {
@@ -178,5 +178,30 @@ fn update_keeps_static_neighbors() {
     let mtu = Mtu::try_from(1400).ok();
     let change = LinkChange::new("eth1".parse().unwrap(), Some(addresses), mtu, "ip").unwrap();
     netcfg.update(&change, AddressDetail::Listed).unwrap();
+    assert_eq!(shown(), before);
+}
+
+#[test]
+fn update_without_ipv4_address_keeps_static_neighbors() {
+    let netcfg = with_addresses();
+    let entries = [
+        neighbor("172.16.0.9", 1, "eth1"),
+        neighbor("fd00::9", 2, "eth1"),
+    ];
+    add(&netcfg, &entries).unwrap();
+    let before = shown();
+    for kept in [vec!["fd00::3/64"], vec![]] {
+        update(&netcfg, &change("eth1", &kept, None)).unwrap();
+        assert_eq!(addresses_of("eth1"), kept);
+        assert_eq!(shown(), before, "{kept:?}");
+    }
+    // The undo removes the last IPv4 address as well.
+    let failure = update(
+        &netcfg,
+        &change("eth1", &["172.16.0.9/16", "::1/128"], None),
+    );
+    let failure = failure.unwrap_err();
+    assert_eq!(failure.to_string(), "could not add the address ::1/128");
+    assert_eq!(addresses_of("eth1"), [""; 0]);
     assert_eq!(shown(), before);
 }
