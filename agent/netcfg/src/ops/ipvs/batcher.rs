@@ -1,16 +1,17 @@
 //! Sends a sequence of changes in batches.
 
+use std::mem;
 use std::num::NonZeroU32;
 
 use patchbay_types::ipvs::{
-    Change, Engine, RestoreProgress, Restored, Scheduler, Service, Step, Table,
+    Change, Engine, RestoreProgress, Restored, Scheduler, Service, ServiceId, Step, Table,
 };
 
 use super::IpvsContext;
 use super::error::Error;
 use super::undo_log::UndoLog;
 use crate::ipvs::Ipvs;
-use patchbay_netlink::{Batch, Generic, Transport as _};
+use patchbay_netlink::{Batch, Generic, KernelError, Transport as _};
 
 /// Maximum number of changes per batch: the kernel applies the rest of a batch after an error.
 const MAX_CHANGES: usize = 512;
@@ -33,6 +34,8 @@ pub(super) struct Batcher<'a, 'w> {
     batch: Batch<Generic>,
     /// Change of each request in the batch, for errors.
     steps: Vec<Step>,
+    /// Services that the batch adds, with the positions of the requests.
+    adds: Vec<(usize, ServiceId)>,
     /// Service that gets its scheduler after its servers.
     unscheduled: Option<(Service, Option<NonZeroU32>)>,
     /// Schedulers and persistence engines whose modules are loaded.
@@ -56,6 +59,7 @@ impl<'a, 'w> Batcher<'a, 'w> {
             log,
             batch: Batch::default(),
             steps: Vec::with_capacity(MAX_CHANGES),
+            adds: Vec::new(),
             unscheduled: None,
             loaded: Vec::new(),
             none: NO_SCHEDULER.parse().ok(),
@@ -104,6 +108,9 @@ impl<'a, 'w> Batcher<'a, 'w> {
             }
             _ => self.ipvs.push(&mut self.batch, &change),
         }
+        if let Change::AddService(service) = &change {
+            self.adds.push((self.steps.len(), service.id));
+        }
         self.steps.push((change, line));
         if self.steps.len() >= MAX_CHANGES {
             return self.send();
@@ -140,11 +147,13 @@ impl<'a, 'w> Batcher<'a, 'w> {
     /// the service's servers.
     fn send(&mut self) -> Result<(), Error> {
         self.log.write().map_err(Error::UndoLog)?;
+        let adds = mem::take(&mut self.adds);
+        self.log.added.extend(adds.iter().map(|(_, id)| *id));
         let errors = self.context.socket.send(&self.batch)?;
-        let first = errors.into_iter().min_by_key(|(position, _)| *position);
-        if let Some((position, error)) = first {
-            let (change, line) = &self.steps[position];
-            return Err(Error::refused(change, error).at_line(*line));
+        if let Some((position, error)) = errors.iter().min_by_key(|(position, _)| *position) {
+            let (change, line) = &self.steps[*position];
+            let error = Error::refused(change, error.clone()).at_line(*line);
+            return Err(error.after_undo(self.disown(&adds, &errors)));
         }
         if let Some(watch) = &mut self.watch
             && !self.steps.is_empty()
@@ -159,5 +168,71 @@ impl<'a, 'w> Batcher<'a, 'w> {
         self.batch.clear();
         self.steps.clear();
         Ok(())
+    }
+
+    /// Keeps services that the kernel refused to add out of the undo: if they exist, another program has
+    /// added them. Deletes the servers that they got from the rest of the batch.
+    fn disown(
+        &mut self,
+        adds: &[(usize, ServiceId)],
+        errors: &[(usize, KernelError)],
+    ) -> Result<(), Error> {
+        let refused = refused(adds, errors);
+        let strays = strays(&self.steps, &refused, errors);
+        self.log.disown(&refused).map_err(Error::UndoLog)?;
+        self.context.delete(&strays)
+    }
+}
+
+fn refused(adds: &[(usize, ServiceId)], errors: &[(usize, KernelError)]) -> Vec<ServiceId> {
+    let refused = adds.iter().filter(|(at, _)| is_refused(*at, errors));
+    refused.map(|(_, id)| *id).collect()
+}
+
+/// Returns the deletions of servers that the kernel has added to refused services.
+fn strays(steps: &[Step], refused: &[ServiceId], errors: &[(usize, KernelError)]) -> Vec<Change> {
+    let stray = |(at, (change, _)): (usize, &Step)| match change {
+        Change::AddServer(of, server) if refused.contains(of) && !is_refused(at, errors) => {
+            Some(Change::DeleteServer(*of, server.id))
+        }
+        _ => None,
+    };
+    steps.iter().enumerate().filter_map(stray).collect()
+}
+
+fn is_refused(at: usize, errors: &[(usize, KernelError)]) -> bool {
+    errors.iter().any(|(position, _)| *position == at)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_grammar::ipvsadm::{Grammar, read_rules};
+
+    use super::*;
+
+    #[test]
+    fn refused_service_keeps_only_the_servers_of_its_program() {
+        let lines = "-A -t 10.0.0.1:80 -s rr\n\
+                     -a -t 10.0.0.1:80 -r 10.0.0.2:80\n\
+                     -A -t 10.0.0.9:80 -s rr\n\
+                     -a -t 10.0.0.9:80 -r 10.0.0.2:80\n\
+                     -a -t 10.0.0.9:80 -r 10.0.0.3:80\n";
+        let lines = read_rules(&Grammar::NUMERIC, lines).unwrap();
+        let steps: Vec<Step> = lines.into_iter().map(|line| (line.change, None)).collect();
+        let ids: Vec<ServiceId> = [0, 2].map(|at| steps[at].0.service().unwrap()).to_vec();
+        let adds = [(0, ids[0]), (2, ids[1])];
+        let error = |at| {
+            let (errno, text) = (libc::EEXIST, None);
+            (at, KernelError { errno, text })
+        };
+        // Another program has added the second service, with the server 10.0.0.2.
+        let errors = [error(2), error(3)];
+        assert_eq!(refused(&adds, &errors), ids[1..]);
+        let Change::AddServer(of, stray) = steps[4].0 else {
+            panic!("{steps:?}");
+        };
+        let deletions = strays(&steps, &ids[1..], &errors);
+        assert_eq!(deletions, [Change::DeleteServer(of, stray.id)]);
+        assert_eq!(refused(&adds, &[]), []);
     }
 }

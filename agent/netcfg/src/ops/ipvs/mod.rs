@@ -249,6 +249,20 @@ impl IpvsContext {
         }
     }
 
+    /// Sends deletions of services and servers, of which some may be gone.
+    fn delete(&mut self, deletions: &[Change]) -> Result<(), Error> {
+        let ipvs = self.ipvs()?;
+        let mut batch = Batch::default();
+        for change in deletions {
+            ipvs.push(&mut batch, change);
+        }
+        let mut errors = self.socket.send(&batch)?.into_iter();
+        match errors.find(|(_, error)| !error.is(Errno::ESRCH) && !error.is(Errno::ENOENT)) {
+            Some((position, error)) => Err(Error::refused(&deletions[position], error)),
+            None => Ok(()),
+        }
+    }
+
     /// Loads the scheduler and persistence engine of a service. One without a module can be built in;
     /// otherwise the kernel refuses the service.
     fn load_for(&self, service: &Service) -> Result<(), Error> {

@@ -1,12 +1,12 @@
 //! Applies a rule file as a whole, or leaves the table unchanged.
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 
-use nix::errno::Errno;
 use patchbay_codec::{Packed as _, Reader};
 use patchbay_types::FieldError;
 use patchbay_types::ipvs::{
-    Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, ServiceId, Table,
+    Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, Service, ServiceId, Table,
 };
 
 use super::batcher::{Batcher, Watch};
@@ -15,7 +15,6 @@ use super::undo_log::{Undo, UndoLog};
 use super::{IpvsContext, daemons, settings};
 use crate::cancellation::Cancellation;
 use crate::ipvs;
-use patchbay_netlink::{Batch, KernelError, Transport as _};
 
 /// Influence of the host on a restore, and its sight of it.
 #[derive(Default)]
@@ -64,10 +63,11 @@ fn fill(
     if rules > 0 {
         return Err(Error::NotEmpty(rules));
     }
-    let mut added = Vec::new();
     with_undo_log(context, |context, log| {
-        let result = add_lines(context, file, &mut added, log, control);
-        result.map_err(|error| error.after_undo(delete_services(context, &added)))
+        add_lines(context, file, log, control).map_err(|error| {
+            let deletions = log.added.iter().map(|id| Change::DeleteService(*id));
+            error.after_undo(context.delete(&deletions.collect::<Vec<_>>()))
+        })
     })
 }
 
@@ -89,21 +89,13 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
         return Ok(None);
     }
     let current = context.table()?;
-    let mut wanted = current.clone();
-    let mut deferred = Deferred::default();
-    for step in undo {
-        match step {
-            // Before the rules: while it is on, deleted servers end connections.
-            Undo::Setting(setting) => settings::write(&setting)?,
-            // The service may not have been added yet.
-            Undo::Change(change @ Change::DeleteService(_)) => {
-                let _ = wanted.apply(change, None, &mut deferred);
-            }
-            Undo::Change(change) => wanted
-                .apply(change, None, &mut deferred)
-                .map_err(Error::Conflict)?,
+    for step in &undo {
+        // Before the rules: while it is on, deleted servers end connections.
+        if let Undo::Setting(setting) = step {
+            settings::write(setting)?;
         }
     }
+    let (wanted, deferred) = undone(&current, undo)?;
     let (mut unlogged, free) = (UndoLog::default(), Control::default());
     let restored = apply_diff(context, &current, &wanted, &mut unlogged, free)?;
     apply_deferred(context, &deferred, &mut UndoLog::default())?;
@@ -111,11 +103,34 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
     Ok(Some(restored))
 }
 
-/// Sends the lines of a file. Collects the services that it adds in `added`, for the rollback.
+/// Applies the steps of an undo log to a table.
+fn undone(current: &Table, undo: Vec<Undo>) -> Result<(Table, Deferred), Error> {
+    let (mut wanted, mut deferred) = (current.clone(), Deferred::default());
+    let disowned = undo.iter().filter_map(|step| match step {
+        Undo::Disown(id) => Some(*id),
+        _ => None,
+    });
+    let disowned: HashSet<ServiceId> = disowned.collect();
+    for step in undo {
+        match step {
+            Undo::Change(Change::DeleteService(id)) if disowned.contains(&id) => {}
+            // The service may not have been added yet.
+            Undo::Change(change @ Change::DeleteService(_)) => {
+                let _ = wanted.apply(change, None, &mut deferred);
+            }
+            Undo::Change(change) => wanted
+                .apply(change, None, &mut deferred)
+                .map_err(Error::Conflict)?,
+            Undo::Setting(_) | Undo::Disown(_) => {}
+        }
+    }
+    Ok((wanted, deferred))
+}
+
+/// Sends the lines of a file.
 fn add_lines(
     context: &mut IpvsContext,
     file: &RuleFile,
-    added: &mut Vec<ServiceId>,
     log: &mut UndoLog,
     control: Control<'_>,
 ) -> Result<Restored, Error> {
@@ -139,7 +154,6 @@ fn add_lines(
                 deferred.daemons.insert(role, (None, line));
                 continue;
             }
-            Change::AddService(ref service) => added.push(service.id),
             _ => {}
         }
         control.cancellation.check()?;
@@ -151,24 +165,6 @@ fn add_lines(
     let count = restored.added.try_into().unwrap_or(usize::MAX);
     context.rule_count.set(count);
     Ok(restored)
-}
-
-/// Deletes those of the services that exist.
-fn delete_services(context: &mut IpvsContext, services: &[ServiceId]) -> Result<(), Error> {
-    let ipvs = context.ipvs()?;
-    let mut batch = Batch::default();
-    for id in services {
-        ipvs.push(&mut batch, &Change::DeleteService(*id));
-    }
-    let mut errors = context.socket.send(&batch)?.into_iter();
-    let unexpected = |(_, error): &(usize, KernelError)| !error.is(Errno::ESRCH);
-    match errors.find(unexpected) {
-        None => Ok(()),
-        Some((position, error)) => {
-            let change = Change::DeleteService(services[position]);
-            Err(Error::refused(&change, error))
-        }
-    }
 }
 
 /// Applies the file to the table that `base` derives from the current one, and sends the difference.
@@ -199,13 +195,28 @@ fn change(
         result.map_err(|error| {
             let current = context.table();
             let (mut unlogged, free) = (UndoLog::default(), Control::default());
-            error.after_undo(
-                current.and_then(|current| {
-                    apply_diff(context, &current, &before, &mut unlogged, free)
-                }),
-            )
+            error.after_undo(current.and_then(|current| {
+                let wanted = with_others(&before, &current, &log.added)?;
+                apply_diff(context, &current, &wanted, &mut unlogged, free)
+            }))
         })
     })
+}
+
+/// Returns the table `before` a change with the services that other programs have added since: those of
+/// `current` that aren't among those that the change has `added`.
+fn with_others(before: &Table, current: &Table, added: &[ServiceId]) -> Result<Table, Error> {
+    let mut wanted = before.clone();
+    let added: HashSet<&ServiceId> = added.iter().collect();
+    for Service { id, .. } in current.services() {
+        if before.recreate(*id).next().is_none() && !added.contains(id) {
+            for change in current.recreate(*id) {
+                let applied = wanted.apply(change, None, &mut Deferred::default());
+                applied.map_err(Error::Conflict)?;
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 /// Sends the difference between two tables, up to the first error.
@@ -246,4 +257,55 @@ fn apply_deferred(
         batcher.push(change, None)?;
     }
     batcher.finish().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use patchbay_grammar::ipvsadm::{Grammar, read_rules};
+
+    use super::*;
+
+    fn changes(words: &str) -> Vec<Change> {
+        let lines = read_rules(&Grammar::NUMERIC, words).unwrap();
+        lines.into_iter().map(|line| line.change).collect()
+    }
+
+    fn table(words: &str) -> Table {
+        let mut table = Table::default();
+        for change in changes(words) {
+            table.apply(change, None, &mut Deferred::default()).unwrap();
+        }
+        table
+    }
+
+    fn id(words: &str) -> ServiceId {
+        changes(words)[0].service().unwrap()
+    }
+
+    fn differs(from: &Table, to: &Table) -> bool {
+        from.diff(to).next().is_some()
+    }
+
+    const OWN: &str = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.0.2:80\n";
+    const OTHER: &str = "-A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.0.0.2:80\n";
+
+    #[test]
+    fn undone_keeps_service_that_the_kernel_refused() {
+        let current = table(&format!("{OWN}{OTHER}"));
+        let deletions = changes("-D -t 10.0.0.1:80\n-D -t 10.0.0.9:80\n-D -t 10.0.0.8:80");
+        let mut undo: Vec<Undo> = deletions.into_iter().map(Undo::Change).collect();
+        undo.push(Undo::Disown(id("-D -t 10.0.0.9:80")));
+        let (wanted, _) = undone(&current, undo).unwrap();
+        assert!(!differs(&wanted, &table(OTHER)));
+    }
+
+    #[test]
+    fn rollback_keeps_services_of_other_programs() {
+        let edited = "-A -t 10.0.0.1:80 -s wrr\n";
+        let new = "-A -t 10.0.0.7:80 -s rr\n";
+        let current = table(&format!("{edited}{OTHER}{new}"));
+        let added = [id("-D -t 10.0.0.7:80")];
+        let wanted = with_others(&table(OWN), &current, &added).unwrap();
+        assert!(!differs(&wanted, &table(&format!("{OWN}{OTHER}"))));
+    }
 }

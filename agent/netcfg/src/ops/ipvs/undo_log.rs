@@ -6,6 +6,10 @@
 //! existed, its creation with all servers; each batch is logged before it is sent to the kernel. The log
 //! is removed when the file has been applied or rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
 //! (`/run`): it has to survive a crash of the agent, but not a reboot.
+//!
+//! A service that the kernel refuses to add is disowned in the log: if it exists, another program has added
+//! it. An agent that is killed between the request and its acknowledgement can't log that, so its undo deletes
+//! the service, because IPVS doesn't record which program has added one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -28,17 +32,21 @@ const MAX_DRAINS: usize = 8;
 pub(super) enum Undo {
     Change(Change),
     Setting(Setting),
+    /// Not deleting a service: the kernel refused to add it.
+    Disown(ServiceId),
 }
 
 /// Tags of the steps.
 const CHANGE: u8 = 0;
 const SETTING: u8 = 1;
+const DISOWN: u8 = 2;
 
 impl Undo {
     fn unpack(reader: &mut Reader<'_>) -> Option<Self> {
         match reader.byte("step").ok()? {
             CHANGE => Change::unpack(reader).ok().map(Self::Change),
             SETTING => Setting::unpack(reader).ok().map(Self::Setting),
+            DISOWN => Change::unpack(reader).ok()?.service().map(Self::Disown),
             _ => None,
         }
     }
@@ -138,6 +146,8 @@ pub(super) struct UndoLog {
     bytes: Vec<u8>,
     /// Service that was logged last; the changes of its servers follow each other.
     last: Option<ServiceId>,
+    /// Services that the kernel was requested to add and hasn't refused.
+    pub(super) added: Vec<ServiceId>,
 }
 
 impl UndoLog {
@@ -179,6 +189,21 @@ impl UndoLog {
             self.bytes.push(CHANGE);
             undo.pack(&mut self.bytes);
         }
+    }
+
+    /// Keeps services that the kernel refused to add out of the undo, and writes that.
+    ///
+    /// # Errors
+    /// Those of [`UndoLog::write`].
+    pub(super) fn disown(&mut self, refused: &[ServiceId]) -> io::Result<()> {
+        self.added.retain(|id| !refused.contains(id));
+        if self.file.is_some() {
+            for id in refused {
+                self.bytes.push(DISOWN);
+                Change::DeleteService(*id).pack(&mut self.bytes);
+            }
+        }
+        self.write()
     }
 
     /// Logs a setting that is part of the undo.
@@ -253,7 +278,11 @@ mod tests {
         let mut undo = vec![Undo::Change(change("-D -t 10.0.0.1:80"))];
         undo.extend(lines.map(change).map(Undo::Change));
         undo.push(Undo::Change(change("-D -t 10.0.0.9:80")));
-        undo.push(Undo::Setting(setting));
+        let kept = change("-D -t 10.0.0.9:80").service().unwrap();
+        log.added.push(kept);
+        log.disown(&[kept]).unwrap();
+        assert_eq!(log.added, []);
+        undo.extend([Undo::Setting(setting), Undo::Disown(kept)]);
         assert_eq!(path.read().unwrap(), undo);
 
         let complete = fs::read(&file).unwrap();
