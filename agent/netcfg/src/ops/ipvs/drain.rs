@@ -11,7 +11,7 @@ use patchbay_types::ipvs::{
 
 use super::end;
 use super::error::Error;
-use super::restore::{Control, apply_diff};
+use super::restore::{self, Control, apply_diff};
 use super::undo_log::{Undo, UndoLog, UndoLogPath};
 use super::{IpvsContext, IpvsOps};
 
@@ -31,12 +31,39 @@ pub(super) fn drain(
     let (servers, log) = begin(&mut ops.lock(), filters)?;
     let ended = wait_until_idle(ops, &servers, wait.min(MAX_WAIT), progress)
         .and_then(|()| end::end(&mut ops.lock(), filters));
-    let result = ended.map_err(|error| {
-        let undone = restore_weights(&mut ops.lock(), &servers);
-        error.after_undo(undone)
-    });
-    log.remove().map_err(Error::UndoLog)?;
-    result
+    let drained = Drained { servers, log };
+    match ended {
+        Ok(ended) => drained.log.remove().map(|()| ended).map_err(Error::UndoLog),
+        Err(error) => Err(error.after_undo(drained.undo(&mut ops.lock()))),
+    }
+}
+
+/// Servers as they were before their drain, with its log.
+#[derive(Debug)]
+pub(super) struct Drained {
+    servers: Vec<(ServiceId, Server)>,
+    log: UndoLog,
+}
+
+impl Drained {
+    /// Restores the weights. If that fails, the next operation repeats it, or the next agent.
+    fn undo(self, context: &mut IpvsContext) -> Result<(), Error> {
+        let restored = restore_weights(context, &self.servers);
+        // Servers that are still to be added again get the weight 0 from the undo log.
+        if restored.is_err() || context.undo_failed {
+            context.undrained.push(self);
+            return restored;
+        }
+        self.log.remove().map_err(Error::UndoLog)
+    }
+}
+
+/// Repeats the undo of drains for which it failed.
+pub(super) fn repeat_undo(context: &mut IpvsContext) -> Result<(), Error> {
+    while let Some(drained) = context.undrained.pop() {
+        drained.undo(context)?;
+    }
+    Ok(())
 }
 
 /// Sets the weights to 0. Returns the servers as they were.
@@ -44,6 +71,7 @@ fn begin(
     context: &mut IpvsContext,
     filters: &[ServerFilter],
 ) -> Result<(Vec<(ServiceId, Server)>, UndoLog), Error> {
+    restore::repeat_undo(context)?;
     let before = context.table()?;
     let servers = end::servers_of(&before, filters);
     if let (true, Some(filter)) = (servers.is_empty(), filters.first()) {
@@ -61,9 +89,7 @@ fn begin(
         .map_err(Error::UndoLog)
         .and_then(|()| set_weights(context, &before, &servers, |_| zero));
     if let Err(error) = zeroed {
-        let error = error.after_undo(restore_weights(context, &servers));
-        log.remove().map_err(Error::UndoLog)?;
-        return Err(error);
+        return Err(error.after_undo(Drained { servers, log }.undo(context)));
     }
     Ok((servers, log))
 }
@@ -146,22 +172,54 @@ fn set_weights(
     apply_diff(context, current, &wanted, &mut unlogged, free).map(drop)
 }
 
-/// Restores the weights of drains that a killed agent began. Returns whether there were any.
+/// Restores the weights of drains that a killed agent began, of each even if another one fails. Returns
+/// whether there were any.
 pub(super) fn recover(context: &mut IpvsContext) -> Result<bool, Error> {
-    let mut found = false;
     let logs: Vec<UndoLogPath> = context.undo_log.drains().collect();
+    let mut result = Ok(false);
     for log in logs {
-        let steps = log.read().map_err(Error::UndoLog)?;
-        let server = |step| match step {
-            Undo::Change(Change::EditServer(of, server)) => Some((of, server)),
-            _ => None,
-        };
-        let servers: Vec<_> = steps.into_iter().filter_map(server).collect();
-        if !servers.is_empty() {
-            restore_weights(context, &servers)?;
-            found = true;
-        }
-        log.remove().map_err(Error::UndoLog)?;
+        let found = recover_one(context, &log);
+        result = result.and_then(|earlier| Ok(earlier | found?));
     }
-    Ok(found)
+    result
+}
+
+fn recover_one(context: &mut IpvsContext, log: &UndoLogPath) -> Result<bool, Error> {
+    let steps = log.read().map_err(Error::UndoLog)?;
+    let server = |step| match step {
+        Undo::Change(Change::EditServer(of, server)) => Some((of, server)),
+        _ => None,
+    };
+    let servers: Vec<_> = steps.into_iter().filter_map(server).collect();
+    if !servers.is_empty() {
+        restore_weights(context, &servers)?;
+    }
+    log.remove().map_err(Error::UndoLog)?;
+    Ok(!servers.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn logs(folder: &tempfile::TempDir) -> usize {
+        fs::read_dir(folder.path()).unwrap().count()
+    }
+
+    #[test]
+    fn undo_that_is_incomplete_keeps_the_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let ops = IpvsOps::open(Some(path), Arc::default()).unwrap();
+        let context = &mut ops.lock();
+        let log = context.undo_log.create_drain().unwrap().unwrap();
+        let servers = Vec::new();
+        context.undo_failed = true;
+        // Without IPVS, the table can't be read either.
+        let _ = Drained { servers, log }.undo(context);
+        assert_eq!((context.undrained.len(), logs(&folder)), (1, 1));
+    }
 }

@@ -20,7 +20,7 @@ use patchbay_types::ipvs::{
 
 use super::batcher::{Batcher, NO_SCHEDULER};
 use super::error::Error;
-use super::restore::{Control, apply_diff, with_undo_log};
+use super::restore::{Control, apply_diff, repeat_undo, with_undo_log};
 use super::undo_log::UndoLog;
 use super::{IpvsContext, settings};
 use crate::ipvs;
@@ -156,6 +156,7 @@ pub(super) fn check(table: &Table, filters: &[ServerFilter]) -> Result<usize, Er
 
 /// Ends the connections of servers and returns their number, or leaves rules and settings as they were.
 pub(super) fn end(context: &mut IpvsContext, filters: &[ServerFilter]) -> Result<usize, Error> {
+    repeat_undo(context)?;
     let before = context.table()?;
     let servers = servers_of(&before, filters);
     let count = check(&before, filters)?;
@@ -167,8 +168,11 @@ pub(super) fn end(context: &mut IpvsContext, filters: &[ServerFilter]) -> Result
         let switch = Switch::turn_on(log)?;
         let ended =
             delete(context, &before, &servers, log).and_then(|()| wait_for_end(&before, filters));
-        // Before the servers are back, so that nothing else is deleted meanwhile.
-        let undone = switch.restore().and_then(|()| add_back(context, &servers));
+        // Before the servers are back, so that nothing else is deleted meanwhile. They come back even
+        // if the setting can't be restored.
+        let restored = switch.restore();
+        let undone = restored.and(add_back(context, &servers));
+        log.undo_failed = undone.is_err();
         match (ended, undone) {
             (Ok(()), Ok(())) => Ok(count),
             (Ok(()), Err(error)) => Err(error),

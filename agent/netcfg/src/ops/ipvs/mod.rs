@@ -27,6 +27,7 @@ use crate::cancellation::Cancellation;
 use crate::ipvs::{self, Ipvs, Lists};
 use crate::modules::Loader;
 use crate::privilege::BindPrivilege;
+use drain::Drained;
 use patchbay_netlink::{Batch, Generic, RecvBuffer, Socket, Transport as _};
 use rule_count::RuleCount;
 use undo_log::UndoLogPath;
@@ -50,6 +51,10 @@ struct IpvsContext {
     modules: Arc<Loader>,
     rule_count: RuleCount,
     undo_log: UndoLogPath,
+    /// Whether the undo log is that of an operation whose undo failed.
+    undo_failed: bool,
+    /// Drained servers whose weights could not be restored.
+    undrained: Vec<Drained>,
 }
 
 /// Operations on the IPVS table of a network namespace. Clones share the state, except for the
@@ -74,6 +79,8 @@ impl IpvsOps {
             modules,
             rule_count: RuleCount::default(),
             undo_log: UndoLogPath(undo_log),
+            undo_failed: false,
+            undrained: Vec::new(),
         };
         Ok(Self {
             context: Arc::new(Mutex::new(context)),
@@ -93,6 +100,8 @@ impl IpvsOps {
     pub fn change(&self, change: &Change, max: MaxRules) -> Result<(), Error> {
         let mut context = self.lock();
         context.ipvs()?;
+        // If it fails again, the change can be the one that makes it possible.
+        let _ = restore::repeat_undo(&mut context);
         if matches!(change, Change::AddService(_) | Change::AddServer(..)) {
             context.rule_count.add_one(max)?;
         }
@@ -120,8 +129,13 @@ impl IpvsOps {
     /// Undoes the operation of a killed agent. Returns whether there was any.
     pub fn recover(&self) -> Result<bool, Error> {
         let context = &mut self.lock();
-        let undone = restore::recover(context)?.is_some();
-        Ok(drain::recover(context)? || undone)
+        let undone = restore::recover(context);
+        // Nobody can apply a log that can't be read, so the next operation replaces it.
+        context.undo_failed = undone
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::UndoLog(_)));
+        let drains = drain::recover(context);
+        Ok(undone?.is_some() | drains?)
     }
 
     /// Passes one service or all, each followed by its servers, to `each` in the kernel's order. The

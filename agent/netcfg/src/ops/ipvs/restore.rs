@@ -12,7 +12,7 @@ use patchbay_types::ipvs::{
 use super::batcher::{Batcher, Watch};
 use super::error::Error;
 use super::undo_log::{Undo, UndoLog};
-use super::{IpvsContext, daemons, settings};
+use super::{IpvsContext, daemons, drain, settings};
 use crate::cancellation::Cancellation;
 use crate::ipvs;
 
@@ -37,6 +37,7 @@ pub(super) fn restore(
     if file.iter().all(Vec::is_empty) {
         return Err(Error::NoRules);
     }
+    repeat_undo(context)?;
     match mode {
         RestoreMode::Empty => fill(context, file, control),
         RestoreMode::Replace => change(context, file, &|_| Table::default(), max, control),
@@ -71,36 +72,63 @@ fn fill(
     })
 }
 
-/// Runs `work`, which applies changes or rolls them back, with an undo log.
+/// Runs `work`, which applies changes or rolls them back, with an undo log. If the rollback fails, the next
+/// operation repeats it.
 pub(super) fn with_undo_log<T>(
     context: &mut IpvsContext,
     work: impl FnOnce(&mut IpvsContext, &mut UndoLog) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut log = context.undo_log.create().map_err(Error::UndoLog)?;
     let result = work(context, &mut log);
+    context.undo_failed = log.undo_failed || matches!(result, Err(Error::NotUndone { .. }));
+    if context.undo_failed {
+        return result;
+    }
     log.remove().map_err(Error::UndoLog)?;
     result
 }
 
-/// Applies the undo log of a killed agent. `None` if there is none.
+/// Applies the undo log of a killed agent, or of an operation whose undo failed. `None` if there is none.
 pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Error> {
     let undo = context.undo_log.read().map_err(Error::UndoLog)?;
     if undo.is_empty() {
         return Ok(None);
     }
-    let current = context.table()?;
+    let mut settings = Ok(());
     for step in &undo {
         // Before the rules: while it is on, deleted servers end connections.
         if let Undo::Setting(setting) = step {
-            settings::write(setting)?;
+            settings = settings.and(settings::write(setting));
         }
     }
-    let (wanted, deferred) = undone(&current, undo)?;
-    let (mut unlogged, free) = (UndoLog::default(), Control::default());
-    let restored = apply_diff(context, &current, &wanted, &mut unlogged, free)?;
-    apply_deferred(context, &deferred, &mut UndoLog::default())?;
+    let restored = undo_rules(context, undo);
+    settings?;
+    let restored = restored?;
     context.undo_log.remove().map_err(Error::UndoLog)?;
     Ok(Some(restored))
+}
+
+/// Restores rules, daemons and timeouts.
+fn undo_rules(context: &mut IpvsContext, undo: Vec<Undo>) -> Result<Restored, Error> {
+    let current = context.table()?;
+    let (wanted, deferred) = undone(&current, undo)?;
+    let (mut unlogged, free) = (UndoLog::default(), Control::default());
+    let restored = apply_diff(context, &current, &wanted, &mut unlogged, free);
+    let deferred = apply_deferred(context, &deferred, &mut UndoLog::default());
+    let restored = restored?;
+    deferred.map(|()| restored)
+}
+
+/// Repeats the undo of earlier operations that failed.
+///
+/// # Errors
+/// If it fails again: an operation on rules that are half changed would make the log wrong.
+pub(super) fn repeat_undo(context: &mut IpvsContext) -> Result<(), Error> {
+    if context.undo_failed {
+        recover(context)?;
+        context.undo_failed = false;
+    }
+    drain::repeat_undo(context)
 }
 
 /// Applies the steps of an undo log to a table.
@@ -261,9 +289,12 @@ fn apply_deferred(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use patchbay_grammar::ipvsadm::{Grammar, read_rules};
 
     use super::*;
+    use crate::ops::ipvs::IpvsOps;
 
     fn changes(words: &str) -> Vec<Change> {
         let lines = read_rules(&Grammar::NUMERIC, words).unwrap();
@@ -288,6 +319,29 @@ mod tests {
 
     const OWN: &str = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.0.2:80\n";
     const OTHER: &str = "-A -t 10.0.0.9:80 -s rr\n-a -t 10.0.0.9:80 -r 10.0.0.2:80\n";
+
+    #[test]
+    fn log_of_failed_undo_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let ops = IpvsOps::open(Some(path.clone()), Arc::default()).unwrap();
+        let context = &mut ops.lock();
+        let failed = || Error::NoRules.after_undo(Err::<(), _>(Error::NoIpvs));
+        let error = with_undo_log(context, |_, _| Err::<(), _>(failed())).unwrap_err();
+        assert_eq!(error.to_string(), Error::NoRules.to_string());
+        assert!(path.exists() && context.undo_failed);
+        // The log has no step.
+        repeat_undo(context).unwrap();
+        assert!(!context.undo_failed);
+        let ended = with_undo_log(context, |_, log| {
+            log.undo_failed = true;
+            Err::<(), _>(Error::NoIpvs)
+        });
+        ended.unwrap_err();
+        assert!(path.exists() && context.undo_failed);
+        with_undo_log(context, |_, _| Err::<(), _>(Error::NoRules)).unwrap_err();
+        assert!(!path.exists() && !context.undo_failed);
+    }
 
     #[test]
     fn undone_keeps_service_that_the_kernel_refused() {

@@ -4,8 +4,9 @@
 //! The log consists of a header with the version of its format, packed changes, like a rule file, and
 //! settings. Before the first change of a service it gets the deletion of the service and, if the service
 //! existed, its creation with all servers; each batch is logged before it is sent to the kernel. The log
-//! is removed when the file has been applied or rolled back, so an agent that finds a log at its start applies it. The log must be on tmpfs
-//! (`/run`): it has to survive a crash of the agent, but not a reboot.
+//! is removed when the file has been applied or rolled back, so an agent that finds a log at its start
+//! applies it. If the rollback fails, the log is kept, and the next operation applies it. The log must be on
+//! tmpfs (`/run`): it has to survive a crash of the agent, but not a reboot.
 //!
 //! A service that the kernel refuses to add is disowned in the log: if it exists, another program has added
 //! it. An agent that is killed between the request and its acknowledgement can't log that, so its undo deletes
@@ -148,6 +149,8 @@ pub(super) struct UndoLog {
     last: Option<ServiceId>,
     /// Services that the kernel was requested to add and hasn't refused.
     pub(super) added: Vec<ServiceId>,
+    /// Whether the undo failed, although the operation has succeeded.
+    pub(super) undo_failed: bool,
 }
 
 impl UndoLog {
