@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_types::ipvs::{
-    Change, Deferred, Detail, DrainProgress, NonNegativeInt, Server, ServerFilter, ServiceId, Table,
+    Change, Deferred, Detail, DrainProgress, NonNegativeInt, Server, ServerFilter, ServerId,
+    ServiceId, Table,
 };
 
 use super::end;
@@ -28,13 +29,51 @@ pub(super) fn drain(
     wait: Duration,
     progress: &mut dyn FnMut(DrainProgress) -> ControlFlow<()>,
 ) -> Result<usize, Error> {
-    let (servers, log) = begin(&mut ops.lock(), filters)?;
-    let ended = wait_until_idle(ops, &servers, wait.min(MAX_WAIT), progress)
+    let (drained, _running) = begin(ops, &mut ops.lock(), filters)?;
+    let ended = wait_until_idle(ops, &drained.servers, wait.min(MAX_WAIT), progress)
         .and_then(|()| end::end(&mut ops.lock(), filters));
-    let drained = Drained { servers, log };
     match ended {
         Ok(ended) => drained.log.remove().map(|()| ended).map_err(Error::UndoLog),
-        Err(error) => Err(error.after_undo(drained.undo(&mut ops.lock()))),
+        Err(error) => {
+            let undone = drained.undo(&mut ops.lock());
+            Err(error.after_undo(undone))
+        }
+    }
+}
+
+/// Drain from its first change to its end, also by a panic. Another drain of its servers would take the weight
+/// 0 for theirs, and get the former one back under it.
+struct Running<'a> {
+    ops: &'a IpvsOps,
+    servers: Vec<(ServiceId, ServerId)>,
+}
+
+impl<'a> Running<'a> {
+    fn new(
+        ops: &'a IpvsOps,
+        draining: &mut Vec<(ServiceId, ServerId)>,
+        servers: &[(ServiceId, Server)],
+    ) -> Self {
+        let servers = servers.iter().map(|(of, server)| (*of, server.id));
+        let servers: Vec<_> = servers.collect();
+        draining.extend(&servers);
+        Self { ops, servers }
+    }
+}
+
+/// Checks that no other drain has one of the servers.
+fn check(draining: &[(ServiceId, ServerId)], servers: &[(ServiceId, Server)]) -> Result<(), Error> {
+    let mut ids = servers.iter().map(|(of, server)| (*of, server.id));
+    match ids.find(|id| draining.contains(id)) {
+        Some((of, server)) => Err(Error::Draining(of, server)),
+        None => Ok(()),
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let draining = &mut self.ops.lock().draining;
+        draining.retain(|id| !self.servers.contains(id));
     }
 }
 
@@ -66,17 +105,19 @@ pub(super) fn repeat_undo(context: &mut IpvsContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets the weights to 0. Returns the servers as they were.
-fn begin(
+/// Sets the weights to 0.
+fn begin<'a>(
+    ops: &'a IpvsOps,
     context: &mut IpvsContext,
     filters: &[ServerFilter],
-) -> Result<(Vec<(ServiceId, Server)>, UndoLog), Error> {
+) -> Result<(Drained, Running<'a>), Error> {
     restore::repeat_undo(context)?;
     let before = context.table()?;
     let servers = end::servers_of(&before, filters);
     if let (true, Some(filter)) = (servers.is_empty(), filters.first()) {
         return Err(Error::NoServer(filter.server));
     }
+    check(&context.draining, &servers)?;
     end::check(&before, filters)?;
     let log = context.undo_log.create_drain().map_err(Error::UndoLog)?;
     let mut log = log.ok_or(Error::ManyDrains)?;
@@ -88,10 +129,12 @@ fn begin(
         .write()
         .map_err(Error::UndoLog)
         .and_then(|()| set_weights(context, &before, &servers, |_| zero));
+    let drained = Drained { servers, log };
     if let Err(error) = zeroed {
-        return Err(error.after_undo(Drained { servers, log }.undo(context)));
+        return Err(error.after_undo(drained.undo(context)));
     }
-    Ok((servers, log))
+    let running = Running::new(ops, &mut context.draining, &drained.servers);
+    Ok((drained, running))
 }
 
 fn wait_until_idle(
@@ -201,12 +244,48 @@ fn recover_one(context: &mut IpvsContext, log: &UndoLogPath) -> Result<bool, Err
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::num::NonZeroU32;
     use std::sync::Arc;
+
+    use patchbay_types::failure::{Failure, Kind};
+    use patchbay_types::ipvs::{Family, Forward};
 
     use super::*;
 
     fn logs(folder: &tempfile::TempDir) -> usize {
         fs::read_dir(folder.path()).unwrap().count()
+    }
+
+    #[test]
+    fn drain_of_drained_server_is_refused() {
+        let ops = IpvsOps::open(None, Arc::default()).unwrap();
+        let server = |last| ServerId {
+            address: [10, 0, 0, last].into(),
+            port: 80,
+        };
+        let of = ServiceId::Mark {
+            mark: NonZeroU32::MIN,
+            family: Family::V4,
+        };
+        let servers = |last: &[u8]| -> Vec<(ServiceId, Server)> {
+            let servers = last
+                .iter()
+                .map(|last| Server::new(server(*last), Forward::Masquerade));
+            servers.map(|server| (of, server)).collect()
+        };
+        let start = |last: &[u8]| Running::new(&ops, &mut ops.lock().draining, &servers(last));
+        let check = |last: &[u8]| check(&ops.lock().draining, &servers(last));
+        let (first, other) = (start(&[1, 2]), start(&[3]));
+        let error = check(&[4, 2]).unwrap_err();
+        let message = "the server 10.0.0.2:80 of -f 1 is being drained: \
+                       repeat it when that drain has ended";
+        assert_eq!(error.to_string(), message);
+        assert_eq!(Failure::from(error).kind(), Kind::NotYet);
+        drop(first);
+        check(&[4, 2]).unwrap();
+        check(&[3]).unwrap_err();
+        drop(other);
+        check(&[3]).unwrap();
     }
 
     #[test]

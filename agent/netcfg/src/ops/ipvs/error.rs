@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use patchbay_types::FieldError;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
-    AddrPort, Change, Conflict, Peer, Reading, Sysctl, Target, TooManyRules,
+    AddrPort, Change, Conflict, Peer, Reading, ServerId, ServiceId, Sysctl, Target, TooManyRules,
 };
 
 use crate::cancellation::Cancelled;
@@ -96,6 +96,9 @@ pub enum Error {
     /// No log for another drain.
     #[error("too many servers are drained at the same time: repeat it when a drain has ended")]
     ManyDrains,
+    /// Another drain will set the server's weight when it ends.
+    #[error("the server {1} of {0} is being drained: repeat it when that drain has ended")]
+    Draining(ServiceId, ServerId),
     /// The host has closed the connection during a drain.
     #[error("the host has disconnected")]
     Disconnected,
@@ -172,7 +175,7 @@ impl Error {
             | Self::Disconnected => Kind::Other,
             Self::OtherValue(_) => Kind::Kernel,
             Self::NoServer(_) => Kind::NotFound,
-            Self::OtherConnections(..) | Self::ManyDrains => Kind::NotYet,
+            Self::OtherConnections(..) | Self::ManyDrains | Self::Draining(..) => Kind::NotYet,
             Self::Connections(..) | Self::LargeTable(_) => Kind::Timeout,
             Self::Conflict(conflict) => conflict.kind(),
             Self::NotEmpty(_) => Kind::Exists,

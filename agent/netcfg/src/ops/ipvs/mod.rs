@@ -19,8 +19,8 @@ use nix::errno::Errno;
 use patchbay_codec::TableRowRef;
 use patchbay_types::ipvs::{
     Change, Conflict, Connection, ConnectionCount, Detail, DrainProgress, ListedServer,
-    ListedService, MaxRules, Reading, RestoreMode, Restored, ServerFilter, Service, ServiceId,
-    Setting, Status, Table,
+    ListedService, MaxRules, Reading, RestoreMode, Restored, ServerFilter, ServerId, Service,
+    ServiceId, Setting, Status, Table,
 };
 
 use crate::cancellation::Cancellation;
@@ -53,6 +53,8 @@ struct IpvsContext {
     undo_log: UndoLogPath,
     /// Whether the undo log is that of an operation whose undo failed.
     undo_failed: bool,
+    /// Servers that are being drained.
+    draining: Vec<(ServiceId, ServerId)>,
     /// Drained servers whose weights could not be restored.
     undrained: Vec<Drained>,
 }
@@ -80,6 +82,7 @@ impl IpvsOps {
             rule_count: RuleCount::default(),
             undo_log: UndoLogPath(undo_log),
             undo_failed: false,
+            draining: Vec::new(),
             undrained: Vec::new(),
         };
         Ok(Self {
