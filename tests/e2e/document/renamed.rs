@@ -32,7 +32,7 @@ fn document_has_the_plugged_name_of_a_renamed_card() {
     guest
         .patchbay(&["nic", "apply", guest.id(), "--name", "eth1"])
         .ok();
-    guest.exec("ip link set eth0 name eth1 || true").ok();
+    guest.shell("ip link set eth0 name eth1 || true").ok();
     apply(&guest, &exported).ok();
     assert_eq!(state(&guest), before);
     assert_eq!(export(&guest), exported);
@@ -47,7 +47,7 @@ fn device_with_the_names_of_two_cards_is_refused() {
         .patchbay(&["nic", "set", id, "--name", "eth1", "--rename", "lan1"])
         .ok();
     guest
-        .exec("ip link set eth2 down && ip link set eth2 name eth1 && ip link set eth1 up")
+        .shell("ip link set eth2 down && ip link set eth2 name eth1 && ip link set eth1 up")
         .ok();
     let before = state(&guest);
     for words in [
