@@ -81,7 +81,7 @@ impl Drop for Running<'_> {
 #[derive(Debug)]
 pub(super) struct Drained {
     servers: Vec<(ServiceId, Server)>,
-    log: UndoLog,
+    log: UndoLogPath,
 }
 
 impl Drained {
@@ -129,7 +129,10 @@ fn begin<'a>(
         .write()
         .map_err(Error::UndoLog)
         .and_then(|()| set_weights(context, &before, &servers, |_| zero));
-    let drained = Drained { servers, log };
+    let drained = Drained {
+        servers,
+        log: log.path(),
+    };
     if let Err(error) = zeroed {
         return Err(error.after_undo(drained.undo(context)));
     }
@@ -234,11 +237,11 @@ fn recover_one(context: &mut IpvsContext, log: &UndoLogPath) -> Result<bool, Err
         _ => None,
     };
     let servers: Vec<_> = steps.into_iter().filter_map(server).collect();
-    if !servers.is_empty() {
-        restore_weights(context, &servers)?;
+    if servers.is_empty() {
+        return log.remove().map(|()| false).map_err(Error::UndoLog);
     }
-    log.remove().map_err(Error::UndoLog)?;
-    Ok(!servers.is_empty())
+    let log = log.clone();
+    Drained { servers, log }.undo(context).map(|()| true)
 }
 
 #[cfg(test)]
@@ -298,6 +301,7 @@ mod tests {
         let servers = Vec::new();
         context.undo_failed = true;
         // Without IPVS, the table can't be read either.
+        let log = log.path();
         let _ = Drained { servers, log }.undo(context);
         assert_eq!((context.undrained.len(), logs(&folder)), (1, 1));
     }

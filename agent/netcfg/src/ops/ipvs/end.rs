@@ -170,8 +170,14 @@ pub(super) fn end(context: &mut IpvsContext, filters: &[ServerFilter]) -> Result
             delete(context, &before, &servers, log).and_then(|()| wait_for_end(&before, filters));
         // Before the servers are back, so that nothing else is deleted meanwhile. They come back even
         // if the setting can't be restored.
+        let setting = switch.0;
         let restored = switch.restore();
-        let undone = restored.and(add_back(context, &servers));
+        let added = add_back(context, &servers);
+        if let (Err(_), Ok(()), Some(setting)) = (&restored, &added, &setting) {
+            let kept = context.undo_log.keep_settings([setting]);
+            kept.map_err(Error::UndoLog)?;
+        }
+        let undone = restored.and(added);
         log.undo_failed = undone.is_err();
         match (ended, undone) {
             (Ok(()), Ok(())) => Ok(count),

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use patchbay_codec::{Packed as _, Reader};
 use patchbay_types::FieldError;
 use patchbay_types::ipvs::{
-    Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, Service, ServiceId, Table,
+    Change, Deferred, MaxRules, RestoreMode, Restored, RuleLine, Service, ServiceId, Setting, Table,
 };
 
 use super::batcher::{Batcher, Watch};
@@ -84,7 +84,7 @@ pub(super) fn with_undo_log<T>(
     if context.undo_failed {
         return result;
     }
-    log.remove().map_err(Error::UndoLog)?;
+    log.path().remove().map_err(Error::UndoLog)?;
     result
 }
 
@@ -101,9 +101,18 @@ pub(super) fn recover(context: &mut IpvsContext) -> Result<Option<Restored>, Err
             settings = settings.and(settings::write(setting));
         }
     }
-    let restored = undo_rules(context, undo);
-    settings?;
-    let restored = restored?;
+    let kept: Vec<Setting> = undo
+        .iter()
+        .filter_map(|step| match step {
+            Undo::Setting(setting) => Some(*setting),
+            _ => None,
+        })
+        .collect();
+    let restored = undo_rules(context, undo)?;
+    if let Err(failed) = settings {
+        let log = context.undo_log.keep_settings(&kept);
+        return Err(log.map_or_else(Error::UndoLog, |()| failed));
+    }
     context.undo_log.remove().map_err(Error::UndoLog)?;
     Ok(Some(restored))
 }

@@ -68,6 +68,18 @@ impl UndoLogPath {
         UndoLog::create(path.clone())
     }
 
+    /// Replaces the log by one with settings only: the rules are as they were, and can be changed by others.
+    pub(super) fn keep_settings<'s>(
+        &self,
+        settings: impl IntoIterator<Item = &'s Setting>,
+    ) -> io::Result<()> {
+        let mut log = self.create()?;
+        settings
+            .into_iter()
+            .for_each(|setting| log.push_setting(setting));
+        log.write()
+    }
+
     /// Returns the logs of drains, which go on while rule files are applied.
     pub(super) fn drains(&self) -> impl Iterator<Item = Self> {
         let path = |number: usize| {
@@ -234,9 +246,9 @@ impl UndoLog {
         Ok(())
     }
 
-    /// Removes the log.
-    pub(super) fn remove(self) -> io::Result<()> {
-        self.file.map_or(Ok(()), |(_, path)| remove(&path))
+    /// Returns the path of the log.
+    pub(super) fn path(&self) -> UndoLogPath {
+        UndoLogPath(self.file.as_ref().map(|(_, path)| path.clone()))
     }
 }
 
@@ -293,7 +305,7 @@ mod tests {
         undo.pop();
         assert_eq!(path.read().unwrap(), undo);
 
-        log.remove().unwrap();
+        log.path().remove().unwrap();
         assert!(!file.exists());
     }
 
@@ -304,10 +316,10 @@ mod tests {
         let logs = (0..MAX_DRAINS).map(|_| path.create_drain().unwrap().unwrap());
         let mut logs: Vec<UndoLog> = logs.collect();
         assert!(path.create_drain().unwrap().is_none());
-        logs.pop().unwrap().remove().unwrap();
+        logs.pop().unwrap().path().remove().unwrap();
         assert!(path.create_drain().unwrap().is_some());
         // A rule file has another log.
-        path.create().unwrap().remove().unwrap();
+        path.create().unwrap().path().remove().unwrap();
     }
 
     #[test]
@@ -353,7 +365,22 @@ mod tests {
         log.push(&change("-D -t 10.0.0.1:80"));
         assert!(log.bytes.is_empty());
         log.write().unwrap();
-        log.remove().unwrap();
+        log.path().remove().unwrap();
         assert!(path.read().unwrap().is_empty());
+    }
+
+    #[test]
+    fn keep_settings_drops_the_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = UndoLogPath(Some(dir.path().join("log")));
+        let sysctl = Sysctl::EXPIRE_NODEST_CONN;
+        let value = SysctlValue::One(0);
+        let setting = Setting::new(Reading { sysctl, value }).unwrap();
+        let mut log = path.create().unwrap();
+        log.push(&change("-A -t 10.0.0.1:80 -s rr"));
+        log.push_setting(&setting);
+        log.write().unwrap();
+        path.keep_settings([&setting]).unwrap();
+        assert_eq!(path.read().unwrap(), [Undo::Setting(setting)]);
     }
 }
