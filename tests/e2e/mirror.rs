@@ -112,7 +112,7 @@ fn mirror_of_bridged_link_replaces_it(guest: &Guest) {
     let again = add(guest, &["--link", "net1", "--queues", "2"]).json();
     assert_eq!(again, added);
     let other = add(guest, &["--link", "net1", "--name", "eth9"]);
-    other.assert_error(Kind::Exists, "belongs to the card 'pbd.net1'");
+    other.assert_error(Kind::Exists, "belongs to the card 'net1'");
     del(guest, "net1");
     assert_eq!((guest.snapshot(), redirections(guest)), before);
 }

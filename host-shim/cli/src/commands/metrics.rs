@@ -32,6 +32,9 @@ pub(super) fn serve(global: &GlobalArgs, args: &ExporterArgs) -> Result<String, 
 
 /// Checks that each ID is that of a sandbox, or a prefix. Later they can be gone.
 fn check_known(global: &GlobalArgs, scope: &ScopeArgs) -> Result<(), Failure> {
+    if scope.ids.is_empty() {
+        return sandbox::warn_of_left_out(&global.lookup());
+    }
     let sandboxes = sandbox::all(&global.lookup())?;
     let is_unknown = |id: &&String| {
         let mut known = sandboxes.iter().map(|sandbox| sandbox.id.as_str());

@@ -26,7 +26,7 @@ use crate::args::{
 use crate::completion;
 use crate::output::{Outcome, sandboxes};
 use patchbay_host::agent::{Agent, AnyAgent};
-use patchbay_host::ops;
+use patchbay_host::{ops, sandbox};
 
 /// Runs the command.
 pub(crate) fn run(args: &CommandLine) -> Outcome {
@@ -90,7 +90,9 @@ fn kata_network(global: &GlobalArgs, command: &KataNetworkCommand) -> Outcome {
 
 /// `list`.
 fn list(global: &GlobalArgs, args: &ListArgs) -> Result<String, Failure> {
-    let rows = ops::overview(&global.lookup_all()?)?;
+    let lookup = global.lookup_all()?;
+    sandbox::warn_of_left_out(&lookup)?;
+    let rows = ops::overview(&lookup)?;
     args.format.format().render(sandboxes::COLUMNS, &rows)
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use patchbay_host::ops::{self, CardOnHost};
-use patchbay_host::sandbox::Sandbox;
+use patchbay_host::sandbox::{self, Sandbox};
 use patchbay_types::failure::Failure;
 
 use crate::args::{GlobalArgs, NicListArgs};
@@ -22,6 +22,9 @@ pub(super) fn list(
         Some(sandbox) => ops::list_on_host(sandbox),
         None => ops::list_all_on_host(&global.lookup_all()?),
     };
+    if sandbox.is_none() {
+        sandbox::warn_of_left_out(&global.lookup_all()?)?;
+    }
     let format = args.format.format();
     let mut earlier: Option<(Vec<CardOnHost>, Instant)> = None;
     loop {

@@ -10,6 +10,7 @@ use patchbay_types::{
 use super::present::{GuestState, PortState, PresentCard, own_addresses};
 use super::{Configure, Unplug, Update};
 use crate::card::{Backend, CardRequest, PlugRequest};
+use crate::mirror;
 
 /// Treatment of a card that the document has.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,8 +106,14 @@ fn fixed_difference(card: &PresentCard, wanted: &PlugRequest) -> Option<&'static
             _ if latest.queues != wanted.queues => Some("queues"),
             _ => {
                 let link = card.of_link.as_ref();
-                let is_other = link.is_some_and(|link| link.parts().mac != card.mac);
-                is_other.then_some("hwAddr of the link")
+                let latest = card.latest.as_ref().zip(link);
+                if link.is_some_and(|link| link.parts().mac != card.mac) {
+                    Some("hwAddr of the link")
+                } else {
+                    latest
+                        .is_some_and(|(latest, link)| mirror::prefix_routes_differ(latest, link))
+                        .then_some("noPrefixRoute of the link")
+                }
             }
         },
         (Some(PlugRequest::Card(latest)), PlugRequest::Card(wanted)) => differs(latest, wanted),

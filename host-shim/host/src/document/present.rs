@@ -52,6 +52,8 @@ pub(super) struct PresentCard {
     pub(super) port: PortState,
     /// Configuration by the link that it mirrors; `None` if that is gone.
     pub(super) of_link: Option<LinkSpec>,
+    /// Configuration that was requested last for a card with a link.
+    pub(super) latest: Option<LinkSpec>,
 }
 
 /// Host's side of a card.
@@ -299,6 +301,10 @@ impl PresentCard {
                 .map_or(AdminState::Up, |link| link.spec.state()),
             port: PortState::AsRequested,
             of_link: None,
+            latest: record
+                .filter(|record| record.mirror.is_some())
+                .and_then(|record| record.link.as_ref())
+                .map(|link| link.spec.clone()),
         })
     }
 

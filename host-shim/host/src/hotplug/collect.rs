@@ -21,8 +21,9 @@ pub fn collect(run_dir: &Path) {
             Ok(()) => drop(fs::remove_dir_all(state.path())),
             // A later release wrote the journal, and can restore its TAPs.
             Err(failure) if failure.kind() == Kind::Unsupported => {}
-            Err(failure) => tracing::warn!(
-                "a machine that has ended is left to the next command: {}",
+            Err(failure) => tracing::debug!(
+                "the state of an ended machine in {} is kept: {}",
+                state.path().display(),
                 failure.line()
             ),
         }
@@ -31,8 +32,12 @@ pub fn collect(run_dir: &Path) {
 
 /// Restores the host as before the cards of a machine. Without its journal nothing could be restored later.
 fn restore(state: &StateDir) -> Result<(), Failure> {
-    let cards = Journal::at(state.path()).cards()?;
-    let restored = cards.iter().map(|card| restore_host(card, None));
+    let journal = Journal::at(state.path());
+    let restored = journal.cards()?.into_iter().map(|card| {
+        restore_host(&card, None)?;
+        // Its TAP can belong to another machine by the next attempt.
+        journal.remove(&card.name)
+    });
     // Each is tried.
     restored.fold(Ok(()), Result::and)
 }

@@ -19,10 +19,12 @@ mod survey;
 mod tests;
 pub(crate) mod wire;
 
+use std::collections::HashSet;
+
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{
-    Arp, IfName, InvalidValue, LinkFields, LinkName, LinkSpec, Mtu, PrefixRoute, Route,
-    RouteRequest, RouteSpec,
+    Arp, IfName, InterfaceAddress, InvalidValue, LinkFields, LinkName, LinkSpec, Mtu, PrefixRoute,
+    Route, RouteRequest, RouteSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -179,7 +181,7 @@ pub(crate) fn read(
     let networks: Vec<_> = networks.map(|found| found.network).collect();
     let routes = match request.routes {
         RoutePolicy::Mirror => {
-            routes::without_lost(routes.without_connected(is_to_peer), &networks, &left_out)
+            routes::possible(routes.without_connected(is_to_peer), &networks, &left_out)
         }
         RoutePolicy::Skip => Vec::new(),
     };
@@ -199,6 +201,19 @@ pub(crate) fn read(
         })),
         link: spec,
     })
+}
+
+/// Returns whether an address of the link has another prefix route than that of the card, which a change of
+/// an interface can't carry.
+pub(crate) fn prefix_routes_differ(card: &LinkSpec, link: &LinkSpec) -> bool {
+    let addresses = &link.parts().addresses;
+    let without = card.addresses_without_prefix_route().iter();
+    let kept: Vec<InterfaceAddress> = without
+        .filter(|address| addresses.contains(address))
+        .copied()
+        .collect();
+    let of_link: HashSet<_> = link.addresses_without_prefix_route().iter().collect();
+    kept.iter().collect::<HashSet<_>>() != of_link
 }
 
 /// Returns the name of a link's TAP.

@@ -45,7 +45,6 @@ pub(super) fn routes(rtnl: &Rtnetlink, link: u32) -> io::Result<SourceRoutes> {
             }
         }
     }
-    routes.keep_one_of_each();
     // The kernel accepts a gateway only if a route leads to it.
     routes.others.sort_by_key(|route| route.gateway.is_some());
     Ok(routes)
@@ -85,22 +84,6 @@ impl SourceRoutes {
         }
     }
 
-    /// Keeps the first of the routes to the same destination with the same metric, as those of the hops of one
-    /// multipath route.
-    fn keep_one_of_each(&mut self) {
-        let mut known = HashSet::new();
-        self.others.retain(|route| {
-            let is_first = known.insert((route.dest, route.metric));
-            if !is_first {
-                tracing::warn!(
-                    "the link has several routes to {}: the first is mirrored",
-                    route.dest
-                );
-            }
-            is_first
-        });
-    }
-
     /// Removes the routes that the kernel makes, except those to networks that `keeps` selects.
     pub(super) fn without_connected(mut self, keeps: impl Fn(IpNet) -> bool) -> Vec<SourceRoute> {
         let kernel = Some(patchbay_types::RouteProtocol::KERNEL);
@@ -111,35 +94,49 @@ impl SourceRoutes {
 }
 
 /// Removes the routes that need an address which the card doesn't have: as their source, or since their gateway
-/// is in none of its `networks`.
-pub(super) fn without_lost(
+/// is in none of its `networks`. Keeps the first of several to a destination with the same metric, as those of the
+/// hops of one multipath route.
+pub(super) fn possible(
     mut routes: Vec<SourceRoute>,
     networks: &[IpNet],
     left_out: &[IpAddr],
 ) -> Vec<SourceRoute> {
+    let is_lost = |source: IpAddr| left_out.contains(&source);
+    retain(&mut routes, NEEDS_ADDRESS, |route| {
+        !route.source.is_some_and(is_lost)
+    });
     let direct = routes.iter().filter(|route| route.gateway.is_none());
-    let direct: Vec<IpNet> = direct
-        .map(|route| route.dest)
-        .chain(networks.iter().copied())
-        .collect();
+    let direct = direct.map(|route| route.dest);
+    let direct: Vec<IpNet> = direct.chain(networks.iter().copied()).collect();
     let is_reachable = |gateway: IpAddr| {
         let is_local = matches!(gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
         is_local || direct.iter().any(|network| network.contains(&gateway))
     };
-    routes.retain(|route| {
-        let has_source = route
-            .source
-            .is_none_or(|source| !left_out.contains(&source));
-        let has_gateway = route.onlink == Onlink::On || route.gateway.is_none_or(is_reachable);
-        if !(has_source && has_gateway) {
-            tracing::warn!(
-                "the link's route to {} is skipped: it needs an address that is not mirrored",
-                route.dest
-            );
-        }
-        has_source && has_gateway
+    retain(&mut routes, NEEDS_ADDRESS, |route| {
+        route.onlink == Onlink::On || route.gateway.is_none_or(is_reachable)
+    });
+    let mut known = HashSet::new();
+    retain(&mut routes, "there is another one", |route| {
+        known.insert((route.dest, route.metric))
     });
     routes
+}
+
+const NEEDS_ADDRESS: &str = "it needs an address that is not mirrored";
+
+/// Keeps the routes that `is_kept` selects, and warns of the others.
+fn retain(
+    routes: &mut Vec<SourceRoute>,
+    reason: &str,
+    mut is_kept: impl FnMut(&SourceRoute) -> bool,
+) {
+    routes.retain(|route| {
+        let is_kept = is_kept(route);
+        if !is_kept {
+            tracing::warn!("the link's route to {} is skipped: {reason}", route.dest);
+        }
+        is_kept
+    });
 }
 
 /// Returns whether a route has a lifetime.

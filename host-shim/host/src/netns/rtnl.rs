@@ -138,8 +138,11 @@ impl Exchange<'_> {
                 io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
                 _ => error,
             })?;
+            if sender.port_number() != 0 {
+                continue;
+            }
             let message = NetlinkBuffer::new_checked(&datagram).map_err(io::Error::other)?;
-            if sender.port_number() == 0 && message.sequence_number() == *self.sequence {
+            if message.sequence_number() == *self.sequence {
                 return Ok(datagram);
             }
         }

@@ -87,7 +87,8 @@ fn check_unambiguous<T: OnDevice>(
         let has_other = link.is_some_and(|link| link.spec.parts().name != record.name);
         has_other && devices.contains(&LinkName::from(&record.name))
     };
-    let mut renamed = recorded(sandbox)?;
+    // A card that can't be read must not prevent a change of others.
+    let mut renamed = recorded(sandbox).unwrap_or_default();
     renamed.retain(is_renamed);
     if renamed.is_empty() {
         return Ok(());

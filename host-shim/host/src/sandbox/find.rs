@@ -44,8 +44,7 @@ pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Fa
     found.map(|found| read(lookup, found)).transpose()
 }
 
-/// Lists all sandboxes, except those with files that can't be read, as of one that is starting. Among the registered
-/// ones these are warnings.
+/// Lists all sandboxes, except those with files that can't be read, as of one that is starting.
 ///
 /// # Errors
 /// Folders that can't be read.
@@ -54,19 +53,21 @@ pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
     let named = named.filter_map(|(id, machine)| from_flags(lookup, id.clone(), machine).ok());
     let mut candidates = candidates(lookup, None)?;
     candidates.retain(|found| !lookup.named.contains_key(&found.id));
-    let read = |found: Candidate| {
-        let is_registered = matches!(found.origin, Origin::Registered);
-        let id = found.id.clone();
-        let read = read(lookup, found).inspect_err(|failure| {
-            if is_registered {
-                tracing::warn!("sandbox {id} is left out: {}", failure.line());
-            }
-        });
-        read.ok()
-    };
+    let read = |found| read(lookup, found).ok();
     Ok(named
         .chain(candidates.into_iter().filter_map(read))
         .collect())
+}
+
+/// Warns of registered sandboxes that [`all`] leaves out.
+///
+/// # Errors
+/// Folders that can't be read.
+pub fn warn_of_left_out(lookup: &Lookup) -> Result<(), Failure> {
+    for (id, failure) in registry::left_out(&lookup.run_dir)? {
+        tracing::warn!("sandbox {id} is left out: {}", failure.line());
+    }
+    Ok(())
 }
 
 /// Lists the folders that have one folder per sandbox, which need not exist. Those of libvirt's domains, which

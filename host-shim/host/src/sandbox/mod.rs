@@ -30,7 +30,7 @@ pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, name_as_text};
 pub use files::{bytes_if_exists, check_trusted, ids, invalid as invalid_file, json_if_exists};
-pub use find::{all, find, find_whole};
+pub use find::{all, find, find_whole, warn_of_left_out};
 pub(crate) use find::{folders, libvirt_folders, sockets};
 pub(crate) use host_record::{HostRecord, ShaperRecord};
 pub use id::SandboxId;

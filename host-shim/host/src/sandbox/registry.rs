@@ -59,7 +59,24 @@ pub fn netns_path(netns: &Path) -> PathBuf {
     }
 }
 
-/// Lists the registered sandboxes that match. Among all, those whose files another user can change are warnings.
+/// Returns why registered sandboxes are missing from a list of all.
+pub(super) fn left_out(run_dir: &Path) -> Result<Vec<(SandboxId, Failure)>, Failure> {
+    let mut left_out = Vec::new();
+    for id in files::ids(run_dir)? {
+        let folder = run_dir.join(id.as_str());
+        let exists = files::exists(&folder.join(SandboxFile::NAME));
+        let read = || {
+            if exists? {
+                SandboxFile::read(&folder)?.endpoint()?;
+            }
+            Ok::<_, Failure>(())
+        };
+        left_out.extend(read().err().map(|failure| (id, failure)));
+    }
+    Ok(left_out)
+}
+
+/// Lists the registered sandboxes that match. Among all, those whose files another user can change are left out.
 pub(super) fn matching(
     run_dir: &Path,
     wanted: Option<&SandboxId>,
@@ -71,10 +88,7 @@ pub(super) fn matching(
             continue;
         };
         let is_registered = match (files::exists(&folder.join(SandboxFile::NAME)), wanted) {
-            (Err(untrusted), None) => {
-                tracing::warn!("sandbox {id} is left out: {}", untrusted.line());
-                false
-            }
+            (Err(_), None) => false,
             (exists, _) => exists?,
         };
         if is_registered {

@@ -42,14 +42,25 @@ impl OwnSettings {
 
     /// Gives the settings to the card that was plugged anew.
     pub(super) fn restore(&self, sandbox: &Sandbox) -> Result<(), Failure> {
-        if self.host != HostSettings::default() {
-            let change = HostChange {
-                cable: Some(self.host.cable),
-                receive: Some(self.host.receive),
-                send: Some(self.host.send),
-            };
-            ops::set_on_host(sandbox, &CardKey::Name((&self.card).into()), change)?;
+        // Each is tried.
+        let on_host = self.restore_on_host(sandbox);
+        on_host.and(self.restore_in_guest(sandbox))
+    }
+
+    fn restore_on_host(&self, sandbox: &Sandbox) -> Result<(), Failure> {
+        if self.host == HostSettings::default() {
+            return Ok(());
         }
+        let change = HostChange {
+            cable: Some(self.host.cable),
+            receive: Some(self.host.receive),
+            send: Some(self.host.send),
+        };
+        let key = CardKey::Name((&self.card).into());
+        ops::set_on_host(sandbox, &key, change).map(drop)
+    }
+
+    fn restore_in_guest(&self, sandbox: &Sandbox) -> Result<(), Failure> {
         if self.flags == LinkFlags::default() && self.rename.is_none() {
             return Ok(());
         }

@@ -78,7 +78,10 @@ impl Entry {
         if shown != self.failures && !shown.is_empty() && !self.is_gone {
             observer.failed(Some(sandbox), &report.failures);
         }
-        self.failures = shown;
+        // A link that was given up has its failure still.
+        if !shown.is_empty() || report.given_up.is_empty() {
+            self.failures = shown;
+        }
         self.given_up.clone_from(&report.given_up);
         if report.failures.is_empty() {
             self.timing.succeed();

@@ -1,7 +1,7 @@
 //! Comparison of cards with their links.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{InterfaceAddress, LinkSpec, Neighbor};
+use patchbay_types::{LinkSpec, Neighbor};
 use std::collections::HashSet;
 use std::hash::Hash;
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -47,7 +47,7 @@ impl<'a> Examiner<'a> {
             return Ok(Some(Action::Replug));
         }
         let wanted = read_link(self.netns, mirror, &link.spec)?;
-        if prefix_routes_differ(&link.spec, &wanted.link) {
+        if mirror::prefix_routes_differ(&link.spec, &wanted.link) {
             return Ok(Some(Action::Replug));
         }
         let is_same = !mirror.is_changing
@@ -74,18 +74,6 @@ pub(super) fn routes(card: &CardRequest) -> &[patchbay_types::RouteSpec] {
         Backend::Link(link) => &link.of_link,
         Backend::Tap | Backend::Bridge(_) | Backend::VhostUser(..) => &[],
     }
-}
-
-/// Returns whether an address of the link has another prefix route than that of the card, which a change of
-/// an interface can't carry.
-fn prefix_routes_differ(card: &LinkSpec, link: &LinkSpec) -> bool {
-    let addresses = &link.parts().addresses;
-    let without = card.addresses_without_prefix_route().iter();
-    let kept: Vec<InterfaceAddress> = without
-        .filter(|address| addresses.contains(address))
-        .copied()
-        .collect();
-    !is_same_set(&kept, link.addresses_without_prefix_route())
 }
 
 /// Returns whether a card has the MTU, the addresses and the static neighbors of its link.

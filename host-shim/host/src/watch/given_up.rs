@@ -2,6 +2,8 @@
 //!
 //! An attempt that fails makes notifications by its TAP, which would cause the next one.
 
+use std::time::{Duration, Instant};
+
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, LinkName};
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -13,14 +15,14 @@ use crate::ops;
 
 /// Everything that decides whether a card can be plugged for a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LinkState {
+struct LinkState {
     /// The card, or the reason why the link can't be mirrored.
     card: Result<CardRequest, String>,
     others: Vec<IfName>,
 }
 
 impl LinkState {
-    pub(super) fn read(watched: &Watched, link: &LinkName, name: &IfName) -> Self {
+    fn read(watched: &Watched, link: &LinkName, name: &IfName) -> Self {
         // Warnings about the link are those of the plug.
         let card = with_default(NoSubscriber::new(), || {
             mirror::read(&watched.netns, &request(link, name), &[])
@@ -33,24 +35,49 @@ impl LinkState {
     }
 }
 
+/// Time after which a notification causes another attempt: the guest, or slots of the machine, can have changed.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// Links with the states in which a plug has failed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct GivenUp(Vec<(LinkName, LinkState)>);
+pub(super) struct GivenUp(Vec<Attempt>);
+
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    link: LinkName,
+    state: LinkState,
+    at: Instant,
+}
 
 impl GivenUp {
-    /// Returns the state of a link that has not changed since its plug failed.
+    /// Returns the attempt for a link that has not changed since then.
     pub(super) fn unchanged(
         &self,
         watched: &Watched,
         link: &LinkName,
         name: &IfName,
-    ) -> Option<LinkState> {
-        let (_, state) = self.0.iter().find(|(known, _)| known == link)?;
-        (LinkState::read(watched, link, name) == *state).then(|| state.clone())
+    ) -> Option<Attempt> {
+        let mut recent = self.0.iter();
+        let attempt =
+            recent.find(|known| known.link == *link && known.at.elapsed() < RETRY_AFTER)?;
+        (LinkState::read(watched, link, name) == attempt.state).then(|| attempt.clone())
     }
 
-    pub(super) fn add(&mut self, link: LinkName, state: LinkState) {
-        self.0.push((link, state));
+    /// Adds an attempt that has failed now.
+    pub(super) fn add(&mut self, watched: &Watched, link: &LinkName, name: &IfName) {
+        self.0.push(Attempt {
+            link: link.clone(),
+            state: LinkState::read(watched, link, name),
+            at: Instant::now(),
+        });
+    }
+
+    pub(super) fn keep(&mut self, attempt: Attempt) {
+        self.0.push(attempt);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -34,7 +34,7 @@ use crate::sandbox::Sandbox;
 use card::Done;
 pub use control::Control;
 pub use discover::{Discovered, Watched, discover};
-use given_up::{GivenUp, LinkState, is_lasting};
+use given_up::{GivenUp, is_lasting};
 pub use observer::Observer;
 pub use pattern::LinkPattern;
 use plan::Step;
@@ -156,13 +156,11 @@ fn carry_out_all(
             interrupt: run.interrupt().clone(),
             ..watched.sandbox.clone()
         };
-        let state = step.new_link();
-        let state = state.map(|(link, name)| LinkState::read(watched, link, name));
         match carry_out(&sandbox, watched, &step, policy.wait) {
             Ok(change) => report.changes.extend(change),
             Err(failure) => {
-                if let Some(state) = state.filter(|_| is_lasting(&failure)) {
-                    report.given_up.add(step.link().clone(), state);
+                if let Some((link, name)) = step.new_link().filter(|_| is_lasting(&failure)) {
+                    report.given_up.add(watched, link, name);
                 }
                 let context = format!("could not {} the link {}", step.verb(), step.link());
                 report.failures.push(failure.context(context));

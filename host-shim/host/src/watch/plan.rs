@@ -120,7 +120,7 @@ impl Plan {
         for link in unserved.iter().filter(|link| !others.contains(&link.mac)) {
             match mirror::default_name(&link.name) {
                 Ok(name) => match given_up.unchanged(watched, &link.name, &name) {
-                    Some(state) => self.given_up.add(link.name.clone(), state),
+                    Some(attempt) => self.given_up.keep(attempt),
                     None => self.steps.push(Step::Plug(link.name.clone(), name)),
                 },
                 Err(failure) => self.failures.push(failure),

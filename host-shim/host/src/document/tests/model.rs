@@ -94,6 +94,7 @@ pub(super) fn present_card(request: &PlugRequest) -> PresentCard {
         admin: spec_of(request).state(),
         port: PortState::AsRequested,
         of_link: None,
+        latest: None,
     }
 }
 

@@ -187,6 +187,8 @@ fn mirror_lacks_what_has_a_lifetime_and_what_needs_it() {
          ip route add 10.4.0.0/16 via 10.1.0.1 src 10.9.0.2; \
          ip route add 10.5.0.0/16 via 10.9.0.1 dev net1 onlink; \
          ip route add 10.6.0.1 dev net1; ip route add 10.7.0.0/16 via 10.6.0.1; \
+         ip route add 10.8.0.0/16 nexthop via 10.9.0.1 nexthop via 10.1.0.9; \
+         ip route add 10.10.0.1 dev net1 src 10.9.0.2; ip route add 10.11.0.0/16 via 10.10.0.1; \
          ip addr add fd01::2/64 dev net1 nodad; \
          ip route add fd02::/64 via fd01::1 expires 100; ip route add fd03::/64 via fe80::1 dev net1",
     );
@@ -198,6 +200,7 @@ fn mirror_lacks_what_has_a_lifetime_and_what_needs_it() {
             "10.2.0.0/16 via 10.1.0.1 dev eth1 scope 0",
             "10.5.0.0/16 via 10.9.0.1 dev eth1 scope 0",
             "10.7.0.0/16 via 10.6.0.1 dev eth1 scope 0",
+            "10.8.0.0/16 via 10.1.0.9 dev eth1 scope 0",
             "fd03::/64 via fe80::1 dev eth1 metric 1024",
         ]
     );
