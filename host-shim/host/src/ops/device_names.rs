@@ -87,7 +87,7 @@ fn check_unambiguous<T: OnDevice>(
         let has_other = link.is_some_and(|link| link.spec.parts().name != record.name);
         has_other && devices.contains(&LinkName::from(&record.name))
     };
-    // A card that can't be read must not prevent a change of others.
+    // A record that can't be read must not prevent a change of another card.
     let mut renamed = recorded(sandbox).unwrap_or_default();
     renamed.retain(is_renamed);
     if renamed.is_empty() {
