@@ -88,10 +88,12 @@ lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file size
 audit: setup-lint ## Check Cargo.lock for known vulnerabilities (ADVISORY_DB=folder or archive, for use offline)
 	scripts/audit.sh $(ADVISORY_DB)
 
+# The agent by itself, or it would have the features of crates that only the host needs: its size is limited.
 build: setup-run setup-target ## The programs, statically linked (ARCH=amd64 or arm64)
 	@mkdir -p target/$(TARGET)/release && cd target/$(TARGET)/release && rm -f source-stamp && \
 	  $(CURDIR)/scripts/source-stamp.sh >source-stamp.new
-	$(STATIC) $(TARGET) --workspace --exclude patchbay-fuzz --bins
+	$(STATIC) $(TARGET) --workspace --exclude patchbay-fuzz --exclude patchbay-agent --bins
+	$(STATIC) $(TARGET) -p patchbay-agent --bins
 	@cd target/$(TARGET)/release && mv source-stamp.new source-stamp
 
 image: build ## Kernel and initramfs for sandboxes, with the reference tools of the tests
