@@ -202,8 +202,7 @@ fn servers_are_bounded(guest: &Guest) {
     assert_eq!(samples("patchbay_ipvs_server_weight{"), 1, "{metrics}");
     assert_eq!(samples("patchbay_ipvs_service_connections_total{"), 1);
     assert_eq!(value(&metrics, "patchbay_ipvs_servers{").to_string(), "3");
-    let none = native(guest, "metrics zzz").ok();
-    assert_eq!(none, "# EOF\n");
+    native(guest, "metrics zzz").assert_error(Kind::NotFound, "no sandbox has the ID 'zzz'");
 }
 
 fn requests_are_bounded(guest: &Guest) {

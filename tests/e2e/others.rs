@@ -139,7 +139,16 @@ fn add_iface_of_card_that_is_set_down_is_undone() {
     let before = guest.snapshot();
     keep_running(&guest, "link set eth-test down");
     let card = Card::named("eth-test").address("172.16.0.3/16");
-    let done = guest.plug(&card);
+    let mut attempts = (0..5).map(|_| {
+        let done = guest.plug(&card);
+        // The agent has looked just before the other program.
+        if done.status == 0 {
+            guest.unplug(&card).ok();
+        }
+        done
+    });
+    let done = attempts.find(|done| done.status != 0);
+    let done = done.expect("the agent has never seen the card down");
     done.assert_null_error(Kind::NotYet, "could not configure the card in the guest");
     let cause = "another program in the guest has changed the interface meanwhile: it is down";
     assert!(done.err.contains(cause), "{done}");
