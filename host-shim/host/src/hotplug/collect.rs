@@ -93,6 +93,14 @@ mod tests {
         state
     }
 
+    /// Adds such a machine that has ended.
+    fn ended_machine(monitor: &Path) -> StateDir {
+        let _qemu = UnixListener::bind(monitor).unwrap();
+        let state = machine(monitor);
+        fs::remove_file(monitor).unwrap();
+        state
+    }
+
     #[test]
     fn collect_restores_taps_of_ended_machines_only() {
         in_netns(|_, _| {
@@ -117,10 +125,7 @@ mod tests {
     fn collect_keeps_the_journal_of_a_host_that_is_not_restored() {
         in_netns(|_, _| {
             let run_dir = tempfile::tempdir().unwrap();
-            let monitor = run_dir.path().join("ended");
-            let _qemu = UnixListener::bind(&monitor).unwrap();
-            let state = machine(&monitor);
-            fs::remove_file(&monitor).unwrap();
+            let state = ended_machine(&run_dir.path().join("ended"));
             let card = state.path().join("cards/eth1.json");
             let journal = fs::read(&card).unwrap();
             fs::write(&card, "torn").unwrap();
@@ -137,10 +142,7 @@ mod tests {
     fn collect_waits_until_tap_is_closed() {
         in_netns(|_, _| {
             let run_dir = tempfile::tempdir().unwrap();
-            let monitor = run_dir.path().join("ended");
-            let _qemu = UnixListener::bind(&monitor).unwrap();
-            let state = machine(&monitor);
-            fs::remove_file(&monitor).unwrap();
+            let state = ended_machine(&run_dir.path().join("ended"));
             let tun = File::options().read(true).write(true).open("/dev/net/tun");
             let queue = tun.unwrap();
             attach(&queue, "ended", TAP).unwrap();
