@@ -133,6 +133,18 @@ pub fn has_lost_worker(pid: u32) -> bool {
         && !names.any(|name| name.trim_end() == "vring_worker")
 }
 
+/// Limit for a connection that only shows whether a process listens.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Returns whether no process listens on a socket, or there is none.
+pub(crate) fn is_closed(socket: &Path) -> bool {
+    let kind = unix(socket, PROBE_TIMEOUT).map_err(|error| error.kind());
+    matches!(
+        kind,
+        Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    )
+}
+
 /// Maximum length of `sun_path` without its closing NUL.
 pub(crate) const MAX_PATH_BYTES: usize = 107;
 

@@ -1,6 +1,5 @@
 //! Cards of CNI attachments.
 
-use std::io;
 use std::time::Duration;
 
 use patchbay_types::AddressDetail;
@@ -15,9 +14,6 @@ use crate::ops::Mirrored;
 use crate::qmp::Session;
 use crate::sandbox::{CardRecord, Journal, Lock, Phase, Sandbox};
 use crate::{kata_messages, vsock_stream};
-
-/// Limit for a connection to the monitor of a machine that may have ended.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Result of [`detach`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +99,7 @@ fn take_over(sandbox: &Sandbox, request: &MirrorRequest) -> Result<(), Failure> 
 /// failures of QEMU and the host's kernel.
 pub fn detach(sandbox: &Sandbox, wanted: &Attachment) -> Result<Detached, Failure> {
     match unplug(sandbox, wanted) {
-        Err(_) if has_ended(sandbox) => Ok(Detached::Ended),
+        Err(_) if vsock_stream::is_closed(&sandbox.qmp) => Ok(Detached::Ended),
         unplugged => unplugged,
     }
 }
@@ -135,16 +131,6 @@ fn has_card(sandbox: &Sandbox, wanted: &Attachment) -> Result<bool, Failure> {
     journal.remove_unfinished()?;
     let cards = journal.cards()?;
     Ok(cards.iter().any(|card| attachment(card) == Some(wanted)))
-}
-
-/// Returns whether no QEMU serves the monitor.
-fn has_ended(sandbox: &Sandbox) -> bool {
-    let connected = vsock_stream::unix(&sandbox.qmp, CONNECT_TIMEOUT);
-    let kind = connected.map_err(|error| error.kind());
-    matches!(
-        kind,
-        Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-    )
 }
 
 /// Lists the attachments of a machine's cards.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{Candidate, MatchKind, Origin, SandboxId};
-use super::machine::{CONNECT_TIMEOUT, no_monitor};
+use super::machine::no_monitor;
 use super::registry::{self, SandboxFile, netns_path};
 use super::{Lookup, MachineAccess, Sandbox, files, kata, libvirt, second_monitor};
 use crate::process::Process;
@@ -144,7 +144,7 @@ fn warn_of_ended_qemu(sandbox: &Sandbox) {
     let ended = recorded.or_else(|| sandbox.pid.filter(|pid| Process::of(*pid).is_none()));
     // A process of another PID namespace is invisible, but its monitor serves.
     if let Some(pid) = ended
-        && vsock_stream::unix(&sandbox.qmp, CONNECT_TIMEOUT).is_err()
+        && vsock_stream::unix(&sandbox.qmp, vsock_stream::PROBE_TIMEOUT).is_err()
     {
         tracing::warn!("QEMU of sandbox {} has ended (process {pid})", sandbox.id);
     }

@@ -7,7 +7,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
@@ -20,8 +19,6 @@ use crate::{private, vsock_stream};
 const MACHINES: &str = ".machines";
 /// Description of the machine in its folder.
 const MACHINE: &str = "machine.json";
-/// Limit for a connection to the monitor of a process that can't be seen.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Contents of `machine.json`, by which a machine that has ended is recognized.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,12 +79,7 @@ impl StateDir {
 
     /// Returns whether a process listens on the monitor's socket. One of another PID namespace is invisible.
     fn is_served(&self) -> bool {
-        let is_refused = |error: io::Error| {
-            use io::ErrorKind::{ConnectionRefused, NotFound};
-            matches!(error.kind(), ConnectionRefused | NotFound)
-        };
-        let connect = || vsock_stream::unix(&self.monitor, CONNECT_TIMEOUT);
-        self.is_current() && !connect().is_err_and(is_refused)
+        self.is_current() && !vsock_stream::is_closed(&self.monitor)
     }
 
     /// Returns the machine's QEMU if that is known to run.

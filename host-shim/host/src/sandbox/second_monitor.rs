@@ -26,7 +26,6 @@ const PROCESS: &str = "qemu.json";
 /// Attempts to lock [`FOLDER`], and the time between them.
 const ATTEMPTS: usize = 100;
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Returns the path of the socket in the folder of a machine.
 pub(super) fn socket(folder: &Path) -> PathBuf {
@@ -92,20 +91,12 @@ pub(crate) fn collect(run_dir: &Path) {
 /// Returns whether the machine of a folder runs. The process that the folder records ends early where
 /// QEMU puts itself into the background, as under Kata 2.
 fn is_alive(folder: &Path) -> bool {
-    recorded(folder).is_some_and(|process| process.is_alive()) || !is_closed(&socket(folder))
+    recorded(folder).is_some_and(|process| process.is_alive())
+        || !vsock_stream::is_closed(&socket(folder))
 }
 
 fn recorded(folder: &Path) -> Option<Process> {
     files::json(&folder.join(PROCESS)).ok()
-}
-
-/// Returns whether no process listens.
-fn is_closed(socket: &Path) -> bool {
-    let kind = vsock_stream::unix(socket, CONNECT_TIMEOUT).map_err(|error| error.kind());
-    matches!(
-        kind,
-        Err(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-    )
 }
 
 /// Locks the folder against another process that creates or removes folders in it. Another holder
