@@ -2,7 +2,6 @@
 //! be plugged.
 
 use patchbay_types::failure::Failure;
-use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::{Plan, Step, Wanted};
 use crate::card::{Backend, PlugRequest};
@@ -36,9 +35,7 @@ fn check(sandbox: &Sandbox, request: &PlugRequest) -> Result<(), Failure> {
     match request {
         PlugRequest::Mirror(request) => {
             let namespace = Netns::open_or_current(sandbox.netns.as_deref())?;
-            // Warnings about the link are those of the plug.
-            let read = || mirror::read(&namespace, request, &[]);
-            with_default(NoSubscriber::new(), read).map(drop)
+            mirror::read_silently(&namespace, request).map(drop)
         }
         PlugRequest::Card(card) => match &card.backend {
             Backend::Bridge(port) => hotplug::netns_of_bridge(sandbox, port).map(drop),

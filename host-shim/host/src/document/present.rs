@@ -9,7 +9,6 @@ use patchbay_types::{
     AddressDetail, AdminState, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu,
     Neighbor, Owner, Route, RouteSpec,
 };
-use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::{Section, Wanted, routes};
 use crate::agent::Agent;
@@ -19,7 +18,7 @@ use crate::mirror;
 use crate::netns::Netns;
 use crate::ops::{self, Card, CardState};
 use crate::qmp::Session;
-use crate::sandbox::{BackendRecord, CardRecord, Journal, Sandbox};
+use crate::sandbox::{BackendRecord, CardRecord, Sandbox};
 
 /// Network of a sandbox as it is. A section that was not read, or that the agent can't list, is `None`.
 #[derive(Debug, Clone, Default)]
@@ -89,8 +88,9 @@ impl Present {
         } else {
             let agent = ops::connect(sandbox)?.into_patchbay()?;
             if has(Section::Routes) || has(Section::Neighbors) {
-                let records = recorded(sandbox)?;
-                present.add_names(&agent.interfaces(AddressDetail::Listed)?, &records);
+                let records = ops::recorded(sandbox)?;
+                let interfaces = agent.interfaces(AddressDetail::Listed)?;
+                present.add_names(&interfaces, &interfaces, &records);
             }
             agent
         };
@@ -123,7 +123,7 @@ impl Present {
     fn read_cards(&mut self, sandbox: &Sandbox) -> Result<Agent, Failure> {
         let mut qmp = Session::connect(sandbox.monitor())?;
         let agent = ops::connect_over(&mut qmp, sandbox)?;
-        let records = recorded(sandbox)?;
+        let records = ops::recorded(sandbox)?;
         let has_port = records.iter().any(|record| record.port.is_some());
         let ((inventory, taps), agent, interfaces) =
             ops::query_host_and_guest(agent, AddressDetail::Listed, move || {
@@ -136,7 +136,6 @@ impl Present {
         let nics = inventory.nics();
         let machine = ops::cards::of_machine(&nics);
         let (cards, guest) = ops::cards::with_guest(machine, &interfaces, agent, &records)?;
-        self.add_names(&interfaces, &records);
         // The names of cards that are not configured are those of the guest's kernel.
         let is_lost = |interface: &Interface| {
             let mut lost = cards.iter();
@@ -147,7 +146,7 @@ impl Present {
         };
         let mut configured = interfaces.clone();
         configured.retain(|interface| !is_lost(interface));
-        self.renamed = ops::renamed(&configured, &records).into_iter().collect();
+        self.add_names(&interfaces, &configured, &records);
         let cards = cards.into_iter().filter_map(|card| {
             let record = records.iter().find(|record| record.name == card.name);
             PresentCard::new(card, record)
@@ -179,10 +178,16 @@ impl Present {
         guest.agent.into_patchbay()
     }
 
-    fn add_names(&mut self, interfaces: &[Interface], records: &[CardRecord]) {
+    /// Adds the names of all interfaces, and those of renamed cards among the configured ones.
+    fn add_names(
+        &mut self,
+        interfaces: &[Interface],
+        configured: &[Interface],
+        records: &[CardRecord],
+    ) {
         let names = interfaces.iter().map(|interface| interface.name.clone());
         self.names = names.collect();
-        self.renamed = ops::renamed(interfaces, records).into_iter().collect();
+        self.renamed = ops::renamed(configured, records).into_iter().collect();
     }
 
     /// Replaces the present name of a card by the one under which it was plugged, which documents have.
@@ -234,15 +239,6 @@ impl Present {
             ipvs: self.ipvs.as_ref().map(rule_file),
             sysctls: self.sysctls.as_ref().map(settings),
         }
-    }
-}
-
-fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
-    match sandbox.state() {
-        Ok(state) => Journal::at(state.path()).cards(),
-        // No card can be plugged there.
-        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
-        Err(failure) => Err(failure),
     }
 }
 
@@ -314,9 +310,7 @@ impl PresentCard {
             return None;
         };
         let namespace = Netns::open_or_current(sandbox.netns.as_deref()).ok()?;
-        // Warnings about the link are those of the plug.
-        let read = || mirror::read(&namespace, request, &[]);
-        let link = with_default(NoSubscriber::new(), read).ok()?.link;
+        let link = mirror::read_silently(&namespace, request).ok()?.link;
         Some(link.with_state(self.admin))
     }
 

@@ -27,6 +27,7 @@ use patchbay_types::{
     Route, RouteRequest, RouteSpec,
 };
 use serde::{Deserialize, Serialize};
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::card::{Backend, CardRequest};
 use crate::netns::{Netns, Rtnetlink};
@@ -214,6 +215,17 @@ pub(crate) fn prefix_routes_differ(card: &LinkSpec, link: &LinkSpec) -> bool {
         .collect();
     let of_link: HashSet<_> = link.addresses_without_prefix_route().iter().collect();
     kept.iter().collect::<HashSet<_>>() != of_link
+}
+
+/// The same without the warnings about the link, which are those of the plug, and for a guest without routes.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn read_silently(
+    namespace: &Netns,
+    request: &MirrorRequest,
+) -> Result<CardRequest, Failure> {
+    with_default(NoSubscriber::new(), || read(namespace, request, &[]))
 }
 
 /// Returns the name of a link's TAP.

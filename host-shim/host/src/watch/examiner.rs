@@ -4,7 +4,6 @@ use patchbay_types::failure::Failure;
 use patchbay_types::{LinkSpec, Neighbor};
 use std::collections::HashSet;
 use std::hash::Hash;
-use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::Action;
 use crate::card::{Backend, CardRequest};
@@ -57,15 +56,13 @@ impl<'a> Examiner<'a> {
     }
 }
 
-/// Reads the link of a card. Warnings about it are those of the plug.
+/// Reads the link of a card.
 pub(super) fn read_link(
     netns: &Netns,
     mirror: &MirrorRecord,
     spec: &LinkSpec,
 ) -> Result<CardRequest, Failure> {
-    with_default(NoSubscriber::new(), || {
-        mirror::read(netns, &mirror.request(spec), &[])
-    })
+    mirror::read_silently(netns, &mirror.request(spec))
 }
 
 /// Returns the routes of a mirrored link.

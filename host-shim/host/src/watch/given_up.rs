@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{IfName, LinkName};
-use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::{Watched, request};
 use crate::card::CardRequest;
@@ -23,10 +22,7 @@ struct LinkState {
 
 impl LinkState {
     fn read(watched: &Watched, link: &LinkName, name: &IfName) -> Self {
-        // Warnings about the link are those of the plug.
-        let card = with_default(NoSubscriber::new(), || {
-            mirror::read(&watched.netns, &request(link, name), &[])
-        });
+        let card = mirror::read_silently(&watched.netns, &request(link, name));
         let records = ops::recorded(&watched.sandbox).unwrap_or_default();
         Self {
             card: card.map_err(|failure| failure.line()),
