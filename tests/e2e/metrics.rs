@@ -105,6 +105,8 @@ fn metrics_agree_with_the_kernels_and_reach_prometheus() {
     drop(field.clients[0].connections(8001, 12));
     drop(field.clients[0].connections(8001, 3));
     values_are_those_of_the_kernels(guest);
+    flows_are_those_of_conntrack(guest);
+    commands_are_counted(guest);
     servers_are_bounded(guest);
     let mut exporter = start(guest, &[bin("patchbay").to_str().unwrap(), "exporter"]);
     await_line(&mut exporter, EXPORTER);
@@ -144,6 +146,43 @@ fn values_are_those_of_the_kernels(guest: &Guest) {
         assert!((before..=count()).contains(&found), "{name}: {found}");
     }
     counters_are_those_of_ipvsadm(guest);
+}
+
+fn flows_are_those_of_conntrack(guest: &Guest) {
+    let add = "for i in $(seq 1 40); do conntrack -I -p udp -s 10.0.0.9 -d 10.1.0.1 --sport $i --dport 53 -t 600; done >/dev/null";
+    guest
+        .shell(&format!(
+            "sysctl -w net.netfilter.nf_conntrack_max=5000; {add}"
+        ))
+        .ok();
+    let counted: f64 = guest.shell("conntrack -C").ok().trim().parse().unwrap();
+    let metrics = native(guest, "metrics").ok();
+    let of_guest = format!("{{sandbox=\"{}\"}}", guest.id());
+    let flows = value(&metrics, &format!("patchbay_conntrack_flows{of_guest}"));
+    // Flows of the connections before expire.
+    assert!(counted >= 40.0 && (counted - flows).abs() < 30.0, "{flows}");
+    let limit = value(&metrics, &format!("patchbay_conntrack_limit{of_guest}"));
+    assert_eq!(limit.to_string(), "5000");
+}
+
+fn commands_are_counted(guest: &Guest) {
+    let labels = "{command=\"route list\",result=\"success\"}";
+    native(guest, "route list").ok();
+    let count = || {
+        let metrics = native(guest, "metrics --format prometheus").ok();
+        let sample = format!("patchbay_command_duration_seconds_count{labels}");
+        (value(&metrics, &sample), metrics)
+    };
+    let (before, _) = count();
+    native(guest, "route list").ok();
+    let (after, metrics) = count();
+    assert_eq!((after - before).to_string(), "1");
+    promtool(&["check", "metrics"], &metrics);
+    native(guest, "nic show ID none").assert_error(Kind::NotFound, "none");
+    let metrics = native(guest, "metrics").ok();
+    let failed = "{command=\"nic show\",result=\"failure\"}";
+    let sample = format!("patchbay_command_duration_seconds_count{failed}");
+    assert_eq!(value(&metrics, &sample).to_string(), "1");
 }
 
 /// `ipvsadm` has a line for the service and one for each server: connections, packets, bytes.

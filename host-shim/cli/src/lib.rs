@@ -7,6 +7,7 @@ mod cni;
 mod commands;
 mod completion;
 mod config;
+mod durations;
 mod events;
 mod exporter;
 #[cfg(feature = "fuzzing")]
@@ -27,6 +28,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use config::Config;
+use durations::Clock;
 use kata_link::Words;
 
 /// Runs the program that the file name of the command selects.
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
 
 /// Parses the command line, runs the command and prints its outcome.
 fn command(line: &[OsString]) -> ExitCode {
+    let clock = Clock::start();
     let (config, fault) = match Config::read() {
         Ok(config) => (config, None),
         Err(failure) => (Config::default(), Some(failure)),
@@ -65,7 +68,10 @@ fn command(line: &[OsString]) -> ExitCode {
         output::print_error(&format!("patchbay: could not receive signals: {error}\n"));
         return ExitCode::FAILURE;
     }
-    let code = commands::run(&args).print(signals.received());
+    let outcome = commands::run(&args);
+    let result = outcome.result();
+    let code = outcome.print(signals.received());
+    clock.stop(args.global.run_dir(), &args.name, result);
     if let Some(timings) = timings {
         output::print_error(&timings.to_string());
     }

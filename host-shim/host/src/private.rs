@@ -3,7 +3,7 @@
 //! The umask of a caller can make a folder writable for everybody, or a file unusable for its owner, so
 //! each mode is set after the creation. No function follows a link in the last component of its path.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -52,13 +52,24 @@ pub fn create_file(path: &Path) -> io::Result<File> {
 /// # Errors
 /// A link or another kind of file, and those of the file system.
 pub fn open_lock(path: &Path) -> io::Result<File> {
+    open_or_create(path, File::options().read(true))
+}
+
+/// Opens a file of the caller's for reading and writing, and creates it if it is missing.
+///
+/// # Errors
+/// A link or another kind of file, and those of the file system.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    open_or_create(path, File::options().read(true).write(true))
+}
+
+fn open_or_create(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     match create_file(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         created => return created,
     }
-    let mut options = File::options();
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = options.read(true).custom_flags(flags).open(path)?;
+    let file = options.custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -145,8 +156,10 @@ mod tests {
         symlink(&secret, &link).unwrap();
         let failure = create_file(&link).unwrap_err();
         assert_eq!(failure.kind(), io::ErrorKind::AlreadyExists);
-        let failure = open_lock(&link).unwrap_err();
-        assert_eq!(failure.raw_os_error(), Some(libc::ELOOP));
+        for open in [open_lock, open_file] {
+            let failure = open(&link).unwrap_err();
+            assert_eq!(failure.raw_os_error(), Some(libc::ELOOP));
+        }
         fs::rename(&link, dir.path().join("file.new")).unwrap();
         replace(&dir.path().join("file.json"), b"{}").unwrap();
         assert_eq!(fs::read(&secret).unwrap(), b"secret");

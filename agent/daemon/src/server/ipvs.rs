@@ -164,6 +164,7 @@ impl Ipvs for Handlers {
             for reading in readings.iter().filter(|reading| reading.layout() <= layout) {
                 reading.pack(&mut reply.readings);
             }
+            reply.flows = netcfg.ipvs.flows();
             Ok(reply)
         }
 

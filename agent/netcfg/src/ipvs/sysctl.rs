@@ -15,7 +15,20 @@ fn path(sysctl: Sysctl) -> String {
 
 /// Reads a setting; `None` if the kernel doesn't have it.
 pub fn read(sysctl: Sysctl) -> io::Result<Option<SysctlValue>> {
-    let file = match File::open(path(sysctl)) {
+    read_file(&path(sysctl))
+}
+
+/// Returns the number of flows that conntrack tracks; `None` if it isn't loaded.
+#[must_use]
+pub fn flows() -> Option<u32> {
+    match read_file("/proc/sys/net/netfilter/nf_conntrack_count") {
+        Ok(Some(SysctlValue::One(flows))) => u32::try_from(flows).ok(),
+        _ => None,
+    }
+}
+
+fn read_file(path: &str) -> io::Result<Option<SysctlValue>> {
+    let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };

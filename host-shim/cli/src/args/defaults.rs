@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::CommandLine;
 use crate::config::Defaults;
@@ -29,8 +29,20 @@ impl CommandLine {
                 _ => stop,
             }
         })?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        let name = name(&matches);
+        let parsed = Self::from_arg_matches_mut(&mut matches);
+        let parsed = parsed.map_err(|error| error.format(&mut command))?;
+        Ok(Self { name, ..parsed })
     }
+}
+
+fn name(mut matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    while let Some((name, below)) = matches.subcommand() {
+        names.push(name);
+        matches = below;
+    }
+    names.join(" ")
 }
 
 fn with_defaults(command: Command, defaults: &Defaults) -> Command {

@@ -1,7 +1,7 @@
 //! Options of all commands.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -91,6 +91,10 @@ impl GlobalArgs {
             }
             (netns, ..) => Ok(netns.clone()),
         }
+    }
+
+    pub(crate) fn run_dir(&self) -> &Path {
+        &self.run_dir
     }
 
     /// Returns the places to look for sandboxes.

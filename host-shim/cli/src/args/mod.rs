@@ -56,6 +56,9 @@ pub(crate) struct CommandLine {
     pub(crate) timings: Option<TimingsFormat>,
     #[command(subcommand)]
     pub(crate) command: PatchbayCommand,
+    /// Name of the command with that of its sub-command.
+    #[arg(skip)]
+    pub(crate) name: String,
 }
 
 /// Sandbox that a command works on.

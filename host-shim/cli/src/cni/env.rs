@@ -35,6 +35,19 @@ pub(super) enum Operation {
     Status,
 }
 
+impl Operation {
+    /// Returns the name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Add => "cni add",
+            Self::Del => "cni del",
+            Self::Check => "cni check",
+            Self::Gc => "cni gc",
+            Self::Status => "cni status",
+        }
+    }
+}
+
 impl Command {
     /// Reads the command.
     pub(super) fn read(lookup: Lookup<'_>) -> Result<Self, CniError> {

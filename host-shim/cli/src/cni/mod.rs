@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use patchbay_types::failure::{Failure, Kind};
 use serde_json::value::RawValue;
 
+use crate::durations::{Clock, CommandResult};
 use crate::events;
 use crate::host_file::HostFile;
 use crate::output::print_error;
@@ -37,6 +38,7 @@ const MAX_INPUT_BYTES: u64 = 1 << 20;
 
 /// Executes the operation of the environment, with the configuration of standard input.
 pub(crate) fn run() -> ExitCode {
+    let clock = Clock::start();
     events::collect(events::LogLevel::Warn, None);
     let mut version = Version::LATEST;
     let variable = |name: &str| std::env::var_os(name);
@@ -47,15 +49,19 @@ pub(crate) fn run() -> ExitCode {
     });
     let outcome =
         outcome.and_then(|()| execute(&variable, &mut io::stdin().lock(), &mut version, &signals));
-    let (text, code) = match outcome {
-        Ok(reply) => (reply, ExitCode::SUCCESS),
+    let (text, code, result) = match outcome {
+        Ok(reply) => (reply, ExitCode::SUCCESS, CommandResult::Success),
         Err(error) => {
             // The runtime may log only this one.
             print_error(&format!("{NAME}: {}\n", error.line()));
-            (error.document(version), ExitCode::FAILURE)
+            let document = error.document(version);
+            (document, ExitCode::FAILURE, CommandResult::Failure)
         }
     };
     let printed = io::stdout().write_all(text.as_bytes());
+    if let (Ok(Command::Run(operation)), Ok(host)) = (Command::read(&variable), HostFile::read()) {
+        clock.stop(&host.run_dir(), operation.name(), result);
+    }
     if printed.is_err() {
         ExitCode::FAILURE
     } else {

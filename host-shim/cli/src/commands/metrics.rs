@@ -4,8 +4,8 @@ use patchbay_host::{ops, sandbox};
 use patchbay_types::failure::{Failure, Kind};
 
 use crate::args::{ExporterArgs, GlobalArgs, MetricsArgs, ScopeArgs};
-use crate::exporter;
-use crate::output::metrics::{MetricsFormat, metrics};
+use crate::output::metrics::{MetricsFormat, Scraped, metrics};
+use crate::{durations, exporter};
 
 /// Prints the metrics once.
 pub(super) fn print(global: &GlobalArgs, args: &MetricsArgs) -> Result<String, Failure> {
@@ -52,7 +52,10 @@ fn scrape(
     scope: &ScopeArgs,
     format: MetricsFormat,
 ) -> Result<String, Failure> {
-    let scrapes = ops::scrape(&global.lookup(), &scope.ids)?;
-    let top = usize::try_from(scope.top).unwrap_or(usize::MAX);
-    metrics(scrapes, top, format).map_err(|error| Failure::of(Kind::Other, &error))
+    let values = Scraped {
+        scrapes: ops::scrape(&global.lookup(), &scope.ids)?,
+        durations: durations::read(global.run_dir()),
+        top: usize::try_from(scope.top).unwrap_or(usize::MAX),
+    };
+    metrics(values, format).map_err(|error| Failure::of(Kind::Other, &error))
 }

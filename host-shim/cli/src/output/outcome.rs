@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use patchbay_types::failure::{Failure, Kind};
 
 use super::stderr::print_error;
+use crate::durations::CommandResult;
 use crate::signals::ReceivedSignal;
 
 /// Outcome of a command: the text for standard output, and the failure if it failed.
@@ -51,6 +52,14 @@ impl Outcome {
         Self {
             success: ExitCode::FAILURE,
             ..Self::succeeded(stdout)
+        }
+    }
+
+    /// Returns the result before anything is printed.
+    pub(crate) fn result(&self) -> CommandResult {
+        match self.failure {
+            None => CommandResult::Success,
+            Some(_) => CommandResult::Failure,
         }
     }
 

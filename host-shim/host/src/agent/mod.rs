@@ -51,6 +51,7 @@ pub use connect::connect;
 pub use greeting::{AgentKind, Greeting};
 pub use guest_agent::{AnyAgent, CardIdentity, GuestAgent};
 pub use ipvs::{RestoreState, RestoreWatch};
+pub(crate) use sysctl::LoadedSettings;
 
 /// Timeout for the connection and for the handshake on it.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);

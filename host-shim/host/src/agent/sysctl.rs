@@ -12,26 +12,34 @@ const CALL: Call = Call::short(Feature::Ipvs);
 /// Agents that read this layout can skip an IPVS that isn't loaded.
 const LAYOUT_OF_LOADED: u32 = 1;
 
+/// Settings of the modules that are loaded in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LoadedSettings {
+    pub(crate) readings: Vec<Reading>,
+    /// Number of flows that conntrack tracks; `None` if it isn't loaded, and of agents that don't report it.
+    pub(crate) flows: Option<u32>,
+}
+
 impl Agent {
     /// Reads the settings that the guest's kernel has.
     pub fn sysctls(&self) -> Result<Vec<Reading>, Failure> {
-        self.read_sysctls(&request())
+        Ok(self.read_settings(&request())?.readings)
     }
 
     /// Reads the settings without loading a module in the guest; `None` if the agent can't.
-    pub(crate) fn loaded_sysctls(&self) -> Result<Option<Vec<Reading>>, Failure> {
+    pub(crate) fn loaded_settings(&self) -> Result<Option<LoadedSettings>, Failure> {
         let greeting = self.greeting()?;
         match greeting.require_layout(Bulk::Settings, LAYOUT_OF_LOADED) {
             Ok(()) => {
                 let mut request = request();
                 request.loaded = true;
-                self.read_sysctls(&request).map(Some)
+                self.read_settings(&request).map(Some)
             }
             Err(_) => Ok(None),
         }
     }
 
-    fn read_sysctls(&self, request: &wire::SysctlsRequest) -> Result<Vec<Reading>, Failure> {
+    fn read_settings(&self, request: &wire::SysctlsRequest) -> Result<LoadedSettings, Failure> {
         let client = self.ipvs_client();
         let reply = self.call(CALL.reading(), |context| client.sysctls(context, request))?;
         Bulk::Settings.check(reply.layout).map_err(protocol_error)?;
@@ -40,7 +48,10 @@ impl Agent {
         while !reader.is_empty() {
             readings.push(Reading::unpack(&mut reader).map_err(protocol_error)?);
         }
-        Ok(readings)
+        Ok(LoadedSettings {
+            readings,
+            flows: reply.flows,
+        })
     }
 
     /// Changes a setting.

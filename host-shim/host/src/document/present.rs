@@ -102,8 +102,8 @@ impl Present {
             present.neighbors = if_supported(agent.neighbors())?;
         }
         if has(Section::Ipvs) || has(Section::Sysctls) {
-            let readings = match agent.loaded_sysctls()? {
-                Some(readings) => readings,
+            let readings = match agent.loaded_settings()? {
+                Some(loaded) => loaded.readings,
                 None => agent.sysctls()?,
             };
             if has(Section::Ipvs) {

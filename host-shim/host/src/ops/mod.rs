@@ -64,7 +64,7 @@ pub use mirror::{Mirrored, mirror, plug_any};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
 pub use requirement::Requirement;
-pub use scrape::{Scrape, scrape};
+pub use scrape::{ConntrackFill, Scrape, scrape};
 pub use update::update;
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of

@@ -30,7 +30,7 @@ pub(super) fn missing(agent: &dyn GuestAgent) -> Result<Vec<Requirement>, Failur
     let Ok(agent) = agent.patchbay() else {
         return Ok(Vec::new());
     };
-    let readings = agent.loaded_sysctls()?.unwrap_or_default();
+    let readings = agent.loaded_settings()?.unwrap_or_default().readings;
     let is_off = |sysctl: Sysctl| {
         let mut of_it = readings.iter().filter(|reading| reading.sysctl == sysctl);
         of_it.any(|reading| reading.value == SysctlValue::One(0))

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Detail, ListedService};
+use patchbay_types::ipvs::{Detail, ListedService, Reading, Sysctl, SysctlValue};
 
 use super::host_side::{self, CardOnHost};
 use super::overview::{self, CONCURRENT, Overview, Queried};
-use crate::agent::AnyAgent;
+use crate::agent::{AnyAgent, LoadedSettings};
 use crate::sandbox::{self, Lookup, Sandbox};
 use crate::threads;
 
@@ -21,8 +21,27 @@ pub struct Scrape {
     pub cards: Vec<CardOnHost>,
     /// Virtual services with their servers and counters; none where IPVS isn't loaded.
     pub services: Vec<ListedService>,
+    /// Fill of conntrack.
+    pub conntrack: ConntrackFill,
     /// Time that it took.
     pub duration: Duration,
+}
+
+/// Number of flows that conntrack tracks, and their limit. Neither is known where it isn't loaded, nor the first
+/// of older agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConntrackFill {
+    /// Number of flows.
+    pub flows: Option<u32>,
+    /// Maximum number; 0: no limit.
+    pub limit: Option<u32>,
+}
+
+/// IPVS and conntrack of a guest.
+#[derive(Debug, Default)]
+struct Tables {
+    services: Vec<ListedService>,
+    conntrack: ConntrackFill,
 }
 
 /// Reads the sandboxes whose id begins with one of these, or all without any, by id. A fault of one is
@@ -71,25 +90,47 @@ fn read(sandbox: &Sandbox) -> Scrape {
         .map_err(or_warn)
         .unwrap_or_default()
         .unwrap_or_default();
-    let services = agent.map(services).transpose().map_err(or_warn);
+    let tables = agent.map(tables).transpose().map_err(or_warn);
+    let Tables {
+        services,
+        conntrack,
+    } = tables.unwrap_or_default().unwrap_or_default();
     Scrape {
         overview,
         cards,
-        services: services.unwrap_or_default().unwrap_or_default(),
+        services,
+        conntrack,
         duration: begun.elapsed(),
     }
 }
 
-/// Lists virtual services, without loading IPVS in the guest. Agents that can't do without have none, and
+/// Reads the tables without loading a module in the guest. Agents that can't do without have none, and
 /// Kata's neither.
-fn services(agent: AnyAgent) -> Result<Vec<ListedService>, Failure> {
+fn tables(agent: AnyAgent) -> Result<Tables, Failure> {
     let agent = match agent.into_patchbay() {
-        Err(failure) if failure.kind() == Kind::Unsupported => return Ok(Vec::new()),
+        Err(failure) if failure.kind() == Kind::Unsupported => return Ok(Tables::default()),
         agent => agent?,
     };
-    let readings = agent.loaded_sysctls()?.unwrap_or_default();
-    if readings.iter().any(|reading| reading.sysctl.is_ipvs()) {
-        return agent.ipvs_table(None, Detail::Full);
-    }
-    Ok(Vec::new())
+    let LoadedSettings { readings, flows } = agent.loaded_settings()?.unwrap_or_default();
+    let mut limits = readings.iter().filter_map(|reading| match reading {
+        Reading {
+            sysctl: Sysctl::CONNTRACK_MAX,
+            value: SysctlValue::One(most),
+        } => u32::try_from(*most).ok(),
+        _ => None,
+    });
+    let conntrack = ConntrackFill {
+        flows,
+        limit: limits.next(),
+    };
+    let has_ipvs = readings.iter().any(|reading| reading.sysctl.is_ipvs());
+    let services = if has_ipvs {
+        agent.ipvs_table(None, Detail::Full)?
+    } else {
+        Vec::new()
+    };
+    Ok(Tables {
+        services,
+        conntrack,
+    })
 }

@@ -24,7 +24,7 @@ use patchbay_types::ipvs::{
 };
 
 use crate::cancellation::Cancellation;
-use crate::ipvs::{self, Ipvs, Lists};
+use crate::ipvs::{self, Ipvs, Lists, sysctl};
 use crate::modules::Loader;
 use crate::privilege::BindPrivilege;
 use drain::Drained;
@@ -193,6 +193,12 @@ impl IpvsOps {
             self.lock().ipvs()?;
         }
         settings::read_all()
+    }
+
+    /// Returns the number of flows that conntrack tracks; `None` if it isn't loaded.
+    #[must_use]
+    pub fn flows(&self) -> Option<u32> {
+        sysctl::flows()
     }
 
     /// Changes a setting.

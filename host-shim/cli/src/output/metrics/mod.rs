@@ -1,9 +1,12 @@
 //! Metrics of sandboxes, cards and IPVS in the formats of Prometheus (docs/metrics.md).
 
 mod cards;
+mod commands;
+mod conntrack;
 mod ipvs;
 
-use std::fmt;
+use std::time::Duration;
+use std::{fmt, iter};
 
 use patchbay_host::ops::{RunState, Scrape};
 use prometheus_client::collector::Collector;
@@ -14,6 +17,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+
+use crate::durations::{BOUNDS, Durations};
 
 /// Maximum length of a version that a guest names.
 const MAX_VERSION: usize = 64;
@@ -50,6 +55,26 @@ struct Family {
 enum Samples {
     Counter(Vec<(Labels, u64)>),
     Gauge(Vec<(Labels, f64)>),
+    /// Durations in seconds.
+    Histogram(Vec<(Labels, Durations)>),
+}
+
+impl Samples {
+    fn kind(&self) -> MetricType {
+        match self {
+            Self::Counter(_) => MetricType::Counter,
+            Self::Gauge(_) => MetricType::Gauge,
+            Self::Histogram(_) => MetricType::Histogram,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Counter(samples) => samples.is_empty(),
+            Self::Gauge(samples) => samples.is_empty(),
+            Self::Histogram(samples) => samples.is_empty(),
+        }
+    }
 }
 
 impl Family {
@@ -81,13 +106,10 @@ impl Family {
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (kind, is_empty) = match &self.samples {
-            Samples::Counter(samples) => (MetricType::Counter, samples.is_empty()),
-            Samples::Gauge(samples) => (MetricType::Gauge, samples.is_empty()),
-        };
-        if is_empty {
+        if self.samples.is_empty() {
             return Ok(());
         }
+        let kind = self.samples.kind();
         let mut metric = encoder.encode_descriptor(self.name, self.help, None, kind)?;
         match &self.samples {
             Samples::Counter(samples) => samples.iter().try_for_each(|(labels, value)| {
@@ -96,6 +118,9 @@ impl Family {
             Samples::Gauge(samples) => samples.iter().try_for_each(|(labels, value)| {
                 sample(&mut metric, labels, &ConstGauge::new(*value))
             }),
+            Samples::Histogram(samples) => samples
+                .iter()
+                .try_for_each(|(labels, durations)| histogram(&mut metric, labels, durations)),
         }
     }
 }
@@ -108,10 +133,27 @@ fn sample(
     value.encode(metric.encode_family(labels)?)
 }
 
+fn histogram(
+    metric: &mut MetricEncoder<'_>,
+    labels: &Labels,
+    durations: &Durations,
+) -> fmt::Result {
+    // The last bound of the crate's own histograms.
+    let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+    let buckets: Vec<_> = bounds.zip(durations.counts).collect();
+    let count = durations.counts.iter().sum();
+    let seconds = Duration::from_micros(durations.micros).as_secs_f64();
+    let mut encoder = metric.encode_family(labels)?;
+    encoder.encode_histogram::<Labels>(seconds, count, &buckets, None)
+}
+
 /// Values of a scrape.
-struct Scraped {
-    scrapes: Vec<Scrape>,
-    top: usize,
+pub(crate) struct Scraped {
+    pub(crate) scrapes: Vec<Scrape>,
+    /// Durations of the host's commands.
+    pub(crate) durations: Vec<Durations>,
+    /// Maximum number of services and servers of each sandbox, those with the most connections.
+    pub(crate) top: usize,
 }
 
 impl fmt::Debug for Scraped {
@@ -125,7 +167,9 @@ impl Collector for Scraped {
         let families = sandboxes(&self.scrapes)
             .into_iter()
             .chain(cards::families(&self.scrapes))
-            .chain(ipvs::families(&self.scrapes, self.top));
+            .chain(conntrack::families(&self.scrapes))
+            .chain(ipvs::families(&self.scrapes, self.top))
+            .chain(iter::once(commands::family(&self.durations)));
         for family in families {
             family.encode(&mut encoder)?;
         }
@@ -133,15 +177,10 @@ impl Collector for Scraped {
     }
 }
 
-/// Formats a scrape. Of each sandbox, at most `top` services and servers are in it, those with the most
-/// connections.
-pub(crate) fn metrics(
-    scrapes: Vec<Scrape>,
-    top: usize,
-    format: MetricsFormat,
-) -> Result<String, fmt::Error> {
+/// Formats a scrape.
+pub(crate) fn metrics(scraped: Scraped, format: MetricsFormat) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("patchbay");
-    registry.register_collector(Box::new(Scraped { scrapes, top }));
+    registry.register_collector(Box::new(scraped));
     let mut out = String::new();
     match format {
         MetricsFormat::Openmetrics => text::encode(&mut out, &registry)?,

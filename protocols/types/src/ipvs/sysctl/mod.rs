@@ -132,6 +132,9 @@ impl Sysctl {
     /// Whether connections end with their real server.
     pub const EXPIRE_NODEST_CONN: Self = Self(8);
 
+    /// Maximum number of flows; 0: no limit.
+    pub const CONNTRACK_MAX: Self = Self(33);
+
     /// Returns all settings: those of IPVS by name, then the others by name.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..).map(Self).take(TABLE.len())

@@ -18,6 +18,7 @@ fn sysctl_numbers_and_names_agree() {
         (Sysctl::IPVS_CONNTRACK, "net.ipv4.vs.conntrack"),
         (Sysctl::EXPIRE_NODEST_CONN, "net.ipv4.vs.expire_nodest_conn"),
         (Sysctl::IP_FORWARD, "net.ipv4.ip_forward"),
+        (Sysctl::CONNTRACK_MAX, "net.netfilter.nf_conntrack_max"),
         (Sysctl::IP6_FORWARD, "net.ipv6.conf.all.forwarding"),
     ] {
         assert_eq!(name.parse(), Ok(sysctl));
