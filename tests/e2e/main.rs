@@ -68,6 +68,7 @@ mod progress;
 mod qemu_wrapper;
 mod random;
 mod removal;
+mod replace;
 mod route_lists;
 mod routes;
 mod sandboxes;

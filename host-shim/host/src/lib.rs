@@ -53,6 +53,7 @@ pub mod interrupt;
 pub mod json;
 mod kata_messages;
 pub mod limit;
+mod managed_route;
 pub mod mirror;
 pub mod netns;
 pub mod ops;

@@ -165,6 +165,14 @@ impl LinkSpec {
         self
     }
 
+    /// Replaces the properties of the device.
+    #[must_use]
+    pub fn with_device(mut self, mac: MacAddr, queues: Option<QueuePairs>) -> Self {
+        self.parts.mac = mac;
+        self.parts.queues = queues;
+        self
+    }
+
     /// Returns the fields.
     #[must_use]
     pub fn parts(&self) -> &LinkFields {

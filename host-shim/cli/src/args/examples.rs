@@ -96,6 +96,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "patchbay nic set vm1 --name eth1 --rename wan0",
             "patchbay nic set vm1 --name eth1 --rx-limit 100mbit --tx-limit 20mbit",
             "patchbay nic set vm1 --name eth1 --cable down",
+            "patchbay nic set vm1 --name eth1 --mac 02:00:00:00:00:07 --queues 4",
         ],
     ),
     (

@@ -2,7 +2,7 @@
 
 use patchbay_host::card::{CardRequest, HostChange, PlugRequest};
 use patchbay_host::mirror::{self, MirrorRequest};
-use patchbay_host::ops::{self, CardKey, Unplugged};
+use patchbay_host::ops::{self, CardKey, Replacement, Unplugged};
 use patchbay_host::sandbox::Sandbox;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{Arp, FieldError, LinkChange, LinkFields, LinkSpec};
@@ -95,9 +95,10 @@ pub(super) fn native(global: &GlobalArgs, command: &NicCommand) -> Result<String
             args.format.format().render_one(SHOWN, &shown)
         }
         NicCommand::Set(args) => {
-            let (columns, updated) = match args.on_host()? {
-                Some(change) => (cards::ON_HOST, set_on_host(global, args, change)?),
-                None => (cards::UPDATED, set(global, &args.sandbox, &change(args)?)?),
+            let (columns, updated) = match (args.on_host()?, args.of_device()) {
+                (Some(change), _) => (cards::ON_HOST, set_on_host(global, args, change)?),
+                (None, Some(change)) => (cards::REPLACED, replace(global, args, change)?),
+                (None, None) => (cards::UPDATED, set(global, &args.sandbox, &change(args)?)?),
             };
             args.format.format().render(columns, &updated)
         }
@@ -149,6 +150,12 @@ fn set_on_host(
     let key = CardKey::Name(args.name.clone());
     let settings = ops::set_on_host(&global.find(&args.sandbox)?, &key, change)?;
     Ok(cards::updated_on_host(&args.name, settings))
+}
+
+fn replace(global: &GlobalArgs, args: &NicSetArgs, change: Replacement) -> Result<Value, Failure> {
+    let key = CardKey::Name(args.name.clone());
+    ops::replace(&global.find(&args.sandbox)?, &key, change, global.timeout)?;
+    Ok(cards::replaced(&args.name, change))
 }
 
 fn plug(global: &GlobalArgs, sandbox: &Sandbox, request: &PlugRequest) -> Result<Value, Failure> {

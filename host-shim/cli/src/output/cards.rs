@@ -2,7 +2,7 @@
 
 use patchbay_host::card::{Backend, Cable, CardRequest, HostSettings, Listener};
 use patchbay_host::limit::Limit;
-use patchbay_host::ops::Card;
+use patchbay_host::ops::{Card, Replacement};
 use patchbay_types::{
     AdminState, Arp, InterfaceAddress, LinkChange, LinkFlags, LinkName, LinkSpec, ListedAddress,
     Mtu, PciPath, PrefixRoute, Promisc, QueuePairs, SocketPath,
@@ -57,6 +57,13 @@ pub(crate) const ON_HOST: &[Column] = &[
     Column::new("rxBurst"),
     Column::new("txLimit"),
     Column::new("txBurst"),
+];
+
+/// Columns of `nic set` with options of the device.
+pub(crate) const REPLACED: &[Column] = &[
+    Column::new("name"),
+    Column::new("hwAddr"),
+    Column::new("queues"),
 ];
 
 /// Formats the card that `add-iface` or `nic add` plugged.
@@ -213,6 +220,15 @@ pub(crate) fn updated_on_host(name: &LinkName, settings: HostSettings) -> Value 
         "rxBurst": burst(receive),
         "txLimit": limit(send),
         "txBurst": burst(send),
+    }))
+}
+
+/// Formats the change of a card's device by `nic set`.
+pub(crate) fn replaced(name: &LinkName, change: Replacement) -> Value {
+    without_nulls(json!({
+        "name": name.to_string(),
+        "hwAddr": change.mac.map(|mac| mac.to_string()),
+        "queues": change.queues.map(QueuePairs::get),
     }))
 }
 

@@ -16,6 +16,7 @@ use super::guest_steps::{ipvs_step, neighbors_step, sysctls_step};
 use super::present::{Present, PresentCard};
 use super::{Configure, Step, Strangers, Unplug, Update, Wanted, routes};
 use crate::card::PlugRequest;
+use crate::managed_route;
 
 /// Steps from one network to another.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +101,7 @@ pub fn plan(
         routes_before: present
             .routes
             .as_ref()
-            .map(|routes| routes.iter().filter_map(routes::request).collect()),
+            .map(|routes| routes.iter().filter_map(managed_route::request).collect()),
         neighbors_before: present.neighbors.clone().unwrap_or_default(),
     })
 }

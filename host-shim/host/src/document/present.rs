@@ -10,15 +10,15 @@ use patchbay_types::{
     Neighbor, Owner, Route, RouteSpec,
 };
 
-use super::{Section, Wanted, routes};
+use super::{Section, Wanted};
 use crate::agent::Agent;
-use crate::card::{Backend, CardRequest, PlugRequest};
+use crate::card::{CardRequest, PlugRequest};
 use crate::hotplug::{self, Inventory, TapBackends};
-use crate::mirror;
 use crate::netns::Netns;
 use crate::ops::{self, Card, CardState};
 use crate::qmp::Session;
-use crate::sandbox::{BackendRecord, CardRecord, Sandbox};
+use crate::sandbox::{CardRecord, Sandbox};
+use crate::{managed_route, mirror};
 
 /// Network of a sandbox as it is. A section that was not read, or that the agent can't list, is `None`.
 #[derive(Debug, Clone, Default)]
@@ -211,10 +211,12 @@ impl Present {
             requests
         });
         let managed = |routes: &Vec<Route>| {
-            let managed = routes.iter().filter(|route| routes::is_managed(route));
+            let managed = routes
+                .iter()
+                .filter(|route| managed_route::is_managed(route));
             let mut managed: Vec<&Route> = managed.collect();
             managed.sort_by_key(|route| (route.table.get(), route.dest, route.metric));
-            let requests = managed.into_iter().filter_map(routes::request);
+            let requests = managed.into_iter().filter_map(managed_route::request);
             let as_plugged = |mut request: RouteSpec| {
                 self.name_as_plugged(request.device_mut());
                 request
@@ -290,7 +292,7 @@ impl PresentCard {
         Some(Self {
             name: card.name,
             mac: card.mac,
-            request: record.and_then(request),
+            request: record.and_then(CardRecord::request),
             state,
             admin: record
                 .and_then(|record| record.link.as_ref())
@@ -337,30 +339,6 @@ impl PresentCard {
             ),
         }
     }
-}
-
-/// Returns the latest request for a recorded card.
-fn request(record: &CardRecord) -> Option<PlugRequest> {
-    // Documents have the name under which the card was plugged.
-    let link = record.link.as_ref()?.spec.clone();
-    let link = link.with_name(record.name.clone());
-    if let Some(mirror) = &record.mirror {
-        return Some(PlugRequest::Mirror(mirror.request(&link)));
-    }
-    let backend = match &record.backend {
-        BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => {
-            let port = record.port.as_ref();
-            port.map_or(Backend::Tap, |port| Backend::Bridge(port.wanted.clone()))
-        }
-        BackendRecord::VhostUser(socket, listener) => {
-            Backend::VhostUser(socket.to_str()?.parse().ok()?, *listener)
-        }
-    };
-    Some(PlugRequest::Card(CardRequest {
-        device: record.device.clone(),
-        backend,
-        link,
-    }))
 }
 
 /// Returns the addresses of an interface that patchbay has set.

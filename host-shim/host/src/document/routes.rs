@@ -6,25 +6,7 @@ use ipnet::IpNet;
 use patchbay_types::{LinkName, Route, RouteSpec, RouteTable};
 
 use super::{Exchange, RoutesStep, Strangers};
-
-/// Returns whether `update-routes` removes the route if it isn't wanted.
-pub(super) fn is_managed(route: &Route) -> bool {
-    let by_kernel = match route.protocol {
-        Some(protocol) => protocol.is_of_kernel(),
-        // An agent of the first release doesn't report it.
-        None => route.gateway.is_none(),
-    };
-    !by_kernel && !is_on_loopback(route)
-}
-
-fn is_on_loopback(route: &Route) -> bool {
-    route.device.as_bytes() == b"lo"
-}
-
-/// Returns the request for a route with all of its fields; `None` for one that can't be requested.
-pub(super) fn request(route: &Route) -> Option<RouteSpec> {
-    RouteSpec::new(route.as_request()).ok()
-}
+use crate::managed_route::{is_managed, is_on_loopback, request};
 
 /// Returns the step from the present routes to the wanted ones; its difference can be empty. Routes
 /// through the devices `gone` end before the step.

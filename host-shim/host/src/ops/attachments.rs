@@ -6,8 +6,8 @@ use patchbay_types::AddressDetail;
 use patchbay_types::failure::{Failure, Kind};
 
 use super::difference::guest_difference;
-use super::{connect_over, mirror, query_host_and_guest};
-use crate::hotplug::{self, Inventory, LockedSandbox};
+use super::{begin, connect_over, mirror, query_host_and_guest};
+use crate::hotplug::{self, Inventory};
 use crate::mirror::{Attachment, Keeper, MirrorRequest};
 use crate::netns::Netns;
 use crate::ops::Mirrored;
@@ -74,7 +74,7 @@ fn is_of_watch(card: &CardRecord, request: &MirrorRequest) -> bool {
 /// # Errors
 /// [`Kind::Exists`] for a card of another attachment or of none.
 fn take_over(sandbox: &Sandbox, request: &MirrorRequest) -> Result<(), Failure> {
-    let locked = LockedSandbox::begin(sandbox)?;
+    let locked = begin(sandbox)?;
     let Some(mut record) = locked.journal.card(&request.name)? else {
         return Ok(());
     };
@@ -108,7 +108,7 @@ fn unplug(sandbox: &Sandbox, wanted: &Attachment) -> Result<Detached, Failure> {
     if !has_card(sandbox, wanted)? {
         return Ok(Detached::Absent);
     }
-    let locked = LockedSandbox::begin(sandbox)?;
+    let locked = begin(sandbox)?;
     let mut cards = locked.journal.cards()?.into_iter();
     let Some(card) = cards.find(|card| attachment(card) == Some(wanted)) else {
         return Ok(Detached::Removed);

@@ -3,7 +3,8 @@
 use patchbay_types::failure::{Failure, Kind};
 
 use super::attachments::recorded;
-use crate::hotplug::{LockedSandbox, collect};
+use super::{begin, replaced};
+use crate::hotplug::collect;
 use crate::mirror;
 use crate::netns::Netns;
 use crate::sandbox::{self, CardRecord, Journal, Lookup, Phase, Sandbox};
@@ -28,11 +29,11 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 pub(crate) fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
     let mut left = recorded(sandbox)?;
     left.retain(|record| record.is_left() || record.host.before.is_some());
-    if left.is_empty() && !has_unfinished(sandbox)? {
+    if left.is_empty() && !has_unfinished(sandbox)? && !replaced::has_left(sandbox)? {
         return Ok(());
     }
     // It only warns of a card that can't be removed.
-    LockedSandbox::begin(sandbox)?;
+    begin(sandbox)?;
     let was_left = |record: &CardRecord| left.iter().any(|left| left.name == record.name);
     let mut records = recorded(sandbox)?.into_iter();
     match records.find(|record| record.phase != Phase::Plugged && was_left(record)) {

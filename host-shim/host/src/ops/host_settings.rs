@@ -3,9 +3,9 @@
 use patchbay_types::failure::{Failure, Kind};
 
 use super::cards::{Card, CardKey};
-use super::{FoundCard, find_locked};
+use super::{FoundCard, begin, find_locked};
 use crate::card::{HostChange, HostSettings};
-use crate::hotplug::{self, LockedSandbox};
+use crate::hotplug;
 use crate::sandbox::Sandbox;
 
 /// Changes cable and bandwidth limits of a card, without its guest. Returns its settings.
@@ -18,7 +18,7 @@ pub fn set_on_host(
     key: &CardKey,
     change: HostChange,
 ) -> Result<HostSettings, Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let mut locked = begin(sandbox)?;
     let FoundCard {
         nics,
         records,

@@ -5,10 +5,10 @@ use std::time::Duration;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{AddressDetail, LinkSpec, MacAddr, PciPath};
 
-use super::{connect_over, plug_queried, query_host_and_guest};
-use crate::card::{CardRequest, PlugRequest};
+use super::{begin, connect_over, plug_queried, query_host_and_guest};
+use crate::card::CardRequest;
 use crate::guest::Guest;
-use crate::hotplug::{Inventory, LockedSandbox};
+use crate::hotplug::Inventory;
 use crate::mirror::{self, MirrorRecord, MirrorRequest, RoutePolicy};
 use crate::netns::{Netns, Rtnetlink};
 use crate::sandbox::{CardRecord, Sandbox};
@@ -34,7 +34,7 @@ pub fn mirror(
     request: &MirrorRequest,
     wait: Duration,
 ) -> Result<Mirrored, Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let mut locked = begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
     let present = match request.routes {
         RoutePolicy::Mirror => agent.routes()?,
@@ -55,31 +55,6 @@ pub fn mirror(
     }
     let path = plug_queried(locked, queried, &card, wait)?;
     Ok(Mirrored::Card(path, Box::new(card)))
-}
-
-/// Plugs a card of either kind. Returns its path, and the request as it was carried out.
-///
-/// # Errors
-/// Those of [`plug`](super::plug) and [`mirror()`], and [`Kind::Exists`] for a link that a card of another
-/// program serves.
-pub fn plug_any(
-    sandbox: &Sandbox,
-    request: &PlugRequest,
-    wait: Duration,
-) -> Result<(PciPath, CardRequest), Failure> {
-    let request = match request {
-        PlugRequest::Card(card) => return Ok((super::plug(sandbox, card, wait)?, card.clone())),
-        PlugRequest::Mirror(request) => request,
-    };
-    match mirror(sandbox, request, wait)? {
-        Mirrored::Card(path, card) => Ok((path, *card)),
-        Mirrored::Adopted(mac) => {
-            let message = format!(
-                "the machine has a card of another program with the MAC address '{mac}' of the link"
-            );
-            Err(Failure::new(Kind::Exists, message).with_field("link"))
-        }
-    }
 }
 
 /// Adds the routes that a mirrored link has now and the guest lacks.

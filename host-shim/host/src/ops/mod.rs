@@ -21,9 +21,13 @@ mod mirror;
 mod mtu;
 mod nat_status;
 mod overview;
+mod own_settings;
 mod repeat;
+mod replace;
+mod replaced;
 mod requirement;
 mod scrape;
+mod tap_check;
 mod update;
 
 use std::thread;
@@ -33,12 +37,13 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{AddressDetail, AdminState, Interface, PciPath};
 
 use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
-use crate::card::CardRequest;
-use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends, TapState};
+use crate::card::{CardRequest, PlugRequest};
+use crate::hotplug::{self, Inventory, InventoryNic, LockedSandbox, TapBackends};
 use crate::qmp::{self, Session};
 use crate::sandbox::{CardRecord, Journal, LinkRecord, Lock, Sandbox, StateDir};
-use crate::{kata_messages, threads};
+use crate::threads;
 use repeat::Repeated;
+use tap_check::{check_tap, warn_of_deleted_tap};
 
 pub use crate::hotplug::{Mechanism, collect};
 pub use crate::qmp::VSOCK_DEVICE;
@@ -60,12 +65,21 @@ pub use generate::{Generated, generate};
 pub use host_settings::set_on_host;
 pub use host_side::{CardOnHost, TapStatus, list_all_on_host, list_on_host, show_on_host};
 pub(crate) use mirror::is_wired;
-pub use mirror::{Mirrored, mirror, plug_any};
+pub use mirror::{Mirrored, mirror};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
+pub use replace::{Replacement, replace};
+pub(crate) use replaced::{settle_replaced, unplug_to_replace};
 pub use requirement::Requirement;
 pub use scrape::{ConntrackFill, Scrape, scrape};
 pub use update::update;
+
+/// Takes the lock, undoes what commands that ended early have left, and plugs the cards again that they were
+/// replacing.
+pub(crate) fn begin(sandbox: &Sandbox) -> Result<LockedSandbox<'_>, Failure> {
+    replaced::restore_left(sandbox)?;
+    LockedSandbox::begin(sandbox)
+}
 
 /// Plugs a card and configures it in the guest; `wait` limits the guest's part. Returns the path of
 /// the card. Repeating a request that succeeded changes nothing, but configures a card that has lost
@@ -77,11 +91,36 @@ pub use update::update;
 /// card, or the device to another process; [`Kind::Unsupported`] without a free slot; failures of
 /// QEMU, the host's kernel and the agent.
 pub fn plug(sandbox: &Sandbox, request: &CardRequest, wait: Duration) -> Result<PciPath, Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let mut locked = begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
     let all = AddressDetail::Listed;
     let queried = query_host_and_guest(agent, all, || Inventory::read(locked.qmp()?))?;
     plug_queried(locked, queried, request, wait)
+}
+
+/// Plugs a card of either kind. Returns its path, and the request as it was carried out.
+///
+/// # Errors
+/// Those of [`plug`] and [`mirror()`], and [`Kind::Exists`] for a link that a card of another
+/// program serves.
+pub fn plug_any(
+    sandbox: &Sandbox,
+    request: &PlugRequest,
+    wait: Duration,
+) -> Result<(PciPath, CardRequest), Failure> {
+    let request = match request {
+        PlugRequest::Card(card) => return Ok((plug(sandbox, card, wait)?, card.clone())),
+        PlugRequest::Mirror(request) => request,
+    };
+    match mirror(sandbox, request, wait)? {
+        Mirrored::Card(path, card) => Ok((path, *card)),
+        Mirrored::Adopted(mac) => {
+            let message = format!(
+                "the machine has a card of another program with the MAC address '{mac}' of the link"
+            );
+            Err(Failure::new(Kind::Exists, message).with_field("link"))
+        }
+    }
 }
 
 /// Plugs a card, given the devices of the machine and the interfaces of the guest.
@@ -148,27 +187,13 @@ fn plug_queried(
     hotplug::plug(locked, &inventory, request, &guest, wait)
 }
 
-/// Rejects a card whose TAP was deleted: QEMU ends if the guest changes its queues.
-fn check_tap(qmp: &mut Session, nics: &[InventoryNic], card: &Card) -> Result<(), Failure> {
-    let nic = nics
-        .iter()
-        .find(|nic| nic.name() == Some(card.name.as_str()));
-    let taps = TapBackends::read(qmp)?;
-    if nic.is_none_or(|nic| taps.state_of(nic) != TapState::Deleted) {
-        return Ok(());
-    }
-    let phrase = kata_messages::interface_exists(&card.name);
-    let message = format!("{phrase}, and its TAP device was deleted on the host: unplug it first");
-    Err(Failure::new(Kind::Exists, message).with_field("name"))
-}
-
 /// Configures a plugged card anew, as it was requested last. `wait` limits the guest's part.
 ///
 /// # Errors
 /// [`Kind::NotFound`] without the card or its configuration, [`Kind::Invalid`] for a key that fits
 /// several cards, [`Kind::NotYet`] for a card without an interface; failures of QEMU and the agent.
 pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let mut locked = begin(sandbox)?;
     let agent = connect_over(locked.qmp()?, sandbox)?;
     let all = AddressDetail::Listed;
     let (nics, agent, interfaces) = query_host_and_guest(agent, all, || {
@@ -186,9 +211,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     let record = records.into_iter().find(|record| record.name == *name);
     let link = record.as_ref().and_then(|record| record.link.as_ref());
     let Some((link, path)) = link.zip(card.path.as_ref()) else {
-        let message = format!("the journal has no configuration of the card {name}");
-        let failure = Failure::new(Kind::NotFound, message);
-        return Err(failure.with_cause("repeat 'nic add' or add-iface with its document"));
+        return Err(replaced::lost(name));
     };
     let spec = link.spec.clone();
     // The image of the guest can have an older agent since its restart.
@@ -271,7 +294,7 @@ fn find_locked(locked: &mut LockedSandbox<'_>, key: &CardKey) -> Result<FoundCar
 /// the card in time, [`Kind::Denied`] if it refuses; failures of QEMU and the host's kernel, and of an
 /// agent that is needed for the names in the guest.
 pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
-    let mut locked = LockedSandbox::begin(sandbox)?;
+    let mut locked = begin(sandbox)?;
     let Some(Card { name, .. }) = find_locked(&mut locked, key)?.card else {
         return Ok(Unplugged::Absent);
     };
@@ -305,17 +328,6 @@ pub fn list(sandbox: &Sandbox) -> Result<Vec<Card>, Failure> {
         .unwrap_or_default();
     let cards = cards::of_machine(&nics);
     Ok(cards::with_guest(cards, &interfaces, agent, &records)?.0)
-}
-
-/// Warns of a card whose TAP was deleted on the host.
-fn warn_of_deleted_tap(card: &InventoryNic, taps: &TapBackends) {
-    let (name, state) = (card.name(), taps.state_of(card));
-    if let (Some(name), TapState::Deleted) = (name, state) {
-        tracing::warn!(
-            "the TAP device of the card {name} was deleted on the host: unplug the card (nic del), because \
-             a reset of the guest would end QEMU"
-        );
-    }
 }
 
 /// Runs a change of the guest's configuration while it holds the lock. A machine without a monitor has

@@ -7,9 +7,8 @@ use patchbay_types::{AddressDetail, LinkChange};
 use patchbay_wire::Feature;
 
 use super::link_change::{check_rename, record, send, with_card};
-use super::{change_guest, mtu};
+use super::{begin, change_guest, mtu};
 use crate::agent::GuestAgent;
-use crate::hotplug::LockedSandbox;
 use crate::sandbox::{Journal, Sandbox};
 
 /// Changes an interface of the guest. The TAP of a card gets the same MTU.
@@ -34,7 +33,7 @@ pub fn update(sandbox: &Sandbox, change: &LinkChange) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    mtu::update_with_tap(&mut LockedSandbox::begin(sandbox)?, change, mtu)
+    mtu::update_with_tap(&mut begin(sandbox)?, change, mtu)
 }
 
 /// Changes an interface of the guest without the TAP of a card.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::host_record::HostRecord;
 use super::link_record::LinkRecord;
 use super::tap_record::{MtuState, SavedTap};
-use crate::card::{BridgePort, Listener};
+use crate::card::{Backend, BridgePort, CardRequest, Listener, PlugRequest};
 use crate::mirror::MirrorRecord;
 use crate::netns::NetnsId;
 use crate::process::Process;
@@ -118,6 +118,30 @@ impl CardRecord {
             .owner
             .is_some_and(|owner| Some(owner) != own && owner.is_alive());
         self.phase != Phase::Plugged && !is_owned
+    }
+
+    /// Returns the latest request for the card, with the name under which it was plugged; `None` for a card that the
+    /// journal has lost.
+    pub(crate) fn request(&self) -> Option<PlugRequest> {
+        let link = self.link.as_ref()?.spec.clone();
+        let link = link.with_name(self.name.clone());
+        if let Some(mirror) = &self.mirror {
+            return Some(PlugRequest::Mirror(mirror.request(&link)));
+        }
+        let backend = match &self.backend {
+            BackendRecord::OwnTap | BackendRecord::ExistingTap(_) => {
+                let port = self.port.as_ref();
+                port.map_or(Backend::Tap, |port| Backend::Bridge(port.wanted.clone()))
+            }
+            BackendRecord::VhostUser(socket, listener) => {
+                Backend::VhostUser(socket.to_str()?.parse().ok()?, *listener)
+            }
+        };
+        Some(PlugRequest::Card(CardRequest {
+            device: self.device.clone(),
+            backend,
+            link,
+        }))
     }
 
     /// Returns QEMU's id of the device.

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use patchbay_types::failure::Failure;
 
-use super::journal::{CARDS, Journal};
+use super::card_record::CardRecord;
+use super::journal::{Journal, JournalRecord as _};
 
 impl Journal {
     /// Takes over the cards of a journal that release 0.1.0 kept in the folder `earlier`, and removes
     /// it.
     pub(crate) fn adopt(&self, earlier: &Path) -> Result<(), Failure> {
-        let (journal, dir) = (Self::at(earlier), earlier.join(CARDS));
+        let (journal, dir) = (Self::at(earlier), earlier.join(CardRecord::FOLDER));
         if !dir.exists() {
             return Ok(());
         }
@@ -32,7 +33,6 @@ impl Journal {
 mod tests {
     use super::super::journal::tests::card;
     use super::*;
-    use crate::sandbox::CardRecord;
 
     #[test]
     fn adopt_moves_cards_of_earlier_journal() {

@@ -6,14 +6,17 @@
 //! next change of the machine removes that card first. The format is stable: another release can have
 //! written it.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use patchbay_types::IfName;
 use patchbay_types::failure::{Failure, Kind};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::card_record::CardRecord;
 use super::files;
+use super::replaced_card::ReplacedCard;
 use crate::private::{self, UNFINISHED};
 
 /// Version of the format of a record. It changes only if a reader must not ignore a new key
@@ -33,26 +36,55 @@ fn first() -> u32 {
 
 /// Record as it is written.
 #[derive(Serialize)]
-struct Versioned<'a> {
+struct Versioned<'a, Record> {
     version: u32,
     #[serde(flatten)]
-    card: &'a CardRecord,
+    card: &'a Record,
 }
 
-/// Folder of the cards in that of the machine.
-pub(super) const CARDS: &str = "cards";
+/// Record of a card.
+pub(crate) trait JournalRecord: Serialize + DeserializeOwned {
+    /// Folder of the records in that of the machine.
+    const FOLDER: &str;
 
-/// Journal of one machine.
+    /// Returns the name under which the card is, or was, plugged.
+    fn name(&self) -> &IfName;
+}
+
+impl JournalRecord for CardRecord {
+    const FOLDER: &str = "cards";
+
+    fn name(&self) -> &IfName {
+        &self.name
+    }
+}
+
+impl JournalRecord for ReplacedCard {
+    const FOLDER: &str = "replaced";
+
+    fn name(&self) -> &IfName {
+        &self.card.name
+    }
+}
+
+/// Journal of the plugged cards of one machine.
+pub(crate) type Journal = Records<CardRecord>;
+/// Journal of its cards that are being replaced.
+pub(crate) type ReplacedCards = Records<ReplacedCard>;
+
+/// Records of one machine's cards, a file for each.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub(crate) struct Records<Record> {
     dir: PathBuf,
+    kind: PhantomData<Record>,
 }
 
-impl Journal {
+impl<Record: JournalRecord> Records<Record> {
     /// Returns the journal in the machine's folder.
     pub(crate) fn at(state: &Path) -> Self {
         Self {
-            dir: state.join(CARDS),
+            dir: state.join(Record::FOLDER),
+            kind: PhantomData,
         }
     }
 
@@ -60,7 +92,7 @@ impl Journal {
     ///
     /// # Errors
     /// A file that can't be read; the message names it, so that the operator can clear the card.
-    pub(crate) fn cards(&self) -> Result<Vec<CardRecord>, Failure> {
+    pub(crate) fn cards(&self) -> Result<Vec<Record>, Failure> {
         let mut cards = Vec::new();
         for path in self.files("json")? {
             match read(&path) {
@@ -75,13 +107,13 @@ impl Journal {
     }
 
     /// Reads one card.
-    pub(crate) fn card(&self, name: &IfName) -> Result<Option<CardRecord>, Failure> {
-        Ok(self.cards()?.into_iter().find(|card| card.name == *name))
+    pub(crate) fn card(&self, name: &IfName) -> Result<Option<Record>, Failure> {
+        Ok(self.cards()?.into_iter().find(|card| card.name() == name))
     }
 
     /// Writes the card durably.
-    pub(crate) fn write(&self, card: &CardRecord) -> Result<(), Failure> {
-        let path = self.path(&card.name);
+    pub(crate) fn write(&self, card: &Record) -> Result<(), Failure> {
+        let path = self.path(card.name());
         let message = || format!("could not write the journal {}", path.display());
         let failed = |error| Failure::of_io(message(), &error);
         let version = VERSION;
@@ -98,10 +130,10 @@ impl Journal {
 
     /// Writes a card that the journal does not have. After a failure it does not have it either: a record
     /// that is in place but possibly not on the disk is removed.
-    pub(crate) fn create(&self, card: &CardRecord) -> Result<(), Failure> {
+    pub(crate) fn create(&self, card: &Record) -> Result<(), Failure> {
         self.write(card).inspect_err(|_| {
             // The first failure is reported.
-            let _ = self.remove(&card.name);
+            let _ = self.remove(card.name());
         })
     }
 
@@ -138,7 +170,7 @@ impl Journal {
 ///
 /// # Errors
 /// [`Kind::Unsupported`] for that of a later format, which this patchbay could misunderstand.
-fn read(path: &Path) -> Result<CardRecord, Failure> {
+fn read<Record: JournalRecord>(path: &Path) -> Result<Record, Failure> {
     let FormatVersion { version } = files::json(path)?;
     if version != VERSION {
         let message = format!(

@@ -14,6 +14,8 @@ mod link_record;
 mod lock;
 mod machine;
 mod registry;
+mod replaced_card;
+mod route_record;
 pub mod second_monitor;
 mod tap_record;
 mod trusted;
@@ -34,9 +36,9 @@ pub use find::{all, find, find_whole, warn_of_left_out};
 pub(crate) use find::{folders, libvirt_folders, sockets};
 pub(crate) use host_record::{HostRecord, ShaperRecord};
 pub use id::SandboxId;
-pub(crate) use journal::Journal;
 #[cfg(test)]
 pub(crate) use journal::tests;
+pub(crate) use journal::{Journal, ReplacedCards};
 pub(crate) use kata::annotation;
 #[cfg(feature = "fuzzing")]
 pub(crate) use kata::qemu_cid;
@@ -44,6 +46,8 @@ pub(crate) use link_record::LinkRecord;
 pub(crate) use lock::Lock;
 pub(crate) use machine::StateDir;
 pub use registry::{DEFAULT_RUN_DIR, SandboxFile, netns_path};
+pub(crate) use replaced_card::ReplacedCard;
+pub(crate) use route_record::RouteRecord;
 pub(crate) use tap_record::{MtuState, SavedTap};
 
 /// Places to look for sandboxes.

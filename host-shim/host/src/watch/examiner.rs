@@ -7,10 +7,10 @@ use std::hash::Hash;
 
 use super::Action;
 use crate::card::{Backend, CardRequest};
-use crate::mirror::{self, Keeper, MirrorRecord, RouteRecord, Survey};
+use crate::mirror::{self, Keeper, MirrorRecord, Survey};
 use crate::netns::Netns;
 use crate::ops;
-use crate::sandbox::CardRecord;
+use crate::sandbox::{CardRecord, RouteRecord};
 
 /// Links of a namespace at one moment, to compare cards with.
 #[derive(Debug)]

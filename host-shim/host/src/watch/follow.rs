@@ -12,10 +12,10 @@ use patchbay_types::{
 use super::examiner::{has_addresses, read_link, routes};
 use crate::agent::GuestAgent;
 use crate::hotplug::LockedSandbox;
-use crate::mirror::{self, DefaultRoute, RouteRecord};
+use crate::mirror::{self, DefaultRoute};
 use crate::netns::Netns;
 use crate::ops;
-use crate::sandbox::CardRecord;
+use crate::sandbox::{CardRecord, RouteRecord};
 
 /// Gives a card the addresses, the MTU, the neighbors and the routes of its link.
 pub(super) fn follow(

@@ -196,10 +196,8 @@ fn carry_out(
             let action = match card::carry_out(sandbox, watched, &change.card)? {
                 None => return Ok(None),
                 Some(Done::Changed(action)) => action,
-                Some(Done::UnpluggedForReplug(settings)) => {
-                    if plug(sandbox, &change.link, &change.card, wait)?.is_some() {
-                        settings.restore(sandbox)?;
-                    }
+                Some(Done::UnpluggedForReplug) => {
+                    plug(sandbox, &change.link, &change.card, wait)?;
                     Action::Replug
                 }
             };
@@ -218,11 +216,14 @@ fn plug(
     wait: Duration,
 ) -> Result<Option<Change>, Failure> {
     Ok(match ops::mirror(sandbox, &request(link, name), wait)? {
-        Mirrored::Card(..) => Some(Change {
-            link: link.clone(),
-            card: name.clone(),
-            action: Action::Plug,
-        }),
+        Mirrored::Card(..) => {
+            ops::settle_replaced(sandbox, name)?;
+            Some(Change {
+                link: link.clone(),
+                card: name.clone(),
+                action: Action::Plug,
+            })
+        }
         Mirrored::Adopted(_) => None,
     })
 }

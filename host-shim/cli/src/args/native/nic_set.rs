@@ -5,19 +5,22 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use patchbay_host::card::{Cable, HostChange};
 use patchbay_host::limit::{BitRate, Burst, Limit, RateLimit};
+use patchbay_host::ops::Replacement;
 use patchbay_types::failure::Failure;
 use patchbay_types::{
-    AdminState, Arp, IfName, InterfaceAddress, InvalidValue, LinkFlags, LinkName, Mtu, Promisc,
+    AdminState, Arp, IfName, InterfaceAddress, InvalidValue, LinkFlags, LinkName, MacAddr, Mtu,
+    Promisc, QueuePairs,
 };
 
-use super::{address, mtu};
+use super::{address, mtu, queues};
 use crate::args::{FormatArg, SandboxArg};
 
 /// Arguments of `nic set`.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 #[command(group = clap::ArgGroup::new("guest").multiple(true).conflicts_with("host"))]
-#[command(group = clap::ArgGroup::new("host").multiple(true))]
+#[command(group = clap::ArgGroup::new("host").multiple(true).conflicts_with("device"))]
+#[command(group = clap::ArgGroup::new("device").multiple(true).conflicts_with("guest"))]
 pub(crate) struct NicSetArgs {
     #[command(flatten)]
     pub(crate) sandbox: SandboxArg,
@@ -43,6 +46,8 @@ pub(crate) struct NicSetArgs {
     flags: FlagArgs,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     pub(crate) format: FormatArg,
 }
@@ -95,6 +100,17 @@ struct HostArgs {
     tx_burst: Option<Burst>,
 }
 
+/// Properties of the device, which only another card can have.
+#[derive(Debug, Args)]
+struct DeviceArgs {
+    /// New MAC address of the card, which is unplugged and plugged again for that
+    #[arg(long, value_name = "MAC", groups = ["change", "device"])]
+    mac: Option<MacAddr>,
+    /// New number of queue pairs of the card, 1 to 256, which is unplugged and plugged again for that
+    #[arg(long, value_name = "PAIRS", value_parser = queues, groups = ["change", "device"])]
+    queues: Option<QueuePairs>,
+}
+
 /// Words of `--cable`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CableArg {
@@ -144,6 +160,13 @@ impl NicSetArgs {
                 SwitchArg::Off => Promisc::Off,
             }),
         }
+    }
+
+    /// Returns the change of the device; `None` for one of the guest or the host.
+    pub(crate) fn of_device(&self) -> Option<Replacement> {
+        let DeviceArgs { mac, queues } = self.device;
+        let change = Replacement { mac, queues };
+        (change != Replacement::default()).then_some(change)
     }
 
     /// Returns the change on the host; `None` for one of the guest.

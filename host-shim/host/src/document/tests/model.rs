@@ -14,9 +14,9 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 
 use super::super::present::{GuestState, PortState, Present, PresentCard, rule_file};
-use super::super::routes::is_managed;
 use super::super::{IpvsStep, Step, Strangers, Wanted, plan};
 use crate::card::{Backend, CardRequest, PlugRequest};
+use crate::managed_route::is_managed;
 
 pub(super) const MAX: MaxRules = MaxRules(100);
 /// Number of cards that the machine can have.

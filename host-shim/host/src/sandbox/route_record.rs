@@ -1,15 +1,16 @@
-//! Routes of a mirrored link in the journal, by which those that the link has lost are deleted in the
-//! guest.
+//! Routes through a card in the journal: those of a mirrored link, by which the ones that it has lost are
+//! deleted in the guest, and those of a card that is replaced.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use patchbay_types::{
-    Destination, LinkName, Onlink, RouteMtu, RoutePattern, RouteProtocol, RouteSpec,
+    Destination, LinkName, Onlink, RouteMtu, RoutePattern, RouteProtocol, RouteRequest, RouteSpec,
+    RouteTable, Scope,
 };
 use serde::{Deserialize, Serialize};
 
-/// Route of the main table through a link, as the guest has it through the card.
+/// Route of the guest through a card.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct RouteRecord {
     dest: (IpAddr, u8),
@@ -25,6 +26,20 @@ pub(crate) struct RouteRecord {
     protocol: Option<u8>,
     #[serde(default)]
     onlink: bool,
+    #[serde(default = "main", skip_serializing_if = "is_main")]
+    table: u32,
+}
+
+fn main() -> u32 {
+    RouteTable::MAIN.get()
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde needs"
+)]
+fn is_main(table: &u32) -> bool {
+    *table == main()
 }
 
 impl RouteRecord {
@@ -44,7 +59,31 @@ impl RouteRecord {
             mtu: route.mtu.map(RouteMtu::get),
             protocol: route.protocol.map(RouteProtocol::get),
             onlink: route.onlink == Onlink::On,
+            table: route.table.get(),
         }
+    }
+
+    /// Returns the request for the route through this device; `None` if the journal has no such route.
+    pub(crate) fn request(&self, device: &LinkName) -> Option<RouteSpec> {
+        let request = RouteRequest {
+            dest: IpNet::new(self.dest.0, self.dest.1).ok()?,
+            gateway: self.gateway,
+            source: self.source,
+            device: device.clone(),
+            scope: Some(Scope::try_from(u64::from(self.scope)).ok()?),
+            metric: Some(self.metric),
+            onlink: Onlink::from(self.onlink),
+            mtu: match self.mtu {
+                Some(mtu) => Some(RouteMtu::try_from(u64::from(mtu)).ok()?),
+                None => None,
+            },
+            protocol: match self.protocol {
+                Some(protocol) => Some(RouteProtocol::try_from(u64::from(protocol)).ok()?),
+                None => None,
+            },
+            table: RouteTable::try_from(u64::from(self.table)).ok()?,
+        };
+        RouteSpec::new(request).ok()
     }
 
     /// Returns the pattern of the route through this device; `None` if the journal has no network.
@@ -54,6 +93,7 @@ impl RouteRecord {
         Some(RoutePattern {
             gateway: self.gateway,
             metric: Some(self.metric),
+            table: RouteTable::try_from(u64::from(self.table)).ok()?,
             ..pattern
         })
     }
@@ -86,5 +126,28 @@ mod tests {
         assert!(!records[0].pattern(&other).unwrap().matches(&route));
         let metric = patchbay_types::Route { metric: 5, ..route };
         assert!(!pattern.matches(&metric));
+    }
+
+    #[test]
+    fn recorded_route_of_every_field_is_requested_again() {
+        let device: LinkName = "net1".parse().unwrap();
+        let request = RouteRequest {
+            gateway: Some("10.1.0.1".parse().unwrap()),
+            source: Some("10.1.0.2".parse().unwrap()),
+            metric: Some(7),
+            onlink: Onlink::On,
+            mtu: RouteMtu::try_from(1400).ok(),
+            protocol: RouteProtocol::try_from(186).ok(),
+            table: RouteTable::try_from(100).unwrap(),
+            ..RouteRequest::open("10.2.0.0/16".parse().unwrap(), device.clone())
+        };
+        let spec = RouteSpec::new(request).unwrap();
+        let record = RouteRecord::new(&spec);
+        let text = serde_json::to_string(&record).unwrap();
+        let again: RouteRecord = serde_json::from_str(&text).unwrap();
+        let again = again.request(&device).unwrap();
+        assert_eq!(again.resolve(), spec.resolve());
+        let pattern = record.pattern(&device).unwrap();
+        assert!(pattern.matches(&spec.resolve()));
     }
 }

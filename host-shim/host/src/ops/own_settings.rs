@@ -1,0 +1,74 @@
+//! Settings of `nic set`, which a card gets again after it was unplugged to be plugged anew.
+
+use patchbay_types::failure::Failure;
+use patchbay_types::{AdminState, Arp, IfName, LinkChange, LinkFlags, LinkSpec};
+
+use super::cards::CardKey;
+use super::host_settings::set_on_host;
+use super::update::update;
+use crate::card::{HostChange, HostSettings};
+use crate::sandbox::{CardRecord, Sandbox};
+
+/// Settings of a card that neither a link nor a document has.
+#[derive(Debug)]
+pub(crate) struct OwnSettings {
+    card: IfName,
+    host: HostSettings,
+    flags: LinkFlags,
+    rename: Option<IfName>,
+}
+
+impl OwnSettings {
+    pub(crate) fn of(record: &CardRecord) -> Self {
+        let spec = record.link.as_ref().map(|link| &link.spec);
+        // The request for another card has its flags.
+        let of_link = spec.filter(|_| record.mirror.is_some());
+        let flags = LinkFlags {
+            state: of_link
+                .map(LinkSpec::state)
+                .filter(|state| *state == AdminState::Down),
+            arp: of_link
+                .map(|spec| spec.parts().arp)
+                .filter(|arp| *arp == Arp::Off),
+            promisc: of_link.and_then(LinkSpec::promisc),
+        };
+        let name = spec.map(|spec| spec.parts().name.clone());
+        Self {
+            card: record.name.clone(),
+            host: record.host.now,
+            flags,
+            rename: name.filter(|name| *name != record.name),
+        }
+    }
+
+    /// Gives the settings to the card that was plugged anew.
+    pub(crate) fn restore(&self, sandbox: &Sandbox) -> Result<(), Failure> {
+        // Each is tried.
+        let on_host = self.restore_on_host(sandbox);
+        on_host.and(self.restore_in_guest(sandbox))
+    }
+
+    fn restore_on_host(&self, sandbox: &Sandbox) -> Result<(), Failure> {
+        if self.host == HostSettings::default() {
+            return Ok(());
+        }
+        let change = HostChange {
+            cable: Some(self.host.cable),
+            receive: Some(self.host.receive),
+            send: Some(self.host.send),
+        };
+        let key = CardKey::Name((&self.card).into());
+        set_on_host(sandbox, &key, change).map(drop)
+    }
+
+    fn restore_in_guest(&self, sandbox: &Sandbox) -> Result<(), Failure> {
+        if self.flags == LinkFlags::default() && self.rename.is_none() {
+            return Ok(());
+        }
+        let change = LinkChange::new((&self.card).into(), None, None, "addresses")?;
+        let change = change
+            .with_flags(self.flags)
+            .with_rename(self.rename.clone());
+        update(sandbox, &change).map(drop)
+    }
+}

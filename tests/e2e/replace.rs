@@ -1,0 +1,228 @@
+//! `nic set --mac` and `--queues`, which replace a card by another one: judged by `ip`, `ethtool` and `ping` in the
+//! guest, by `tc` and `ip` on the host.
+
+use std::cell::RefCell;
+use std::process::Command;
+
+use patchbay_tests::{Guest, Machine, patchbay, rng};
+use patchbay_types::failure::Kind;
+use serde_json::{Value, json};
+
+use super::kill_anywhere::{self, Outside};
+use super::native::native;
+
+const OLD: &str = "02:00:00:00:00:01";
+const NEW: &str = "02:00:00:00:00:77";
+
+/// Plugs a card that has been changed in every way.
+fn plug(guest: &Guest) {
+    for words in [
+        "link add br0 type bridge",
+        "addr add 10.0.0.1/24 dev br0",
+        "link set br0 up",
+    ] {
+        guest.netns().ip(words).ok();
+    }
+    let add = format!("nic add ID eth1 --bridge br0 --mac {OLD} --ip 10.0.0.2/24 --ip fd00::2/64");
+    native(guest, &add).ok();
+    native(
+        guest,
+        "nic set ID --name eth1 --tx-limit 800mbit --rx-limit 900mbit",
+    )
+    .ok();
+    native(
+        guest,
+        "nic set ID --name eth1 --rename wan0 --promisc on --mtu 1400",
+    )
+    .ok();
+    for words in [
+        "route add ID --dest 20.1.0.0/16 --via 20.0.0.9 --dev wan0",
+        "route add ID --dest 20.0.0.0/16 --dev wan0",
+        "route add ID --dest 30.0.0.0/8 --via 10.0.0.7 --dev wan0 --metric 5 --table 100",
+        "route add ID --dest fd01::/32 --via fd00::7 --dev wan0 --mtu 1300",
+        "neighbor add ID --ip 10.0.0.7 --mac 02:00:00:00:00:07 --dev wan0",
+    ] {
+        let (first, rest) = words.split_once(" --via 20.0.0.9").unwrap_or((words, ""));
+        // Its gateway is behind the next one.
+        let words = if rest.is_empty() {
+            words.to_owned()
+        } else {
+            format!("{first} --via 20.0.0.9 --onlink{rest}")
+        };
+        native(guest, &words).ok();
+    }
+}
+
+/// Configuration in the guest and on the host that a replacement keeps.
+fn kept(guest: &Guest) -> [String; 7] {
+    let limits = native(guest, "nic show ID eth1").json();
+    let of_host = [
+        "cable", "rxLimit", "rxBurst", "txLimit", "txBurst", "bridge",
+    ];
+    let addresses = guest.ip("addr show wan0")[0]["addr_info"].clone();
+    let addresses = addresses.as_array().unwrap().iter();
+    let global = addresses.filter(|address| address["scope"] == "global");
+    let link = guest.ip("link show wan0")[0].clone();
+    [
+        format!("{:?}", of_host.map(|key| limits[key].clone())),
+        format!(
+            "{:?}",
+            global
+                .map(|address| address["local"].clone())
+                .collect::<Vec<Value>>()
+        ),
+        format!("{} {}", link["mtu"], link["flags"]),
+        sorted(&guest.exec("ip route show dev wan0 table all").ok()),
+        sorted(&guest.exec("ip -6 route show dev wan0 proto boot").ok()),
+        sorted(&guest.exec("ip neigh show nud permanent dev wan0").ok()),
+        guest
+            .netns()
+            .exec("tc qdisc show")
+            .ok()
+            .matches("tbf")
+            .count()
+            .to_string(),
+    ]
+}
+
+fn sorted(lines: &str) -> String {
+    let mut lines: Vec<&str> = lines.lines().map(str::trim).collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+fn mac(guest: &Guest) -> String {
+    guest.ip("link show wan0")[0]["address"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+fn is_reachable(guest: &Guest) {
+    guest.netns().exec("ping -c 1 -W 5 10.0.0.2").ok();
+    guest.exec("ping -c 1 -W 5 10.0.0.1").ok();
+}
+
+#[test]
+fn nic_set_of_the_device_keeps_everything_else() {
+    let guest = Guest::start(Machine::Q35);
+    plug(&guest);
+    let before = kept(&guest);
+    assert!(
+        before[3].contains("30.0.0.0/8 via 10.0.0.7") && before[3].contains("20.1.0.0/16"),
+        "{before:?}"
+    );
+    let set = native(
+        &guest,
+        &format!("nic set ID --name wan0 --mac {NEW} --queues 2"),
+    )
+    .json();
+    assert_eq!(set, json!({"name": "wan0", "hwAddr": NEW, "queues": 2}));
+    assert_eq!(kept(&guest), before);
+    assert_eq!(mac(&guest), NEW);
+    let channels = guest.exec("ethtool -l wan0").ok();
+    assert!(channels.contains("Combined:\t2"), "{channels}");
+    is_reachable(&guest);
+    // Kept by a restart of the guest, and the same again changes nothing.
+    let path = |guest: &Guest| native(guest, "nic show ID eth1").json()["pciAddr"].clone();
+    let (index, slot) = (
+        guest.ip("link show wan0")[0]["ifindex"].clone(),
+        path(&guest),
+    );
+    native(
+        &guest,
+        &format!("nic set ID --name eth1 --mac {NEW} --queues 2"),
+    )
+    .ok();
+    assert_eq!(
+        (
+            guest.ip("link show wan0")[0]["ifindex"].clone(),
+            path(&guest)
+        ),
+        (index, slot)
+    );
+    guest.reset();
+    native(&guest, "nic apply ID --name eth1").ok();
+    assert_eq!(mac(&guest), NEW);
+    refusals_change_nothing(&guest);
+}
+
+fn refusals_change_nothing(guest: &Guest) {
+    native(guest, "nic add ID eth2 --mac 02:00:00:00:00:02").ok();
+    for words in ["link add net1 type veth peer net2", "link set net1 up"] {
+        guest.netns().ip(words).ok();
+    }
+    native(guest, "nic add ID eth3 --link net1").ok();
+    let before = guest.snapshot();
+    let set = |words: &str| native(guest, &format!("nic set ID --name {words}"));
+    set("eth1 --mac 02:00:00:00:00:02").assert_error(Kind::Exists, "02:00:00:00:00:02");
+    set("eth3 --mac 02:00:00:00:00:09").assert_error(Kind::Invalid, "change that of the link");
+    set("eth9 --queues 2").assert_error(Kind::NotFound, "eth9");
+    for words in [
+        "--mac 03:00:00:00:00:09",
+        "--queues 0",
+        "--queues 2 --mtu 1500",
+        "--mac 02:00:00:00:00:09 --cable up",
+    ] {
+        let refused = set(&format!("eth1 {words}"));
+        assert_eq!(refused.status, 2, "{refused}");
+    }
+    assert_eq!(guest.snapshot(), before);
+    set("eth3 --queues 2").ok();
+    assert!(guest.exec("ethtool -l eth3").ok().contains("Combined:\t2"));
+}
+
+/// A TAP that existed with one queue can't have two.
+#[test]
+fn nic_set_of_the_device_that_fails_plugs_the_card_again() {
+    let guest = Guest::start(Machine::Q35);
+    guest.netns().ip("tuntap add tap-eth1 mode tap").ok();
+    guest.netns().ip("link add br0 type bridge").ok();
+    let add = format!("nic add ID eth1 --tap tap-eth1 --mac {OLD} --ip 10.0.0.2/24");
+    native(&guest, &add).ok();
+    native(
+        &guest,
+        "route add ID --dest 20.0.0.0/16 --via 10.0.0.7 --dev eth1",
+    )
+    .ok();
+    native(&guest, "nic set ID --name eth1 --rename wan0").ok();
+    let before = guest.snapshot();
+    let failed = native(&guest, "nic set ID --name wan0 --queues 2");
+    assert!(
+        failed.err.contains("the card is plugged again as before"),
+        "{failed}"
+    );
+    failed.assert_error(Kind::Unsupported, "tap-eth1");
+    let without_index = |snapshot: &str| {
+        let lines = snapshot.lines().filter(|line| !line.contains("wan0:"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(without_index(&guest.snapshot()), without_index(&before));
+    assert_eq!(mac(&guest), OLD);
+}
+
+#[test]
+fn nic_set_of_the_device_killed_is_done_or_undone() {
+    let guest = Guest::start(Machine::Q35);
+    plug(&guest);
+    let set = |mac: &str| -> Command {
+        let words = ["nic", "set", guest.id(), "--name", "eth1", "--mac", mac];
+        patchbay(guest.run_dir(), &words)
+    };
+    // The first replacement leaves QEMU with more descriptors permanently.
+    native(&guest, &format!("nic set ID --name eth1 --mac {NEW}")).ok();
+    let (outside, inside) = (Outside::of(&guest), kept(&guest));
+    let (command, back) = (set(NEW), set(OLD));
+    kill_anywhere::sweep(
+        &RefCell::new(rng()),
+        &[(&command, ""), (&back, "")],
+        || drop(native(&guest, &format!("nic set ID --name eth1 --mac {OLD}")).ok()),
+        || {
+            native(&guest, "gc").ok();
+            assert!([OLD, NEW].contains(&&*mac(&guest)), "{}", mac(&guest));
+            assert_eq!(kept(&guest), inside);
+            assert_eq!(Outside::of(&guest), outside);
+            is_reachable(&guest);
+        },
+    );
+}
