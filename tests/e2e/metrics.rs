@@ -149,6 +149,8 @@ fn values_are_those_of_the_kernels(guest: &Guest) {
 }
 
 fn flows_are_those_of_conntrack(guest: &Guest) {
+    // Loads the module that `conntrack` needs.
+    native(guest, "conntrack list ID").ok();
     let add = "for i in $(seq 1 40); do conntrack -I -p udp -s 10.0.0.9 -d 10.1.0.1 --sport $i --dport 53 -t 600; done >/dev/null";
     guest
         .shell(&format!(
@@ -167,14 +169,14 @@ fn flows_are_those_of_conntrack(guest: &Guest) {
 
 fn commands_are_counted(guest: &Guest) {
     let labels = "{command=\"route list\",result=\"success\"}";
-    native(guest, "route list").ok();
+    native(guest, "route list ID").ok();
     let count = || {
         let metrics = native(guest, "metrics --format prometheus").ok();
         let sample = format!("patchbay_command_duration_seconds_count{labels}");
         (value(&metrics, &sample), metrics)
     };
     let (before, _) = count();
-    native(guest, "route list").ok();
+    native(guest, "route list ID").ok();
     let (after, metrics) = count();
     assert_eq!((after - before).to_string(), "1");
     promtool(&["check", "metrics"], &metrics);

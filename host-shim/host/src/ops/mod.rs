@@ -69,7 +69,7 @@ pub use mirror::{Mirrored, mirror};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
 pub use replace::{Replacement, replace};
-pub(crate) use replaced::{settle_replaced, unplug_to_replace};
+pub(crate) use replaced::{replaced, settle_replaced, unplug_to_replace};
 pub use requirement::Requirement;
 pub use scrape::{ConntrackFill, Scrape, scrape};
 pub use update::update;

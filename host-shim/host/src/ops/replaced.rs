@@ -40,15 +40,19 @@ pub(super) fn has_left(sandbox: &Sandbox) -> Result<bool, Failure> {
 }
 
 fn left(sandbox: &Sandbox) -> Result<Vec<ReplacedCard>, Failure> {
-    let state = match sandbox.state() {
-        Ok(state) => state,
-        // Nor can a change begin there.
-        Err(absent) if absent.kind() == Kind::NotFound => return Ok(Vec::new()),
-        Err(failure) => return Err(failure),
-    };
-    let mut cards = ReplacedCards::at(state.path()).cards()?;
+    let mut cards = replaced(sandbox)?;
     cards.retain(ReplacedCard::is_left);
     Ok(cards)
+}
+
+/// Lists the cards that are being replaced.
+pub(crate) fn replaced(sandbox: &Sandbox) -> Result<Vec<ReplacedCard>, Failure> {
+    match sandbox.state() {
+        Ok(state) => ReplacedCards::at(state.path()).cards(),
+        // Nor can a change begin there.
+        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Plugs a card again that a process which ended early was replacing.

@@ -42,6 +42,11 @@ impl ReplacedCard {
         !self.owner.is_some_and(|owner| owner.is_alive())
     }
 
+    /// Returns whether another process replaces the card now.
+    pub(crate) fn is_in_work(&self) -> bool {
+        !self.is_left() && self.owner != Process::current()
+    }
+
     /// Returns the card as that of this process.
     pub(crate) fn claimed(self) -> Self {
         let owner = Process::current();

@@ -10,7 +10,7 @@ use crate::hotplug::Inventory;
 use crate::mirror::{self, Survey};
 use crate::ops;
 use crate::qmp::Session;
-use crate::sandbox::{CardRecord, Phase};
+use crate::sandbox::{CardRecord, Phase, ReplacedCard};
 
 /// Steps to the state of the links.
 #[derive(Debug, Default)]
@@ -108,7 +108,17 @@ impl Plan {
         }
         let is_replaced = |link: &LinkName| self.steps.iter().any(|step| step.link() == link);
         let mut unserved = unserved(&examiner.survey)?;
-        unserved.retain(|link| !is_excluded(&link.name) && !is_replaced(&link.name));
+        // Another command is about to plug their cards.
+        let mut in_work = ops::replaced(&watched.sandbox)?;
+        in_work.retain(ReplacedCard::is_in_work);
+        let is_in_work = |link: &LinkName| {
+            let mut mirrors = in_work.iter().filter_map(|card| card.card.mirror.as_ref());
+            mirrors.any(|mirror| mirror.link == *link)
+        };
+        unserved.retain(|link| {
+            let name = &link.name;
+            !is_excluded(name) && !is_replaced(name) && !is_in_work(name)
+        });
         if unserved.is_empty() {
             return Ok(());
         }
