@@ -84,5 +84,6 @@ mod vhost_user;
 mod vm_faults;
 mod wait;
 mod watch;
+mod watch_routes;
 mod watch_scope;
 mod watch_service;

@@ -86,6 +86,12 @@ impl RouteRecord {
         RouteSpec::new(request).ok()
     }
 
+    /// Returns whether a guest that has this route by a card is not given the other one by another card.
+    pub(crate) fn excludes(&self, other: &Self) -> bool {
+        let is_default = self.dest.1 == 0;
+        self.dest == other.dest && (is_default || self.metric == other.metric)
+    }
+
     /// Returns the pattern of the route through this device; `None` if the journal has no network.
     pub(crate) fn pattern(&self, device: &LinkName) -> Option<RoutePattern> {
         let dest = IpNet::new(self.dest.0, self.dest.1).ok()?;
@@ -149,5 +155,26 @@ mod tests {
         assert_eq!(again.resolve(), spec.resolve());
         let pattern = record.pattern(&device).unwrap();
         assert!(pattern.matches(&spec.resolve()));
+    }
+
+    #[test]
+    fn route_excludes_another_default_route_or_one_of_its_metric() {
+        let record = |dest: &str, metric| {
+            let request = RouteRequest {
+                metric: Some(metric),
+                gateway: Some("10.1.0.1".parse().unwrap()),
+                ..RouteRequest::open(dest.parse().unwrap(), "net1".parse().unwrap())
+            };
+            RouteRecord::new(&RouteSpec::new(request).unwrap())
+        };
+        for (one, other, is_excluded) in [
+            (("0.0.0.0/0", 0), ("0.0.0.0/0", 100), true),
+            (("10.2.0.0/16", 5), ("10.2.0.0/16", 5), true),
+            (("10.2.0.0/16", 5), ("10.2.0.0/16", 6), false),
+            (("10.2.0.0/16", 5), ("10.3.0.0/16", 5), false),
+        ] {
+            let [one, other] = [one, other].map(|(dest, metric)| record(dest, metric));
+            assert_eq!(one.excludes(&other), is_excluded, "{one:?} {other:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use patchbay_types::failure::Failure;
 
 use super::examiner::{Examiner, is_watched};
 use super::follow::follow;
-use super::{Action, Watched};
+use super::{Action, Watched, left_out};
 use crate::hotplug;
 use crate::ops;
 use crate::sandbox::{CardRecord, Phase, ReplacedCard, Sandbox};
@@ -40,6 +40,8 @@ pub(super) fn carry_out(
         Action::Update => follow(locked, &watched.netns, &record)?,
         Action::Unplug | Action::Replug => {
             sandbox.interrupt.begin_change()?;
+            let routes = record.mirror.iter().flat_map(|mirror| &mirror.link_routes);
+            left_out::mark(&locked.journal, &record, &routes.collect::<Vec<_>>())?;
             if action == Action::Unplug {
                 hotplug::remove(locked, record)?;
             } else {

@@ -10,6 +10,7 @@ use patchbay_types::{
 };
 
 use super::examiner::{has_addresses, read_link, routes};
+use super::left_out;
 use crate::agent::GuestAgent;
 use crate::hotplug::LockedSandbox;
 use crate::mirror::{self, DefaultRoute};
@@ -30,6 +31,9 @@ pub(super) fn follow(
     locked.sandbox.interrupt.begin_change()?;
     let known = with_both(record, &wanted.link, routes(&wanted))?;
     locked.journal.write(&known)?;
+    let new = RouteRecord::list(routes(&wanted));
+    let lost = mirror.link_routes.iter().filter(|old| !new.contains(old));
+    left_out::mark(&locked.journal, record, &lost.collect::<Vec<_>>())?;
     if !has_addresses(&link.spec, &wanted.link) {
         let parts = wanted.link.parts();
         let addresses = Some(parts.addresses.clone());

@@ -14,6 +14,7 @@ mod examiner;
 pub(crate) mod folders;
 mod follow;
 mod given_up;
+mod left_out;
 mod observer;
 mod pattern;
 mod plan;
@@ -125,13 +126,14 @@ fn reconcile_others(
         report.failures.push(failure);
     }
     // A link that was renamed is served by its earlier card until that is unplugged.
-    for _ in 0..2 {
+    for _ in 0..3 {
         let begun = report.changes.len();
         let before = std::mem::take(&mut given_up);
         carry_out_all(watched, policy, stop, (&before, &mut report));
         given_up = report.given_up.clone();
+        // So are routes of a link, as long as the guest has them by another card.
         let mut new = report.changes[begun..].iter();
-        if !new.any(|change| change.action == Action::Unplug) {
+        if !new.any(|change| change.action != Action::Plug) {
             break;
         }
     }

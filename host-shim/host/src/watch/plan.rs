@@ -106,6 +106,9 @@ impl Plan {
                 Err(failure) => self.failures.push(failure),
             }
         }
+        // The guest loses routes of these first, in place of which others get theirs.
+        let is_unplug = |step: &Step| step.change().action == Action::Unplug;
+        self.steps.sort_by_key(|step| !is_unplug(step));
         let is_replaced = |link: &LinkName| self.steps.iter().any(|step| step.link() == link);
         let mut unserved = unserved(&examiner.survey)?;
         // Another command is about to plug their cards.
