@@ -114,11 +114,21 @@ setup_lint() {
   install_manifest_tools
 }
 
+# Without its service, which would make a bridge and rules in the host's network namespace: tests start
+# the daemon in another one.
+install_docker() {
+  if have systemctl; then systemctl --quiet mask docker.service docker.socket; fi
+  apt_install docker.io
+}
+
 setup_test() {
   have qemu-system-aarch64 || install_qemu_arm
   apt_install_missing ethtool:ethtool file:file dpdk-testpmd:dpdk-dev go:golang-go strace:strace \
     buildah:buildah containerd:containerd runc:runc mandoc:mandoc zsh:zsh fish:fish prometheus:prometheus \
-    libvirtd:libvirt-daemon virsh:libvirt-clients jsonschema:python3-jsonschema
+    libvirtd:libvirt-daemon virsh:libvirt-clients jsonschema:python3-jsonschema podman:podman
+  have dockerd || install_docker
+  # Has no program in PATH: podman's networks.
+  [ -x /usr/lib/podman/netavark ] || apt_install netavark aardvark-dns
   compgen -G '/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ||
     apt_install libvirt-daemon-driver-qemu
   # GNU time, which a shell's keyword hides.

@@ -84,6 +84,7 @@ mod vhost_user;
 mod vm_faults;
 mod wait;
 mod watch;
+mod watch_engines;
 mod watch_routes;
 mod watch_scope;
 mod watch_service;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::mirror::{BRIDGED, Outside};
 
 /// Running service, with its service manager.
-struct Service {
+pub(super) struct Service {
     child: Child,
     manager: UnixDatagram,
     _dir: TempDir,
@@ -26,7 +26,7 @@ struct Service {
 
 impl Service {
     /// Starts the service, and waits until it is ready.
-    fn start(run_dir: &Path, words: &[&str]) -> Self {
+    pub(super) fn start(run_dir: &Path, words: &[&str]) -> Self {
         let dir = temp_dir();
         let socket = dir.path().join("notify");
         let manager = UnixDatagram::bind(&socket).unwrap();
@@ -67,7 +67,11 @@ impl Service {
     }
 
     /// Ends the service by SIGTERM; it succeeds.
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
+        // Unread notifications leave no room for the last one.
+        self.manager.set_nonblocking(true).unwrap();
+        while self.manager.recv(&mut [0; 256]).is_ok() {}
+        self.manager.set_nonblocking(false).unwrap();
         self.signal(Signal::SIGTERM);
         self.await_state("STOPPING=1");
         let status = self.child.wait().unwrap();
