@@ -85,6 +85,7 @@ mod vm_faults;
 mod wait;
 mod watch;
 mod watch_engines;
+mod watch_many;
 mod watch_routes;
 mod watch_scope;
 mod watch_service;

@@ -19,7 +19,9 @@ use super::mirror::{BRIDGED, Outside};
 
 /// Running service, with its service manager.
 pub(super) struct Service {
-    child: Child,
+    pub(super) child: Child,
+    /// Notification that it was ready.
+    pub(super) ready: String,
     manager: UnixDatagram,
     _dir: TempDir,
 }
@@ -37,25 +39,32 @@ impl Service {
             .env("WATCHDOG_USEC", "1000000")
             .env("PATCHBAY_KATA_ROOTS", dir.path())
             .stdout(Stdio::null());
-        let service = Self {
+        let mut service = Self {
             child: command.spawn().unwrap(),
+            ready: String::new(),
             manager,
             _dir: dir,
         };
-        service.await_state("READY=1");
+        service.ready = service.notification("READY=1");
         service
     }
 
-    /// Waits for a notification.
+    /// Waits for a notification of this state.
     #[track_caller]
     fn await_state(&self, state: &str) {
+        self.notification(state);
+    }
+
+    /// Waits for a notification of this state, and returns all that it has.
+    #[track_caller]
+    fn notification(&self, state: &str) -> String {
         let mut buffer = [0; 256];
         let deadline = Instant::now() + PATIENCE;
         loop {
             let length = self.manager.recv(&mut buffer).unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.lines().any(|line| line == state) {
-                return;
+                return text;
             }
             assert!(Instant::now() < deadline, "{text} instead of {state}");
         }

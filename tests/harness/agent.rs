@@ -7,9 +7,10 @@ use std::thread;
 use async_trait::async_trait;
 use patchbay_types::failure::Failure;
 use patchbay_wire::API_VERSION;
+use patchbay_wire::convert::routes_reply;
 use patchbay_wire::proto::agent::{
     ConfigureInterfaceRequest, Configured, HelloReply, HelloRequest, ListInterfacesReply,
-    ListInterfacesRequest,
+    ListInterfacesRequest, ListRoutesReply, ListRoutesRequest,
 };
 use patchbay_wire::proto::agent_ttrpc::{Agent, create_agent};
 use patchbay_wire::proto::ipvs::{ChangeReply, ChangeRequest, RestoreChunk, RestoreReply};
@@ -100,6 +101,14 @@ impl Agent for Answers {
         _: ListInterfacesRequest,
     ) -> ttrpc::Result<ListInterfacesReply> {
         Ok(ListInterfacesReply::default())
+    }
+
+    async fn list_routes(
+        &self,
+        _: &TtrpcContext,
+        _: ListRoutesRequest,
+    ) -> ttrpc::Result<ListRoutesReply> {
+        Ok(routes_reply(&[], 0))
     }
 }
 
