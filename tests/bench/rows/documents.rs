@@ -83,6 +83,7 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
     let files = Files::new(folder);
     let (mut at_once, mut singly) = (vec![], vec![]);
     let (mut again, mut listed) = (vec![], vec![]);
+    let (mut json, mut scraped, mut scraped_whole) = (vec![], vec![], vec![]);
     for round in 0..plan.rounds {
         let apply = |at_once: &mut Vec<_>| {
             let bed = Bed::start(Machine::Q35, &[]);
@@ -104,6 +105,9 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
         for _ in 0..plan.repeats / 4 {
             again.push(files.at_once(&bed));
             listed.push(bed.ours(&["ipvs", bed.0.id(), "-S", "-n"], None));
+            json.push(bed.ours(&["ipvs", "--json", bed.0.id(), "-L", "-n", "--stats"], None));
+            scraped.push(bed.ours(&["metrics", bed.0.id()], None));
+            scraped_whole.push(bed.ours(&["metrics", "--top", "30000", bed.0.id()], None));
         }
         eprintln!("bench: documents, round {}", round + 1);
     }
@@ -128,5 +132,25 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Row> {
             }),
             floor: None,
         },
+        scrape(
+            "metrics of that sandbox, the busiest 1,000 rules",
+            scraped,
+            &json,
+        ),
+        scrape("metrics of that sandbox, all rules", scraped_whole, &json),
     ]
+}
+
+/// Returns the row of a scrape.
+fn scrape(work: &'static str, took: Vec<Duration>, json: &[Duration]) -> Row {
+    Row {
+        work,
+        ours: Samples::new(took),
+        peer: Some(Comparison {
+            with: "our list of its rules with their counters, as JSON",
+            took: Samples::new(json.to_vec()),
+            bound: Bound::Within(1.5),
+        }),
+        floor: None,
+    }
 }
