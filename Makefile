@@ -143,6 +143,12 @@ install: ## Install what `make build` has built (PREFIX=/usr/local, DESTDIR=)
 	install -d $(SHARE)/patchbay/kubernetes && cp -R deploy/kubernetes/. $(SHARE)/patchbay/kubernetes
 	chmod -R u=rwX,go=rX $(SHARE)/patchbay/kubernetes
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset guest-image/overlay/90-patchbay.preset
+	install -D -t $(DESTDIR)$(PREFIX)/lib/patchbay guest-image/hooks/agent-control
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/patchbay guest-image/hooks/modules
+	install -d $(SHARE)/initramfs-tools && cp -R guest-image/hooks/initramfs-tools/. $(SHARE)/initramfs-tools
+	chmod -R u=rwX,go=rX $(SHARE)/initramfs-tools
+	install -D -m 644 -t $(SHARE)/doc/patchbay-agent guest-image/hooks/mkosi/mkosi.conf
+	install -D -t $(DESTDIR)$(PREFIX)/lib/dracut/modules.d/90patchbay-agent guest-image/hooks/dracut/module-setup.sh
 	sed -i 's,/usr/bin/patchbay,$(PREFIX)/bin/patchbay,' \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/patchbay-*.service
 
