@@ -91,7 +91,8 @@ rpm() {
     [ ! -e "packaging/$name/scriptlets" ] || cat "packaging/$name/scriptlets"
     printf '\n%%install\nmkdir -p %%{buildroot}\ncp -a %s/. %%{buildroot}\n' "$tree"
     printf '\n%%files\n%%defattr(-,root,root,-)\n'
-    (cd "$tree" && find . \( -type f -o -type l \) -printf '/%P\n' | sort) |
+    # Without the folders, removing the package leaves an empty module of dracut.
+    (cd "$tree" && find . -type d -name '*patchbay*' -printf '%%dir /%P\n' -o \( -type f -o -type l \) -printf '/%P\n' | sort) |
       sed -e 's,^/usr/share/doc,%doc &,' -e 's,^/usr/share/licenses,%license &,'
     printf '\n%%changelog\n* %s %s - %s-1\n- Changes are listed in CHANGELOG.md of the sources.\n' \
       "$(LC_ALL=C date -u '+%a %b %d %Y' -d "@$SOURCE_DATE_EPOCH")" "$MAINTAINER" "${version/-/\~}"
