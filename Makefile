@@ -37,8 +37,8 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man install packages check-packages reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
-  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target setup-packages
+.PHONY: man install packages check-packages check-hooks reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target setup-packages setup-hooks
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -177,6 +177,12 @@ reproducible: ## Build the packages in two new folders and compare them, before 
 
 check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root
 	scripts/check-packages.sh target/packages
+
+check-hooks: packages setup-hooks ## Guest images by initramfs-tools, dracut, mkosi and others, built in a Debian root and booted; before a release
+	scripts/check-hooks.sh target/packages $(STEPS)
+
+setup-hooks: setup-run
+	@scripts/setup.sh hooks
 
 setup-packages:
 	@scripts/setup.sh packages

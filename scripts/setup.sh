@@ -6,6 +6,7 @@
 #   debian the image with Debian, beside the first one
 #   fuzz   fuzzing
 #   packages making packages
+#   hooks  building guest images in a Debian root
 #   release releasing
 #   target building for the Rust target in the second argument
 set -euo pipefail
@@ -148,6 +149,10 @@ setup_packages() {
   apt_install_missing rpmbuild:rpm lintian:lintian rpmlint:rpmlint mmdebstrap:mmdebstrap python3:python3
 }
 
+setup_hooks() {
+  apt_install_missing mmdebstrap:mmdebstrap cpio:cpio mke2fs:e2fsprogs python3:python3
+}
+
 setup_release() {
   have cargo-cyclonedx || cargo_install cargo-cyclonedx@0.5.9
 }
@@ -181,10 +186,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | debian | fuzz | packages | release) "setup_$1" ;;
+  run | lint | test | debian | fuzz | packages | hooks | release) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|debian|fuzz|packages|release, or $0 target TARGET"
+    say "usage: $0 run|lint|test|debian|fuzz|packages|hooks|release, or $0 target TARGET"
     exit 2
     ;;
 esac
