@@ -172,8 +172,7 @@ fake_mount_unit() {
   cat >"$units/kata-extension-mount@.service" <<'END'
 [Unit]
 DefaultDependencies=no
-After=local-fs-pre.target systemd-udev-settle.service
-Wants=systemd-udev-settle.service
+After=local-fs-pre.target
 ConditionKernelCommandLine=kata.extension.%i.verity_params
 
 [Service]

@@ -53,7 +53,7 @@ vm_patchbay() { ip netns exec "$VM_NETNS" "$PATCHBAY_BIN_DIR/patchbay" "$@"; }
 
 # Repeats a command while the guest is busy with its boot.
 vm_eventually() {
-  local end=$((SECONDS + 60))
+  local end=$((SECONDS + 300))
   until "$@" >"$VM_DIR/out" 2>&1; do
     [ $SECONDS -lt $end ] || vm_fail "$* : $(cat "$VM_DIR/out")"
     sleep 1
@@ -64,7 +64,7 @@ vm_add_rule() { vm_patchbay ipvs vm -R --replace <<<"$VM_RULE"; }
 
 # Plugs a card and adds a rule, which loads modules of IPVS.
 vm_serves() {
-  vm_eventually vm_patchbay wait vm --timeout 240
+  vm_eventually vm_patchbay wait vm --timeout 300
   vm_eventually vm_add_rule
   vm_patchbay nic add vm eth1 --tap tap1 --ip 172.16.1.3/24 --timeout 60 >/dev/null || vm_fail "no card"
   vm_has_all
@@ -81,7 +81,7 @@ vm_has_all() {
 
 # Waits for a pattern on the console: vm_console PATTERN [TIMES].
 vm_console() {
-  local end=$((SECONDS + 300))
+  local end=$((SECONDS + 600))
   until [ "$(grep -aEc "$1" "$VM_DIR/console.log")" -ge "${2:-1}" ]; do
     [ $SECONDS -lt $end ] || vm_fail "the console has no '$1'"
     sleep 1
