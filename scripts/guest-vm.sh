@@ -19,7 +19,11 @@ vm_start() {
   else
     vhost-device-vsock --guest-cid 10 --socket "$VM_DIR/vhost.sock" --uds-path "$VM_DIR/vsock.sock" >"$VM_DIR/vsock.log" 2>&1 &
     VM_PROCESSES+=($!)
-    until [ -S "$VM_DIR/vhost.sock" ]; do sleep 0.1; done
+    local end=$((SECONDS + 30))
+    until [ -S "$VM_DIR/vhost.sock" ]; do
+      [ $SECONDS -lt $end ] || fail "vhost-device-vsock has not started: $(cat "$VM_DIR/vsock.log")"
+      sleep 0.1
+    done
     vsock=(-chardev "socket,id=vsock,path=$VM_DIR/vhost.sock" -device "vhost-user-vsock-pci,chardev=vsock")
     agent=hvsock://$VM_DIR/vsock.sock:961
     cmdline+=" patchbay.host_port=any"

@@ -118,8 +118,9 @@ setup_lint() {
 # Without its service, which would make a bridge and rules in the host's network namespace: tests start
 # the daemon in another one.
 install_docker() {
-  if have systemctl; then systemctl --quiet mask docker.service docker.socket; fi
+  if have systemctl; then systemctl --quiet mask --runtime docker.service docker.socket; fi
   apt_install docker.io
+  if have systemctl; then systemctl --quiet disable docker.service docker.socket; fi
 }
 
 setup_test() {

@@ -180,6 +180,9 @@ fn commands_are_counted(guest: &Guest) {
     let (after, metrics) = count();
     assert_eq!((after - before).to_string(), "1");
     promtool(&["check", "metrics"], &metrics);
+    let last = "{command=\"route list\",result=\"success\",le=\"+Inf\"}";
+    let last = format!("patchbay_command_duration_seconds_bucket{last}");
+    assert!(metrics.contains(&last), "{metrics}");
     native(guest, "nic show ID none").assert_error(Kind::NotFound, "none");
     let metrics = native(guest, "metrics").ok();
     let failed = "{command=\"nic show\",result=\"failure\"}";

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::process::Command;
 
+use patchbay_tests::tracer::{Point, Stop, kill_at};
 use patchbay_tests::{Guest, Machine, patchbay, rng};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
@@ -220,4 +221,79 @@ fn nic_set_of_the_device_killed_is_done_or_undone() {
             is_reachable(&guest);
         },
     );
+}
+
+/// Kills a replacement once the card is unplugged.
+fn kill_between(guest: &Guest) {
+    let words = ["nic", "set", guest.id(), "--name", "eth1", "--mac", NEW];
+    let command = patchbay(guest.run_dir(), &words);
+    let is_unplugged = |step: usize| {
+        let stop = Stop::After;
+        kill_at(&command, "", Point { step, stop });
+        let mut monitor = guest.monitor();
+        let is_unplugged = !monitor.devices().contains(&"pbd.eth1".to_owned());
+        drop(monitor);
+        if !is_unplugged {
+            native(guest, "gc").ok();
+            native(guest, &format!("nic set ID --name eth1 --mac {OLD}")).ok();
+        }
+        is_unplugged
+    };
+    assert!((10..150).step_by(3).any(is_unplugged), "the card stays");
+}
+
+/// The bridge of the card is gone meanwhile.
+#[test]
+fn nic_set_of_the_device_killed_and_not_restored_harms_no_later_card() {
+    let guest = Guest::start(Machine::Q35);
+    plug(&guest);
+    let bridge = |words: &str| guest.netns().ip(words).ok();
+    kill_between(&guest);
+    bridge("link del br0");
+    let listed = native(&guest, "nic add ID eth2 --tap tap2");
+    assert!(
+        listed
+            .err
+            .contains("eth1, which could not be plugged again"),
+        "{listed}"
+    );
+    listed.ok();
+    // Only gc tries again, and says so.
+    let quiet = native(&guest, "nic del ID --name eth2");
+    assert_eq!((quiet.status, &*quiet.err), (0, ""), "{quiet}");
+    native(&guest, "gc").assert_error(Kind::NotYet, "eth1 could not be plugged again");
+    native(
+        &guest,
+        "nic add ID eth1 --tap tap1 --mac 02:00:00:00:00:05 --ip 10.0.0.3/24",
+    )
+    .ok();
+    let gave_up = native(&guest, "gc");
+    assert!(
+        gave_up
+            .err
+            .contains("eth1 is given up: another card has its name"),
+        "{gave_up}"
+    );
+    assert_eq!(guest.addresses("eth1")[0], "10.0.0.3/24");
+    assert_eq!(native(&guest, "gc").err, "");
+    native(&guest, "nic del ID --name eth1").ok();
+
+    bridge("link add br0 type bridge");
+    native(&guest, &format!("nic add ID eth1 --bridge br0 --mac {OLD}")).ok();
+    kill_between(&guest);
+    bridge("link del br0");
+    native(&guest, "gc").assert_error(Kind::NotYet, "give it up by 'nic del'");
+    native(&guest, "nic del ID --name eth1").ok();
+    native(&guest, "nic del ID --name eth1").assert_error(Kind::NotFound, "eth1");
+    assert_eq!(native(&guest, "gc").err, "");
+
+    bridge("link add br0 type bridge");
+    native(&guest, &format!("nic add ID eth1 --bridge br0 --mac {OLD}")).ok();
+    kill_between(&guest);
+    let restored = native(&guest, "gc");
+    assert!(
+        restored.err.contains("eth1, which is as before again"),
+        "{restored}"
+    );
+    assert_eq!(guest.ip("link show eth1")[0]["address"], OLD);
 }

@@ -16,7 +16,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Parent of the cgroups of containers, that of containerd's too.
 const CGROUP: &str = "/pb-test";
 /// The daemon's options that keep it off the host's folders and links.
-const DOCKERD: &str = "exec dockerd --config-file $DIR/daemon.json --data-root $DIR/data --exec-root $DIR/exec \
+/// It starts a containerd, too, since it does not see that of the host.
+const DOCKERD: &str = "mkdir -p /run/containerd /etc/docker && mount -t tmpfs tmpfs /run/containerd && \
+    mount -t tmpfs tmpfs /etc/docker && exec dockerd --config-file $DIR/daemon.json --data-root $DIR/data --exec-root $DIR/exec \
     --pidfile $DIR/pid --host unix://$DIR/socket --bridge none --storage-driver vfs \
     --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent $CGROUP";
 /// podman has no daemon: this process holds the mount namespace, with the folders that no option moves.

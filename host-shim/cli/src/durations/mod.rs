@@ -131,6 +131,9 @@ impl Durations {
         for (count, bytes) in durations.counts.iter_mut().zip(counts) {
             *count = u64::from_le_bytes(*bytes);
         }
+        // Their sum is computed for metrics.
+        let mut counts = durations.counts.iter();
+        counts.try_fold(0_u64, |sum, count| sum.checked_add(*count))?;
         durations.micros = u64::from_le_bytes(*micros);
         Some(durations)
     }
@@ -146,7 +149,14 @@ fn add(run_dir: &Path, empty: Durations, duration: Duration) -> io::Result<()> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let mut file = open_locked(run_dir)?;
-    let mut rows = read_rows(&mut file)?;
+    let rows = read_rows(&mut file)?;
+    if rows.is_none() {
+        // A new file, or one of another layout.
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&HEADER)?;
+    }
+    let mut rows = rows.unwrap_or_default();
     let is_same = |row: &Durations| (&row.command, row.result) == (&empty.command, empty.result);
     let index = rows.iter().position(is_same).unwrap_or_else(|| {
         rows.push(empty);
@@ -167,10 +177,11 @@ pub(crate) fn read(run_dir: &Path) -> Vec<Durations> {
         return Vec::new();
     }
     let rows = open_locked(run_dir).and_then(|mut file| read_rows(&mut file));
-    rows.unwrap_or_else(|error| {
+    let rows = rows.unwrap_or_else(|error| {
         tracing::warn!("the durations of commands are left out: {error}");
-        Vec::new()
-    })
+        None
+    });
+    rows.unwrap_or_default()
 }
 
 /// Opens the file, and locks it until it is closed.
@@ -187,20 +198,16 @@ fn open_locked(run_dir: &Path) -> io::Result<Flock<File>> {
     locked.map_err(|(_, errno)| errno.into())
 }
 
-/// Reads the rows. A file of another layout begins anew, and ends before the first row that can't be read.
-fn read_rows(file: &mut File) -> io::Result<Vec<Durations>> {
+/// Reads the rows up to the first one that no command has written; `None` from a file of another layout.
+fn read_rows(file: &mut File) -> io::Result<Option<Vec<Durations>>> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    let Some(rows) = bytes.strip_prefix(&HEADER) else {
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&HEADER)?;
-        return Ok(Vec::new());
-    };
-    Ok(rows
-        .chunks(ROW_BYTES)
-        .map_while(Durations::unpack)
-        .collect())
+    let rows = bytes.strip_prefix(&HEADER);
+    Ok(rows.map(|rows| {
+        rows.chunks(ROW_BYTES)
+            .map_while(Durations::unpack)
+            .collect()
+    }))
 }
 
 /// Clock of a command.

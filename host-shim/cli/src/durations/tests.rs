@@ -53,7 +53,15 @@ fn read_of_a_damaged_file_returns_the_rows_before_the_damage() {
     other[HEADER.len()] = b'?';
     fs::write(&path, &other).unwrap();
     assert_eq!(read(dir.path()), []);
+    // Counts whose sum overflows.
+    let counts = HEADER.len() + KEY_BYTES;
+    let mut other = whole.clone();
+    other[counts..counts + 16].fill(0xff);
+    fs::write(&path, &other).unwrap();
+    assert_eq!(read(dir.path()), []);
     fs::write(&path, b"another layout").unwrap();
+    assert_eq!(read(dir.path()), []);
+    assert_eq!(fs::read(&path).unwrap(), b"another layout");
     count(dir.path(), "gc", CommandResult::Success, Duration::ZERO);
     assert_eq!(read(dir.path()).len(), 1);
 }

@@ -3,8 +3,8 @@
 use patchbay_types::failure::{Failure, Kind};
 
 use super::attachments::recorded;
-use super::{begin, replaced};
-use crate::hotplug::collect;
+use super::replaced;
+use crate::hotplug::{LockedSandbox, collect};
 use crate::mirror;
 use crate::netns::Netns;
 use crate::sandbox::{self, CardRecord, Journal, Lookup, Phase, Sandbox};
@@ -18,7 +18,9 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
     collect(&lookup.run_dir);
     let mut first = Ok(());
     for sandbox in sandbox::all(lookup)? {
-        let cleaned = finish_left(&sandbox).and(cut_strays(&sandbox));
+        let cleaned = finish_left(&sandbox)
+            .and(replaced::restore_all(&sandbox))
+            .and(cut_strays(&sandbox));
         let context = || format!("could not clean up after sandbox {}", sandbox.id);
         first = first.and(cleaned.map_err(|failure| failure.context(context())));
     }
@@ -27,13 +29,14 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 
 /// Finishes what killed commands have begun. The monitor of other machines is not needed.
 pub(crate) fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
+    replaced::restore_left(sandbox)?;
     let mut left = recorded(sandbox)?;
     left.retain(|record| record.is_left() || record.host.before.is_some());
-    if left.is_empty() && !has_unfinished(sandbox)? && !replaced::has_left(sandbox)? {
+    if left.is_empty() && !has_unfinished(sandbox)? {
         return Ok(());
     }
     // It only warns of a card that can't be removed.
-    begin(sandbox)?;
+    LockedSandbox::begin(sandbox)?;
     let was_left = |record: &CardRecord| left.iter().any(|left| left.name == record.name);
     let mut records = recorded(sandbox)?.into_iter();
     match records.find(|record| record.phase != Phase::Plugged && was_left(record)) {

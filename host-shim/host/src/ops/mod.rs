@@ -34,7 +34,7 @@ use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::{AddressDetail, AdminState, Interface, PciPath};
+use patchbay_types::{AddressDetail, AdminState, Interface, LinkName, PciPath};
 
 use crate::agent::{AnyAgent, Effect, GuestAgent, GuestWait};
 use crate::card::{CardRequest, PlugRequest};
@@ -69,7 +69,9 @@ pub use mirror::{Mirrored, mirror};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
 pub use replace::{Replacement, replace};
-pub(crate) use replaced::{replaced, settle_replaced, unplug_to_replace};
+pub(crate) use replaced::{
+    leave_replaced, record_replaced, replaced, replaced_queues, settle_replaced,
+};
 pub use requirement::Requirement;
 pub use scrape::{ConntrackFill, Scrape, scrape};
 pub use update::update;
@@ -296,8 +298,17 @@ fn find_locked(locked: &mut LockedSandbox<'_>, key: &CardKey) -> Result<FoundCar
 pub fn unplug(sandbox: &Sandbox, key: &CardKey) -> Result<Unplugged, Failure> {
     let mut locked = begin(sandbox)?;
     let Some(Card { name, .. }) = find_locked(&mut locked, key)?.card else {
-        return Ok(Unplugged::Absent);
+        let is_given_up = match key {
+            CardKey::Name(name) => replaced::discard(sandbox, name)?,
+            CardKey::Mac(_) => false,
+        };
+        return Ok(if is_given_up {
+            Unplugged::Removed
+        } else {
+            Unplugged::Absent
+        });
     };
+    replaced::discard(sandbox, &LinkName::from(&name))?;
     if let Some(record) = locked.card(&name)? {
         sandbox.interrupt.begin_change()?;
         hotplug::remove(locked, record)?;

@@ -6,13 +6,15 @@ use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{AddressDetail, MacAddr, QueuePairs};
 
 use super::cards::{self, CardKey};
-use super::replaced::{capture, lost, plug_again, settle, unplug_to_replace};
+use super::replaced::{
+    Restored, capture, in_netns_of, lost, plug_again, record_replaced, release, settle,
+};
 use super::tap_check::check_tap;
 use super::{begin, connect_over, plug_any, query_host_and_guest};
 use crate::agent::AnyAgent;
 use crate::card::PlugRequest;
-use crate::hotplug::{Inventory, LockedSandbox};
-use crate::sandbox::{CardRecord, ReplacedCard, ReplacedCards, Sandbox};
+use crate::hotplug::{self, Inventory, LockedSandbox};
+use crate::sandbox::{CardRecord, ReplacedCard, Sandbox};
 
 /// Change of a card that needs another one; `None` keeps a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,14 +68,17 @@ pub fn replace(
     let (record, agent) = find(&mut locked, key, change)?;
     let old = record.request().ok_or_else(|| lost(&record.name))?;
     let new = change.of(&old)?;
-    if new == old {
-        return Ok(());
-    }
     let replaced = capture(&*agent, record)?;
     drop(agent);
+    let replaced = replaced.with_successor(change.mac, change.queues);
+    if replaced.is_successor(&replaced.card) {
+        return Ok(());
+    }
+    let in_netns = in_netns_of(sandbox, &replaced.card)?;
     sandbox.interrupt.begin_change()?;
-    let done = unplug_to_replace(locked, &replaced).and_then(|()| {
-        plug_any(sandbox, &new, wait)?;
+    record_replaced(&locked, &replaced)?;
+    let done = hotplug::remove(locked, replaced.card.clone()).and_then(|()| {
+        plug_any(&in_netns, &new, wait)?;
         settle(sandbox, &replaced)
     });
     done.map_err(|failure| undo(sandbox, &replaced, wait, failure))
@@ -125,16 +130,18 @@ fn find(
 /// Plugs the old card again. Returns the failure with the cause why that was not possible.
 fn undo(sandbox: &Sandbox, replaced: &ReplacedCard, wait: Duration, failure: Failure) -> Failure {
     let _completion = sandbox.interrupt.complete();
-    let Err(undo) = plug_again(sandbox, replaced, wait) else {
-        return failure.with_cause("the card is plugged again as before");
+    let undo = match plug_again(sandbox, replaced, wait) {
+        Ok(Restored::AsBefore) => {
+            return failure.with_cause("the card is plugged again as before");
+        }
+        Ok(Restored::GivenUp) => return failure.with_cause("the card is not plugged any more"),
+        Err(undo) => undo,
     };
-    let journal = sandbox.state().map(|state| ReplacedCards::at(state.path()));
-    let released = journal.and_then(|journal| journal.write(&replaced.clone().released()));
     let failure = failure.with_cause(format!(
-        "the card could not be plugged again, the next change of the machine tries once more: {}",
+        "the card could not be plugged again ('patchbay gc' tries once more): {}",
         undo.line()
     ));
-    match released {
+    match release(sandbox, replaced) {
         Ok(()) => failure,
         Err(unwritten) => failure.with_cause(unwritten.line()),
     }

@@ -90,7 +90,8 @@ fn read(sandbox: &Sandbox) -> Scrape {
         .map_err(or_warn)
         .unwrap_or_default()
         .unwrap_or_default();
-    let tables = agent.map(tables).transpose().map_err(or_warn);
+    let tables = agent.map(|agent| tables(agent, &or_warn)).transpose();
+    let tables = tables.map_err(or_warn);
     let Tables {
         services,
         conntrack,
@@ -106,7 +107,7 @@ fn read(sandbox: &Sandbox) -> Scrape {
 
 /// Reads the tables without loading a module in the guest. Agents that can't do without have none, and
 /// Kata's neither.
-fn tables(agent: AnyAgent) -> Result<Tables, Failure> {
+fn tables(agent: AnyAgent, or_warn: &dyn Fn(Failure)) -> Result<Tables, Failure> {
     let agent = match agent.into_patchbay() {
         Err(failure) if failure.kind() == Kind::Unsupported => return Ok(Tables::default()),
         agent => agent?,
@@ -124,13 +125,10 @@ fn tables(agent: AnyAgent) -> Result<Tables, Failure> {
         limit: limits.next(),
     };
     let has_ipvs = readings.iter().any(|reading| reading.sysctl.is_ipvs());
-    let services = if has_ipvs {
-        agent.ipvs_table(None, Detail::Full)?
-    } else {
-        Vec::new()
-    };
+    let services = has_ipvs.then(|| agent.ipvs_table(None, Detail::Full));
+    let services = services.transpose().map_err(or_warn);
     Ok(Tables {
-        services,
+        services: services.unwrap_or_default().unwrap_or_default(),
         conntrack,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use patchbay_types::{LinkName, LinkSpec, Neighbor, RouteSpec};
+use patchbay_types::{LinkName, LinkSpec, MacAddr, Neighbor, QueuePairs, RouteSpec};
 use serde::{Deserialize, Serialize};
 
 use super::card_record::CardRecord;
@@ -19,9 +19,33 @@ pub(crate) struct ReplacedCard {
     /// Static neighbors on its link: addresses of the network layer and the link layer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     neighbors: Vec<(IpAddr, String)>,
+    /// Card that is to take its place, if that is to be another device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    successor: Option<Device>,
     /// Process that replaces the card; `None` once it has given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<Process>,
+}
+
+/// Properties of a device that a change replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Device {
+    mac: String,
+    queues: u16,
+}
+
+impl Device {
+    fn new(mac: MacAddr, queues: Option<QueuePairs>) -> Self {
+        Self {
+            mac: mac.to_string(),
+            queues: queues.unwrap_or(QueuePairs::ONE).get(),
+        }
+    }
+
+    fn of(card: &CardRecord) -> Option<Self> {
+        let link = card.link.as_ref()?.spec.parts();
+        Some(Self::new(link.mac, link.queues))
+    }
 }
 
 impl ReplacedCard {
@@ -33,13 +57,45 @@ impl ReplacedCard {
             card,
             routes: RouteRecord::list(routes),
             neighbors: texts.collect(),
+            successor: None,
             owner: Process::current(),
         }
+    }
+
+    /// Records the properties of the card that is to take its place; `None`: those of the replaced one.
+    pub(crate) fn with_successor(self, mac: Option<MacAddr>, queues: Option<QueuePairs>) -> Self {
+        let parts = self.spec().map(LinkSpec::parts);
+        let successor = parts.map(|old| {
+            let mac = mac.unwrap_or(old.mac);
+            Device::new(mac, queues.or(old.queues))
+        });
+        Self { successor, ..self }
+    }
+
+    /// Returns whether a plugged card has the device of the replaced one.
+    pub(crate) fn is_same_device(&self, present: &CardRecord) -> bool {
+        Device::of(present).is_some_and(|present| Some(present) == Device::of(&self.card))
+    }
+
+    /// Returns whether a plugged card is the one that was to take its place.
+    pub(crate) fn is_successor(&self, present: &CardRecord) -> bool {
+        Device::of(present).is_some_and(|present| Some(present) == self.successor)
+    }
+
+    /// Returns whether a plugged card replaces the same link.
+    pub(crate) fn has_link_of(&self, present: &CardRecord) -> bool {
+        let index = |card: &CardRecord| card.mirror.as_ref().map(|mirror| mirror.wire.index);
+        index(present).is_some() && index(present) == index(&self.card)
     }
 
     /// Returns whether no process replaces the card any more.
     pub(crate) fn is_left(&self) -> bool {
         !self.owner.is_some_and(|owner| owner.is_alive())
+    }
+
+    /// Returns whether the process that replaced the card has died.
+    pub(crate) fn is_of_dead_process(&self) -> bool {
+        self.owner.is_some() && self.is_left()
     }
 
     /// Returns whether another process replaces the card now.
@@ -95,6 +151,9 @@ impl ReplacedCard {
 
 #[cfg(test)]
 mod tests {
+    use patchbay_types::{Arp, LinkFields, Mtu};
+
+    use super::super::LinkRecord;
     use super::super::journal::ReplacedCards;
     use super::super::journal::tests::card;
     use super::*;
@@ -126,7 +185,41 @@ mod tests {
         assert_eq!(routes[0].resolve(), on_link.resolve());
         assert_eq!(routes[1].resolve(), through.resolve());
         assert_eq!(read.neighbors(&device), [neighbor]);
-        assert!(!read.is_left());
-        assert!(read.released().is_left());
+        assert!(!read.is_left() && !read.is_of_dead_process());
+        let released = read.released();
+        assert!(released.is_left() && !released.is_of_dead_process());
+    }
+
+    #[test]
+    fn card_of_another_command_is_neither_the_old_one_nor_the_new_one() {
+        let with = |mac: &str, queues: Option<u64>| {
+            let link = LinkFields {
+                name: "eth1".parse().unwrap(),
+                mac: mac.parse().unwrap(),
+                mtu: Mtu::try_from(1500).unwrap(),
+                addresses: Vec::new(),
+                queues: queues.map(|pairs| QueuePairs::try_from(pairs).unwrap()),
+                arp: Arp::On,
+            };
+            let spec = LinkSpec::new(link, "addresses").unwrap();
+            CardRecord {
+                link: Some(LinkRecord { spec, boot: None }),
+                ..card("eth1")
+            }
+        };
+        let [old, new, other] = [1, 2, 3].map(|number| format!("02:00:00:00:00:0{number}"));
+        let replaced = ReplacedCard::new(with(&old, None), &[], &[]);
+        let replaced = replaced.with_successor(new.parse().ok(), None);
+        for (present, is_same, is_successor) in [
+            (with(&old, Some(1)), true, false),
+            (with(&old, Some(2)), false, false),
+            (with(&new, None), false, true),
+            (with(&other, None), false, false),
+            (card("eth1"), false, false),
+        ] {
+            assert_eq!(replaced.is_same_device(&present), is_same, "{present:?}");
+            assert_eq!(replaced.is_successor(&present), is_successor, "{present:?}");
+            assert!(!replaced.has_link_of(&present));
+        }
     }
 }

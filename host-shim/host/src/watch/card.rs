@@ -42,11 +42,12 @@ pub(super) fn carry_out(
             sandbox.interrupt.begin_change()?;
             let routes = record.mirror.iter().flat_map(|mirror| &mirror.link_routes);
             left_out::mark(&locked.journal, &record, &routes.collect::<Vec<_>>())?;
-            if action == Action::Unplug {
-                hotplug::remove(locked, record)?;
-            } else {
+            if action == Action::Replug {
                 // Its routes are those of the link, which can be others by now.
-                ops::unplug_to_replace(locked, &ReplacedCard::new(record, &[], &[]))?;
+                ops::record_replaced(&locked, &ReplacedCard::new(record.clone(), &[], &[]))?;
+            }
+            hotplug::remove(locked, record)?;
+            if action == Action::Replug {
                 return Ok(Some(Done::UnpluggedForReplug));
             }
         }

@@ -122,9 +122,17 @@ fn reconcile_others(
     let mut report = Report::default();
     // The redirections of a machine that has ended make its links seem served.
     collect(&watched.sandbox.run_dir);
-    if let Err(failure) = ops::finish_left(&watched.sandbox) {
+    let Some(run) = stop.begin() else {
+        return report;
+    };
+    let left = Sandbox {
+        interrupt: run.interrupt().clone(),
+        ..watched.sandbox.clone()
+    };
+    if let Err(failure) = ops::finish_left(&left) {
         report.failures.push(failure);
     }
+    drop(run);
     // A link that was renamed is served by its earlier card until that is unplugged.
     for _ in 0..3 {
         let begun = report.changes.len();
@@ -195,13 +203,22 @@ fn carry_out(
             // The link of a replug must not stay without its card: a stop comes after the plug.
             let is_replug = change.action == Action::Replug;
             let _completion = is_replug.then(|| sandbox.interrupt.complete());
-            let action = match card::carry_out(sandbox, watched, &change.card)? {
+            let replug = || {
+                let done = card::carry_out(sandbox, watched, &change.card)?;
+                if let Some(Done::UnpluggedForReplug) = done {
+                    plug(sandbox, &change.link, &change.card, wait)?;
+                }
+                Ok(done)
+            };
+            let done = replug().map_err(|failure: Failure| {
+                let left = ops::leave_replaced(sandbox, &change.card, &failure);
+                left.err()
+                    .map_or(failure.clone(), |left| failure.with_cause(left.line()))
+            })?;
+            let action = match done {
                 None => return Ok(None),
                 Some(Done::Changed(action)) => action,
-                Some(Done::UnpluggedForReplug) => {
-                    plug(sandbox, &change.link, &change.card, wait)?;
-                    Action::Replug
-                }
+                Some(Done::UnpluggedForReplug) => Action::Replug,
             };
             Ok(Some(Change {
                 action,
@@ -217,7 +234,11 @@ fn plug(
     name: &IfName,
     wait: Duration,
 ) -> Result<Option<Change>, Failure> {
-    Ok(match ops::mirror(sandbox, &request(link, name), wait)? {
+    let request = MirrorRequest {
+        queues: ops::replaced_queues(sandbox, name)?,
+        ..request(link, name)
+    };
+    Ok(match ops::mirror(sandbox, &request, wait)? {
         Mirrored::Card(..) => {
             ops::settle_replaced(sandbox, name)?;
             Some(Change {

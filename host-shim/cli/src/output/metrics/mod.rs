@@ -138,8 +138,7 @@ fn histogram(
     labels: &Labels,
     durations: &Durations,
 ) -> fmt::Result {
-    // The last bound of the crate's own histograms.
-    let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+    let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<_> = bounds.zip(durations.counts).collect();
     let count = durations.counts.iter().sum();
     let seconds = Duration::from_micros(durations.micros).as_secs_f64();
