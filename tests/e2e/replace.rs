@@ -258,7 +258,7 @@ fn nic_set_of_the_device_killed_and_not_restored_harms_no_later_card() {
         "{listed}"
     );
     listed.ok();
-    // Only gc tries again, and says so.
+    // Only gc tries again.
     let quiet = native(&guest, "nic del ID --name eth2");
     assert_eq!((quiet.status, &*quiet.err), (0, ""), "{quiet}");
     native(&guest, "gc").assert_error(Kind::NotYet, "eth1 could not be plugged again");
