@@ -73,7 +73,7 @@ replay: ## Run the fuzz corpus with the stable toolchain
 fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
 
-bench: image-6.12 ## Speed and size compared with peers and the floor; QUICK=1 takes six minutes
+bench: image-6.12 image-arm64 ## Speed and size compared with peers and the floor; QUICK=1 takes six minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
 lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes, wording, manifests

@@ -26,9 +26,13 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
         limit,
         unit: "MiB",
     };
-    #[allow(clippy::cast_precision_loss)]
-    let disk = std::fs::metadata(bin("patchbay-agent")).unwrap().len() as f64 / MIB;
-    let mut sizes = vec![mib("agent on disk", disk, 2.5)];
+    let agent = bin("patchbay-agent");
+    let targets = agent.ancestors().nth(3).unwrap();
+    let of_arm64 = targets.join("aarch64-unknown-linux-gnu/release/patchbay-agent");
+    let mut sizes = vec![
+        mib("agent on disk", on_disk(&agent), 2.5),
+        mib("agent for arm64 on disk", on_disk(&of_arm64), 2.5),
+    ];
     let text = rules(20_000, 16);
     let changed = one_percent_changed(&text);
     let files = [
@@ -74,6 +78,14 @@ pub(crate) fn measure(plan: Plan, folder: &Path) -> Vec<Size> {
     sizes.push(cpu("patchbay list-ifaces, own CPU", &bed, &words));
     eprintln!("bench: sizes");
     sizes
+}
+
+/// Returns the size of a file in MiB.
+fn on_disk(path: &Path) -> f64 {
+    let size = std::fs::metadata(path).unwrap().len();
+    #[allow(clippy::cast_precision_loss)]
+    let size = size as f64;
+    size / MIB
 }
 
 /// Returns the agent's memory from `/proc`, in MiB.
