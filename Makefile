@@ -76,13 +76,14 @@ fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly 
 bench: image-6.12 image-arm64 ## Speed and size compared with peers and the floor; QUICK=1 takes six minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
 
-lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes, wording, manifests
+lint: setup-lint ## Format, clippy, docs, dependencies, shell scripts, file sizes, wording, links, manifests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo deny --log-level error check bans licenses sources
 	scripts/check-tree.sh
 	scripts/check-words.sh
+	scripts/check-links.py
 	scripts/check-manifests.sh
 
 audit: setup-lint ## Check Cargo.lock for known vulnerabilities (ADVISORY_DB=folder or archive, for use offline)
