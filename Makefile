@@ -37,8 +37,8 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man install packages check-packages check-hooks reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
-  audit setup-run setup-lint setup-test setup-debian setup-fuzz setup-target setup-packages setup-hooks
+.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+  audit setup-run setup-lint setup-test setup-docs setup-debian setup-fuzz setup-target setup-packages setup-hooks
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ image-arm64: image ## A fourth image, for arm64
 man: ## Write the manual pages of the commands to docs/man
 	cargo run --quiet --locked -p patchbay -- man docs/man
 
+docs: setup-docs ## A site of the documents in target/site, without dead links
+	scripts/site.sh
+
 PREFIX ?= /usr/local
 SHARE := $(DESTDIR)$(PREFIX)/share
 
@@ -196,6 +199,9 @@ setup-lint:
 
 setup-test: setup-run setup-lint
 	@scripts/setup.sh test
+
+setup-docs:
+	@scripts/setup.sh docs
 
 setup-debian:
 	@scripts/setup.sh debian

@@ -4,6 +4,7 @@
 #   lint   `make lint`, beside the Rust toolchain
 #   test   the tests, beside the two above
 #   debian the image with Debian, beside the first one
+#   docs   the site of the documents
 #   fuzz   fuzzing
 #   packages making packages
 #   hooks  building guest images in a Debian root
@@ -142,6 +143,12 @@ setup_test() {
   have cargo-nextest || cargo_install cargo-nextest
 }
 
+setup_docs() {
+  apt_install_missing mandoc:mandoc python3:python3
+  # Without its server and watcher, which `make docs` doesn't use.
+  have mdbook || cargo_install mdbook@0.5.4 --no-default-features --features search
+}
+
 setup_debian() {
   apt_install_missing mmdebstrap:mmdebstrap cpio:cpio mke2fs:e2fsprogs
 }
@@ -187,10 +194,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | debian | fuzz | packages | hooks | release) "setup_$1" ;;
+  run | lint | test | docs | debian | fuzz | packages | hooks | release) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|debian|fuzz|packages|hooks|release, or $0 target TARGET"
+    say "usage: $0 run|lint|test|docs|debian|fuzz|packages|hooks|release, or $0 target TARGET"
     exit 2
     ;;
 esac
