@@ -59,7 +59,11 @@ impl EthtoolKind {
         if backend == EthtoolBackend::Ioctl {
             return Ok(Self::Ioctl);
         }
-        match FamilyId::resolve(&mut Socket::open(RecvBuffer::Small)?, "ethtool") {
+        // A kernel without generic netlink has no families.
+        let Ok(mut socket) = Socket::open(RecvBuffer::Small) else {
+            return Ok(Self::Ioctl);
+        };
+        match FamilyId::resolve(&mut socket, "ethtool") {
             Ok(id) => Ok(Self::Family(id)),
             Err(Error::Refused(error)) if error.is(Errno::ENOENT) => Ok(Self::Ioctl),
             Err(error) => Err(error),

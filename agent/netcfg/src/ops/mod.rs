@@ -146,7 +146,7 @@ impl Netcfg {
             waiting: Arc::default(),
             tables: Arc::default(),
             cancellation: Cancellation::default(),
-            ipvs: IpvsOps::open(undo_log, Arc::clone(&modules))?,
+            ipvs: IpvsOps::new(undo_log, Arc::clone(&modules)),
             conntrack: ConntrackOps(modules),
         })
     }

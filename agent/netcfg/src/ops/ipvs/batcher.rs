@@ -53,7 +53,7 @@ impl<'a, 'w> Batcher<'a, 'w> {
         log: &'a mut UndoLog,
     ) -> Result<Self, Error> {
         Ok(Self {
-            ipvs: context.ipvs()?,
+            ipvs: context.ipvs()?.family,
             context,
             from,
             log,
@@ -149,7 +149,7 @@ impl<'a, 'w> Batcher<'a, 'w> {
         self.log.write().map_err(Error::UndoLog)?;
         let adds = mem::take(&mut self.adds);
         self.log.added.extend(adds.iter().map(|(_, id)| *id));
-        let errors = self.context.socket.send(&self.batch)?;
+        let errors = self.context.ipvs()?.socket.send(&self.batch)?;
         if let Some((position, error)) = errors.iter().min_by_key(|(position, _)| *position) {
             let (change, line) = &self.steps[*position];
             let error = Error::refused(change, error.clone()).at_line(*line);

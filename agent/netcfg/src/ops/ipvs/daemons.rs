@@ -53,7 +53,7 @@ fn put_back<'a>(
 
 fn running(context: &mut IpvsContext) -> Result<Vec<Daemon>, Error> {
     let ipvs = context.ipvs()?;
-    Ok(ipvs.status(&mut context.socket)?.daemons)
+    Ok(ipvs.family.status(&mut ipvs.socket)?.daemons)
 }
 
 fn of_role(daemons: &[Daemon], role: Role) -> Option<&Daemon> {

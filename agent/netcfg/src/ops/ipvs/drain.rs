@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn drain_of_drained_server_is_refused() {
-        let ops = IpvsOps::open(None, Arc::default()).unwrap();
+        let ops = IpvsOps::new(None, Arc::default());
         let server = |last| ServerId {
             address: [10, 0, 0, last].into(),
             port: 80,
@@ -295,7 +295,7 @@ mod tests {
     fn undo_that_is_incomplete_keeps_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let ops = IpvsOps::open(Some(path), Arc::default()).unwrap();
+        let ops = IpvsOps::new(Some(path), Arc::default());
         let context = &mut ops.lock();
         let log = context.undo_log.create_drain().unwrap().unwrap();
         let servers = Vec::new();

@@ -44,10 +44,7 @@ const CONNTRACK_PREFIX: &str = "net.netfilter.";
 /// State of the operations; a single lock guards it.
 #[derive(Debug)]
 struct IpvsContext {
-    socket: Socket<Generic>,
-    /// For lists of servers, of which there can be thousands of short ones.
-    lists: Socket<Generic>,
-    family: Option<Ipvs>,
+    kernel: Option<IpvsKernel>,
     modules: Arc<Loader>,
     rule_count: RuleCount,
     undo_log: UndoLogPath,
@@ -67,17 +64,21 @@ pub struct IpvsOps {
     cancellation: Cancellation,
 }
 
+/// IPVS of the running kernel.
+#[derive(Debug)]
+struct IpvsKernel {
+    family: Ipvs,
+    socket: Socket<Generic>,
+    /// For lists of servers, of which there can be thousands of short ones.
+    lists: Socket<Generic>,
+}
+
 impl IpvsOps {
-    /// Opens the sockets. The IPVS module is loaded by the first request. `undo_log` is the path of the
-    /// log that undoes a rule file after a crash; it must be on tmpfs.
-    pub fn open(
-        undo_log: Option<PathBuf>,
-        modules: Arc<Loader>,
-    ) -> Result<Self, patchbay_netlink::Error> {
+    /// The first request loads the IPVS module and opens the sockets, since a kernel can lack generic netlink.
+    /// `undo_log` is the path of the log that undoes a rule file after a crash; it must be on tmpfs.
+    pub fn new(undo_log: Option<PathBuf>, modules: Arc<Loader>) -> Self {
         let context = IpvsContext {
-            socket: Socket::open(RecvBuffer::Large)?,
-            lists: Socket::open(RecvBuffer::Page)?,
-            family: None,
+            kernel: None,
             modules,
             rule_count: RuleCount::default(),
             undo_log: UndoLogPath(undo_log),
@@ -85,10 +86,10 @@ impl IpvsOps {
             draining: Vec::new(),
             undrained: Vec::new(),
         };
-        Ok(Self {
+        Self {
             context: Arc::new(Mutex::new(context)),
             cancellation: Cancellation::default(),
-        })
+        }
     }
 
     /// Makes a rule file stop, and undo what it has changed, when `cancellation` is requested.
@@ -174,7 +175,7 @@ impl IpvsOps {
     pub fn status(&self) -> Result<Status, Error> {
         let mut context = self.lock();
         let ipvs = context.ipvs()?;
-        Ok(ipvs.status(&mut context.socket)?)
+        Ok(ipvs.family.status(&mut ipvs.socket)?)
     }
 
     /// Passes the rows of the connection table to `each`.
@@ -241,32 +242,43 @@ impl IpvsOps {
 }
 
 impl IpvsContext {
-    /// Returns the IPVS family. Loads the module if the kernel doesn't load it by itself.
-    fn ipvs(&mut self) -> Result<Ipvs, Error> {
-        if let Some(family) = self.family {
-            return Ok(family);
-        }
-        if let Some(family) = Ipvs::resolve(&mut self.socket)? {
-            return Ok(*self.family.insert(family));
-        }
-        self.modules.load("ip_vs")?;
-        let family = Ipvs::resolve(&mut self.socket)?.ok_or(Error::NoIpvs)?;
-        Ok(*self.family.insert(family))
+    /// Returns the kernel's IPVS. Loads the module if the kernel doesn't load it by itself.
+    fn ipvs(&mut self) -> Result<&mut IpvsKernel, Error> {
+        let kernel = match self.kernel.take() {
+            Some(kernel) => kernel,
+            None => self.open()?,
+        };
+        Ok(self.kernel.insert(kernel))
+    }
+
+    fn open(&self) -> Result<IpvsKernel, Error> {
+        let mut socket = Socket::open(RecvBuffer::Large)?;
+        let family = if let Some(family) = Ipvs::resolve(&mut socket)? {
+            family
+        } else {
+            self.modules.load("ip_vs")?;
+            Ipvs::resolve(&mut socket)?.ok_or(Error::NoIpvs)?
+        };
+        Ok(IpvsKernel {
+            family,
+            socket,
+            lists: Socket::open(RecvBuffer::Page)?,
+        })
     }
 
     /// Sends a single change.
     fn send(&mut self, change: &Change) -> Result<(), Error> {
         let ipvs = self.ipvs()?;
         let mut batch = Batch::default();
-        ipvs.push(&mut batch, change);
+        ipvs.family.push(&mut batch, change);
         if matches!(change, Change::StopDaemon(_)) {
             // A daemon whose thread has not run yet stops with EINTR, which netlink never reports: the
             // ACK has to be that of another request.
-            ipvs.push_info(&mut batch);
+            ipvs.family.push_info(&mut batch);
         }
         let starts_daemon = matches!(change, Change::StartDaemon(_));
         let _privilege = starts_daemon.then(BindPrivilege::raise);
-        match self.socket.send(&batch)?.into_iter().next() {
+        match ipvs.socket.send(&batch)?.into_iter().next() {
             Some((_, error)) => Err(Error::refused(change, error)),
             None => Ok(()),
         }
@@ -277,9 +289,9 @@ impl IpvsContext {
         let ipvs = self.ipvs()?;
         let mut batch = Batch::default();
         for change in deletions {
-            ipvs.push(&mut batch, change);
+            ipvs.family.push(&mut batch, change);
         }
-        let mut errors = self.socket.send(&batch)?.into_iter();
+        let mut errors = ipvs.socket.send(&batch)?.into_iter();
         match errors.find(|(_, error)| !error.is(Errno::ESRCH) && !error.is(Errno::ENOENT)) {
             Some((position, error)) => Err(Error::refused(&deletions[position], error)),
             None => Ok(()),
@@ -304,9 +316,9 @@ impl IpvsContext {
     ) -> Result<Vec<ListedService>, Error> {
         let ipvs = self.ipvs()?;
         let Some(id) = only else {
-            return Ok(ipvs.services(&mut self.socket, detail)?);
+            return Ok(ipvs.family.services(&mut ipvs.socket, detail)?);
         };
-        match ipvs.service(&mut self.socket, id, detail) {
+        match ipvs.family.service(&mut ipvs.socket, id, detail) {
             Ok(listed) => Ok(vec![listed]),
             Err(patchbay_netlink::Error::Refused(error)) if error.is(Errno::ESRCH) => {
                 Err(Error::Conflict(Conflict::NoService(id)))
@@ -317,7 +329,7 @@ impl IpvsContext {
 
     fn servers(&mut self, id: ServiceId, detail: Detail) -> Result<Vec<ListedServer>, Error> {
         let ipvs = self.ipvs()?;
-        Ok(ipvs.servers(&mut self.lists, id, detail)?)
+        Ok(ipvs.family.servers(&mut ipvs.lists, id, detail)?)
     }
 
     /// Reads the rules.

@@ -283,7 +283,7 @@ fn apply_deferred(
     daemons::apply(context, &deferred.daemons, log)?;
     if deferred.timeouts.is_some() {
         let ipvs = context.ipvs()?;
-        let timeouts = ipvs.status(&mut context.socket)?.timeouts;
+        let timeouts = ipvs.family.status(&mut ipvs.socket)?.timeouts;
         log.push(&Change::SetTimeouts(timeouts));
     }
     let timeouts = deferred.timeouts.map(Change::SetTimeouts);
@@ -333,7 +333,7 @@ mod tests {
     fn log_of_failed_undo_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let ops = IpvsOps::open(Some(path.clone()), Arc::default()).unwrap();
+        let ops = IpvsOps::new(Some(path.clone()), Arc::default());
         let context = &mut ops.lock();
         let failed = || Error::NoRules.after_undo(Err::<(), _>(Error::NoIpvs));
         let error = with_undo_log(context, |_, _| Err::<(), _>(failed())).unwrap_err();
