@@ -37,7 +37,7 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full test-arm64 bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
   audit setup-run setup-lint setup-test setup-docs setup-debian setup-fuzz setup-target setup-packages setup-hooks
 
 help: ## This list
@@ -52,6 +52,13 @@ test: setup-test lint image-6.12 image-debian image-arm64 cni-driver ## Lint, un
 test-full: export PATCHBAY_FULL := 1
 test-full: export NEXTEST_PROFILE := full
 test-full: test ## The same with whole sweeps and long random runs, before a release
+
+test-arm64: setup-test ## Unit and namespace tests of the agent's crates for arm64, under qemu-user, before a release
+	@scripts/setup.sh target $(TARGET_arm64)
+	@scripts/setup.sh emulator
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
+	  cargo nextest run --profile arm64 --locked --target $(TARGET_arm64) \
+	  $(addprefix -p patchbay-,types grammar codec wire netlink netcfg)
 
 cni-driver: target/cni-driver ## The program that runs CNI plugins through libcni, for the tests
 

@@ -9,6 +9,7 @@
 #   packages making packages
 #   hooks  building guest images in a Debian root
 #   release releasing
+#   emulator running programs for arm64, beside building for them
 #   target building for the Rust target in the second argument
 set -euo pipefail
 
@@ -47,10 +48,13 @@ add_backports() {
   apt_update
 }
 
-qemu_major() { qemu-system-x86_64 --version 2>/dev/null | sed -n 's/.*version \([0-9]*\).*/\1/p'; }
+# Takes a program of QEMU, and succeeds if its version suffices.
+have_qemu() {
+  have "$1" && [ "$("$1" --version | sed -n 's/.*version \([0-9]*\).*/\1/p')" -ge "$QEMU_MIN" ]
+}
 
 install_qemu() {
-  if have qemu-system-x86_64 && [ "$(qemu_major)" -ge "$QEMU_MIN" ]; then return; fi
+  ! have_qemu qemu-system-x86_64 || return 0
   apt_update
   if add_backports; then apt_install -t "$SUITE" qemu-system-x86; else apt_install qemu-system-x86; fi
 }
@@ -165,6 +169,12 @@ setup_release() {
   have cargo-cyclonedx || cargo_install cargo-cyclonedx@0.5.9
 }
 
+# Versions of qemu-user before 10 refuse requests for neighbors.
+setup_emulator() {
+  ! have_qemu qemu-aarch64 || return 0
+  if add_backports; then apt_install -t "$SUITE" qemu-user; else apt_install qemu-user; fi
+}
+
 setup_fuzz() {
   if ! cargo +nightly --version >/dev/null 2>&1; then
     say "fuzzing needs a nightly toolchain (rustup toolchain install nightly)"
@@ -194,10 +204,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | docs | debian | fuzz | packages | hooks | release) "setup_$1" ;;
+  run | lint | test | docs | debian | fuzz | packages | hooks | release | emulator) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|docs|debian|fuzz|packages|hooks|release, or $0 target TARGET"
+    say "usage: $0 run|lint|test|docs|debian|fuzz|packages|hooks|release|emulator, or $0 target TARGET"
     exit 2
     ;;
 esac
