@@ -29,13 +29,15 @@ sed -i "1s/\"patchbay $current\"/\"patchbay $version\"/" docs/man/*.8
 sed -i "s/_${current}_amd64/_${version}_amd64/" README.md
 cargo update --workspace --quiet
 make man
-git commit -qam "release: $version"
+git commit -qam "build: release $version" -m "CHANGELOG.md lists the changes since $current."
 
 make audit ${ADVISORY_DB:+ADVISORY_DB=$ADVISORY_DB}
 make test-full
+make test-arm64
 rm -rf target/packages
 for arch in amd64 arm64; do make packages ARCH=$arch; done
-make check-packages sbom
+scripts/check-packages.sh target/packages
+make sbom
 printf '%s\n' "$notes" >target/packages/NOTES.md
 git tag -a "v$version" -m "patchbay $version"
 trap - ERR
