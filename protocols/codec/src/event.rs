@@ -166,6 +166,7 @@ mod tests {
         };
         let without_mac = LinkState {
             mac: None,
+            up: false,
             carrier: Carrier::On,
             ..link()
         };

@@ -82,3 +82,44 @@ impl std::fmt::Display for Bulk {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layouts are part of the protocol: a new one needs an addition, and a row of docs/compatibility.md.
+    #[test]
+    fn layout_is_checked_and_its_additions_are_named() {
+        for (bulk, layout, additions, name) in [
+            (
+                Bulk::Rules,
+                change::LAYOUT,
+                &change::ADDITIONS[..],
+                "IPVS rules",
+            ),
+            (Bulk::Rows, 0, &[], "rows of the IPVS table"),
+            (Bulk::Flows, flow::LAYOUT, &flow::ADDITIONS[..], "flows"),
+            (Bulk::Routes, route::LAYOUT, &route::ADDITIONS[..], "routes"),
+            (
+                Bulk::Settings,
+                sysctl::LAYOUT,
+                &sysctl::ADDITIONS[..],
+                "settings",
+            ),
+            (Bulk::Events, 0, &[], "events"),
+        ] {
+            assert_eq!(bulk.layout(), layout, "{bulk}");
+            assert_eq!(bulk.check(layout), Ok(()), "{bulk}");
+            let refused = bulk.check(layout + 1).unwrap_err();
+            assert_eq!(refused.field(), "layout");
+            let rule = format!("{name} are read up to layout {layout}");
+            assert!(refused.to_string().contains(&rule), "{refused}");
+            let named = (0..=layout + 1).map(|number| bulk.additions(number));
+            let expected = [""]
+                .into_iter()
+                .chain(additions.iter().copied())
+                .chain([""]);
+            assert!(named.eq(expected), "{bulk}");
+        }
+    }
+}
