@@ -37,8 +37,8 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full test-arm64 bench replay fuzz soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
-  audit setup-run setup-lint setup-test setup-docs setup-debian setup-fuzz setup-target setup-packages setup-hooks
+.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full test-arm64 bench replay fuzz mutants soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+  audit setup-run setup-lint setup-test setup-docs setup-debian setup-fuzz setup-target setup-packages setup-hooks setup-mutants
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9.-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ replay: ## Run the fuzz corpus with the stable toolchain
 
 fuzz: setup-fuzz ## Run each fuzz target for FUZZ_SECONDS (60); needs a nightly toolchain
 	FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+MUTANTS ?= codec netlink
+
+mutants: setup-mutants ## Mutations of crates (MUTANTS="codec netlink"), each of which a test has to catch; an hour
+	cargo mutants --output target $(addprefix --package patchbay-,$(MUTANTS))
 
 bench: image-6.12 image-arm64 ## Speed and size compared with peers and the floor; QUICK=1 takes six minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)
@@ -218,6 +223,9 @@ setup-target:
 
 setup-fuzz:
 	@scripts/setup.sh fuzz
+
+setup-mutants:
+	@scripts/setup.sh mutants
 
 clean: ## Remove what was built
 	cargo clean

@@ -39,6 +39,8 @@ for arch in amd64 arm64; do make packages ARCH=$arch; done
 scripts/check-packages.sh target/packages
 make sbom
 printf '%s\n' "$notes" >target/packages/NOTES.md
+# The bill of materials and the notes too.
+(cd target/packages && rm SHA256SUMS && sha256sum -- * >"$OLDPWD/target/SHA256SUMS" && mv "$OLDPWD/target/SHA256SUMS" .)
 git tag -a "v$version" -m "patchbay $version"
 trap - ERR
 echo "release: v$version is ready: git push origin HEAD v$version, and publish target/packages"

@@ -6,6 +6,7 @@
 #   debian the image with Debian, beside the first one
 #   docs   the site of the documents
 #   fuzz   fuzzing
+#   mutants mutation tests
 #   packages making packages
 #   hooks  building guest images in a Debian root
 #   release releasing
@@ -184,6 +185,10 @@ setup_fuzz() {
   have cargo-fuzz || cargo_install cargo-fuzz
 }
 
+setup_mutants() {
+  have cargo-mutants || cargo_install cargo-mutants@27.1.0
+}
+
 # Takes a target of `make build`. That of this machine needs nothing.
 setup_target() {
   local target=$1 arch libraries
@@ -204,10 +209,10 @@ setup_target() {
 }
 
 case ${1:-} in
-  run | lint | test | docs | debian | fuzz | packages | hooks | release | emulator) "setup_$1" ;;
+  run | lint | test | docs | debian | fuzz | mutants | packages | hooks | release | emulator) "setup_$1" ;;
   target) setup_target "${2:?target}" ;;
   *)
-    say "usage: $0 run|lint|test|docs|debian|fuzz|packages|hooks|release|emulator, or $0 target TARGET"
+    say "usage: $0 run|lint|test|docs|debian|fuzz|mutants|packages|hooks|release|emulator, or $0 target TARGET"
     exit 2
     ;;
 esac
