@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use nix::sys::signal::Signal;
 use patchbay_tests::tracer::{HANDSHAKE, Outcome, Point, Stop, kill_at, signal_at, steps};
-use patchbay_tests::{Cases, Guest, Machine, rng};
+use patchbay_tests::{Cases, Guest, Machine, patchbay, rng};
 
 use super::{WHOLE, apply, apply_command, diff, state};
 
@@ -67,6 +67,36 @@ fn apply_killed_between_steps_converges() {
         assert_eq!(diff(&guest, OTHER).out, "");
     }
     assert!(killed.get() > POINTS.count() / 2, "{}", killed.get());
+}
+
+/// The card is in the journal as one that is being removed, and still in the machine.
+#[test]
+fn apply_after_a_killed_unplug_has_no_card_left() {
+    let guest = Guest::start(Machine::Q35);
+    apply(&guest, OTHER).ok();
+    let wanted = state(&guest);
+    apply(&guest, WHOLE).ok();
+    let unplug = patchbay(
+        guest.run_dir(),
+        &["nic", "del", guest.id(), "--name", "eth2"],
+    );
+    let (labels, done) = steps(&unplug, "");
+    done.ok();
+    apply(&guest, WHOLE).ok();
+    let step = labels.iter().position(|step| step == "qmp device_del");
+    let point = Point {
+        step: step.unwrap(),
+        stop: Stop::Before,
+    };
+    let killed = kill_at(&unplug, "", point);
+    assert!(matches!(killed, Outcome::Killed(_)), "{killed:?}");
+    let done = apply(&guest, OTHER);
+    assert!(
+        done.err.contains("the card eth2, which is removed now"),
+        "{done}"
+    );
+    done.ok();
+    assert_eq!(state(&guest), wanted);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `export`, `apply` and `diff`: the network of a sandbox as one document.
 
 use patchbay_host::document::{self, Limits, Plan, Present, Section, Step, Strangers};
+use patchbay_host::ops;
 use patchbay_host::sandbox::Sandbox;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::MaxRules;
@@ -19,8 +20,13 @@ pub(super) fn export(global: &GlobalArgs, args: &ExportArgs) -> Result<String, F
 
 /// `apply`.
 pub(super) fn apply(global: &GlobalArgs, args: &ApplyArgs) -> Result<String, Failure> {
-    let planned = plan(global, &args.documents)?;
-    if !args.dry_run {
+    let purpose = if args.dry_run {
+        Purpose::Show
+    } else {
+        Purpose::Apply
+    };
+    let planned = plan(global, &args.documents, purpose)?;
+    if purpose == Purpose::Apply {
         for one in &planned {
             one.apply(global, &args.documents)?;
         }
@@ -30,7 +36,7 @@ pub(super) fn apply(global: &GlobalArgs, args: &ApplyArgs) -> Result<String, Fai
 
 /// `diff`. As of diff(1), the exit code is 1 if there are changes.
 pub(super) fn diff(global: &GlobalArgs, args: &DocumentArgs) -> Outcome {
-    let printed = plan(global, args).and_then(|planned| {
+    let printed = plan(global, args, Purpose::Show).and_then(|planned| {
         let is_same = planned.iter().all(|one| one.plan.is_empty());
         Ok((is_same, changes(&planned, args)?))
     });
@@ -48,8 +54,21 @@ struct Planned {
     plan: Plan,
 }
 
+/// Purpose of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Its steps are shown.
+    Show,
+    /// Its steps are carried out.
+    Apply,
+}
+
 /// Plans all documents, so that an error in one of them changes no sandbox.
-fn plan(global: &GlobalArgs, args: &DocumentArgs) -> Result<Vec<Planned>, Failure> {
+fn plan(
+    global: &GlobalArgs,
+    args: &DocumentArgs,
+    purpose: Purpose,
+) -> Result<Vec<Planned>, Failure> {
     let names = HostsAndServices::of_machine();
     let documents = network::read(&args.file, &names, MaxRules(args.max_rules))?;
     let strangers = if args.prune {
@@ -62,6 +81,10 @@ fn plan(global: &GlobalArgs, args: &DocumentArgs) -> Result<Vec<Planned>, Failur
         if planned.iter().any(|other| other.sandbox.id == sandbox.id) {
             let message = format!("the sandbox {} has two documents in the file", sandbox.id);
             return Err(Failure::new(Kind::Invalid, message));
+        }
+        if purpose == Purpose::Apply {
+            // A card that a killed command has left is in no plan.
+            ops::finish_left(&sandbox)?;
         }
         let present = Present::read(&sandbox, &document.wanted.sections())?;
         let max_rules = MaxRules(args.max_rules);

@@ -28,7 +28,10 @@ pub fn gc(lookup: &Lookup) -> Result<(), Failure> {
 }
 
 /// Finishes what killed commands have begun. The monitor of other machines is not needed.
-pub(crate) fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Kind::NotYet`] if the guest has not released a card; failures of QEMU and the host's kernel.
+pub fn finish_left(sandbox: &Sandbox) -> Result<(), Failure> {
     replaced::restore_left(sandbox)?;
     let mut left = recorded(sandbox)?;
     left.retain(|record| record.is_left() || record.host.before.is_some());
