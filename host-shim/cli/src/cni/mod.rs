@@ -42,13 +42,22 @@ pub(crate) fn run() -> ExitCode {
     events::collect(events::LogLevel::Warn, None);
     let mut version = Version::LATEST;
     let variable = |name: &str| std::env::var_os(name);
+    let host = HostFile::read();
+    let run_dir = host.as_ref().ok().map(HostFile::run_dir);
     let signals = Signals::default();
     let outcome = signals.watch().map_err(|error| {
         let failure = Failure::of_io("could not receive signals", &error);
         CniError::new(Code::Other, failure)
     });
-    let outcome =
-        outcome.and_then(|()| execute(&variable, &mut io::stdin().lock(), &mut version, &signals));
+    let outcome = outcome.and_then(|()| {
+        execute(
+            &variable,
+            &mut io::stdin().lock(),
+            host,
+            &mut version,
+            &signals,
+        )
+    });
     let (text, code, result) = match outcome {
         Ok(reply) => (reply, ExitCode::SUCCESS, CommandResult::Success),
         Err(error) => {
@@ -59,8 +68,8 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     let printed = io::stdout().write_all(text.as_bytes());
-    if let (Ok(Command::Run(operation)), Ok(host)) = (Command::read(&variable), HostFile::read()) {
-        clock.stop(&host.run_dir(), operation.name(), result);
+    if let (Ok(Command::Run(operation)), Some(run_dir)) = (Command::read(&variable), run_dir) {
+        clock.stop(&run_dir, operation.name(), result);
     }
     if printed.is_err() {
         ExitCode::FAILURE
@@ -73,6 +82,7 @@ pub(crate) fn run() -> ExitCode {
 fn execute(
     variable: env::Lookup<'_>,
     input: &mut dyn Read,
+    host: Result<HostFile, Failure>,
     version: &mut Version,
     signals: &Signals,
 ) -> Result<String, CniError> {
@@ -84,7 +94,7 @@ fn execute(
     let network = Network::parse(&text)?;
     *version = network.version;
     // Not a fault of the configuration.
-    let host = HostFile::read().map_err(|failure| CniError::new(Code::Other, failure))?;
+    let host = host.map_err(|failure| CniError::new(Code::Other, failure))?;
     let lookup = host.lookup(signals.interrupt.clone());
     let interrupted = Failure::new(Kind::NotYet, "interrupted by a signal: nothing was changed");
     signals.print_at_end(CniError::from(interrupted).document(network.version));

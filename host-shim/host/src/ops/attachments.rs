@@ -210,9 +210,5 @@ pub fn card_names(sandbox: &Sandbox) -> Result<Vec<String>, Failure> {
 
 /// Reads the journal; one without a machine has no cards.
 pub(crate) fn recorded(sandbox: &Sandbox) -> Result<Vec<CardRecord>, Failure> {
-    match sandbox.state() {
-        Ok(state) => Journal::at(state.path()).cards(),
-        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
-        Err(failure) => Err(failure),
-    }
+    Journal::of(sandbox)
 }

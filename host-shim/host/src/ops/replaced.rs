@@ -75,12 +75,7 @@ fn restore(sandbox: &Sandbox, is_chosen: fn(&ReplacedCard) -> bool) -> Result<()
 
 /// Lists the cards that are being replaced.
 pub(crate) fn replaced(sandbox: &Sandbox) -> Result<Vec<ReplacedCard>, Failure> {
-    match sandbox.state() {
-        Ok(state) => ReplacedCards::at(state.path()).cards(),
-        // Nor can a change begin there.
-        Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
-        Err(failure) => Err(failure),
-    }
+    ReplacedCards::of(sandbox)
 }
 
 fn left(

@@ -14,6 +14,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Sandbox;
 use super::card_record::CardRecord;
 use super::files;
 use super::replaced_card::ReplacedCard;
@@ -85,6 +86,18 @@ impl<Record: JournalRecord> Records<Record> {
         Self {
             dir: state.join(Record::FOLDER),
             kind: PhantomData,
+        }
+    }
+
+    /// Reads every card of a sandbox; one without a machine has none, and no change can begin there.
+    ///
+    /// # Errors
+    /// As of [`Records::cards`].
+    pub(crate) fn of(sandbox: &Sandbox) -> Result<Vec<Record>, Failure> {
+        match sandbox.state() {
+            Ok(state) => Self::at(state.path()).cards(),
+            Err(absent) if absent.kind() == Kind::NotFound => Ok(Vec::new()),
+            Err(failure) => Err(failure),
         }
     }
 
