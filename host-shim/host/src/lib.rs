@@ -45,6 +45,7 @@ pub mod agent;
 pub mod card;
 pub mod document;
 pub mod events;
+pub mod file_lock;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod guest;

@@ -3,18 +3,17 @@
 //! A folder alone does not mean that the sandbox runs: the kernel is asked for its processes.
 
 use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use patchbay_host::ops::collect;
-use patchbay_host::private;
 use patchbay_host::process::Process;
 use patchbay_host::sandbox::{SandboxFile, SandboxId, check_trusted, ids};
 use patchbay_host::vsock_stream::has_lost_worker;
+use patchbay_host::{file_lock, private};
 use serde::Serialize;
 
 use super::folder::Folder;
@@ -24,7 +23,6 @@ use crate::error::{Error, at};
 const LOCK: &str = ".lock";
 /// Longest wait for the lock; its holder creates or removes a folder.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Sandbox in the run directory, running or not.
 #[derive(Debug, Clone)]
@@ -120,7 +118,7 @@ impl RunDir {
         &self,
         id: &SandboxId,
         record: &Record,
-        wait: impl FnMut(Duration) -> ControlFlow<()>,
+        wait: impl FnMut(&File, Duration) -> ControlFlow<()>,
     ) -> Result<Folder, Error> {
         private::create_folder(&self.0, private::LISTED).map_err(at(&self.0))?;
         let lock = self.lock(wait)?;
@@ -150,7 +148,7 @@ impl RunDir {
     /// Removes a sandbox's folder, unless another launcher has claimed the id meanwhile, and the state
     /// of its cards.
     pub(crate) fn remove(&self, sandbox: &RegisteredSandbox) -> Result<(), Error> {
-        let lock = self.lock(sleep)?;
+        let lock = self.lock(file_lock::sleep)?;
         let path = sandbox.folder.path();
         if sandbox.folder.read_record()? == sandbox.record && path.exists() {
             fs::remove_dir_all(path).map_err(at(path))?;
@@ -188,35 +186,20 @@ impl RunDir {
         Ok(RegisteredSandbox { id, folder, record })
     }
 
-    /// Locks the run directory; `wait` sleeps between two attempts, because flock has no timeout.
+    /// Locks the run directory; `wait` sleeps between two attempts.
     fn lock(
         &self,
-        mut wait: impl FnMut(Duration) -> ControlFlow<()>,
+        wait: impl FnMut(&File, Duration) -> ControlFlow<()>,
     ) -> Result<Flock<File>, Error> {
         check_trusted(&self.0)?;
         let path = self.0.join(LOCK);
-        let mut file = private::open_lock(&path).map_err(at(&path))?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
-                    return Err(Error::Locked(path));
-                }
-                Err((file, Errno::EWOULDBLOCK)) => file,
-                Err((_, errno)) => return Err(at(&path)(errno.into())),
-            };
-            if wait(RETRY_INTERVAL).is_break() {
-                return Err(Error::Interrupted);
-            }
-        }
+        let file = private::open_lock(&path).map_err(at(&path))?;
+        file_lock::take(file, LOCK_TIMEOUT, wait).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Error::Locked(path),
+            io::ErrorKind::Interrupted => Error::Interrupted,
+            _ => at(&path)(error),
+        })
     }
-}
-
-/// Waits in a process that ends by signals.
-fn sleep(interval: Duration) -> ControlFlow<()> {
-    thread::sleep(interval);
-    ControlFlow::Continue(())
 }
 
 #[cfg(test)]
@@ -248,11 +231,15 @@ mod tests {
     fn claim_replaces_dead_sandbox_only() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().join("run"));
-        let folder = run_dir.claim(&id("a"), &record(Vec::new()), sleep).unwrap();
+        let folder = run_dir
+            .claim(&id("a"), &record(Vec::new()), file_lock::sleep)
+            .unwrap();
         fs::write(folder.file("left-over"), b"").unwrap();
-        run_dir.claim(&id("a"), &alive(), sleep).unwrap();
+        run_dir.claim(&id("a"), &alive(), file_lock::sleep).unwrap();
         assert!(!folder.file("left-over").exists());
-        let error = run_dir.claim(&id("a"), &alive(), sleep).unwrap_err();
+        let error = run_dir
+            .claim(&id("a"), &alive(), file_lock::sleep)
+            .unwrap_err();
         assert!(matches!(error, Error::Exists { id: name, .. } if name == id("a")));
     }
 
@@ -261,7 +248,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
         for name in ["ab", "abc", "b"] {
-            run_dir.claim(&id(name), &alive(), sleep).unwrap();
+            run_dir
+                .claim(&id(name), &alive(), file_lock::sleep)
+                .unwrap();
         }
         assert_eq!(run_dir.find("ab").unwrap().id, id("ab"));
         assert_eq!(run_dir.find("abc").unwrap().id, id("abc"));
@@ -289,7 +278,7 @@ mod tests {
             ("b", broken, SandboxState::Broken),
             ("c", record(Vec::new()), SandboxState::Dead),
         ] {
-            run_dir.claim(&id(name), &record, sleep).unwrap();
+            run_dir.claim(&id(name), &record, file_lock::sleep).unwrap();
             assert_eq!(run_dir.find(name).unwrap().state(), state);
         }
     }
@@ -298,9 +287,11 @@ mod tests {
     fn remove_keeps_folder_of_new_claim() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
-        run_dir.claim(&id("a"), &record(Vec::new()), sleep).unwrap();
+        run_dir
+            .claim(&id("a"), &record(Vec::new()), file_lock::sleep)
+            .unwrap();
         let old = run_dir.find("a").unwrap();
-        run_dir.claim(&id("a"), &alive(), sleep).unwrap();
+        run_dir.claim(&id("a"), &alive(), file_lock::sleep).unwrap();
         run_dir.remove(&old).unwrap();
         let new = run_dir.find("a").unwrap();
         run_dir.remove(&new).unwrap();
@@ -317,9 +308,9 @@ mod tests {
     fn claim_while_the_lock_is_held_can_be_interrupted() {
         let root = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
-        let _held = run_dir.lock(sleep).unwrap();
+        let _held = run_dir.lock(file_lock::sleep).unwrap();
         let mut attempts = 0;
-        let claimed = run_dir.claim(&id("a"), &alive(), |_| {
+        let claimed = run_dir.claim(&id("a"), &alive(), |_, _| {
             attempts += 1;
             if attempts < 3 {
                 return ControlFlow::Continue(());
@@ -337,7 +328,7 @@ mod tests {
         fs::write(&secret, "secret").unwrap();
         std::os::unix::fs::symlink(&secret, root.path().join(LOCK)).unwrap();
         let run_dir = RunDir::new(root.path().to_owned());
-        assert!(run_dir.claim(&id("a"), &alive(), sleep).is_err());
+        assert!(run_dir.claim(&id("a"), &alive(), file_lock::sleep).is_err());
         assert_eq!(fs::read_to_string(secret).unwrap(), "secret");
     }
 }

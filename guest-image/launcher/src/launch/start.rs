@@ -34,7 +34,7 @@ pub(crate) fn start(
         netns: options.netns.clone(),
         processes: launcher.into_iter().collect(),
     };
-    let folder = run_dir.claim(&options.id, &record, |interval| {
+    let folder = run_dir.claim(&options.id, &record, |_, interval| {
         if interrupts.interrupted_within(interval) {
             return ControlFlow::Break(());
         }

@@ -6,13 +6,11 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use patchbay_host::private;
+use nix::fcntl::Flock;
 use patchbay_host::sandbox::check_trusted;
+use patchbay_host::{file_lock, private};
 
 /// Name in the run directory; sandboxes can't have it.
 const FILE: &str = ".durations";
@@ -24,9 +22,8 @@ const ROW_BYTES: usize = KEY_BYTES + (BUCKETS + 1) * 8;
 /// More rows than there are commands and results.
 const MAX_ROWS: usize = 256;
 const MAX_BYTES: u64 = 1 << 16;
-/// Attempts to get the lock, which others hold for some microseconds.
-const ATTEMPTS: u32 = 5;
-const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// Longest wait for the lock, which others hold for some microseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// Upper bounds of the buckets in seconds; the last bucket has none.
 pub(crate) const BOUNDS: [f64; BUCKETS - 1] = [
@@ -186,16 +183,8 @@ pub(crate) fn read(run_dir: &Path) -> Vec<Durations> {
 
 /// Opens the file, and locks it until it is closed.
 fn open_locked(run_dir: &Path) -> io::Result<Flock<File>> {
-    let mut file = private::open_file(&run_dir.join(FILE))?;
-    for _ in 1..ATTEMPTS {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            locked => return locked.map_err(|(_, errno)| errno.into()),
-        };
-        thread::sleep(RETRY_INTERVAL);
-    }
-    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-    locked.map_err(|(_, errno)| errno.into())
+    let file = private::open_file(&run_dir.join(FILE))?;
+    file_lock::take(file, LOCK_TIMEOUT, file_lock::sleep)
 }
 
 /// Reads the rows up to the first one that no command has written; `None` from a file of another layout.

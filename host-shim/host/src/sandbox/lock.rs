@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,11 +14,11 @@ use patchbay_types::text::escape_controls;
 
 use super::files;
 use super::machine::StateDir;
+use crate::file_lock;
 use crate::private;
 
 /// Longest wait for the lock; a change takes less even at its slowest.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Wait after which a warning names the process that has the lock.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 
@@ -52,7 +51,10 @@ impl Lock {
             let created = private::create_folder(state.path(), private::LISTED);
             files::check_trusted(state.path())?;
             let locked = created
-                .and_then(|()| lock_file(private::open_lock(&path)?, deadline))
+                .and_then(|()| {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    lock_file(private::open_lock(&path)?, left)
+                })
                 .and_then(|lock| Ok(is_at(&lock, &path)?.then_some(lock)));
             if !state.is_current() {
                 return Err(ended());
@@ -107,27 +109,17 @@ fn ended() -> Failure {
     )
 }
 
-/// Polls, because flock has no timeout.
-fn lock_file(mut file: File, deadline: Instant) -> io::Result<Flock<File>> {
+/// Warns once of the process that has the lock.
+fn lock_file(file: File, timeout: Duration) -> io::Result<Flock<File>> {
     let mut silent_until = Some(Instant::now() + SILENT_WAIT);
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            Err((file, Errno::EWOULDBLOCK)) => file,
-            Err((_, errno)) => return Err(errno.into()),
-        };
-        if silent_until
-            .take_if(|until| Instant::now() >= *until)
-            .is_some()
-        {
-            let holder = holder(&file);
+    file_lock::take(file, timeout, |file, interval| {
+        let is_over = |until: &mut Instant| Instant::now() >= *until;
+        if silent_until.take_if(is_over).is_some() {
+            let holder = holder(file);
             tracing::warn!("waiting for {holder}, which is changing this sandbox");
         }
-        thread::sleep(RETRY_INTERVAL);
-    }
+        file_lock::sleep(file, interval)
+    })
 }
 
 /// Holder that is not known.
@@ -170,6 +162,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     /// Waits until a second descriptor of this process has the lock file open.
@@ -235,7 +229,7 @@ mod tests {
         let path = dir.path().join("lock");
         let file = private::open_lock(&path).unwrap();
         assert_eq!(holder(&file), OTHER);
-        let _held = lock_file(private::open_lock(&path).unwrap(), Instant::now()).unwrap();
+        let _held = lock_file(private::open_lock(&path).unwrap(), Duration::ZERO).unwrap();
         let own = format!("process {} (", std::process::id());
         assert!(holder(&file).starts_with(&own), "{}", holder(&file));
     }

@@ -6,14 +6,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use patchbay_types::failure::{Failure, Kind};
 
 use super::files;
 use super::id::SandboxId;
+use crate::file_lock;
 use crate::private::{self, remove as remove_file};
 use crate::process::Process;
 use crate::vsock_stream::{self, MAX_PATH_BYTES};
@@ -23,9 +23,8 @@ pub(super) const FOLDER: &str = ".kata";
 const SOCKET: &str = "qmp.sock";
 const PROCESS: &str = "qemu.json";
 
-/// Attempts to lock [`FOLDER`], and the time between them.
-const ATTEMPTS: usize = 100;
-const RETRY_INTERVAL: Duration = Duration::from_millis(10);
+/// Longest wait for the lock of [`FOLDER`].
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns the path of the socket in the folder of a machine.
 pub(super) fn socket(folder: &Path) -> PathBuf {
@@ -102,15 +101,7 @@ fn recorded(folder: &Path) -> Option<Process> {
 /// Locks the folder against another process that creates or removes folders in it. Another holder
 /// works for microseconds, and a pod must not wait for one that hangs.
 fn lock(parent: &Path) -> io::Result<Flock<File>> {
-    let mut file = File::open(parent)?;
-    for _ in 0..ATTEMPTS {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, _)) => file,
-        };
-        thread::sleep(RETRY_INTERVAL);
-    }
-    Err(io::ErrorKind::TimedOut.into())
+    file_lock::take(File::open(parent)?, LOCK_TIMEOUT, file_lock::sleep)
 }
 
 #[cfg(test)]
