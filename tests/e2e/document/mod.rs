@@ -4,6 +4,7 @@ mod cards;
 mod interrupted;
 mod random;
 mod renamed;
+mod settings;
 
 use patchbay_tests::{Done, Guest, Machine, patchbay, run};
 use patchbay_types::failure::Kind;

@@ -3,18 +3,18 @@
 //! Every step is an operation that is complete or undone by itself, even after `kill -9`, so a process
 //! that is killed leaves the first steps of its plan done; applying the document again does the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use patchbay_types::failure::Failure;
 use patchbay_types::ipvs::{Change, RestoreMode, RuleLine};
-use patchbay_types::{AddressDetail, Neighbor, NeighborPattern, Route, RouteTable};
+use patchbay_types::{AddressDetail, IfName, Neighbor, NeighborPattern, Route, RouteTable};
 
 use super::guest_steps::exchange;
 use super::{Configure, Exchange, IpvsStep, Plan, Step, Strangers, SysctlChange};
 use crate::agent::{Agent, RestoreWatch};
 use crate::card::PlugRequest;
-use crate::ops::{self, CardKey};
+use crate::ops::{self, CardKey, OwnSettings};
 use crate::sandbox::Sandbox;
 
 /// Limits of the steps.
@@ -37,7 +37,11 @@ pub fn apply(
     limits: Limits,
     mut watch: RestoreWatch<'_>,
 ) -> Result<(), Failure> {
-    let executor = Executor { sandbox, limits };
+    let mut executor = Executor {
+        sandbox,
+        limits,
+        kept: HashMap::new(),
+    };
     for (index, step) in plan.steps.iter().enumerate() {
         let result = match index {
             0 => Ok(()),
@@ -57,10 +61,12 @@ pub fn apply(
 struct Executor<'a> {
     sandbox: &'a Sandbox,
     limits: Limits,
+    /// Settings of the cards that were unplugged, which documents don't have.
+    kept: HashMap<IfName, OwnSettings>,
 }
 
 impl Executor<'_> {
-    fn run(&self, step: &Step, watch: &mut RestoreWatch<'_>) -> Result<(), Failure> {
+    fn run(&mut self, step: &Step, watch: &mut RestoreWatch<'_>) -> Result<(), Failure> {
         let sandbox = self.sandbox;
         match step {
             Step::Unplug(unplug) => self.unplug(&unplug.card),
@@ -85,11 +91,41 @@ impl Executor<'_> {
         ops::change_guest(self.sandbox, |agent| send(agent.patchbay()?))
     }
 
+    /// Plugs a card. One that takes the place of another gets its settings, or is not plugged. It has the name of
+    /// the document, by which the next steps know it.
     fn plug(&self, request: &PlugRequest) -> Result<(), Failure> {
-        ops::plug_any(self.sandbox, request, self.limits.wait).map(drop)
+        ops::plug_any(self.sandbox, request, self.limits.wait)?;
+        let Some(kept) = self.kept.get(request.name()) else {
+            return Ok(());
+        };
+        kept.without_rename()
+            .restore(self.sandbox)
+            .map_err(|failure| {
+                let failure = failure.with_cause("the card before it had this setting");
+                match self.remove(request) {
+                    Ok(()) => failure,
+                    Err(undo) => {
+                        failure.with_cause(format!("could not be undone: {}", undo.line()))
+                    }
+                }
+            })
     }
 
-    fn unplug(&self, request: &PlugRequest) -> Result<(), Failure> {
+    /// Plugs a card again as it was.
+    fn plug_again(&self, request: &PlugRequest) -> Result<(), Failure> {
+        ops::plug_any(self.sandbox, request, self.limits.wait)?;
+        let kept = self.kept.get(request.name());
+        kept.map_or(Ok(()), |kept| kept.restore(self.sandbox))
+    }
+
+    fn unplug(&mut self, request: &PlugRequest) -> Result<(), Failure> {
+        if let Some(settings) = OwnSettings::read(self.sandbox, request.name())? {
+            self.kept.insert(request.name().clone(), settings);
+        }
+        self.remove(request)
+    }
+
+    fn remove(&self, request: &PlugRequest) -> Result<(), Failure> {
         let key = CardKey::Name(request.name().into());
         ops::unplug(self.sandbox, &key).map(drop)
     }
@@ -147,8 +183,8 @@ impl Executor<'_> {
 
     fn undo_step(&self, step: &Step) -> Result<(), Failure> {
         match step {
-            Step::Unplug(unplug) => self.plug(&unplug.card),
-            Step::Plug(request) => self.unplug(request),
+            Step::Unplug(unplug) => self.plug_again(&unplug.card),
+            Step::Plug(request) => self.remove(request),
             Step::Update(update) => ops::update(self.sandbox, &update.undo),
             Step::Ipvs(step) => {
                 let mode = RestoreMode::Replace;

@@ -67,6 +67,7 @@ pub(crate) use mirror::is_wired;
 pub use mirror::{Mirrored, mirror};
 pub(crate) use mtu::update_with_tap;
 pub use overview::{Overview, RunState, overview, run_state};
+pub(crate) use own_settings::OwnSettings;
 pub use replace::{Replacement, replace};
 pub(crate) use replaced::{
     leave_replaced, record_replaced, replaced, replaced_queues, settle_replaced,
@@ -146,9 +147,9 @@ fn plug_queried(
     let link = request.link.parts();
     if let Some(card) = cards.iter().find(|card| card.name == link.name) {
         check_tap(locked.qmp()?, &nics, card)?;
-        let record = records.into_iter().find(|record| record.name == link.name);
+        let mut record = records.into_iter().find(|record| record.name == link.name);
         let repeated = repeat::compare(card, record.as_ref(), request)?;
-        if let Some(record) = &record {
+        if let Some(record) = &mut record {
             hotplug::rejoin_bridge(&mut locked, &nics, record)?;
             hotplug::restore_settings(&mut locked, &nics, record)?;
         }
@@ -209,7 +210,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
         let message = format!("the card {name} can't be configured (in the guest: {state})");
         return Err(Failure::new(Kind::NotYet, message));
     }
-    let record = records.into_iter().find(|record| record.name == *name);
+    let mut record = records.into_iter().find(|record| record.name == *name);
     let link = record.as_ref().and_then(|record| record.link.as_ref());
     let Some((link, path)) = link.zip(card.path.as_ref()) else {
         return Err(replaced::lost(name));
@@ -217,7 +218,7 @@ pub fn apply(sandbox: &Sandbox, key: &CardKey, wait: Duration) -> Result<Card, F
     let spec = link.spec.clone();
     // The image of the guest can have an older agent since its restart.
     guest.agent.check_link(&spec)?;
-    if let Some(record) = &record {
+    if let Some(record) = &mut record {
         hotplug::rejoin_bridge(&mut locked, &nics, record)?;
         hotplug::restore_settings(&mut locked, &nics, record)?;
         mtu::grow_tap(&mut locked, &nics, record, spec.parts().mtu)?;

@@ -3,6 +3,7 @@
 use patchbay_types::failure::Failure;
 use patchbay_types::{AdminState, Arp, IfName, LinkChange, LinkFlags, LinkSpec};
 
+use super::attachments::recorded;
 use super::cards::CardKey;
 use super::host_settings::set_on_host;
 use super::update::update;
@@ -10,7 +11,7 @@ use crate::card::{HostChange, HostSettings};
 use crate::sandbox::{CardRecord, Sandbox};
 
 /// Settings of a card that neither a link nor a document has.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct OwnSettings {
     card: IfName,
     host: HostSettings,
@@ -41,6 +42,21 @@ impl OwnSettings {
         }
     }
 
+    /// Reads the settings of a card; `None` for one that the journal has lost.
+    pub(crate) fn read(sandbox: &Sandbox, card: &IfName) -> Result<Option<Self>, Failure> {
+        let records = recorded(sandbox)?;
+        let record = records.iter().find(|record| record.name == *card);
+        Ok(record.map(Self::of))
+    }
+
+    /// Returns the settings of a card that keeps the name under which it is plugged.
+    pub(crate) fn without_rename(&self) -> Self {
+        Self {
+            rename: None,
+            ..self.clone()
+        }
+    }
+
     /// Gives the settings to the card that was plugged anew.
     pub(crate) fn restore(&self, sandbox: &Sandbox) -> Result<(), Failure> {
         // Each is tried.
@@ -56,6 +72,7 @@ impl OwnSettings {
             cable: Some(self.host.cable),
             receive: Some(self.host.receive),
             send: Some(self.host.send),
+            vlan: Some(self.host.vlan),
         };
         let key = CardKey::Name((&self.card).into());
         set_on_host(sandbox, &key, change).map(drop)
