@@ -81,6 +81,7 @@ mod undo;
 mod update_iface;
 mod vectors;
 mod vhost_user;
+mod vlans;
 mod vm_faults;
 mod wait;
 mod watch;

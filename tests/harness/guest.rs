@@ -99,10 +99,15 @@ impl Guest {
     /// Starts a q35 sandbox with Debian, where systemd runs udevd and networkd, and waits until its boot
     /// is complete. `NetworkManager`, ifupdown, dhcpcd, dhclient and udhcpc are installed, not started.
     pub fn start_debian(words: &[&str]) -> Self {
-        let image = Built::ImageDebian.dir().display().to_string();
+        Self::start_debian_from(&Built::ImageDebian.dir(), DEBIAN_MEMORY, words)
+    }
+
+    /// The same with an image to which files were added, and with memory for these, in MiB.
+    pub fn start_debian_from(image: &Path, memory: &str, words: &[&str]) -> Self {
+        let image = image.display().to_string();
         // It boots in twenty seconds, and in a minute on a busy machine.
         let boot = ["--image", &image, "--timeout", "180"];
-        let start = [&boot[..], &["--memory", DEBIAN_MEMORY]].concat();
+        let start = [&boot[..], &["--memory", memory]].concat();
         let guest = Self::start_with(Machine::Q35, &[&start[..], words].concat());
         let booted = guest.exec("systemctl is-system-running --wait");
         let failed = || guest.exec("systemctl --failed --no-legend").out;

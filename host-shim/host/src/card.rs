@@ -4,6 +4,7 @@ use crate::limit::Limit;
 use crate::mirror::mirrored_link::MirroredLink;
 use crate::mirror::request::MirrorRequest;
 use crate::sandbox::name_as_text;
+use crate::vlan::PortVlan;
 use patchbay_types::{IfName, LinkName, LinkSpec, SocketPath};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,9 @@ pub struct HostSettings {
     /// Limit of the traffic that the card sends.
     #[serde(default, skip_serializing_if = "Limit::is_none")]
     pub send: Limit,
+    /// VLAN of the bridge's port.
+    #[serde(default, skip_serializing_if = "PortVlan::is_foreign")]
+    pub vlan: PortVlan,
 }
 
 /// Change of a card's settings on the host; `None` keeps a setting.
@@ -103,6 +107,8 @@ pub struct HostChange {
     pub receive: Option<Limit>,
     /// Limit of the traffic that the card sends.
     pub send: Option<Limit>,
+    /// VLAN of the bridge's port.
+    pub vlan: Option<PortVlan>,
 }
 
 impl HostChange {
@@ -113,6 +119,7 @@ impl HostChange {
             cable: self.cable.unwrap_or(settings.cable),
             receive: self.receive.unwrap_or(settings.receive),
             send: self.send.unwrap_or(settings.send),
+            vlan: self.vlan.unwrap_or(settings.vlan),
         }
     }
 }

@@ -65,5 +65,6 @@ mod reach;
 pub mod sandbox;
 mod shaper;
 mod threads;
+pub mod vlan;
 pub mod vsock_stream;
 pub mod watch;

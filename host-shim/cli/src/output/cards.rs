@@ -3,6 +3,7 @@
 use patchbay_host::card::{Backend, Cable, CardRequest, HostSettings, Listener};
 use patchbay_host::limit::Limit;
 use patchbay_host::ops::{Card, Replacement};
+use patchbay_host::vlan::VlanId;
 use patchbay_types::{
     AdminState, Arp, InterfaceAddress, LinkChange, LinkFlags, LinkName, LinkSpec, ListedAddress,
     Mtu, PciPath, PrefixRoute, Promisc, QueuePairs, SocketPath,
@@ -210,6 +211,7 @@ pub(crate) fn updated_on_host(name: &LinkName, settings: HostSettings) -> Value 
         cable,
         receive,
         send,
+        vlan,
     } = settings;
     let limit = |limit: Limit| limit.rate().map(|limit| limit.rate().get());
     let burst = |limit: Limit| limit.rate().map(|limit| limit.burst().get());
@@ -220,6 +222,7 @@ pub(crate) fn updated_on_host(name: &LinkName, settings: HostSettings) -> Value 
         "rxBurst": burst(receive),
         "txLimit": limit(send),
         "txBurst": burst(send),
+        "vlan": vlan.id().map(VlanId::get),
     }))
 }
 

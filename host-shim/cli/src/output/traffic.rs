@@ -6,6 +6,7 @@ use patchbay_host::card::{Cable, HostSettings};
 use patchbay_host::limit::Limit;
 use patchbay_host::netns::Counters;
 use patchbay_host::ops::{CardOnHost, TapStatus};
+use patchbay_host::vlan::VlanId;
 use patchbay_types::Carrier;
 use serde::Serialize;
 use serde_json::Value;
@@ -50,6 +51,7 @@ pub(crate) const SHOWN: &[Column] = &[
     Column::new("pciAddr"),
     Column::new("device"),
     Column::new("bridge"),
+    Column::new("vlan"),
     Column::new("carrier"),
     Column::new("cable"),
     Column::new("rxLimit"),
@@ -81,6 +83,9 @@ pub(crate) struct TrafficRow {
     /// Bridge of which the TAP is a port.
     #[serde(skip_serializing_if = "Option::is_none")]
     bridge: Option<String>,
+    /// VLAN that nic set has given the bridge's port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vlan: Option<u16>,
     /// Whether QEMU has the TAP open; absent for other backends.
     #[serde(skip_serializing_if = "Option::is_none")]
     carrier: Option<bool>,
@@ -180,6 +185,7 @@ impl TrafficRow {
             bridge: found.bridge.as_ref().map(ToString::to_string),
             carrier: found.tap.map(|tap| tap.carrier),
             cable: cable(found),
+            vlan: found.settings.vlan.id().map(VlanId::get),
             limits: Limits::from(found.settings),
             traffic: found.tap.map(Traffic::from),
             rates: found

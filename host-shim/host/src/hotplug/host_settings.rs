@@ -1,4 +1,4 @@
-//! Settings of a plugged card on the host: cable and bandwidth limits.
+//! Settings of a plugged card on the host: cable, bandwidth limits and VLAN.
 //!
 //! The journal has the settings before a change until it is complete, so that the next command undoes one
 //! that ended early.
@@ -11,15 +11,16 @@ use super::locked::LockedSandbox;
 use super::tap::Tap;
 use crate::card::{Cable, HostChange, HostSettings};
 use crate::limit::Limit;
-use crate::netns::Links;
 use crate::qmp::command::SetLink;
-use crate::sandbox::{BackendRecord, CardRecord, HostRecord, Phase, ShaperRecord};
+use crate::sandbox::{BackendRecord, CardRecord, HostRecord, Phase, ShaperRecord, VlanRecord};
 use crate::shaper;
+use crate::vlan::PortVlan;
 
 /// Changes the settings of a card. A failure leaves them as they were.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for a limit of a card without a TAP; [`Kind::Exists`] for a TAP with a limit or a filter
+/// [`Kind::Invalid`] for a limit of a card without a TAP, and for a VLAN of a TAP outside a bridge
+/// with VLANs; [`Kind::Exists`] for a TAP with a limit or a filter
 /// of another program; failures of QEMU and the host's kernel.
 pub(crate) fn change_host(
     locked: &mut LockedSandbox<'_>,
@@ -37,11 +38,13 @@ pub(crate) fn change_host(
         (None, Limit::Rate(_)) => Some(plan(locked, nic, record)?),
         (planned, _) => planned.clone(),
     };
+    let port_vlans = port_vlans(locked, nic, record, now.vlan)?;
     locked.sandbox.interrupt.begin_change()?;
     let host = HostRecord {
         now,
         before: Some(before),
         shaper,
+        port_vlans,
     };
     let changing = CardRecord {
         host,
@@ -67,19 +70,23 @@ pub(crate) fn change_host(
     }
 }
 
-/// Gives a plugged card its recorded settings again.
+/// Gives a plugged card its recorded settings again. The record gets the VLANs of a bridge that was made anew.
 pub(crate) fn restore_settings(
     locked: &mut LockedSandbox<'_>,
     nics: &[InventoryNic],
-    record: &CardRecord,
+    record: &mut CardRecord,
 ) -> Result<(), Failure> {
     let id = CardRecord::device_id(&record.name);
-    match nics.iter().find(|nic| nic.id == id) {
-        Some(nic) if record.host != HostRecord::default() => {
-            converge(locked, nic, record, record.host.now)
-        }
-        _ => Ok(()),
+    let nic = nics.iter().find(|nic| nic.id == id);
+    let Some(nic) = nic.filter(|_| record.host != HostRecord::default()) else {
+        return Ok(());
+    };
+    let port_vlans = port_vlans(locked, nic, record, record.host.now.vlan)?;
+    if port_vlans != record.host.port_vlans {
+        record.host.port_vlans = port_vlans;
+        locked.journal.write(record)?;
     }
+    converge(locked, nic, record, record.host.now)
 }
 
 /// Undoes the changes of commands that ended early. One that can't be undone stays marked, and must not
@@ -99,11 +106,11 @@ pub(super) fn undo_left(locked: &mut LockedSandbox<'_>) -> Result<(), Failure> {
         };
         match undo(locked, nic, &card) {
             Ok(()) => tracing::warn!(
-                "a command ended early while it changed cable or limits of the card {name}, which has the \
+                "a command ended early while it changed cable, limits or VLAN of the card {name}, which has the \
                  earlier ones again"
             ),
             Err(failure) => tracing::warn!(
-                "cable or limits of the card {name} could not be restored after a command that ended early: {}",
+                "cable, limits or VLAN of the card {name} could not be restored after a command that ended early: {}",
                 failure.line()
             ),
         }
@@ -127,11 +134,14 @@ fn settle(
     record: &CardRecord,
     now: HostSettings,
 ) -> Result<(), Failure> {
-    let shaper = record.host.shaper.clone();
+    let HostRecord {
+        shaper, port_vlans, ..
+    } = record.host.clone();
     let host = HostRecord {
         now,
         before: None,
         shaper: shaper.filter(|_| !now.send.is_none()),
+        port_vlans: port_vlans.filter(|_| !now.vlan.is_foreign()),
     };
     locked.journal.write(&CardRecord {
         host,
@@ -147,6 +157,9 @@ fn converge(
     to: HostSettings,
 ) -> Result<(), Failure> {
     let host = &record.host;
+    if let Some(vlans) = &host.port_vlans {
+        tap(locked, nic, record)?.set_vlan(vlans, to.vlan)?;
+    }
     if host.limits_received() || host.shaper.is_some() {
         let tap = tap(locked, nic, record)?;
         let shaping = tap.shaper()?;
@@ -164,6 +177,24 @@ fn converge(
         locked.qmp()?.run(&SetLink { name: &name, up })?;
     }
     Ok(())
+}
+
+/// Returns the VLANs that the port had before its card was given one; `None` for a card that has none and is
+/// given none.
+fn port_vlans(
+    locked: &mut LockedSandbox<'_>,
+    nic: &InventoryNic,
+    record: &CardRecord,
+    to: PortVlan,
+) -> Result<Option<VlanRecord>, Failure> {
+    let known = record.host.port_vlans.as_ref();
+    match to {
+        PortVlan::Foreign => Ok(known.cloned()),
+        PortVlan::Untagged(_) => {
+            let tap = tap(locked, nic, record)?;
+            tap.vlans_of_port(known).map(Some)
+        }
+    }
 }
 
 fn plan(
@@ -188,36 +219,40 @@ fn tap(
 ) -> Result<Tap, Failure> {
     card_tap(locked, nic, Some(record))?.ok_or_else(|| {
         let message = format!(
-            "the card '{}' has no TAP device: the backend of a vhost-user card limits its bandwidth",
+            "the card '{}' has no TAP device: limits and VLANs are settings of its vhost-user backend",
             record.name
         );
         Failure::new(Kind::Invalid, message)
     })
 }
 
-/// Removes the limits of a card whose device is gone from a TAP that existed before, and from its network
+/// Removes limits and VLAN of a card whose device is gone from a TAP that existed before, and from its network
 /// namespace. Repeating it changes nothing.
-pub(super) fn remove_limits(record: &CardRecord, links: &Links) -> Result<(), Failure> {
+pub(super) fn remove_settings(record: &CardRecord, tap: &Tap) -> Result<(), Failure> {
+    let links = tap.links();
     if let Some(record) = &record.host.shaper {
         shaper::remove(links, record)?;
     }
-    match &record.backend {
-        BackendRecord::ExistingTap(saved) if record.host.limits_received() => {
-            let link = match saved.index {
-                Some(index) => links.link_at(index),
-                None => links.link(&record.device),
-            };
-            let link = link.map_err(|error| {
-                Failure::of_io("could not read the TAP device of the card", &error)
-            })?;
-            link.map_or(Ok(()), |link| {
-                let shaping = shaper::Shaper {
-                    links,
-                    tap: link.index,
-                };
-                shaping.limit_received(Limit::None)
-            })
-        }
-        _ => Ok(()),
+    let BackendRecord::ExistingTap(saved) = &record.backend else {
+        return Ok(());
+    };
+    if let Some(vlans) = &record.host.port_vlans {
+        tap.set_vlan(vlans, PortVlan::Foreign)?;
     }
+    if !record.host.limits_received() {
+        return Ok(());
+    }
+    let link = match saved.index {
+        Some(index) => links.link_at(index),
+        None => links.link(&record.device),
+    };
+    let link =
+        link.map_err(|error| Failure::of_io("could not read the TAP device of the card", &error))?;
+    link.map_or(Ok(()), |link| {
+        let shaping = shaper::Shaper {
+            links,
+            tap: link.index,
+        };
+        shaping.limit_received(Limit::None)
+    })
 }

@@ -7,7 +7,7 @@ use patchbay_types::failure::Failure;
 
 use super::LockedSandbox;
 use super::card_netns;
-use super::host_settings::remove_limits;
+use super::host_settings::remove_settings;
 use super::presence::Presence;
 use super::tap::Tap;
 use crate::qmp::command::{ChardevRemove, CloseFd, DeviceDel, NetdevDel};
@@ -69,7 +69,7 @@ pub(super) fn restore_host(card: &CardRecord, sandbox_netns: Option<&Path>) -> R
     if let Some(mirror) = &card.mirror {
         mirror.wire.cut(&tap.rtnetlink()?)?;
     }
-    remove_limits(card, tap.links())?;
+    remove_settings(card, &tap)?;
     before.map_or(Ok(()), |before| tap.restore(before, card.port.as_ref()))
 }
 

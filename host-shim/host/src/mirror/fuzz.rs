@@ -8,6 +8,7 @@ use patchbay_types::LinkName;
 
 use super::{addresses, routes, rules, source, wire};
 use crate::netns::rtnl::Dump;
+use crate::netns::vlans::Port;
 
 /// Reads a datagram as each list that a mirror needs. Returns the number of objects.
 #[must_use]
@@ -37,7 +38,8 @@ pub(crate) fn read(datagram: &[u8]) -> usize {
     }
     let links: Vec<source::AnyLink> = listed(datagram);
     let filters: Vec<wire::FilterPart> = listed(datagram);
-    count + own.len() + mirrored.others.len() + links.len() + filters.len()
+    let ports: Vec<Port> = listed(datagram);
+    count + own.len() + mirrored.others.len() + links.len() + filters.len() + ports.len()
 }
 
 fn listed<T: NetlinkDeserializable>(datagram: &[u8]) -> Vec<T> {

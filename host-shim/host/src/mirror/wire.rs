@@ -30,6 +30,7 @@ use patchbay_types::failure::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 
 use crate::netns::Rtnetlink;
+use crate::netns::rtnl::tc_failure;
 
 /// Preference of patchbay's filters, by which they are found again.
 const PREFERENCE: u16 = 28_770;
@@ -182,11 +183,9 @@ pub(super) fn has_filters(rtnl: &Rtnetlink, link: u32) -> io::Result<bool> {
 }
 
 fn wire_failure(error: &io::Error) -> Failure {
-    Failure::of_io(
-        "could not change the redirection of the link's frames",
-        error,
-    )
-    .with_field("link")
+    let message = "could not change the redirection of the link's frames";
+    let modules = "sch_ingress, cls_u32 and act_mirred";
+    tc_failure(message, error, modules).with_field("link")
 }
 
 /// Returns whether the link or the filter is gone.

@@ -25,6 +25,8 @@ use super::{Netns, Rtnetlink, unusable};
 /// Attributes of a TAP in `IFLA_INFO_DATA` (`linux/if_link.h`): queues that are enabled and disabled.
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
+/// Attribute of a bridge in `IFLA_INFO_DATA`: whether it filters VLANs. Absent in a kernel that can't.
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
 
 /// MTU and administrative state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +102,9 @@ pub(crate) enum HostLinkKind {
     /// TAP device.
     Tap,
     /// Bridge of the kernel.
-    Bridge,
+    Bridge {
+        filters_vlans: bool,
+    },
     /// Device that gives the frames it sends back to the link that received them.
     Ifb,
     Other,
@@ -306,7 +310,7 @@ impl NetlinkDeserializable for HostLink {
             kind: match kind {
                 // TUN and TAP devices have the same kind; only a TAP carries Ethernet.
                 InfoKind::Tun(_) if is_ether => HostLinkKind::Tap,
-                InfoKind::Bridge => HostLinkKind::Bridge,
+                InfoKind::Bridge { filters_vlans } => HostLinkKind::Bridge { filters_vlans },
                 InfoKind::Ifb => HostLinkKind::Ifb,
                 InfoKind::Tun(_) | InfoKind::Other => HostLinkKind::Other,
             },
@@ -314,7 +318,7 @@ impl NetlinkDeserializable for HostLink {
             has_carrier,
             queues: match kind {
                 InfoKind::Tun(queues) => queues,
-                InfoKind::Bridge | InfoKind::Ifb | InfoKind::Other => None,
+                InfoKind::Bridge { .. } | InfoKind::Ifb | InfoKind::Other => None,
             },
             counters,
         })
@@ -326,7 +330,9 @@ impl NetlinkDeserializable for HostLink {
 enum InfoKind {
     /// TUN or TAP device, with the number of its queues.
     Tun(Option<u32>),
-    Bridge,
+    Bridge {
+        filters_vlans: bool,
+    },
     Ifb,
     #[default]
     Other,
@@ -339,13 +345,19 @@ impl InfoKind {
             attributes.find(|attribute| attribute.kind() == kind)
         };
         let kind = find(info, libc::IFLA_INFO_KIND);
+        let data = find(info, libc::IFLA_INFO_DATA);
         match kind.as_ref().map_or(&[][..], |kind| kind.value()) {
             b"tun\0" => {}
-            b"bridge\0" => return Self::Bridge,
+            b"bridge\0" => {
+                let filtering = data
+                    .as_ref()
+                    .and_then(|data| find(data.value(), IFLA_BR_VLAN_FILTERING));
+                let filters_vlans = filtering.is_some_and(|filtering| filtering.value() == [1]);
+                return Self::Bridge { filters_vlans };
+            }
             b"ifb\0" => return Self::Ifb,
             _ => return Self::Other,
         }
-        let data = find(info, libc::IFLA_INFO_DATA);
         let count = |kind| number(find(data.as_ref()?.value(), kind)?.value());
         let disabled = count(IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
         let queues = count(IFLA_TUN_NUM_QUEUES).map(|enabled| enabled.saturating_add(disabled));

@@ -21,6 +21,7 @@
 
 mod links;
 pub(crate) mod rtnl;
+pub(crate) mod vlans;
 
 use std::fs::{self, File};
 use std::io;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use links::Counters;
 pub(crate) use links::{HostLink, HostLinkKind, HostLinkState, LinkCounters, Links, link_request};
 pub(crate) use rtnl::Rtnetlink;
+pub(crate) use vlans::VlanMembership;
 
 /// `NSFS_MAGIC` of `linux/magic.h`.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);

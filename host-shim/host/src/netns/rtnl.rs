@@ -13,6 +13,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
+use patchbay_types::failure::{Failure, Kind};
 
 use super::Netns;
 
@@ -217,6 +218,18 @@ fn payload<T: NetlinkDeserializable>(bytes: &[u8]) -> io::Result<Option<Reply<T>
         NetlinkPayload::Done(done) => Err(io::Error::from_raw_os_error(-done.code)),
         NetlinkPayload::Error(error) => Err(error.to_io()),
         _ => Ok(None),
+    }
+}
+
+/// Converts a failure of a qdisc or a filter that needs these modules.
+pub(crate) fn tc_failure(message: &str, error: &io::Error, modules: &str) -> Failure {
+    match error.raw_os_error() {
+        // The kernel has no module of the kind.
+        Some(libc::ENOENT) => {
+            let cause = format!("the kernel of the host lacks a module ({modules})");
+            Failure::new(Kind::Unsupported, message).with_cause(cause)
+        }
+        _ => Failure::of_io(message, error),
     }
 }
 

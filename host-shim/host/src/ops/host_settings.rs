@@ -8,11 +8,12 @@ use crate::card::{HostChange, HostSettings};
 use crate::hotplug;
 use crate::sandbox::Sandbox;
 
-/// Changes cable and bandwidth limits of a card, without its guest. Returns its settings.
+/// Changes cable, bandwidth limits and VLAN of a card, without its guest. Returns its settings.
 ///
 /// # Errors
 /// [`Kind::NotFound`] without the card, or if the journal has lost it; [`Kind::Invalid`] for a key that fits
-/// several cards, and for a limit of a card without a TAP; failures of QEMU and the host's kernel.
+/// several cards, a limit of a card without a TAP, and a VLAN of a TAP outside a bridge with VLANs; failures of QEMU
+/// and the host's kernel.
 pub fn set_on_host(
     sandbox: &Sandbox,
     key: &CardKey,

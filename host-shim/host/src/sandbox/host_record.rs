@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::name_as_text;
 use crate::card::HostSettings;
 use crate::mirror::WireRecord;
+use crate::netns::VlanMembership;
 
 /// Settings of a card, and a change of them that has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(crate) struct HostRecord {
     /// Present while the traffic that the card sends is or was limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) shaper: Option<ShaperRecord>,
+    /// Present while the TAP has or had a VLAN of its card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port_vlans: Option<VlanRecord>,
 }
 
 impl HostRecord {
@@ -32,6 +36,14 @@ impl HostRecord {
             .into_iter()
             .any(|settings| !settings.receive.is_none())
     }
+}
+
+/// VLANs of the bridge's port before its card was given one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VlanRecord {
+    /// Interface index of the bridge: a port that leaves it loses its VLANs.
+    pub(crate) bridge: u32,
+    pub(crate) before: Vec<VlanMembership>,
 }
 
 /// Device of the kind `ifb` through which the frames pass that a card sends.

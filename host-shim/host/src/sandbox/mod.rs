@@ -34,7 +34,7 @@ pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, 
 pub use files::{bytes_if_exists, check_trusted, ids, invalid as invalid_file, json_if_exists};
 pub use find::{all, find, find_whole, warn_of_left_out};
 pub(crate) use find::{folders, libvirt_folders, sockets};
-pub(crate) use host_record::{HostRecord, ShaperRecord};
+pub(crate) use host_record::{HostRecord, ShaperRecord, VlanRecord};
 pub use id::SandboxId;
 #[cfg(test)]
 pub(crate) use journal::tests;

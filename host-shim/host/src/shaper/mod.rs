@@ -12,6 +12,7 @@ use patchbay_types::failure::{Failure, Kind};
 
 use crate::limit::Limit;
 use crate::mirror::WireRecord;
+use crate::netns::rtnl::tc_failure;
 use crate::netns::{HostLinkKind, HostLinkState, Links};
 use crate::sandbox::ShaperRecord;
 use tbf::Root;
@@ -116,5 +117,7 @@ pub(crate) fn remove(links: &Links, record: &ShaperRecord) -> Result<(), Failure
 }
 
 fn failure(field: &str, error: &io::Error) -> Failure {
-    Failure::of_io("could not change the bandwidth limit of the card", error).with_field(field)
+    let message = "could not change the bandwidth limit of the card";
+    let modules = "sch_tbf; for txLimit also sch_ingress, cls_u32, act_mirred and ifb";
+    tc_failure(message, error, modules).with_field(field)
 }

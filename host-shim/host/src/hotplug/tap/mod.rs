@@ -4,6 +4,7 @@
 //! QEMU dies.
 
 mod port;
+mod port_vlan;
 pub(super) mod tun;
 
 use std::fs::File;

@@ -39,7 +39,7 @@ fn find(links: &Links, bridge: &LinkName) -> Result<Option<HostLink>, Failure> {
         Failure::of_io(message, &error).with_field("bridge")
     })?;
     match link {
-        Some(link) if link.kind != HostLinkKind::Bridge => {
+        Some(link) if !matches!(link.kind, HostLinkKind::Bridge { .. }) => {
             let message = format!(
                 "bridge '{bridge}' is a link of another kind: it must be a Linux bridge (for one of Open \
                  vSwitch, 'ovs-vsctl add-port' a TAP device and give that as the device)"
