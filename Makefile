@@ -191,8 +191,9 @@ release: ## Prepare the release VERSION: commit, tests, packages, tag (docs/rele
 reproducible: ## Build the packages in two new folders and compare them, before a release
 	scripts/reproducible.sh
 
-check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root
+check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root, also with a running guest (PREVIOUS=folder)
 	scripts/check-packages.sh target/packages
+	scripts/check-upgrade.sh target/packages $(PREVIOUS)
 
 check-hooks: packages setup-hooks ## Guest images by initramfs-tools, dracut, mkosi and others, built in a Debian root and booted; before a release
 	scripts/check-hooks.sh target/packages $(STEPS)
