@@ -46,12 +46,22 @@ help: ## This list
 demo: image ## Plug a card into a live guest, use it, unplug it
 	scripts/demo.sh
 
-test: setup-test lint image-6.12 image-debian image-arm64 cni-driver ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
-	cargo nextest run --workspace --locked
+# Tests with a guest and many points or random cases, each of a minute or more.
+SWEEPS := binary(e2e) & (test(/_killed/) | test(/failing_call/) | test(/interrupted/) \
+  | test(/^(random|document::random|ipvs_differential|conntrack_differential)::/))
+# Another third in each run, and all of them before a release: `make test THIRD=2` repeats one.
+THIRD ?= $(shell shuf -i 1-3 -n 1)
+SETUP_TESTS := setup-test lint image-6.12 image-debian image-arm64 cni-driver
+
+test: THIRD := $(THIRD)
+test: $(SETUP_TESTS) ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
+	cargo nextest run --locked -p patchbay-tests -E '$(SWEEPS)' --partition hash:$(THIRD)/3
+	cargo nextest run --workspace --locked -E 'not ($(SWEEPS))'
 
 test-full: export PATCHBAY_FULL := 1
 test-full: export NEXTEST_PROFILE := full
-test-full: test ## The same with whole sweeps and long random runs, before a release
+test-full: $(SETUP_TESTS) ## The same with whole sweeps and long random runs, before a release
+	cargo nextest run --workspace --locked
 
 test-arm64: setup-test ## Unit and namespace tests of the agent's crates for arm64, under qemu-user, before a release
 	@scripts/setup.sh target $(TARGET_arm64)

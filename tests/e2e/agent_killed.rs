@@ -27,6 +27,12 @@ const KILLS: Cases = Cases {
     full: 12,
 };
 
+/// Number of services of a table, in a sample and in a full run: one that takes the kernel a while to change.
+const SERVICES: Cases = Cases {
+    sample: 1000,
+    full: 3000,
+};
+
 /// System calls of the agent with an effect: requests to the kernel, replies to the host, the undo log.
 const CALLS: &str = "sendto,sendmsg,write,ioctl,fsync,rename,unlink";
 
@@ -217,7 +223,11 @@ fn restore_agent_killed_is_all_or_nothing() {
         )
     };
     guest.exec("ip link set lo up").ok();
-    let (first, second) = (file(1, 0..3000), file(2, 1500..4500));
+    let services = SERVICES.count();
+    let (first, second) = (
+        file(1, 0..services),
+        file(2, services / 2..services * 3 / 2),
+    );
     install_strace(&guest);
     let steps = steps(&guest, || restore(&second, &[]));
     let changed = saved_rules(&guest);
@@ -268,7 +278,7 @@ fn end_connections_agent_killed_is_undone() {
     field.serve(8001);
     // A server of many services, which takes the kernel a while to delete.
     let mut rules = format!("-A -t {VIP}:8001 -s rr\n-a -t {VIP}:8001 -r 10.2.0.1:8001 -m -w 7\n");
-    for service in 0..3000 {
+    for service in 0..SERVICES.count() {
         let place = format!("10.{}.{}.1:80", 100 + service / 250, service % 250);
         let server = format!("-a -t {place} -r 10.2.0.1:8001 -m -w 7");
         writeln!(rules, "-A -t {place} -s rr\n{server}").unwrap();
