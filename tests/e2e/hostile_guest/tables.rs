@@ -106,7 +106,12 @@ fn endless_tables_are_cut_off() {
     let broken = "invalid response from the agent";
     let cases: [(&str, &[&str], Respond, &str); 7] = [
         ("services", TABLE, services, taken),
-        ("rows of nothing", TABLE, nothing, much),
+        (
+            "rows of nothing",
+            TABLE,
+            nothing,
+            "more messages than a list may have",
+        ),
         ("noise for rows", TABLE, noise, broken),
         (
             "a server first",

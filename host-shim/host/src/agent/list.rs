@@ -19,6 +19,9 @@ pub(super) const FIRST_CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Maximum size of a list on the wire: half a million services.
 pub(super) const MAX_LIST_BYTES: u32 = 64 << 20;
+/// Maximum number of messages of a list. An agent fills most of them with some KiB; small ones cost more time than
+/// their bytes do.
+const MAX_MESSAGES: u32 = MAX_LIST_BYTES / 1024;
 /// Maximum size of a list in memory, where a value takes about ten times as much as on the wire.
 const MAX_MEMORY_BYTES: usize = 128 << 20;
 
@@ -58,8 +61,14 @@ pub(super) async fn collect<M: Codec<E: std::fmt::Display>, T>(
         bytes: 0,
     };
     let mut timeout = first_timeout;
+    let mut messages = 0;
     while let Some(message) = next(&mut stream, timeout).await? {
         timeout = MESSAGE_TIMEOUT;
+        messages += 1;
+        if messages > MAX_MESSAGES {
+            let message = "the agent sends more messages than a list may have";
+            return Ok(Err(Failure::new(Kind::Other, message)));
+        }
         if let Err(failure) = append(&mut list, &message) {
             return Ok(Err(failure));
         }
