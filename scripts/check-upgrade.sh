@@ -38,6 +38,10 @@ make_previous() {
   rm -rf "$work/tree"
 }
 
+install_in_root() {
+  chroot "$root" sh -c "dpkg -i $1" >"$work/dpkg" 2>&1 || { cat "$work/dpkg" >&2; fail "dpkg -i $1"; }
+}
+
 # The root is that of the host's programs and, copied to a disk, that of the guest.
 make_root() {
   local include=systemd-sysv,udev,kmod,iproute2,linux-image-cloud-amd64,initramfs-tools
@@ -45,7 +49,7 @@ make_root() {
   mkdir "$root/previous" "$root/new"
   cp "$previous"/patchbay_*_amd64.deb "$previous"/patchbay-agent_*_amd64.deb "$root/previous"
   cp "$packages"/patchbay_*_amd64.deb "$packages"/patchbay-agent_*_amd64.deb "$root/new"
-  chroot "$root" sh -c 'dpkg -i /previous/*.deb' >/dev/null 2>&1
+  install_in_root '/previous/*.deb'
   upgrade_in_guest
   mke2fs -q -t ext4 -L guest -d "$root" "$work/disk" 2G >/dev/null
 }
@@ -112,19 +116,19 @@ vm_serves
 ip -n "$VM_NETNS" addr add 172.16.1.1/24 dev tap1
 guest_replies "before the upgrade"
 
-chroot "$root" sh -c 'dpkg -i /new/patchbay_*.deb' >/dev/null 2>&1
+install_in_root '/new/patchbay_*.deb'
 [ "$(version_in_root)" != "$old" ] || fail "the host's package is still $old"
 vm_has_all
 guest_replies "after the upgrade of the host"
 
-vm_patchbay nic set vm --name eth1 --mtu 1400 >/dev/null
+vm_patchbay nic set vm --name eth1 --mtu 1400 >/dev/null || vm_fail "no MTU of 1400"
 vm_console 'agent: upgraded'
 vm_has_all
 guest_replies "after the upgrade of the agent"
 vm_patchbay nic add vm eth2 --tap tap2 --ip 172.16.2.3/24 --timeout 60 >/dev/null || vm_fail "no second card"
 vm_patchbay nic del vm --name eth2 >/dev/null || vm_fail "the second card stays"
 
-vm_patchbay nic set vm --name eth1 --mtu 1450 >/dev/null
+vm_patchbay nic set vm --name eth1 --mtu 1450 >/dev/null || vm_fail "no MTU of 1450"
 vm_console 'agent: purged'
 guest_replies "after the agent was purged"
 vm_patchbay nic del vm --name eth1 >/dev/null || vm_fail "the card stays without an agent"

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use patchbay_tests::{Built, Done, Guest, Machine, bin, run, temp_dir};
+use patchbay_tests::{Built, Done, Guest, Machine, bin, rng, run, temp_dir};
 use patchbay_types::failure::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn vlan_of_a_port_without_vlans_is_refused() {
     guest.netns().ip("link set tap1 master br0").ok();
     native(&guest, set).assert_error(
         Kind::Invalid,
-        "the bridge of the device 'tap1' doesn't filter VLANs",
+        "the bridge of the device 'tap1' must filter VLANs",
     );
     native(&guest, "nic set ID --name eth1 --vlan off").ok();
     let shown = native(&guest, "nic show ID eth1").json();
@@ -135,11 +135,43 @@ fn vlan_of_a_port_is_set_repaired_and_restored() {
     assert_eq!(host.vlans(), ["7u"]);
     set("--vlan off").ok();
     assert_eq!(host.vlans(), BEFORE);
+    set("--vlan 44").ok();
+    set("--cable down").ok();
+    assert_eq!(host.vlans(), ["44u"]);
+    host.patchbay("nic del vm --name eth1").ok();
+    assert_eq!(host.vlans(), BEFORE);
+    // The outer machine still has its card.
+    host.guest
+        .shell("ip link set eth1 down; ip link set eth1 name old")
+        .ok();
+    host.patchbay(&add).ok();
+    assert_eq!(host.vlans(), BEFORE);
+    killed_change_is_undone(&host);
     set("--vlan 30").ok();
     bridge_made_anew_gets_the_vlan(&host);
-    set("--vlan 44").ok();
-    host.patchbay("nic del vm --name eth1").ok();
-    assert_eq!(host.vlans(), ["1u"]);
+    other_settings_change_without_vlans(&host);
+}
+
+/// Kills commands at random.
+fn killed_change_is_undone(host: &DebianHost) {
+    let patchbay = "patchbay --qmp /run/qmp.sock --agent unix:///run/agent.sock";
+    for _ in 0..8 {
+        host.patchbay("nic set vm --name eth1 --vlan 20").ok();
+        let after = rng().u32(20..900);
+        let set = format!(
+            "{patchbay} nic set vm --name eth1 --vlan 21 & sleep 0.{after:03}; kill -9 $!; wait $! 2>/dev/null; true"
+        );
+        host.guest.shell(&set).ok();
+        host.patchbay("nic set vm --name eth1 --cable up").ok();
+        let shown = host.patchbay("nic show vm eth1").json()["vlan"].clone();
+        assert_eq!(
+            host.vlans(),
+            [format!("{shown}u")],
+            "killed after {after} ms"
+        );
+    }
+    host.patchbay("nic set vm --name eth1 --vlan off").ok();
+    assert_eq!(host.vlans(), BEFORE);
 }
 
 fn bridge_made_anew_gets_the_vlan(host: &DebianHost) {
@@ -150,4 +182,21 @@ fn bridge_made_anew_gets_the_vlan(host: &DebianHost) {
     assert_eq!(host.vlans(), ["30u"]);
     host.patchbay("nic set vm --name eth1 --vlan off").ok();
     assert_eq!(host.vlans(), ["1u"]);
+}
+
+fn other_settings_change_without_vlans(host: &DebianHost) {
+    let set = |words: &str| host.patchbay(&format!("nic set vm --name eth1 {words}"));
+    set("--vlan 50").ok();
+    let filtering = |on: u8| format!("ip link set br0 type bridge vlan_filtering {on}");
+    host.guest.exec(&filtering(0)).ok();
+    set("--cable down").ok();
+    set("--cable up --vlan 51").assert_error(Kind::Invalid, "must filter VLANs");
+    set("--queues 2").assert_error(Kind::Invalid, "must filter VLANs");
+    host.guest.exec(&filtering(1)).ok();
+    assert_eq!(host.vlans(), ["50u"]);
+    host.guest.exec("ip link set tap1 nomaster").ok();
+    set("--cable up").ok();
+    set("--vlan 51").assert_error(Kind::Invalid, "is not a port of a bridge");
+    set("--vlan off").ok();
+    host.patchbay("nic del vm --name eth1").ok();
 }

@@ -41,7 +41,7 @@ pub fn take(
     }
 }
 
-/// Sleeps in a process that signals end.
+/// Sleeps; for processes that end at a signal.
 pub fn sleep(_: &File, interval: Duration) -> ControlFlow<()> {
     thread::sleep(interval);
     ControlFlow::Continue(())

@@ -56,7 +56,7 @@ impl fmt::Display for VlanId {
     }
 }
 
-/// VLANs of the bridge's port that a card's TAP is.
+/// VLANs of a card's TAP that is a port of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PortVlan {
@@ -83,6 +83,18 @@ impl PortVlan {
     )]
     pub(crate) fn is_foreign(&self) -> bool {
         *self == Self::Foreign
+    }
+}
+
+impl FromStr for PortVlan {
+    type Err = InvalidValue;
+
+    /// Parses a VLAN, or `off`.
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            "off" => Ok(Self::Foreign),
+            id => id.parse().map(Self::Untagged),
+        }
     }
 }
 

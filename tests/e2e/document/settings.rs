@@ -43,7 +43,12 @@ fn document_that_replaces_a_card_keeps_its_settings_also_when_undone() {
     let refused =
         format!("{replaced}routes:\n  - {{dest: 10.9.0.0/16, gateway: 10.8.0.1, device: eth1}}\n");
     let refused = refused.replace("routes: []\n", "");
-    apply(&guest, &refused).assert_error(Kind::Kernel, "10.9.0.0/16");
+    let failed = apply(&guest, &refused);
+    failed.assert_error(Kind::Kernel, "10.9.0.0/16");
+    assert!(
+        failed.err.contains("the changes before it were undone"),
+        "{failed}"
+    );
     kept("wan0", 1);
     apply(&guest, &replaced).ok();
     // It has the name that the document has.

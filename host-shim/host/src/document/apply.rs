@@ -91,24 +91,20 @@ impl Executor<'_> {
         ops::change_guest(self.sandbox, |agent| send(agent.patchbay()?))
     }
 
-    /// Plugs a card. One that takes the place of another gets its settings, or is not plugged. It has the name of
-    /// the document, by which the next steps know it.
+    /// Plugs a card. One that takes the place of another gets its settings, or is not plugged.
     fn plug(&self, request: &PlugRequest) -> Result<(), Failure> {
         ops::plug_any(self.sandbox, request, self.limits.wait)?;
         let Some(kept) = self.kept.get(request.name()) else {
             return Ok(());
         };
-        kept.without_rename()
-            .restore(self.sandbox)
-            .map_err(|failure| {
-                let failure = failure.with_cause("the card before it had this setting");
-                match self.remove(request) {
-                    Ok(()) => failure,
-                    Err(undo) => {
-                        failure.with_cause(format!("could not be undone: {}", undo.line()))
-                    }
-                }
-            })
+        let restored = kept.for_request(request).restore(self.sandbox);
+        restored.map_err(|failure| {
+            let _completion = self.sandbox.interrupt.complete();
+            match self.remove(request) {
+                Ok(()) => failure,
+                Err(undo) => failure.with_cause(format!("could not be undone: {}", undo.line())),
+            }
+        })
     }
 
     /// Plugs a card again as it was.

@@ -19,9 +19,9 @@ use crate::vlan::PortVlan;
 /// Changes the settings of a card. A failure leaves them as they were.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for a limit of a card without a TAP, and for a VLAN of a TAP outside a bridge
-/// with VLANs; [`Kind::Exists`] for a TAP with a limit or a filter
-/// of another program; failures of QEMU and the host's kernel.
+/// [`Kind::Invalid`] for a limit of a card without a TAP, and for a VLAN of a TAP outside a bridge with VLANs;
+/// [`Kind::Exists`] for a TAP with a limit or a filter of another program; failures of QEMU and the host's
+/// kernel.
 pub(crate) fn change_host(
     locked: &mut LockedSandbox<'_>,
     nic: &InventoryNic,
@@ -38,7 +38,11 @@ pub(crate) fn change_host(
         (None, Limit::Rate(_)) => Some(plan(locked, nic, record)?),
         (planned, _) => planned.clone(),
     };
-    let port_vlans = port_vlans(locked, nic, record, now.vlan)?;
+    // A change of other settings must be possible when the VLAN is not any more.
+    let port_vlans = match change.vlan {
+        Some(vlan) => port_vlans(locked, nic, record, vlan)?,
+        None => record.host.port_vlans.clone(),
+    };
     locked.sandbox.interrupt.begin_change()?;
     let host = HostRecord {
         now,
@@ -67,6 +71,22 @@ pub(crate) fn change_host(
                 format!("cleanup is incomplete and will be retried by the next command: {undo}");
             Err(failure.with_cause(message))
         }
+    }
+}
+
+/// Checks that another card in the place of this one can have its settings.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a VLAN of a TAP outside a bridge with VLANs.
+pub(crate) fn check_settings(
+    locked: &mut LockedSandbox<'_>,
+    nics: &[InventoryNic],
+    record: &CardRecord,
+) -> Result<(), Failure> {
+    let id = CardRecord::device_id(&record.name);
+    match nics.iter().find(|nic| nic.id == id) {
+        Some(nic) => port_vlans(locked, nic, record, record.host.now.vlan).map(drop),
+        None => Ok(()),
     }
 }
 
@@ -157,9 +177,6 @@ fn converge(
     to: HostSettings,
 ) -> Result<(), Failure> {
     let host = &record.host;
-    if let Some(vlans) = &host.port_vlans {
-        tap(locked, nic, record)?.set_vlan(vlans, to.vlan)?;
-    }
     if host.limits_received() || host.shaper.is_some() {
         let tap = tap(locked, nic, record)?;
         let shaping = tap.shaper()?;
@@ -176,7 +193,13 @@ fn converge(
         let up = to.cable == Cable::Up;
         locked.qmp()?.run(&SetLink { name: &name, up })?;
     }
-    Ok(())
+    let has_changed = host
+        .before
+        .is_none_or(|before| before.vlan != host.now.vlan);
+    match &host.port_vlans {
+        Some(vlans) if has_changed => tap(locked, nic, record)?.set_vlan(vlans, to.vlan),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the VLANs that the port had before its card was given one; `None` for a card that has none and is
@@ -192,6 +215,14 @@ fn port_vlans(
         PortVlan::Foreign => Ok(known.cloned()),
         PortVlan::Untagged(_) => {
             let tap = tap(locked, nic, record)?;
+            if let (BackendRecord::OwnTap, None) = (&record.backend, &record.port) {
+                let message = format!(
+                    "the TAP device of the card '{}' ends with it, and leaves a bridge: plug the card with a bridge \
+                     (nic add --bridge)",
+                    record.name
+                );
+                return Err(Failure::new(Kind::Invalid, message).with_field("vlan"));
+            }
             tap.vlans_of_port(known).map(Some)
         }
     }
@@ -236,23 +267,21 @@ pub(super) fn remove_settings(record: &CardRecord, tap: &Tap) -> Result<(), Fail
     let BackendRecord::ExistingTap(saved) = &record.backend else {
         return Ok(());
     };
+    let link = tap
+        .saved_link(*saved)
+        .map_err(|error| Failure::of_io("could not read the TAP device of the card", &error))?;
+    let Some(link) = link else {
+        return Ok(());
+    };
     if let Some(vlans) = &record.host.port_vlans {
-        tap.set_vlan(vlans, PortVlan::Foreign)?;
+        tap.restore_vlans(link, vlans)?;
     }
     if !record.host.limits_received() {
         return Ok(());
     }
-    let link = match saved.index {
-        Some(index) => links.link_at(index),
-        None => links.link(&record.device),
+    let shaping = shaper::Shaper {
+        links,
+        tap: link.index,
     };
-    let link =
-        link.map_err(|error| Failure::of_io("could not read the TAP device of the card", &error))?;
-    link.map_or(Ok(()), |link| {
-        let shaping = shaper::Shaper {
-            links,
-            tap: link.index,
-        };
-        shaping.limit_received(Limit::None)
-    })
+    shaping.limit_received(Limit::None)
 }

@@ -23,7 +23,7 @@ mod vhost_user;
 
 pub use collect::collect;
 pub(crate) use detached::{TapBackends, TapState, card_tap};
-pub(crate) use host_settings::{change_host, restore_settings};
+pub(crate) use host_settings::{change_host, check_settings, restore_settings};
 pub use inventory::Mechanism;
 pub(crate) use inventory::{Inventory, InventoryNic};
 pub(crate) use locked::LockedSandbox;

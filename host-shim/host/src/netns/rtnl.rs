@@ -225,7 +225,7 @@ fn payload<T: NetlinkDeserializable>(bytes: &[u8]) -> io::Result<Option<Reply<T>
 pub(crate) fn tc_failure(message: &str, error: &io::Error, modules: &str) -> Failure {
     match error.raw_os_error() {
         // The kernel has no module of the kind.
-        Some(libc::ENOENT) => {
+        Some(libc::ENOENT | libc::EOPNOTSUPP) => {
             let cause = format!("the kernel of the host lacks a module ({modules})");
             Failure::new(Kind::Unsupported, message).with_cause(cause)
         }

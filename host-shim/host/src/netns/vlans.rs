@@ -51,7 +51,10 @@ impl VlanMembership {
 }
 
 impl Links {
-    /// Reads the VLANs of a port. A link outside a bridge has none.
+    /// Reads the VLANs of a port.
+    ///
+    /// # Errors
+    /// A link outside a bridge, which the kernel doesn't list.
     pub(crate) fn vlans(&self, port: u32) -> io::Result<Vec<VlanMembership>> {
         let mut message = of_bridge(0);
         let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]);
@@ -60,7 +63,8 @@ impl Links {
         let request = RouteNetlinkMessage::GetLink(message);
         let ports = self.rtnetlink().dump::<Port>(&request)?.into_iter();
         let mut ports = ports.filter(|found| found.index == port);
-        Ok(ports.next().map(|port| port.vlans).unwrap_or_default())
+        let port = ports.next().map(|port| port.vlans);
+        port.ok_or_else(|| io::Error::other("the link is not a port of a bridge any more"))
     }
 
     /// Gives a port these VLANs and no others, and reads that back.

@@ -32,7 +32,7 @@ pub struct CardOnHost {
     pub bridge: Option<LinkName>,
     /// State of the TAP; `None` for other backends, and for one that was deleted.
     pub tap: Option<TapStatus>,
-    /// Cable and bandwidth limits.
+    /// Cable, bandwidth limits and VLAN.
     pub settings: HostSettings,
 }
 

@@ -1,19 +1,23 @@
 //! Settings of `nic set`, which a card gets again after it was unplugged to be plugged anew.
 
 use patchbay_types::failure::Failure;
-use patchbay_types::{AdminState, Arp, IfName, LinkChange, LinkFlags, LinkSpec};
+use patchbay_types::{AdminState, Arp, IfName, LinkChange, LinkFlags, LinkName, LinkSpec};
 
 use super::attachments::recorded;
 use super::cards::CardKey;
 use super::host_settings::set_on_host;
 use super::update::update;
-use crate::card::{HostChange, HostSettings};
+use crate::card::{Backend, HostChange, HostSettings, PlugRequest};
+use crate::limit::Limit;
 use crate::sandbox::{CardRecord, Sandbox};
+use crate::vlan::PortVlan;
 
 /// Settings of a card that neither a link nor a document has.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct OwnSettings {
     card: IfName,
+    /// Host device and backend; `None` for a card that mirrors a link.
+    backend: Option<(LinkName, Backend)>,
     host: HostSettings,
     flags: LinkFlags,
     rename: Option<IfName>,
@@ -36,6 +40,10 @@ impl OwnSettings {
         let name = spec.map(|spec| spec.parts().name.clone());
         Self {
             card: record.name.clone(),
+            backend: match record.request() {
+                Some(PlugRequest::Card(card)) => Some((card.device, card.backend)),
+                _ => None,
+            },
             host: record.host.now,
             flags,
             rename: name.filter(|name| *name != record.name),
@@ -49,11 +57,41 @@ impl OwnSettings {
         Ok(record.map(Self::of))
     }
 
-    /// Returns the settings of a card that keeps the name under which it is plugged.
-    pub(crate) fn without_rename(&self) -> Self {
+    /// Returns the settings that the card of a document can have in the place of this one. It has the name of the
+    /// document, and its flags unless it has those of a link.
+    pub(crate) fn for_request(&self, request: &PlugRequest) -> Self {
+        let (backend, flags) = match request {
+            PlugRequest::Card(card) => (Some((&card.device, &card.backend)), LinkFlags::default()),
+            PlugRequest::Mirror(_) => (None, self.flags),
+        };
+        let old = self.backend.as_ref();
+        let is_same = old.map(|(device, backend)| (device, backend)) == backend;
+        let has_tap = !matches!(backend, Some((_, Backend::VhostUser(..))));
+        let host = HostSettings {
+            cable: self.host.cable,
+            receive: if has_tap {
+                self.host.receive
+            } else {
+                Limit::None
+            },
+            // A limit of a link is the operator's.
+            send: match backend {
+                Some(_) if has_tap => self.host.send,
+                _ => Limit::None,
+            },
+            // Another bridge can have another network with this number.
+            vlan: if is_same {
+                self.host.vlan
+            } else {
+                PortVlan::Foreign
+            },
+        };
         Self {
+            card: self.card.clone(),
+            backend: self.backend.clone(),
+            host,
+            flags,
             rename: None,
-            ..self.clone()
         }
     }
 

@@ -121,6 +121,7 @@ fn find(
         );
         return Err(Failure::new(Kind::Invalid, message).with_field("name"));
     }
+    hotplug::check_settings(locked, &nics, &record)?;
     if let Some(PlugRequest::Card(request)) = record.request() {
         guest.agent.check_link(&request.link)?;
     }

@@ -282,10 +282,12 @@ pub(crate) fn leave_replaced(
 /// Gives a card that was plugged in the place of a replaced one its settings, routes and static neighbors, and ends
 /// the replacement.
 pub(super) fn settle(sandbox: &Sandbox, card: &ReplacedCard) -> Result<(), Failure> {
-    OwnSettings::of(&card.card).restore(sandbox)?;
+    // Each is tried.
+    let restored = OwnSettings::of(&card.card).restore(sandbox);
     if let Some(device) = card.device() {
         add_missing(sandbox, card, &device)?;
     }
+    restored?;
     ReplacedCards::at(sandbox.state()?.path()).remove(&card.card.name)
 }
 

@@ -32,7 +32,7 @@ pub(crate) enum NicCommand {
     List(NicListArgs),
     /// Show a card: its configuration in the guest, its device on the host, its traffic
     Show(NicShowArgs),
-    /// Change an interface in the guest, or cable and bandwidth limits of a card on the host
+    /// Change an interface in the guest, or cable, bandwidth limits and VLAN of a card on the host
     Set(NicSetArgs),
 }
 

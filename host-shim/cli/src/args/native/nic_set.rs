@@ -99,9 +99,9 @@ struct HostArgs {
     /// With --tx-limit: bytes that can go at once [default: 20 ms at the rate, 128kb at least]
     #[arg(long, value_name = "SIZE", requires = "tx_limit", group = "host")]
     tx_burst: Option<Burst>,
-    /// VLAN of the card on its bridge, 1 to 4094, whose frames have no tag in the guest; off: that of the bridge
+    /// VLAN of the card on its bridge, 1 to 4094, whose frames have no tag in the guest; off: those that the port had
     #[arg(long, value_name = "ID", groups = ["change", "host"])]
-    vlan: Option<VlanArg>,
+    vlan: Option<PortVlan>,
 }
 
 /// Properties of the device, which only another card can have.
@@ -138,21 +138,6 @@ impl FromStr for LimitArg {
         match text {
             "off" => Ok(Self::Off),
             rate => rate.parse().map(Self::Rate),
-        }
-    }
-}
-
-/// VLAN, or `off`.
-#[derive(Debug, Clone, Copy)]
-struct VlanArg(PortVlan);
-
-impl FromStr for VlanArg {
-    type Err = InvalidValue;
-
-    fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        match text {
-            "off" => Ok(Self(PortVlan::Foreign)),
-            id => id.parse().map(PortVlan::Untagged).map(Self),
         }
     }
 }
@@ -215,7 +200,7 @@ impl NicSetArgs {
             }),
             receive: limit(rx_limit, rx_burst, "rxBurst")?,
             send: limit(tx_limit, tx_burst, "txBurst")?,
-            vlan: vlan.map(|VlanArg(vlan)| vlan),
+            vlan,
         };
         Ok((change != HostChange::default()).then_some(change))
     }

@@ -145,11 +145,7 @@ impl Tap {
     /// it out of its bridge. A device that is gone needs nothing, and one that stays open serves another process. The kernel can
     /// close the last reference of a QEMU that was killed, by `vhost` or `io_uring`, after its end.
     pub(super) fn restore(&self, to: SavedTap, port: Option<&PortRecord>) -> Result<(), Failure> {
-        let link = match to.index {
-            Some(index) => self.links.link_at(index),
-            None => self.links.link(&self.device),
-        };
-        let closed = link.and_then(|link| match link {
+        let closed = self.saved_link(to).and_then(|link| match link {
             Some(link) if link.is_tap() && link.has_carrier => {
                 self.links.wait_until_closed(link.index, CLOSE_TIMEOUT)
             }
@@ -161,6 +157,14 @@ impl Tap {
                 self.set_link(link, to.state)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Reads the device that existed before its card, also under a new name; `None` if it is gone.
+    pub(super) fn saved_link(&self, saved: SavedTap) -> io::Result<Option<HostLink>> {
+        match saved.index {
+            Some(index) => self.links.link_at(index),
+            None => self.links.link(&self.device),
         }
     }
 

@@ -1,11 +1,11 @@
-//! VLANs of the bridge's port that a TAP is (decision 0023).
+//! VLANs of a TAP that is a port of a bridge (decision 0023).
 
 use std::io;
 
 use patchbay_types::failure::{Failure, Kind};
 
 use super::Tap;
-use crate::netns::{HostLinkKind, VlanMembership};
+use crate::netns::{HostLink, HostLinkKind, VlanMembership};
 use crate::sandbox::VlanRecord;
 use crate::vlan::PortVlan;
 
@@ -36,7 +36,7 @@ impl Tap {
         };
         if !filters_vlans {
             return Err(invalid(format!(
-                "the bridge of the device '{}' doesn't filter VLANs: let it ('ip link set BRIDGE type bridge \
+                "the bridge of the device '{}' must filter VLANs ('ip link set BRIDGE type bridge \
                  vlan_filtering 1')",
                 self.device
             )));
@@ -55,24 +55,30 @@ impl Tap {
         record: &VlanRecord,
         to: PortVlan,
     ) -> Result<(), Failure> {
-        let link = match (self.link()?, to) {
-            (Some(link), _) if link.controller == Some(record.bridge) => link,
-            (_, PortVlan::Foreign) => return Ok(()),
-            (_, PortVlan::Untagged(_)) => {
-                let message = format!(
-                    "device '{}' has left its bridge: put it back, and configure the card anew (nic apply)",
-                    self.device
-                );
-                return Err(Failure::new(Kind::NotFound, message).with_field("vlan"));
+        let link = self.link()?;
+        let port = link.filter(|link| link.controller == Some(record.bridge));
+        match (port, to) {
+            (None, _) => Ok(()),
+            (Some(port), PortVlan::Foreign) => self.restore_vlans(port, record),
+            (Some(port), PortVlan::Untagged(id)) => {
+                let set = self
+                    .links
+                    .set_vlans(port.index, &[VlanMembership::untagged(id)]);
+                set.map_err(|error| self.vlan_failure(&error))
             }
-        };
-        let set = match to {
-            PortVlan::Foreign => self.links.set_vlans(link.index, &record.before),
-            PortVlan::Untagged(id) => {
-                let wanted = [VlanMembership::untagged(id)];
-                self.links.set_vlans(link.index, &wanted)
-            }
-        };
+        }
+    }
+
+    /// Gives the port the VLANs that it had. A device that has left the bridge has lost all of them.
+    pub(in crate::hotplug) fn restore_vlans(
+        &self,
+        link: HostLink,
+        record: &VlanRecord,
+    ) -> Result<(), Failure> {
+        if link.controller != Some(record.bridge) {
+            return Ok(());
+        }
+        let set = self.links.set_vlans(link.index, &record.before);
         set.map_err(|error| self.vlan_failure(&error))
     }
 
