@@ -2,7 +2,7 @@
 # Upgrades the packages of host and guest while the guest runs with a card and a rule, and purges those of the guest.
 #   scripts/check-upgrade.sh PACKAGES [PREVIOUS]
 # PREVIOUS has the .deb files of the version before; without it, they are those of PACKAGES with a lower version.
-# The architecture is amd64. Takes five minutes without KVM.
+# The architecture is amd64. Takes three minutes without KVM.
 set -euo pipefail
 packages=$(realpath "$1")
 work=$(mktemp -d)
@@ -69,9 +69,8 @@ END
   install -D -m 644 /dev/stdin "$root/etc/systemd/system/upgrade.service" <<'END'
 [Service]
 ExecStart=/usr/local/sbin/upgrade
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/ttyS0
+StandardOutput=journal+console
+StandardError=journal+console
 [Install]
 WantedBy=multi-user.target
 END
@@ -132,4 +131,4 @@ vm_patchbay nic set vm --name eth1 --mtu 1450 >/dev/null || vm_fail "no MTU of 1
 vm_console 'agent: purged'
 guest_replies "after the agent was purged"
 vm_patchbay nic del vm --name eth1 >/dev/null || vm_fail "the card stays without an agent"
-echo "packages upgraded from $old with a running guest, whose card and rule stayed"
+echo "packages upgraded from $old to $(version_in_root) with a running guest, whose card and rule stayed"
