@@ -316,3 +316,45 @@ fn monitor_by_a_prefix_follows_a_machine_that_starts_again() {
     }
     assert_eq!(monitoring.end(Signal::SIGINT).0, 130);
 }
+
+/// Adds services until one is reported: those of the first list are not.
+fn await_comparison(guest: &Guest, monitoring: &Monitoring) {
+    for port in 1..40 {
+        guest.ipvsadm(&format!("-A -t 10.0.0.9:{port} -s rr")).ok();
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while let Ok(line) = monitoring
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if line.contains(r#""object":"service""#) {
+                return;
+            }
+        }
+    }
+    panic!("no service is reported");
+}
+
+/// The kernel reports no change of IPVS, so the table is compared. ipvsadm is another program of the guest.
+#[test]
+fn monitor_with_ipvs_reports_changes_of_any_program() {
+    let guest = Guest::start(Machine::Q35);
+    let words = [guest.id(), "--ipvs", "1"];
+    let monitoring = Monitoring::start(guest.run_dir(), &words);
+    monitoring.expect(&json!({"object": "agent", "change": "connected"}));
+    await_comparison(&guest, &monitoring);
+    let service = "-t 10.0.0.1:80";
+    let server = "-t 10.0.0.1:80 -r 10.0.0.2:80 -m";
+    let expect = |object: &str, change: &str, rule: &str| {
+        monitoring.expect(&json!({"object": object, "change": change, "rule": rule}));
+    };
+    guest.ipvsadm(&format!("-A {service} -s wrr")).ok();
+    expect("service", "changed", &format!("-A {service} -s wrr"));
+    guest.ipvsadm(&format!("-a {server} -w 1")).ok();
+    expect("server", "changed", &format!("-a {server} -w 1"));
+    guest.ipvsadm(&format!("-e {server} -w 3")).ok();
+    expect("server", "changed", &format!("-e {server} -w 3"));
+    guest.ipvsadm(&format!("-d {service} -r 10.0.0.2:80")).ok();
+    expect("server", "gone", &format!("-d {service} -r 10.0.0.2:80"));
+    guest.ipvsadm(&format!("-D {service}")).ok();
+    expect("service", "gone", &format!("-D {service}"));
+}

@@ -13,6 +13,9 @@ pub(crate) struct MonitorArgs {
     /// Print the time of each event, in seconds since 1970; JSON always has it
     #[arg(long)]
     pub(crate) timestamp: bool,
+    /// Compare the IPVS tables of guests every so many seconds, 1 to 3600: kernels report no changes of them
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) ipvs: Option<u16>,
     #[command(flatten)]
     pub(crate) format: FormatArg,
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 use std::{process, thread};
 
 use nix::errno::Errno;
@@ -25,6 +26,7 @@ pub(super) fn run(global: &GlobalArgs, args: &MonitorArgs) -> Result<String, Fai
     let scope = Scope {
         lookup,
         ids: ids.collect::<Result<_, Failure>>()?,
+        ipvs_interval: args.ipvs.map(|seconds| Duration::from_secs(seconds.into())),
     };
     let format = args.format.format();
     end_without_reader()?;

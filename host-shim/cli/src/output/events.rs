@@ -4,10 +4,12 @@ use std::fmt::{self, Write};
 use std::time::SystemTime;
 
 use patchbay_host::events::{Event, EventKind, PluggedCard};
+use patchbay_types::ipvs::Change;
 use patchbay_types::text::escape_controls;
 use patchbay_types::{AddressState, Carrier, LinkState, NetEvent, NetObject};
 use serde::Serialize;
 
+use super::network::rule;
 use crate::input::route::RouteText;
 
 /// Event as an object of JSON. Keys without a value are absent.
@@ -39,6 +41,8 @@ pub(crate) struct EventRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<RouteText>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
@@ -61,6 +65,7 @@ impl EventRow {
             address: None,
             state: None,
             route: None,
+            rule: None,
             reason: None,
         };
         match &event.kind {
@@ -81,6 +86,10 @@ impl EventRow {
             EventKind::Guest(NetEvent::Changed(object) | NetEvent::Gone(object)) => {
                 row.of_guest(object)
             }
+            EventKind::Ipvs(change) => Self {
+                rule: Some(rule(change)),
+                ..row
+            },
         }
     }
 
@@ -137,6 +146,12 @@ fn names(kind: &EventKind) -> (&'static str, &'static str) {
         EventKind::Guest(NetEvent::Changed(object)) => (of(object), "changed"),
         EventKind::Guest(NetEvent::Gone(object)) => (of(object), "gone"),
         EventKind::Guest(NetEvent::Lost) => ("events", "lost"),
+        EventKind::Ipvs(change) => match change {
+            Change::AddServer(..) | Change::EditServer(..) => ("server", "changed"),
+            Change::DeleteServer(..) => ("server", "gone"),
+            Change::AddService(_) | Change::EditService(_) => ("service", "changed"),
+            _ => ("service", "gone"),
+        },
     }
 }
 
@@ -171,6 +186,7 @@ fn details(kind: &EventKind, out: &mut String) -> fmt::Result {
         }
         EventKind::Guest(NetEvent::Changed(object)) => of_guest(object, Detail::All, out),
         EventKind::Guest(NetEvent::Gone(object)) => of_guest(object, Detail::Name, out),
+        EventKind::Ipvs(change) => write!(out, " {}", rule(change)),
     }
 }
 

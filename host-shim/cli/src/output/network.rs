@@ -128,7 +128,7 @@ fn value(setting: Setting) -> Value {
 }
 
 /// Formats a change of the IPVS table as a line of ipvsadm.
-fn rule(change: &Change) -> String {
+pub(super) fn rule(change: &Change) -> String {
     let format = SaveFormat::Whole;
     let edit = |line: String, letter: &str| format!("{letter}{}", &line[2..]);
     match change {

@@ -16,6 +16,7 @@ use patchbay_types::failure::{Failure, Kind};
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use super::guest::Listener;
+use super::ipvs::Poller;
 use super::{Closed, EventKind, Message, PluggedCard, Scope, Sender};
 use crate::ops::recorded;
 use crate::sandbox::{self, CardRecord, Phase, Sandbox};
@@ -140,7 +141,7 @@ impl Follower<'_> {
 
     /// Lists the sandboxes whose monitor exists, and remembers the monitors of the others.
     fn present(&mut self) -> Result<Vec<Machine>, Failure> {
-        let Scope { lookup, ids } = self.scope;
+        let Scope { lookup, ids, .. } = self.scope;
         // Each look would print the warnings about a sandbox.
         let sandboxes = with_default(NoSubscriber::new(), || match &ids[..] {
             [] => sandbox::all(lookup),
@@ -210,6 +211,9 @@ impl Follower<'_> {
         for (index, known) in others.enumerate() {
             if index < free {
                 known.listen();
+                if let Some(interval) = self.scope.ipvs_interval {
+                    known.poll_ipvs(interval);
+                }
             } else if !known.is_warned {
                 known.is_warned = true;
                 let id = &known.machine.sandbox.id;
@@ -256,6 +260,20 @@ impl Known {
         if let Err(error) = thread::Builder::new().spawn(move || listener.run()) {
             let id = &self.machine.sandbox.id;
             tracing::warn!("events of the guest of {id} are left out: {error}");
+        }
+    }
+
+    /// Compares the IPVS tables of the guest at an interval.
+    fn poll_ipvs(&self, interval: Duration) {
+        let poller = Poller {
+            sandbox: self.machine.sandbox.clone(),
+            sender: self.sender.clone(),
+            is_gone: Arc::clone(&self.is_gone),
+            interval,
+        };
+        if let Err(error) = thread::Builder::new().spawn(move || poller.run()) {
+            let id = &self.machine.sandbox.id;
+            tracing::warn!("changes of IPVS in {id} are left out: {error}");
         }
     }
 

@@ -1,16 +1,18 @@
 //! Events of sandboxes as they happen: on this host, and in their guests.
 //!
-//! One thread follows the files of the host, and one the agent of each sandbox. They share a short queue, and
+//! One thread follows the files of the host, and one the agent of each sandbox, with a second one for its IPVS table. They share a short queue, and
 //! wait while it is full: then the guests' kernels drop events, and report that.
 
 mod guest;
 mod host;
+mod ipvs;
 
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use patchbay_types::failure::Failure;
+use patchbay_types::ipvs::Change;
 use patchbay_types::{IfName, LinkName, MacAddr, NetEvent};
 
 use crate::sandbox::{Lookup, SandboxId};
@@ -46,6 +48,8 @@ pub enum EventKind {
     CardUnplugged(PluggedCard),
     /// The network of the guest has changed.
     Guest(NetEvent),
+    /// The IPVS table of the guest has changed, as by this request.
+    Ipvs(Change),
 }
 
 /// Card in the journal.
@@ -66,6 +70,8 @@ pub struct Scope {
     pub lookup: Lookup,
     /// Whole ids, since more sandboxes can get a prefix; empty: all sandboxes.
     pub ids: Vec<String>,
+    /// Interval at which the IPVS tables of guests are compared; `None`: they are not.
+    pub ipvs_interval: Option<Duration>,
 }
 
 /// Message of a thread: an event, or the failure that ends the watch.
