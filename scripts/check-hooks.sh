@@ -14,20 +14,6 @@ VM_DIR=$work/vm VM_NETNS=patchbay-hooks-$$
 # shellcheck source=scripts/guest-vm.sh
 . scripts/guest-vm.sh
 
-fail() { printf 'check-hooks: %s\n' "$*" >&2; exit 1; }
-
-clean_up() {
-  vm_stop
-  ip netns del "$VM_NETNS" 2>/dev/null || true
-  rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-mirror() {
-  apt-cache policy | awk '/^ *[0-9]+ +https?:/ && $3 ~ /^bookworm\// {print $2; exit}'
-}
-
 make_root() {
   local include=systemd-sysv,udev,kmod,iproute2,busybox,cpio,zstd,fdisk,linux-image-cloud-amd64
   include+=,initramfs-tools,dracut-core,cryptsetup-bin,e2fsprogs,erofs-utils,mkosi

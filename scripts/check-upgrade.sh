@@ -15,20 +15,6 @@ export PATCHBAY_BIN_DIR=$root/usr/bin
 # shellcheck source=scripts/guest-vm.sh
 . scripts/guest-vm.sh
 
-fail() { printf 'check-upgrade: %s\n' "$*" >&2; exit 1; }
-
-clean_up() {
-  vm_stop
-  ip netns del "$VM_NETNS" 2>/dev/null || true
-  rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-mirror() {
-  apt-cache policy | awk '/^ *[0-9]+ +https?:/ && $3 ~ /^bookworm\// {print $2; exit}'
-}
-
 # Packs a package again with a version that is lower than its own.
 make_previous() {
   local name=$1

@@ -1,11 +1,25 @@
 # shellcheck shell=bash
-# Functions of scripts/check-hooks.sh that boot a guest, in the folder $VM_DIR, and check its agent.
-# Links are made in the network namespace $VM_NETNS.
+# Functions of scripts/check-hooks.sh and check-upgrade.sh that boot a guest, in the folder $VM_DIR, and check its agent.
+# Links are made in the network namespace $VM_NETNS, which ends with the script, like the folder $work.
 
-: "${VM_DIR:?}" "${VM_NETNS:?}" "${PATCHBAY_BIN_DIR:?}"
+: "${work:?}" "${VM_DIR:?}" "${VM_NETNS:?}" "${PATCHBAY_BIN_DIR:?}"
 export PATCHBAY_CONFIG=$VM_DIR/config.toml PATCHBAY_RUN_DIR=$VM_DIR/run
 VM_RULE='-A -t 172.16.1.3:80 -s mh'
 VM_PROCESSES=()
+
+fail() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; exit 1; }
+
+clean_up() {
+  vm_stop
+  ip netns del "$VM_NETNS" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+mirror() {
+  apt-cache policy | awk '/^ *[0-9]+ +https?:/ && $3 ~ /^bookworm\// {print $2; exit}'
+}
 
 # Starts a machine: vm_start KERNEL INITRD CMDLINE [QEMU'S OPTIONS].
 vm_start() {

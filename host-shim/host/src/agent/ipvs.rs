@@ -6,7 +6,7 @@ use patchbay_codec::{Bulk, Layered, Packed as _, Reader, TableRow};
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::ipvs::{
     Change, Connection, Detail, ListedService, RestoreMode, RestoreProgress, Restored, RuleLine,
-    ServiceId, Status,
+    ServiceId, Status, Table,
 };
 use patchbay_wire::convert::ipvs as convert;
 use patchbay_wire::proto::ipvs as wire;
@@ -193,6 +193,15 @@ impl Agent {
             let stream = client.table(context, &request).await?;
             collect(stream, MESSAGE_TIMEOUT, append_rows).await
         })?
+    }
+
+    /// Lists the services and servers as rules.
+    pub(crate) fn ipvs_rules(&self) -> Result<Table, Failure> {
+        let mut table = Table::default();
+        for listed in self.ipvs_table(None, Detail::Rules)? {
+            table.insert(listed.service, &listed.servers);
+        }
+        Ok(table)
     }
 
     /// Reads version, timeouts and sync daemons.

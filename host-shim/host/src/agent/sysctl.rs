@@ -20,6 +20,13 @@ pub(crate) struct LoadedSettings {
     pub(crate) flows: Option<u32>,
 }
 
+impl LoadedSettings {
+    /// Returns whether IPVS is loaded.
+    pub(crate) fn has_ipvs(&self) -> bool {
+        self.readings.iter().any(|reading| reading.sysctl.is_ipvs())
+    }
+}
+
 impl Agent {
     /// Reads the settings that the guest's kernel has.
     pub fn sysctls(&self) -> Result<Vec<Reading>, Failure> {

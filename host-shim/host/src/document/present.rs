@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU32;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Change, Detail, Reading, RuleLine, Setting, Table};
+use patchbay_types::ipvs::{Change, Reading, RuleLine, Setting, Table};
 use patchbay_types::{
     AddressDetail, AdminState, IfName, Interface, LinkFields, LinkName, LinkSpec, MacAddr, Mtu,
     Neighbor, Owner, Route, RouteSpec,
@@ -110,7 +110,7 @@ impl Present {
                 // Without its settings, IPVS isn't loaded, and a list would load it.
                 let is_loaded = readings.iter().any(|reading| reading.sysctl.is_ipvs());
                 present.ipvs = Some(if is_loaded {
-                    ipvs(&agent)?
+                    agent.ipvs_rules()?
                 } else {
                     Table::default()
                 });
@@ -250,14 +250,6 @@ fn if_supported<T>(list: Result<T, Failure>) -> Result<Option<T>, Failure> {
         Err(failure) if failure.kind() == Kind::Unsupported => Ok(None),
         list => list.map(Some),
     }
-}
-
-fn ipvs(agent: &Agent) -> Result<Table, Failure> {
-    let mut table = Table::default();
-    for listed in agent.ipvs_table(None, Detail::Rules)? {
-        table.insert(listed.service, &listed.servers);
-    }
-    Ok(table)
 }
 
 /// Returns the rule file that creates a table.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use patchbay_types::failure::{Failure, Kind};
-use patchbay_types::ipvs::{Detail, Table};
+use patchbay_types::ipvs::Table;
 
 use super::{Closed, EventKind, Sender};
 use crate::ops;
@@ -51,18 +51,11 @@ impl Poller {
     fn read(&self) -> Result<Table, Failure> {
         let agent = ops::connect(&self.sandbox)?.into_patchbay()?;
         let settings = agent.loaded_settings()?.unwrap_or_default();
-        let mut table = Table::default();
-        if !settings
-            .readings
-            .iter()
-            .any(|reading| reading.sysctl.is_ipvs())
-        {
-            return Ok(table);
+        if settings.has_ipvs() {
+            agent.ipvs_rules()
+        } else {
+            Ok(Table::default())
         }
-        for listed in agent.ipvs_table(None, Detail::Rules)? {
-            table.insert(listed.service, &listed.servers);
-        }
-        Ok(table)
     }
 
     fn report(&self, before: &Table, now: &Table) -> Result<(), Closed> {

@@ -112,7 +112,9 @@ fn tables(agent: AnyAgent, or_warn: &dyn Fn(Failure)) -> Result<Tables, Failure>
         Err(failure) if failure.kind() == Kind::Unsupported => return Ok(Tables::default()),
         agent => agent?,
     };
-    let LoadedSettings { readings, flows } = agent.loaded_settings()?.unwrap_or_default();
+    let settings = agent.loaded_settings()?.unwrap_or_default();
+    let has_ipvs = settings.has_ipvs();
+    let LoadedSettings { readings, flows } = settings;
     let mut limits = readings.iter().filter_map(|reading| match reading {
         Reading {
             sysctl: Sysctl::CONNTRACK_MAX,
@@ -124,7 +126,6 @@ fn tables(agent: AnyAgent, or_warn: &dyn Fn(Failure)) -> Result<Tables, Failure>
         flows,
         limit: limits.next(),
     };
-    let has_ipvs = readings.iter().any(|reading| reading.sysctl.is_ipvs());
     let services = has_ipvs.then(|| agent.ipvs_table(None, Detail::Full));
     let services = services.transpose().map_err(or_warn);
     Ok(Tables {
