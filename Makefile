@@ -205,8 +205,8 @@ check-packages: packages ## lintian, rpmlint, and the life of the packages in a 
 	scripts/check-packages.sh target/packages
 	scripts/check-upgrade.sh target/packages $(PREVIOUS)
 
-check-hooks: packages setup-hooks ## Guest images by initramfs-tools, dracut, mkosi and others, built in a Debian root and booted; before a release
-	scripts/check-hooks.sh target/packages $(STEPS)
+check-hooks: packages setup-hooks ## Guest images by initramfs-tools, dracut, mkosi and others, built in a Debian root and booted (HOOKS=dracut: one of them); before a release
+	scripts/check-hooks.sh target/packages $(HOOKS)
 
 setup-hooks: setup-run
 	@scripts/setup.sh hooks

@@ -27,6 +27,7 @@ vm_start() {
   shift 3
   rm -rf "$VM_DIR"
   mkdir -p "$VM_DIR/run"
+  touch "$VM_DIR/console.log"
   if [ -e /dev/vhost-vsock ]; then
     vsock=(-device "vhost-vsock-pci,guest-cid=$$")
     agent=vsock://$$:961
