@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use patchbay_host::sandbox::{self, MachineAccess, SandboxId};
+use patchbay_host::sandbox::{self, NamedMachine, SandboxId};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 use serde::{Deserialize, Deserializer, de};
@@ -49,8 +49,9 @@ pub(crate) struct KataRuntime {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 struct Machine {
-    #[serde(deserialize_with = "absolute")]
-    qmp: PathBuf,
+    /// `None`: the monitor of the domain of libvirt with this name.
+    #[serde(default, deserialize_with = "some_absolute")]
+    qmp: Option<PathBuf>,
     #[serde(deserialize_with = "parsed")]
     agent: Endpoint,
     netns: Option<String>,
@@ -84,11 +85,11 @@ impl Config {
     }
 
     /// Returns the machines that have names.
-    pub(crate) fn machines(self) -> BTreeMap<SandboxId, MachineAccess> {
+    pub(crate) fn machines(self) -> BTreeMap<SandboxId, NamedMachine> {
         let machines = self.sandboxes.into_iter().map(|(Id(id), machine)| {
             let Machine { qmp, agent, netns } = machine;
             let netns = netns.map(PathBuf::from);
-            (id, MachineAccess { qmp, agent, netns })
+            (id, NamedMachine { qmp, agent, netns })
         });
         machines.collect()
     }
@@ -197,8 +198,8 @@ mod tests {
                 "line 3: 'tcp://3' is not allowed",
             ),
             (
-                "[sandboxes.a]\nagent = \"vsock://3:961\"",
-                "line 1: missing field `qmp`",
+                "[sandboxes.a]\nqmp = \"/q\"",
+                "line 1: missing field `agent`",
             ),
             ("x = 1\n[", "line 2: "),
         ] {

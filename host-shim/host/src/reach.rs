@@ -71,6 +71,7 @@ pub fn check_port(qmp: &Path, qemu: u32, port: &Endpoint) -> Result<(), Failure>
     let monitor = Monitor {
         path: qmp,
         qemu: Some(qemu),
+        shared: None,
     };
     match port {
         Endpoint::Hybrid { .. } | Endpoint::Vsock { .. } => check_unless_busy(monitor, port),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use patchbay_host::ops::{self, Condition};
-use patchbay_host::sandbox::{self, Lookup, MachineAccess, Sandbox, SandboxId};
+use patchbay_host::sandbox::{self, Lookup, MachineAccess, NamedMachine, Sandbox, SandboxId};
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
 use patchbay_types::{GuestNetns, InvalidValue};
@@ -52,7 +52,7 @@ pub(crate) struct GlobalArgs {
     pub(crate) signals: Signals,
     /// Machines that the configuration names.
     #[arg(skip)]
-    pub(crate) named: BTreeMap<SandboxId, MachineAccess>,
+    pub(crate) named: BTreeMap<SandboxId, NamedMachine>,
 }
 
 impl GlobalArgs {

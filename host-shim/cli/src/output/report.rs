@@ -23,7 +23,11 @@ impl fmt::Display for Report<'_> {
             "does not serve us"
         };
         let (path, millis) = (escape_controls(&monitor.path), monitor.greeting_ms);
-        writeln!(f, "monitor    {path}: {state}, after {millis} ms")?;
+        write!(f, "monitor    {path}: {state}, after {millis} ms")?;
+        match monitor.libvirt {
+            Some(uri) => writeln!(f, ", shared by libvirt at {uri}")?,
+            None => writeln!(f)?,
+        }
         if let Some(machine) = &examination.machine {
             write_machine(f, machine)?;
         }
@@ -147,6 +151,7 @@ mod tests {
             id: "6ec7".to_owned(),
             monitor: MonitorStatus {
                 path: text(),
+                libvirt: None,
                 free: true,
                 greeting_ms: 1,
             },
@@ -199,6 +204,7 @@ mod tests {
             id: "6ec7".to_owned(),
             monitor: MonitorStatus {
                 path: "/q".to_owned(),
+                libvirt: None,
                 free: false,
                 greeting_ms: 5000,
             },
@@ -223,7 +229,7 @@ mod tests {
                 blocker: None,
             }],
         };
-        let json = r#"{"id":"6ec7","monitor":{"path":"/q","free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[],"managers":null,"program":null,"lacks":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
+        let json = r#"{"id":"6ec7","monitor":{"path":"/q","libvirt":null,"free":false,"greetingMs":5000},"machine":null,"agent":{"address":"vsock://3:1061","version":null,"kernel":null,"features":[],"managers":null,"program":null,"lacks":[]},"netns":null,"vhostNet":false,"cards":[],"missing":[{"part":"network namespace","cost":"the sandbox's TAP devices can't be reached"}]}"#;
         assert_eq!(serde_json::to_string(&examination).unwrap(), json);
     }
 }

@@ -48,6 +48,8 @@ pub struct Examination {
 pub struct MonitorStatus {
     /// QMP socket.
     pub path: String,
+    /// URI of the libvirtd that has the monitor and sends the commands.
+    pub libvirt: Option<&'static str>,
     /// Whether the monitor serves this process.
     pub free: bool,
     /// Time in milliseconds until the greeting or the failure.
@@ -162,6 +164,7 @@ pub fn examine(sandbox: &Sandbox) -> Examination {
     let session = findings.require(MONITOR, session);
     let monitor = MonitorStatus {
         path: sandbox.qmp.display().to_string(),
+        libvirt: sandbox.shared_monitor.as_ref().map(|shared| shared.uri),
         free: session.is_some(),
         greeting_ms,
     };

@@ -99,8 +99,12 @@ pub fn overview(lookup: &Lookup) -> Result<Vec<Overview>, Failure> {
 /// Returns the state of the machine that serves a monitor. `qemu` is its process id, if known.
 #[must_use]
 pub fn run_state(monitor: &Path, qemu: Option<u32>) -> RunState {
-    let path = monitor;
-    match Session::connect_within(Monitor { path, qemu }, GREETING_TIMEOUT) {
+    let monitor = Monitor {
+        path: monitor,
+        qemu,
+        shared: None,
+    };
+    match Session::connect_within(monitor, GREETING_TIMEOUT) {
         Ok(session) => RunState::Qemu(session.status().status.clone()),
         Err(error) => unreachable_state(&error),
     }

@@ -37,6 +37,18 @@ pub(crate) enum Error {
     },
     #[error("{command} was not sent: QEMU has not answered an earlier command")]
     Broken { command: &'static str },
+    #[error(
+        "virsh, which uses the monitor of a domain that has none besides libvirt's, is not installed: install \
+         libvirt's clients, or add a monitor to the domain (docs/libvirt.md)"
+    )]
+    NoVirsh,
+    #[error("libvirt did not send a command to QEMU: {text}")]
+    Libvirt { text: String },
+    #[error(
+        "{command} can block the machine, and libvirt's monitor could not cancel it: add a monitor to the domain \
+         (docs/libvirt.md)"
+    )]
+    NoRescue { command: &'static str },
     #[error("QEMU closed the monitor")]
     Closed,
     #[error("I/O error on the QMP socket")]
@@ -78,7 +90,8 @@ impl From<Error> for Failure {
                 Kind::NotYet
             }
             Error::Silent { .. } | Error::Broken { .. } => Kind::Timeout,
-            Error::Refused { .. } => Kind::Kernel,
+            Error::NoVirsh | Error::NoRescue { .. } => Kind::Unsupported,
+            Error::Refused { .. } | Error::Libvirt { .. } => Kind::Kernel,
             Error::Closed | Error::Io(_) | Error::Malformed(_) => Kind::Other,
         };
         Failure::of(kind, &error)

@@ -4,7 +4,9 @@ pub(crate) mod command;
 mod error;
 mod message;
 mod session;
+mod virsh;
 
 pub(crate) use error::Error;
 pub use session::VSOCK_DEVICE;
 pub(crate) use session::{Monitor, Replies, Session};
+pub(crate) use virsh::SharedMonitor;

@@ -1,13 +1,12 @@
 //! Finds a sandbox by an id or a prefix.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use patchbay_types::failure::{Failure, Kind};
 
 use super::id::{Candidate, MatchKind, Origin, SandboxId};
-use super::machine::no_monitor;
-use super::registry::{self, SandboxFile, netns_path};
+use super::machine_access::{from_configuration, from_flags, from_libvirt, with_access};
+use super::registry::{self, SandboxFile};
 use super::{Lookup, MachineAccess, Sandbox, files, kata, libvirt, second_monitor};
 use crate::process::Process;
 use crate::{kata_messages, vsock_stream};
@@ -25,8 +24,11 @@ pub fn find(lookup: &Lookup, id: &str) -> Result<Sandbox, Failure> {
     let _phase = tracing::info_span!("find").entered();
     let wanted = id.parse::<SandboxId>();
     let wanted = wanted.map_err(|invalid| invalid.in_field("id"))?;
-    if let Some(machine) = lookup.machine.as_ref().or(lookup.named.get(&wanted)) {
+    if let Some(machine) = &lookup.machine {
         return from_flags(lookup, wanted, machine);
+    }
+    if let Some(machine) = lookup.named.get(&wanted) {
+        return from_configuration(lookup, wanted, machine);
     }
     let found = single(&lookup.run_dir, &wanted, candidates(lookup, Some(&wanted))?)?;
     let sandbox = read(lookup, found)?;
@@ -50,7 +52,8 @@ pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Fa
 /// Folders that can't be read.
 pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
     let named = lookup.named.iter();
-    let named = named.filter_map(|(id, machine)| from_flags(lookup, id.clone(), machine).ok());
+    let named =
+        named.filter_map(|(id, machine)| from_configuration(lookup, id.clone(), machine).ok());
     let mut candidates = candidates(lookup, None)?;
     candidates.retain(|found| !lookup.named.contains_key(&found.id));
     let read = |found| read(lookup, found).ok();
@@ -89,29 +92,29 @@ pub(crate) fn libvirt_folders(lookup: &Lookup) -> Vec<PathBuf> {
 
 /// Lists the monitors of machines that no folder registers, which need not exist.
 pub(crate) fn sockets(lookup: &Lookup) -> Vec<PathBuf> {
-    let machines = lookup.named.values().chain(&lookup.machine);
-    machines.map(|machine| machine.qmp.clone()).collect()
+    let named = lookup.named.values();
+    let named = named.filter_map(|machine| machine.qmp.clone());
+    let machine = lookup.machine.iter().map(|machine| machine.qmp.clone());
+    named.chain(machine).collect()
 }
 
 /// Reads the files of a sandbox.
 fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
     let Candidate { id, folder, .. } = found;
     let (earlier_state, access, pid) = match found.origin {
+        Origin::Libvirt(status) => {
+            let domain = libvirt::read(&status, &id)?;
+            let agent = domain.agent(&id)?;
+            return Ok(from_libvirt(lookup, id, domain, agent, None));
+        }
         Origin::Registered => {
             let file = SandboxFile::read(&folder)?;
             let agent = file.endpoint()?;
             let SandboxFile {
                 qmp, netns, pid, ..
             } = file;
-            let netns = netns.as_deref().map(netns_path);
             let access = MachineAccess { qmp, agent, netns };
             (folder, access, pid)
-        }
-        Origin::Libvirt(status) => {
-            let domain = libvirt::read(&status, &id)?;
-            // No earlier release knows domains.
-            let state = lookup.run_dir.join(".libvirt").join(id.as_str());
-            (state, domain.access, Some(domain.pid))
         }
         Origin::Kata(runtime) => {
             let state = lookup.run_dir.join(second_monitor::FOLDER);
@@ -125,17 +128,8 @@ fn read(lookup: &Lookup, found: Candidate) -> Result<Sandbox, Failure> {
             (state, access, None)
         }
     };
-    let MachineAccess { qmp, agent, netns } = access;
-    Ok(Sandbox {
-        id,
-        qmp,
-        agent,
-        netns,
-        run_dir: lookup.run_dir.clone(),
-        earlier_state,
-        pid,
-        interrupt: lookup.interrupt.clone(),
-    })
+    let sandbox = with_access(lookup, id, access, earlier_state);
+    Ok(Sandbox { pid, ..sandbox })
 }
 
 /// Warns if the sandbox's QEMU has ended.
@@ -205,34 +199,12 @@ fn single(
     Err(Failure::new(kind, message).with_field("id"))
 }
 
-/// Returns a machine that is not registered.
-fn from_flags(lookup: &Lookup, id: SandboxId, machine: &MachineAccess) -> Result<Sandbox, Failure> {
-    let run_dir = &lookup.run_dir;
-    let MachineAccess { qmp, agent, netns } = machine;
-    let qmp = qmp
-        .canonicalize()
-        .map_err(|error| no_monitor(qmp, &error))?;
-    // Another compiler can return another hash; then the earlier state is not found.
-    let mut hash = DefaultHasher::new();
-    qmp.hash(&mut hash);
-    let earlier = format!("{:016x}", hash.finish());
-    Ok(Sandbox {
-        id,
-        qmp,
-        agent: agent.clone(),
-        netns: netns.as_deref().map(netns_path),
-        run_dir: run_dir.clone(),
-        earlier_state: run_dir.join(".by-hand").join(earlier),
-        pid: None,
-        interrupt: lookup.interrupt.clone(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
+    use super::super::NamedMachine;
     use super::*;
     use crate::interrupt::Interrupt;
 
@@ -320,8 +292,8 @@ mod tests {
         let (dir, mut lookup) = run_dir(&["vm1", "vm2"]);
         let qmp = dir.path().join("qmp.sock");
         fs::write(&qmp, "").unwrap();
-        let machine = MachineAccess {
-            qmp: qmp.clone(),
+        let machine = NamedMachine {
+            qmp: Some(qmp.clone()),
             agent: "vsock://3:961".parse().unwrap(),
             netns: Some("blue".into()),
         };

@@ -1,38 +1,74 @@
 //! Domains of libvirt, found by the status files of its QEMU driver, which are only read.
 //!
-//! libvirtd keeps its own monitor of a domain, which serves one client. A domain that patchbay can use has a
-//! second one, by the element `qemu:commandline` (docs/libvirt.md).
+//! libvirtd keeps its own monitor of a domain, which serves one client. A domain can have a second one, by the
+//! element `qemu:commandline` (docs/libvirt.md); the monitor of one that has none is used through libvirtd.
 
 use std::path::{Path, PathBuf};
 
-use patchbay_types::endpoint::EARLIER_PORT;
+use patchbay_types::endpoint::{EARLIER_PORT, Endpoint};
 use patchbay_types::failure::{Failure, Kind};
 use roxmltree::{Document, Node, ParsingOptions};
 
-use super::MachineAccess;
 use super::files;
 use super::id::{Candidate, Origin, SandboxId};
+use crate::qmp::SharedMonitor;
 
 /// Namespace of `qemu:commandline`.
 const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 /// Limit for the elements, attributes and texts of a status file.
 const MAX_NODES: u32 = 100_000;
 
+/// Folder with the status files of the system's libvirtd.
+const OF_SYSTEM: &str = "run/libvirt/qemu";
+/// The same of a user's libvirtd.
+const OF_USER: &str = "libvirt/qemu/run";
+
 /// Domain that runs.
 #[derive(Debug)]
 pub(super) struct Domain {
-    pub(super) access: MachineAccess,
+    /// Socket of the monitor.
+    pub(super) qmp: PathBuf,
+    /// The way through libvirtd, if the monitor is its own.
+    pub(super) shared: Option<SharedMonitor>,
     /// Process id of QEMU.
     pub(super) pid: u32,
+    /// Context id of the vsock.
+    cid: Option<String>,
+}
+
+impl Domain {
+    /// Returns the address of the agent.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a domain without a vsock.
+    pub(super) fn agent(&self, id: &SandboxId) -> Result<Endpoint, Failure> {
+        let cid = self.cid.as_ref();
+        cid.and_then(|cid| format!("vsock://{cid}:{EARLIER_PORT}").parse().ok())
+            .ok_or_else(|| missing(id, "vsock"))
+    }
 }
 
 /// Lists the folders that have the status files, which need not exist: of the system's libvirtd and of the
 /// user's.
 pub(super) fn folders(roots: &[PathBuf]) -> Vec<PathBuf> {
     let roots = files::roots(roots).into_iter();
-    let below =
-        |root: PathBuf| ["run/libvirt/qemu", "libvirt/qemu/run"].map(|path| root.join(path));
+    let below = |root: PathBuf| [OF_SYSTEM, OF_USER].map(|path| root.join(path));
     roots.flat_map(below).collect()
+}
+
+/// Finds the status file of a domain by its whole name.
+///
+/// # Errors
+/// [`Kind::NotFound`] if no domain with this name runs.
+pub(super) fn status(roots: &[PathBuf], id: &SandboxId) -> Result<PathBuf, Failure> {
+    for folder in folders(roots) {
+        let status = folder.join(format!("{id}.xml"));
+        if files::exists(&status)? {
+            return Ok(status);
+        }
+    }
+    let message = format!("libvirt runs no domain {id}, and config.toml has no qmp for it");
+    Err(Failure::new(Kind::NotFound, message))
 }
 
 /// Lists the domains whose names match. Names that can't be ids are left out.
@@ -63,8 +99,8 @@ pub(super) fn matching(
 /// Reads how a domain is reached.
 ///
 /// # Errors
-/// [`Kind::NotFound`] for a domain that has ended, or without a second monitor or a vsock; [`Kind::Invalid`] for another
-/// content than libvirt's.
+/// [`Kind::NotFound`] for a domain that has ended, or without a monitor; [`Kind::Invalid`] for another content
+/// than libvirt's.
 pub(super) fn read(status: &Path, id: &SandboxId) -> Result<Domain, Failure> {
     let ended = || {
         Failure::new(
@@ -86,21 +122,52 @@ pub(super) fn read(status: &Path, id: &SandboxId) -> Result<Domain, Failure> {
     let (Some(domain), Some(pid)) = (child(root, "domain"), pid) else {
         return Err(invalid("it has no domain with a process id"));
     };
-    let missing = |part: &str| {
-        let message = format!("the domain {id} of libvirt has no {part}");
-        let step =
-            "add one to its definition (docs/libvirt.md), or name the machine in config.toml";
-        Failure::new(Kind::NotFound, message).with_cause(step)
+    let cid = cid(domain).map(str::to_owned);
+    if let Some(qmp) = second_monitor(domain) {
+        let shared = None;
+        return Ok(Domain {
+            qmp,
+            shared,
+            pid,
+            cid,
+        });
+    }
+    let number = domain
+        .attribute("id")
+        .and_then(|number| number.parse().ok());
+    let (Some(qmp), Some(number)) = (own_monitor(root), number) else {
+        return Err(missing(id, "monitor"));
     };
-    let qmp = monitor(domain).ok_or_else(|| missing("monitor besides libvirt's"))?;
-    let agent = cid(domain)
-        .and_then(|cid| format!("vsock://{cid}:{EARLIER_PORT}").parse().ok())
-        .ok_or_else(|| missing("vsock"))?;
-    let netns = None;
+    let uri = if status
+        .parent()
+        .is_some_and(|folder| folder.ends_with(OF_USER))
+    {
+        "qemu:///session"
+    } else {
+        "qemu:///system"
+    };
+    let qemu = pid;
+    let shared = Some(SharedMonitor { uri, number, qemu });
     Ok(Domain {
-        access: MachineAccess { qmp, agent, netns },
+        qmp,
+        shared,
         pid,
+        cid,
     })
+}
+
+fn missing(id: &SandboxId, part: &str) -> Failure {
+    let message = format!("the domain {id} of libvirt has no {part}");
+    let step = "add one to its definition (docs/libvirt.md), or name the machine in config.toml";
+    Failure::new(Kind::NotFound, message).with_cause(step)
+}
+
+/// Returns the socket of libvirtd's monitor.
+fn own_monitor(root: Node<'_, '_>) -> Option<PathBuf> {
+    let monitor =
+        child(root, "monitor").filter(|monitor| monitor.attribute("type") == Some("unix"))?;
+    let path = PathBuf::from(monitor.attribute("path")?);
+    Some(path).filter(|path| path.is_absolute())
 }
 
 fn child<'a>(of: Node<'a, 'a>, name: &str) -> Option<Node<'a, 'a>> {
@@ -114,7 +181,7 @@ fn cid<'a>(domain: Node<'a, 'a>) -> Option<&'a str> {
 
 /// Returns the socket of a monitor among the arguments that the definition adds to QEMU's: `-qmp unix:PATH`,
 /// or `-mon` with a character device that is a Unix socket.
-fn monitor(domain: Node<'_, '_>) -> Option<PathBuf> {
+fn second_monitor(domain: Node<'_, '_>) -> Option<PathBuf> {
     let added = domain.children();
     let added = added.filter(|node| node.has_tag_name((QEMU, "commandline")));
     let values = added.flat_map(|added| added.children());
@@ -232,8 +299,10 @@ or other application using the libvirt API.
     fn read_domain_has_second_monitor_and_vsock() {
         let domain = read_status(STATUS).unwrap();
         assert_eq!(domain.pid, 10193);
-        assert_eq!(domain.access.qmp, Path::new("/q/a,b.sock"));
-        assert_eq!(domain.access.agent.to_string(), "vsock://7:1061");
+        assert_eq!(domain.qmp, Path::new("/q/a,b.sock"));
+        assert_eq!(domain.shared, None);
+        let agent = domain.agent(&"web".parse().unwrap()).unwrap();
+        assert_eq!(agent.to_string(), "vsock://7:1061");
     }
 
     #[test]
@@ -248,7 +317,7 @@ or other application using the libvirt API.
         let device = "socket,id=m2,path=/q/m2,server=on,wait=off";
         for monitor in ["chardev=m2,mode=control", "m2,mode=control"] {
             let domain = added(&["-chardev", device, "-mon", monitor]).unwrap();
-            assert_eq!(domain.access.qmp, Path::new("/q/m2"), "{monitor}");
+            assert_eq!(domain.qmp, Path::new("/q/m2"), "{monitor}");
         }
         for args in [
             &["-chardev", device, "-mon", "chardev=m2,mode=readline"][..],
@@ -264,25 +333,32 @@ or other application using the libvirt API.
             &["-qmp"],
             &[],
         ] {
-            let failure = added(args).unwrap_err();
-            assert_eq!(failure.kind(), Kind::NotFound, "{args:?}");
-            let line = failure.line();
-            assert!(
-                line.starts_with("the domain web of libvirt has no monitor"),
-                "{line}"
-            );
+            let domain = added(args).unwrap();
+            let own = "/var/lib/libvirt/qemu/domain-1-web/monitor.sock";
+            assert_eq!(domain.qmp, Path::new(own), "{args:?}");
+            let shared = domain.shared.unwrap();
+            assert_eq!((shared.uri, shared.number), ("qemu:///system", 1));
+            assert_eq!(shared.qemu, 10193);
         }
     }
 
     #[test]
     fn read_incomplete_status_is_an_error() {
         let without = |part: &str| read_status(&STATUS.replacen(part, "", 1)).unwrap_err();
-        let failure = without("address='7'");
+        let domain = read_status(&STATUS.replacen("address='7'", "", 1)).unwrap();
+        let failure = domain.agent(&"web".parse().unwrap()).unwrap_err();
         assert_eq!(failure.kind(), Kind::NotFound);
         assert!(
             failure.line().contains("web of libvirt has no vsock"),
             "{failure}"
         );
+        let path = "path='/var/lib/libvirt/qemu/domain-1-web/monitor.sock'";
+        for part in [" type='unix'", path, " id='1'"] {
+            let one = STATUS.replacen("'-qmp'", "'-x'", 1).replacen(part, " ", 1);
+            let failure = read_status(&one).unwrap_err();
+            assert_eq!(failure.kind(), Kind::NotFound, "{part}");
+            assert!(failure.line().contains("has no monitor"), "{failure}");
+        }
         for part in ["pid='10193'", "</domain>", "xmlns:qemu"] {
             let failure = without(part);
             assert_eq!(failure.kind(), Kind::Invalid, "{part}");

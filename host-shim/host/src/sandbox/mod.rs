@@ -13,6 +13,7 @@ mod libvirt;
 mod link_record;
 mod lock;
 mod machine;
+mod machine_access;
 mod registry;
 mod replaced_card;
 mod route_record;
@@ -27,7 +28,7 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 use crate::interrupt::Interrupt;
-use crate::qmp::Monitor;
+use crate::qmp::{Monitor, SharedMonitor};
 pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, name_as_text};
@@ -62,7 +63,7 @@ pub struct Lookup {
     pub machine: Option<MachineAccess>,
     /// Machines that the configuration of the host names. A name takes precedence over other ids, and
     /// has no prefixes.
-    pub named: BTreeMap<SandboxId, MachineAccess>,
+    pub named: BTreeMap<SandboxId, NamedMachine>,
     /// Interruption of the operations on the sandbox that is found.
     pub interrupt: Interrupt,
 }
@@ -72,6 +73,17 @@ pub struct Lookup {
 pub struct MachineAccess {
     /// QMP socket.
     pub qmp: PathBuf,
+    /// Address of the agent.
+    pub agent: Endpoint,
+    /// Network namespace of the TAP devices, a name or a path; `None`: the caller's.
+    pub netns: Option<PathBuf>,
+}
+
+/// Machine that the configuration of the host names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedMachine {
+    /// QMP socket; `None`: the monitor of the domain of libvirt with this name.
+    pub qmp: Option<PathBuf>,
     /// Address of the agent.
     pub agent: Endpoint,
     /// Network namespace of the TAP devices, a name or a path; `None`: the caller's.
@@ -95,6 +107,8 @@ pub struct Sandbox {
     pub(crate) earlier_state: PathBuf,
     /// Process id of QEMU, if it is registered.
     pub(crate) pid: Option<u32>,
+    /// The way to the monitor through libvirtd, if that has the socket.
+    pub(crate) shared_monitor: Option<SharedMonitor>,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -114,6 +128,7 @@ impl Sandbox {
         Monitor {
             path: &self.qmp,
             qemu,
+            shared: self.shared_monitor.as_ref(),
         }
     }
 }

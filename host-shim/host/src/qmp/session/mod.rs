@@ -1,15 +1,15 @@
 //! Session with a monitor, connected and with negotiated capabilities.
 
+mod channel;
 mod listener;
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::Serialize;
 
 use super::command::{
@@ -17,8 +17,11 @@ use super::command::{
 };
 use super::error::Error;
 use super::message::{Message, QmpError};
+use super::virsh::{SharedMonitor, Virsh};
 use crate::process::Process;
 use crate::vsock_stream;
+use channel::Channel;
+pub(super) use channel::read as read_chunk;
 
 /// Timeout of the greeting; a monitor with another client never sends it.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ pub(crate) struct Monitor<'a> {
     pub(crate) path: &'a Path,
     /// Process id of QEMU, if it is known without a connection.
     pub(crate) qemu: Option<u32>,
+    /// The way through libvirtd, if that has the socket.
+    pub(crate) shared: Option<&'a SharedMonitor>,
 }
 
 /// Replies to commands of one kind.
@@ -45,7 +50,7 @@ pub(crate) type Replies<C> = Vec<Result<<C as QmpCommand>::Return, Error>>;
 /// Session with a monitor.
 #[derive(Debug)]
 pub(crate) struct Session {
-    stream: UnixStream,
+    channel: Channel,
     received: Vec<u8>,
     last_id: u64,
     status: StatusInfo,
@@ -82,13 +87,16 @@ impl Session {
 
     /// The same with another limit for the connection and for the greeting.
     pub(crate) fn connect_within(
-        Monitor { path, qemu }: Monitor<'_>,
+        Monitor { path, qemu, shared }: Monitor<'_>,
         timeout: Duration,
     ) -> Result<Self, Error> {
         let _phase = tracing::info_span!("qmp").entered();
         // Each connection stays in the queue of a QEMU that is stopped, even once it is closed. The queue
         // is short, and a full one looks like a monitor with another client.
         qemu.map_or(Ok(()), listener::check_scheduled)?;
+        if let Some(shared) = shared {
+            return Self::through_libvirt(shared);
+        }
         let stream = vsock_stream::unix(path, timeout);
         let stream = stream.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => busy(path, timeout),
@@ -104,16 +112,8 @@ impl Session {
 
     /// Waits for the greeting on a stream and negotiates; `path` is for messages only.
     pub(crate) fn over(stream: UnixStream, path: &Path, timeout: Duration) -> Result<Self, Error> {
-        let mut session = Self {
-            stream,
-            received: Vec::new(),
-            last_id: 0,
-            status: StatusInfo::default(),
-            vsock: None,
-            overdue: false,
-        };
-        let vsock = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
-        let sent = session.send_first(vsock, &["oob"]);
+        let mut session = Self::new(Channel::Socket(stream));
+        let sent = session.send_first(&["oob"]);
         let deadline = Instant::now() + timeout;
         let greeting = loop {
             match session.message(deadline)? {
@@ -125,26 +125,58 @@ impl Session {
         sent?;
         if !greeting.capabilities.iter().any(|offered| offered == "oob") {
             // A monitor without it has refused the negotiation, and with it the queries.
-            session.send_first(vsock, &[])?;
+            session.send_first(&[])?;
         }
         let negotiation = session.last_id - 2;
         session.reply::<QmpCapabilities<'_>>(negotiation, REPLY_TIMEOUT)?;
-        session.status = session.reply::<QueryStatus>(negotiation + 1, REPLY_TIMEOUT)?;
-        session.vsock = match session.reply::<QueryVirtioStatus<'_>>(session.last_id, REPLY_TIMEOUT)
-        {
-            Err(Error::Refused { .. }) => None,
-            vsock => Some(vsock?),
-        };
+        session.read_state()?;
         Ok(session)
+    }
+
+    /// Begins a session over the one of libvirtd, which has negotiated.
+    fn through_libvirt(shared: &SharedMonitor) -> Result<Self, Error> {
+        let mut session = Self::new(Channel::Virsh(Virsh::new(shared.clone())));
+        let queries = session.first_queries()?;
+        session.channel.send(&queries)?;
+        session.read_state()?;
+        Ok(session)
+    }
+
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            received: Vec::new(),
+            last_id: 0,
+            status: StatusInfo::default(),
+            vsock: None,
+            overdue: false,
+        }
     }
 
     /// Sends the negotiation and the first queries, without waiting: each pass of QEMU's main loop costs a third
     /// of a millisecond. QEMU sends its greeting before it reads them.
-    fn send_first(&mut self, vsock: &str, enable: &[&'static str]) -> Result<(), Error> {
+    fn send_first(&mut self, enable: &[&'static str]) -> Result<(), Error> {
         let mut lines = self.request(&QmpCapabilities { enable })?;
-        lines.extend(self.request(&QueryStatus {})?);
-        lines.extend(self.request(&QueryVirtioStatus { path: vsock })?);
-        Ok(self.stream.write_all(&lines)?)
+        lines.extend(self.first_queries()?);
+        self.channel.send(&lines)
+    }
+
+    fn first_queries(&mut self) -> Result<Vec<u8>, Error> {
+        let path = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
+        let mut lines = self.request(&QueryStatus {})?;
+        lines.extend(self.request(&QueryVirtioStatus { path })?);
+        Ok(lines)
+    }
+
+    /// Reads the replies to the first queries.
+    fn read_state(&mut self) -> Result<(), Error> {
+        let last = self.last_id;
+        self.status = self.reply::<QueryStatus>(last - 1, REPLY_TIMEOUT)?;
+        self.vsock = match self.reply::<QueryVirtioStatus<'_>>(last, REPLY_TIMEOUT) {
+            Err(Error::Refused { .. }) => None,
+            vsock => Some(vsock?),
+        };
+        Ok(())
     }
 
     /// Returns the state of the vsock device when the session began; `None` if the device has another
@@ -178,13 +210,17 @@ impl Session {
     /// Identifies QEMU by the credentials of its socket; `None` if it runs in a PID namespace that is
     /// not visible here. Another program can have bound the socket for QEMU.
     pub(crate) fn qemu(&self) -> Option<Process> {
-        Process::of(listener::process(&self.stream)?)
+        let pid = match &self.channel {
+            Channel::Socket(stream) => listener::process(stream),
+            Channel::Virsh(virsh) => Some(virsh.qemu()),
+        };
+        Process::of(pid?)
     }
 
     /// Runs a command.
     pub(crate) fn run<C: QmpCommand>(&mut self, command: &C) -> Result<C::Return, Error> {
         let line = self.request(command)?;
-        self.stream.write_all(&line)?;
+        self.channel.send(&line)?;
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
@@ -194,7 +230,7 @@ impl Session {
         let mut replies = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(MAX_PIPELINED) {
             let (lines, ids) = self.requests(chunk)?;
-            self.stream.write_all(&lines)?;
+            self.channel.send(&lines)?;
             replies.extend(self.replies::<C>(ids)?);
         }
         Ok(replies)
@@ -209,7 +245,7 @@ impl Session {
         let (mut lines, first) = self.requests(first)?;
         let (others, second) = self.requests(second)?;
         lines.extend(others);
-        self.stream.write_all(&lines)?;
+        self.channel.send(&lines)?;
         Ok((self.replies::<A>(first)?, self.replies::<B>(second)?))
     }
 
@@ -233,14 +269,20 @@ impl Session {
 
     /// Runs a command that can block QEMU's main loop, and with it the guest. After the timeout,
     /// `rescue` is sent out of band to make the command fail.
+    ///
+    /// # Errors
+    /// [`Error::NoRescue`] over libvirtd's monitor, which sends one command after another.
     pub(crate) fn run_or_rescue<C: QmpCommand, R: QmpCommand>(
         &mut self,
         command: &C,
         timeout: Duration,
         rescue: &R,
     ) -> Result<C::Return, Error> {
+        if let Channel::Virsh(_) = self.channel {
+            return Err(Error::NoRescue { command: C::NAME });
+        }
         let line = self.request(command)?;
-        self.stream.write_all(&line)?;
+        self.channel.send(&line)?;
         match self.reply::<C>(self.last_id, timeout) {
             Err(Error::Silent { .. }) => {}
             reply => return reply,
@@ -251,7 +293,7 @@ impl Session {
             arguments: rescue,
             id: OUT_OF_BAND,
         })?;
-        self.stream.write_all(&line)?;
+        self.channel.send(&line)?;
         self.overdue = false;
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
@@ -264,19 +306,7 @@ impl Session {
         fd: BorrowedFd<'_>,
     ) -> Result<C::Return, Error> {
         let line = self.request(command)?;
-        let fds = [fd.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&fds)];
-        let socket = self.stream.as_raw_fd();
-        let sent = sendmsg::<()>(
-            socket,
-            &[IoSlice::new(&line)],
-            &rights,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .map_err(io::Error::from)?;
-        // The descriptor was sent with the first byte; the rest follows without it.
-        self.stream.write_all(&line[sent..])?;
+        self.channel.send_with_fd(&line, fd)?;
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
@@ -286,13 +316,11 @@ impl Session {
         }
         self.last_id += 1;
         let key = ExecuteKey::Execute(C::NAME);
-        let line = encode(&QmpRequest {
+        encode(&QmpRequest {
             key,
             arguments: command,
             id: self.last_id,
-        })?;
-        self.stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
-        Ok(line)
+        })
     }
 
     fn reply<C: QmpCommand>(&mut self, of: u64, timeout: Duration) -> Result<C::Return, Error> {
@@ -338,22 +366,12 @@ impl Session {
             if searched > MAX_LINE_BYTES {
                 return Err(Error::Malformed("a line is longer than 4 MiB"));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if self
+                .channel
+                .receive(&mut self.received, deadline)?
+                .is_none()
+            {
                 return Ok(None);
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(Error::Closed),
-                Ok(length) => self.received.extend_from_slice(&chunk[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // It has not read all commands.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Error::Closed);
-                }
-                Err(error) => return Err(error.into()),
             }
         }
     }

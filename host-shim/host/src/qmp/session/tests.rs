@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixListener;
 use std::thread;
@@ -31,6 +31,7 @@ fn monitor(texts: &'static [&'static str]) -> (tempfile::TempDir, Result<Session
     let session = Session::connect(Monitor {
         path: &path,
         qemu: None,
+        shared: None,
     });
     (dir, session)
 }
@@ -133,6 +134,7 @@ fn connect_listener_of_another_user_fails() {
     let monitor = Monitor {
         path: &path,
         qemu: None,
+        shared: None,
     };
     let connect = || Session::connect_within(monitor, short).unwrap_err();
     // A machine whose folder belongs to the user of its QEMU.
@@ -198,4 +200,23 @@ fn connect_without_out_of_band_commands_negotiates_again() {
     let session = session.unwrap();
     assert_eq!(session.status().status, "paused");
     assert!(session.vsock().unwrap().vhost_started);
+}
+
+#[test]
+fn run_or_rescue_over_libvirt_is_refused() {
+    let virsh = Virsh::new(SharedMonitor {
+        uri: "qemu:///system",
+        number: 1,
+        qemu: 1,
+    });
+    let mut session = Session::new(Channel::Virsh(virsh));
+    let (command, rescue) = (DeviceDel { id: "a" }, DeviceDel { id: "b" });
+    let refused = session.run_or_rescue(&command, Duration::from_secs(1), &rescue);
+    let failure = Failure::from(refused.unwrap_err());
+    assert_eq!(failure.kind(), Kind::Unsupported);
+    let line = failure.line();
+    assert!(
+        line.starts_with("device_del can block the machine"),
+        "{line}"
+    );
 }

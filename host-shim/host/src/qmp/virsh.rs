@@ -1,0 +1,301 @@
+//! libvirt's own monitor of a domain, by `virsh qemu-monitor-command`: libvirtd sends each command over the
+//! session that it has with QEMU.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use serde_json::{Map, Value};
+
+use super::error::Error;
+use super::session::read_chunk;
+
+/// Maximum length of a script, below the kernel's limit of 128 KiB for an argument (`MAX_ARG_STRLEN`).
+const MAX_SCRIPT_BYTES: usize = 64 << 10;
+/// Maximum length of the replies to a script.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+
+/// Monitor of a domain that only libvirtd is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SharedMonitor {
+    /// URI of the libvirtd that runs it.
+    pub(crate) uri: &'static str,
+    /// Number of this run of the domain; after a restart it has another one.
+    pub(crate) number: u32,
+    /// Process id of QEMU.
+    pub(crate) qemu: u32,
+}
+
+/// Session over the monitor that libvirtd has.
+#[derive(Debug)]
+pub(super) struct Virsh {
+    monitor: SharedMonitor,
+    /// Lines of replies that are not taken yet.
+    replies: Vec<u8>,
+}
+
+impl Virsh {
+    pub(super) fn new(monitor: SharedMonitor) -> Self {
+        let replies = Vec::new();
+        Self { monitor, replies }
+    }
+
+    /// Process id of QEMU.
+    pub(super) fn qemu(&self) -> u32 {
+        self.monitor.qemu
+    }
+
+    /// Runs requests, one per line, each after the reply to the last one. A reply that is late is missing
+    /// in [`Self::take_replies`].
+    ///
+    /// # Errors
+    /// [`Error::NoVirsh`], and [`Error::Libvirt`] for a request that libvirtd has not sent; earlier ones
+    /// have been carried out.
+    pub(super) fn run(
+        &mut self,
+        lines: &[u8],
+        fd: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let lines = lines.split(|byte| *byte == b'\n');
+        let mut script = Script::default();
+        for line in lines.filter(|line| !line.is_empty()) {
+            let command = self.command(line, fd)?;
+            if script.text.len() + command.text.len() > MAX_SCRIPT_BYTES {
+                self.carry_out(&std::mem::take(&mut script), fd, timeout)?;
+            }
+            script.push(command);
+        }
+        self.carry_out(&script, fd, timeout)
+    }
+
+    /// Moves the replies to the end of `received`; `None` if there are none.
+    pub(super) fn take_replies(&mut self, received: &mut Vec<u8>) -> Option<()> {
+        (!self.replies.is_empty()).then(|| received.append(&mut self.replies))
+    }
+
+    /// Translates a request into a command of virsh. libvirt refuses a request that has an id.
+    fn command(&self, line: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<VirshCommand, Error> {
+        let mut request: Map<String, Value> = parse(line)?;
+        let id = request.remove("id").unwrap_or_default();
+        // Between its quotes, virsh takes each character but the quote as it is.
+        let json = Value::Object(request).to_string().replace('\'', r"\u0027");
+        let fds = fd.map_or("", |_| "--pass-fds 0 ");
+        let number = self.monitor.number;
+        let text = format!("qemu-monitor-command {fds}{number} '{json}';");
+        Ok(VirshCommand { text, id })
+    }
+
+    fn carry_out(
+        &mut self,
+        script: &Script,
+        fd: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
+        let output = Invocation::start(self.monitor.uri, &script.text, fd)?.output(deadline)?;
+        let lines = output.bytes.split(|byte| *byte == b'\n');
+        let mut replies = lines.filter(|line| line.starts_with(b"{"));
+        for id in &script.ids {
+            let Some(line) = replies.next() else {
+                return output.check();
+            };
+            let mut reply = parse(line)?;
+            reply.insert("id".to_owned(), id.clone());
+            self.replies
+                .extend(Value::Object(reply).to_string().bytes());
+            self.replies.push(b'\n');
+        }
+        Ok(())
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Map<String, Value>, Error> {
+    let malformed = |_| Error::Malformed("a line is not a QMP object");
+    serde_json::from_slice(line).map_err(malformed)
+}
+
+/// Command of virsh, and the id of its request.
+struct VirshCommand {
+    text: String,
+    id: Value,
+}
+
+/// Commands that one process runs.
+#[derive(Default)]
+struct Script {
+    text: String,
+    ids: Vec<Value>,
+}
+
+impl Script {
+    fn push(&mut self, command: VirshCommand) {
+        self.text += &command.text;
+        self.ids.push(command.id);
+    }
+}
+
+/// Makes the kernel kill the process with the thread that starts it: after a kill of the caller, virsh would
+/// send a command that recovery doesn't expect any more.
+fn end_with_caller(command: &mut Command) {
+    let set = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: between fork and exec the closure makes one system call, and allocates nothing.
+    #[expect(unsafe_code, reason = "code between fork and exec")]
+    unsafe {
+        command.pre_exec(set);
+    }
+}
+
+/// Output of a process: a line of JSON per reply, and lines for people.
+#[derive(Debug)]
+struct Output {
+    bytes: Vec<u8>,
+    end: End,
+}
+
+#[derive(Debug)]
+enum End {
+    /// The process has ended.
+    Ended,
+    /// It had not ended at the deadline.
+    Late,
+}
+
+impl Output {
+    /// # Errors
+    /// [`Error::Libvirt`] for a process that has ended, without a reply to each request.
+    fn check(&self) -> Result<(), Error> {
+        match self.end {
+            End::Late => Ok(()),
+            End::Ended => {
+                let text = String::from_utf8_lossy(&self.bytes);
+                let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
+                let text = errors.collect::<Vec<_>>().join(": ");
+                Err(Error::Libvirt { text })
+            }
+        }
+    }
+}
+
+/// Process of virsh, which ends with this value.
+struct Invocation {
+    child: Child,
+    output: UnixStream,
+}
+
+impl Invocation {
+    fn start(uri: &str, script: &str, fd: Option<BorrowedFd<'_>>) -> Result<Self, Error> {
+        let (output, other) = UnixStream::pair()?;
+        let other = OwnedFd::from(other);
+        let stdin = fd.map(|fd| fd.try_clone_to_owned()).transpose()?;
+        let mut command = Command::new("virsh");
+        command
+            .args(["--connect", uri, script])
+            .env("LC_ALL", "C")
+            // An interrupt from the terminal is for the caller, which undoes its work by further commands.
+            .process_group(0)
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(other.try_clone()?)
+            .stderr(other);
+        end_with_caller(&mut command);
+        let child = command.spawn();
+        let child = child.map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::NoVirsh,
+            _ => source.into(),
+        })?;
+        Ok(Self { child, output })
+    }
+
+    /// Reads until the end of the process or the deadline.
+    fn output(mut self, deadline: Instant) -> Result<Output, Error> {
+        let mut bytes = Vec::new();
+        let end = loop {
+            if bytes.len() > MAX_OUTPUT_BYTES {
+                return Err(Error::Malformed("the replies are longer than 16 MiB"));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break End::Late;
+            }
+            match read_chunk(&mut self.output, &mut bytes, left) {
+                Ok(0) => break End::Ended,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break End::Late,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        Ok(Output { bytes, end })
+    }
+}
+
+impl Drop for Invocation {
+    fn drop(&mut self) {
+        // It has ended, or is late.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn virsh() -> Virsh {
+        Virsh::new(SharedMonitor {
+            uri: "qemu:///system",
+            number: 5,
+            qemu: 1,
+        })
+    }
+
+    #[test]
+    fn command_has_neither_id_nor_a_quote_in_its_json() {
+        let request = br#"{"execute":"getfd","arguments":{"fdname":"a'b\\"},"id":7}"#;
+        let command = virsh().command(request, None).unwrap();
+        let json = command.text.strip_prefix("qemu-monitor-command 5 '");
+        let json = json.and_then(|json| json.strip_suffix("';")).unwrap();
+        assert!(json.contains(r#""a\u0027b\\""#), "{json}");
+        let sent: Value = serde_json::from_str(json).unwrap();
+        let arguments = serde_json::json!({"fdname": "a'b\\"});
+        let expected = serde_json::json!({"execute": "getfd", "arguments": arguments});
+        assert_eq!(sent, expected);
+        assert_eq!(command.id, 7);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let command = virsh().command(request, Some(null.as_fd())).unwrap();
+        assert!(
+            command
+                .text
+                .starts_with("qemu-monitor-command --pass-fds 0 5 '{")
+        );
+    }
+
+    #[test]
+    fn check_of_ended_process_has_its_errors() {
+        let bytes = b"error: failed to get domain '5'\n\nerror: a reason\n".to_vec();
+        let error = Output {
+            bytes,
+            end: End::Ended,
+        }
+        .check()
+        .unwrap_err();
+        let text = "libvirt did not send a command to QEMU: failed to get domain '5': a reason";
+        assert_eq!(error.to_string(), text);
+        let bytes = Vec::new();
+        assert!(
+            Output {
+                bytes,
+                end: End::Late
+            }
+            .check()
+            .is_ok()
+        );
+    }
+}
