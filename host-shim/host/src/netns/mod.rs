@@ -179,7 +179,8 @@ fn identify(file: &File, enter: Option<&File>) -> io::Result<NetnsId> {
         let kind = SockType::Datagram;
         let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)?;
         match cookie(&socket) {
-            Err(Errno::ENOPROTOOPT) => Ok(None),
+            // qemu-user, which passes on 4 bytes for each option that it doesn't know, has the second one.
+            Err(Errno::ENOPROTOOPT | Errno::EINVAL) => Ok(None),
             cookie => Ok(Some(cookie?)),
         }
     })?;
