@@ -201,9 +201,10 @@ release: ## Prepare the release VERSION: commit, tests, packages, tag (docs/rele
 reproducible: ## Build the packages in two new folders and compare them, before a release
 	scripts/reproducible.sh
 
-check-packages: packages ## lintian, rpmlint, and the life of the packages in a fresh Debian root, also with a running guest (PREVIOUS=folder)
-	scripts/check-packages.sh target/packages
-	scripts/check-upgrade.sh target/packages $(PREVIOUS)
+check-packages: packages ## lintian, rpmlint, life and use of the packages of ARCH in a fresh Debian root; amd64 also with a running guest (PREVIOUS=folder)
+	@[ $(ARCH) = $(HOST_ARCH) ] || scripts/setup.sh emulator
+	scripts/check-packages.sh target/packages $(ARCH)
+	[ $(ARCH) != amd64 ] || scripts/check-upgrade.sh target/packages $(PREVIOUS)
 
 check-hooks: packages setup-hooks ## Guest images by initramfs-tools, dracut, mkosi and others, built in a Debian root and booted (HOOKS=dracut: one of them); before a release
 	scripts/check-hooks.sh target/packages $(HOOKS)

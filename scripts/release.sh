@@ -35,8 +35,7 @@ make audit ${ADVISORY_DB:+ADVISORY_DB=$ADVISORY_DB}
 make test-full
 make test-arm64
 rm -rf target/packages
-for arch in amd64 arm64; do make packages ARCH=$arch; done
-scripts/check-packages.sh target/packages
+for arch in amd64 arm64; do make check-packages ARCH=$arch; done
 make sbom
 printf '%s\n' "$notes" >target/packages/NOTES.md
 # The bill of materials and the notes too.
