@@ -234,6 +234,53 @@ fn doctor_reports_impact_of_each_lack() {
     assert_eq!(missing(&json(&done)).last().unwrap(), "journal!");
 }
 
+/// The QEMU of openEuler on arm64. Debian's QEMU does not have the property (`arm64`, `machines`).
+#[test]
+fn doctor_of_native_ports_with_fast_unplug_names_no_wait() {
+    const PORT: &str = "/machine/peripheral/rp1";
+    for (fast_unplug, is_missing) in [(json!(true), false), (json!(false), true)] {
+        let dir = temp_dir();
+        let answer = move |request: &Value| {
+            let arguments = &request["arguments"];
+            let returned = match (
+                request["execute"].as_str()?,
+                arguments["path"].as_str(),
+                arguments["property"].as_str(),
+            ) {
+                ("qmp_capabilities", ..) => json!({}),
+                ("query-version", ..) => json!({"qemu": {"major": 8, "minor": 2, "micro": 0}}),
+                ("query-status", ..) => json!({"status": "running", "running": true}),
+                ("query-memdev", ..) => json!([{"share": true}]),
+                ("qom-get", Some("/machine"), Some("type")) => json!("virt-8.2-machine"),
+                ("qom-list", Some("/machine/peripheral"), _) => {
+                    json!([{"name": "rp1", "type": "child<pcie-root-port>"}])
+                }
+                ("qom-list", Some("/machine/peripheral-anon"), _) => json!([]),
+                ("qom-get", Some(PORT), Some("parent_bus")) => json!("/machine/host/pcie.0"),
+                ("qom-get", Some(PORT), Some("addr")) => json!(8),
+                ("qom-get", Some(PORT), Some("hotplug")) => json!(true),
+                ("qom-get", Some(PORT), Some("fast-unplug")) => fast_unplug.clone(),
+                ("human-monitor-command", ..) => json!(""),
+                _ => return Some(json!({"error": {"class": "DeviceNotFound", "desc": "no"}})),
+            };
+            Some(json!({ "return": returned }))
+        };
+        let monitor = dir.path().join("qmp.sock");
+        let _monitor = FakeQmp::serve(&monitor, answer);
+        let agent = format!("unix://{}/agent.sock", dir.path().display());
+        let options = ["--qmp", monitor.to_str().unwrap(), "--agent", &agent];
+        let done = run(
+            patchbay(dir.path(), &options).args(["doctor", "vm1", "--json"]),
+            "",
+        );
+        let report = json(&done);
+        assert_eq!(report["machine"]["fastUnplug"], !is_missing, "{done}");
+        let missing = missing(&report);
+        let names_acpi = missing.iter().any(|part| part == "ACPI hot-plug");
+        assert_eq!(names_acpi, is_missing, "{done}");
+    }
+}
+
 #[test]
 fn doctor_unknown_sandbox_is_not_found() {
     let dir = temp_dir();

@@ -93,6 +93,7 @@ fn write_machine(f: &mut fmt::Formatter<'_>, machine: &MachineStatus) -> fmt::Re
     writeln!(f, "slots      {free} free: {buses}")?;
     let unplugging = match machine.hotplug {
         Mechanism::Acpi => "by ACPI, which takes less than half a second",
+        Mechanism::Native if machine.fast_unplug => "by native hot-plug with fast-unplug",
         Mechanism::Native => "by native hot-plug, which takes one to six seconds",
     };
     writeln!(f, "unplugging {unplugging}")
@@ -161,6 +162,7 @@ mod tests {
                 state: text(),
                 shared_memory: true,
                 hotplug: Mechanism::Acpi,
+                fast_unplug: false,
                 slots: vec![BusSlots {
                     bus: text(),
                     free: 1,

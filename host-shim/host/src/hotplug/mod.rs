@@ -8,6 +8,7 @@ mod card_netns;
 mod collect;
 mod descriptors;
 mod detached;
+pub(crate) mod fast_unplug;
 mod host_settings;
 mod inventory;
 mod locked;

@@ -13,7 +13,9 @@ use super::card_status::CardStatus;
 use super::cards::{self, Card, CardState};
 use super::overview;
 use super::requirement::Requirement;
-use crate::hotplug::{self, Inventory, InventoryNic, Mechanism, TapBackends, TapState};
+use crate::hotplug::{
+    self, Inventory, InventoryNic, Mechanism, TapBackends, TapState, fast_unplug,
+};
 use crate::netns::Netns;
 use crate::qmp::command::QueryVersion;
 use crate::qmp::{Error, Session};
@@ -70,6 +72,8 @@ pub struct MachineStatus {
     pub shared_memory: bool,
     /// Hot-plug mechanism.
     pub hotplug: Mechanism,
+    /// Whether native hot-plug waits for no operator (`fast-unplug` of openEuler's QEMU).
+    pub fast_unplug: bool,
     /// Buses with free slots, in order of preference.
     pub slots: Vec<BusSlots>,
 }
@@ -217,6 +221,8 @@ impl QemuInfo {
             state: qmp.status().status.clone(),
             shared_memory: hotplug::is_memory_shared(qmp)?,
             hotplug: inventory.mechanism,
+            fast_unplug: inventory.mechanism == Mechanism::Native
+                && fast_unplug::is_set(qmp, &inventory)?,
             slots: slots.map(|(bus, free)| BusSlots { bus, free }).collect(),
         };
         Ok(Self {
@@ -264,7 +270,7 @@ impl Findings {
         if !machine.shared_memory {
             self.push(SHARED_MEMORY, None);
         }
-        if machine.hotplug != Mechanism::Acpi {
+        if machine.hotplug != Mechanism::Acpi && !machine.fast_unplug {
             self.push(ACPI_HOTPLUG, None);
         }
     }
