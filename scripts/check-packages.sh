@@ -19,27 +19,29 @@ export PATCHBAY_RUN_DIR=$work/run PATCHBAY_IMAGE_DIR=$root/image
 fail() { printf 'check-packages: %s\n' "$*" >&2; exit 1; }
 
 clean_up() {
+  trap '' INT TERM
+  [ ! -e "$binfmt/$netns" ] || echo -1 >"$binfmt/$netns" || true
+  [ -z "${is_mounted-}" ] || umount "$binfmt" || true
   [ ! -e "$work/run" ] || sandbox stop "$id" >/dev/null 2>&1 || true
   ip netns del "$netns" 2>/dev/null || true
-  [ ! -e "$binfmt/$netns" ] || echo -1 >"$binfmt/$netns"
-  [ -z "${is_mounted-}" ] || umount "$binfmt"
   rm -rf "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
+# Returns the URI of a suite among the sources of this machine.
 mirror() {
-  apt-cache policy | awk '/^ *[0-9]+ +https?:/ && $3 ~ /^bookworm\// {print $2; exit}'
+  apt-cache policy | awk -v suite="$1" '/^ *[0-9]+ +https?:/ && index($3, suite "/") == 1 {print $2; exit}'
 }
 
-# Registers qemu-user for the programs of arm64, by their ELF headers, unless it is.
+# Registers qemu-user for the programs of arm64, by their ELF headers.
 emulate() {
   [ "$machine" != "$(uname -m)" ] || return 0
+  [ "$machine" = aarch64 ] || fail "programs of $arch can't run on this machine"
   if [ ! -e "$binfmt/register" ]; then
     mount -t binfmt_misc none "$binfmt"
     is_mounted=1
   fi
-  ! grep -qs "^interpreter .*qemu-$machine" "$binfmt"/* || return 0
   local magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
   local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
   # F: the interpreter is opened now, since the root has none.
@@ -71,16 +73,20 @@ sandbox() { "$PATCHBAY_BIN_DIR/patchbay-sandbox" "$@"; }
 
 # The first example of the guide, in a guest of the packages.
 first_card() {
-  local mirror card
-  mirror=$(mirror)
+  local suite card
   card='{"device": "tap-test", "name": "eth-test", "IPAddresses": [{"address": "172.16.0.3", "mask": "16"}],
     "hwAddr": "02:42:20:6f:a3:69", "mtu": 1500, "queues": 5}'
   ip netns add "$netns"
   cp /etc/resolv.conf /etc/hosts "$root/etc"
   # The suites with the image's kernel.
-  printf 'deb %s main\n' "$mirror bookworm-updates" "$mirror-security bookworm-security" >"$root/etc/apt/sources.list.d/updates.list"
+  for suite in bookworm-updates bookworm-security; do
+    [ -z "$(mirror $suite)" ] || echo "deb $(mirror $suite) $suite main"
+  done >"$root/etc/apt/sources.list.d/updates.list"
   chroot "$root" apt-get -qq update
-  chroot "$root" patchbay-sandbox build --image /image
+  # A static program finds itself in /proc.
+  # shellcheck disable=SC2016
+  unshare --mount --propagation private sh -ec \
+    'mount -t proc proc "$1/proc"; exec chroot "$1" patchbay-sandbox build --image /image' - "$root"
   sandbox start "$id" --netns "$netns"
   patchbay kata-network add-iface 6ec7a98 - <<<"$card"
   ip -n "$netns" address add 172.16.0.1/16 dev tap-test
@@ -93,7 +99,7 @@ first_card() {
 
 debian() {
   local names=(patchbay patchbay-agent patchbay-sandbox patchbay-kubernetes)
-  mmdebstrap --quiet --variant=minbase --arch="$arch" --skip=check/qemu --include=systemd,kmod bookworm "$root" "$(mirror)"
+  mmdebstrap --quiet --variant=minbase --arch="$arch" --skip=check/qemu --include=systemd,kmod bookworm "$root" "$(mirror bookworm)"
   mkdir "$root/packages"
   cp "$packages"/*_{"$arch",all}.deb "$root/packages"
   chroot "$root" sh -c "dpkg -i /packages/*.deb" >/dev/null

@@ -172,6 +172,7 @@ setup_release() {
 
 # Versions of qemu-user before 10 refuse requests for neighbors.
 setup_emulator() {
+  have qemu-system-aarch64 || install_qemu_arm
   ! have_qemu qemu-aarch64 || return 0
   if add_backports; then apt_install -t "$SUITE" qemu-user; else apt_install qemu-user; fi
 }
