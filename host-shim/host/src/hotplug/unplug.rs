@@ -37,8 +37,9 @@ pub(super) fn remove_backend(
     ignore_absent(qmp.run(&NetdevDel { id: &netdev }))?;
     let chardev = card.chardev_id();
     ignore_absent(qmp.run(&ChardevRemove { id: &chardev }))?;
-    for fdname in &card.fds {
-        ignore_absent(qmp.run(&CloseFd { fdname }))?;
+    let close: Vec<_> = card.fds.iter().map(|fdname| CloseFd { fdname }).collect();
+    for closed in qmp.run_all(&close)? {
+        ignore_absent(closed)?;
     }
     restore_host(card, locked.sandbox.netns.as_deref())?;
     locked.journal.remove(&card.name)

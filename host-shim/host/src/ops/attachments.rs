@@ -8,12 +8,12 @@ use patchbay_types::failure::{Failure, Kind};
 use super::difference::guest_difference;
 use super::{begin, connect_over, mirror, query_host_and_guest};
 use crate::hotplug::{self, Inventory};
+use crate::kata_messages;
 use crate::mirror::{Attachment, Keeper, MirrorRequest};
 use crate::netns::Netns;
 use crate::ops::Mirrored;
 use crate::qmp::Session;
 use crate::sandbox::{CardRecord, Journal, Lock, Phase, Sandbox};
-use crate::{kata_messages, vsock_stream};
 
 /// Result of [`detach`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn take_over(sandbox: &Sandbox, request: &MirrorRequest) -> Result<(), Failure> 
 /// failures of QEMU and the host's kernel.
 pub fn detach(sandbox: &Sandbox, wanted: &Attachment) -> Result<Detached, Failure> {
     match unplug(sandbox, wanted) {
-        Err(_) if vsock_stream::is_closed(&sandbox.qmp) => Ok(Detached::Ended),
+        Err(_) if sandbox.has_ended() => Ok(Detached::Ended),
         unplugged => unplugged,
     }
 }

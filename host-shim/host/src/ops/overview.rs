@@ -166,7 +166,7 @@ pub(super) fn machine_type(qmp: &mut Session) -> Result<String, Error> {
 
 fn unreachable_state(error: &Error) -> RunState {
     match error {
-        Error::Busy { .. } => RunState::Busy,
+        Error::Busy { .. } | Error::NoVirsh { .. } | Error::Libvirt { .. } => RunState::Busy,
         Error::Stopped { .. } | Error::Silent { .. } => RunState::Frozen,
         Error::Foreign { .. } => RunState::Denied,
         Error::Connect { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {

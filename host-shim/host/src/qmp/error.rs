@@ -38,15 +38,15 @@ pub(crate) enum Error {
     #[error("{command} was not sent: QEMU has not answered an earlier command")]
     Broken { command: &'static str },
     #[error(
-        "virsh, which uses the monitor of a domain that has none besides libvirt's, is not installed: install \
-         libvirt's clients, or add a monitor to the domain (docs/libvirt.md)"
+        "could not start virsh, which uses libvirt's monitor of a domain: install libvirt's clients, or add a \
+         second monitor to the domain (docs/libvirt.md)"
     )]
-    NoVirsh,
-    #[error("libvirt did not send a command to QEMU: {text}")]
+    NoVirsh { source: io::Error },
+    #[error("libvirt returned no reply to a command: {text}")]
     Libvirt { text: String },
     #[error(
-        "{command} can block the machine, and libvirt's monitor could not cancel it: add a monitor to the domain \
-         (docs/libvirt.md)"
+        "{command} can block the machine, and libvirt's monitor could not cancel it: add a second monitor to the \
+         domain (docs/libvirt.md)"
     )]
     NoRescue { command: &'static str },
     #[error("QEMU closed the monitor")]
@@ -82,7 +82,10 @@ impl From<Error> for Failure {
             }
             Error::Connect { .. } => Kind::NotFound,
             Error::Foreign { .. } => Kind::Denied,
-            Error::Busy { .. } | Error::Stopped { .. } | Error::NotRunning { .. } => Kind::NotYet,
+            Error::Busy { .. }
+            | Error::Stopped { .. }
+            | Error::NotRunning { .. }
+            | Error::Libvirt { .. } => Kind::NotYet,
             // The first commands of a session: nothing was changed.
             Error::Silent { command, .. }
                 if matches!(*command, QmpCapabilities::NAME | QueryStatus::NAME) =>
@@ -90,8 +93,8 @@ impl From<Error> for Failure {
                 Kind::NotYet
             }
             Error::Silent { .. } | Error::Broken { .. } => Kind::Timeout,
-            Error::NoVirsh | Error::NoRescue { .. } => Kind::Unsupported,
-            Error::Refused { .. } | Error::Libvirt { .. } => Kind::Kernel,
+            Error::NoVirsh { .. } | Error::NoRescue { .. } => Kind::Unsupported,
+            Error::Refused { .. } => Kind::Kernel,
             Error::Closed | Error::Io(_) | Error::Malformed(_) => Kind::Other,
         };
         Failure::of(kind, &error)

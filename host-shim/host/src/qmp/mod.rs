@@ -9,4 +9,4 @@ mod virsh;
 pub(crate) use error::Error;
 pub use session::VSOCK_DEVICE;
 pub(crate) use session::{Monitor, Replies, Session};
-pub(crate) use virsh::SharedMonitor;
+pub(crate) use virsh::{SharedMonitor, Uuid};

@@ -8,8 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::unistd::{getpid, getppid};
 use serde_json::{Map, Value};
 
 use super::error::Error;
@@ -23,12 +25,26 @@ const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// Monitor of a domain that only libvirtd is connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SharedMonitor {
-    /// URI of the libvirtd that runs it.
+    /// URI of the libvirtd that runs the domain.
     pub(crate) uri: &'static str,
-    /// Number of this run of the domain; after a restart it has another one.
-    pub(crate) number: u32,
+    /// UUID of the domain. Its number is reused, and virsh takes an unknown number for a name.
+    pub(crate) domain: Uuid,
     /// Process id of QEMU.
     pub(crate) qemu: u32,
+}
+
+/// UUID of a domain, as libvirt writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Uuid(String);
+
+impl Uuid {
+    /// `None` for another text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let groups: Vec<&str> = text.split('-').collect();
+        let is_hex = |group: &&str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+        (groups.iter().all(is_hex) && lengths == [8, 4, 4, 4, 12]).then(|| Self(text.to_owned()))
+    }
 }
 
 /// Session over the monitor that libvirtd has.
@@ -50,28 +66,31 @@ impl Virsh {
         self.monitor.qemu
     }
 
-    /// Runs requests, one per line, each after the reply to the last one. A reply that is late is missing
-    /// in [`Self::take_replies`].
+    /// Runs requests, one per line, each after the reply to the last one. Requests without a reply until the timeout
+    /// have none in [`Self::take_replies`].
     ///
     /// # Errors
-    /// [`Error::NoVirsh`], and [`Error::Libvirt`] for a request that libvirtd has not sent; earlier ones
-    /// have been carried out.
+    /// [`Error::NoVirsh`], and [`Error::Libvirt`] if a request has no reply; others can have been carried out.
     pub(super) fn run(
         &mut self,
         lines: &[u8],
         fd: Option<BorrowedFd<'_>>,
         timeout: Duration,
     ) -> Result<(), Error> {
+        let deadline = Instant::now() + timeout;
         let lines = lines.split(|byte| *byte == b'\n');
         let mut script = Script::default();
         for line in lines.filter(|line| !line.is_empty()) {
             let command = self.command(line, fd)?;
             if script.text.len() + command.text.len() > MAX_SCRIPT_BYTES {
-                self.carry_out(&std::mem::take(&mut script), fd, timeout)?;
+                let next = std::mem::take(&mut script);
+                if let End::Late = self.carry_out(&next, fd, deadline)? {
+                    return Ok(());
+                }
             }
             script.push(command);
         }
-        self.carry_out(&script, fd, timeout)
+        self.carry_out(&script, fd, deadline).map(drop)
     }
 
     /// Moves the replies to the end of `received`; `None` if there are none.
@@ -86,8 +105,8 @@ impl Virsh {
         // Between its quotes, virsh takes each character but the quote as it is.
         let json = Value::Object(request).to_string().replace('\'', r"\u0027");
         let fds = fd.map_or("", |_| "--pass-fds 0 ");
-        let number = self.monitor.number;
-        let text = format!("qemu-monitor-command {fds}{number} '{json}';");
+        let Uuid(domain) = &self.monitor.domain;
+        let text = format!("qemu-monitor-command {fds}{domain} '{json}';");
         Ok(VirshCommand { text, id })
     }
 
@@ -95,23 +114,17 @@ impl Virsh {
         &mut self,
         script: &Script,
         fd: Option<BorrowedFd<'_>>,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
+        deadline: Instant,
+    ) -> Result<End, Error> {
         let output = Invocation::start(self.monitor.uri, &script.text, fd)?.output(deadline)?;
-        let lines = output.bytes.split(|byte| *byte == b'\n');
-        let mut replies = lines.filter(|line| line.starts_with(b"{"));
-        for id in &script.ids {
-            let Some(line) = replies.next() else {
-                return output.check();
-            };
+        for (line, id) in output.replies(script.ids.len())?.iter().zip(&script.ids) {
             let mut reply = parse(line)?;
             reply.insert("id".to_owned(), id.clone());
-            self.replies
-                .extend(Value::Object(reply).to_string().bytes());
+            let reply = Value::Object(reply).to_string();
+            self.replies.extend(reply.bytes());
             self.replies.push(b'\n');
         }
-        Ok(())
+        Ok(output.end)
     }
 }
 
@@ -143,8 +156,17 @@ impl Script {
 /// Makes the kernel kill the process with the thread that starts it: after a kill of the caller, virsh would
 /// send a command that recovery doesn't expect any more.
 fn end_with_caller(command: &mut Command) {
-    let set = || Ok(set_pdeathsig(Signal::SIGKILL)?);
-    // SAFETY: between fork and exec the closure makes one system call, and allocates nothing.
+    let caller = getpid();
+    let set = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The caller can have ended before.
+        if getppid() == caller {
+            Ok(())
+        } else {
+            Err(Errno::ESRCH.into())
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls, and allocates nothing.
     #[expect(unsafe_code, reason = "code between fork and exec")]
     unsafe {
         command.pre_exec(set);
@@ -158,7 +180,7 @@ struct Output {
     end: End,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// The process has ended.
     Ended,
@@ -167,18 +189,28 @@ enum End {
 }
 
 impl Output {
+    /// Returns the replies to requests. virsh goes on after a request that fails, whose reply is missing.
+    ///
     /// # Errors
-    /// [`Error::Libvirt`] for a process that has ended, without a reply to each request.
-    fn check(&self) -> Result<(), Error> {
-        match self.end {
-            End::Late => Ok(()),
-            End::Ended => {
-                let text = String::from_utf8_lossy(&self.bytes);
-                let errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
-                let text = errors.collect::<Vec<_>>().join(": ");
-                Err(Error::Libvirt { text })
-            }
+    /// [`Error::Libvirt`] for a process that has ended without a reply to each request.
+    fn replies(&self, wanted: usize) -> Result<Vec<&[u8]>, Error> {
+        let lines = self.bytes.split_inclusive(|byte| *byte == b'\n');
+        // The last line of a process that is late can be incomplete.
+        let lines = lines.filter_map(|line| line.strip_suffix(b"\n"));
+        let (replies, others): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(b"{"));
+        let has_failed = others.iter().any(|line| line.starts_with(b"error: "));
+        if !has_failed && (self.end == End::Late || replies.len() == wanted) {
+            return Ok(replies);
         }
+        let others = others.into_iter().filter(|line| !line.is_empty());
+        let others = others
+            .map(|line| String::from_utf8_lossy(line.strip_prefix(b"error: ").unwrap_or(line)));
+        let mut texts: Vec<_> = others.collect();
+        if texts.is_empty() {
+            texts.push("virsh has ended without a message".into());
+        }
+        let text = texts.join("; ");
+        Err(Error::Libvirt { text })
     }
 }
 
@@ -204,10 +236,7 @@ impl Invocation {
             .stderr(other);
         end_with_caller(&mut command);
         let child = command.spawn();
-        let child = child.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::NoVirsh,
-            _ => source.into(),
-        })?;
+        let child = child.map_err(|source| Error::NoVirsh { source })?;
         Ok(Self { child, output })
     }
 
@@ -248,10 +277,12 @@ mod tests {
 
     use super::*;
 
+    const DOMAIN: &str = "6ec7a98b-0000-4000-8000-00000000000b";
+
     fn virsh() -> Virsh {
         Virsh::new(SharedMonitor {
             uri: "qemu:///system",
-            number: 5,
+            domain: Uuid::parse(DOMAIN).unwrap(),
             qemu: 1,
         })
     }
@@ -260,7 +291,9 @@ mod tests {
     fn command_has_neither_id_nor_a_quote_in_its_json() {
         let request = br#"{"execute":"getfd","arguments":{"fdname":"a'b\\"},"id":7}"#;
         let command = virsh().command(request, None).unwrap();
-        let json = command.text.strip_prefix("qemu-monitor-command 5 '");
+        let json = command
+            .text
+            .strip_prefix(&format!("qemu-monitor-command {DOMAIN} '"));
         let json = json.and_then(|json| json.strip_suffix("';")).unwrap();
         assert!(json.contains(r#""a\u0027b\\""#), "{json}");
         let sent: Value = serde_json::from_str(json).unwrap();
@@ -273,29 +306,54 @@ mod tests {
         assert!(
             command
                 .text
-                .starts_with("qemu-monitor-command --pass-fds 0 5 '{")
+                .starts_with("qemu-monitor-command --pass-fds 0 6ec7a98b-")
         );
     }
 
     #[test]
-    fn check_of_ended_process_has_its_errors() {
-        let bytes = b"error: failed to get domain '5'\n\nerror: a reason\n".to_vec();
-        let error = Output {
-            bytes,
-            end: End::Ended,
+    fn uuid_is_hexadecimal_in_five_groups() {
+        assert!(Uuid::parse(DOMAIN).is_some());
+        for text in [
+            "",
+            "5",
+            "web",
+            &DOMAIN[1..],
+            &DOMAIN.replace('a', "g"),
+            &format!("{DOMAIN}-"),
+        ] {
+            assert_eq!(Uuid::parse(text), None, "{text}");
         }
-        .check()
-        .unwrap_err();
-        let text = "libvirt did not send a command to QEMU: failed to get domain '5': a reason";
-        assert_eq!(error.to_string(), text);
-        let bytes = Vec::new();
-        assert!(
-            Output {
-                bytes,
-                end: End::Late
-            }
-            .check()
-            .is_ok()
-        );
+    }
+
+    #[test]
+    fn replies_of_ended_process_are_complete_or_an_error() {
+        let output = |bytes: &str, end| Output {
+            bytes: bytes.as_bytes().to_vec(),
+            end,
+        };
+        let two = output("{1}\n\n{2}\n\n", End::Ended);
+        assert_eq!(two.replies(2).unwrap(), [b"{1}", b"{2}"]);
+        for (bytes, text) in [
+            ("{1}\n", "virsh has ended without a message"),
+            (
+                "{1}\nerror: failed to get domain\nerror: a reason\n{3}\n",
+                "failed to get domain; a reason",
+            ),
+            ("virsh: symbol lookup error\n", "virsh: symbol lookup error"),
+        ] {
+            let error = output(bytes, End::Ended).replies(2).unwrap_err();
+            let expected = format!("libvirt returned no reply to a command: {text}");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn replies_of_late_process_are_those_that_are_complete() {
+        let bytes = b"{1}\n{2".to_vec();
+        let late = Output {
+            bytes,
+            end: End::Late,
+        };
+        assert_eq!(late.replies(2).unwrap(), [b"{1}"]);
     }
 }

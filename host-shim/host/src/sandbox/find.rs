@@ -46,7 +46,8 @@ pub fn find_whole(lookup: &Lookup, id: &SandboxId) -> Result<Option<Sandbox>, Fa
     found.map(|found| read(lookup, found)).transpose()
 }
 
-/// Lists all sandboxes, except those with files that can't be read, as of one that is starting.
+/// Lists all sandboxes, except those with files that can't be read, as of one that is starting, and domains of libvirt
+/// that patchbay has neither plugged a card into nor a name for, if each look at them needs libvirtd.
 ///
 /// # Errors
 /// Folders that can't be read.
@@ -56,7 +57,11 @@ pub fn all(lookup: &Lookup) -> Result<Vec<Sandbox>, Failure> {
         named.filter_map(|(id, machine)| from_configuration(lookup, id.clone(), machine).ok());
     let mut candidates = candidates(lookup, None)?;
     candidates.retain(|found| !lookup.named.contains_key(&found.id));
-    let read = |found| read(lookup, found).ok();
+    let is_known = |sandbox: &Sandbox| {
+        let is_used = || sandbox.state().is_ok_and(|state| state.path().exists());
+        sandbox.shared_monitor.is_none() || is_used()
+    };
+    let read = |found| read(lookup, found).ok().filter(is_known);
     Ok(named
         .chain(candidates.into_iter().filter_map(read))
         .collect())
@@ -74,14 +79,17 @@ pub fn warn_of_left_out(lookup: &Lookup) -> Result<(), Failure> {
 }
 
 /// Lists the folders that have one folder per sandbox, which need not exist. Those of libvirt's domains, which
-/// are in the network namespace of the host, don't count.
+/// are in the network namespace of the host, don't count unless the configuration names one.
 pub(crate) fn folders(lookup: &Lookup) -> Vec<PathBuf> {
     let run_dir = lookup.run_dir.clone();
     let second_monitors = run_dir.join(second_monitor::FOLDER);
     let of_kata = kata::folders(&lookup.kata_roots);
+    let names_domain = lookup.named.values().any(|machine| machine.qmp.is_none());
+    let of_libvirt = names_domain.then(|| libvirt_folders(lookup));
     [run_dir, second_monitors]
         .into_iter()
         .chain(of_kata)
+        .chain(of_libvirt.into_iter().flatten())
         .collect()
 }
 
@@ -138,7 +146,8 @@ fn warn_of_ended_qemu(sandbox: &Sandbox) {
     let ended = recorded.or_else(|| sandbox.pid.filter(|pid| Process::of(*pid).is_none()));
     // A process of another PID namespace is invisible, but its monitor serves.
     if let Some(pid) = ended
-        && vsock_stream::unix(&sandbox.qmp, vsock_stream::PROBE_TIMEOUT).is_err()
+        && (sandbox.shared_monitor.is_some()
+            || vsock_stream::unix(&sandbox.qmp, vsock_stream::PROBE_TIMEOUT).is_err())
     {
         tracing::warn!("QEMU of sandbox {} has ended (process {pid})", sandbox.id);
     }

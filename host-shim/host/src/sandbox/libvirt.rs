@@ -11,7 +11,7 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 use super::files;
 use super::id::{Candidate, Origin, SandboxId};
-use crate::qmp::SharedMonitor;
+use crate::qmp::{SharedMonitor, Uuid};
 
 /// Namespace of `qemu:commandline`.
 const QEMU: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -132,22 +132,21 @@ pub(super) fn read(status: &Path, id: &SandboxId) -> Result<Domain, Failure> {
             cid,
         });
     }
-    let number = domain
-        .attribute("id")
-        .and_then(|number| number.parse().ok());
-    let (Some(qmp), Some(number)) = (own_monitor(root), number) else {
+    let (Some(qmp), Some(domain)) = (own_monitor(root), uuid(domain)) else {
         return Err(missing(id, "monitor"));
     };
-    let uri = if status
+    let is_user = status
         .parent()
-        .is_some_and(|folder| folder.ends_with(OF_USER))
-    {
-        "qemu:///session"
-    } else {
-        "qemu:///system"
-    };
-    let qemu = pid;
-    let shared = Some(SharedMonitor { uri, number, qemu });
+        .is_some_and(|folder| folder.ends_with(OF_USER));
+    let shared = Some(SharedMonitor {
+        uri: if is_user {
+            "qemu:///session"
+        } else {
+            "qemu:///system"
+        },
+        domain,
+        qemu: pid,
+    });
     Ok(Domain {
         qmp,
         shared,
@@ -160,6 +159,10 @@ fn missing(id: &SandboxId, part: &str) -> Failure {
     let message = format!("the domain {id} of libvirt has no {part}");
     let step = "add one to its definition (docs/libvirt.md), or name the machine in config.toml";
     Failure::new(Kind::NotFound, message).with_cause(step)
+}
+
+fn uuid(domain: Node<'_, '_>) -> Option<Uuid> {
+    Uuid::parse(child(domain, "uuid")?.text()?)
 }
 
 /// Returns the socket of libvirtd's monitor.
@@ -250,6 +253,7 @@ or other application using the libvirt API.
   <monitor path='/var/lib/libvirt/qemu/domain-1-web/monitor.sock' type='unix'/>
   <domain type='qemu' id='1' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
     <name>web</name>
+    <uuid>6ec7a98b-0000-4000-8000-00000000000b</uuid>
     <devices>
       <emulator>/usr/bin/qemu-system-x86_64</emulator>
       <vsock model='virtio'>
@@ -337,7 +341,8 @@ or other application using the libvirt API.
             let own = "/var/lib/libvirt/qemu/domain-1-web/monitor.sock";
             assert_eq!(domain.qmp, Path::new(own), "{args:?}");
             let shared = domain.shared.unwrap();
-            assert_eq!((shared.uri, shared.number), ("qemu:///system", 1));
+            let uuid = Uuid::parse("6ec7a98b-0000-4000-8000-00000000000b").unwrap();
+            assert_eq!((shared.uri, shared.domain), ("qemu:///system", uuid));
             assert_eq!(shared.qemu, 10193);
         }
     }
@@ -353,7 +358,7 @@ or other application using the libvirt API.
             "{failure}"
         );
         let path = "path='/var/lib/libvirt/qemu/domain-1-web/monitor.sock'";
-        for part in [" type='unix'", path, " id='1'"] {
+        for part in [" type='unix'", path, "6ec7a98b-"] {
             let one = STATUS.replacen("'-qmp'", "'-x'", 1).replacen(part, " ", 1);
             let failure = read_status(&one).unwrap_err();
             assert_eq!(failure.kind(), Kind::NotFound, "{part}");

@@ -28,7 +28,9 @@ use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::Failure;
 
 use crate::interrupt::Interrupt;
+use crate::process::Process;
 use crate::qmp::{Monitor, SharedMonitor};
+use crate::vsock_stream;
 pub use by_namespace::{Resident, of_container};
 pub use card_record::Phase;
 pub(crate) use card_record::{BackendRecord, CardRecord, Membership, PortRecord, name_as_text};
@@ -119,6 +121,15 @@ impl Sandbox {
     /// [`Kind::NotFound`](patchbay_types::failure::Kind::NotFound) without a monitor.
     pub(crate) fn state(&self) -> Result<StateDir, Failure> {
         StateDir::of(&self.run_dir, &self.qmp)
+    }
+
+    /// Returns whether nothing serves the monitor any more. A connection to the socket of libvirtd's monitor
+    /// would stay in its queue.
+    pub(crate) fn has_ended(&self) -> bool {
+        match &self.shared_monitor {
+            Some(shared) => Process::of(shared.qemu).is_none(),
+            None => vsock_stream::is_closed(&self.qmp),
+        }
     }
 
     /// Returns the monitor.

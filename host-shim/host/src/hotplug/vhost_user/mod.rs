@@ -44,6 +44,7 @@ pub(super) struct VhostUserBackend<'a> {
 impl VhostUserBackend<'_> {
     /// Checks for shared memory, a backend that replies, and the requested number of queues.
     pub(super) fn check(&self, qmp: &mut Session, wait: Duration) -> Result<(), Failure> {
+        qmp.check_rescue::<NetdevAddVhostUser<'_>>()?;
         if !is_memory_shared(qmp)? {
             let message = "the machine's memory is not shared, so a vhost-user backend can't read its \
                            packets: QEMU needs -object memory-backend-memfd,share=on";

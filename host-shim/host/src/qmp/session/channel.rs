@@ -22,13 +22,13 @@ pub(super) enum Channel {
 
 impl Channel {
     /// Sends requests, one per line.
-    pub(super) fn send(&mut self, lines: &[u8]) -> Result<(), Error> {
+    pub(super) fn send(&mut self, lines: &[u8], timeout: Duration) -> Result<(), Error> {
         match self {
             Self::Socket(stream) => {
-                stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+                stream.set_write_timeout(Some(timeout))?;
                 Ok(stream.write_all(lines)?)
             }
-            Self::Virsh(virsh) => virsh.run(lines, None, REPLY_TIMEOUT),
+            Self::Virsh(virsh) => virsh.run(lines, None, timeout),
         }
     }
 

@@ -1,30 +1,26 @@
 //! Session with a monitor, connected and with negotiated capabilities.
 
+mod begin;
 mod channel;
 mod listener;
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::command::{
-    QmpCapabilities, QmpCommand, QueryStatus, QueryVirtioStatus, StatusInfo, VirtioStatus,
-};
+use super::command::{QmpCommand, StatusInfo, VirtioStatus};
 use super::error::Error;
 use super::message::{Message, QmpError};
-use super::virsh::{SharedMonitor, Virsh};
+use super::virsh::SharedMonitor;
 use crate::process::Process;
-use crate::vsock_stream;
+
 use channel::Channel;
 pub(super) use channel::read as read_chunk;
 
-/// Timeout of the greeting; a monitor with another client never sends it.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Id of the vsock device in machines of `patchbay-sandbox`, whose state is read without a search.
 pub const VSOCK_DEVICE: &str = "vsock";
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,105 +76,6 @@ struct QmpRequest<'a, C> {
 const OUT_OF_BAND: u64 = 0;
 
 impl Session {
-    /// Connects, waits for the greeting, negotiates capabilities and reads the machine's state.
-    pub(crate) fn connect(monitor: Monitor<'_>) -> Result<Self, Error> {
-        Self::connect_within(monitor, GREETING_TIMEOUT)
-    }
-
-    /// The same with another limit for the connection and for the greeting.
-    pub(crate) fn connect_within(
-        Monitor { path, qemu, shared }: Monitor<'_>,
-        timeout: Duration,
-    ) -> Result<Self, Error> {
-        let _phase = tracing::info_span!("qmp").entered();
-        // Each connection stays in the queue of a QEMU that is stopped, even once it is closed. The queue
-        // is short, and a full one looks like a monitor with another client.
-        qemu.map_or(Ok(()), listener::check_scheduled)?;
-        if let Some(shared) = shared {
-            return Self::through_libvirt(shared);
-        }
-        let stream = vsock_stream::unix(path, timeout);
-        let stream = stream.map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => busy(path, timeout),
-            _ => Error::Connect {
-                path: path.to_owned(),
-                source,
-            },
-        })?;
-        listener::check_user(&stream, path)?;
-        listener::process(&stream).map_or(Ok(()), listener::check_scheduled)?;
-        Self::over(stream, path, timeout)
-    }
-
-    /// Waits for the greeting on a stream and negotiates; `path` is for messages only.
-    pub(crate) fn over(stream: UnixStream, path: &Path, timeout: Duration) -> Result<Self, Error> {
-        let mut session = Self::new(Channel::Socket(stream));
-        let sent = session.send_first(&["oob"]);
-        let deadline = Instant::now() + timeout;
-        let greeting = loop {
-            match session.message(deadline)? {
-                Some(Message::Greeting(greeting)) => break greeting,
-                Some(_) => {}
-                None => return Err(busy(path, timeout)),
-            }
-        };
-        sent?;
-        if !greeting.capabilities.iter().any(|offered| offered == "oob") {
-            // A monitor without it has refused the negotiation, and with it the queries.
-            session.send_first(&[])?;
-        }
-        let negotiation = session.last_id - 2;
-        session.reply::<QmpCapabilities<'_>>(negotiation, REPLY_TIMEOUT)?;
-        session.read_state()?;
-        Ok(session)
-    }
-
-    /// Begins a session over the one of libvirtd, which has negotiated.
-    fn through_libvirt(shared: &SharedMonitor) -> Result<Self, Error> {
-        let mut session = Self::new(Channel::Virsh(Virsh::new(shared.clone())));
-        let queries = session.first_queries()?;
-        session.channel.send(&queries)?;
-        session.read_state()?;
-        Ok(session)
-    }
-
-    fn new(channel: Channel) -> Self {
-        Self {
-            channel,
-            received: Vec::new(),
-            last_id: 0,
-            status: StatusInfo::default(),
-            vsock: None,
-            overdue: false,
-        }
-    }
-
-    /// Sends the negotiation and the first queries, without waiting: each pass of QEMU's main loop costs a third
-    /// of a millisecond. QEMU sends its greeting before it reads them.
-    fn send_first(&mut self, enable: &[&'static str]) -> Result<(), Error> {
-        let mut lines = self.request(&QmpCapabilities { enable })?;
-        lines.extend(self.first_queries()?);
-        self.channel.send(&lines)
-    }
-
-    fn first_queries(&mut self) -> Result<Vec<u8>, Error> {
-        let path = &format!("/machine/peripheral/{VSOCK_DEVICE}/virtio-backend");
-        let mut lines = self.request(&QueryStatus {})?;
-        lines.extend(self.request(&QueryVirtioStatus { path })?);
-        Ok(lines)
-    }
-
-    /// Reads the replies to the first queries.
-    fn read_state(&mut self) -> Result<(), Error> {
-        let last = self.last_id;
-        self.status = self.reply::<QueryStatus>(last - 1, REPLY_TIMEOUT)?;
-        self.vsock = match self.reply::<QueryVirtioStatus<'_>>(last, REPLY_TIMEOUT) {
-            Err(Error::Refused { .. }) => None,
-            vsock => Some(vsock?),
-        };
-        Ok(())
-    }
-
     /// Returns the state of the vsock device when the session began; `None` if the device has another
     /// id than [`VSOCK_DEVICE`], or QEMU no such query.
     pub(crate) fn vsock(&self) -> Option<&VirtioStatus> {
@@ -220,7 +117,7 @@ impl Session {
     /// Runs a command.
     pub(crate) fn run<C: QmpCommand>(&mut self, command: &C) -> Result<C::Return, Error> {
         let line = self.request(command)?;
-        self.channel.send(&line)?;
+        self.channel.send(&line, REPLY_TIMEOUT)?;
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
 
@@ -230,7 +127,7 @@ impl Session {
         let mut replies = Vec::with_capacity(commands.len());
         for chunk in commands.chunks(MAX_PIPELINED) {
             let (lines, ids) = self.requests(chunk)?;
-            self.channel.send(&lines)?;
+            self.channel.send(&lines, REPLY_TIMEOUT)?;
             replies.extend(self.replies::<C>(ids)?);
         }
         Ok(replies)
@@ -245,7 +142,7 @@ impl Session {
         let (mut lines, first) = self.requests(first)?;
         let (others, second) = self.requests(second)?;
         lines.extend(others);
-        self.channel.send(&lines)?;
+        self.channel.send(&lines, REPLY_TIMEOUT)?;
         Ok((self.replies::<A>(first)?, self.replies::<B>(second)?))
     }
 
@@ -267,22 +164,29 @@ impl Session {
         ids.map(reply).collect()
     }
 
+    /// # Errors
+    /// [`Error::NoRescue`] over libvirtd's monitor, which sends one command after another.
+    pub(crate) fn check_rescue<C: QmpCommand>(&self) -> Result<(), Error> {
+        match self.channel {
+            Channel::Socket(_) => Ok(()),
+            Channel::Virsh(_) => Err(Error::NoRescue { command: C::NAME }),
+        }
+    }
+
     /// Runs a command that can block QEMU's main loop, and with it the guest. After the timeout,
     /// `rescue` is sent out of band to make the command fail.
     ///
     /// # Errors
-    /// [`Error::NoRescue`] over libvirtd's monitor, which sends one command after another.
+    /// Those of [`Self::check_rescue`].
     pub(crate) fn run_or_rescue<C: QmpCommand, R: QmpCommand>(
         &mut self,
         command: &C,
         timeout: Duration,
         rescue: &R,
     ) -> Result<C::Return, Error> {
-        if let Channel::Virsh(_) = self.channel {
-            return Err(Error::NoRescue { command: C::NAME });
-        }
+        self.check_rescue::<C>()?;
         let line = self.request(command)?;
-        self.channel.send(&line)?;
+        self.channel.send(&line, REPLY_TIMEOUT)?;
         match self.reply::<C>(self.last_id, timeout) {
             Err(Error::Silent { .. }) => {}
             reply => return reply,
@@ -293,7 +197,7 @@ impl Session {
             arguments: rescue,
             id: OUT_OF_BAND,
         })?;
-        self.channel.send(&line)?;
+        self.channel.send(&line, REPLY_TIMEOUT)?;
         self.overdue = false;
         self.reply::<C>(self.last_id, REPLY_TIMEOUT)
     }
@@ -374,13 +278,6 @@ impl Session {
                 return Ok(None);
             }
         }
-    }
-}
-
-fn busy(path: &Path, waited: Duration) -> Error {
-    Error::Busy {
-        path: path.to_owned(),
-        waited,
     }
 }
 

@@ -1,12 +1,13 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::chown;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use patchbay_types::failure::{Failure, Kind};
 use rustix::process::Uid;
 
 use super::super::command::{DeviceDel, QomList};
+use super::super::virsh::{Uuid, Virsh};
 use super::*;
 
 /// Replies to the second and third command of a session.
@@ -206,7 +207,7 @@ fn connect_without_out_of_band_commands_negotiates_again() {
 fn run_or_rescue_over_libvirt_is_refused() {
     let virsh = Virsh::new(SharedMonitor {
         uri: "qemu:///system",
-        number: 1,
+        domain: Uuid::parse("6ec7a98b-0000-4000-8000-00000000000b").unwrap(),
         qemu: 1,
     });
     let mut session = Session::new(Channel::Virsh(virsh));
