@@ -9,7 +9,7 @@ use patchbay_types::failure::Failure;
 
 use crate::hotplug::Inventory;
 use crate::mirror;
-use crate::qmp::Session;
+use crate::qmp::{End, Session, replies_of_virsh};
 use crate::sandbox::{Journal, SandboxId, qemu_cid};
 use crate::vsock_stream;
 
@@ -48,4 +48,10 @@ pub fn monitor(stream: UnixStream) -> Result<(), Failure> {
     let mut session = Session::over(stream, Path::new("/qmp.sock"), Duration::from_secs(5))?;
     Inventory::read(&mut session)?.nics();
     Ok(())
+}
+
+/// Reads the output of virsh for so many requests, of a process that has ended and of one that has not; returns the
+/// replies of each, one per line.
+pub fn virsh_output(bytes: &[u8], requests: usize) -> [Result<Vec<u8>, Failure>; 2] {
+    [End::Ended, End::Late].map(|end| Ok(replies_of_virsh(bytes, end, requests)?))
 }

@@ -23,6 +23,7 @@ mod rtnetlink;
 mod rule_file;
 mod scratch;
 mod small_texts;
+mod virsh_output;
 mod wire;
 
 /// A fuzz target: takes any bytes, and panics if a property doesn't hold.
@@ -53,6 +54,7 @@ targets![
     rtnetlink,
     rule_file,
     small_texts,
+    virsh_output,
     wire,
 ];
 

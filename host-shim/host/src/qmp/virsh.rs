@@ -117,15 +117,36 @@ impl Virsh {
         deadline: Instant,
     ) -> Result<End, Error> {
         let output = Invocation::start(self.monitor.uri, &script.text, fd)?.output(deadline)?;
-        for (line, id) in output.replies(script.ids.len())?.iter().zip(&script.ids) {
+        self.read(&output, &script.ids)?;
+        Ok(output.end)
+    }
+
+    /// Reads the replies to requests with these ids.
+    fn read(&mut self, output: &Output, ids: &[Value]) -> Result<(), Error> {
+        for (line, id) in output.replies(ids.len())?.iter().zip(ids) {
             let mut reply = parse(line)?;
             reply.insert("id".to_owned(), id.clone());
             let reply = Value::Object(reply).to_string();
             self.replies.extend(reply.bytes());
             self.replies.push(b'\n');
         }
-        Ok(output.end)
+        Ok(())
     }
+}
+
+/// Reads the output of a process for so many requests; returns the replies, one per line.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn replies(bytes: &[u8], end: End, requests: usize) -> Result<Vec<u8>, Error> {
+    let monitor = SharedMonitor {
+        uri: "qemu:///system",
+        domain: Uuid(String::new()),
+        qemu: 0,
+    };
+    let mut virsh = Virsh::new(monitor);
+    let bytes = bytes.to_vec();
+    let ids: Vec<_> = (0..requests).map(Value::from).collect();
+    virsh.read(&Output { bytes, end }, &ids)?;
+    Ok(virsh.replies)
 }
 
 fn parse(line: &[u8]) -> Result<Map<String, Value>, Error> {
@@ -181,7 +202,7 @@ struct Output {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// The process has ended.
     Ended,
     /// It had not ended at the deadline.
