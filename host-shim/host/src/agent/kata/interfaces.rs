@@ -80,19 +80,23 @@ impl KataAgent {
         };
         let deadline = Instant::now() + wait.limit;
         let mut pause = FIRST_PAUSE;
+        // The card can appear between an attempt and the list after it.
+        let mut was_present = false;
         loop {
             let failure = match self.send(&wanted, Some(path), wait.effect) {
                 Ok(()) => return self.check(&wanted),
                 Err(failure) => failure,
             };
-            let interfaces = self.list_interfaces()?;
-            let is_present = interfaces.iter().any(|found| found.mac == Some(*mac));
             let left = deadline.saturating_duration_since(Instant::now());
-            if is_present || left.is_zero() {
+            if was_present || left.is_zero() {
                 return Err(failure);
             }
-            thread::sleep(pause.min(left));
-            pause = LONGEST_PAUSE.min(pause * 2);
+            let interfaces = self.list_interfaces()?;
+            was_present = interfaces.iter().any(|found| found.mac == Some(*mac));
+            if !was_present {
+                thread::sleep(pause.min(left));
+                pause = LONGEST_PAUSE.min(pause * 2);
+            }
         }
     }
 

@@ -1,19 +1,21 @@
 use std::io::{BufRead as _, BufReader, Write as _, copy};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use patchbay_types::AddressDetail;
 use patchbay_types::endpoint::Endpoint;
 use patchbay_types::failure::{Failure, Kind};
+use patchbay_types::{AddressDetail, Arp, LinkFields, LinkSpec, Mtu, PciAddress, PciPath};
 use patchbay_wire::proto::kata as wire;
 use patchbay_wire::proto::kata_ttrpc::{AgentService, Health, create_agent_service, create_health};
 use ttrpc::r#async::TtrpcContext;
 
 use super::super::tests::serve_unix;
-use super::super::{AgentKind, AnyAgent, connect};
+use super::super::{AgentKind, AnyAgent, Effect, GuestWait, connect};
 use crate::interrupt::Interrupt;
 
 struct Kata;
@@ -65,21 +67,77 @@ impl AgentService for Kata {
     }
 }
 
+const LATE_MAC: &str = "02:00:00:00:00:05";
+
+/// Agent to which a card appears between its first attempt to configure it and the list after that.
+#[derive(Default)]
+struct LateCard {
+    attempts: AtomicU32,
+}
+
+#[async_trait]
+impl Health for LateCard {
+    async fn version(
+        &self,
+        context: &TtrpcContext,
+        request: wire::CheckRequest,
+    ) -> ttrpc::Result<wire::VersionCheckResponse> {
+        Kata.version(context, request).await
+    }
+}
+
+#[async_trait]
+impl AgentService for LateCard {
+    async fn update_interface(
+        &self,
+        _: &TtrpcContext,
+        request: wire::UpdateInterfaceRequest,
+    ) -> ttrpc::Result<wire::Interface> {
+        match self.attempts.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(ttrpc::Error::Others("Link not found".to_owned())),
+            _ => Ok(request.interface.unwrap_or_default()),
+        }
+    }
+
+    async fn list_interfaces(
+        &self,
+        _: &TtrpcContext,
+        _: wire::ListInterfacesRequest,
+    ) -> ttrpc::Result<wire::Interfaces> {
+        let card = wire::Interface {
+            name: "eth5".to_owned(),
+            hwAddr: LATE_MAC.to_owned(),
+            mtu: 1500,
+            ..wire::Interface::default()
+        };
+        Ok(wire::Interfaces {
+            Interfaces: vec![card],
+            ..wire::Interfaces::default()
+        })
+    }
+}
+
 /// Server at the port of Kata's agent.
 #[derive(Clone, Copy)]
 enum Service {
     Kata,
+    LateCard,
     Other,
 }
 
 /// Serves a service on a Unix socket.
 fn serve(path: &Path, service: Service) {
     serve_unix(path, move |server| {
+        if let Service::LateCard = service {
+            let late = Arc::new(LateCard::default());
+            let server = server.register_service(create_agent_service(Arc::clone(&late) as _));
+            return server.register_service(create_health(late as _));
+        }
         let kata = Arc::new(Kata);
         let server = server.register_service(create_agent_service(Arc::clone(&kata) as _));
         match service {
             Service::Kata => server.register_service(create_health(kata as _)),
-            Service::Other => server,
+            Service::LateCard | Service::Other => server,
         }
     });
 }
@@ -160,6 +218,27 @@ fn connect_with_another_server_at_the_port_of_kata_names_the_missing_agent() {
     let (agent, _) = connected(Service::Other, 1024);
     let line = agent.unwrap_err().line();
     assert!(line.contains("no agent of Kata answers"), "{line}");
+}
+
+#[test]
+fn configure_card_that_appears_after_an_attempt_is_repeated() {
+    let (agent, _) = connected(Service::LateCard, 1024);
+    let fields = LinkFields {
+        name: "eth5".parse().unwrap(),
+        mac: LATE_MAC.parse().unwrap(),
+        mtu: Mtu::try_from(1500).unwrap(),
+        addresses: Vec::new(),
+        queues: None,
+        arp: Arp::On,
+    };
+    let spec = LinkSpec::new(fields, "addresses").unwrap();
+    let wait = GuestWait {
+        limit: Duration::from_secs(10),
+        effect: Effect::Changes,
+    };
+    let path = PciPath::new(vec![PciAddress::from_devfn(8), PciAddress::from_devfn(0)]).unwrap();
+    let configured = agent.unwrap().configure(&path, &spec, &[], wait);
+    assert_eq!(configured.unwrap().name.to_string(), "eth5");
 }
 
 #[test]
