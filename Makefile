@@ -37,7 +37,7 @@ export PATCHBAY_IMAGE_6_12_DIR := $(CURDIR)/$(IMAGE_6_12)
 export PATCHBAY_IMAGE_DEBIAN_DIR := $(CURDIR)/$(IMAGE_DEBIAN)
 export PATCHBAY_IMAGE_ARM64_DIR := $(CURDIR)/$(IMAGE_ARM64)
 
-.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full test-arm64 bench replay fuzz mutants soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
+.PHONY: man docs install packages check-packages check-hooks reproducible sbom release help demo test test-full test-arm64 bench replay fuzz mutants msrv soak simulate lint build image image-6.12 image-debian image-arm64 cni-driver clean \
   audit setup-run setup-lint setup-test setup-docs setup-debian setup-fuzz setup-target setup-packages setup-hooks setup-mutants
 
 help: ## This list
@@ -49,13 +49,14 @@ demo: image ## Plug a card into a live guest, use it, unplug it
 # Tests with a guest and many points or random cases, each of a minute or more.
 SWEEPS := binary(e2e) & (test(/_killed/) | test(/failing_call/) | test(/interrupted/) \
   | test(/^(random|document::random|ipvs_differential|conntrack_differential)::/))
-# Another third in each run, and all of them before a release: `make test THIRD=2` repeats one.
+# Another third in each run, and all of them before a release: `make test THIRD=2` repeats one. Both commands of a test
+# select the whole workspace, or crates would be built again with other features.
 THIRD ?= $(shell shuf -i 1-3 -n 1)
 SETUP_TESTS := setup-test lint image-6.12 image-debian image-arm64 cni-driver
 
 test: THIRD := $(THIRD)
 test: $(SETUP_TESTS) ## Lint, unit, network namespaces, QEMU guests; a sample of long sweeps
-	cargo nextest run --locked -p patchbay-tests -E '$(SWEEPS)' --partition hash:$(THIRD)/3
+	cargo nextest run --workspace --locked -E '$(SWEEPS)' --partition hash:$(THIRD)/3
 	cargo nextest run --workspace --locked -E 'not ($(SWEEPS))'
 
 test-full: export PATCHBAY_FULL := 1
@@ -94,6 +95,12 @@ MUTANTS ?= codec netlink
 
 mutants: setup-mutants ## Mutations of crates (MUTANTS="codec netlink"), each of which a test has to catch; an hour
 	cargo mutants --output target $(addprefix --package patchbay-,$(MUTANTS))
+
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+msrv: setup-run ## Check all crates with the oldest compiler that builds them, before a release
+	cargo +$(MSRV) --version >/dev/null || rustup toolchain install $(MSRV) --profile minimal
+	cargo +$(MSRV) check --workspace --all-targets --locked --target-dir target/msrv
 
 bench: image-6.12 image-arm64 ## Speed and size compared with peers and the floor; QUICK=1 takes six minutes
 	QUICK=$(QUICK) cargo run --locked --package patchbay-tests --example bench -- $(ROWS)

@@ -32,6 +32,7 @@ make man
 git commit -qam "build: release $version" -m "CHANGELOG.md lists the changes since $current."
 
 make audit ${ADVISORY_DB:+ADVISORY_DB=$ADVISORY_DB}
+make msrv
 make test-full
 make test-arm64
 rm -rf target/packages
