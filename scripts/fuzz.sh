@@ -9,6 +9,9 @@ SECONDS_EACH=${FUZZ_SECONDS:-60}
 LOGS=target/fuzz/logs
 mkdir -p "$LOGS"
 
+# With LTO of the release profile, the linker lacks symbols of the coverage (__sancov_gen_).
+export CARGO_PROFILE_RELEASE_LTO=off
+
 # Some targets write a file per input.
 scratch=$(mktemp -d /dev/shm/patchbay-fuzz.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
